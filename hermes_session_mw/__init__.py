@@ -1,0 +1,56 @@
+"""ASGI middleware that lets a conversation go on.
+
+It reads ``X-Hermes-Session-Id``, puts the session's stored conversation on the request's state,
+and stamps the id on every response.
+"""
+
+from .exceptions import (
+    ConfigurationError,
+    HermesSessionError,
+    HistoryNotLoaded,
+    InvalidKey,
+    InvalidMessage,
+    OwnerRequired,
+    SessionConflict,
+    SessionMissing,
+    StoreCorrupt,
+    StoreError,
+    StoreMisconfigured,
+    StoreTimeout,
+    StoreUnavailable,
+    TurnConflict,
+)
+from .headers import SESSION_HEADER
+from .ids import is_session_id, mint_session_id
+from .logging import SessionIdFilter
+from .middleware import HermesSessionMiddleware
+from .session import HermesSession, get_session
+from .stores import History, MemoryStore, SQLAlchemyStore, Store
+
+__all__ = [
+    "SESSION_HEADER",
+    "ConfigurationError",
+    "HermesSession",
+    "HermesSessionError",
+    "HermesSessionMiddleware",
+    "History",
+    "HistoryNotLoaded",
+    "InvalidKey",
+    "InvalidMessage",
+    "MemoryStore",
+    "OwnerRequired",
+    "SQLAlchemyStore",
+    "SessionConflict",
+    "SessionIdFilter",
+    "SessionMissing",
+    "Store",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreMisconfigured",
+    "StoreTimeout",
+    "StoreUnavailable",
+    "TurnConflict",
+    "get_session",
+    "is_session_id",
+    "mint_session_id",
+]

@@ -1,0 +1,122 @@
+"""Everything this package raises, in one tree.
+
+::
+
+    HermesSessionError
+    ├── ConfigurationError        an option that cannot work; raised where it is given
+    ├── SessionMissing            no middleware has put a session on this connection
+    ├── HistoryNotLoaded          .history or .length read before load()
+    ├── OwnerRequired             an append for a connection that has no owner
+    ├── InvalidMessage            a message that cannot be stored as it is
+    ├── InvalidKey                an owner, session id or turn id that cannot be stored
+    ├── SessionConflict           the conversation is not as long as expected
+    ├── TurnConflict              the turn id is taken by other messages
+    └── StoreError                the store could not do it
+        ├── StoreUnavailable      not now: try again
+        │   └── StoreTimeout      no answer in time: it may still have happened
+        ├── StoreMisconfigured    not like this: a person has to change something
+        └── StoreCorrupt          what is stored cannot be read
+"""
+
+
+class HermesSessionError(Exception):
+    """The base of every error in this package."""
+
+
+class ConfigurationError(HermesSessionError, ValueError):
+    """An option has a value that cannot work."""
+
+
+class SessionMissing(HermesSessionError, LookupError):
+    """The connection carries no session, because no middleware put one there."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this connection carries no Hermes session: wrap the application in "
+            "HermesSessionMiddleware, outside of whatever asks for the session"
+        )
+
+
+class HistoryNotLoaded(HermesSessionError, RuntimeError):
+    """The stored conversation was asked for before it was loaded."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the history is not loaded: call 'await session.load()' first, "
+            "or leave the middleware's autoload on"
+        )
+
+
+class OwnerRequired(HermesSessionError, PermissionError):
+    """The middleware's ``owner`` hook answered None, so nothing may be stored."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this connection has no owner, so its conversation cannot be stored: "
+            "refuse the request, or let the owner hook name who it is"
+        )
+
+
+class InvalidMessage(HermesSessionError, ValueError):
+    """A message cannot be stored so that it comes back exactly as it is.
+
+    Nothing of the append was written.
+    """
+
+
+class InvalidKey(HermesSessionError, ValueError):
+    """An owner, a session id or a turn id is not a text that every database can store."""
+
+
+class SessionConflict(HermesSessionError):
+    """The conversation has another length than the append expected; nothing was written.
+
+    Attributes:
+        expected: the number of messages that the caller expected.
+        actual: the number of messages that are stored.
+    """
+
+    def __init__(self, expected: int, actual: int) -> None:
+        self.expected = expected
+        self.actual = actual
+        super().__init__(
+            f"the conversation has {actual} messages, not the expected {expected}: "
+            "load it again and decide anew"
+        )
+
+    def __reduce__(self) -> tuple[type["SessionConflict"], tuple[int, int]]:
+        return type(self), (self.expected, self.actual)
+
+
+class TurnConflict(HermesSessionError):
+    """The turn id is already stored with other messages; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this turn_id is already stored with other messages: "
+            "repeat a turn unchanged, and give every new turn an id of its own"
+        )
+
+
+class StoreError(HermesSessionError):
+    """The store could not do what it was asked to do."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot do it now: locked, full, unreachable or out of connections."""
+
+
+class StoreTimeout(StoreUnavailable, TimeoutError):
+    """The store did not answer in time.
+
+    An append that ends like this may or may not have been stored:
+    repeat it with the same ``turn_id``, and it is stored once.
+    """
+
+
+class StoreMisconfigured(StoreError):
+    """The store can never do it as it is set up: a person has to change something."""
+
+
+class StoreCorrupt(StoreError):
+    """What is stored cannot be read: restore it from a backup before going on."""

@@ -1,0 +1,41 @@
+"""Session ids: the grammar, and how new ones are made.
+
+Rules of this file: pure functions; nothing here imports the package's other modules.
+"""
+
+import re
+import secrets
+
+MAX_ID_LENGTH = 256
+"""Characters, and bytes: an id is ASCII."""
+
+# The letters of RFC 3986's unreserved set, and ":" which platforms put into their thread keys.
+# Hermes Agent refuses a ".." and a drive prefix (it names files after ids), so neither may be
+# adopted here.
+_SESSION_ID = re.compile(r"(?![A-Za-z]:)(?!.*\.\.)[A-Za-z0-9_.:~-]{1,256}")
+
+# What any header field may carry without harm: RFC 9110, section 5.5, VCHAR. Servers refuse to
+# send anything else, and then the whole response is lost.
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,256}")
+
+
+def mint_session_id() -> str:
+    """Return a new session id: 128 random bits as 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+def is_session_id(value: str) -> bool:
+    """Tell whether ``value`` is a session id of the default grammar.
+
+    That is 1 to 256 characters out of ``A-Z a-z 0-9 _ . : ~ -``, without ``..`` anywhere and
+    without a drive prefix (one letter and a colon) at the start.
+    """
+    return _SESSION_ID.fullmatch(value) is not None
+
+
+def is_header_safe(value: str) -> bool:
+    """Tell whether ``value`` is 1 to 256 visible ASCII characters.
+
+    No id is ever stamped that is not, whatever a custom ``valid_id`` or ``new_id`` says.
+    """
+    return _HEADER_SAFE.fullmatch(value) is not None

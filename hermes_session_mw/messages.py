@@ -1,0 +1,95 @@
+"""Messages as they are stored: JSON texts that read back as exactly what went in.
+
+Rules of this file: pure functions; a message is a ``dict`` of JSON values (RFC 8259), of any
+shape that the OpenAI message format has, and nothing in it is rewritten.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .exceptions import InvalidMessage, StoreCorrupt
+
+Message = dict[str, Any]
+
+MAX_MESSAGE_BYTES = 1_048_576
+"""Bytes of UTF-8 that one message may take as JSON, unless a store is told otherwise."""
+
+MAX_DEPTH = 100
+"""How deep lists and objects may nest: a reader with a deep stack of its own must not fail."""
+
+
+def encode_messages(messages: Sequence[Message], max_bytes: int = MAX_MESSAGE_BYTES) -> list[str]:
+    """Return each message as a JSON text.
+
+    Control characters, NUL among them, are escaped, so that any text column can hold the result.
+
+    Raises:
+        InvalidMessage: there is none, or one is not a dict, is not JSON (NaN, bytes, a tuple, a
+            key that is not a string, a lone surrogate, nested deeper than ``MAX_DEPTH``), or
+            takes more than ``max_bytes`` bytes of UTF-8.
+    """
+    if not messages:
+        raise InvalidMessage("there is no message to append")
+    return [_encode(number, message, max_bytes) for number, message in enumerate(messages)]
+
+
+def decode_messages(bodies: Iterable[str]) -> list[Message]:
+    """Return the messages that the JSON texts ``bodies`` hold.
+
+    They are joined and parsed in one go, which costs less than half of parsing one by one.
+
+    Raises:
+        StoreCorrupt: a text is not JSON.
+    """
+    try:
+        messages: list[Message] = json.loads(f"[{','.join(bodies)}]")
+    except (ValueError, RecursionError) as exc:
+        raise StoreCorrupt("a stored message is not JSON: restore it from a backup") from exc
+    return messages
+
+
+def _encode(number: int, message: Message, max_bytes: int) -> str:
+    if not isinstance(message, dict):
+        raise _invalid(number, f"is a {type(message).__name__}, not a dict")
+    try:
+        body = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(body.encode())
+    except UnicodeEncodeError:
+        raise _invalid(number, "has a lone surrogate, which is not Unicode text") from None
+    except RecursionError:
+        raise _too_deep(number) from None
+    except (TypeError, ValueError) as exc:
+        raise _invalid(number, f"is not JSON: {exc}") from None
+    if size > max_bytes:
+        raise _invalid(number, f"takes {size} bytes as JSON; the store takes {max_bytes}")
+    if not _depth_is_safe(body, message):
+        raise _too_deep(number)
+    if json.loads(body) != message:
+        raise _invalid(number, "would come back changed (a tuple, or a key that is not a string)")
+    return body
+
+
+def _depth_is_safe(body: str, message: Message) -> bool:
+    # Too few brackets to be deep is the rule, and costs one scan in C.
+    if body.count("{") + body.count("[") <= MAX_DEPTH:
+        return True
+    level: list[Any] = [message]
+    for _ in range(MAX_DEPTH):
+        level = [child for value in level for child in _nested(value)]
+        if not level:
+            return True
+    return False
+
+
+def _nested(value: Any) -> list[Any]:
+    children = value.values() if isinstance(value, dict) else value
+    return [child for child in children if isinstance(child, (dict, list, tuple))]
+
+
+def _too_deep(number: int) -> InvalidMessage:
+    return _invalid(number, f"nests deeper than {MAX_DEPTH} levels")
+
+
+def _invalid(number: int, problem: str) -> InvalidMessage:
+    return InvalidMessage(f"message {number} of the append {problem}; nothing was stored")

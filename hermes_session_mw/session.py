@@ -1,0 +1,230 @@
+"""The session that a request carries."""
+
+import copy
+import logging
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import anyio
+from starlette.requests import HTTPConnection
+
+from .exceptions import (
+    HistoryNotLoaded,
+    OwnerRequired,
+    SessionMissing,
+    StoreCorrupt,
+    StoreError,
+    StoreMisconfigured,
+    StoreTimeout,
+)
+from .logging import fingerprint, logger
+from .messages import Message
+from .stores.base import History, Store
+
+T = TypeVar("T")
+
+STATE_KEY = "hermes_session"
+"""Where the session stands in the ASGI scope's ``state``."""
+
+
+class HermesSession:
+    """One conversation, as one request sees it.
+
+    Attributes:
+        id: the session's id, as it is stamped on the response.
+        owner: who may see the session; ``""`` where the middleware has no ``owner`` hook, None
+            where the hook answered None.
+        is_new: the id was minted for this request, so nothing can be stored under it yet.
+        degraded: the store failed and the history is empty for that reason alone.
+    """
+
+    __slots__ = (
+        "_degrade", "_history", "_limit", "_store", "_timeout", "degraded", "id", "is_new", "owner",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        store: Store,
+        session_id: str,
+        *,
+        owner: str | None = "",
+        is_new: bool = False,
+        limit: int | None = None,
+        timeout: float | None = None,
+        degrade: bool = False,
+    ) -> None:
+        """Keep what a request needs to know of its session; nothing is read yet.
+
+        ``limit`` is the number of newest messages that ``load()`` asks for, None for all;
+        ``timeout`` the seconds that the store has for each operation, None for no end;
+        ``degrade`` makes ``load()`` answer with an empty history where the store fails.
+        """
+        self.id = session_id
+        self.owner = owner
+        self.is_new = is_new
+        self.degraded = False
+        self._store = store
+        self._limit = limit
+        self._timeout = timeout
+        self._degrade = degrade
+        self._history = History([], 0, exists=False) if is_new else None
+
+    @property
+    def history(self) -> list[Message]:
+        """The conversation so far, oldest message first, each exactly as it was appended.
+
+        It is what ``load()`` found, and after it what this object appended; a turn that another
+        request stored meanwhile is seen by the next ``load()``.
+
+        Raises:
+            HistoryNotLoaded: autoload is off and ``load()`` was not awaited yet.
+        """
+        return self._loaded().messages
+
+    @property
+    def length(self) -> int:
+        """The number of messages stored, which ``history_limit`` may make more than are loaded.
+
+        Give it to ``append(expected_length=...)``.
+
+        Raises:
+            HistoryNotLoaded: as for ``history``.
+        """
+        return self._loaded().length
+
+    async def load(self) -> list[Message]:
+        """Read the conversation from the store, and return it as ``history``.
+
+        Raises:
+            OwnerRequired: the middleware's ``owner`` hook answered None.
+            StoreError: the store failed or did not answer in time, and the middleware's
+                ``on_store_error`` is ``"unavailable"``.
+        """
+        self._history = await self._read(self._limit) or History([], 0, exists=False)
+        return self.history
+
+    async def is_stored(self) -> bool:
+        """Tell whether anything is stored under the id, asking the store only if need be.
+
+        True also where the store failed and ``on_store_error`` is ``"empty"``: then nobody knows.
+
+        Raises:
+            OwnerRequired, StoreError: as for ``load()``.
+        """
+        history = self._history or await self._read(limit=0)
+        return self.degraded or (history is not None and history.exists)
+
+    async def append(
+        self, *messages: Message, turn_id: str | None = None, expected_length: int | None = None
+    ) -> int:
+        """Store ``messages`` at the conversation's end, all or none, and return its new length.
+
+        Once it is under way it runs to its end even where the request is cancelled, so that a
+        client that leaves cannot tear the turn.
+
+        Args:
+            messages: JSON objects, in order.
+            turn_id: 1 to 255 characters that make the append idempotent: repeated with the same
+                messages, it stores nothing and returns the length that the first one returned.
+            expected_length: store only if the conversation has just that many messages.
+
+        Raises:
+            InvalidMessage: a message cannot be stored as it is.
+            InvalidKey: the turn id cannot be stored.
+            SessionConflict: the conversation has another length than ``expected_length``.
+            TurnConflict: the turn id is taken by other messages.
+            OwnerRequired: the middleware's ``owner`` hook answered None.
+            StoreError: the store failed; ``StoreTimeout``: it may still have happened.
+        """
+        stored = self._store.append(
+            self.id,
+            messages,
+            owner=self._known_owner(),
+            turn_id=turn_id,
+            expected_length=expected_length,
+        )
+        length = await self._in_time(stored, shield=True)
+        self._remember(messages, length)
+        return length
+
+    def __repr__(self) -> str:
+        """Say the state, and name the session without giving its id away."""
+        state = "not loaded" if self._history is None else f"{self._history.length} messages"
+        degraded = ", degraded" if self.degraded else ""
+        return f"<HermesSession {fingerprint(self.id)} ({state}{degraded})>"
+
+    def _loaded(self) -> History:
+        if self._history is None:
+            raise HistoryNotLoaded
+        return self._history
+
+    async def _read(self, limit: int | None) -> History | None:
+        """Return what is stored; None where the store failed and the session is degraded."""
+        owner = self._known_owner()
+        try:
+            history = await self._in_time(
+                self._store.load(self.id, owner=owner, limit=limit), shield=False
+            )
+        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+            error = _as_store_error(exc)
+            if not self._degrade:
+                raise error from error.__cause__
+            self._log_degraded(error)
+            self.degraded = True
+            return None
+        self.degraded = False
+        return history
+
+    def _log_degraded(self, error: StoreError) -> None:
+        for_a_person = isinstance(error, StoreMisconfigured | StoreCorrupt)
+        logger.log(
+            logging.ERROR if for_a_person else logging.WARNING,
+            "session %s goes on with an empty history: %s",
+            fingerprint(self.id),
+            error,
+        )
+        logger.debug("the store's failure in full", exc_info=error)
+
+    def _known_owner(self) -> str:
+        if self.owner is None:
+            raise OwnerRequired
+        return self.owner
+
+    async def _in_time(self, operation: Awaitable[T], *, shield: bool) -> T:
+        try:
+            with anyio.fail_after(self._timeout, shield=shield):
+                return await operation
+        except StoreTimeout:
+            raise
+        except TimeoutError as exc:
+            raise StoreTimeout(
+                f"the session store did not answer in time (store_timeout is {self._timeout} s): "
+                "see whether the database is up, and repeat an append with the same turn_id"
+            ) from exc
+
+    def _remember(self, messages: tuple[Message, ...], length: int) -> None:
+        known = self._history
+        if known is None or length <= known.length:  # not loaded, or a turn that was there already
+            return
+        self._history = History([*known.messages, *copy.deepcopy(messages)], length, exists=True)
+
+
+def _as_store_error(exc: Exception) -> StoreError:
+    if isinstance(exc, StoreError):
+        return exc
+    # Any class may be a store, and raise what it likes; its text may hold ids.
+    error = StoreError(f"the session store raised {type(exc).__name__}: see its cause")
+    error.__cause__ = exc
+    return error
+
+
+def get_session(connection: HTTPConnection) -> HermesSession:
+    """Return the session of a Starlette request or websocket; a FastAPI dependency as it is.
+
+    Raises:
+        SessionMissing: no middleware has put one there.
+    """
+    session = getattr(connection.state, STATE_KEY, None)
+    if not isinstance(session, HermesSession):
+        raise SessionMissing
+    return session

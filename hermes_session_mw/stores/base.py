@@ -1,0 +1,121 @@
+"""What every store promises, and the values that go in and out of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from ..exceptions import InvalidKey, TurnConflict
+from ..messages import Message, decode_messages
+
+MAX_KEY_LENGTH = {"owner": 255, "session_id": 256, "turn_id": 255}
+"""Characters that each key may have: all of them together fit into one index of any engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A stored conversation, or its newest part.
+
+    Attributes:
+        messages: oldest first, each exactly as it was appended.
+        length: the number of messages stored, which ``limit`` may make more than are here.
+        exists: whether anything is stored under the id.
+    """
+
+    messages: list[Message]
+    length: int
+    exists: bool
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Keeps conversations by ``(owner, session_id)``; any class with these methods is one.
+
+    Ids and owners compare byte for byte. A conversation of another owner is simply unknown.
+    ``tests/store_contract.py`` in the project's repository holds an implementation to all of this.
+    """
+
+    async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
+        """Return the conversation, or its newest ``limit`` messages (0: none, but its length).
+
+        Raises:
+            ValueError: ``limit`` is negative.
+            StoreError: the store failed.
+        """
+        ...
+
+    async def append(
+        self,
+        session_id: str,
+        messages: Sequence[Message],
+        owner: str = "",
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+    ) -> int:
+        """Store ``messages`` at the end, all or none, and return the new length.
+
+        Two appends never interleave. A ``turn_id`` that is stored already, with the same
+        messages, stores nothing and returns the length as it was after the first time, whatever
+        ``expected_length`` says.
+
+        Raises:
+            InvalidMessage: a message cannot be stored as it is.
+            InvalidKey: an id cannot be stored.
+            SessionConflict: the conversation has another length than ``expected_length``.
+            TurnConflict: the turn id is stored with other messages.
+            StoreError: the store failed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what the store holds; a later call may take it up again."""
+        ...
+
+
+def check_keys(session_id: str, owner: str, turn_id: str | None = None) -> None:
+    """Refuse keys that some database cannot hold, before any is asked.
+
+    Raises:
+        InvalidKey: one is not a str, is too long, or holds NUL or a lone surrogate; the session
+            id or the turn id is empty.
+    """
+    _check_key("session_id", session_id, may_be_empty=False)
+    _check_key("owner", owner, may_be_empty=True)
+    if turn_id is not None:
+        _check_key("turn_id", turn_id, may_be_empty=False)
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a negative limit, which some engines would read as "all".
+
+    Raises:
+        ValueError: ``limit`` is negative.
+    """
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit: {limit} is negative; give None for all messages")
+
+
+def length_after_repeat(stored: Sequence[tuple[int, str]], bodies: Sequence[str]) -> int:
+    """Return what the first append of a turn returned.
+
+    ``stored`` are the numbers and JSON texts of the turn that has the id, in order; ``bodies``
+    the JSON texts of the one that repeats it.
+
+    Raises:
+        TurnConflict: the messages are not the same.
+    """
+    if decode_messages(body for _, body in stored) != decode_messages(bodies):
+        raise TurnConflict
+    return stored[-1][0] + 1
+
+
+def _check_key(name: str, value: str, *, may_be_empty: bool) -> None:
+    most = MAX_KEY_LENGTH[name]
+    if not isinstance(value, str):
+        raise InvalidKey(f"{name} is a {type(value).__name__}, not a str")
+    if len(value) > most or not (value or may_be_empty):
+        raise InvalidKey(f"{name} has {len(value)} characters; it may have up to {most}")
+    if "\0" in value:
+        raise InvalidKey(f"{name} holds a NUL character, which not every database can store")
+    # Far more keys are ASCII than not, and for those this costs nothing.
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise InvalidKey(f"{name} holds a lone surrogate, which is not Unicode text")

@@ -1,0 +1,89 @@
+"""An asyncio engine, in the event loop itself.
+
+Imported only where there is one: SQLAlchemy's asyncio part needs greenlet, which it does not
+bring by itself.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import anyio
+from anyio.lowlevel import RunVar
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ...exceptions import StoreMisconfigured
+from .runner import T, Work, unique
+
+
+class _Slot:
+    """One event loop's engine: an asyncio driver's connections cannot leave their loop."""
+
+    def __init__(self) -> None:
+        self.engine: AsyncEngine | None = None
+        self.lock = anyio.Lock()
+
+
+class AsyncRunner:
+    """Runs work over an asyncio engine, one for each event loop that asks.
+
+    ``make``, ``prepare`` and ``owned`` are as for `ThreadRunner`.
+    """
+
+    def __init__(
+        self, make: Callable[[], AsyncEngine], prepare: Work[None], *, owned: bool
+    ) -> None:
+        self._make = make
+        self._prepare = prepare
+        self._owned = owned
+        self._slot: RunVar[_Slot] = RunVar(unique("engine"))
+
+    async def run(self, work: Work[T]) -> T:
+        """See `Runner.run`."""
+        engine = await self._ready_engine()
+        async with engine.connect() as connection:
+            return await connection.run_sync(work)
+
+    async def aclose(self) -> None:
+        """See `Runner.aclose`."""
+        slot = self._slot.get(None)
+        if slot is None or slot.engine is None:
+            return
+        engine, slot.engine = slot.engine, None
+        if self._owned:
+            await engine.dispose()
+
+    def __repr__(self) -> str:
+        return "asyncio"
+
+    async def _ready_engine(self) -> AsyncEngine:
+        slot = self._own_slot()
+        if slot.engine is None:
+            async with slot.lock:
+                if slot.engine is None:
+                    slot.engine = await self._new_engine()
+        return slot.engine
+
+    async def _new_engine(self) -> AsyncEngine:
+        engine = self._make()
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(self._prepare)
+        except BaseException:
+            if self._owned:
+                await engine.dispose()
+            raise
+        return engine
+
+    def _own_slot(self) -> _Slot:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise StoreMisconfigured(
+                "this database driver works under asyncio alone: under trio give the store a "
+                "sync URL, such as sqlite:/// or postgresql+psycopg://"
+            ) from None
+        slot = self._slot.get(None)
+        if slot is None:
+            slot = _Slot()
+            self._slot.set(slot)
+        return slot

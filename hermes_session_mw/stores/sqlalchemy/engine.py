@@ -1,0 +1,156 @@
+"""Engines of our own: how they are checked, made and set up.
+
+Nothing here opens a connection before one is asked for.
+"""
+
+import importlib
+import sqlite3
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import sqlalchemy
+from sqlalchemy import URL, Engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
+
+from ...exceptions import ConfigurationError
+from .statements import SUPPORTED_DIALECTS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_SQLITE_MINIMUM = (3, 35)  # the first with RETURNING
+
+# Each driver's own name for the seconds that it waits: for SQLite's lock, for a connection.
+_TIMEOUT_ARGUMENT = {
+    "pysqlite": "timeout",
+    "aiosqlite": "timeout",
+    "asyncpg": "timeout",
+    "psycopg": "connect_timeout",
+    "psycopg_async": "connect_timeout",
+    "psycopg2": "connect_timeout",
+}
+
+
+def check_url(url: str | URL) -> URL:
+    """Return ``url`` parsed; its driver is there and its database is one that we speak to.
+
+    Raises:
+        ConfigurationError: it is not, or the driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+        dialect = parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError) as exc:
+        raise ConfigurationError(f"store: not a database URL ({exc})") from exc
+    check_dialect(dialect.name)
+    try:
+        dialect.import_dbapi()
+        if dialect.is_async:
+            importlib.import_module("sqlalchemy.ext.asyncio")
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"store: the driver for {parsed.drivername} is not installed ({exc}): "
+            "pip install 'hermes_session_mw[postgresql]' or '[asyncpg]' bring the usual ones"
+        ) from exc
+    return parsed
+
+
+def check_dialect(name: str) -> None:
+    """Refuse a database that the SQL was not written and tested for.
+
+    Raises:
+        ConfigurationError: there is no SQL for it, or the SQLite library is too old.
+    """
+    if name not in SUPPORTED_DIALECTS:
+        known = ", ".join(sorted(SUPPORTED_DIALECTS))
+        raise ConfigurationError(f"store: {name} is not supported; these are: {known}")
+    if name == "sqlite" and sqlite3.sqlite_version_info < _SQLITE_MINIMUM:
+        raise ConfigurationError(
+            f"store: SQLite {sqlite3.sqlite_version} is too old; 3.35 is the first that will do"
+        )
+
+
+def is_async_engine(value: object) -> TypeGuard["AsyncEngine"]:
+    """Tell whether ``value`` is an ``AsyncEngine``, without importing what defines them."""
+    module = sys.modules.get("sqlalchemy.ext.asyncio")
+    return module is not None and isinstance(value, module.AsyncEngine)
+
+
+def is_async(url: URL) -> bool:
+    """Tell whether the URL's driver is an asyncio one."""
+    return bool(url.get_dialect().is_async)
+
+
+def default_threads(url: URL, dialect: str) -> int:
+    """Return how many operations to run at once.
+
+    One for a database in memory, which is one connection. Few for SQLite, whose threads only
+    wait for each other's interpreter lock. More for a server that is waited for.
+    """
+    if dialect != "sqlite":
+        return 10
+    return 1 if _in_memory(url) else 4
+
+
+def make_engine(url: URL, **settings: Any) -> Engine:
+    """Return a new engine, not connected yet; ``settings`` are as for `_arguments`."""
+    engine = sqlalchemy.create_engine(url, **_arguments(url, **settings))
+    _set_up(engine)
+    return engine
+
+
+def make_async_engine(url: URL, **settings: Any) -> "AsyncEngine":
+    """Return a new asyncio engine, not connected yet; ``settings`` are as for `_arguments`."""
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  # needs greenlet
+
+    engine = create_async_engine(url, **_arguments(url, **settings))
+    _set_up(engine.sync_engine)
+    return engine
+
+
+def _arguments(
+    url: URL, *, pool_size: int, timeout: float, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return keyword arguments for ``create_engine``: ``options`` over our own choices."""
+    driver = url.get_dialect().driver
+    connect_args = dict(options.get("connect_args", {}))
+    argument = _TIMEOUT_ARGUMENT.get(driver)
+    if argument is not None:
+        # libpq takes whole seconds only, and takes 1 for 2.
+        seconds = timeout if argument == "timeout" else max(int(timeout), 2)
+        connect_args.setdefault(argument, seconds)
+    if driver == "pysqlite":
+        connect_args.setdefault("check_same_thread", False)
+    return {
+        "isolation_level": "AUTOCOMMIT",
+        # A database in memory too: its one connection may not be in two hands at once.
+        "poolclass": AsyncAdaptedQueuePool if is_async(url) else QueuePool,
+        "pool_size": pool_size,
+        "max_overflow": 0,
+        "pool_timeout": timeout,
+        "hide_parameters": True,
+        **options,
+        "connect_args": connect_args,
+    }
+
+
+def _set_up(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_pragmas)
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    # Readers then never wait for a writer. The file remembers it.
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # What was acknowledged survives a power cut; NORMAL would promise that for a crash alone.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _in_memory(url: URL) -> bool:
+    database = url.database or ":memory:"
+    return ":memory:" in database or url.query.get("mode") == "memory"

@@ -1,0 +1,29 @@
+"""What carries the SQL, which is plain functions, to a database without blocking the event loop."""
+
+import itertools
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+_numbers = itertools.count()
+
+
+class Runner(Protocol):
+    """Runs a function over a connection of its engine, which is made at the first call."""
+
+    async def run(self, work: Work[T]) -> T:
+        """Return what ``work`` returns; the connection is given back before."""
+        ...
+
+    async def aclose(self) -> None:
+        """Dispose of the engine if it is our own; a later call makes another."""
+        ...
+
+
+def unique(name: str) -> str:
+    """Return a name for a run variable, which anyio once told apart by their names alone."""
+    return f"hermes_session_mw.{name}.{next(_numbers)}"

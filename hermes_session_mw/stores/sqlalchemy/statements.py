@@ -1,0 +1,134 @@
+"""The SQL, written once: plain functions over a SQLAlchemy ``Connection``.
+
+Rules of this file: every value is a bound parameter; statements are made at import, so that
+SQLAlchemy compiles each of them once per engine; a read is one statement.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, Insert, Select, bindparam, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ...exceptions import SessionConflict
+from ...messages import decode_messages
+from ..base import History, length_after_repeat
+from .schema import messages, sessions
+
+_IN_SESSION = (
+    messages.c.owner == bindparam("owner"),
+    messages.c.session_id == bindparam("session_id"),
+)
+_all = select(messages.c.seq, messages.c.body).where(*_IN_SESSION).order_by(messages.c.seq)
+_newest: Select[Any] = (
+    select(messages.c.seq, messages.c.body)
+    .where(*_IN_SESSION)
+    .order_by(messages.c.seq.desc())
+    .limit(bindparam("newest"))
+)
+_turn = _all.where(messages.c.turn_id == bindparam("turn_id"))
+_add = insert(messages)
+
+
+def _take_numbers(dialect_insert: Any) -> Insert:
+    """Take the next ``count`` numbers, and with them the session's row lock until the commit."""
+    count: BindParameter[int] = bindparam("count")
+    statement = dialect_insert(sessions).values(
+        owner=bindparam("owner"), id=bindparam("session_id"), next_seq=count
+    )
+    taken: Insert = statement.on_conflict_do_update(
+        index_elements=[sessions.c.owner, sessions.c.id],
+        set_={"next_seq": sessions.c.next_seq + count, "updated_at": func.now()},
+    ).returning(sessions.c.next_seq)
+    return taken
+
+
+_TAKE_NUMBERS = {
+    "sqlite": _take_numbers(sqlite.insert),
+    "postgresql": _take_numbers(postgresql.insert),
+}
+SUPPORTED_DIALECTS = frozenset(_TAKE_NUMBERS)
+
+
+class _AlreadyStored(Exception):  # no error: it never leaves this file
+    """Leaves the transaction of a repeated turn, so that it is rolled back."""
+
+    def __init__(self, rows: Sequence[tuple[int, str]]) -> None:
+        self.rows = rows
+
+
+def load(connection: Connection, session_id: str, owner: str, limit: int | None) -> History:
+    """See `Store.load`."""
+    key = {"session_id": session_id, "owner": owner}
+    connection.execution_options(isolation_level="AUTOCOMMIT")  # one round trip
+    if limit is None:
+        rows = connection.execute(_all, key).all()
+    else:
+        # At least one row, because the last one tells the length.
+        rows = connection.execute(_newest, {**key, "newest": max(limit, 1)}).all()[::-1]
+    length = rows[-1].seq + 1 if rows else 0
+    bodies = [] if limit == 0 else [row.body for row in rows]
+    return History(decode_messages(bodies), length, exists=bool(rows))
+
+
+def append(
+    connection: Connection,
+    session_id: str,
+    bodies: Sequence[str],
+    owner: str,
+    turn_id: str | None,
+    expected_length: int | None,
+) -> int:
+    """See `Store.append`; the messages come as JSON texts."""
+    key = {"session_id": session_id, "owner": owner}
+    try:
+        with transaction(connection):
+            length = _take(connection, {**key, "count": len(bodies)})
+            first = length - len(bodies)
+            if turn_id is not None:
+                # Asked only now: who holds the row's lock sees every turn stored before.
+                _leave_if_stored(connection, {**key, "turn_id": turn_id})
+            if expected_length is not None and expected_length != first:
+                raise SessionConflict(expected_length, first)
+            rows = enumerate(bodies, first)
+            connection.execute(
+                _add, [{**key, "turn_id": turn_id, "seq": seq, "body": body} for seq, body in rows]
+            )
+    except _AlreadyStored as repeat:
+        return length_after_repeat(repeat.rows, bodies)
+    return length
+
+
+def _take(connection: Connection, parameters: dict[str, Any]) -> int:
+    take_numbers = _TAKE_NUMBERS[connection.dialect.name]
+    length: int = connection.execute(take_numbers, parameters).scalar_one()
+    return length
+
+
+def _leave_if_stored(connection: Connection, parameters: dict[str, Any]) -> None:
+    rows = connection.execute(_turn, parameters).all()
+    if rows:
+        raise _AlreadyStored([(row.seq, row.body) for row in rows])
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """Commit what is done inside, or roll it back where it raises; begun ready to write."""
+    if connection.dialect.name != "sqlite":
+        # The row's lock is all the isolation that is needed; a stricter level, as a borrowed
+        # engine may have, would only add failures to serialize.
+        connection.execution_options(isolation_level="READ COMMITTED")
+        with connection.begin():
+            yield
+        return
+    # sqlite3's own BEGIN is deferred: it takes the write lock late, and what it has read by then
+    # may be stale, which no patience mends (SQLITE_BUSY_SNAPSHOT).
+    connection.execution_options(isolation_level="AUTOCOMMIT")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        connection.connection.rollback()
+        raise
