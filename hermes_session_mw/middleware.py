@@ -127,7 +127,7 @@ class HermesSessionMiddleware:
         async def send_stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 value = session.id.encode("ascii")
-                headers = stamp(message.get("headers", ()), self._field, value)
+                headers = stamp(message.get("headers") or (), self._field, value)
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -139,7 +139,7 @@ class HermesSessionMiddleware:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 try:
                     await self.store.aclose()
-                except Exception:  # shutting down goes on, whatever the store raises
+                except Exception:  # noqa: BLE001  # shutting down goes on, whatever it was
                     logger.exception("the session store could not be closed")
             await send(message)
 

@@ -1,0 +1,55 @@
+# make demo   serves the demo on 127.0.0.1:8000
+# make test   runs the linter, the type checker and the tests
+# Each makes its own virtual environment, and installs what it needs into it.
+
+PYTHON ?= python3
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+STORE ?= sqlite:///hermes_demo.db
+
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint format clean check-python
+
+demo: $(VENV)/.demo-installed
+	$(VENV)/bin/python -m demo_app --host $(HOST) --port $(PORT) --store $(STORE)
+
+test: lint
+	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)
+
+lint: $(VENV)/.test-installed
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.test-installed
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test-installed: pyproject.toml constraints.txt $(VENV)/bin/python
+	$(PIP) --upgrade pip
+	$(PIP) --editable '.[asyncpg,demo,postgresql]' --group dev
+	@touch $@
+
+$(VENV)/bin/python: | check-python
+	$(PYTHON) -m venv $(VENV)
+
+check-python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) was not found: install Python 3.11 or newer, or name it: make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is older than 3.11: install a newer one, or name it: make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON) -m venv' cannot run: Python's venv and ensurepip modules are missing." >&2; \
+	  echo "On Debian and Ubuntu: apt install python3-venv" >&2; \
+	  exit 1; }

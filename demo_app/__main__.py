@@ -1,0 +1,43 @@
+"""Serve the demo: ``python -m demo_app``."""
+
+import argparse
+import os
+
+import uvicorn
+
+from .app import create_app
+
+BANNER = """
+The demo serves at {url}
+Conversations are kept in {store}
+
+Try, in a second terminal:
+
+  curl -i {url}/v1/chat/completions \\
+    -H 'Content-Type: application/json' -H 'X-Hermes-Session-Id: my-first-thread' \\
+    -d '{{"messages": [{{"role": "user", "content": "My name is Ada."}}]}}'
+
+Send it again with another text, or stop the demo (Ctrl-C), start it and then send it:
+the conversation goes on. Another port: make demo PORT=8001
+"""
+
+
+def main() -> None:
+    """Read the options, say where and what to try, and serve until stopped."""
+    parser = argparse.ArgumentParser(prog="python -m demo_app", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--store",
+        default=os.environ.get("HERMES_STORE", "sqlite:///hermes_demo.db"),
+        help="a SQLAlchemy URL (default: %(default)s, or HERMES_STORE)",
+    )
+    options = parser.parse_args()
+    app = create_app(options.store)
+    url = f"http://{options.host}:{options.port}"
+    print(BANNER.format(url=url, store=options.store), flush=True)  # noqa: T201
+    uvicorn.run(app, host=options.host, port=options.port)
+
+
+if __name__ == "__main__":
+    main()
