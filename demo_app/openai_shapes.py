@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse
 
 from hermes_session_mw.messages import Message
 
-
 _SYSTEM_ROLES = ("system", "developer")
 
 

@@ -5,7 +5,7 @@ shape that the OpenAI message format has, and nothing in it is rewritten.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .exceptions import InvalidMessage, StoreCorrupt
@@ -34,7 +34,7 @@ def encode_messages(messages: Sequence[Message], max_bytes: int = MAX_MESSAGE_BY
     return [_encode(number, message, max_bytes) for number, message in enumerate(messages)]
 
 
-def decode_messages(bodies: Iterable[str]) -> list[Message]:
+def decode_messages(bodies: Sequence[str]) -> list[Message]:
     """Return the messages that the JSON texts ``bodies`` hold.
 
     They are joined and parsed in one go, which costs less than half of parsing one by one.
@@ -45,7 +45,9 @@ def decode_messages(bodies: Iterable[str]) -> list[Message]:
     try:
         messages: list[Message] = json.loads(f"[{','.join(bodies)}]")
     except (ValueError, RecursionError) as exc:
-        raise StoreCorrupt("a stored message is not JSON: restore it from a backup") from exc
+        raise _not_json() from exc
+    if len(messages) != len(bodies):
+        raise _not_json()
     return messages
 
 
@@ -89,6 +91,10 @@ def _nested(value: Any) -> list[Any]:
 
 def _too_deep(number: int) -> InvalidMessage:
     return _invalid(number, f"nests deeper than {MAX_DEPTH} levels")
+
+
+def _not_json() -> StoreCorrupt:
+    return StoreCorrupt("a stored message is not JSON: restore it from a backup")
 
 
 def _invalid(number: int, problem: str) -> InvalidMessage:

@@ -103,7 +103,7 @@ def length_after_repeat(stored: Sequence[tuple[int, str]], bodies: Sequence[str]
     Raises:
         TurnConflict: the messages are not the same.
     """
-    if decode_messages(body for _, body in stored) != decode_messages(bodies):
+    if decode_messages([body for _, body in stored]) != decode_messages(bodies):
         raise TurnConflict
     return stored[-1][0] + 1
 

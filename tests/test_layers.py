@@ -1,0 +1,90 @@
+"""The layers of the design: imports point downwards only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "hermes_session_mw"
+
+# Each module may import from those that stand on a line above its own, and from nothing else of
+# the package. A package's own modules share its line.
+LAYERS = [
+    ["exceptions", "ids"],
+    ["headers", "messages", "logging", "refusals"],
+    ["stores.base"],
+    ["stores.memory"],
+    ["stores.sqlalchemy"],
+    ["stores"],
+    ["session"],
+    ["middleware"],
+    [""],
+]
+PURE = {"exceptions", "ids", "headers", "messages", "logging", "refusals", "stores.base"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def layer_of(module: str) -> int:
+    owner = "stores.sqlalchemy" if module.startswith("stores.sqlalchemy") else module
+    return next(number for number, layer in enumerate(LAYERS) if owner in layer)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return absolute names; the package's own start with its name."""
+    found: set[str] = set()
+    package = ("hermes_session_mw", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            # "from . import x" may name a module or a value.
+            found.update(
+                f"{source}.{alias.name}" if _is_module(source, alias.name) else source
+                for alias in node.names
+            )
+    return found
+
+
+def _is_module(source: str, name: str) -> bool:
+    inside = source.split(".")[1:] if source.startswith("hermes_session_mw") else None
+    return inside is not None and PACKAGE.joinpath(*inside, f"{name}.py").exists()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_down(path: Path) -> None:
+    """A module imports only what stands below it."""
+    module = name_of(path)
+    own = [name for name in imports_of(path) if name.split(".")[0] == "hermes_session_mw"]
+    below = [name.partition(".")[2] for name in own]
+    same_package = module.startswith("stores.sqlalchemy")
+    wrong = [
+        other
+        for other in below
+        if layer_of(other) > layer_of(module)
+        or (layer_of(other) == layer_of(module) and not same_package)
+    ]
+    assert [] == wrong
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_pure_modules_know_no_framework_and_no_database(path: Path) -> None:
+    """SQLAlchemy is imported under stores/ alone, and Starlette by no pure module."""
+    tops = {name.split(".")[0] for name in imports_of(path)}
+    module = name_of(path)
+    if not module.startswith("stores.sqlalchemy"):
+        assert "sqlalchemy" not in tops
+    if module in PURE:
+        assert tops.isdisjoint({"starlette", "anyio", "sqlalchemy"})
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_stay_small(path: Path) -> None:
+    """No module is longer than what a reader takes in at once."""
+    assert len(path.read_text().splitlines()) <= 260

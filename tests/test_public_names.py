@@ -1,0 +1,54 @@
+"""What other people's code imports."""
+
+import hermes_session_mw
+
+PUBLIC = {
+    "SESSION_HEADER",
+    "ConfigurationError",
+    "HermesSession",
+    "HermesSessionError",
+    "HermesSessionMiddleware",
+    "History",
+    "HistoryNotLoaded",
+    "InvalidKey",
+    "InvalidMessage",
+    "MemoryStore",
+    "OwnerRequired",
+    "SQLAlchemyStore",
+    "SessionConflict",
+    "SessionIdFilter",
+    "SessionMissing",
+    "Store",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreMisconfigured",
+    "StoreTimeout",
+    "StoreUnavailable",
+    "TurnConflict",
+    "get_session",
+    "is_session_id",
+    "mint_session_id",
+}
+
+
+def test_the_public_names_stay() -> None:
+    """A name that was public once is public still, and each is really there."""
+    assert sorted(PUBLIC) == sorted(hermes_session_mw.__all__)
+    assert all(hasattr(hermes_session_mw, name) for name in PUBLIC)
+
+
+def test_the_header_is_hermes_agents() -> None:
+    """The header's name is the one that Hermes Agent's API server reads and writes."""
+    assert hermes_session_mw.SESSION_HEADER == "X-Hermes-Session-Id"
+
+
+def test_every_error_is_in_one_tree() -> None:
+    """Whoever catches HermesSessionError has caught all."""
+    errors = [
+        value
+        for name in PUBLIC
+        if isinstance(value := getattr(hermes_session_mw, name), type)
+        and issubclass(value, Exception)
+    ]
+    assert len(errors) == 14
+    assert all(issubclass(error, hermes_session_mw.HermesSessionError) for error in errors)
