@@ -1,0 +1,339 @@
+"""The engine is made on first need, once, and again after a failure or in another process."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import sqlalchemy
+from sqlalchemy import URL, create_engine, event
+from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
+
+from hermes_session_mw import (
+    ConfigurationError,
+    HermesSessionMiddleware,
+    SQLAlchemyStore,
+    StoreMisconfigured,
+    StoreUnavailable,
+)
+
+from .asgi import Recorder, request, stamp
+
+HELLO = {"role": "user", "content": "hello"}
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Every engine that SQLAlchemy makes during the test."""
+    engines: list[Any] = []
+
+    def recording(original: Any) -> Any:
+        def create(*arguments: Any, **options: Any) -> Any:
+            engine = original(*arguments, **options)
+            engines.append(engine)
+            return engine
+
+        return create
+
+    monkeypatch.setattr(sqlalchemy, "create_engine", recording(sqlalchemy.create_engine))
+    original = sqlalchemy_asyncio.create_async_engine
+    monkeypatch.setattr(sqlalchemy_asyncio, "create_async_engine", recording(original))
+    yield engines
+    for engine in engines:
+        (engine.sync_engine if hasattr(engine, "sync_engine") else engine).dispose(close=False)
+
+
+async def test_requests_without_the_header_make_no_engine(
+    sqlite_url: str, tmp_path: Path, made: list[Any]
+) -> None:
+    """Traffic without the header touches no database and creates no file."""
+    wrapped = HermesSessionMiddleware(Recorder(), sqlite_url)
+    for _ in range(100):
+        await request(wrapped)
+    await request(wrapped, "a b")
+    assert made == []
+    assert list(tmp_path.iterdir()) == []
+    await wrapped.store.aclose()
+    assert "no engine yet" in repr(wrapped.store)
+
+
+async def test_many_first_requests_make_one_engine(sqlite_url: str, made: list[Any]) -> None:
+    """However many requests are the first at once, one engine serves them all."""
+    app = Recorder(lambda session: session.append(HELLO))
+    wrapped = HermesSessionMiddleware(app, sqlite_url, store_timeout=60)
+    async with anyio.create_task_group() as tasks:
+        for number in range(200):
+            tasks.start_soon(request, wrapped, f"s{number}")
+    assert len(made) == 1
+    assert not any(session.degraded for session in app.sessions)
+    await request(wrapped, "s0")
+    assert app.session.length == 2
+    assert len(made) == 1
+    await wrapped.store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_many_first_requests_make_one_asyncio_engine(
+    postgres_url: URL, made: list[Any]
+) -> None:
+    """So it is with an asyncio driver, where no lock between threads would help."""
+    app = Recorder()
+    url = postgres_url.set(drivername="postgresql+asyncpg")
+    wrapped = HermesSessionMiddleware(app, url, store_timeout=60)
+    async with anyio.create_task_group() as tasks:
+        for number in range(100):
+            tasks.start_soon(request, wrapped, f"s{number}")
+    assert len(made) == 1
+    assert not any(session.degraded for session in app.sessions)
+    await wrapped.store.aclose()
+
+
+async def test_a_failed_creation_is_tried_again(tmp_path: Path, made: list[Any]) -> None:
+    """A database that was not there at first is used as soon as it is."""
+    folder = tmp_path / "later"
+    app = Recorder(lambda session: session.append(HELLO) if not session.degraded else nothing())
+    wrapped = HermesSessionMiddleware(app, f"sqlite:///{folder}/sessions.db")
+    for _ in range(2):
+        await request(wrapped, "known")
+        assert app.session.degraded
+    folder.mkdir()
+    for length in (1, 2):
+        await request(wrapped, "known")
+        assert (app.session.degraded, app.session.length) == (False, length)
+    assert len(made) == 3
+    await wrapped.store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_failed_asyncio_creation_is_tried_again(tmp_path: Path, made: list[Any]) -> None:
+    """So it is with an asyncio driver."""
+    folder = tmp_path / "later"
+    store = SQLAlchemyStore(f"sqlite+aiosqlite:///{folder}/sessions.db")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await store.load("id")
+    folder.mkdir()
+    assert await store.append("id", [HELLO]) == 1
+    assert len(made) == 3
+    await store.aclose()
+    assert "asyncio" in repr(store)
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.parametrize("driver", ["postgresql+asyncpg", "postgresql+psycopg_async"])
+async def test_an_asyncio_driver_under_trio_is_a_clear_error(
+    driver: str, postgres_url: URL
+) -> None:
+    """Who runs trio is told so, and told what works there."""
+    store = SQLAlchemyStore(postgres_url.set(drivername=driver))
+    with pytest.raises(StoreMisconfigured, match=r"asyncio alone.*trio.*sync URL"):
+        await store.load("id")
+
+
+async def test_a_waiting_first_request_gives_up_in_time(sqlite_url: str) -> None:
+    """While one thread hangs in making the engine, the others do not pile up behind it."""
+    store = SQLAlchemyStore(sqlite_url, timeout=0.05)
+    runner: Any = store._runner
+    with runner._lock, pytest.raises(StoreUnavailable, match="still being connected"):
+        await store.load("id")
+    assert (await store.load("id")).length == 0
+    await store.aclose()
+
+
+async def test_sqlite_is_set_up_for_durability(sqlite_url: str) -> None:
+    """An own engine runs SQLite in WAL, with full fsync, foreign keys, and patience."""
+    store = SQLAlchemyStore(sqlite_url)
+    await store.load("id")
+    runner: Any = store._runner
+    with runner._engine.connect() as connection:
+        pragma = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragma == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 5000,
+    }
+    await store.aclose()
+
+
+async def statements_of(store: SQLAlchemyStore, engine: sqlalchemy.Engine, work: Any) -> list[str]:
+    """Return what the engine's connections are asked while ``work`` runs."""
+    await store.load("warm-up")
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement.split()[0])
+
+    event.listen(engine, "before_cursor_execute", note)
+    await work()
+    event.remove(engine, "before_cursor_execute", note)
+    return seen
+
+
+async def test_a_load_is_one_statement(sqlite_url: str) -> None:
+    """A history costs one statement, however long, and a turn one short transaction."""
+    engine = create_engine(sqlite_url)
+    store = SQLAlchemyStore(engine)
+    seen = await statements_of(store, engine, lambda: store.load("id"))
+    assert seen == ["SELECT"]
+    seen = await statements_of(store, engine, lambda: store.append("id", [HELLO, HELLO]))
+    assert seen == ["BEGIN", "INSERT", "INSERT", "COMMIT"]
+    seen = await statements_of(
+        store, engine, lambda: store.append("id", [HELLO], turn_id="t", expected_length=2)
+    )
+    assert seen == ["BEGIN", "INSERT", "SELECT", "INSERT", "COMMIT"]
+    engine.dispose()
+
+
+async def test_a_borrowed_engine_is_left_to_its_owner(sqlite_url: str) -> None:
+    """An engine that was given is neither set up nor disposed of, and its settings come back."""
+    engine = create_engine(sqlite_url)
+    store = SQLAlchemyStore(engine)
+    await store.append("id", [HELLO])
+    await store.aclose()
+    assert engine.pool.checkedin() == 1  # type: ignore[attr-defined]  # a QueuePool's
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "delete"
+        assert connection.get_isolation_level() == "SERIALIZABLE"
+        assert connection.connection.dbapi_connection.isolation_level == ""  # type: ignore[union-attr]
+    engine.dispose()
+
+
+def test_options_are_for_engines_of_our_own(sqlite_url: str) -> None:
+    """Options for an engine that exists already would do nothing, so they are refused."""
+    engine = create_engine(sqlite_url)
+    with pytest.raises(ConfigurationError, match="engine_options"):
+        SQLAlchemyStore(engine, engine_options={"echo": True})
+
+
+async def test_engine_options_reach_the_engine(sqlite_url: str, made: list[Any]) -> None:
+    """What create_engine takes can be set, and comes before our own choices."""
+    options = {"pool_size": 2, "connect_args": {"timeout": 1.5}}
+    store = SQLAlchemyStore(sqlite_url, engine_options=options)
+    await store.load("id")
+    (engine,) = made
+    assert engine.pool.size() == 2
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 1500
+    await store.aclose()
+
+
+async def test_tables_can_be_left_to_migrations(sqlite_url: str, tmp_path: Path) -> None:
+    """With create_schema off no table is made, and the error says what is missing."""
+    store = SQLAlchemyStore(sqlite_url, create_schema=False)
+    with pytest.raises(StoreMisconfigured, match="no such table"):
+        await store.load("id")
+    with sqlite3.connect(tmp_path / "sessions.db") as raw:
+        assert raw.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    raw.close()
+    await store.aclose()
+
+
+async def test_tables_are_used_without_the_right_to_make_them(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """Where the tables are there, none is made: a database that forbids it still serves."""
+    maker = SQLAlchemyStore(sqlite_url)
+    await maker.append("id", [HELLO])
+    await maker.aclose()
+    reader = SQLAlchemyStore(f"sqlite:///file:{tmp_path}/sessions.db?mode=ro&uri=true")
+    assert (await reader.load("id")).messages == [HELLO]
+    await reader.aclose()
+
+
+@pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg"])
+async def test_two_processes_may_make_the_tables_at_once(
+    driver: str, tmp_path: Path, postgres_server: URL
+) -> None:
+    """Workers that start together on an empty database all come up."""
+    from . import postgres  # noqa: PLC0415  # used here alone
+
+    async def start_eight(url: URL) -> None:
+        stores = [SQLAlchemyStore(url) for _ in range(8)]
+        async with anyio.create_task_group() as tasks:
+            for number, store in enumerate(stores):
+                tasks.start_soon(store.append, f"s{number}", [HELLO])
+        for number, store in enumerate(stores):
+            assert (await store.load(f"s{number}")).length == 1
+            await store.aclose()
+
+    if driver == "sqlite":
+        await start_eight(URL.create("sqlite", database=f"{tmp_path}/new.db"))
+    else:
+        with postgres.database(postgres_server) as url:
+            await start_eight(url)
+
+
+async def test_two_stores_share_nothing(tmp_path: Path) -> None:
+    """Each store has an engine of its own."""
+    first = SQLAlchemyStore(f"sqlite:///{tmp_path}/first.db")
+    second = SQLAlchemyStore(f"sqlite:///{tmp_path}/second.db")
+    await first.append("id", [HELLO])
+    assert (await second.load("id")).length == 0
+    await first.aclose()
+    await second.aclose()
+
+
+def test_two_event_loops_share_one_store(sqlite_url: str) -> None:
+    """A store serves event loops one after another, and at once, in threads of one process."""
+    store = SQLAlchemyStore(sqlite_url)
+    lengths: list[int] = []
+
+    async def append() -> None:
+        lengths.append(await store.append("id", [HELLO]))
+
+    threads = [
+        threading.Thread(target=anyio.run, args=(append,), kwargs={"backend": backend})
+        for backend in ("asyncio", "trio")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    anyio.run(append)
+    anyio.run(store.aclose)
+    assert sorted(lengths) == [1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_makes_an_engine_of_its_own(sqlite_url: str) -> None:
+    """After a fork the child uses none of its parent's connections, and both go on."""
+    store = SQLAlchemyStore(sqlite_url)
+    assert anyio.run(store.append, "id", [HELLO]) == 1
+    runner: Any = store._runner
+    parents = runner._engine
+    child = os.fork()
+    if child == 0:  # pragma: no cover  # another process, which coverage does not see
+        try:
+            assert runner._engine is None
+            assert anyio.run(store.append, "id", [HELLO]) == 2
+            assert runner._engine is not parents
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert anyio.run(store.append, "id", [HELLO]) == 3
+    assert runner._engine is parents
+    anyio.run(store.aclose)
+
+
+async def test_the_password_is_not_shown(postgres_url: URL) -> None:
+    """A store's repr tells where it stores, and no secret."""
+    store = SQLAlchemyStore(postgres_url.set(password="s3cret"))
+    assert "s3cret" not in repr(store)
+    assert str(postgres_url.database) in repr(store)
+    wrapped = HermesSessionMiddleware(Recorder(), store)
+    assert stamp(await request(wrapped, "id")) == "id"
+    await store.aclose()

@@ -1,0 +1,169 @@
+"""The session object, and how applications get hold of it."""
+
+import logging
+from typing import Annotated, Any
+
+import anyio
+import pytest
+from fastapi import Depends, FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from hermes_session_mw import (
+    HermesSession,
+    HermesSessionMiddleware,
+    InvalidMessage,
+    MemoryStore,
+    SessionConflict,
+    SessionIdFilter,
+    SessionMissing,
+    StoreTimeout,
+    get_session,
+)
+from hermes_session_mw.logging import current_session, fingerprint
+
+from .test_middleware import HangingStore
+
+HELLO = {"role": "user", "content": "hello"}
+HI = {"role": "assistant", "content": "hi"}
+
+
+async def test_an_append_shows_in_the_history() -> None:
+    """What was appended is in the history at once, as a copy of its own."""
+    session = HermesSession(MemoryStore(), "id", is_new=True)
+    message: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "a"}]}
+    assert await session.append(message, HI) == 2
+    message["content"].append("changed later")
+    assert session.history == [
+        {"role": "user", "content": [{"type": "text", "text": "a"}]},
+        HI,
+    ]
+    assert session.length == 2
+
+
+async def test_an_append_before_the_load_is_seen_by_the_load() -> None:
+    """Appending needs no history, and a later load has all of it."""
+    session = HermesSession(MemoryStore(), "id")
+    assert await session.append(HELLO) == 1
+    assert await session.load() == [HELLO]
+
+
+async def test_a_load_sees_what_others_stored() -> None:
+    """The history is this request's view; a new load has the turns of other requests."""
+    store = MemoryStore()
+    mine, theirs = HermesSession(store, "id"), HermesSession(store, "id")
+    await mine.load()
+    await theirs.append(HI)
+    assert mine.history == []
+    assert await mine.load() == [HI]
+
+
+async def test_a_repeated_turn_is_not_shown_twice() -> None:
+    """A retry under the same turn id changes neither the store nor the history."""
+    session = HermesSession(MemoryStore(), "id", is_new=True)
+    assert await session.append(HELLO, HI, turn_id="t") == 2
+    assert await session.append(HELLO, HI, turn_id="t") == 2
+    assert session.history == [HELLO, HI]
+
+
+async def test_the_length_makes_an_append_conditional() -> None:
+    """With expected_length=session.length a turn is stored only where nobody was faster."""
+    store = MemoryStore()
+    first, second = HermesSession(store, "id", limit=1), HermesSession(store, "id", limit=1)
+    await store.append("id", [HELLO, HI])
+    await first.load()
+    await second.load()
+    assert await first.append(HELLO, expected_length=first.length) == 3
+    with pytest.raises(SessionConflict, match="3 messages, not the expected 2"):
+        await second.append(HELLO, expected_length=second.length)
+    await second.load()
+    assert await second.append(HI, expected_length=second.length) == 4
+
+
+async def test_a_refused_append_leaves_the_history() -> None:
+    """Where nothing was stored, nothing shows."""
+    session = HermesSession(MemoryStore(), "id", is_new=True)
+    with pytest.raises(InvalidMessage):
+        await session.append(HELLO, {"x": float("nan")})
+    assert session.history == []
+
+
+async def test_an_append_to_a_hung_store_ends_in_time() -> None:
+    """An append has store_timeout to succeed, and its error says that it may have."""
+    session = HermesSession(HangingStore(), "id", timeout=0.05)
+    with anyio.fail_after(10), pytest.raises(StoreTimeout, match="turn_id"):
+        await session.append(HELLO)
+
+
+async def test_a_cancelled_append_is_finished() -> None:
+    """A client that leaves while its turn is being stored does not tear it."""
+    entered, release = anyio.Event(), anyio.Event()
+
+    class SlowStore(MemoryStore):
+        async def append(self, *arguments: Any, **options: Any) -> int:
+            entered.set()
+            await release.wait()
+            return await super().append(*arguments, **options)
+
+    store = SlowStore()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(HermesSession(store, "id").append, HELLO, HI)
+        await entered.wait()
+        tasks.cancel_scope.cancel()
+        release.set()
+    assert (await store.load("id")).messages == [HELLO, HI]
+
+
+async def test_a_session_does_not_show_its_id() -> None:
+    """An id is a secret, so the object's repr names its fingerprint, and says its state."""
+    session = HermesSession(MemoryStore(), "secret")
+    assert repr(session) == f"<HermesSession {fingerprint('secret')} (not loaded)>"
+    await session.append(HELLO)
+    await session.load()
+    session.degraded = True
+    assert repr(session).endswith("(1 messages, degraded)>")
+
+
+def test_get_session_is_a_fastapi_dependency() -> None:
+    """FastAPI injects the session where an endpoint depends on get_session."""
+    api = FastAPI()
+
+    @api.post("/chat")
+    async def chat(session: Annotated[HermesSession, Depends(get_session)]) -> int:
+        return await session.append(HELLO, HI)
+
+    client = TestClient(HermesSessionMiddleware(api, MemoryStore()))
+    response = client.post("/chat", headers={"X-Hermes-Session-Id": "known"})
+    assert response.json() == 2
+    response = client.post("/chat", headers={"X-Hermes-Session-Id": "known"})
+    assert (response.json(), response.headers["x-hermes-session-id"]) == (4, "known")
+
+
+def test_get_session_without_the_middleware_says_so() -> None:
+    """Who forgot the middleware is told, and not answered with an AttributeError."""
+
+    async def endpoint(request: Request) -> Response:
+        with pytest.raises(SessionMissing, match="HermesSessionMiddleware"):
+            get_session(request)
+        return JSONResponse("told")
+
+    client = TestClient(Starlette(routes=[Route("/", endpoint)]))
+    assert client.get("/").json() == "told"
+
+
+def test_log_records_carry_the_sessions_fingerprint() -> None:
+    """The filter marks every record with the current session, and never with its id."""
+    record = logging.LogRecord("x", logging.INFO, "x", 1, "hello", None, None)
+    assert SessionIdFilter().filter(record)
+    assert record.hermes_session == "-"  # type: ignore[attr-defined]  # the filter adds it
+    token = current_session.set(HermesSession(MemoryStore(), "secret"))
+    try:
+        assert SessionIdFilter().filter(record)
+    finally:
+        current_session.reset(token)
+    assert record.hermes_session == fingerprint("secret")  # type: ignore[attr-defined]
+    assert len(fingerprint("secret")) == 12
+    assert "secret" not in fingerprint("secret")
