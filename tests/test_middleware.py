@@ -380,7 +380,7 @@ async def test_ids_can_have_another_grammar() -> None:
 async def test_a_new_id_that_is_not_valid_is_a_loud_mistake() -> None:
     """An id that its own client could not send back is never handed out."""
     for made in ("", "a b", "a..b", "\xe9"):
-        wrapped = HermesSessionMiddleware(Recorder(), MemoryStore(), new_id=lambda made=made: made)
+        wrapped = HermesSessionMiddleware(Recorder(), MemoryStore(), new_id=[made].pop)
         with pytest.raises(ConfigurationError, match="new_id"):
             await request(wrapped)
 
@@ -443,7 +443,8 @@ async def test_request_headers_may_be_any_iterable() -> None:
 
     wrapped = HermesSessionMiddleware(app, MemoryStore())
     pairs = [(b"host", b"x"), (HEADER, b"known")]
-    scope = http_scope() | {"headers": (pair for pair in pairs)}
+    scope = http_scope()
+    scope["headers"] = (pair for pair in pairs)
     assert stamp(await request(wrapped, scope=scope)) == "known"
     scope = http_scope()
     del scope["headers"]

@@ -103,9 +103,9 @@ def url_of(database: str, folder: Path, request: pytest.FixtureRequest) -> URL:
 class TestStoreContract(StoreContract):
     """The contract, for every case."""
 
-    async def test_a_closed_store_can_be_used_again(self, store: Store, case: Case) -> None:
+    async def test_a_closed_store_can_be_used_again(self, store: Store) -> None:
         """Closing gives back what is held, and the next call takes it up again."""
-        if case.database == "sqlite-in-memory":  # it ends with its connection
+        if "sqlite://" in repr(store) and "sqlite:///" not in repr(store):  # only in memory
             await store.append("id", numbered(0))
             await store.aclose()
             assert await store.append("id", numbered(1)) == 1
