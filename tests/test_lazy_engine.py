@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import sqlalchemy
-from sqlalchemy import URL, create_engine, event
+from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 
 from hermes_session_mw import (
@@ -20,6 +20,7 @@ from hermes_session_mw import (
     StoreMisconfigured,
     StoreUnavailable,
 )
+from hermes_session_mw.stores.sqlalchemy.engine import _arguments
 
 from .asgi import Recorder, request, stamp
 
@@ -215,6 +216,55 @@ def test_options_are_for_engines_of_our_own(sqlite_url: str) -> None:
     engine = create_engine(sqlite_url)
     with pytest.raises(ConfigurationError, match="engine_options"):
         SQLAlchemyStore(engine, engine_options={"echo": True})
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:///x.db", {"timeout": 2.5, "check_same_thread": False}),
+        ("sqlite+aiosqlite:///x.db", {"timeout": 2.5}),
+        ("postgresql+psycopg://x", {"connect_timeout": 2}),
+        ("postgresql+asyncpg://x", {"timeout": 2.5}),
+        ("postgresql+pg8000://x", {}),
+    ],
+)
+def test_drivers_wait_no_longer_than_the_timeout(url: str, expected: dict[str, Any]) -> None:
+    """Each driver is told its patience in its own words; one that is not known keeps its own."""
+    arguments = _arguments(make_url(url), pool_size=1, timeout=2.5, options={})
+    assert arguments["connect_args"] == expected
+
+
+def test_an_old_sqlite_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SQLite library without RETURNING is named, with the first version that will do."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(ConfigurationError, match=r"SQLite .* is too old; 3\.35"):
+        SQLAlchemyStore("sqlite://")
+
+
+async def test_a_borrowed_engine_survives_a_failed_start(tmp_path: Path) -> None:
+    """Where the tables cannot be made, the lent engine is given back unharmed."""
+    folder = tmp_path / "later"
+    engine = create_engine(f"sqlite:///{folder}/sessions.db")
+    store = SQLAlchemyStore(engine)
+    with pytest.raises(StoreUnavailable):
+        await store.load("id")
+    folder.mkdir()
+    assert await store.append("id", [HELLO]) == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_borrowed_asyncio_engine_survives_a_failed_start(tmp_path: Path) -> None:
+    """So it is with an asyncio engine, and closing a store that never started does nothing."""
+    folder = tmp_path / "later"
+    engine = sqlalchemy_asyncio.create_async_engine(f"sqlite+aiosqlite:///{folder}/sessions.db")
+    store = SQLAlchemyStore(engine)
+    await store.aclose()
+    with pytest.raises(StoreUnavailable):
+        await store.load("id")
+    folder.mkdir()
+    assert await store.append("id", [HELLO]) == 1
+    await engine.dispose()
 
 
 async def test_engine_options_reach_the_engine(sqlite_url: str, made: list[Any]) -> None:

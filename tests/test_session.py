@@ -98,6 +98,17 @@ async def test_an_append_to_a_hung_store_ends_in_time() -> None:
         await session.append(HELLO)
 
 
+async def test_a_stores_own_timeout_is_passed_on() -> None:
+    """A store that knows itself that it is too slow says so in its own words."""
+
+    class SlowStore(MemoryStore):
+        async def append(self, *_: Any, **__: Any) -> int:
+            raise StoreTimeout("the shard is slow")
+
+    with pytest.raises(StoreTimeout, match="shard"):
+        await HermesSession(SlowStore(), "id").append(HELLO)
+
+
 async def test_a_cancelled_append_is_finished() -> None:
     """A client that leaves while its turn is being stored does not tear it."""
     entered, release = anyio.Event(), anyio.Event()

@@ -57,11 +57,12 @@ class AsyncRunner:
 
     async def _ready_engine(self) -> AsyncEngine:
         slot = self._own_slot()
-        if slot.engine is None:
-            async with slot.lock:
-                if slot.engine is None:
-                    slot.engine = await self._new_engine()
-        return slot.engine
+        return slot.engine or await self._make_ready(slot)
+
+    async def _make_ready(self, slot: _Slot) -> AsyncEngine:
+        async with slot.lock:
+            slot.engine = slot.engine or await self._new_engine()
+            return slot.engine
 
     async def _new_engine(self) -> AsyncEngine:
         engine = self._make()

@@ -97,7 +97,7 @@ class ThreadRunner:
             self._limiter.set(limiter)
         return limiter
 
-    def forget_in_child(self) -> None:
+    def forget_in_child(self) -> None:  # pragma: no cover  # runs in another process
         """Start anew in a forked child."""
         # The parent's connections are kept and never touched: closing one here would end it, or
         # its locks, for the parent too.
@@ -110,10 +110,10 @@ class ThreadRunner:
 _thread_runners: "weakref.WeakSet[ThreadRunner]" = weakref.WeakSet()
 
 
-def _after_fork_in_child() -> None:
+def _after_fork_in_child() -> None:  # pragma: no cover  # runs in another process
     for runner in _thread_runners:
         runner.forget_in_child()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # not on Windows, which does not fork
     os.register_at_fork(after_in_child=_after_fork_in_child)

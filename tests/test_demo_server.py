@@ -1,0 +1,100 @@
+"""The demo as a user runs it: a real server, real clients, and a restart between."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from openai.types.chat import ChatCompletionUserMessageParam
+from sqlalchemy import URL
+
+from .server import demo
+
+HEADER = "X-Hermes-Session-Id"
+
+
+def ask(url: str, text: str, **headers: str) -> httpx2.Response:
+    body = {"messages": [{"role": "user", "content": text}]}
+    return httpx2.post(f"{url}/v1/chat/completions", json=body, headers=headers)
+
+
+def content(response: httpx2.Response) -> str:
+    return str(response.json()["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_conversation_goes_on_after_a_restart(
+    database: str, tmp_path: Path, postgres_url: URL
+) -> None:
+    """The server is stopped and started, and the id that it gave still has its conversation."""
+    options = ["--store", postgres_url.render_as_string(False)] if database != "sqlite" else []
+    with demo(tmp_path, *options) as url:
+        first = ask(url, "My name is Ada.")
+        session_id = first.headers[HEADER]
+        assert "first message" in content(first)
+    with demo(tmp_path, *options) as url:
+        second = ask(url, "And now?", **{HEADER: session_id})
+        assert second.headers[HEADER] == session_id
+        assert content(second).endswith("the first was: My name is Ada.")
+    assert (tmp_path / "hermes_demo.db").exists() == (database == "sqlite")
+
+
+def says(text: str) -> Iterable[ChatCompletionUserMessageParam]:
+    return [{"role": "user", "content": text}]
+
+
+def client_of(url: str, **options: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, **options)
+
+
+def test_the_openai_sdk_keeps_its_thread(tmp_path: Path) -> None:
+    """extra_headers bring the conversation back after a restart, in JSON and in a stream."""
+    extra = {HEADER: "my-thread"}
+    with demo(tmp_path) as url, client_of(url) as client:
+        answer = client.chat.completions.create(
+            model="hermes-demo", messages=says("My name is Ada."), extra_headers=extra
+        )
+        assert "first message" in str(answer.choices[0].message.content)
+        assert answer.usage is not None
+    with demo(tmp_path) as url, client_of(url, default_headers=extra) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="hermes-demo", messages=says("And now?")
+        )
+        assert raw.headers[HEADER] == "my-thread"
+        assert str(raw.parse().choices[0].message.content).endswith("My name is Ada.")
+        with client.chat.completions.create(
+            model="hermes-demo", messages=says("Still?"), stream=True
+        ) as stream:
+            assert stream.response.headers[HEADER] == "my-thread"
+            deltas = [chunk.choices[0].delta.content or "" for chunk in stream]
+        assert "I remember 2 earlier messages" in "".join(deltas)
+        assert [model.id for model in client.models.list()] == ["hermes-demo"]
+
+
+def test_the_openai_sdk_reads_the_id_on_errors(tmp_path: Path) -> None:
+    """Every error has the id too, in the exception's response."""
+    with demo(tmp_path) as url, client_of(url) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(
+                model="x", messages=says("Hi"), extra_headers={HEADER: "a b"}
+            )
+        with pytest.raises(openai.BadRequestError) as empty:
+            client.chat.completions.create(
+                model="x", messages=[], extra_headers={HEADER: "my-thread"}
+            )
+    assert refused.value.code == "invalid_session_id"
+    assert len(refused.value.response.headers[HEADER]) == 32
+    assert empty.value.param == "messages"
+    assert empty.value.response.headers[HEADER] == "my-thread"
+
+
+def test_the_demo_says_where_and_what_to_try(tmp_path: Path) -> None:
+    """A newcomer is told the address, the file, and a line to paste."""
+    with demo(tmp_path) as url:
+        pass
+    log = (tmp_path / "demo.log").read_text()
+    assert f"The demo serves at {url}" in log
+    assert "sqlite:///hermes_demo.db" in log
+    assert f"curl -i {url}/v1/chat/completions" in log
