@@ -22,6 +22,7 @@ from .exceptions import (
 )
 from .headers import SESSION_HEADER
 from .ids import is_session_id, mint_session_id
+from .installation import install
 from .logging import SessionIdFilter
 from .middleware import HermesSessionMiddleware
 from .session import HermesSession, get_session
@@ -51,6 +52,7 @@ __all__ = [
     "StoreUnavailable",
     "TurnConflict",
     "get_session",
+    "install",
     "is_session_id",
     "mint_session_id",
 ]

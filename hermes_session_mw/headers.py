@@ -5,7 +5,7 @@ are an iterable of two-item iterables of bytes) and nothing about sessions.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from .exceptions import ConfigurationError
 
@@ -15,42 +15,110 @@ SESSION_HEADER = "X-Hermes-Session-Id"
 _OWS = b" \t"  # optional white space: RFC 9110, section 5.6.3
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token: RFC 9110, section 5.6.2
 
+_ALLOW_CREDENTIALS = b"access-control-allow-credentials"
+_ALLOW_ORIGIN = b"access-control-allow-origin"
+_CACHE_CONTROL = b"cache-control"
+_EXPOSE = b"access-control-expose-headers"
+_VARY = b"vary"
+_NOTED = frozenset({_ALLOW_CREDENTIALS, _ALLOW_ORIGIN, _CACHE_CONTROL, _EXPOSE, _VARY})
+
 RawHeaders = Iterable[Iterable[bytes]]
+Pairs = list[tuple[bytes, bytes]]
 
 
-def field_name(name: str) -> bytes:
-    """Return ``name`` as ASGI wants it in a response: lower-case bytes.
-
-    Raises:
-        ConfigurationError: ``name`` is not a field name of RFC 9110.
-    """
-    if not _FIELD_NAME.fullmatch(name):
-        raise ConfigurationError(f"header_name: {name!r} is not a header's name")
-    return name.lower().encode("ascii")
-
-
-def field_values(headers: RawHeaders, name: bytes) -> list[bytes]:
-    """Return every value of the field ``name`` that is not blank, trimmed, in order.
+def field_values(headers: RawHeaders, field: bytes) -> list[bytes]:
+    """Return every value of ``field`` (in lower case) that is not blank, trimmed, in order.
 
     Names are compared without regard to case: that they arrive in lower case is only a "should"
     of the ASGI specification.
     """
-    size = len(name)
-    values = [v.strip(_OWS) for field, v in headers if len(field) == size and field.lower() == name]
+    size = len(field)
+    values = [v.strip(_OWS) for key, v in headers if len(key) == size and key.lower() == field]
     return [value for value in values if value]
 
 
-def stamp(headers: RawHeaders, name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
-    """Return ``headers`` as a new list in which ``name`` stands once, with ``value``, at the end.
+class Stamp:
+    """Puts an id into response headers.
 
-    ``headers`` is read once and not changed: applications reuse constant lists, and may send a
-    generator or pairs that are lists.
+    Every method returns a new list, reads the given headers once and does not change them:
+    applications reuse constant lists, and may send a generator, or pairs that are lists.
+
+    Attributes:
+        field: the header's name as ASGI wants it in a response: lower-case bytes.
+        name: the same as people write it.
     """
-    size = len(name)
-    stamped = [
-        (field, content)
-        for field, content in headers
-        if len(field) != size or field.lower() != name
-    ]
-    stamped.append((name, value))
-    return stamped
+
+    __slots__ = ("_token", "field", "name")
+
+    def __init__(self, name: str) -> None:
+        """Take the header's name.
+
+        Raises:
+            ConfigurationError: ``name`` is not a field name of RFC 9110.
+        """
+        if not _FIELD_NAME.fullmatch(name):
+            raise ConfigurationError(f"header_name: {name!r} is not a header's name")
+        self.name = name
+        self.field = name.lower().encode("ascii")
+        self._token = name.encode("ascii")
+
+    def once(self, headers: RawHeaders, value: bytes) -> Pairs:
+        """Return ``headers`` with the field once, holding ``value``, and nothing else changed."""
+        stamped = [(key, content) for key, content in headers if key.lower() != self.field]
+        stamped.append((self.field, value))
+        return stamped
+
+    def response(self, headers: RawHeaders, value: bytes) -> Pairs:
+        """Return an HTTP response's headers with the field once, fit for browsers and caches.
+
+        Where ``Access-Control-Allow-Origin`` lets a page read the response, the field is exposed
+        to it (Fetch standard, section 3.2.3). A response without ``Cache-Control`` becomes
+        private, and unless it is public, ``Vary`` names the field (RFC 9111, sections 4.1 and
+        5.2.2): a shared cache would hand one client's id to the next.
+        """
+        stamped: Pairs = []
+        noted: set[bytes] = set()
+        for key, content in headers:
+            lower = key.lower()
+            if lower == self.field:
+                continue
+            if lower in _NOTED:
+                noted.add(lower)
+            stamped.append((key, content))
+        stamped.append((self.field, value))
+        if _ALLOW_ORIGIN in noted:
+            self._expose(stamped)
+        if _CACHE_CONTROL not in noted:
+            stamped.append((_CACHE_CONTROL, b"private"))
+        elif b"public" in _tokens(stamped, _CACHE_CONTROL):
+            return stamped
+        if _VARY not in noted:
+            stamped.append((_VARY, self._token))
+        elif b"*" not in _tokens(stamped, _VARY):
+            self._list_in(stamped, _VARY)
+        return stamped
+
+    def _expose(self, headers: Pairs) -> None:
+        # With credentials "*" is no wildcard, but a header of that name.
+        with_credentials = b"true" in _tokens(headers, _ALLOW_CREDENTIALS)
+        if with_credentials or b"*" not in _tokens(headers, _EXPOSE):
+            self._list_in(headers, _EXPOSE)
+
+    def _list_in(self, headers: Pairs, field: bytes) -> None:
+        if self.field in _tokens(headers, field):
+            return
+        for at in reversed(range(len(headers))):
+            key, content = headers[at]
+            if key.lower() == field:
+                listed = content.rstrip(b" \t,")
+                headers[at] = (key, listed + b", " + self._token if listed else self._token)
+                return
+        headers.append((field, self._token))
+
+
+def _tokens(headers: Pairs, field: bytes) -> Iterator[bytes]:
+    """Yield the members of a list-valued field, in lower case: RFC 9110, section 5.6.1."""
+    for key, content in headers:
+        if key.lower() == field:
+            for member in content.split(b","):
+                yield member.strip(_OWS).lower()

@@ -1,31 +1,22 @@
 """The ASGI middleware."""
 
-import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypedDict, get_args
+from collections.abc import Callable, Collection
+from typing import Any, get_args
 
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import refusals
-from .exceptions import ConfigurationError, InvalidKey, StoreError
-from .headers import SESSION_HEADER, field_name, field_values, stamp
-from .ids import MAX_ID_LENGTH, is_header_safe, is_session_id, mint_session_id
-from .logging import current_session, fingerprint, logger
+from .exceptions import ConfigurationError
+from .headers import SESSION_HEADER, Stamp
+from .ids import is_session_id, mint_session_id
+from .logging import current_session, logger
 from .refusals import Refusal
-from .session import STATE_KEY, HermesSession
-from .stores import StoreLike, as_store, check_keys
+from .resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
+from .responder import Responder
+from .session import STATE_KEY
+from .stores import StoreLike, as_store
 
-OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
-UnknownIds = Literal["adopt", "mint", "reject"]
-InvalidIds = Literal["reject", "mint"]
-OnStoreError = Literal["empty", "unavailable"]
-
-
-class _SessionOptions(TypedDict):
-    limit: int | None
-    timeout: float | None
-    degrade: bool
+_SERVED = "hermes_session_mw"
+"""Where an instance leaves the header that it serves in the scope, for others further in."""
 
 
 class HermesSessionMiddleware:
@@ -53,6 +44,7 @@ class HermesSessionMiddleware:
         history_limit: int | None = None,
         on_store_error: OnStoreError = "empty",
         store_timeout: float | None = 5.0,
+        exclude: Collection[str] | Callable[[Scope], bool] = (),
     ) -> None:
         """Wrap ``app``.
 
@@ -74,6 +66,8 @@ class HermesSessionMiddleware:
             on_store_error: what becomes of a request whose history cannot be read: it goes on
                 with an empty one (``session.degraded``), or is answered 503.
             store_timeout: seconds that the store has for one operation; None for no end.
+            exclude: paths, each with all below it, or a function of the scope: what is served as
+                if the middleware were not there.
 
         Raises:
             ConfigurationError: an option has a value that cannot work.
@@ -85,53 +79,70 @@ class HermesSessionMiddleware:
         _check_positive("store_timeout", store_timeout)
         self.app = app
         self.store = as_store(store)
-        self._header_name = header_name
-        self._field = field_name(header_name)
-        self._new_id = new_id
-        self._valid_id = valid_id
-        self._owner = owner
-        self._unknown_ids = unknown_ids
-        self._invalid_ids = invalid_ids
-        self._autoload = autoload if callable(autoload) else lambda _: autoload
-        self._session_options: _SessionOptions = {
-            "limit": history_limit,
-            "timeout": store_timeout,
-            "degrade": on_store_error == "empty",
-        }
+        self._stamp = Stamp(header_name)
+        self._is_excluded = _exclusion(exclude)
+        # Where the scope has this, a framework's error page stands outside of the middleware.
+        self.framework_key = "app"
+        self._warned = False
+        self._resolver = Resolver(
+            self.store,
+            self._stamp.field,
+            new_id=new_id,
+            valid_id=valid_id,
+            owner=owner,
+            unknown_ids=unknown_ids,
+            invalid_ids=invalid_ids,
+            autoload=autoload,
+            history_limit=history_limit,
+            on_store_error=on_store_error,
+            store_timeout=store_timeout,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
-        if scope["type"] == "http":
-            await self._serve_http(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, self._closing(send))
-        else:
+        elif (
+            scope["type"] not in ("http", "websocket")
+            or self._stamp.field in scope.get(_SERVED, ())
+            or self._is_excluded(scope)
+        ):
             await self.app(scope, receive, send)
+        else:
+            await self._serve(_own_scope(scope, self._stamp.field), receive, send)
 
-    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope = _own_scope(scope)
-        resolved = await self._resolve(scope)
-        if isinstance(resolved, Refusal):
-            send = self._stamping(send, self._new_session())
-            for message in resolved.http_messages(self._header_name):
-                await send(message)
-            return
-        scope["state"][STATE_KEY] = resolved
-        token = current_session.set(resolved)
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_error_page = scope["type"] == "http" and self.framework_key in scope
+        responder = Responder(scope, send, self._stamp)
         try:
-            await self.app(scope, receive, self._stamping(send, resolved))
-        finally:
-            current_session.reset(token)
+            resolved = await self._resolver.resolve(scope)
+            if isinstance(resolved, Refusal):
+                responder.session = self._resolver.new_session()
+                await responder.refuse(resolved, receive)
+                return
+            responder.session = scope["state"][STATE_KEY] = resolved
+            token = current_session.set(resolved)
+            try:
+                await self.app(scope, receive, responder.send)
+            finally:
+                current_session.reset(token)
+        except Exception:
+            if responder.started:
+                pass
+            elif has_error_page:
+                self._warn_of_error_page()
+            else:
+                await responder.answer_server_error()
+            raise
 
-    def _stamping(self, send: Send, session: HermesSession) -> Send:
-        async def send_stamped(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                value = session.id.encode("ascii")
-                headers = stamp(message.get("headers") or (), self._field, value)
-                message = {**message, "headers": headers}
-            await send(message)
-
-        return send_stamped
+    def _warn_of_error_page(self) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "an error page goes out without %s: it is made outside of HermesSessionMiddleware, "
+                "which was added inside the framework; use install(app), or wrap the application",
+                self._stamp.name,
+            )
 
     def _closing(self, send: Send) -> Send:
         async def send_after_closing(message: Message) -> None:
@@ -145,67 +156,11 @@ class HermesSessionMiddleware:
 
         return send_after_closing
 
-    async def _resolve(self, scope: Scope) -> HermesSession | Refusal:
-        values = field_values(scope["headers"], self._field)
-        session_id = self._only_valid(values)
-        if values and session_id is None and self._invalid_ids == "reject":
-            return refusals.INVALID_ID
-        owner = await self._owner_of(scope)
-        if session_id is None:
-            return self._new_session(owner)
-        if owner is None:
-            return refusals.OWNER_REQUIRED
-        session = HermesSession(self.store, session_id, owner=owner, **self._session_options)
-        try:
-            return await self._look_up(session, scope)
-        except StoreError as exc:
-            logger.warning("session %s is answered 503: %s", fingerprint(session_id), exc)
-            logger.debug("the store's failure in full", exc_info=exc)
-            return refusals.STORE_UNAVAILABLE
 
-    async def _look_up(self, session: HermesSession, scope: Scope) -> HermesSession | Refusal:
-        if self._autoload(scope):
-            await session.load()
-        if self._unknown_ids == "adopt" or await session.is_stored():
-            return session
-        if self._unknown_ids == "reject":
-            return refusals.UNKNOWN_ID
-        return self._new_session(session.owner)
-
-    def _only_valid(self, values: list[bytes]) -> str | None:
-        if len(values) != 1 or len(values[0]) > MAX_ID_LENGTH:
-            return None
-        value = values[0].decode("latin-1")
-        return value if is_header_safe(value) and self._valid_id(value) else None
-
-    async def _owner_of(self, scope: Scope) -> str | None:
-        if self._owner is None:
-            return ""
-        answer = self._owner(HTTPConnection(scope))
-        owner = await answer if inspect.isawaitable(answer) else answer
-        try:
-            check_keys("-", owner or "")
-        except InvalidKey as exc:
-            logger.warning("the owner hook's answer is treated as None: %s", exc)
-            return None
-        return owner or None  # an empty name is nobody's, and must not be everybody's
-
-    def _new_session(self, owner: str | None = None) -> HermesSession:
-        return HermesSession(
-            self.store, self._mint(), owner=owner, is_new=True, **self._session_options
-        )
-
-    def _mint(self) -> str:
-        session_id = self._new_id()
-        if not (is_header_safe(session_id) and self._valid_id(session_id)):
-            raise ConfigurationError("new_id: it made an id that valid_id does not accept")
-        return session_id
-
-
-def _own_scope(scope: Scope) -> Scope:
+def _own_scope(scope: Scope, field: bytes) -> Scope:
     """Return a copy to add to, whose headers can be read twice.
 
-    The state is not copied: it is this request's own, and an outer error handler that reads it
+    The state is not copied: it is this connection's own, and an outer error handler that reads it
     finds the session there.
     """
     headers = scope.get("headers", ())
@@ -213,7 +168,18 @@ def _own_scope(scope: Scope) -> Scope:
         **scope,
         "headers": headers if isinstance(headers, list | tuple) else list(headers),
         "state": scope.get("state", {}),
+        _SERVED: (*scope.get(_SERVED, ()), field),
     }
+
+
+def _exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> Callable[[Scope], bool]:
+    if callable(exclude):
+        return exclude
+    if isinstance(exclude, str):
+        raise ConfigurationError(f"exclude: give a list of paths, such as [{exclude!r}]")
+    exact = frozenset(path.rstrip("/") for path in exclude)
+    below = tuple(f"{path}/" for path in exact)
+    return lambda scope: scope["path"] in exact or scope["path"].startswith(below)
 
 
 def _check_choice(option: str, value: str, choices: Any) -> None:

@@ -1,4 +1,4 @@
-"""Answers that the middleware gives itself, in the shape of OpenAI's errors.
+"""Answers that the middleware gives itself.
 
 Rules of this file: values in, ASGI messages out; nothing that the client sent is repeated.
 """
@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-RETRY_AFTER_SECONDS = 1
+POLICY_VIOLATION = 1008
+TRY_AGAIN_LATER = 1013
+"""WebSocket close codes: RFC 6455, section 7.4.1, and IANA's registry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not let through.
+    """Why a connection is not let through, in the shape of OpenAI's errors.
 
-    ``headers`` are ASGI header pairs that go out beside the usual ones.
+    ``headers`` are ASGI header pairs that go out beside the usual ones; ``close_code`` is for a
+    WebSocket whose server cannot send a response.
     """
 
     status: int
@@ -23,19 +26,39 @@ class Refusal:
     message: str
     type: str = "invalid_request_error"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    close_code: int = POLICY_VIOLATION
 
-    def http_messages(self, param: str) -> Iterator[dict[str, Any]]:
-        """Yield the whole response; ``param`` is the header's name."""
+    def response(self, prefix: str, param: str) -> Iterator[dict[str, Any]]:
+        """Yield the whole response; ``param`` is the header's name.
+
+        ``prefix`` is what the messages' types begin with, ``http`` or ``websocket.http``.
+        """
         error = {"message": self.message, "type": self.type, "param": param, "code": self.code}
         body = json.dumps({"error": error}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-            *self.headers,
-        ]
-        yield {"type": "http.response.start", "status": self.status, "headers": headers}
-        yield {"type": "http.response.body", "body": body}
+        headers = ((b"cache-control", b"no-store"), *self.headers)
+        return _response(prefix, self.status, b"application/json", body, headers)
+
+
+def server_error(prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield the response for an application that raised before it began one."""
+    body = b"Internal Server Error"
+    return _response(prefix, 500, b"text/plain; charset=utf-8", body, ())
+
+
+def _response(
+    prefix: str,
+    status: int,
+    content_type: bytes,
+    body: bytes,
+    headers: tuple[tuple[bytes, bytes], ...],
+) -> Iterator[dict[str, Any]]:
+    pairs = [
+        (b"content-type", content_type),
+        (b"content-length", str(len(body)).encode()),
+        *headers,
+    ]
+    yield {"type": f"{prefix}.response.start", "status": status, "headers": pairs}
+    yield {"type": f"{prefix}.response.body", "body": body}
 
 
 INVALID_ID = Refusal(
@@ -64,5 +87,6 @@ STORE_UNAVAILABLE = Refusal(
     "session_store_unavailable",
     "The session's history cannot be read at the moment: try again later.",
     type="server_error",
-    headers=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),),
+    headers=((b"retry-after", b"1"),),
+    close_code=TRY_AGAIN_LATER,
 )

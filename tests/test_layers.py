@@ -17,7 +17,9 @@ LAYERS = [
     ["stores.sqlalchemy"],
     ["stores"],
     ["session"],
+    ["resolver", "responder"],
     ["middleware"],
+    ["installation"],
     [""],
 ]
 PURE = {"exceptions", "ids", "headers", "messages", "logging", "refusals", "stores.base"}

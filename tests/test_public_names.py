@@ -26,6 +26,7 @@ PUBLIC = {
     "StoreUnavailable",
     "TurnConflict",
     "get_session",
+    "install",
     "is_session_id",
     "mint_session_id",
 }

@@ -90,7 +90,7 @@ async def test_one_shot_headers_are_stamped() -> None:
     headers = (pair for pair in [(b"a", b"1"), (b"b", b"2")])
     app = sending({"type": "http.response.start", "status": 200, "headers": headers})
     (sent,) = await request(HermesSessionMiddleware(app, MemoryStore()), "known")
-    assert sent["headers"] == [(b"a", b"1"), (b"b", b"2"), (HEADER, b"known")]
+    assert sent["headers"][:3] == [(b"a", b"1"), (b"b", b"2"), (HEADER, b"known")]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""Adding the middleware to a Starlette application, outside of all that the framework adds."""
+
+from collections.abc import Callable, Collection
+from typing import TypedDict, TypeVar, Unpack
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Scope
+
+from .exceptions import ConfigurationError
+from .middleware import HermesSessionMiddleware
+from .resolver import InvalidIds, OnStoreError, OwnerHook, UnknownIds
+from .stores import StoreLike
+
+AnyStarlette = TypeVar("AnyStarlette", bound=Starlette)
+
+_INSTALLED = "_hermes_session_mw"
+
+
+class MiddlewareOptions(TypedDict, total=False):
+    """The keyword arguments of `HermesSessionMiddleware`, which says what they mean."""
+
+    header_name: str
+    new_id: Callable[[], str]
+    valid_id: Callable[[str], bool]
+    owner: OwnerHook | None
+    unknown_ids: UnknownIds
+    invalid_ids: InvalidIds
+    autoload: bool | Callable[[Scope], bool]
+    history_limit: int | None
+    on_store_error: OnStoreError
+    store_timeout: float | None
+    exclude: Collection[str] | Callable[[Scope], bool]
+
+
+def install(
+    app: AnyStarlette,
+    store: StoreLike = "sqlite:///hermes_sessions.db",
+    **options: Unpack[MiddlewareOptions],
+) -> AnyStarlette:
+    """Make ``HermesSessionMiddleware`` the outermost layer of a Starlette or FastAPI application.
+
+    ``app`` stays the object that it is, and is returned. ``app.add_middleware`` would put the
+    middleware inside the framework's own error page and body limit, whose answers it could then
+    not stamp. Calling it again changes nothing.
+
+    Raises:
+        ConfigurationError: an option has a value that cannot work, or ``app`` has served already.
+    """
+    if hasattr(app, _INSTALLED):
+        return app
+    if app.middleware_stack is not None:
+        raise ConfigurationError(
+            "install: the application has begun to serve; install before its first request, "
+            "and before its lifespan"
+        )
+    middleware = HermesSessionMiddleware(_never_called, store, **options)
+    # Only a router further out stands outside of it now; the application's own name is in every
+    # scope that reaches it.
+    middleware.framework_key = "router"
+    build = app.build_middleware_stack
+
+    def build_outermost() -> ASGIApp:
+        middleware.app = build()
+        return middleware
+
+    setattr(app, "build_middleware_stack", build_outermost)  # noqa: B010  # the instance's own
+    setattr(app, _INSTALLED, middleware)
+    return app
+
+
+async def _never_called(*_: object) -> None:  # pragma: no cover  # replaced before the first use
+    raise NotImplementedError

@@ -1,0 +1,122 @@
+"""Which session a connection has: the rules of the wire, without the wire."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from . import refusals
+from .exceptions import ConfigurationError, InvalidKey, StoreError
+from .headers import field_values
+from .ids import MAX_ID_LENGTH, is_header_safe
+from .logging import fingerprint, logger
+from .refusals import Refusal
+from .session import HermesSession
+from .stores import Store, check_keys
+
+OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
+UnknownIds = Literal["adopt", "mint", "reject"]
+InvalidIds = Literal["reject", "mint"]
+OnStoreError = Literal["empty", "unavailable"]
+
+
+class Resolver:
+    """Finds or makes the session of a connection; the options are the middleware's."""
+
+    def __init__(
+        self,
+        store: Store,
+        field: bytes,
+        *,
+        new_id: Callable[[], str],
+        valid_id: Callable[[str], bool],
+        owner: OwnerHook | None,
+        unknown_ids: UnknownIds,
+        invalid_ids: InvalidIds,
+        autoload: bool | Callable[[Scope], bool],
+        history_limit: int | None,
+        on_store_error: OnStoreError,
+        store_timeout: float | None,
+    ) -> None:
+        """Keep the options; ``field`` is the header's name in lower case."""
+        self._store = store
+        self._field = field
+        self._new_id = new_id
+        self._valid_id = valid_id
+        self._owner = owner
+        self._unknown_ids = unknown_ids
+        self._invalid_ids = invalid_ids
+        self._autoload = autoload if callable(autoload) else lambda _: autoload
+        self._limit = history_limit
+        self._timeout = store_timeout
+        self._degrade = on_store_error == "empty"
+
+    async def resolve(self, scope: Scope) -> HermesSession | Refusal:
+        """Return the connection's session, loaded where it is to be, or why there is none."""
+        values = field_values(scope["headers"], self._field)
+        session_id = self._only_valid(values)
+        if values and session_id is None and self._invalid_ids == "reject":
+            return refusals.INVALID_ID
+        owner = await self._owner_of(scope)
+        if session_id is None:
+            return self.new_session(owner)
+        if owner is None:
+            return refusals.OWNER_REQUIRED
+        session = self._session(session_id, owner, is_new=False)
+        try:
+            return await self._look_up(session, scope)
+        except StoreError as exc:
+            logger.warning("session %s is answered 503: %s", fingerprint(session_id), exc)
+            logger.debug("the store's failure in full", exc_info=exc)
+            return refusals.STORE_UNAVAILABLE
+
+    def new_session(self, owner: str | None = None) -> HermesSession:
+        """Return a session under a minted id.
+
+        Raises:
+            ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
+        """
+        session_id = self._new_id()
+        if not (is_header_safe(session_id) and self._valid_id(session_id)):
+            raise ConfigurationError("new_id: it made an id that valid_id does not accept")
+        return self._session(session_id, owner, is_new=True)
+
+    async def _look_up(self, session: HermesSession, scope: Scope) -> HermesSession | Refusal:
+        if self._autoload(scope):
+            await session.load()
+        if self._unknown_ids == "adopt" or await session.is_stored():
+            return session
+        if self._unknown_ids == "reject":
+            return refusals.UNKNOWN_ID
+        return self.new_session(session.owner)
+
+    def _only_valid(self, values: list[bytes]) -> str | None:
+        if len(values) != 1 or len(values[0]) > MAX_ID_LENGTH:
+            return None
+        value = values[0].decode("latin-1")
+        return value if is_header_safe(value) and self._valid_id(value) else None
+
+    async def _owner_of(self, scope: Scope) -> str | None:
+        if self._owner is None:
+            return ""
+        answer = self._owner(HTTPConnection(scope))
+        owner = await answer if inspect.isawaitable(answer) else answer
+        try:
+            check_keys("-", owner or "")
+        except InvalidKey as exc:
+            logger.warning("the owner hook's answer is treated as None: %s", exc)
+            return None
+        return owner or None  # an empty name is nobody's, and must not be everybody's
+
+    def _session(self, session_id: str, owner: str | None, *, is_new: bool) -> HermesSession:
+        return HermesSession(
+            self._store,
+            session_id,
+            owner=owner,
+            is_new=is_new,
+            limit=self._limit,
+            timeout=self._timeout,
+            degrade=self._degrade,
+        )

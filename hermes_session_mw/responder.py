@@ -1,0 +1,89 @@
+"""What goes out on one connection: the stamp on its first message, and nothing touched else."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from starlette.types import Message, Receive, Scope, Send
+
+from .headers import Stamp
+from .ids import mint_session_id
+from .refusals import Refusal, server_error
+
+if TYPE_CHECKING:
+    from .session import HermesSession
+
+_DENIAL = "websocket.http.response"
+_RESPONSE_STARTS = ("http.response.start", "websocket.http.response.start")
+
+
+class Responder:
+    """Stamps what one connection sends.
+
+    Attributes:
+        session: the session whose id is stamped, as it is when the message goes out.
+        started: whether a response, or a WebSocket's opening or closing, has begun to go out.
+    """
+
+    __slots__ = ("_scope", "_send", "_stamp", "session", "started")
+
+    def __init__(self, scope: Scope, send: Send, stamp: Stamp) -> None:
+        self._scope = scope
+        self._send = send
+        self._stamp = stamp
+        self.session: HermesSession | None = None
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        """Send ``message``, and stamp it if it is one that begins a response."""
+        kind = message["type"]
+        if kind in _RESPONSE_STARTS:
+            self.started = True
+            headers = self._stamp.response(message.get("headers") or (), self._value())
+            message = {**message, "headers": headers}
+        elif kind == "websocket.accept":
+            self.started = True
+            if _spec_version(self._scope) >= (2, 1):  # the first in which accept takes headers
+                headers = self._stamp.once(message.get("headers") or (), self._value())
+                message = {**message, "headers": headers}
+        elif kind == "websocket.close":
+            self.started = True
+        await self._send(message)
+
+    async def refuse(self, refusal: Refusal, receive: Receive) -> None:
+        """Answer with ``refusal`` in the application's place."""
+        if self._scope["type"] == "websocket":
+            await receive()  # websocket.connect, which is answered by what follows
+        prefix = self._response_prefix()
+        if prefix is None:
+            await self.send({"type": "websocket.close", "code": refusal.close_code})
+            return
+        for message in refusal.response(prefix, self._stamp.name):
+            await self.send(message)
+
+    async def answer_server_error(self) -> None:
+        """Answer 500, where a response can be sent, for an application that began none."""
+        prefix = self._response_prefix()
+        if prefix is None:
+            return
+        with suppress(Exception):  # the application's own error is the one to be seen
+            for message in server_error(prefix):
+                await self.send(message)
+
+    def _response_prefix(self) -> str | None:
+        """Return what the types of a response's messages begin with; None where none can be sent.
+
+        A WebSocket's handshake can be answered with one only where the server says so.
+        """
+        if self._scope["type"] == "http":
+            return "http"
+        return "websocket.http" if _DENIAL in (self._scope.get("extensions") or {}) else None
+
+    def _value(self) -> bytes:
+        # Nobody has a session where finding it raised; its response gets an id all the same.
+        session_id = mint_session_id() if self.session is None else self.session.id
+        return session_id.encode("ascii")
+
+
+def _spec_version(scope: Scope) -> tuple[int, ...]:
+    version = scope.get("asgi", {}).get("spec_version") or "2.0"
+    return tuple(int(part) for part in version.split("."))
