@@ -10,7 +10,7 @@ STORE ?= sqlite:///hermes_demo.db
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint format clean check-python
+.PHONY: demo test lint conformance format clean check-python
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host $(HOST) --port $(PORT) --store $(STORE)
@@ -53,3 +53,6 @@ check-python:
 	  echo "'$(PYTHON) -m venv' cannot run: Python's venv and ensurepip modules are missing." >&2; \
 	  echo "On Debian and Ubuntu: apt install python3-venv" >&2; \
 	  exit 1; }
+
+conformance: $(VENV)/.test-installed
+	HERMES_WRITE_CONFORMANCE=1 $(VENV)/bin/python -m pytest tests/conformance

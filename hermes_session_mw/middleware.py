@@ -1,9 +1,9 @@
 """The ASGI middleware."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, get_args
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from .exceptions import ConfigurationError
 from .headers import SESSION_HEADER, Stamp
@@ -14,6 +14,9 @@ from .resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
 from .responder import Responder
 from .session import STATE_KEY
 from .stores import StoreLike, as_store
+
+AnyASGIApp = Callable[..., Awaitable[None]]
+"""Each framework types the three arguments in its own way; Starlette's names would refuse some."""
 
 _SERVED = "hermes_session_mw"
 """Where an instance leaves the header that it serves in the scope, for others further in."""
@@ -31,7 +34,7 @@ class HermesSessionMiddleware:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: AnyASGIApp,
         store: StoreLike = "sqlite:///hermes_sessions.db",
         *,
         header_name: str = SESSION_HEADER,

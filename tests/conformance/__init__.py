@@ -1,0 +1,1 @@
+"""The conformance table: the same cases in every position, and with comparable middlewares."""
