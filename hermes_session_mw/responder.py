@@ -42,7 +42,7 @@ class Responder:
             message = {**message, "headers": headers}
         elif kind == "websocket.accept":
             self.started = True
-            if _spec_version(self._scope) >= (2, 1):  # the first in which accept takes headers
+            if self._accept_takes_headers():
                 headers = self._stamp.once(message.get("headers") or (), self._value())
                 message = {**message, "headers": headers}
         elif kind == "websocket.close":
@@ -76,7 +76,15 @@ class Responder:
         """
         if self._scope["type"] == "http":
             return "http"
-        return "websocket.http" if _DENIAL in (self._scope.get("extensions") or {}) else None
+        return "websocket.http" if self._can_deny() else None
+
+    def _accept_takes_headers(self) -> bool:
+        # Since version 2.1 of the specification; a missing version means 2.0, but Starlette's
+        # TestClient, which gives none, offers what only came later.
+        return self._can_deny() or _spec_version(self._scope) >= (2, 1)
+
+    def _can_deny(self) -> bool:
+        return _DENIAL in (self._scope.get("extensions") or {})
 
     def _value(self) -> bytes:
         # Nobody has a session where finding it raised; its response gets an id all the same.
