@@ -13,7 +13,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --co
 .PHONY: demo test lint conformance format clean check-python
 
 demo: $(VENV)/.demo-installed
-	$(VENV)/bin/python -m demo_app --host $(HOST) --port $(PORT) --store $(STORE)
+	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)'
 
 test: lint
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)

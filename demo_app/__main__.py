@@ -2,8 +2,11 @@
 
 import argparse
 import os
+from contextlib import suppress
 
 import uvicorn
+
+from hermes_session_mw import ConfigurationError
 
 from .app import create_app
 
@@ -33,10 +36,16 @@ def main() -> None:
         help="a SQLAlchemy URL (default: %(default)s, or HERMES_STORE)",
     )
     options = parser.parse_args()
-    app = create_app(options.store)
+    try:
+        app = create_app(options.store)
+    except ConfigurationError as exc:
+        parser.error(str(exc))
+    config = uvicorn.Config(app, host=options.host, port=options.port)
+    listener = config.bind_socket()  # ends the program where the port is taken
     url = f"http://{options.host}:{options.port}"
     print(BANNER.format(url=url, store=options.store), flush=True)  # noqa: T201
-    uvicorn.run(app, host=options.host, port=options.port)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":  # pragma: no branch  # nobody imports it

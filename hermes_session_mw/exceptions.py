@@ -33,7 +33,8 @@ class SessionMissing(HermesSessionError, LookupError):
     def __init__(self) -> None:
         super().__init__(
             "this connection carries no Hermes session: wrap the application in "
-            "HermesSessionMiddleware, outside of whatever asks for the session"
+            "HermesSessionMiddleware, outside of whatever asks for the session, and do not exclude "
+            "its path"
         )
 
 

@@ -1,5 +1,6 @@
 """The ASGI middleware."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, get_args
 
@@ -9,7 +10,6 @@ from .exceptions import ConfigurationError
 from .headers import SESSION_HEADER, Stamp
 from .ids import is_session_id, mint_session_id
 from .logging import current_session, logger
-from .refusals import Refusal
 from .resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
 from .responder import Responder
 from .session import STATE_KEY
@@ -75,6 +75,11 @@ class HermesSessionMiddleware:
         Raises:
             ConfigurationError: an option has a value that cannot work.
         """
+        _check_functions(new_id=new_id, valid_id=valid_id)
+        if owner is not None:
+            _check_functions(owner=owner)
+        if not isinstance(autoload, bool):
+            _check_functions(autoload=autoload)
         _check_choice("unknown_ids", unknown_ids, UnknownIds)
         _check_choice("invalid_ids", invalid_ids, InvalidIds)
         _check_choice("on_store_error", on_store_error, OnStoreError)
@@ -118,13 +123,12 @@ class HermesSessionMiddleware:
         has_error_page = scope["type"] == "http" and self.framework_key in scope
         responder = Responder(scope, send, self._stamp)
         try:
-            resolved = await self._resolver.resolve(scope)
-            if isinstance(resolved, Refusal):
-                responder.session = self._resolver.new_session()
-                await responder.refuse(resolved, receive)
+            responder.session, refusal = await self._resolver.resolve(scope)
+            if refusal is not None:
+                await responder.refuse(refusal, receive)
                 return
-            responder.session = scope["state"][STATE_KEY] = resolved
-            token = current_session.set(resolved)
+            scope["state"][STATE_KEY] = responder.session
+            token = current_session.set(responder.session)
             try:
                 await self.app(scope, receive, responder.send)
             finally:
@@ -185,12 +189,20 @@ def _exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> Callable[[
     return lambda scope: scope["path"] in exact or scope["path"].startswith(below)
 
 
+def _check_functions(**options: object) -> None:
+    for option, value in options.items():
+        if not callable(value):
+            raise ConfigurationError(f"{option}: {value!r} is not a function")
+        if option != "owner" and inspect.iscoroutinefunction(value):
+            raise ConfigurationError(f"{option}: an async function is not awaited here")
+
+
 def _check_choice(option: str, value: str, choices: Any) -> None:
     if value not in get_args(choices):
         known = ", ".join(repr(choice) for choice in get_args(choices))
         raise ConfigurationError(f"{option}: {value!r} is none of {known}")
 
 
-def _check_positive(option: str, value: float | None) -> None:
-    if value is not None and not value > 0:
+def _check_positive(option: str, value: object) -> None:
+    if value is not None and not (isinstance(value, int | float) and value > 0):
         raise ConfigurationError(f"{option}: {value!r} is not more than 0")

@@ -20,6 +20,7 @@ OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
 UnknownIds = Literal["adopt", "mint", "reject"]
 InvalidIds = Literal["reject", "mint"]
 OnStoreError = Literal["empty", "unavailable"]
+Resolved = tuple[HermesSession, Refusal | None]
 
 
 class Resolver:
@@ -53,44 +54,45 @@ class Resolver:
         self._timeout = store_timeout
         self._degrade = on_store_error == "empty"
 
-    async def resolve(self, scope: Scope) -> HermesSession | Refusal:
-        """Return the connection's session, loaded where it is to be, or why there is none."""
+    async def resolve(self, scope: Scope) -> Resolved:
+        """Return the connection's session, loaded where it is to be, and a refusal if there is one.
+
+        A refusal goes out under the session's id. That is the client's own where it may be right,
+        so that a failing database costs nobody the thread, and else a minted one.
+
+        Raises:
+            ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
+        """
         values = field_values(scope["headers"], self._field)
         session_id = self._only_valid(values)
         if values and session_id is None and self._invalid_ids == "reject":
-            return refusals.INVALID_ID
+            return self._new_session(None), refusals.INVALID_ID
         owner = await self._owner_of(scope)
         if session_id is None:
-            return self.new_session(owner)
-        if owner is None:
-            return refusals.OWNER_REQUIRED
+            return self._new_session(owner), None
         session = self._session(session_id, owner, is_new=False)
+        if owner is None:
+            return session, refusals.OWNER_REQUIRED
         try:
             return await self._look_up(session, scope)
         except StoreError as exc:
             logger.warning("session %s is answered 503: %s", fingerprint(session_id), exc)
             logger.debug("the store's failure in full", exc_info=exc)
-            return refusals.STORE_UNAVAILABLE
+            return session, refusals.STORE_UNAVAILABLE
 
-    def new_session(self, owner: str | None = None) -> HermesSession:
-        """Return a session under a minted id.
+    async def _look_up(self, session: HermesSession, scope: Scope) -> Resolved:
+        if self._autoload(scope):
+            await session.load()
+        if self._unknown_ids == "adopt" or await session.is_stored():
+            return session, None
+        refusal = refusals.UNKNOWN_ID if self._unknown_ids == "reject" else None
+        return self._new_session(session.owner), refusal
 
-        Raises:
-            ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
-        """
+    def _new_session(self, owner: str | None) -> HermesSession:
         session_id = self._new_id()
         if not (is_header_safe(session_id) and self._valid_id(session_id)):
             raise ConfigurationError("new_id: it made an id that valid_id does not accept")
         return self._session(session_id, owner, is_new=True)
-
-    async def _look_up(self, session: HermesSession, scope: Scope) -> HermesSession | Refusal:
-        if self._autoload(scope):
-            await session.load()
-        if self._unknown_ids == "adopt" or await session.is_stored():
-            return session
-        if self._unknown_ids == "reject":
-            return refusals.UNKNOWN_ID
-        return self.new_session(session.owner)
 
     def _only_valid(self, values: list[bytes]) -> str | None:
         if len(values) != 1 or len(values[0]) > MAX_ID_LENGTH:

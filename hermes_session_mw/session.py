@@ -73,6 +73,7 @@ class HermesSession:
     def history(self) -> list[Message]:
         """The conversation so far, oldest message first, each exactly as it was appended.
 
+        The list is the session's own: give a model ``[*session.history, user]``, and leave it.
         It is what ``load()`` found, and after it what this object appended; a turn that another
         request stored meanwhile is seen by the next ``load()``.
 
@@ -213,7 +214,9 @@ def _as_store_error(exc: Exception) -> StoreError:
     if isinstance(exc, StoreError):
         return exc
     # Any class may be a store, and raise what it likes; its text may hold ids.
-    error = StoreError(f"the session store raised {type(exc).__name__}: see its cause")
+    error = StoreError(
+        f"the session store raised {type(exc).__name__}: its cause is logged at DEBUG"
+    )
     error.__cause__ = exc
     return error
 

@@ -1,5 +1,8 @@
 """The demo as a user runs it: a real server, real clients, and a restart between."""
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 from sqlalchemy import URL
 
-from .server import demo
+from .server import ROOT, demo
 
 HEADER = "X-Hermes-Session-Id"
 
@@ -88,6 +91,32 @@ def test_the_openai_sdk_reads_the_id_on_errors(tmp_path: Path) -> None:
     assert len(refused.value.response.headers[HEADER]) == 32
     assert empty.value.param == "messages"
     assert empty.value.response.headers[HEADER] == "my-thread"
+
+
+def run_demo(*options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "demo_app", *options]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_wrong_store_is_told_in_a_line() -> None:
+    """A URL that is none ends the demo with an explanation, and no traceback."""
+    done = run_demo("--store", "sessions.db")
+    assert done.returncode == 2
+    assert "not a database URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    """The demo does not say that it serves where it cannot."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run_demo("--port", str(taken.getsockname()[1]))
+    assert done.returncode != 0
+    assert "Address already in use" in done.stderr
+    assert "serves at" not in done.stdout
 
 
 def test_the_demo_says_where_and_what_to_try(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
+from sqlalchemy.pool import NullPool
 
 from hermes_session_mw import (
     ConfigurationError,
@@ -265,6 +266,28 @@ async def test_a_borrowed_asyncio_engine_survives_a_failed_start(tmp_path: Path)
     folder.mkdir()
     assert await store.append("id", [HELLO]) == 1
     await engine.dispose()
+
+
+@pytest.mark.parametrize("option", ["threads", "timeout", "max_message_bytes"])
+def test_numbers_of_a_store_are_positive(option: str) -> None:
+    """A store that could never do anything is refused when it is made."""
+    with pytest.raises(ConfigurationError, match=option):
+        SQLAlchemyStore("sqlite://", **{option: 0})  # type: ignore[arg-type]  # mypy cannot tell
+
+
+async def test_options_that_no_engine_takes_are_named(sqlite_url: str) -> None:
+    """A misspelt option is told by name, when the engine is made."""
+    store = SQLAlchemyStore(sqlite_url, engine_options={"poolsize": 1})
+    with pytest.raises(StoreMisconfigured, match=r"engine_options.*poolsize"):
+        await store.load("id")
+
+
+async def test_another_pool_can_be_chosen(sqlite_url: str, made: list[Any]) -> None:
+    """A pool of the caller's choice comes without the numbers that are meant for ours."""
+    store = SQLAlchemyStore(sqlite_url, engine_options={"poolclass": NullPool})
+    assert await store.append("id", [HELLO]) == 1
+    assert isinstance(made[0].pool, NullPool)
+    await store.aclose()
 
 
 async def test_engine_options_reach_the_engine(sqlite_url: str, made: list[Any]) -> None:

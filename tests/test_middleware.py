@@ -29,6 +29,12 @@ from .asgi import HEADER, Recorder, http_scope, request, stamp, stamps, types
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
 WHOLE_RESPONSE = ["http.response.start", "http.response.body"]
 
+
+async def by_header_async(_: Any) -> bool:
+    """Never called."""
+    raise NotImplementedError
+
+
 MALFORMED = {
     "traversal": b"../../etc/passwd",
     "dots": b"a..b",
@@ -268,6 +274,7 @@ async def test_a_failing_store_can_be_a_503(
     wrapped = HermesSessionMiddleware(app, FailingStore(failure), on_store_error="unavailable")
     log = await request(wrapped, "known")
     assert refusal(log) == (503, "session_store_unavailable")
+    assert stamp(log) == "known"  # a client that adopts what it is given keeps its thread
     assert dict(log[0]["headers"])[b"retry-after"] == b"1"
     assert app.sessions == []
     assert len(caplog.records) == 1
@@ -396,7 +403,17 @@ async def test_a_new_id_that_is_not_valid_is_a_loud_mistake() -> None:
         ({"store_timeout": 0}, "store_timeout"),
         ({"store_timeout": float("nan")}, "store_timeout"),
         ({"header_name": "a b"}, "header_name"),
-        ({"store": 7}, "store: int is neither a URL"),
+        ({"store": 7}, "store: 7 is neither a URL"),
+        ({"store": MemoryStore}, "neither a URL, nor an engine, nor a Store"),
+        ({"store": "sqlite://sessions.db"}, r"not a database URL .*sqlite:///sessions\.db"),
+        ({"store": "postgres://x"}, r"not a database URL .*postgresql\+psycopg://"),
+        ({"store": "postgresql+psycopg://x:port/y"}, "not a database URL"),
+        ({"owner": "ada"}, "owner: 'ada' is not a function"),
+        ({"new_id": "abc"}, "new_id"),
+        ({"valid_id": None}, "valid_id"),
+        ({"autoload": "yes"}, "autoload"),
+        ({"autoload": by_header_async}, "autoload: an async function"),
+        ({"history_limit": "5"}, "history_limit"),
         ({"store": "not a url"}, "store: not a database URL"),
         ({"store": "oracle://"}, "store: oracle is not supported; these are: postgresql, sqlite"),
         ({"store": "nosuch://"}, "store: not a database URL"),
@@ -540,7 +557,7 @@ async def test_no_owner_closes(answer: str | None) -> None:
     app, store = Recorder(work), CountingStore()
     wrapped = HermesSessionMiddleware(app, store, owner=lambda _: answer)
     log = await request(wrapped, "known")
-    assert refusal(log) == (401, "owner_required")
+    assert (refusal(log), stamp(log)) == ((401, "owner_required"), "known")
     assert dict(log[0]["headers"])[b"www-authenticate"] == b"Bearer"
     assert app.sessions == []
     assert status_of(await request(wrapped)) == 200

@@ -136,6 +136,7 @@ async def test_a_refusal_is_a_response_where_the_server_can_send_one(
     assert types(log) == [f"{DENIAL}.start", f"{DENIAL}.body"]
     assert log[0]["status"] == status
     assert is_session_id(dict(log[0]["headers"])[HEADER].decode())
+    assert (dict(log[0]["headers"])[HEADER] == value) == (status in (401, 503))
     assert json.loads(log[1]["body"])["error"]["code"] == name
     assert app.calls == 0
 
@@ -220,7 +221,7 @@ def test_a_starlette_websocket_has_its_session(backend: Any) -> None:
     for history in ([], HELLO):
         with client.websocket_connect("/", headers=headers) as socket:
             assert socket.receive_json() == {"history": history}
-            assert (HEADER, b"known") in list(socket.extra_headers)
+            assert socket.extra_headers == [(HEADER, b"known")]
     with (
         pytest.raises(WebSocketDenialResponse) as caught,
         client.websocket_connect("/denied", headers=headers),

@@ -6,19 +6,21 @@ Nothing here opens a connection before one is asked for.
 import importlib
 import sqlite3
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import sqlalchemy
 from sqlalchemy import URL, Engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, StoreMisconfigured
 from .statements import SUPPORTED_DIALECTS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+T = TypeVar("T")
 
 _SQLITE_MINIMUM = (3, 35)  # the first with RETURNING
 
@@ -33,6 +35,13 @@ _TIMEOUT_ARGUMENT = {
 }
 
 
+_PACKAGES = {
+    "asyncpg": "'hermes_session_mw[asyncpg]'",
+    "psycopg": "'hermes_session_mw[postgresql]'",
+    "aiosqlite": "aiosqlite 'sqlalchemy[asyncio]'",
+}
+
+
 def check_url(url: str | URL) -> URL:
     """Return ``url`` parsed; its driver is there and its database is one that we speak to.
 
@@ -42,17 +51,23 @@ def check_url(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
         dialect = parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError) as exc:
-        raise ConfigurationError(f"store: not a database URL ({exc})") from exc
-    check_dialect(dialect.name)
+        check_dialect(dialect.name)
+        dialect().create_connect_args(parsed)
+    except (ArgumentError, NoSuchModuleError, ValueError) as exc:
+        first_line = str(exc).split("\n", 1)[0]
+        raise ConfigurationError(
+            f"store: not a database URL ({first_line}); one is for instance "
+            "sqlite:///sessions.db or postgresql+psycopg://user@host/name"
+        ) from exc
     try:
         dialect.import_dbapi()
         if dialect.is_async:
             importlib.import_module("sqlalchemy.ext.asyncio")
     except ImportError as exc:
+        package = _PACKAGES.get(dialect.driver, f"the driver named {dialect.driver}")
         raise ConfigurationError(
             f"store: the driver for {parsed.drivername} is not installed ({exc}): "
-            "pip install 'hermes_session_mw[postgresql]' or '[asyncpg]' bring the usual ones"
+            f"pip install {package}"
         ) from exc
     return parsed
 
@@ -96,7 +111,7 @@ def default_threads(url: URL, dialect: str) -> int:
 
 def make_engine(url: URL, **settings: Any) -> Engine:
     """Return a new engine, not connected yet; ``settings`` are as for `_arguments`."""
-    engine = sqlalchemy.create_engine(url, **_arguments(url, **settings))
+    engine = _checked(sqlalchemy.create_engine, url, settings)
     _set_up(engine)
     return engine
 
@@ -105,9 +120,16 @@ def make_async_engine(url: URL, **settings: Any) -> "AsyncEngine":
     """Return a new asyncio engine, not connected yet; ``settings`` are as for `_arguments`."""
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  # needs greenlet
 
-    engine = create_async_engine(url, **_arguments(url, **settings))
+    engine = _checked(create_async_engine, url, settings)
     _set_up(engine.sync_engine)
     return engine
+
+
+def _checked(create: Callable[..., T], url: URL, settings: dict[str, Any]) -> T:
+    try:
+        return create(url, **_arguments(url, **settings))
+    except (ArgumentError, TypeError) as exc:
+        raise StoreMisconfigured(f"engine_options: no engine can be made so ({exc})") from exc
 
 
 def _arguments(
@@ -123,14 +145,17 @@ def _arguments(
         connect_args.setdefault(argument, seconds)
     if driver == "pysqlite":
         connect_args.setdefault("check_same_thread", False)
-    return {
-        "isolation_level": "AUTOCOMMIT",
+    pool = {
         # A database in memory too: its one connection may not be in two hands at once.
         "poolclass": AsyncAdaptedQueuePool if is_async(url) else QueuePool,
         "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": timeout,
+    }
+    return {
+        "isolation_level": "AUTOCOMMIT",
         "hide_parameters": True,
+        **({} if "poolclass" in options else pool),
         **options,
         "connect_args": connect_args,
     }

@@ -12,6 +12,7 @@ from ...exceptions import StoreCorrupt, StoreError, StoreMisconfigured, StoreUna
 DATABASE_ERRORS = (SQLAlchemyError, OSError)
 """What an engine raises: asyncpg lets a refused connection through as the OSError that it is."""
 
+_SEE_CAUSE = "see its cause, which is logged at DEBUG"
 _UNAVAILABLE = "try again; if it lasts, see whether the database is up and has room"
 _MISCONFIGURED = "check the store's URL, the database's tables and the user's rights"
 _CORRUPT = "stop writing, keep the file as it is and restore a backup"
@@ -64,17 +65,17 @@ def _classify(cause: BaseException) -> tuple[type[StoreError], str]:
     if name:
         if str(cause).startswith("no such table"):
             return StoreMisconfigured, _MISCONFIGURED
-        return _SQLITE.get("_".join(name.split("_")[:2]), (StoreError, "see its cause"))
+        return _SQLITE.get("_".join(name.split("_")[:2]), (StoreError, _SEE_CAUSE))
     state = getattr(cause, "sqlstate", None)
     if state:
         for prefix in (state, state[:2]):
             if prefix in _SQLSTATE:
                 return _SQLSTATE[prefix]
-        return StoreError, "see its cause"
+        return StoreError, _SEE_CAUSE
     # Without a code it is the connection that failed: no server spoke.
     if isinstance(cause, OSError) or type(cause).__name__ in ("OperationalError", "InterfaceError"):
         return StoreUnavailable, _UNAVAILABLE
-    return StoreError, "see its cause"
+    return StoreError, _SEE_CAUSE
 
 
 def _describe(cause: BaseException, kind: type[StoreError]) -> str:

@@ -68,8 +68,11 @@ class SQLAlchemyStore:
 
         Raises:
             ConfigurationError: the URL is none, the database is not supported, its driver is not
-                installed, or options are given for an engine that exists already.
+                installed, a number is not positive, or options are given for an engine that
+                exists already.
         """
+        if timeout <= 0 or max_message_bytes <= 0 or (threads is not None and threads <= 0):
+            raise ConfigurationError("timeout, max_message_bytes and threads are more than 0")
         self._create_schema = create_schema
         self._max_message_bytes = max_message_bytes
         self._runner: Runner
@@ -158,8 +161,6 @@ def as_store(store: StoreLike) -> Store:
     """
     if isinstance(store, str | URL | Engine) or is_async_engine(store):
         return SQLAlchemyStore(store)
-    if isinstance(store, Store):
+    if isinstance(store, Store) and not isinstance(store, type):
         return store
-    raise ConfigurationError(
-        f"store: {type(store).__name__} is neither a URL, nor an engine, nor a Store"
-    )
+    raise ConfigurationError(f"store: {store!r} is neither a URL, nor an engine, nor a Store")
