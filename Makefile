@@ -1,5 +1,7 @@
 # make demo   serves the demo on 127.0.0.1:8000
 # make test   runs the linter, the type checker and the tests
+# make conformance   writes docs/conformance.md anew
+# make fuzz   sends a million generated header values, and 200,000 over sockets
 # Each makes its own virtual environment, and installs what it needs into it.
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ STORE ?= sqlite:///hermes_demo.db
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint conformance format clean check-python
+.PHONY: demo test lint conformance fuzz format clean check-python
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)'
@@ -56,3 +58,6 @@ check-python:
 
 conformance: $(VENV)/.test-installed
 	HERMES_WRITE_CONFORMANCE=1 $(VENV)/bin/python -m pytest tests/conformance
+
+fuzz: $(VENV)/.test-installed
+	$(VENV)/bin/python -m tests.fuzz

@@ -28,27 +28,39 @@ def demo(folder: Path, *options: str) -> Iterator[str]:
     """Serve the demo from ``folder``; yield its URL; stop it as Ctrl-C does, and see it end."""
     port = free_port()
     command = [sys.executable, "-m", "demo_app", "--port", str(port), *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    with (folder / "demo.log").open("a") as log:
+    with serving(command, port, folder, ready="/healthz", PYTHONWARNINGS="error") as process:
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0, (folder / "server.log").read_text()
+
+
+@contextmanager
+def serving(
+    command: list[str], port: int, folder: Path, *, ready: str, **environment: str
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a server until the block ends; it answers ``ready`` when the block begins."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    log = folder / "server.log"
+    with log.open("a") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+            command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_until_it_answers(url, process, folder)
-            yield url
+            _wait_until_it_answers(f"http://127.0.0.1:{port}{ready}", process, log)
+            yield process
         finally:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=30) == 0, (folder / "demo.log").read_text()
+            if process.poll() is None:
+                process.terminate()
+                process.wait(timeout=30)
 
 
-def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     for _ in range(300):
-        assert process.poll() is None, (folder / "demo.log").read_text()
+        assert process.poll() is None, log.read_text()
         try:
-            httpx2.get(f"{url}/healthz").raise_for_status()
+            httpx2.get(url).raise_for_status()
         except httpx2.TransportError:
             time.sleep(0.1)
         else:
             return
-    raise AssertionError((folder / "demo.log").read_text())
+    raise AssertionError(log.read_text())

@@ -123,7 +123,7 @@ def test_the_demo_says_where_and_what_to_try(tmp_path: Path) -> None:
     """A newcomer is told the address, the file, and a line to paste."""
     with demo(tmp_path) as url:
         pass
-    log = (tmp_path / "demo.log").read_text()
+    log = (tmp_path / "server.log").read_text()
     assert f"The demo serves at {url}" in log
     assert "sqlite:///hermes_demo.db" in log
     assert f"curl -i {url}/v1/chat/completions" in log

@@ -1,0 +1,7 @@
+"""What uvicorn serves while it is fuzzed."""
+
+from hermes_session_mw import HermesSessionMiddleware, MemoryStore
+
+from .runs import answer
+
+app = HermesSessionMiddleware(answer, MemoryStore())

@@ -1,0 +1,105 @@
+"""What the real servers serve: one route for each thing that only a socket shows."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from hermes_session_mw import SQLAlchemyStore, get_session, install
+
+FOLDER = Path(os.environ["HERMES_TEST_FOLDER"])
+turns = anyio.Semaphore(0)
+left = 0
+
+
+class Store(SQLAlchemyStore):
+    """Leaves a trace when it is closed."""
+
+    async def aclose(self) -> None:
+        """Close, and say so."""
+        await super().aclose()
+        (FOLDER / "closed").touch()
+
+
+async def page(request: Request) -> Response:
+    """Append a turn, and tell what was there before."""
+    session = get_session(request)
+    before = session.length
+    await session.append({"n": before})
+    return JSONResponse({"id": session.id, "before": before})
+
+
+async def error(_: Request) -> Response:
+    """Raise what nobody handles."""
+    raise LookupError("unhandled")
+
+
+async def upload(request: Request) -> Response:
+    """Read the body."""
+    return PlainTextResponse(str(len(await request.body())))
+
+
+async def stream(request: Request) -> Response:
+    """Send an event each time that somebody asks for the next."""
+    session = get_session(request)
+
+    async def events() -> AsyncIterator[str]:
+        global left  # noqa: PLW0603  # the whole process counts
+        try:
+            yield f"data: {session.id} 0\n\n"
+            for n in (1, 2):
+                await turns.acquire()
+                yield f"data: {session.id} {n}\n\n"
+        except BaseException:
+            left += 1
+            raise
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def next_event(_: Request) -> Response:
+    """Let one event go."""
+    turns.release()
+    return PlainTextResponse("ok")
+
+
+async def how_many_left(_: Request) -> Response:
+    """Tell how many streams ended because their client left."""
+    return PlainTextResponse(str(left))
+
+
+async def chat(websocket: WebSocket) -> None:
+    """Accept, and tell the id."""
+    await websocket.accept()
+    await websocket.send_text(get_session(websocket).id)
+    await websocket.close()
+
+
+async def denied(websocket: WebSocket) -> None:
+    """Deny with a response."""
+    await websocket.send_denial_response(PlainTextResponse("no", 403))
+
+
+app = install(
+    Starlette(
+        routes=[
+            Route("/", page),
+            Route("/error", error),
+            Route("/upload", upload, methods=["POST"]),
+            Route("/stream", stream),
+            Route("/next", next_event, methods=["POST"]),
+            Route("/left", how_many_left),
+            WebSocketRoute("/ws", chat),
+            WebSocketRoute("/denied", denied),
+        ],
+        max_body_size=1000,
+    ),
+    Store(f"sqlite:///{FOLDER}/sessions.db"),
+    autoload=lambda scope: bool(scope["path"] == "/"),
+)
