@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _DENIAL = "websocket.http.response"
 _RESPONSE_STARTS = ("http.response.start", "websocket.http.response.start")
+_STARTS = (*_RESPONSE_STARTS, "websocket.accept", "websocket.close")
 
 
 class Responder:
@@ -36,18 +37,20 @@ class Responder:
     async def send(self, message: Message) -> None:
         """Send ``message``, and stamp it if it is one that begins a response."""
         kind = message["type"]
-        if kind in _RESPONSE_STARTS:
-            self.started = True
-            headers = self._stamp.response(message.get("headers") or (), self._value())
-            message = {**message, "headers": headers}
-        elif kind == "websocket.accept":
-            self.started = True
-            if self._accept_takes_headers():
-                headers = self._stamp.once(message.get("headers") or (), self._value())
-                message = {**message, "headers": headers}
-        elif kind == "websocket.close":
+        if kind in _STARTS:
+            # Stamped first: where the application's headers are none, nothing has begun.
+            message = self._stamped(message)
             self.started = True
         await self._send(message)
+
+    def _stamped(self, message: Message) -> Message:
+        kind = message["type"]
+        headers = message.get("headers") or ()
+        if kind in _RESPONSE_STARTS:
+            return {**message, "headers": self._stamp.response(headers, self._value())}
+        if kind == "websocket.accept" and self._accept_takes_headers():
+            return {**message, "headers": self._stamp.once(headers, self._value())}
+        return message
 
     async def refuse(self, refusal: Refusal, receive: Receive) -> None:
         """Answer with ``refusal`` in the application's place."""
@@ -94,4 +97,4 @@ class Responder:
 
 def _spec_version(scope: Scope) -> tuple[int, ...]:
     version = scope.get("asgi", {}).get("spec_version") or "2.0"
-    return tuple(int(part) for part in version.split("."))
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

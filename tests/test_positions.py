@@ -239,6 +239,15 @@ async def test_after_the_start_there_is_only_the_exception(before: list[Message]
     assert raised is exc
 
 
+async def test_headers_that_are_none_are_the_applications_error() -> None:
+    """A start whose headers break the specification is answered 500, as any mistake."""
+    broken: Message = {"type": "http.response.start", "status": 200, "headers": [b"x"]}
+    wrapped = HermesSessionMiddleware(raising(LookupError(), broken), MemoryStore())
+    log, raised = await driven(wrapped, http_scope([(HEADER, b"known")]))
+    assert (log[0]["status"], stamp(log)) == (500, "known")
+    assert isinstance(raised, ValueError)
+
+
 async def test_an_exception_is_not_lost_where_the_client_is_gone() -> None:
     """If the 500 itself cannot be sent, the application's exception is the one that is seen."""
 

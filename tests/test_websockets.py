@@ -106,7 +106,14 @@ async def test_an_old_servers_accept_is_left_alone(spec_version: str | None) -> 
 
 @pytest.mark.parametrize(
     ("spec_version", "denial"),
-    [("2.1", False), ("2.5", False), ("2.10", False), ("3.0", False), (None, True)],
+    [
+        ("2.1", False),
+        ("2.1rc", True),
+        ("2.5", False),
+        ("2.10", False),
+        ("3.0", False),
+        (None, True),
+    ],
 )
 async def test_newer_servers_accept_is_stamped(spec_version: str | None, *, denial: bool) -> None:
     """From version 2.1 on it takes them, and so does a server that knows denial responses."""
