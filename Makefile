@@ -38,7 +38,7 @@ $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 
 $(VENV)/.test-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --upgrade pip
-	$(PIP) --editable '.[asyncpg,demo,postgresql]' --group dev
+	$(PIP) --editable '.[asyncpg,demo,mysql,postgresql]' --group dev
 	@touch $@
 
 $(VENV)/bin/python: | check-python

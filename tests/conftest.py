@@ -1,12 +1,13 @@
 """Fixtures that more than one file needs."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import URL
 
-from . import postgres
+from . import mariadb, postgres
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +21,26 @@ def postgres_server() -> Iterator[URL]:
 def postgres_url(postgres_server: URL) -> Iterator[URL]:
     """A database of this run's own."""
     with postgres.database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[URL]:
+    """A real MariaDB or MySQL server's own database.
+
+    The package index has no such server, so that a machine may have none; CI may not.
+    """
+    if not mariadb.available():
+        missing = "no MariaDB: install mariadb-server, or set HERMES_TEST_MYSQL_URL"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    with mariadb.server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mysql_url(mysql_server: URL) -> Iterator[URL]:
+    """A database of this run's own."""
+    with mariadb.database(mysql_server) as url:
         yield url
 
 

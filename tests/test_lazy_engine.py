@@ -325,12 +325,12 @@ async def test_tables_are_used_without_the_right_to_make_them(
     await reader.aclose()
 
 
-@pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg"])
+@pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg", "mysql+pymysql"])
 async def test_two_processes_may_make_the_tables_at_once(
-    driver: str, tmp_path: Path, postgres_server: URL
+    driver: str, tmp_path: Path, postgres_server: URL, mysql_server: URL
 ) -> None:
     """Workers that start together on an empty database all come up."""
-    from . import postgres  # noqa: PLC0415  # used here alone
+    from . import mariadb, postgres  # noqa: PLC0415  # used here alone
 
     async def start_eight(url: URL) -> None:
         stores = [SQLAlchemyStore(url) for _ in range(8)]
@@ -343,9 +343,26 @@ async def test_two_processes_may_make_the_tables_at_once(
 
     if driver == "sqlite":
         await start_eight(URL.create("sqlite", database=f"{tmp_path}/new.db"))
+    elif driver == "mysql+pymysql":
+        with mariadb.database(mysql_server) as url:
+            await start_eight(url)
     else:
         with postgres.database(postgres_server) as url:
             await start_eight(url)
+
+
+async def test_a_half_made_schema_is_completed(sqlite_url: str, tmp_path: Path) -> None:
+    """Where a process was killed between the table and its index, the next one makes the index."""
+    store = SQLAlchemyStore(sqlite_url)
+    await store.append("id", [HELLO], turn_id="t")
+    await store.aclose()
+    with sqlite3.connect(tmp_path / "sessions.db") as raw:
+        raw.execute("DROP INDEX ix_hermes_messages_turn_id")
+    assert await store.append("id", [HELLO], turn_id="t") == 1
+    await store.aclose()
+    names = raw.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()
+    raw.close()
+    assert ("ix_hermes_messages_turn_id",) in names
 
 
 async def test_two_stores_share_nothing(tmp_path: Path) -> None:

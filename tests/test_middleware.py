@@ -415,7 +415,10 @@ async def test_a_new_id_that_is_not_valid_is_a_loud_mistake() -> None:
         ({"autoload": by_header_async}, "autoload: an async function"),
         ({"history_limit": "5"}, "history_limit"),
         ({"store": "not a url"}, "store: not a database URL"),
-        ({"store": "oracle://"}, "store: oracle is not supported; these are: postgresql, sqlite"),
+        (
+            {"store": "oracle://"},
+            "store: oracle is not supported; these are: mariadb, mysql, postgresql",
+        ),
         ({"store": "nosuch://"}, "store: not a database URL"),
         ({"store": "postgresql+psycopg2://"}, r"not installed.*pip install"),
     ],

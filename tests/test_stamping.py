@@ -203,8 +203,10 @@ starts = st.fixed_dictionaries(
         "trailers": st.booleans(),
     },
 )
+# What begins a response is stamped, even where it makes no sense to send it.
+begins = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 others = st.fixed_dictionaries(
-    {"type": st.text(max_size=30).filter(lambda kind: kind != "http.response.start")},
+    {"type": st.text(max_size=30).filter(lambda kind: kind not in begins)},
     optional={"body": st.binary(), "more_body": st.booleans(), "headers": pairs},
 )
 

@@ -28,8 +28,13 @@ class Case:
         return f"{self.database}{'-borrowed' if self.borrowed else ''}-{self.backend}"
 
 
-ANY_LOOP = ["memory", "sqlite", "sqlite-in-memory", "postgresql+psycopg"]
-ASYNCIO_ONLY = ["sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg_async"]
+ANY_LOOP = ["memory", "sqlite", "sqlite-in-memory", "postgresql+psycopg", "mysql+pymysql"]
+ASYNCIO_ONLY = [
+    "sqlite+aiosqlite",
+    "postgresql+asyncpg",
+    "postgresql+psycopg_async",
+    "mysql+asyncmy",
+]
 CASES = [
     *[Case(name, backend) for name in ANY_LOOP for backend in ("asyncio", "trio")],
     *[Case(name, "asyncio") for name in ASYNCIO_ONLY],
@@ -37,6 +42,7 @@ CASES = [
     Case("postgresql+psycopg", "trio", borrowed=True),
     Case("postgresql+asyncpg", "asyncio", borrowed=True),
     Case("sqlite+aiosqlite", "asyncio", borrowed=True),
+    Case("mariadb+pymysql", "trio", borrowed=True),
 ]
 
 
@@ -92,8 +98,9 @@ async def store(
 
 def url_of(database: str, folder: Path, request: pytest.FixtureRequest) -> URL:
     """Return a URL of the kind, in this run's own folder or database."""
-    if database.startswith("postgresql"):
-        url: Any = request.getfixturevalue("postgres_url")
+    server = {"postgresql": "postgres_url", "mysql": "mysql_url", "mariadb": "mysql_url"}
+    if (kind := database.split("+", maxsplit=1)[0]) in server:
+        url: Any = request.getfixturevalue(server[kind])
         return url.set(drivername=database)  # type: ignore[no-any-return]  # a fixture's value is Any
     if database == "sqlite-in-memory":
         return URL.create("sqlite")

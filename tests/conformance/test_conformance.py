@@ -17,6 +17,9 @@ from tests.server import ROOT
 from . import other_apps, peers, starlette_apps
 from .driving import CASES, THREAD, Case, Marks, drive, judge
 
+# What other people's frameworks and middlewares warn of is not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
 TABLE = ROOT / "docs" / "conformance.md"
 BACKENDS = ("asyncio", "trio")
 
@@ -156,7 +159,6 @@ def cells() -> dict[tuple[str, str], str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("position", [*POSITIONS, *PEERS], ids=lambda position: position.name)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_cell(position: Position, case: Case, cells: dict[tuple[str, str], str]) -> None:
     """Ours is stamped once, or out of sight: one warning says so, if it is called at all."""
     if key(case) in position.absent:

@@ -32,12 +32,15 @@ _TIMEOUT_ARGUMENT = {
     "psycopg": "connect_timeout",
     "psycopg_async": "connect_timeout",
     "psycopg2": "connect_timeout",
+    "pymysql": "connect_timeout",
+    "asyncmy": "connect_timeout",
 }
 
 
 _PACKAGES = {
     "asyncpg": "'hermes_session_mw[asyncpg]'",
     "psycopg": "'hermes_session_mw[postgresql]'",
+    "pymysql": "'hermes_session_mw[mysql]'",
     "aiosqlite": "aiosqlite 'sqlalchemy[asyncio]'",
 }
 
@@ -51,7 +54,6 @@ def check_url(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
         dialect = parsed.get_dialect()
-        check_dialect(dialect.name)
         dialect().create_connect_args(parsed)
     except (ArgumentError, NoSuchModuleError, ValueError) as exc:
         first_line = str(exc).split("\n", 1)[0]
@@ -59,6 +61,7 @@ def check_url(url: str | URL) -> URL:
             f"store: not a database URL ({first_line}); one is for instance "
             "sqlite:///sessions.db or postgresql+psycopg://user@host/name"
         ) from exc
+    check_dialect(dialect.name)
     try:
         dialect.import_dbapi()
         if dialect.is_async:

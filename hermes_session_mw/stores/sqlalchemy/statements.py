@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Insert, Select, bindparam, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from ...exceptions import SessionConflict
 from ...messages import decode_messages
 from ..base import History, length_after_repeat
-from .schema import messages, sessions
+from .schema import MYSQL, messages, sessions
 
 _IN_SESSION = (
     messages.c.owner == bindparam("owner"),
@@ -31,23 +31,32 @@ _turn = _all.where(messages.c.turn_id == bindparam("turn_id"))
 _add = insert(messages)
 
 
+# Taking the next ``count`` numbers takes the session's row lock with them, until the commit.
+_count: BindParameter[int] = bindparam("count")
+_FIRST = {"owner": bindparam("owner"), "id": bindparam("session_id"), "next_seq": _count}
+_LATER = {"next_seq": sessions.c.next_seq + _count, "updated_at": func.now()}
+
+
 def _take_numbers(dialect_insert: Any) -> Insert:
-    """Take the next ``count`` numbers, and with them the session's row lock until the commit."""
-    count: BindParameter[int] = bindparam("count")
-    statement = dialect_insert(sessions).values(
-        owner=bindparam("owner"), id=bindparam("session_id"), next_seq=count
+    taken: Insert = (
+        dialect_insert(sessions)
+        .values(_FIRST)
+        .on_conflict_do_update(index_elements=[sessions.c.owner, sessions.c.id], set_=_LATER)
+        .returning(sessions.c.next_seq)
     )
-    taken: Insert = statement.on_conflict_do_update(
-        index_elements=[sessions.c.owner, sessions.c.id],
-        set_={"next_seq": sessions.c.next_seq + count, "updated_at": func.now()},
-    ).returning(sessions.c.next_seq)
     return taken
 
 
+_take_on_mysql = mysql.insert(sessions).values(_FIRST).on_duplicate_key_update(_LATER)
 _TAKE_NUMBERS = {
     "sqlite": _take_numbers(sqlite.insert),
     "postgresql": _take_numbers(postgresql.insert),
+    **dict.fromkeys(MYSQL, _take_on_mysql),
 }
+# MySQL returns nothing from an INSERT; who holds the lock may as well ask.
+_taken = select(sessions.c.next_seq).where(
+    sessions.c.owner == bindparam("owner"), sessions.c.id == bindparam("session_id")
+)
 SUPPORTED_DIALECTS = frozenset(_TAKE_NUMBERS)
 
 
@@ -101,8 +110,11 @@ def append(
 
 
 def _take(connection: Connection, parameters: dict[str, Any]) -> int:
-    take_numbers = _TAKE_NUMBERS[connection.dialect.name]
-    length: int = connection.execute(take_numbers, parameters).scalar_one()
+    dialect = connection.dialect.name
+    result = connection.execute(_TAKE_NUMBERS[dialect], parameters)
+    if dialect in MYSQL:
+        result = connection.execute(_taken, parameters)
+    length: int = result.scalar_one()
     return length
 
 

@@ -21,7 +21,7 @@ from .engine import (
 )
 from .errors import DATABASE_ERRORS, as_store_error
 from .runner import Runner, Work
-from .schema import create_tables, tables_exist
+from .schema import create, is_complete
 from .thread_runner import ThreadRunner
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ StoreLike: TypeAlias = "str | URL | Engine | AsyncEngine | Store"
 
 
 class SQLAlchemyStore:
-    """Keeps conversations in SQLite or PostgreSQL, through SQLAlchemy.
+    """Keeps conversations in SQLite, PostgreSQL, MariaDB or MySQL, through SQLAlchemy.
 
     Given a URL, it makes its own engine when it is first asked for something, sets SQLite up
     (WAL, ``synchronous=FULL``, foreign keys), and disposes of the engine in ``aclose()``. Given
@@ -146,11 +146,11 @@ class SQLAlchemyStore:
         return AsyncRunner(lambda: engine, self._prepare, owned=False)
 
     def _prepare(self, connection: Connection) -> None:
-        if not self._create_schema or tables_exist(connection):
+        if not self._create_schema or is_complete(connection):
             return
         connection.rollback()  # ends what looking began
         with statements.transaction(connection):
-            create_tables(connection)
+            create(connection)
 
 
 def as_store(store: StoreLike) -> Store:

@@ -1,10 +1,10 @@
-"""The ways to a real PostgreSQL each lead to one, whatever machine the tests run on."""
+"""The ways to a real database server each lead to one, whatever machine the tests run on."""
 
 import psycopg
 import pytest
 from sqlalchemy import URL
 
-from . import postgres
+from . import mariadb, postgres
 
 
 def version(url: URL) -> str:
@@ -33,3 +33,10 @@ def test_a_named_server_comes_first(postgres_server: URL, monkeypatch: pytest.Mo
     monkeypatch.setenv("HERMES_TEST_POSTGRES_URL", named.render_as_string(hide_password=False))
     with postgres.server() as url:
         assert named == url
+
+
+@pytest.mark.skipif(mariadb.binary() is None, reason="MariaDB's binaries are not here")
+def test_a_mariadb_starts_from_the_machines_binaries() -> None:
+    """Where no MariaDB answers, one of our own runs while it is needed."""
+    with mariadb.from_binaries() as url, mariadb.database(url) as own:
+        assert mariadb.answers(own)
