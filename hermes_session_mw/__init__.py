@@ -5,6 +5,7 @@ and stamps the id on every response.
 """
 
 from .exceptions import (
+    AppendInDoubt,
     ConfigurationError,
     HermesSessionError,
     HistoryNotLoaded,
@@ -30,6 +31,7 @@ from .stores import History, MemoryStore, SQLAlchemyStore, Store
 
 __all__ = [
     "SESSION_HEADER",
+    "AppendInDoubt",
     "ConfigurationError",
     "HermesSession",
     "HermesSessionError",

@@ -13,7 +13,8 @@
     ├── TurnConflict              the turn id is taken by other messages
     └── StoreError                the store could not do it
         ├── StoreUnavailable      not now: try again
-        │   └── StoreTimeout      no answer in time: it may still have happened
+        │   ├── StoreTimeout      no answer in time: it may still have happened
+        │   └── AppendInDoubt     the connection broke during COMMIT: it may have happened
         ├── StoreMisconfigured    not like this: a person has to change something
         └── StoreCorrupt          what is stored cannot be read
 """
@@ -112,6 +113,13 @@ class StoreTimeout(StoreUnavailable, TimeoutError):
 
     An append that ends like this may or may not have been stored:
     repeat it with the same ``turn_id``, and it is stored once.
+    """
+
+
+class AppendInDoubt(StoreUnavailable):
+    """The connection broke while an append was being committed, and asking again failed too.
+
+    It may or may not have been stored: repeat it with the same ``turn_id``, and it is stored once.
     """
 
 

@@ -22,6 +22,9 @@ _EXPOSE = b"access-control-expose-headers"
 _VARY = b"vary"
 _NOTED = frozenset({_ALLOW_CREDENTIALS, _ALLOW_ORIGIN, _CACHE_CONTROL, _EXPOSE, _VARY})
 
+_SHARED = frozenset({b"public", b"s-maxage"})
+_UNSHARED = frozenset({b"private", b"no-store", b"no-cache"})
+
 RawHeaders = Iterable[Iterable[bytes]]
 Pairs = list[tuple[bytes, bytes]]
 
@@ -72,9 +75,10 @@ class Stamp:
         """Return an HTTP response's headers with the field once, fit for browsers and caches.
 
         Where ``Access-Control-Allow-Origin`` lets a page read the response, the field is exposed
-        to it (Fetch standard, section 3.2.3). A response without ``Cache-Control`` becomes
-        private, and unless it is public, ``Vary`` names the field (RFC 9111, sections 4.1 and
-        5.2.2): a shared cache would hand one client's id to the next.
+        to it (Fetch standard, section 3.2.3). A response without ``Cache-Control``, or with a
+        ``max-age`` for whomever, becomes private, and ``Vary`` names the field (RFC 9111, sections
+        4.1 and 5.2.2): a shared cache would hand one client's id to the next. One that is meant
+        for shared caches is left as it is.
         """
         stamped: Pairs = []
         noted: set[bytes] = set()
@@ -88,32 +92,37 @@ class Stamp:
         stamped.append((self.field, value))
         if _ALLOW_ORIGIN in noted:
             self._expose(stamped)
+        directives = {token.split(b"=")[0] for token in _tokens(stamped, _CACHE_CONTROL)}
+        if not directives.isdisjoint(_SHARED):
+            return stamped
         if _CACHE_CONTROL not in noted:
             stamped.append((_CACHE_CONTROL, b"private"))
-        elif b"public" in _tokens(stamped, _CACHE_CONTROL):
-            return stamped
+        elif b"max-age" in directives and directives.isdisjoint(_UNSHARED):
+            _list_in(stamped, _CACHE_CONTROL, b"private")
         if _VARY not in noted:
             stamped.append((_VARY, self._token))
         elif b"*" not in _tokens(stamped, _VARY):
-            self._list_in(stamped, _VARY)
+            _list_in(stamped, _VARY, self._token)
         return stamped
 
     def _expose(self, headers: Pairs) -> None:
         # With credentials "*" is no wildcard, but a header of that name.
         with_credentials = b"true" in _tokens(headers, _ALLOW_CREDENTIALS)
         if with_credentials or b"*" not in _tokens(headers, _EXPOSE):
-            self._list_in(headers, _EXPOSE)
+            _list_in(headers, _EXPOSE, self._token)
 
-    def _list_in(self, headers: Pairs, field: bytes) -> None:
-        if self.field in _tokens(headers, field):
+
+def _list_in(headers: Pairs, field: bytes, token: bytes) -> None:
+    """Add ``token`` to a list-valued field, at the end of its last line, unless it is there."""
+    if token.lower() in _tokens(headers, field):
+        return
+    for at in reversed(range(len(headers))):
+        key, content = headers[at]
+        if key.lower() == field:
+            listed = content.rstrip(b" \t,")
+            headers[at] = (key, listed + b", " + token if listed else token)
             return
-        for at in reversed(range(len(headers))):
-            key, content = headers[at]
-            if key.lower() == field:
-                listed = content.rstrip(b" \t,")
-                headers[at] = (key, listed + b", " + self._token if listed else self._token)
-                return
-        headers.append((field, self._token))
+    headers.append((field, token))
 
 
 def _tokens(headers: Pairs, field: bytes) -> Iterator[bytes]:

@@ -41,11 +41,17 @@ def install(
 
     ``app`` stays the object that it is, and is returned. ``app.add_middleware`` would put the
     middleware inside the framework's own error page and body limit, whose answers it could then
-    not stamp. Calling it again changes nothing.
+    not stamp. Calling it again changes nothing, whatever the arguments: a test makes the
+    application anew, or wraps it in a ``HermesSessionMiddleware`` of its own, which then decides.
 
     Raises:
         ConfigurationError: an option has a value that cannot work, or ``app`` has served already.
     """
+    if not isinstance(app, Starlette):
+        raise ConfigurationError(
+            f"install: {type(app).__name__} is neither a Starlette nor a FastAPI application; "
+            "wrap it: HermesSessionMiddleware(app, ...)"
+        )
     if hasattr(app, _INSTALLED):
         return app
     if app.middleware_stack is not None:

@@ -184,9 +184,21 @@ def _exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> Callable[[
         return exclude
     if isinstance(exclude, str):
         raise ConfigurationError(f"exclude: give a list of paths, such as [{exclude!r}]")
+    for path in exclude:
+        if not path.startswith("/") or "*" in path:
+            raise ConfigurationError(
+                f"exclude: {path!r} does not begin with '/', or is a pattern; a path stands for "
+                "itself and all below it"
+            )
     exact = frozenset(path.rstrip("/") for path in exclude)
     below = tuple(f"{path}/" for path in exact)
-    return lambda scope: scope["path"] in exact or scope["path"].startswith(below)
+
+    def is_excluded(scope: Scope) -> bool:
+        # As routes are written: without the path that a proxy or a mount has put before them.
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return path in exact or path.startswith(below)
+
+    return is_excluded
 
 
 def _check_functions(**options: object) -> None:

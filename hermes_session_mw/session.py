@@ -227,7 +227,7 @@ def get_session(connection: HTTPConnection) -> HermesSession:
     Raises:
         SessionMissing: no middleware has put one there.
     """
-    session = getattr(connection.state, STATE_KEY, None)
+    session = getattr(getattr(connection, "state", None), STATE_KEY, None)
     if not isinstance(session, HermesSession):
         raise SessionMissing
     return session

@@ -157,6 +157,12 @@ def test_a_page_of_another_origin_can_read_the_id(
             [(b"Cache-Control", b"max-age=60, private")],
             [(b"cache-control", b"max-age=60, private"), (b"vary", NAME)],
         ),
+        (
+            [(b"cache-control", b"max-age=60")],
+            [(b"cache-control", b"max-age=60, private"), (b"vary", NAME)],
+        ),
+        ([(b"cache-control", b"no-cache")], [(b"cache-control", b"no-cache"), (b"vary", NAME)]),
+        ([(b"cache-control", b"s-maxage=60")], [(b"cache-control", b"s-maxage=60")]),
         ([(b"cache-control", b"Public, max-age=60")], [(b"cache-control", b"Public, max-age=60")]),
         (
             [(b"cache-control", b"max-age=60"), (b"cache-control", b"public"), (b"vary", b"a")],
@@ -178,7 +184,7 @@ def test_a_shared_cache_hands_no_id_on(headers: list[Pair], expected: list[Pair]
 def test_a_response_is_stamped_once_and_twice_is_once(headers: list[Pair]) -> None:
     """A stamped response keeps what it had, and stamping it again changes nothing."""
     stamped = STAMP.response(headers, b"id")
-    listed = {HEADER, EXPOSE, b"vary"}
+    listed = {HEADER, EXPOSE, b"vary", b"cache-control"}
     others = [pair for pair in headers if pair[0].lower() not in listed]
     kept = [pair for pair in stamped if pair[0].lower() not in listed]
     assert kept[: len(others)] == others

@@ -423,6 +423,29 @@ def test_exclude_can_be_a_function_of_the_scope() -> None:
     assert SESSION_HEADER in TestClient(wrapped).post("/").headers
 
 
+async def test_excluded_paths_are_written_as_routes_are() -> None:
+    """Behind a proxy's path, or in a mount, the path before the routes does not count."""
+    wrapped = HermesSessionMiddleware(Recorder(), MemoryStore(), exclude=["/health"])
+    scope = http_scope(path="/api/v1/health", root_path="/api/v1")
+    with pytest.raises(KeyError):  # the recorder finds no session
+        await wrapped(scope, *[lambda: None] * 2)  # type: ignore[arg-type]  # never called
+    assert stamps(await request(wrapped, scope=http_scope(path="/api/v1/health")))
+
+
+@pytest.mark.parametrize("path", ["static", "", "/static/*"])
+def test_a_path_that_could_match_nothing_is_refused(path: str) -> None:
+    """What looks like a path and never is one is told where it is given."""
+    with pytest.raises(ConfigurationError, match="exclude"):
+        HermesSessionMiddleware(Recorder(), MemoryStore(), exclude=[path])
+
+
+@pytest.mark.parametrize("app", [Recorder(), HermesSessionMiddleware(Recorder(), MemoryStore())])
+def test_install_is_for_starlette(app: Any) -> None:
+    """Any other application is to be wrapped, and the error says so."""
+    with pytest.raises(ConfigurationError, match="wrap"):
+        install(app, MemoryStore())
+
+
 def test_a_single_path_is_a_likely_mistake() -> None:
     """A string instead of a list of paths would exclude by its letters, so it is refused."""
     with pytest.raises(ConfigurationError, match=r"\['/static'\]"):

@@ -1,6 +1,5 @@
 """Driving one case through one application, and judging what came out."""
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -122,7 +121,6 @@ def drive(app: ASGIApp, case: Case, backend: str) -> Outcome:
                 outcome.raised = exc
 
     anyio.run(run, backend=backend)
-    gc.collect()  # so that a framework's unclosed files do not warn in some later test
     return outcome
 
 

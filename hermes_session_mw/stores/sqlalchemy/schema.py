@@ -82,7 +82,7 @@ messages = Table(
     Column("owner", _key("owner")),
     Column("session_id", _key("session_id")),
     Column("seq", BigInteger),
-    Column("turn_id", _key("turn_id")),
+    Column("turn_id", _key("turn_id"), nullable=False),
     Column("body", _body, nullable=False),
     Column("created_at", _time, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("owner", "session_id", "seq"),
@@ -92,14 +92,11 @@ messages = Table(
     **_ENGINE_OPTIONS,
 )
 
-_has_turn_id = messages.c.turn_id.is_not(None)
 _turn_index = Index(
     "ix_hermes_messages_turn_id",
     messages.c.owner,
     messages.c.session_id,
     messages.c.turn_id,
-    sqlite_where=_has_turn_id,
-    postgresql_where=_has_turn_id,
 )
 
 # Two processes that start at once would both find no tables and both make them, which

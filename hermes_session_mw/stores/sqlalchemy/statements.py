@@ -1,7 +1,8 @@
 """The SQL, written once: plain functions over a SQLAlchemy ``Connection``.
 
 Rules of this file: every value is a bound parameter; statements are made at import, so that
-SQLAlchemy compiles each of them once per engine; a read is one statement.
+SQLAlchemy compiles each of them once per engine; connections come in AUTOCOMMIT, so that a read is
+one round trip, and a transaction is begun and ended in so many words.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Insert, Select, bindparam, func, insert, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 
 from ...exceptions import SessionConflict
 from ...messages import decode_messages
@@ -60,6 +62,23 @@ _taken = select(sessions.c.next_seq).where(
 SUPPORTED_DIALECTS = frozenset(_TAKE_NUMBERS)
 
 
+# The row's lock is all the isolation that is needed; a stricter level, as a server may have for its
+# default, would only add failures to serialize. SQLite's own BEGIN is deferred: it takes the write
+# lock late, and what it has read by then may be stale, which no patience mends.
+_BEGIN = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
+    **dict.fromkeys(MYSQL, "START TRANSACTION"),
+}
+
+
+class CommitFailed(Exception):
+    """A failure during COMMIT: if the connection went with it, nobody knows how it ended."""
+
+    def __init__(self, cause: SQLAlchemyError) -> None:
+        self.cause = cause
+
+
 class _AlreadyStored(Exception):  # no error: it never leaves this file
     """Leaves the transaction of a repeated turn, so that it is rolled back."""
 
@@ -70,7 +89,6 @@ class _AlreadyStored(Exception):  # no error: it never leaves this file
 def load(connection: Connection, session_id: str, owner: str, limit: int | None) -> History:
     """See `Store.load`."""
     key = {"session_id": session_id, "owner": owner}
-    connection.execution_options(isolation_level="AUTOCOMMIT")  # one round trip
     if limit is None:
         rows = connection.execute(_all, key).all()
     else:
@@ -86,16 +104,22 @@ def append(
     session_id: str,
     bodies: Sequence[str],
     owner: str,
-    turn_id: str | None,
+    turn_id: str,
     expected_length: int | None,
+    *,
+    may_be_stored: bool,
 ) -> int:
-    """See `Store.append`; the messages come as JSON texts."""
+    """See `Store.append`; the messages come as JSON texts.
+
+    ``may_be_stored`` says whether the turn can be there already: as an earlier one of the caller's,
+    or because an attempt's outcome is not known.
+    """
     key = {"session_id": session_id, "owner": owner}
     try:
         with transaction(connection):
             length = _take(connection, {**key, "count": len(bodies)})
             first = length - len(bodies)
-            if turn_id is not None:
+            if may_be_stored:
                 # Asked only now: who holds the row's lock sees every turn stored before.
                 _leave_if_stored(connection, {**key, "turn_id": turn_id})
             if expected_length is not None and expected_length != first:
@@ -126,21 +150,26 @@ def _leave_if_stored(connection: Connection, parameters: dict[str, Any]) -> None
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """Commit what is done inside, or roll it back where it raises; begun ready to write."""
-    if connection.dialect.name != "sqlite":
-        # The row's lock is all the isolation that is needed; a stricter level, as a borrowed
-        # engine may have, would only add failures to serialize.
-        connection.execution_options(isolation_level="READ COMMITTED")
-        with connection.begin():
-            yield
-        return
-    # sqlite3's own BEGIN is deferred: it takes the write lock late, and what it has read by then
-    # may be stale, which no patience mends (SQLITE_BUSY_SNAPSHOT).
-    connection.execution_options(isolation_level="AUTOCOMMIT")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    """Commit what is done inside, or roll it back where it raises; begun ready to write.
+
+    Raises:
+        CommitFailed: the COMMIT did.
+    """
+    connection.exec_driver_sql(_BEGIN[connection.dialect.name])
     try:
         yield
-        connection.exec_driver_sql("COMMIT")
     except BaseException:
-        connection.connection.rollback()
+        _undo(connection)
         raise
+    try:
+        connection.exec_driver_sql("COMMIT")
+    except SQLAlchemyError as exc:
+        _undo(connection)
+        raise CommitFailed(exc) from exc
+
+
+def _undo(connection: Connection) -> None:
+    try:
+        connection.exec_driver_sql("ROLLBACK")
+    except SQLAlchemyError:
+        connection.invalidate()  # broken, or not in a transaction any more: never lent again

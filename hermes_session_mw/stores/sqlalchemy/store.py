@@ -1,9 +1,13 @@
 """The store that keeps conversations in a SQL database."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+import random
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+import anyio
 from sqlalchemy import URL, Connection, Engine
 
 from ...exceptions import ConfigurationError
@@ -19,9 +23,10 @@ from .engine import (
     make_async_engine,
     make_engine,
 )
-from .errors import DATABASE_ERRORS, as_store_error
-from .runner import Runner, Work
+from .errors import DATABASE_ERRORS, REPEATABLE, understand
+from .runner import Runner
 from .schema import create, is_complete
+from .statements import CommitFailed
 from .thread_runner import ThreadRunner
 
 if TYPE_CHECKING:
@@ -31,6 +36,11 @@ T = TypeVar("T")
 
 StoreLike: TypeAlias = "str | URL | Engine | AsyncEngine | Store"
 """What the middleware takes for a store."""
+
+
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 0.5
+"""Seconds."""
 
 
 class SQLAlchemyStore:
@@ -62,8 +72,9 @@ class SQLAlchemyStore:
             max_message_bytes: bytes of UTF-8 that one message may take as JSON.
             threads: operations at once through a sync engine, which is also the size of an own
                 engine's pool; by default 4 for SQLite, 1 for SQLite in memory, else 10.
-            timeout: seconds that an own engine waits for a connection, for a place in its pool,
-                and for SQLite's lock.
+            timeout: seconds in which an operation is repeated where another transaction was in
+                its way or the connection broke; and those that an own engine waits for a
+                connection, for a place in its pool, and for SQLite's lock.
             engine_options: for ``create_engine`` or ``create_async_engine``, with a URL.
 
         Raises:
@@ -73,23 +84,27 @@ class SQLAlchemyStore:
         """
         if timeout <= 0 or max_message_bytes <= 0 or (threads is not None and threads <= 0):
             raise ConfigurationError("timeout, max_message_bytes and threads are more than 0")
+        self._timeout = timeout
         self._create_schema = create_schema
         self._max_message_bytes = max_message_bytes
         self._runner: Runner
+        self._driver_error: type[Exception]
         if isinstance(url_or_engine, str | URL):
             self._url = check_url(url_or_engine)
+            self._driver_error = self._url.get_dialect().import_dbapi().Error
             self._runner = self._own(threads, timeout, engine_options or {})
             return
         if engine_options:
             raise ConfigurationError("engine_options: the engine given is made already")
         self._url = url_or_engine.url
+        self._driver_error = url_or_engine.dialect.loaded_dbapi.Error
         self._runner = self._borrow(url_or_engine, threads, timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one statement, one round trip."""
         check_keys(session_id, owner)
         check_limit(limit)
-        return await self._run(lambda c: statements.load(c, session_id, owner, limit))
+        return await self._repeat(lambda c, _: statements.load(c, session_id, owner, limit))
 
     async def append(
         self,
@@ -99,12 +114,25 @@ class SQLAlchemyStore:
         turn_id: str | None = None,
         expected_length: int | None = None,
     ) -> int:
-        """See `Store.append`; one short transaction."""
+        """See `Store.append`; one short transaction.
+
+        Every turn has an id, made here where the caller gives none, so that it can be repeated
+        after a failure that leaves it open whether it was stored.
+
+        Raises:
+            AppendInDoubt: that remained open.
+        """
         check_keys(session_id, owner, turn_id)
         bodies = encode_messages(messages, self._max_message_bytes)
-        return await self._run(
-            lambda c: statements.append(c, session_id, bodies, owner, turn_id, expected_length)
-        )
+        turn = turn_id or secrets.token_hex(16)
+
+        def work(connection: Connection, attempt: int) -> int:
+            again = turn_id is not None or attempt > 0
+            return statements.append(
+                connection, session_id, bodies, owner, turn, expected_length, may_be_stored=again
+            )
+
+        return await self._repeat(work)
 
     async def aclose(self) -> None:
         """Dispose of the engine, if it is our own; a later call makes another."""
@@ -114,11 +142,28 @@ class SQLAlchemyStore:
         """Say where it stores, without the password, and the state of its connections."""
         return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._runner!r})>"
 
-    async def _run(self, work: Work[T]) -> T:
-        try:
-            return await self._runner.run(work)
-        except DATABASE_ERRORS as exc:
-            raise as_store_error(exc) from exc
+    async def _repeat(self, work: Callable[[Connection, int], T]) -> T:
+        """Run ``work``, given the number of the attempt, until it is done or time is up."""
+        deadline = anyio.current_time() + self._timeout
+        in_doubt = False
+        for attempt in itertools.count():
+            committing = False
+            cause: Exception
+            try:
+                return await self._runner.run(partial(_call, work, attempt))
+            except CommitFailed as exc:
+                cause, committing = exc.cause, True
+            except (*DATABASE_ERRORS, self._driver_error) as exc:
+                cause = exc
+            failure = understand(cause)
+            in_doubt |= committing and failure.meaning == "lost"
+            # Full jitter: those who met once do not meet again in step.
+            pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
+            late = anyio.current_time() + pause > deadline
+            if late or failure.meaning not in REPEATABLE:
+                raise failure.as_store_error(in_doubt=in_doubt) from cause
+            await anyio.sleep(pause)
+        raise AssertionError  # pragma: no cover  # there is always another attempt
 
     def _own(self, threads: int | None, timeout: float, options: Mapping[str, Any]) -> Runner:
         url = self._url
@@ -138,19 +183,24 @@ class SQLAlchemyStore:
         check_dialect(engine.dialect.name)
         if isinstance(engine, Engine):
             size = threads or default_threads(engine.url, engine.dialect.name)
+            lent = engine.execution_options(isolation_level="AUTOCOMMIT")
             return ThreadRunner(
-                lambda: engine, self._prepare, owned=False, threads=size, timeout=timeout
+                lambda: lent, self._prepare, owned=False, threads=size, timeout=timeout
             )
         from .async_runner import AsyncRunner  # noqa: PLC0415  # needs greenlet
 
-        return AsyncRunner(lambda: engine, self._prepare, owned=False)
+        lent_async = engine.execution_options(isolation_level="AUTOCOMMIT")
+        return AsyncRunner(lambda: lent_async, self._prepare, owned=False)
 
     def _prepare(self, connection: Connection) -> None:
         if not self._create_schema or is_complete(connection):
             return
-        connection.rollback()  # ends what looking began
         with statements.transaction(connection):
             create(connection)
+
+
+def _call(work: Callable[[Connection, int], T], attempt: int, connection: Connection) -> T:
+    return work(connection, attempt)
 
 
 def as_store(store: StoreLike) -> Store:

@@ -1,0 +1,81 @@
+"""A TCP proxy that loses the reply to a COMMIT."""
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from sqlalchemy import URL
+
+_COMMIT = re.compile(rb"COMMIT(?!TED)")
+
+
+class LosingProxy:
+    """Passes bytes on, until it is told to lose: then the next COMMIT arrives, its reply does not.
+
+    Attributes:
+        port: where it listens.
+        lose: how many replies are still to be lost.
+        lost: how many were.
+        dies: whether it lets nobody in any more once it has lost one.
+    """
+
+    def __init__(self, target: URL) -> None:
+        self._target = (target.host or "127.0.0.1", target.port or 0)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.lose = 0
+        self.lost = 0
+        self.dies = False
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening, and cut every connection."""
+        for each in [self._listener, *self._sockets]:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._sockets += [client, server]
+                threading.Thread(target=self._up, args=(client, server), daemon=True).start()
+
+    def _up(self, client: socket.socket, server: socket.socket) -> None:
+        answers = threading.Thread(target=self._down, args=(server, client), daemon=True)
+        answers.start()
+        with suppress(OSError):
+            while data := client.recv(65536):
+                if self.lose and _COMMIT.search(data):
+                    self.lose -= 1
+                    self.lost += 1
+                    # The reply finds nobody; the database has done what it was asked to.
+                    client.shutdown(socket.SHUT_RDWR)
+                    if self.dies:
+                        self._listener.shutdown(socket.SHUT_RDWR)
+                        self._listener.close()
+                server.sendall(data)
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_WR)
+
+    def _down(self, server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError):
+            while data := server.recv(65536):
+                client.sendall(data)
+        with suppress(OSError):
+            client.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def losing(target: URL) -> Iterator[tuple[LosingProxy, URL]]:
+    """Yield a proxy in front of a database, and the URL through it."""
+    proxy = LosingProxy(target)
+    try:
+        yield proxy, target.set(port=proxy.port)
+    finally:
+        proxy.close()
