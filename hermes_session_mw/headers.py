@@ -22,6 +22,8 @@ _EXPOSE = b"access-control-expose-headers"
 _VARY = b"vary"
 _NOTED = frozenset({_ALLOW_CREDENTIALS, _ALLOW_ORIGIN, _CACHE_CONTROL, _EXPOSE, _VARY})
 
+_MEMBER = re.compile(rb'(?:[^,"]|"[^"]*"|")+')  # a comma inside quotes is no separator
+
 _SHARED = frozenset({b"public", b"s-maxage"})
 _UNSHARED = frozenset({b"private", b"no-store", b"no-cache"})
 
@@ -75,10 +77,10 @@ class Stamp:
         """Return an HTTP response's headers with the field once, fit for browsers and caches.
 
         Where ``Access-Control-Allow-Origin`` lets a page read the response, the field is exposed
-        to it (Fetch standard, section 3.2.3). A response without ``Cache-Control``, or with a
-        ``max-age`` for whomever, becomes private, and ``Vary`` names the field (RFC 9111, sections
-        4.1 and 5.2.2): a shared cache would hand one client's id to the next. One that is meant
-        for shared caches is left as it is.
+        to it (Fetch standard, section 3.2.3). A response that does not say who may keep it becomes
+        private, and ``Vary`` names the field (RFC 9111, sections 4.1 and 5.2.2): a shared cache
+        would hand one client's id to the next. One that is meant for shared caches is left as it
+        is.
         """
         stamped: Pairs = []
         noted: set[bytes] = set()
@@ -97,7 +99,7 @@ class Stamp:
             return stamped
         if _CACHE_CONTROL not in noted:
             stamped.append((_CACHE_CONTROL, b"private"))
-        elif b"max-age" in directives and directives.isdisjoint(_UNSHARED):
+        elif directives.isdisjoint(_UNSHARED):
             _list_in(stamped, _CACHE_CONTROL, b"private")
         if _VARY not in noted:
             stamped.append((_VARY, self._token))
@@ -129,5 +131,5 @@ def _tokens(headers: Pairs, field: bytes) -> Iterator[bytes]:
     """Yield the members of a list-valued field, in lower case: RFC 9110, section 5.6.1."""
     for key, content in headers:
         if key.lower() == field:
-            for member in content.split(b","):
+            for member in _MEMBER.findall(content):
                 yield member.strip(_OWS).lower()

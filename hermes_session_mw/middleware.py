@@ -15,6 +15,12 @@ from .responder import Responder
 from .session import STATE_KEY
 from .stores import StoreLike, as_store
 
+_LIFESPAN_ENDS = (
+    "lifespan.startup.failed",
+    "lifespan.shutdown.complete",
+    "lifespan.shutdown.failed",
+)
+
 AnyASGIApp = Callable[..., Awaitable[None]]
 """Each framework types the three arguments in its own way; Starlette's names would refuse some."""
 
@@ -109,41 +115,51 @@ class HermesSessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, self._closing(send))
-        elif (
-            scope["type"] not in ("http", "websocket")
-            or self._stamp.field in scope.get(_SERVED, ())
-            or self._is_excluded(scope)
-        ):
+            await self._serve_lifespan(scope, receive, send)
+        elif scope["type"] not in ("http", "websocket") or self._is_served(scope):
             await self.app(scope, receive, send)
         else:
-            await self._serve(_own_scope(scope, self._stamp.field), receive, send)
+            await self._serve(scope, receive, send)
+
+    def _is_served(self, scope: Scope) -> bool:
+        return self._stamp.field in scope.get(_SERVED, ())
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_error_page = scope["type"] == "http" and self.framework_key in scope
-        responder = Responder(scope, send, self._stamp)
+        own_scope = _own_scope(scope, self._stamp.field)
+        responder = Responder(own_scope, send, self._stamp)
         try:
-            responder.session, refusal = await self._resolver.resolve(scope)
-            if refusal is not None:
-                await responder.refuse(refusal, receive)
-                return
-            scope["state"][STATE_KEY] = responder.session
-            token = current_session.set(responder.session)
-            try:
-                await self.app(scope, receive, responder.send)
-            finally:
-                current_session.reset(token)
+            excluded = self._is_excluded(own_scope)
+            if not excluded:
+                await self._respond(own_scope, receive, responder)
         except Exception:
-            if responder.started:
-                pass
-            elif has_error_page:
-                self._warn_of_error_page()
-            else:
-                await responder.answer_server_error()
+            if not responder.started:
+                await self._answer_error(scope, responder)
             raise
+        if excluded:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http" and not responder.started:
+            logger.error("the application returned without a response; it is answered 500")
+            await responder.answer_server_error()
 
-    def _warn_of_error_page(self) -> None:
-        if not self._warned:
+    async def _respond(self, scope: Scope, receive: Receive, responder: Responder) -> None:
+        responder.session, refusal = self._resolver.identify(scope)
+        if refusal is None:
+            session = responder.session
+            responder.session, refusal = await self._resolver.admit(session, scope)
+        if refusal is not None:
+            await responder.refuse(refusal, receive)
+            return
+        scope["state"][STATE_KEY] = responder.session
+        token = current_session.set(responder.session)
+        try:
+            await self.app(scope, receive, responder.send)
+        finally:
+            current_session.reset(token)
+
+    async def _answer_error(self, scope: Scope, responder: Responder) -> None:
+        if scope["type"] != "http" or self.framework_key not in scope:
+            await responder.answer_server_error()
+        elif not self._warned:
             self._warned = True
             logger.warning(
                 "an error page goes out without %s: it is made outside of HermesSessionMiddleware, "
@@ -151,17 +167,29 @@ class HermesSessionMiddleware:
                 self._stamp.name,
             )
 
-    def _closing(self, send: Send) -> Send:
+    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        closed = False
+
         async def send_after_closing(message: Message) -> None:
+            nonlocal closed
             # Servers stop as soon as they see one of these, so the store goes first.
-            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                try:
-                    await self.store.aclose()
-                except Exception:  # noqa: BLE001  # shutting down goes on, whatever it was
-                    logger.exception("the session store could not be closed")
+            if message["type"] in _LIFESPAN_ENDS:
+                closed = True
+                await self._close_store()
             await send(message)
 
-        return send_after_closing
+        try:
+            await self.app(scope, receive, send_after_closing)
+        except Exception:
+            if not closed:
+                await self._close_store()
+            raise
+
+    async def _close_store(self) -> None:
+        try:
+            await self.store.aclose()
+        except Exception:  # noqa: BLE001  # shutting down goes on, whatever it was
+            logger.exception("the session store could not be closed")
 
 
 def _own_scope(scope: Scope, field: bytes) -> Scope:
@@ -181,6 +209,7 @@ def _own_scope(scope: Scope, field: bytes) -> Scope:
 
 def _exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> Callable[[Scope], bool]:
     if callable(exclude):
+        _check_functions(exclude=exclude)
         return exclude
     if isinstance(exclude, str):
         raise ConfigurationError(f"exclude: give a list of paths, such as [{exclude!r}]")
@@ -205,7 +234,8 @@ def _check_functions(**options: object) -> None:
     for option, value in options.items():
         if not callable(value):
             raise ConfigurationError(f"{option}: {value!r} is not a function")
-        if option != "owner" and inspect.iscoroutinefunction(value):
+        is_async = map(inspect.iscoroutinefunction, (value, type(value).__call__))
+        if option != "owner" and any(is_async):
             raise ConfigurationError(f"{option}: an async function is not awaited here")
 
 

@@ -54,29 +54,34 @@ class Resolver:
         self._timeout = store_timeout
         self._degrade = on_store_error == "empty"
 
-    async def resolve(self, scope: Scope) -> Resolved:
-        """Return the connection's session, loaded where it is to be, and a refusal if there is one.
-
-        A refusal goes out under the session's id. That is the client's own where it may be right,
-        so that a failing database costs nobody the thread, and else a minted one.
+    def identify(self, scope: Scope) -> Resolved:
+        """Return a session under the id that the client sent, or a new one; not admitted yet.
 
         Raises:
             ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
         """
         values = field_values(scope["headers"], self._field)
         session_id = self._only_valid(values)
-        if values and session_id is None and self._invalid_ids == "reject":
-            return self._new_session(None), refusals.INVALID_ID
-        owner = await self._owner_of(scope)
-        if session_id is None:
-            return self._new_session(owner), None
-        session = self._session(session_id, owner, is_new=False)
-        if owner is None:
+        if session_id is not None:
+            return self._session(session_id, None, is_new=False), None
+        refused = values and self._invalid_ids == "reject"
+        return self._new_session(None), refusals.INVALID_ID if refused else None
+
+    async def admit(self, session: HermesSession, scope: Scope) -> Resolved:
+        """Return the session with its owner, loaded where it is to be, or a refusal beside it.
+
+        A refusal goes out under the session's id. That is the client's own where it may be right,
+        so that a failing database costs nobody the thread, and else a minted one.
+        """
+        session.owner = await self._owner_of(scope)
+        if session.is_new:
+            return session, None
+        if session.owner is None:
             return session, refusals.OWNER_REQUIRED
         try:
             return await self._look_up(session, scope)
         except StoreError as exc:
-            logger.warning("session %s is answered 503: %s", fingerprint(session_id), exc)
+            logger.warning("session %s is answered 503: %s", fingerprint(session.id), exc)
             logger.debug("the store's failure in full", exc_info=exc)
             return session, refusals.STORE_UNAVAILABLE
 

@@ -90,11 +90,11 @@ class Responder:
         return _DENIAL in (self._scope.get("extensions") or {})
 
     def _value(self) -> bytes:
-        # Nobody has a session where finding it raised; its response gets an id all the same.
+        # Where making an id raised there is no session; its response gets an id all the same.
         session_id = mint_session_id() if self.session is None else self.session.id
         return session_id.encode("ascii")
 
 
 def _spec_version(scope: Scope) -> tuple[int, ...]:
-    version = scope.get("asgi", {}).get("spec_version") or "2.0"
+    version = str(scope.get("asgi", {}).get("spec_version") or "2.0")
     return tuple(int(part) for part in version.split(".") if part.isdigit())

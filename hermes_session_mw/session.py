@@ -31,7 +31,6 @@ class HermesSession:
     """One conversation, as one request sees it.
 
     Attributes:
-        id: the session's id, as it is stamped on the response.
         owner: who may see the session; ``""`` where the middleware has no ``owner`` hook, None
             where the hook answered None.
         is_new: the id was minted for this request, so nothing can be stored under it yet.
@@ -39,8 +38,16 @@ class HermesSession:
     """
 
     __slots__ = (
-        "_degrade", "_history", "_limit", "_store", "_timeout", "degraded", "id", "is_new", "owner",
-    )  # fmt: skip
+        "_degrade",
+        "_history",
+        "_id",
+        "_limit",
+        "_store",
+        "_timeout",
+        "degraded",
+        "is_new",
+        "owner",
+    )
 
     def __init__(
         self,
@@ -59,7 +66,7 @@ class HermesSession:
         ``timeout`` the seconds that the store has for each operation, None for no end;
         ``degrade`` makes ``load()`` answer with an empty history where the store fails.
         """
-        self.id = session_id
+        self._id = session_id
         self.owner = owner
         self.is_new = is_new
         self.degraded = False
@@ -68,6 +75,11 @@ class HermesSession:
         self._timeout = timeout
         self._degrade = degrade
         self._history = History([], 0, exists=False) if is_new else None
+
+    @property
+    def id(self) -> str:
+        """The session's id, as it is stamped on the response."""
+        return self._id
 
     @property
     def history(self) -> list[Message]:

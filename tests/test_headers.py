@@ -169,8 +169,13 @@ def test_a_page_of_another_origin_can_read_the_id(
             [(b"cache-control", b"max-age=60"), (b"cache-control", b"public"), (b"vary", b"a")],
         ),
         (
-            [(b"cache-control", b'ext="not public"')],
-            [(b"cache-control", b'ext="not public"'), (b"vary", NAME)],
+            [(b"cache-control", b'no-cache="a, public, b"')],
+            [(b"cache-control", b'no-cache="a, public, b"'), (b"vary", NAME)],
+        ),
+        ([(b"cache-control", b"")], [(b"cache-control", b"private"), (b"vary", NAME)]),
+        (
+            [(b"cache-control", b"must-revalidate")],
+            [(b"cache-control", b"must-revalidate, private"), (b"vary", NAME)],
         ),
     ],
 )

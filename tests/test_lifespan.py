@@ -75,7 +75,7 @@ async def test_a_store_that_cannot_be_closed_does_not_stop_the_shutdown(
 
 
 async def test_an_application_without_a_lifespan_is_left_alone() -> None:
-    """What it raises on the lifespan scope is the server's to see, as without the middleware."""
+    """What it raises on the lifespan scope is the server's to see, and the store is closed."""
 
     async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
         assert scope["type"] == "http"
@@ -85,8 +85,11 @@ async def test_an_application_without_a_lifespan_is_left_alone() -> None:
 
     async def send(_: Message) -> None: ...
 
+    events: list[Any] = []
+    wrapped = HermesSessionMiddleware(app, ClosableStore(events))
     with pytest.raises(AssertionError):
-        await HermesSessionMiddleware(app, MemoryStore())({"type": "lifespan"}, receive, send)
+        await wrapped({"type": "lifespan"}, receive, send)
+    assert types(events) == ["closed"]
 
 
 async def test_an_application_can_be_started_twice(sqlite_url: str) -> None:

@@ -318,16 +318,32 @@ async def test_cancellation_passes() -> None:
     assert current_session.get() is None
 
 
-async def test_an_owner_hook_that_raises_is_a_stamped_500() -> None:
-    """A mistake in the hook is the application's error, answered as any other."""
+async def test_a_hook_that_raises_is_a_stamped_500() -> None:
+    """A mistake in a hook is the application's error, under the client's id where it is known."""
 
     def hook(_: Any) -> str:
         raise LookupError("in the hook")
 
-    wrapped = HermesSessionMiddleware(Recorder(), MemoryStore(), owner=hook)
-    log, raised = await driven(wrapped, http_scope([(HEADER, b"known")]))
-    assert (log[0]["status"], is_session_id(stamp(log))) == (500, True)
-    assert isinstance(raised, LookupError)
+    for option in ({"owner": hook}, {"autoload": hook}, {"exclude": hook}, {"valid_id": hook}):
+        wrapped = HermesSessionMiddleware(Recorder(), MemoryStore(), **option)  # type: ignore[arg-type]  # one for all
+        log, raised = await driven(wrapped, http_scope([(HEADER, b"known")]))
+        assert (log[0]["status"], is_session_id(stamp(log))) == (500, True)
+        assert (stamp(log) == "known") == ("owner" in option or "autoload" in option)
+        assert isinstance(raised, LookupError)
+
+
+@pytest.mark.parametrize("framework", [False, True])
+async def test_an_application_that_does_not_answer_is_answered_for(
+    caplog: pytest.LogCaptureFixture, *, framework: bool
+) -> None:
+    """Where the application returns without a response, a stamped 500 goes out, and a log line."""
+
+    async def silent(_scope: Scope, _receive: Receive, _send: Send) -> None: ...
+
+    scope = http_scope([(HEADER, b"known")], **({"app": object()} if framework else {}))
+    log = await request(HermesSessionMiddleware(silent, MemoryStore()), scope=scope)
+    assert (log[0]["status"], stamp(log)) == (500, "known")
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
 async def test_an_outer_handler_still_reads_the_session() -> None:
@@ -428,7 +444,7 @@ async def test_excluded_paths_are_written_as_routes_are() -> None:
     wrapped = HermesSessionMiddleware(Recorder(), MemoryStore(), exclude=["/health"])
     scope = http_scope(path="/api/v1/health", root_path="/api/v1")
     with pytest.raises(KeyError):  # the recorder finds no session
-        await wrapped(scope, *[lambda: None] * 2)  # type: ignore[arg-type]  # never called
+        await request(wrapped, scope=scope)
     assert stamps(await request(wrapped, scope=http_scope(path="/api/v1/health")))
 
 
@@ -444,6 +460,17 @@ def test_install_is_for_starlette(app: Any) -> None:
     """Any other application is to be wrapped, and the error says so."""
     with pytest.raises(ConfigurationError, match="wrap"):
         install(app, MemoryStore())
+
+
+def test_an_async_predicate_is_refused() -> None:
+    """What would never be awaited, and always be true, is told where it is given."""
+
+    class Predicate:
+        async def __call__(self, _: Any) -> bool:
+            return False
+
+    with pytest.raises(ConfigurationError, match="exclude: an async function"):
+        HermesSessionMiddleware(Recorder(), MemoryStore(), exclude=Predicate())  # type: ignore[arg-type]
 
 
 def test_a_single_path_is_a_likely_mistake() -> None:

@@ -109,8 +109,9 @@ async def test_one_shot_headers_are_stamped() -> None:
 async def test_other_messages_pass_untouched(kind: str) -> None:
     """Only the start is stamped; any other message is the very object that was sent."""
     message = {"type": kind, "headers": [(HEADER, b"the application's")]}
-    (sent,) = await request(HermesSessionMiddleware(sending(message), MemoryStore()))
-    assert sent is message
+    app = sending(message, {"type": "http.response.start", "status": 200})
+    sent = await request(HermesSessionMiddleware(app, MemoryStore()))
+    assert sent[0] is message
 
 
 async def test_a_closed_connection_is_the_applications_to_see() -> None:
