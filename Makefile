@@ -1,6 +1,7 @@
 # make demo   serves the demo on 127.0.0.1:8000
 # make test   runs the linter, the type checker and the tests
 # make conformance   writes docs/conformance.md anew
+# make torture   kills writers with SIGKILL on each database, and checks what is left
 # make fuzz   sends a million generated header values, and 200,000 over sockets
 # Each makes its own virtual environment, and installs what it needs into it.
 
@@ -12,7 +13,7 @@ STORE ?= sqlite:///hermes_demo.db
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint conformance fuzz format clean check-python
+.PHONY: demo test lint conformance fuzz torture format clean check-python
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)'
@@ -61,3 +62,6 @@ conformance: $(VENV)/.test-installed
 
 fuzz: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.fuzz
+
+torture: $(VENV)/.test-installed
+	$(VENV)/bin/python -m tests.torture
