@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes_session_mw import StoreError
+from hermes_session_mw import InvalidMessage, StoreError
 from hermes_session_mw.messages import Message
 
 from .model import MODEL_NAME, count_tokens, pieces, text_of
@@ -52,7 +52,7 @@ class Completion:
             yield self._chunk({"content": piece})
         try:
             await self.store()
-        except StoreError as exc:
+        except (StoreError, InvalidMessage) as exc:
             yield _event(error_body(str(exc), error_type="server_error"))
             return
         yield self._chunk({}, finish_reason="stop")

@@ -29,9 +29,10 @@ def encode_messages(messages: Sequence[Message], max_bytes: int = MAX_MESSAGE_BY
             key that is not a string, a lone surrogate, nested deeper than ``MAX_DEPTH``), or
             takes more than ``max_bytes`` bytes of UTF-8.
     """
-    if not messages:
+    bodies = [_encode(number, message, max_bytes) for number, message in enumerate(messages)]
+    if not bodies:
         raise InvalidMessage("there is no message to append")
-    return [_encode(number, message, max_bytes) for number, message in enumerate(messages)]
+    return bodies
 
 
 def decode_messages(bodies: Sequence[str]) -> list[Message]:
@@ -44,8 +45,8 @@ def decode_messages(bodies: Sequence[str]) -> list[Message]:
     """
     try:
         messages: list[Message] = json.loads(f"[{','.join(bodies)}]")
-    except (ValueError, RecursionError) as exc:
-        raise _not_json() from exc
+    except (TypeError, ValueError, RecursionError):
+        raise _not_json() from None  # whose text may quote the message
     if len(messages) != len(bodies):
         raise _not_json()
     return messages

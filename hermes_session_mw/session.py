@@ -1,7 +1,7 @@
 """The session that a request carries."""
 
-import copy
 import logging
+import sys
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from .exceptions import (
     StoreTimeout,
 )
 from .logging import fingerprint, logger
-from .messages import Message
+from .messages import Message, decode_messages, encode_messages
 from .stores.base import History, Store
 
 T = TypeVar("T")
@@ -96,7 +96,9 @@ class HermesSession:
 
     @property
     def length(self) -> int:
-        """The number of messages stored, which ``history_limit`` may make more than are loaded.
+        """The number of messages stored as far as this object has seen them.
+
+        ``history_limit`` may make it more than are loaded.
 
         Give it to ``append(expected_length=...)``.
 
@@ -149,15 +151,17 @@ class HermesSession:
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed; ``StoreTimeout``: it may still have happened.
         """
+        # Taken as they are now: what the caller does to them while they are stored changes nothing.
+        taken = decode_messages(encode_messages(messages, sys.maxsize))
         stored = self._store.append(
             self.id,
-            messages,
+            taken,
             owner=self._known_owner(),
             turn_id=turn_id,
             expected_length=expected_length,
         )
         length = await self._in_time(stored, shield=True)
-        self._remember(messages, length)
+        self._remember(taken, length)
         return length
 
     def __repr__(self) -> str:
@@ -215,11 +219,14 @@ class HermesSession:
                 "see whether the database is up, and repeat an append with the same turn_id"
             ) from exc
 
-    def _remember(self, messages: tuple[Message, ...], length: int) -> None:
+    def _remember(self, messages: list[Message], length: int) -> None:
         known = self._history
         if known is None or length <= known.length:  # not loaded, or a turn that was there already
             return
-        self._history = History([*known.messages, *copy.deepcopy(messages)], length, exists=True)
+        # Where others stored meanwhile, the length stays what this object has seen, so that an
+        # append on the condition of it finds out.
+        seen = known.length + len(messages)
+        self._history = History([*known.messages, *messages], seen, exists=True)
 
 
 def _as_store_error(exc: Exception) -> StoreError:

@@ -117,6 +117,7 @@ class StoreContract:
         session_id = new_id()
         with pytest.raises(InvalidMessage):
             await store.append(session_id, [])
+        assert await store.load(session_id, limit=2**70) == UNKNOWN
         assert await store.load(session_id) == UNKNOWN
 
     async def test_a_repeated_turn_is_stored_once(self, store: Store) -> None:

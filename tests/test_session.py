@@ -83,6 +83,18 @@ async def test_the_length_makes_an_append_conditional() -> None:
     assert await second.append(HI, expected_length=second.length) == 4
 
 
+async def test_a_turn_of_others_between_two_appends_is_noticed() -> None:
+    """Where others stored meanwhile, a conditional append fails until the history is loaded."""
+    store = MemoryStore()
+    session = HermesSession(store, "id", is_new=True)
+    await store.append("id", [HI])
+    assert await session.append(HELLO) == 2
+    with pytest.raises(SessionConflict):
+        await session.append(HELLO, expected_length=session.length)
+    assert await session.load() == [HI, HELLO]
+    assert await session.append(HELLO, expected_length=session.length) == 3
+
+
 async def test_a_refused_append_leaves_the_history() -> None:
     """Where nothing was stored, nothing shows."""
     session = HermesSession(MemoryStore(), "id", is_new=True)

@@ -120,6 +120,11 @@ class Failure:
     meaning: Meaning
     description: str
 
+    @property
+    def may_quote(self) -> bool:
+        """Whether the database's own text may hold a value: an id, or a message."""
+        return self.meaning in ("other", "corrupt")
+
     def as_store_error(self, *, in_doubt: bool) -> StoreError:
         """Return the package's own error for it; ``in_doubt``: a commit may have happened."""
         if in_doubt:
@@ -142,13 +147,13 @@ def understand(exc: Exception) -> Failure:
     cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
     meaning, code = _meaning(exc, cause)
     named = f"{type(cause).__name__} {code}".rstrip()
-    if meaning != "other":  # of the others, some quote the row that they refused
+    if meaning not in ("other", "corrupt"):  # some of these quote the row
         named = f"{named}: {_text(cause)}"
     cure = _SQLITE_CURES.get(_short(code), _CURES[meaning])
     return Failure(meaning, f"{named}): {cure}")
 
 
-def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:
+def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # noqa: PLR0911  # one each
     number = _mysql_number(cause)
     if number is not None:
         return _MYSQL.get(number, "other"), str(number)
@@ -161,6 +166,10 @@ def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:
         if str(cause).startswith("no such table"):
             return "misconfigured", name
         return _SQLITE.get(_short(name), "other"), name
+    if str(cause).startswith(
+        "Could not decode"
+    ):  # sqlite3, which quotes the text and gives no code
+        return "corrupt", ""
     # Without a code it is the connection that failed: no server spoke. A driver's error that did
     # not pass through SQLAlchemy was raised where a pooled connection was made ready.
     if getattr(exc, "connection_invalidated", False) or _is_raw(exc):

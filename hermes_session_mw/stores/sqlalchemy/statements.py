@@ -72,6 +72,9 @@ _BEGIN = {
 }
 
 
+_MOST = 2**63 - 1  # what a database takes for a number
+
+
 class CommitFailed(Exception):
     """A failure during COMMIT: if the connection went with it, nobody knows how it ended."""
 
@@ -93,7 +96,7 @@ def load(connection: Connection, session_id: str, owner: str, limit: int | None)
         rows = connection.execute(_all, key).all()
     else:
         # At least one row, because the last one tells the length.
-        rows = connection.execute(_newest, {**key, "newest": max(limit, 1)}).all()[::-1]
+        rows = connection.execute(_newest, {**key, "newest": min(max(limit, 1), _MOST)}).all()[::-1]
     length = rows[-1].seq + 1 if rows else 0
     bodies = [] if limit == 0 else [row.body for row in rows]
     return History(decode_messages(bodies), length, exists=bool(rows))

@@ -11,6 +11,7 @@ import anyio
 from sqlalchemy import URL, Connection, Engine
 
 from ...exceptions import ConfigurationError
+from ...logging import logger
 from ...messages import MAX_MESSAGE_BYTES, Message, encode_messages
 from ..base import History, Store, check_keys, check_limit
 from . import statements
@@ -161,7 +162,10 @@ class SQLAlchemyStore:
             pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
             late = anyio.current_time() + pause > deadline
             if late or failure.meaning not in REPEATABLE:
-                raise failure.as_store_error(in_doubt=in_doubt) from cause
+                logger.debug("the database's error in full", exc_info=cause)
+                error = failure.as_store_error(in_doubt=in_doubt)
+                # A cause that may quote the row would be in every traceback.
+                raise error from (None if failure.may_quote else cause)
             await anyio.sleep(pause)
         raise AssertionError  # pragma: no cover  # there is always another attempt
 
