@@ -94,13 +94,14 @@ class Stamp:
         stamped.append((self.field, value))
         if _ALLOW_ORIGIN in noted:
             self._expose(stamped)
-        directives = {token.split(b"=")[0] for token in _tokens(stamped, _CACHE_CONTROL)}
-        if not directives.isdisjoint(_SHARED):
-            return stamped
         if _CACHE_CONTROL not in noted:
             stamped.append((_CACHE_CONTROL, b"private"))
-        elif directives.isdisjoint(_UNSHARED):
-            _list_in(stamped, _CACHE_CONTROL, b"private")
+        else:
+            directives = {token.split(b"=")[0] for token in _tokens(stamped, _CACHE_CONTROL)}
+            if not directives.isdisjoint(_SHARED):
+                return stamped
+            if directives.isdisjoint(_UNSHARED):
+                _list_in(stamped, _CACHE_CONTROL, b"private")
         if _VARY not in noted:
             stamped.append((_VARY, self._token))
         elif b"*" not in _tokens(stamped, _VARY):

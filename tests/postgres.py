@@ -4,7 +4,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import psycopg
 from sqlalchemy import URL, make_url
+
+from .server import free_port
 
 
 @contextmanager
@@ -79,7 +80,7 @@ def _from_binaries() -> Iterator[URL]:
     with tempfile.TemporaryDirectory(prefix="hermes-pg-") as folder:
         if user:
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-        data, port = f"{folder}/data", _free_port()
+        data, port = f"{folder}/data", free_port()
         _run([binaries / "initdb", "-D", data, "-A", "trust", "-U", "postgres"], user)
         options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
         control: list[str | Path] = [binaries / "pg_ctl", "-D", data, "-w", "-l", f"{folder}/log"]
@@ -117,10 +118,3 @@ def _from_wheel() -> Iterator[URL]:
 
 def _run(command: Sequence[str | Path], user: str | None) -> None:
     subprocess.run(command, check=True, user=user, stdout=subprocess.DEVNULL, cwd="/")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

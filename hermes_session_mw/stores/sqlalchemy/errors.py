@@ -32,6 +32,8 @@ by trying again at once.
 """
 
 REPEATABLE: frozenset[Meaning] = frozenset({"conflict", "lost"})
+MAY_QUOTE: frozenset[Meaning] = frozenset({"other", "corrupt"})
+"""The meanings of which some errors' own text holds a value: an id, or a message."""
 
 # https://www.sqlite.org/rescode.html, by the first part of the name.
 _SQLITE: dict[str, Meaning] = {
@@ -118,21 +120,17 @@ class Failure:
     """A database error, understood."""
 
     meaning: Meaning
-    description: str
-
-    @property
-    def may_quote(self) -> bool:
-        """Whether the database's own text may hold a value: an id, or a message."""
-        return self.meaning in ("other", "corrupt")
+    what: str
+    cure: str
 
     def as_store_error(self, *, in_doubt: bool) -> StoreError:
         """Return the package's own error for it; ``in_doubt``: a commit may have happened."""
         if in_doubt:
             return AppendInDoubt(
-                f"the session store failed during COMMIT ({self.description}; the append may have "
-                "been stored: repeat it with the same turn_id"
+                f"the session store failed during COMMIT ({self.what}): {self.cure}; the append "
+                "may have been stored: repeat it with the same turn_id"
             )
-        return _ERRORS[self.meaning](f"the session store failed ({self.description}")
+        return _ERRORS[self.meaning](f"the session store failed ({self.what}): {self.cure}")
 
 
 def understand(exc: Exception) -> Failure:
@@ -142,15 +140,15 @@ def understand(exc: Exception) -> Failure:
     if isinstance(exc, PoolTimeout):
         return Failure(
             "unavailable",
-            "QueuePool): every database connection is in use; try again, or make the pool larger",
+            "QueuePool",
+            "every database connection is in use; try again, or make the pool larger",
         )
     cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
     meaning, code = _meaning(exc, cause)
-    named = f"{type(cause).__name__} {code}".rstrip()
-    if meaning not in ("other", "corrupt"):  # some of these quote the row
-        named = f"{named}: {_text(cause)}"
-    cure = _SQLITE_CURES.get(_short(code), _CURES[meaning])
-    return Failure(meaning, f"{named}): {cure}")
+    what = f"{type(cause).__name__} {code}".rstrip()
+    if meaning not in MAY_QUOTE:
+        what = f"{what}: {_text(cause)}"
+    return Failure(meaning, what, _SQLITE_CURES.get(_short(code), _CURES[meaning]))
 
 
 def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # noqa: PLR0911  # one each
@@ -166,9 +164,7 @@ def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # no
         if str(cause).startswith("no such table"):
             return "misconfigured", name
         return _SQLITE.get(_short(name), "other"), name
-    if str(cause).startswith(
-        "Could not decode"
-    ):  # sqlite3, which quotes the text and gives no code
+    if str(cause).startswith("Could not decode"):  # sqlite3's, which has no code
         return "corrupt", ""
     # Without a code it is the connection that failed: no server spoke. A driver's error that did
     # not pass through SQLAlchemy was raised where a pooled connection was made ready.

@@ -24,7 +24,7 @@ from .engine import (
     make_async_engine,
     make_engine,
 )
-from .errors import DATABASE_ERRORS, REPEATABLE, understand
+from .errors import DATABASE_ERRORS, MAY_QUOTE, REPEATABLE, understand
 from .runner import Runner
 from .schema import create, is_complete
 from .statements import CommitFailed
@@ -105,7 +105,7 @@ class SQLAlchemyStore:
         """See `Store.load`; one statement, one round trip."""
         check_keys(session_id, owner)
         check_limit(limit)
-        return await self._repeat(lambda c, _: statements.load(c, session_id, owner, limit))
+        return await self._repeat(lambda _, c: statements.load(c, session_id, owner, limit))
 
     async def append(
         self,
@@ -127,7 +127,7 @@ class SQLAlchemyStore:
         bodies = encode_messages(messages, self._max_message_bytes)
         turn = turn_id or secrets.token_hex(16)
 
-        def work(connection: Connection, attempt: int) -> int:
+        def work(attempt: int, connection: Connection) -> int:
             again = turn_id is not None or attempt > 0
             return statements.append(
                 connection, session_id, bodies, owner, turn, expected_length, may_be_stored=again
@@ -143,7 +143,7 @@ class SQLAlchemyStore:
         """Say where it stores, without the password, and the state of its connections."""
         return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._runner!r})>"
 
-    async def _repeat(self, work: Callable[[Connection, int], T]) -> T:
+    async def _repeat(self, work: Callable[[int, Connection], T]) -> T:
         """Run ``work``, given the number of the attempt, until it is done or time is up."""
         deadline = anyio.current_time() + self._timeout
         in_doubt = False
@@ -151,7 +151,7 @@ class SQLAlchemyStore:
             committing = False
             cause: Exception
             try:
-                return await self._runner.run(partial(_call, work, attempt))
+                return await self._runner.run(partial(work, attempt))
             except CommitFailed as exc:
                 cause, committing = exc.cause, True
             except (*DATABASE_ERRORS, self._driver_error) as exc:
@@ -165,7 +165,7 @@ class SQLAlchemyStore:
                 logger.debug("the database's error in full", exc_info=cause)
                 error = failure.as_store_error(in_doubt=in_doubt)
                 # A cause that may quote the row would be in every traceback.
-                raise error from (None if failure.may_quote else cause)
+                raise error from (None if failure.meaning in MAY_QUOTE else cause)
             await anyio.sleep(pause)
         raise AssertionError  # pragma: no cover  # there is always another attempt
 
@@ -201,10 +201,6 @@ class SQLAlchemyStore:
             return
         with statements.transaction(connection):
             create(connection)
-
-
-def _call(work: Callable[[Connection, int], T], attempt: int, connection: Connection) -> T:
-    return work(connection, attempt)
 
 
 def as_store(store: StoreLike) -> Store:
