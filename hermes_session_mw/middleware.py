@@ -92,7 +92,7 @@ class HermesSessionMiddleware:
         _check_positive("history_limit", history_limit)
         _check_positive("store_timeout", store_timeout)
         self.app = app
-        self.store = as_store(store)
+        self.store = as_store(store, store_timeout)
         self._stamp = Stamp(header_name)
         self._is_excluded = _exclusion(exclude)
         # Where the scope has this, a framework's error page stands outside of the middleware.

@@ -23,6 +23,7 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.stores.sqlalchemy.engine import _arguments
 
+from . import postgres
 from .asgi import Recorder, request, stamp
 
 HELLO = {"role": "user", "content": "hello"}
@@ -142,12 +143,46 @@ async def test_an_asyncio_driver_under_trio_is_a_clear_error(
 
 async def test_a_waiting_first_request_gives_up_in_time(sqlite_url: str) -> None:
     """While one thread hangs in making the engine, the others do not pile up behind it."""
-    store = SQLAlchemyStore(sqlite_url, timeout=0.05)
+    store = SQLAlchemyStore(sqlite_url, timeout=1)
     runner: Any = store._runner
     with runner._lock, pytest.raises(StoreUnavailable, match="still being connected"):
         await store.load("id")
     assert (await store.load("id")).length == 0
     await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("driver", "anyio_backend"),
+    [("psycopg", "asyncio"), ("psycopg", "trio"), ("asyncpg", "asyncio")],
+)
+async def test_closing_while_an_operation_runs_leaves_no_connection(
+    postgres_server: URL, driver: str
+) -> None:
+    """What is under way when the store is closed is finished, and its connection closed after."""
+    with postgres.database(postgres_server) as url:
+        store = SQLAlchemyStore(url.set(drivername=f"postgresql+{driver}"))
+        await store.append("id", [HELLO])
+        watcher = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        others = sqlalchemy.text(
+            "SELECT wait_event_type FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        with watcher.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("SELECT 1 FROM hermes_sessions FOR UPDATE")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.append, "id", [HELLO])
+                while "Lock" not in connection.scalars(others).all():
+                    await anyio.sleep(0.01)
+                await store.aclose()
+                connection.exec_driver_sql("COMMIT")
+            assert (
+                connection.execute(sqlalchemy.text("SELECT count(*) FROM hermes_messages")).scalar()
+                == 2
+            )
+            with anyio.fail_after(30):
+                while connection.scalars(others).all():  # a server takes its time to say goodbye
+                    await anyio.sleep(0.01)
 
 
 async def test_sqlite_is_set_up_for_durability(sqlite_url: str) -> None:
@@ -164,7 +199,7 @@ async def test_sqlite_is_set_up_for_durability(sqlite_url: str) -> None:
         "journal_mode": "wal",
         "synchronous": 2,
         "foreign_keys": 1,
-        "busy_timeout": 5000,
+        "busy_timeout": 4500,
     }
     await store.aclose()
 

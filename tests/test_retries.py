@@ -192,7 +192,7 @@ def test_a_mariadb_database_that_is_not_there_is_told(mysql_url: URL) -> None:
 async def test_a_row_that_is_locked_too_long_is_unavailable(mysql_url: URL) -> None:
     """On MariaDB too, waiting for another writer ends with an error, and writes nothing."""
     url = mysql_url.update_query_dict({"init_command": "SET innodb_lock_wait_timeout = 1"})
-    store = SQLAlchemyStore(url, timeout=2)
+    store = SQLAlchemyStore(url, timeout=3)
     session_id = new_id()
     await store.append(session_id, [HELLO])
     with mariadb.connect(mysql_url) as holder, holder.cursor() as cursor:

@@ -26,22 +26,34 @@ class _Slot:
 class AsyncRunner:
     """Runs work over an asyncio engine, one for each event loop that asks.
 
-    ``make``, ``prepare`` and ``owned`` are as for `ThreadRunner`.
+    ``make``, ``prepare`` and ``owned`` are as for `ThreadRunner`; ``timeout`` is the seconds that
+    closing connections may take.
     """
 
     def __init__(
-        self, make: Callable[[], AsyncEngine], prepare: Work[None], *, owned: bool
+        self,
+        make: Callable[[], AsyncEngine],
+        prepare: Work[None],
+        *,
+        owned: bool,
+        timeout: float,
     ) -> None:
         self._make = make
         self._prepare = prepare
         self._owned = owned
+        self._timeout = timeout
         self._slot: RunVar[_Slot] = RunVar(unique("engine"))
 
-    async def run(self, work: Work[T]) -> T:
+    async def run(self, work: Work[T], *, writes: bool) -> T:  # noqa: ARG002  # as the other has it
         """See `Runner.run`."""
-        engine = await self._ready_engine()
-        async with engine.connect() as connection:
-            return await connection.run_sync(work)
+        slot = self._own_slot()
+        engine = slot.engine or await self._make_ready(slot)
+        try:
+            async with engine.connect() as connection:
+                return await connection.run_sync(work)
+        finally:
+            if engine is not slot.engine:  # closed meanwhile, which left this connection out
+                await self._dispose(engine)
 
     async def aclose(self) -> None:
         """See `Runner.aclose`."""
@@ -49,15 +61,10 @@ class AsyncRunner:
         if slot is None or slot.engine is None:
             return
         engine, slot.engine = slot.engine, None
-        if self._owned:
-            await engine.dispose()
+        await self._dispose(engine)
 
     def __repr__(self) -> str:
         return "asyncio"
-
-    async def _ready_engine(self) -> AsyncEngine:
-        slot = self._own_slot()
-        return slot.engine or await self._make_ready(slot)
 
     async def _make_ready(self, slot: _Slot) -> AsyncEngine:
         async with slot.lock:
@@ -70,10 +77,21 @@ class AsyncRunner:
             async with engine.connect() as connection:
                 await connection.run_sync(self._prepare)
         except BaseException:
-            if self._owned:
-                await engine.dispose()
+            await self._dispose(engine)
             raise
         return engine
+
+    async def _dispose(self, engine: AsyncEngine) -> None:
+        if not self._owned:
+            return
+        deadline = anyio.current_time() + self._timeout
+        # Each connection says goodbye to the server, which may not answer; once time is up the
+        # rest are cut off. A dispose that was cancelled has taken one out of the pool at least.
+        while True:
+            with anyio.CancelScope(deadline=deadline, shield=True) as scope:
+                await engine.dispose()
+            if not scope.cancelled_caught:
+                return
 
     def _own_slot(self) -> _Slot:
         try:

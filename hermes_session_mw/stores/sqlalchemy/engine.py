@@ -101,15 +101,24 @@ def is_async(url: URL) -> bool:
     return bool(url.get_dialect().is_async)
 
 
-def default_threads(url: URL, dialect: str) -> int:
+def default_threads(url: URL) -> int:
     """Return how many operations to run at once.
 
     One for a database in memory, which is one connection. Few for SQLite, whose threads only
     wait for each other's interpreter lock. More for a server that is waited for.
     """
-    if dialect != "sqlite":
+    if not _is_sqlite(url):
         return 10
     return 1 if _in_memory(url) else 4
+
+
+def extra_writers(url: URL, threads: int) -> int | None:
+    """Return how many may write beside ``threads`` that read; None where all may do both.
+
+    SQLite has one writer at a time: the others would only keep readers, who need not wait for
+    any, from their threads.
+    """
+    return 1 if _is_sqlite(url) and threads > 1 else None
 
 
 def make_engine(url: URL, **settings: Any) -> Engine:
@@ -146,14 +155,18 @@ def _arguments(
         # libpq takes whole seconds only, and takes 1 for 2.
         seconds = timeout if argument == "timeout" else max(int(timeout), 2)
         connect_args.setdefault(argument, seconds)
+    if driver == "pymysql":
+        connect_args.setdefault("read_timeout", timeout)  # the handshake has no other
     if driver == "pysqlite":
         connect_args.setdefault("check_same_thread", False)
-    pool = {
+    pool: dict[str, Any] = {
         # A database in memory too: its one connection may not be in two hands at once.
         "poolclass": AsyncAdaptedQueuePool if is_async(url) else QueuePool,
         "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": timeout,
+        # Nothing is left open: transactions are ended in so many words. Saves MySQL a round trip.
+        "pool_reset_on_return": None,
     }
     return {
         "isolation_level": "AUTOCOMMIT",
@@ -177,6 +190,10 @@ def _set_pragmas(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
 
 
 def _in_memory(url: URL) -> bool:

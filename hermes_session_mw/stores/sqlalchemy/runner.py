@@ -9,14 +9,20 @@ from sqlalchemy import Connection
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
+PATIENCE = 0.9
+"""The part of an operation's time that one wait may take, so that its own error comes in time."""
+
 _numbers = itertools.count()
 
 
 class Runner(Protocol):
     """Runs a function over a connection of its engine, which is made at the first call."""
 
-    async def run(self, work: Work[T]) -> T:
-        """Return what ``work`` returns; the connection is given back before."""
+    async def run(self, work: Work[T], *, writes: bool) -> T:
+        """Return what ``work`` returns; the connection is given back before.
+
+        ``writes`` says whether it begins a transaction.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import anyio
 from sqlalchemy import URL, Connection, Engine
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, StoreTimeout
 from ...logging import logger
 from ...messages import MAX_MESSAGE_BYTES, Message, encode_messages
 from ..base import History, Store, check_keys, check_limit
@@ -19,13 +19,14 @@ from .engine import (
     check_dialect,
     check_url,
     default_threads,
+    extra_writers,
     is_async,
     is_async_engine,
     make_async_engine,
     make_engine,
 )
-from .errors import DATABASE_ERRORS, MAY_QUOTE, REPEATABLE, understand
-from .runner import Runner
+from .errors import DATABASE_ERRORS, MAY_QUOTE, REPEATABLE, Failure, understand
+from .runner import PATIENCE, Runner
 from .schema import create, is_complete
 from .statements import CommitFailed
 from .thread_runner import ThreadRunner
@@ -39,9 +40,10 @@ StoreLike: TypeAlias = "str | URL | Engine | AsyncEngine | Store"
 """What the middleware takes for a store."""
 
 
+# Seconds.
+DEFAULT_TIMEOUT = 5.0
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.5
-"""Seconds."""
 
 
 class SQLAlchemyStore:
@@ -62,7 +64,7 @@ class SQLAlchemyStore:
         create_schema: bool = True,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         threads: int | None = None,
-        timeout: float = 5.0,
+        timeout: float = DEFAULT_TIMEOUT,
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         """Check what can be checked without a connection.
@@ -71,10 +73,11 @@ class SQLAlchemyStore:
             url_or_engine: a SQLAlchemy URL, or an engine of the caller's.
             create_schema: make the tables where they are missing; False where migrations do.
             max_message_bytes: bytes of UTF-8 that one message may take as JSON.
-            threads: operations at once through a sync engine, which is also the size of an own
-                engine's pool; by default 4 for SQLite, 1 for SQLite in memory, else 10.
-            timeout: seconds in which an operation is repeated where another transaction was in
-                its way or the connection broke; and those that an own engine waits for a
+            threads: operations at once through a sync engine, and the size of an own engine's
+                pool; by default 10, 1 for SQLite in memory, 4 for a SQLite file, where one more
+                writes.
+            timeout: seconds for one operation, in which it is repeated where another transaction
+                was in its way or the connection broke; and those that an own engine waits for a
                 connection, for a place in its pool, and for SQLite's lock.
             engine_options: for ``create_engine`` or ``create_async_engine``, with a URL.
 
@@ -99,13 +102,15 @@ class SQLAlchemyStore:
             raise ConfigurationError("engine_options: the engine given is made already")
         self._url = url_or_engine.url
         self._driver_error = url_or_engine.dialect.loaded_dbapi.Error
-        self._runner = self._borrow(url_or_engine, threads, timeout)
+        self._runner = self._borrow(url_or_engine, threads)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one statement, one round trip."""
         check_keys(session_id, owner)
         check_limit(limit)
-        return await self._repeat(lambda _, c: statements.load(c, session_id, owner, limit))
+        return await self._repeat(
+            lambda _, c: statements.load(c, session_id, owner, limit), writes=False
+        )
 
     async def append(
         self,
@@ -133,7 +138,7 @@ class SQLAlchemyStore:
                 connection, session_id, bodies, owner, turn, expected_length, may_be_stored=again
             )
 
-        return await self._repeat(work)
+        return await self._repeat(work, writes=True)
 
     async def aclose(self) -> None:
         """Dispose of the engine, if it is our own; a later call makes another."""
@@ -143,24 +148,40 @@ class SQLAlchemyStore:
         """Say where it stores, without the password, and the state of its connections."""
         return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._runner!r})>"
 
-    async def _repeat(self, work: Callable[[int, Connection], T]) -> T:
+    async def _repeat(self, work: Callable[[int, Connection], T], *, writes: bool) -> T:
         """Run ``work``, given the number of the attempt, until it is done or time is up."""
-        deadline = anyio.current_time() + self._timeout
+        failures: list[Failure] = []
+        with anyio.move_on_after(self._timeout):
+            return await self._attempts(work, failures, writes=writes)
+        before = f"; before that: {failures[-1].what}" if failures else ""
+        raise StoreTimeout(
+            f"the session store did not answer in time (timeout is {self._timeout} s{before}): see "
+            "whether the database is up, and repeat an append with the same turn_id"
+        )
+
+    async def _attempts(
+        self, work: Callable[[int, Connection], T], failures: list[Failure], *, writes: bool
+    ) -> T:
+        deadline = anyio.current_effective_deadline()
         in_doubt = False
         for attempt in itertools.count():
+            began = anyio.current_time()
             committing = False
             cause: Exception
             try:
-                return await self._runner.run(partial(work, attempt))
+                return await self._runner.run(partial(work, attempt), writes=writes)
             except CommitFailed as exc:
                 cause, committing = exc.cause, True
             except (*DATABASE_ERRORS, self._driver_error) as exc:
                 cause = exc
             failure = understand(cause)
+            failures.append(failure)
             in_doubt |= committing and failure.meaning == "lost"
             # Full jitter: those who met once do not meet again in step.
             pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
-            late = anyio.current_time() + pause > deadline
+            now = anyio.current_time()
+            # Another attempt as long as this one would not end in time.
+            late = now + pause + (now - began) > deadline
             if late or failure.meaning not in REPEATABLE:
                 logger.debug("the database's error in full", exc_info=cause)
                 error = failure.as_store_error(in_doubt=in_doubt)
@@ -171,30 +192,38 @@ class SQLAlchemyStore:
 
     def _own(self, threads: int | None, timeout: float, options: Mapping[str, Any]) -> Runner:
         url = self._url
-        size = threads or default_threads(url, url.get_dialect().name)
-        settings = {"pool_size": size, "timeout": timeout, "options": options}
+        size = threads or default_threads(url)
+        pool_size = size + (extra_writers(url, size) or 0)
+        settings = {"pool_size": pool_size, "timeout": timeout * PATIENCE, "options": options}
         if is_async(url):
             from .async_runner import AsyncRunner  # noqa: PLC0415  # needs greenlet
 
             make_async = partial(make_async_engine, url, **settings)
-            return AsyncRunner(make_async, self._prepare, owned=True)
-        make = partial(make_engine, url, **settings)
-        return ThreadRunner(make, self._prepare, owned=True, threads=size, timeout=timeout)
+            return AsyncRunner(make_async, self._prepare, owned=True, timeout=timeout)
+        return self._in_threads(partial(make_engine, url, **settings), size, owned=True)
 
-    def _borrow(
-        self, engine: "Engine | AsyncEngine", threads: int | None, timeout: float
-    ) -> Runner:
+    def _borrow(self, engine: "Engine | AsyncEngine", threads: int | None) -> Runner:
         check_dialect(engine.dialect.name)
         if isinstance(engine, Engine):
-            size = threads or default_threads(engine.url, engine.dialect.name)
             lent = engine.execution_options(isolation_level="AUTOCOMMIT")
-            return ThreadRunner(
-                lambda: lent, self._prepare, owned=False, threads=size, timeout=timeout
+            return self._in_threads(
+                lambda: lent, threads or default_threads(self._url), owned=False
             )
         from .async_runner import AsyncRunner  # noqa: PLC0415  # needs greenlet
 
         lent_async = engine.execution_options(isolation_level="AUTOCOMMIT")
-        return AsyncRunner(lambda: lent_async, self._prepare, owned=False)
+        return AsyncRunner(lambda: lent_async, self._prepare, owned=False, timeout=self._timeout)
+
+    def _in_threads(self, make: Callable[[], Engine], threads: int, *, owned: bool) -> ThreadRunner:
+        writers = extra_writers(self._url, threads)
+        return ThreadRunner(
+            make,
+            self._prepare,
+            owned=owned,
+            threads=threads,
+            writers=writers,
+            timeout=self._timeout,
+        )
 
     def _prepare(self, connection: Connection) -> None:
         if not self._create_schema or is_complete(connection):
@@ -203,14 +232,18 @@ class SQLAlchemyStore:
             create(connection)
 
 
-def as_store(store: StoreLike) -> Store:
+def as_store(store: StoreLike, timeout: float | None = None) -> Store:
     """Return ``store`` if it is one already, else a `SQLAlchemyStore` over it.
+
+    ``timeout`` is that store's, in seconds; None for the store's own default.
 
     Raises:
         ConfigurationError: it is neither a store, nor a URL, nor an engine.
     """
     if isinstance(store, str | URL | Engine) or is_async_engine(store):
-        return SQLAlchemyStore(store)
+        return (
+            SQLAlchemyStore(store) if timeout is None else SQLAlchemyStore(store, timeout=timeout)
+        )
     if isinstance(store, Store) and not isinstance(store, type):
         return store
     raise ConfigurationError(f"store: {store!r} is neither a URL, nor an engine, nor a Store")
