@@ -172,7 +172,7 @@ async def test_closing_while_an_operation_runs_leaves_no_connection(
             connection.exec_driver_sql("SELECT 1 FROM hermes_sessions FOR UPDATE")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(store.append, "id", [HELLO])
-                while "Lock" not in connection.scalars(others).all():
+                while "Lock" not in connection.scalars(others).all():  # noqa: ASYNC110
                     await anyio.sleep(0.01)
                 await store.aclose()
                 connection.exec_driver_sql("COMMIT")
@@ -180,8 +180,8 @@ async def test_closing_while_an_operation_runs_leaves_no_connection(
                 connection.execute(sqlalchemy.text("SELECT count(*) FROM hermes_messages")).scalar()
                 == 2
             )
-            with anyio.fail_after(30):
-                while connection.scalars(others).all():  # a server takes its time to say goodbye
+            with anyio.fail_after(30):  # a server takes its time to say goodbye
+                while connection.scalars(others).all():  # noqa: ASYNC110
                     await anyio.sleep(0.01)
 
 

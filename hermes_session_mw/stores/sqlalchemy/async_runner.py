@@ -48,12 +48,12 @@ class AsyncRunner:
         """See `Runner.run`."""
         slot = self._own_slot()
         engine = slot.engine or await self._make_ready(slot)
-        try:
-            async with engine.connect() as connection:
+        async with engine.connect() as connection:
+            try:
                 return await connection.run_sync(work)
-        finally:
-            if engine is not slot.engine:  # closed meanwhile, which left this connection out
-                await self._dispose(engine)
+            finally:
+                if self._owned and engine is not slot.engine:
+                    await connection.invalidate()  # the store was closed: no pool to go back to
 
     async def aclose(self) -> None:
         """See `Runner.aclose`."""

@@ -90,13 +90,13 @@ class ThreadRunner:
         try:
             hop.begin()
             engine = self._ready_engine()
-            try:
-                with engine.connect() as connection:
-                    hop.use(connection.connection.driver_connection)
+            with engine.connect() as connection:
+                hop.use(connection.connection.driver_connection)
+                try:
                     return work(connection)
-            finally:
-                if engine is not self._engine and self._owned:
-                    engine.dispose()  # closed meanwhile, which left this connection out
+                finally:
+                    if self._owned and engine is not self._engine:
+                        connection.invalidate()  # the store was closed: no pool to go back to
         finally:
             hop.end()
 
