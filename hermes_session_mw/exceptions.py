@@ -8,9 +8,13 @@
     ├── HistoryNotLoaded          .history or .length read before load()
     ├── OwnerRequired             an append for a connection that has no owner
     ├── InvalidMessage            a message that cannot be stored as it is
+    │   ├── MessageTooLarge       it takes more bytes than a message may
+    │   └── TurnTooLong           the turn has more messages than a turn may
     ├── InvalidKey                an owner, session id or turn id that cannot be stored
     ├── SessionConflict           the conversation is not as long as expected
     ├── TurnConflict              the turn id is taken by other messages
+    ├── SessionDeleted            the conversation was deleted, and is not begun anew
+    ├── SessionFull               the conversation has as many turns as it may have
     └── StoreError                the store could not do it
         ├── StoreUnavailable      not now: try again
         │   ├── StoreTimeout      no answer in time: it may still have happened
@@ -66,6 +70,14 @@ class InvalidMessage(HermesSessionError, ValueError):
     """
 
 
+class MessageTooLarge(InvalidMessage):
+    """A message takes more bytes than the store's ``max_message_bytes``."""
+
+
+class TurnTooLong(InvalidMessage):
+    """A turn has more messages than the store's ``max_turn_messages``."""
+
+
 class InvalidKey(HermesSessionError, ValueError):
     """An owner, a session id or a turn id is not a text that every database can store."""
 
@@ -98,6 +110,26 @@ class TurnConflict(HermesSessionError):
             "this turn_id is already stored with other messages: "
             "repeat a turn unchanged, and give every new turn an id of its own"
         )
+
+
+class SessionDeleted(HermesSessionError):
+    """The conversation was deleted; nothing was written, and nothing will be under this id."""
+
+    def __init__(self) -> None:
+        super().__init__("this conversation was deleted: go on under a new session id")
+
+
+class SessionFull(HermesSessionError):
+    """The conversation has as many turns as the store's ``max_turns``; nothing was written."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(
+            f"this conversation has {most} turns, and may have no more: go on under a new id"
+        )
+
+    def __reduce__(self) -> tuple[type["SessionFull"], tuple[int]]:
+        return type(self), (self.most,)
 
 
 class StoreError(HermesSessionError):

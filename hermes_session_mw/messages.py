@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .exceptions import InvalidMessage, StoreCorrupt
+from .exceptions import InvalidMessage, MessageTooLarge, StoreCorrupt, TurnTooLong
 
 Message = dict[str, Any]
 
@@ -19,16 +19,30 @@ MAX_DEPTH = 100
 """How deep lists and objects may nest: a reader with a deep stack of its own must not fail."""
 
 
-def encode_messages(messages: Sequence[Message], max_bytes: int = MAX_MESSAGE_BYTES) -> list[str]:
+MAX_TURN_MESSAGES = 1000
+"""Messages that one turn may have, unless a store is told otherwise."""
+
+
+def encode_messages(
+    messages: Sequence[Message],
+    max_bytes: int = MAX_MESSAGE_BYTES,
+    max_messages: int = MAX_TURN_MESSAGES,
+) -> list[str]:
     """Return each message as a JSON text.
 
     Control characters, NUL among them, are escaped, so that any text column can hold the result.
 
     Raises:
         InvalidMessage: there is none, or one is not a dict, is not JSON (NaN, bytes, a tuple, a
-            key that is not a string, a lone surrogate, nested deeper than ``MAX_DEPTH``), or
-            takes more than ``max_bytes`` bytes of UTF-8.
+            key that is not a string, a lone surrogate, nested deeper than ``MAX_DEPTH``).
+        MessageTooLarge: one takes more than ``max_bytes`` bytes of UTF-8.
+        TurnTooLong: there are more than ``max_messages``.
     """
+    if len(messages) > max_messages:
+        raise TurnTooLong(
+            f"the turn has {len(messages)} messages, and may have {max_messages}; "
+            "nothing was stored"
+        )
     bodies = [_encode(number, message, max_bytes) for number, message in enumerate(messages)]
     if not bodies:
         raise InvalidMessage("there is no message to append")
@@ -65,7 +79,8 @@ def _encode(number: int, message: Message, max_bytes: int) -> str:
     except (TypeError, ValueError) as exc:
         raise _invalid(number, f"is not JSON: {exc}") from None
     if size > max_bytes:
-        raise _invalid(number, f"takes {size} bytes as JSON; the store takes {max_bytes}")
+        problem = f"takes {size} bytes as JSON; the store takes {max_bytes}"
+        raise _invalid(number, problem, MessageTooLarge)
     if not _depth_is_safe(body, message):
         raise _too_deep(number)
     if json.loads(body) != message:
@@ -98,5 +113,7 @@ def _not_json() -> StoreCorrupt:
     return StoreCorrupt("a stored message is not JSON: restore it from a backup")
 
 
-def _invalid(number: int, problem: str) -> InvalidMessage:
-    return InvalidMessage(f"message {number} of the append {problem}; nothing was stored")
+def _invalid(
+    number: int, problem: str, error: type[InvalidMessage] = InvalidMessage
+) -> InvalidMessage:
+    return error(f"message {number} of the append {problem}; nothing was stored")

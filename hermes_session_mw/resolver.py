@@ -88,7 +88,8 @@ class Resolver:
     async def _look_up(self, session: HermesSession, scope: Scope) -> Resolved:
         if self._autoload(scope):
             await session.load()
-        if self._unknown_ids == "adopt" or await session.is_stored():
+        adopts = self._unknown_ids == "adopt" and not session.is_deleted
+        if adopts or await session.is_stored():
             return session, None
         refusal = refusals.UNKNOWN_ID if self._unknown_ids == "reject" else None
         return self._new_session(session.owner), refusal

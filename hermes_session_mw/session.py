@@ -118,6 +118,11 @@ class HermesSession:
         self._history = await self._read(self._limit) or History([], 0, exists=False)
         return self.history
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether ``load()`` found that the session was deleted: nothing can be appended to it."""
+        return self._history is not None and self._history.deleted
+
     async def is_stored(self) -> bool:
         """Tell whether anything is stored under the id, asking the store only if need be.
 
@@ -148,11 +153,13 @@ class HermesSession:
             InvalidKey: the turn id cannot be stored.
             SessionConflict: the conversation has another length than ``expected_length``.
             TurnConflict: the turn id is taken by other messages.
+            SessionDeleted: the conversation was deleted, also where that was after ``load()``.
+            SessionFull: the conversation has as many turns as the store allows.
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed; ``StoreTimeout``: it may still have happened.
         """
         # Taken as they are now: what the caller does to them while they are stored changes nothing.
-        taken = decode_messages(encode_messages(messages, sys.maxsize))
+        taken = decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
         stored = self._store.append(
             self.id,
             taken,

@@ -14,9 +14,12 @@ PUBLIC = {
     "InvalidKey",
     "InvalidMessage",
     "MemoryStore",
+    "MessageTooLarge",
     "OwnerRequired",
     "SQLAlchemyStore",
     "SessionConflict",
+    "SessionDeleted",
+    "SessionFull",
     "SessionIdFilter",
     "SessionMissing",
     "Store",
@@ -26,6 +29,7 @@ PUBLIC = {
     "StoreTimeout",
     "StoreUnavailable",
     "TurnConflict",
+    "TurnTooLong",
     "get_session",
     "install",
     "is_session_id",
@@ -52,5 +56,5 @@ def test_every_error_is_in_one_tree() -> None:
         if isinstance(value := getattr(hermes_session_mw, name), type)
         and issubclass(value, Exception)
     ]
-    assert len(errors) == 15
+    assert len(errors) == 19
     assert all(issubclass(error, hermes_session_mw.HermesSessionError) for error in errors)

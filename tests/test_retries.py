@@ -105,7 +105,9 @@ def serialization(one: Connection, other: Connection) -> None:
         connection.execution_options(isolation_level="SERIALIZABLE")
         connection.execute(text("SELECT sum(next_seq) FROM hermes_sessions"))
     for connection in (one, other):
-        insert = text("INSERT INTO hermes_sessions (owner, id, next_seq) VALUES ('', :id, 1)")
+        insert = text(
+            "INSERT INTO hermes_sessions (owner, id, next_seq, turns) VALUES ('', :id, 1, 1)"
+        )
         connection.execute(insert, {"id": new_id()})
     for connection in (one, other):
         connection.commit()

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
 from ..exceptions import InvalidKey, TurnConflict
 from ..messages import Message, decode_messages
+
+MAX_TURNS = 100_000
+"""Turns that one conversation may have, unless a store is told otherwise."""
 
 MAX_KEY_LENGTH = {"owner": 255, "session_id": 256, "turn_id": 255}
 """Characters that each key may have: all of them together fit into one index of any engine."""
@@ -19,11 +23,13 @@ class History:
         messages: oldest first, each exactly as it was appended.
         length: the number of messages stored, which ``limit`` may make more than are here.
         exists: whether anything is stored under the id.
+        deleted: whether something was, and was deleted; nothing can be stored under the id again.
     """
 
     messages: list[Message]
     length: int
     exists: bool
+    deleted: bool = False
 
 
 @runtime_checkable
@@ -62,6 +68,8 @@ class Store(Protocol):
             InvalidKey: an id cannot be stored.
             SessionConflict: the conversation has another length than ``expected_length``.
             TurnConflict: the turn id is stored with other messages.
+            SessionDeleted: the conversation was deleted.
+            SessionFull: the conversation has as many turns as the store allows.
             StoreError: the store failed.
         """
         ...
@@ -92,6 +100,16 @@ def check_limit(limit: int | None) -> None:
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit: {limit} is negative; give None for all messages")
+
+
+def check_age(older_than: timedelta) -> None:
+    """Refuse an age that would make everything old.
+
+    Raises:
+        ValueError: ``older_than`` is negative.
+    """
+    if older_than < timedelta(0):
+        raise ValueError(f"older_than: {older_than} is negative")
 
 
 def length_after_repeat(stored: Sequence[tuple[int, str]], bodies: Sequence[str]) -> int:

@@ -70,8 +70,11 @@ sessions = Table(
     Column("owner", _key("owner")),
     Column("id", _key("session_id")),
     Column("next_seq", BigInteger, nullable=False),
+    Column("turns", BigInteger, nullable=False),
     Column("created_at", _time, nullable=False, server_default=func.now()),
     Column("updated_at", _time, nullable=False, server_default=func.now()),
+    # Set once and for all: the row stays, so that a late append finds out.
+    Column("deleted_at", _time, nullable=True),
     PrimaryKeyConstraint("owner", "id"),
     **_ENGINE_OPTIONS,
 )

@@ -9,15 +9,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Insert, Select, bindparam, func, insert, select
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Insert,
+    Select,
+    bindparam,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from ...exceptions import SessionConflict
+from ...exceptions import SessionConflict, SessionDeleted, SessionFull
 from ...messages import decode_messages
 from ..base import History, length_after_repeat
 from .schema import MYSQL, messages, sessions
 
+_IS_SESSION = (
+    sessions.c.owner == bindparam("owner"),
+    sessions.c.id == bindparam("session_id"),
+)
 _IN_SESSION = (
     messages.c.owner == bindparam("owner"),
     messages.c.session_id == bindparam("session_id"),
@@ -35,8 +48,18 @@ _add = insert(messages)
 
 # Taking the next ``count`` numbers takes the session's row lock with them, until the commit.
 _count: BindParameter[int] = bindparam("count")
-_FIRST = {"owner": bindparam("owner"), "id": bindparam("session_id"), "next_seq": _count}
-_LATER = {"next_seq": sessions.c.next_seq + _count, "updated_at": func.now()}
+_FIRST = {
+    "owner": bindparam("owner"),
+    "id": bindparam("session_id"),
+    "next_seq": _count,
+    "turns": 1,
+}
+_LATER = {
+    "next_seq": sessions.c.next_seq + _count,
+    "turns": sessions.c.turns + 1,
+    "updated_at": func.now(),
+}
+_COUNTERS = (sessions.c.next_seq, sessions.c.turns, sessions.c.deleted_at)
 
 
 def _take_numbers(dialect_insert: Any) -> Insert:
@@ -44,7 +67,7 @@ def _take_numbers(dialect_insert: Any) -> Insert:
         dialect_insert(sessions)
         .values(_FIRST)
         .on_conflict_do_update(index_elements=[sessions.c.owner, sessions.c.id], set_=_LATER)
-        .returning(sessions.c.next_seq)
+        .returning(*_COUNTERS)
     )
     return taken
 
@@ -56,9 +79,8 @@ _TAKE_NUMBERS = {
     **dict.fromkeys(MYSQL, _take_on_mysql),
 }
 # MySQL returns nothing from an INSERT; who holds the lock may as well ask.
-_taken = select(sessions.c.next_seq).where(
-    sessions.c.owner == bindparam("owner"), sessions.c.id == bindparam("session_id")
-)
+_taken = select(*_COUNTERS).where(*_IS_SESSION)
+_deleted_at = select(sessions.c.deleted_at).where(*_IS_SESSION)
 SUPPORTED_DIALECTS = frozenset(_TAKE_NUMBERS)
 
 
@@ -90,7 +112,7 @@ class _AlreadyStored(Exception):  # no error: it never leaves this file
 
 
 def load(connection: Connection, session_id: str, owner: str, limit: int | None) -> History:
-    """See `Store.load`."""
+    """See `Store.load`; one statement, and where it finds nothing another, to tell why."""
     key = {"session_id": session_id, "owner": owner}
     if limit is None:
         rows = connection.execute(_all, key).all()
@@ -99,7 +121,9 @@ def load(connection: Connection, session_id: str, owner: str, limit: int | None)
         rows = connection.execute(_newest, {**key, "newest": min(max(limit, 1), _MOST)}).all()[::-1]
     length = rows[-1].seq + 1 if rows else 0
     bodies = [] if limit == 0 else [row.body for row in rows]
-    return History(decode_messages(bodies), length, exists=bool(rows))
+    # Only a message is proof of a session: the row of a deleted one has none.
+    deleted = not rows and connection.execute(_deleted_at, key).scalar() is not None
+    return History(decode_messages(bodies), length, exists=bool(rows), deleted=deleted)
 
 
 def append(
@@ -111,6 +135,7 @@ def append(
     expected_length: int | None,
     *,
     may_be_stored: bool,
+    max_turns: int,
 ) -> int:
     """See `Store.append`; the messages come as JSON texts.
 
@@ -120,13 +145,17 @@ def append(
     key = {"session_id": session_id, "owner": owner}
     try:
         with transaction(connection):
-            length = _take(connection, {**key, "count": len(bodies)})
+            length, turns, deleted = _take(connection, {**key, "count": len(bodies)})
             first = length - len(bodies)
+            if deleted:
+                raise SessionDeleted
             if may_be_stored:
                 # Asked only now: who holds the row's lock sees every turn stored before.
                 _leave_if_stored(connection, {**key, "turn_id": turn_id})
             if expected_length is not None and expected_length != first:
                 raise SessionConflict(expected_length, first)
+            if turns > max_turns:
+                raise SessionFull(max_turns)
             rows = enumerate(bodies, first)
             connection.execute(
                 _add, [{**key, "turn_id": turn_id, "seq": seq, "body": body} for seq, body in rows]
@@ -136,13 +165,14 @@ def append(
     return length
 
 
-def _take(connection: Connection, parameters: dict[str, Any]) -> int:
+def _take(connection: Connection, parameters: dict[str, Any]) -> tuple[int, int, bool]:
+    """Return the new length, the number of turns, and whether the session was deleted."""
     dialect = connection.dialect.name
     result = connection.execute(_TAKE_NUMBERS[dialect], parameters)
     if dialect in MYSQL:
         result = connection.execute(_taken, parameters)
-    length: int = result.scalar_one()
-    return length
+    row = result.one()
+    return row.next_seq, row.turns, row.deleted_at is not None
 
 
 def _leave_if_stored(connection: Connection, parameters: dict[str, Any]) -> None:

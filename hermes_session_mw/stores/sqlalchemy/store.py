@@ -1,20 +1,19 @@
 """The store that keeps conversations in a SQL database."""
 
 import itertools
-import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import anyio
 from sqlalchemy import URL, Connection, Engine
 
-from ...exceptions import ConfigurationError, StoreTimeout
-from ...logging import logger
-from ...messages import MAX_MESSAGE_BYTES, Message, encode_messages
-from ..base import History, Store, check_keys, check_limit
-from . import statements
+from ...exceptions import ConfigurationError
+from ...messages import MAX_MESSAGE_BYTES, MAX_TURN_MESSAGES, Message, encode_messages
+from ..base import MAX_TURNS, History, Store, check_age, check_keys, check_limit
+from . import housekeeping, statements
+from .attempts import Attempts
 from .engine import (
     check_dialect,
     check_url,
@@ -25,10 +24,8 @@ from .engine import (
     make_async_engine,
     make_engine,
 )
-from .errors import DATABASE_ERRORS, MAY_QUOTE, REPEATABLE, Failure, understand
 from .runner import PATIENCE, Runner
 from .schema import create, is_complete
-from .statements import CommitFailed
 from .thread_runner import ThreadRunner
 
 if TYPE_CHECKING:
@@ -40,10 +37,8 @@ StoreLike: TypeAlias = "str | URL | Engine | AsyncEngine | Store"
 """What the middleware takes for a store."""
 
 
-# Seconds.
 DEFAULT_TIMEOUT = 5.0
-_FIRST_PAUSE = 0.01
-_LONGEST_PAUSE = 0.5
+"""Seconds."""
 
 
 class SQLAlchemyStore:
@@ -63,6 +58,8 @@ class SQLAlchemyStore:
         *,
         create_schema: bool = True,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_turn_messages: int = MAX_TURN_MESSAGES,
+        max_turns: int = MAX_TURNS,
         threads: int | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         engine_options: Mapping[str, Any] | None = None,
@@ -73,6 +70,8 @@ class SQLAlchemyStore:
             url_or_engine: a SQLAlchemy URL, or an engine of the caller's.
             create_schema: make the tables where they are missing; False where migrations do.
             max_message_bytes: bytes of UTF-8 that one message may take as JSON.
+            max_turn_messages: messages that one turn may have.
+            max_turns: turns that one conversation may have.
             threads: operations at once through a sync engine, and the size of an own engine's
                 pool; by default 10, 1 for SQLite in memory, 4 for a SQLite file, where one more
                 writes.
@@ -86,30 +85,34 @@ class SQLAlchemyStore:
                 installed, a number is not positive, or options are given for an engine that
                 exists already.
         """
-        if timeout <= 0 or max_message_bytes <= 0 or (threads is not None and threads <= 0):
-            raise ConfigurationError("timeout, max_message_bytes and threads are more than 0")
+        numbers = (timeout, max_message_bytes, max_turn_messages, max_turns, threads or 1)
+        if min(numbers) <= 0:
+            raise ConfigurationError("timeout, threads and each max_... are more than 0")
         self._timeout = timeout
         self._create_schema = create_schema
-        self._max_message_bytes = max_message_bytes
+        self._encode = partial(
+            encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
+        )
+        self._max_turns = max_turns
         self._runner: Runner
-        self._driver_error: type[Exception]
         if isinstance(url_or_engine, str | URL):
             self._url = check_url(url_or_engine)
-            self._driver_error = self._url.get_dialect().import_dbapi().Error
+            driver_error = self._url.get_dialect().import_dbapi().Error
             self._runner = self._own(threads, timeout, engine_options or {})
-            return
-        if engine_options:
+        elif engine_options:
             raise ConfigurationError("engine_options: the engine given is made already")
-        self._url = url_or_engine.url
-        self._driver_error = url_or_engine.dialect.loaded_dbapi.Error
-        self._runner = self._borrow(url_or_engine, threads)
+        else:
+            self._url = url_or_engine.url
+            driver_error = url_or_engine.dialect.loaded_dbapi.Error
+            self._runner = self._borrow(url_or_engine, threads)
+        self._attempts = Attempts(self._runner, driver_error, timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
-        """See `Store.load`; one statement, one round trip."""
+        """See `Store.load`; one round trip, and a second one where nothing is stored."""
         check_keys(session_id, owner)
         check_limit(limit)
-        return await self._repeat(
-            lambda _, c: statements.load(c, session_id, owner, limit), writes=False
+        return await self._attempts.run(
+            lambda c: statements.load(c, session_id, owner, limit), writes=False
         )
 
     async def append(
@@ -129,16 +132,63 @@ class SQLAlchemyStore:
             AppendInDoubt: that remained open.
         """
         check_keys(session_id, owner, turn_id)
-        bodies = encode_messages(messages, self._max_message_bytes)
+        bodies = self._encode(messages)
         turn = turn_id or secrets.token_hex(16)
+        attempts = itertools.count()
 
-        def work(attempt: int, connection: Connection) -> int:
-            again = turn_id is not None or attempt > 0
+        def work(connection: Connection) -> int:
+            again = next(attempts) > 0 or turn_id is not None
             return statements.append(
-                connection, session_id, bodies, owner, turn, expected_length, may_be_stored=again
+                connection,
+                session_id,
+                bodies,
+                owner,
+                turn,
+                expected_length,
+                may_be_stored=again,
+                max_turns=self._max_turns,
             )
 
-        return await self._repeat(work, writes=True)
+        return await self._attempts.run(work, writes=True)
+
+    async def delete(self, session_id: str, owner: str = "") -> bool:
+        """Remove the conversation, and tell whether there was one.
+
+        Its id is not used again: it loads as unknown (``History.deleted``), and an append, even
+        one that began before, raises ``SessionDeleted``. The database keeps the id, without any
+        message, until ``prune()`` removes that too.
+
+        Raises:
+            InvalidKey: an id cannot be stored.
+            StoreError: the store failed.
+        """
+        check_keys(session_id, owner)
+        return await self._attempts.run(
+            lambda c: housekeeping.delete_session(c, session_id, owner), writes=True
+        )
+
+    async def prune(self, older_than: timedelta) -> int:
+        """Remove what nobody has appended to for ``older_than``, and return how many sessions.
+
+        Time is the database's own. The work is done in small transactions, so that nobody waits
+        long; a session that is appended to meanwhile stays. After a failure, call it again.
+
+        Raises:
+            ValueError: ``older_than`` is negative.
+            StoreError: the store failed.
+        """
+        check_age(older_than)
+        seconds = older_than.total_seconds()
+        removed, last = 0, ("", "")
+        while True:
+            find = partial(housekeeping.find_expired, seconds=seconds, after=last)
+            expired = await self._attempts.run(find, writes=False)
+            for portion in housekeeping.portions(expired):
+                remove = partial(housekeeping.remove_expired, portion=portion, seconds=seconds)
+                removed += await self._attempts.run(remove, writes=True)
+            if len(expired) < housekeeping.BATCH:
+                return removed
+            last = expired[-1][:2]
 
     async def aclose(self) -> None:
         """Dispose of the engine, if it is our own; a later call makes another."""
@@ -147,48 +197,6 @@ class SQLAlchemyStore:
     def __repr__(self) -> str:
         """Say where it stores, without the password, and the state of its connections."""
         return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._runner!r})>"
-
-    async def _repeat(self, work: Callable[[int, Connection], T], *, writes: bool) -> T:
-        """Run ``work``, given the number of the attempt, until it is done or time is up."""
-        failures: list[Failure] = []
-        with anyio.move_on_after(self._timeout):
-            return await self._attempts(work, failures, writes=writes)
-        before = f"; before that: {failures[-1].what}" if failures else ""
-        raise StoreTimeout(
-            f"the session store did not answer in time (timeout is {self._timeout} s{before}): see "
-            "whether the database is up, and repeat an append with the same turn_id"
-        )
-
-    async def _attempts(
-        self, work: Callable[[int, Connection], T], failures: list[Failure], *, writes: bool
-    ) -> T:
-        deadline = anyio.current_effective_deadline()
-        in_doubt = False
-        for attempt in itertools.count():
-            began = anyio.current_time()
-            committing = False
-            cause: Exception
-            try:
-                return await self._runner.run(partial(work, attempt), writes=writes)
-            except CommitFailed as exc:
-                cause, committing = exc.cause, True
-            except (*DATABASE_ERRORS, self._driver_error) as exc:
-                cause = exc
-            failure = understand(cause)
-            failures.append(failure)
-            in_doubt |= committing and failure.meaning == "lost"
-            # Full jitter: those who met once do not meet again in step.
-            pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
-            now = anyio.current_time()
-            # Another attempt as long as this one would not end in time.
-            late = now + pause + (now - began) > deadline
-            if late or failure.meaning not in REPEATABLE:
-                logger.debug("the database's error in full", exc_info=cause)
-                error = failure.as_store_error(in_doubt=in_doubt)
-                # A cause that may quote the row would be in every traceback.
-                raise error from (None if failure.meaning in MAY_QUOTE else cause)
-            await anyio.sleep(pause)
-        raise AssertionError  # pragma: no cover  # there is always another attempt
 
     def _own(self, threads: int | None, timeout: float, options: Mapping[str, Any]) -> Runner:
         url = self._url

@@ -1,0 +1,122 @@
+"""What is done to whole sessions: deleting one, and those that nobody has used for long.
+
+The rules are those of ``statements``. A lock is held for one portion of the work at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    tuple_,
+    update,
+)
+
+from .schema import MYSQL, messages, sessions
+from .statements import transaction
+
+BATCH = 500
+"""Sessions that one statement looks for."""
+
+_PORTION = 1000
+"""Messages that one transaction removes, unless a single session has more."""
+
+
+class Expired(NamedTuple):
+    """A session that nobody has used for long."""
+
+    owner: str
+    session_id: str
+    length: int
+
+
+# Other names than the columns have, which an UPDATE keeps for itself.
+_OWNER: BindParameter[str] = bindparam("of_owner")
+_ID: BindParameter[str] = bindparam("of_session")
+_IS_SESSION = (sessions.c.owner == _OWNER, sessions.c.id == _ID)
+
+_mark_deleted = (
+    update(sessions)
+    .where(*_IS_SESSION, sessions.c.deleted_at.is_(None))
+    .values(deleted_at=func.now(), updated_at=func.now())
+)
+_remove_messages = delete(messages).where(messages.c.owner == _OWNER, messages.c.session_id == _ID)
+_remove_session = delete(sessions).where(*_IS_SESSION)
+
+# By the database's clock alone: those of several machines may differ. SQLite has no intervals.
+_ON_MYSQL = "updated_at < now() - INTERVAL :seconds SECOND"
+_IS_IDLE = {
+    "sqlite": "updated_at < datetime('now', '-' || :seconds || ' seconds')",
+    "postgresql": "updated_at < now() - make_interval(secs => :seconds)",
+    **dict.fromkeys(MYSQL, _ON_MYSQL),
+}
+_KEY = tuple_(sessions.c.owner, sessions.c.id)
+_AFTER = tuple_(_OWNER, _ID)
+_FIND = {
+    dialect: select(sessions.c.owner, sessions.c.id, sessions.c.next_seq)
+    .where(text(is_idle), _KEY > _AFTER)
+    .order_by(sessions.c.owner, sessions.c.id)
+    .limit(BATCH)
+    for dialect, is_idle in _IS_IDLE.items()
+}
+# Changes nothing, and takes the lock: from here on nobody can append, or has done so before.
+_touch = update(sessions).where(*_IS_SESSION).values(next_seq=sessions.c.next_seq)
+_LOCK = {dialect: _touch.where(text(is_idle)) for dialect, is_idle in _IS_IDLE.items()}
+
+
+def delete_session(connection: Connection, session_id: str, owner: str) -> bool:
+    """Remove the messages, and leave a row that keeps the id from being used again."""
+    key = {"of_owner": owner, "of_session": session_id}
+    with transaction(connection):
+        found = connection.execute(_mark_deleted, key).rowcount > 0
+        if found:
+            connection.execute(_remove_messages, key)
+    return found
+
+
+def find_expired(
+    connection: Connection, seconds: float, after: tuple[str, str]
+) -> Sequence[Expired]:
+    """Return the next sessions, by owner and id, that were not written to for ``seconds``."""
+    owner, session_id = after
+    parameters = {"seconds": seconds, "of_owner": owner, "of_session": session_id}
+    rows = connection.execute(_FIND[connection.dialect.name], parameters)
+    return [Expired(_text(row.owner), _text(row.id), row.next_seq) for row in rows]
+
+
+def remove_expired(connection: Connection, portion: Sequence[Expired], seconds: float) -> int:
+    """Remove those of ``portion`` that are expired still, and return how many."""
+    removed = 0
+    with transaction(connection):
+        for owner, session_id, _ in portion:
+            key = {"of_owner": owner, "of_session": session_id}
+            lock = _LOCK[connection.dialect.name]
+            if connection.execute(lock, {**key, "seconds": seconds}).rowcount:
+                connection.execute(_remove_messages, key)
+                connection.execute(_remove_session, key)
+                removed += 1
+    return removed
+
+
+def portions(expired: Sequence[Expired]) -> Iterator[list[Expired]]:
+    """Yield parts of ``expired`` that are small enough for one transaction."""
+    portion: list[Expired] = []
+    count = 0
+    for session in expired:
+        if portion and count + session.length > _PORTION:
+            yield portion
+            portion, count = [], 0
+        portion.append(session)
+        count += session.length
+    if portion:
+        yield portion
+
+
+def _text(key: Any) -> str:
+    return key.decode() if isinstance(key, bytes) else key  # bytes on MySQL
