@@ -222,10 +222,12 @@ async def test_a_load_is_one_statement(sqlite_url: str) -> None:
     """A history costs one statement, however long, and a turn one short transaction."""
     engine = create_engine(sqlite_url)
     store = SQLAlchemyStore(engine)
-    seen = await statements_of(store, engine, lambda: store.load("id"))
-    assert seen == ["SELECT"]
     seen = await statements_of(store, engine, lambda: store.append("id", [HELLO, HELLO]))
     assert seen == ["BEGIN", "INSERT", "INSERT", "COMMIT"]
+    seen = await statements_of(store, engine, lambda: store.load("id"))
+    assert seen == ["SELECT"]
+    seen = await statements_of(store, engine, lambda: store.load("unknown"))
+    assert seen == ["SELECT", "SELECT"]  # the second tells whether it was deleted
     seen = await statements_of(
         store, engine, lambda: store.append("id", [HELLO], turn_id="t", expected_length=2)
     )

@@ -6,6 +6,7 @@ Nothing here opens a connection before one is asked for.
 import importlib
 import sqlite3
 import sys
+import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
@@ -15,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from ...exceptions import ConfigurationError, StoreMisconfigured
+from .sqlite_file import SQLiteFile
 from .statements import SUPPORTED_DIALECTS
 
 if TYPE_CHECKING:
@@ -75,6 +77,17 @@ def check_url(url: str | URL) -> URL:
     return parsed
 
 
+def check_positive(**numbers: float) -> None:
+    """Refuse a number that nothing could meet.
+
+    Raises:
+        ConfigurationError: it is not more than 0.
+    """
+    for name, number in numbers.items():
+        if number <= 0:
+            raise ConfigurationError(f"{name}: {number} is not more than 0")
+
+
 def check_dialect(name: str) -> None:
     """Refuse a database that the SQL was not written and tested for.
 
@@ -121,19 +134,28 @@ def extra_writers(url: URL, threads: int) -> int | None:
     return 1 if _is_sqlite(url) and threads > 1 else None
 
 
-def make_engine(url: URL, **settings: Any) -> Engine:
+def sqlite_file(url: URL, patience: float) -> SQLiteFile | None:
+    """Return what watches over the file that ``url`` names, None where it names none."""
+    if not _is_sqlite(url) or _in_memory(url):
+        return None
+    (name, *_), options = url.get_dialect()().create_connect_args(url)
+    path = urllib.parse.unquote(urllib.parse.urlsplit(name).path) if options.get("uri") else name
+    return SQLiteFile(path, patience)
+
+
+def make_engine(url: URL, file: SQLiteFile | None, **settings: Any) -> Engine:
     """Return a new engine, not connected yet; ``settings`` are as for `_arguments`."""
     engine = _checked(sqlalchemy.create_engine, url, settings)
-    _set_up(engine)
+    _set_up(engine, file)
     return engine
 
 
-def make_async_engine(url: URL, **settings: Any) -> "AsyncEngine":
+def make_async_engine(url: URL, file: SQLiteFile | None, **settings: Any) -> "AsyncEngine":
     """Return a new asyncio engine, not connected yet; ``settings`` are as for `_arguments`."""
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  # needs greenlet
 
     engine = _checked(create_async_engine, url, settings)
-    _set_up(engine.sync_engine)
+    _set_up(engine.sync_engine, file)
     return engine
 
 
@@ -177,9 +199,11 @@ def _arguments(
     }
 
 
-def _set_up(engine: Engine) -> None:
+def _set_up(engine: Engine, file: SQLiteFile | None) -> None:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_pragmas)
+    if file is not None:
+        file.watch(engine)
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:

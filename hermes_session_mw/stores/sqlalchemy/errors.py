@@ -102,7 +102,7 @@ _SQLITE_CURES = {
     "SQLITE_BUSY": "another writer holds the lock; try again",
     "SQLITE_FULL": "make room on the disk; no restart is needed",
     "SQLITE_IOERR": "check the disk; no restart is needed",
-    "SQLITE_READONLY": "make the file and its folder writable",
+    "SQLITE_READONLY": "make the file, those named -wal and -shm, and the folder writable",
     "SQLITE_CANTOPEN": "check that the file's folder is there, and writable",
 }
 _ERRORS: dict[Meaning, type[StoreError]] = {

@@ -26,6 +26,7 @@ from ...exceptions import SessionConflict, SessionDeleted, SessionFull
 from ...messages import decode_messages
 from ..base import History, length_after_repeat
 from .schema import MYSQL, messages, sessions
+from .sqlite_file import in_turn
 
 _IS_SESSION = (
     sessions.c.owner == bindparam("owner"),
@@ -188,17 +189,18 @@ def transaction(connection: Connection) -> Iterator[None]:
     Raises:
         CommitFailed: the COMMIT did.
     """
-    connection.exec_driver_sql(_BEGIN[connection.dialect.name])
-    try:
-        yield
-    except BaseException:
-        _undo(connection)
-        raise
-    try:
-        connection.exec_driver_sql("COMMIT")
-    except SQLAlchemyError as exc:
-        _undo(connection)
-        raise CommitFailed(exc) from exc
+    with in_turn(connection):
+        connection.exec_driver_sql(_BEGIN[connection.dialect.name])
+        try:
+            yield
+        except BaseException:
+            _undo(connection)
+            raise
+        try:
+            connection.exec_driver_sql("COMMIT")
+        except SQLAlchemyError as exc:
+            _undo(connection)
+            raise CommitFailed(exc) from exc
 
 
 def _undo(connection: Connection) -> None:

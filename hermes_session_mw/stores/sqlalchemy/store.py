@@ -16,6 +16,7 @@ from . import housekeeping, statements
 from .attempts import Attempts
 from .engine import (
     check_dialect,
+    check_positive,
     check_url,
     default_threads,
     extra_writers,
@@ -23,6 +24,7 @@ from .engine import (
     is_async_engine,
     make_async_engine,
     make_engine,
+    sqlite_file,
 )
 from .runner import PATIENCE, Runner
 from .schema import create, is_complete
@@ -85,9 +87,13 @@ class SQLAlchemyStore:
                 installed, a number is not positive, or options are given for an engine that
                 exists already.
         """
-        numbers = (timeout, max_message_bytes, max_turn_messages, max_turns, threads or 1)
-        if min(numbers) <= 0:
-            raise ConfigurationError("timeout, threads and each max_... are more than 0")
+        check_positive(
+            timeout=timeout,
+            threads=1 if threads is None else threads,
+            max_message_bytes=max_message_bytes,
+            max_turn_messages=max_turn_messages,
+            max_turns=max_turns,
+        )
         self._timeout = timeout
         self._create_schema = create_schema
         self._encode = partial(
@@ -202,13 +208,15 @@ class SQLAlchemyStore:
         url = self._url
         size = threads or default_threads(url)
         pool_size = size + (extra_writers(url, size) or 0)
-        settings = {"pool_size": pool_size, "timeout": timeout * PATIENCE, "options": options}
+        patience = timeout * PATIENCE
+        settings = {"pool_size": pool_size, "timeout": patience, "options": options}
+        file = sqlite_file(url, patience)
         if is_async(url):
             from .async_runner import AsyncRunner  # noqa: PLC0415  # needs greenlet
 
-            make_async = partial(make_async_engine, url, **settings)
+            make_async = partial(make_async_engine, url, file, **settings)
             return AsyncRunner(make_async, self._prepare, owned=True, timeout=timeout)
-        return self._in_threads(partial(make_engine, url, **settings), size, owned=True)
+        return self._in_threads(partial(make_engine, url, file, **settings), size, owned=True)
 
     def _borrow(self, engine: "Engine | AsyncEngine", threads: int | None) -> Runner:
         check_dialect(engine.dialect.name)

@@ -1,0 +1,172 @@
+"""A SQLite file of our own: found again after it has moved, never made twice, written to in turns.
+
+What this mends of SQLite's ways: a connection goes on reading and writing a file that was deleted,
+and what is acknowledged there is lost; opening a file makes it where it is missing; a connection
+that found its file read-only stays so; and of many writers that wait, any may be the next.
+"""
+
+import os
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DisconnectionError
+
+from ...exceptions import StoreUnavailable
+from ...logging import logger
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  # Windows: writers wait in SQLite's own, unfair way
+    fcntl = None  # type: ignore[assignment]  # asked for before it is used
+
+_IDENTITY = "hermes_file"
+_TURNS = "hermes_turns"
+
+# After these, what a connection knows of its file may be wrong for good: another is opened.
+_STALE = ("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+class SQLiteFile:
+    """Watches over the file of one store, for each engine that the store makes.
+
+    ``path`` is the database's; ``patience`` the seconds to wait for one's turn to write.
+    """
+
+    def __init__(self, path: str, patience: float) -> None:
+        self._path = path
+        self._patience = patience
+        self._was_there = False
+
+    def watch(self, engine: Engine) -> None:
+        """Have each of the engine's connections checked when it is made and when it is lent."""
+        event.listen(engine, "do_connect", self._before_connect)
+        event.listen(engine, "connect", self._connected)
+        event.listen(engine, "checkout", self._lent)
+        event.listen(engine, "handle_error", _drop_stale)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait in line with the other processes that write to the file.
+
+        Raises:
+            StoreUnavailable: it took too long.
+        """
+        turn = _Turn(f"{self._path}-turns")
+        if not turn.wait(self._patience):
+            raise StoreUnavailable(
+                f"other processes have been writing to the database for {self._patience:g} s: "
+                "another writer holds the lock; try again"
+            )
+        try:
+            yield
+        finally:
+            turn.end()
+
+    def _before_connect(
+        self, _dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]
+    ) -> None:
+        found = os.path.exists(self._path)  # noqa: PTH110  # a plain str, as SQLite has it
+        if found:
+            self._was_there = True
+        elif self._was_there:
+            raise StoreUnavailable(
+                "the database file is gone, and is not made anew: put it back, or restart to begin "
+                "with an empty one"
+            )
+        else:
+            logger.info("a new SQLite file is made for the sessions")
+        if self._was_there and not options.get("uri"):
+            # Between the look above and the opening it may vanish too.
+            arguments[0] = f"file:{urllib.parse.quote(self._path)}?mode=rw"
+            options["uri"] = True
+
+    def _connected(self, _connection: object, record: Any) -> None:
+        self._was_there = True
+        record.info[_IDENTITY] = self._identity()
+        record.info[_TURNS] = self
+
+    def _lent(self, _connection: object, record: Any, _proxy: object) -> None:
+        if record.info[_IDENTITY] != self._identity():
+            raise DisconnectionError("the database file is another one now, or gone")
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)  # noqa: PTH116  # once for each operation
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+@contextmanager
+def in_turn(connection: Connection) -> Iterator[None]:
+    """Wait for the turn to write, where the connection's file has turns."""
+    file = connection.info.get(_TURNS)
+    if file is None or connection.dialect.is_async:  # an event loop must not wait here
+        yield
+        return
+    with file.turn():
+        yield
+
+
+def _drop_stale(context: ExceptionContext) -> None:
+    name = getattr(context.original_exception, "sqlite_errorname", "")
+    if name.startswith(_STALE):
+        context.is_disconnect = True
+
+
+class _Turn:
+    """One writer's place in line: a lock on a side file, which ends with the process at the latest.
+
+    It decides who is next and nothing else: SQLite's own lock is what keeps writers apart.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: int | None = None
+        self._given_up = False
+        self._lock = threading.Lock()
+        self._had = threading.Event()
+
+    def wait(self, seconds: float) -> bool:
+        """Tell whether the turn came in time; without a side file, it is always ours."""
+        if fcntl is None:  # pragma: no cover  # Windows
+            return True
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # The system's wait has no time-out, so that a thread has to do the waiting.
+            threading.Thread(target=self._wait, args=(file,), daemon=True).start()
+            if self._had.wait(seconds):
+                return True
+            return not self._give_up()
+        self._file = file
+        return True
+
+    def end(self) -> None:
+        """Let the next one go on."""
+        if self._file is not None:
+            # Not by closing alone: a child that was forked meanwhile has the file open too.
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            os.close(self._file)
+
+    def _wait(self, file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with self._lock:
+            self._file = file
+            self._had.set()
+            if self._given_up:
+                self.end()
+
+    def _give_up(self) -> bool:
+        with self._lock:
+            self._given_up = not self._had.is_set()
+            return self._given_up

@@ -1,0 +1,272 @@
+"""What can happen to a SQLite file, and to many processes that write to one."""
+
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from hermes_session_mw import SQLAlchemyStore, StoreCorrupt, StoreUnavailable
+from hermes_session_mw.stores.sqlalchemy.sqlite_file import _Turn
+
+from .server import ROOT
+from .store_contract import numbered
+
+DRIVERS = [("sqlite", "asyncio"), ("sqlite", "trio"), ("sqlite+aiosqlite", "asyncio")]
+every_driver = pytest.mark.parametrize(("driver", "anyio_backend"), DRIVERS)
+SUFFIXES = ("", "-wal", "-shm")
+
+
+def url_of(driver: str, folder: Path) -> str:
+    return f"{driver}:///{folder}/sessions.db"
+
+
+def move(source: Path, target: Path) -> None:
+    """Move the database, with the files that SQLite keeps beside it."""
+    target.mkdir()
+    for suffix in SUFFIXES:
+        if (file := source / f"sessions.db{suffix}").exists():
+            file.rename(target / file.name)
+
+
+@every_driver
+async def test_a_vanished_file_is_not_made_anew(driver: str, tmp_path: Path) -> None:
+    """Nothing is read from a deleted file or acknowledged in it; put back, it is used again."""
+    store = SQLAlchemyStore(url_of(driver, tmp_path))
+    await store.append("id", numbered(0))
+    move(tmp_path, tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="gone, and is not made anew"):
+            await store.load("id")
+        with pytest.raises(StoreUnavailable, match="gone, and is not made anew"):
+            await store.append("id", numbered(1))
+        await store.aclose()
+    assert not (tmp_path / "sessions.db").exists()
+    for suffix in SUFFIXES:
+        if (file := tmp_path / "away" / f"sessions.db{suffix}").exists():
+            file.rename(tmp_path / file.name)
+    assert await store.append("id", numbered(1)) == 2
+    await store.aclose()
+
+
+@every_driver
+async def test_a_file_put_in_the_place_is_the_database(driver: str, tmp_path: Path) -> None:
+    """A backup that is put back under a running process is what is read and written from then."""
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    other = SQLAlchemyStore(url_of(driver, backup))
+    await other.append("id", numbered(0, 5))
+    await other.aclose()
+    store = SQLAlchemyStore(url_of(driver, tmp_path))
+    await store.append("id", numbered(0))
+    move(tmp_path, tmp_path / "away")
+    (backup / "sessions.db").rename(tmp_path / "sessions.db")
+    assert (await store.load("id")).length == 5
+    assert await store.append("id", numbered(5)) == 6
+    await store.aclose()
+    assert (await store.load("id")).length == 6
+    await store.aclose()
+
+
+@every_driver
+async def test_a_file_that_rots_is_corrupt(driver: str, tmp_path: Path) -> None:
+    """A file that is overwritten while it is in use is told as corrupt, and stays as it is."""
+    store = SQLAlchemyStore(url_of(driver, tmp_path))
+    await store.append("id", numbered(0, 200))
+    await store.aclose()
+    await store.load("id")
+    file = tmp_path / "sessions.db"
+    with file.open("r+b") as raw:
+        raw.seek(4096)
+        raw.write(b"\xff" * (file.stat().st_size - 4096))
+    rotten = file.read_bytes()
+    with pytest.raises(StoreCorrupt, match="keep the file as it is"):
+        await store.append("id", numbered(0, 200))
+    assert file.read_bytes() == rotten
+    await store.aclose()
+
+
+async def test_a_new_file_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """That a file was not there and is made says the log; that it is opened again does not."""
+    caplog.set_level(logging.INFO, "hermes_session_mw")
+    for _ in range(2):
+        store = SQLAlchemyStore(url_of("sqlite", tmp_path))
+        await store.load("id")
+        await store.aclose()
+    assert ["a new SQLite file" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_a_file_may_be_named_by_a_uri(tmp_path: Path) -> None:
+    """A SQLite URI is watched over like a plain path, with odd characters in it too."""
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    for url in (
+        f"sqlite:///file:{tmp_path}/a%20b/sessions.db?uri=true",
+        f"sqlite:///{folder}/what # is.db",
+    ):
+        store = SQLAlchemyStore(url)
+        await store.append("id", numbered(0))
+        await store.aclose()
+        assert (await store.load("id")).length == 1
+        for file in folder.iterdir():
+            file.unlink()
+        with pytest.raises(StoreUnavailable, match="gone"):
+            await store.load("id")
+        await store.aclose()
+
+
+READ_ONLY = """
+import os, sys, anyio
+from hermes_session_mw import SQLAlchemyStore, StoreUnavailable
+
+folder = sys.argv[1]
+
+def allow(mode):
+    for name in os.listdir(folder):
+        os.chmod(f"{folder}/{name}", mode)
+
+async def main():
+    warm = SQLAlchemyStore("sqlite://")
+    await warm.append("id", [{}])  # imports what is imported late, as the user who may
+    if os.geteuid() == 0:  # whom no mode keeps from writing
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    store = SQLAlchemyStore(f"sqlite:///{folder}/sessions.db")
+    await store.append("id", [{}])
+    await store.aclose()
+    allow(0o444)
+    for _ in range(2):
+        assert (await store.load("id")).length == 1
+        try:
+            await store.append("id", [{}])
+        except StoreUnavailable as exc:
+            print(exc)
+    allow(0o644)
+    print(await store.append("id", [{}]))
+    await store.aclose()
+
+anyio.run(main)
+"""
+
+
+def test_a_read_only_file_heals(tmp_path: Path) -> None:
+    """A file that became read-only is read, refuses to be written, and heals without a restart."""
+    folder = Path("/tmp") / f"hermes-read-only-{os.getpid()}"  # tmp_path is root's alone
+    folder.mkdir()
+    try:
+        command = [sys.executable, "-c", READ_ONLY, str(folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    finally:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    assert (done.returncode, done.stderr) == (0, "")
+    *errors, length = done.stdout.splitlines()
+    assert ["SQLITE_READONLY" in error and "writable" in error for error in errors] == [True] * 2
+    assert length == "2"
+
+
+QUEUEING = """
+import sys, anyio
+from hermes_session_mw import SQLAlchemyStore
+
+async def main():
+    store = SQLAlchemyStore(sys.argv[1])
+    await store.load("id")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for _ in range(60):
+        before = (await store.load("id", limit=0)).length
+        after = await store.append("id", [{}])
+        print(after - before - 1, flush=True)
+    await store.aclose()
+
+anyio.run(main)
+"""
+
+
+def test_writers_of_many_processes_wait_in_turn(tmp_path: Path) -> None:
+    """Of 8 writing processes none waits for more than 3 times as many others as the mean one."""
+    command = [sys.executable, "-c", QUEUEING, url_of("sqlite", tmp_path)]
+    writers = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(8)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    others = [int(line) for writer in writers for line in writer.communicate()[0].split()]
+    assert [writer.returncode for writer in writers] == [0] * 8
+    assert len(others) == 8 * 60
+    assert max(others) <= 3 * sum(others) / len(others)
+
+
+async def test_a_turn_that_does_not_come_is_unavailable(tmp_path: Path) -> None:
+    """A process that keeps the turn for itself costs writers their time, and readers nothing."""
+    store = SQLAlchemyStore(url_of("sqlite", tmp_path), timeout=0.5)
+    await store.append("id", numbered(0))
+    with (tmp_path / "sessions.db-turns").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fails_to_append, store)
+            assert (await store.load("id")).length == 1
+    assert await store.append("id", numbered(1)) == 2
+    await store.aclose()
+
+
+async def fails_to_append(store: SQLAlchemyStore) -> None:
+    with pytest.raises(StoreUnavailable, match="another writer holds the lock"):
+        await store.append("id", numbered(1))
+
+
+async def test_without_a_place_for_turns_writers_go_on(tmp_path: Path) -> None:
+    """Where the side file cannot be made, SQLite's own lock is enough."""
+    (tmp_path / "sessions.db-turns").mkdir()
+    store = SQLAlchemyStore(url_of("sqlite", tmp_path))
+    assert await store.append("id", numbered(0)) == 1
+    await store.aclose()
+
+
+def test_a_turn_that_comes_too_late_is_passed_on(tmp_path: Path) -> None:
+    """Who has given up does not keep the turn; who was given it while giving up has it."""
+    path = str(tmp_path / "turns")
+    first, late, last = _Turn(path), _Turn(path), _Turn(path)
+    assert first.wait(0)
+    assert not late.wait(0)
+    first.end()
+    assert last.wait(30)
+    last.end()
+    last._had.set()
+    assert not last._give_up()
+
+
+def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
+    """A writer that is killed during its turn keeps nobody waiting."""
+    path = str(tmp_path / "turns")
+    holder = (
+        "import sys, time\n"
+        "from hermes_session_mw.stores.sqlalchemy.sqlite_file import _Turn\n"
+        "turn = _Turn(sys.argv[1])\n"
+        "print(turn.wait(1), flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        waiting = _Turn(path)
+        assert not _Turn(path).wait(0.05)
+        process.kill()
+        assert waiting.wait(30)
+        waiting.end()
