@@ -4,15 +4,17 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pymysql
 from sqlalchemy import URL, make_url
 
+from .own_server import OwnServer
 from .server import free_port
 
 LOCAL = URL.create("mysql+pymysql", username="root", host="127.0.0.1", port=3306, database="mysql")
@@ -82,6 +84,13 @@ def binary() -> str | None:
 @contextmanager
 def from_binaries() -> Iterator[URL]:
     """Start a server of our own, and stop it after."""
+    with own_server() as own:
+        yield own.url
+
+
+@contextmanager
+def own_server(**environment: str) -> Iterator[OwnServer]:
+    """Start a server from the machine's binaries, and stop it after, whatever became of it."""
     program = binary()
     assert program is not None
     # The server refuses to run as root, and Debian's package brings a user for it.
@@ -99,25 +108,17 @@ def from_binaries() -> Iterator[URL]:
         ]
         subprocess.run(prepare, check=True, user=user, stdout=subprocess.DEVNULL, cwd="/")
         options = [f"--port={url.port}", "--bind-address=127.0.0.1", f"--socket={folder}/socket"]
-        process = subprocess.Popen(
+        own = OwnServer(
             [program, "--no-defaults", data, *options],
+            url,
+            answers,
             user=user,
-            cwd="/",
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stopped_by=signal.SIGKILL,  # nothing of it is kept
+            log=Path(folder) / "log",
+            environment=environment,
         )
         try:
-            _wait(url, process)
-            yield url
+            own.start()
+            yield own
         finally:
-            process.kill()  # nothing of it is kept
-            process.wait()
-
-
-def _wait(url: URL, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(300):
-        assert process.poll() is None, "the server ended at once"
-        if answers(url):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the server does not answer")
+            own.stop()

@@ -4,6 +4,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import URL, make_url
 
+from .own_server import OwnServer
 from .server import free_port
 
 
@@ -25,7 +27,7 @@ def server() -> Iterator[URL]:
         yield make_url(named)
     elif _answers(LOCAL):
         yield LOCAL
-    elif _binaries() is not None:
+    elif binaries() is not None:
         with _from_binaries() as url:
             yield url
     else:
@@ -63,7 +65,8 @@ def _answers(url: URL) -> bool:
     return False
 
 
-def _binaries() -> Path | None:
+def binaries() -> Path | None:
+    """Return the folder of the server's programs, if the machine has them."""
     found = shutil.which("initdb")
     if found:
         return Path(found).parent
@@ -72,23 +75,37 @@ def _binaries() -> Path | None:
 
 
 @contextmanager
-def _from_binaries() -> Iterator[URL]:
-    binaries = _binaries()
-    assert binaries is not None
+def own_server(**environment: str) -> Iterator[OwnServer]:
+    """Start a server from the machine's binaries, and stop it after, whatever became of it."""
+    found = binaries()
+    assert found is not None
     # PostgreSQL refuses to run as root, and Debian's package brings a user for it.
     user = "postgres" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="hermes-pg-") as folder:
         if user:
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         data, port = f"{folder}/data", free_port()
-        _run([binaries / "initdb", "-D", data, "-A", "trust", "-U", "postgres"], user)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
-        control: list[str | Path] = [binaries / "pg_ctl", "-D", data, "-w", "-l", f"{folder}/log"]
-        _run([*control, "-o", options, "start"], user)
+        _run([found / "initdb", "-D", data, "-A", "trust", "-U", "postgres"], user)
+        own = OwnServer(
+            [found / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder],
+            LOCAL.set(port=port),
+            _answers,
+            user=user,
+            stopped_by=signal.SIGQUIT,
+            log=Path(folder) / "log",
+            environment=environment,
+        )
         try:
-            yield LOCAL.set(port=port)
+            own.start()
+            yield own
         finally:
-            _run([*control, "-m", "immediate", "stop"], user)
+            own.stop()
+
+
+@contextmanager
+def _from_binaries() -> Iterator[URL]:
+    with own_server() as own:
+        yield own.url
 
 
 # In a process of its own: the package changes the logging of the one that it is imported into.

@@ -14,7 +14,7 @@ def version(url: URL) -> str:
     return str(row[0])
 
 
-@pytest.mark.skipif(postgres._binaries() is None, reason="PostgreSQL's binaries are not here")
+@pytest.mark.skipif(postgres.binaries() is None, reason="PostgreSQL's binaries are not here")
 def test_a_server_starts_from_the_machines_binaries() -> None:
     """Where binaries are installed, a server of our own runs while it is needed."""
     with postgres._from_binaries() as url:
