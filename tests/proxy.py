@@ -9,6 +9,9 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import URL
 
 _COMMIT = re.compile(rb"COMMIT(?!TED)")
+# PostgreSQL's answer, which says COMMIT even where the request, as each of asyncpg's but the first
+# on a connection, gives no more than the name of a prepared statement.
+_COMMITTED = re.compile(rb"C\x00\x00\x00\x0bCOMMIT\x00")
 
 
 class LosingProxy:
@@ -21,29 +24,39 @@ class LosingProxy:
         dies: whether it lets nobody in any more once it has lost one.
     """
 
-    def __init__(self, target: URL) -> None:
+    def __init__(self, target: URL, *, by_answer: bool = False) -> None:
+        """Listen; ``by_answer``: know a COMMIT by PostgreSQL's answer, not by the request."""
         self._target = (target.host or "127.0.0.1", target.port or 0)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.lose = 0
         self.lost = 0
         self.dies = False
-        self._sockets: list[socket.socket] = []
+        self._by_answer = by_answer
+        self._sockets: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """Stop listening, and cut every connection."""
-        for each in [self._listener, *self._sockets]:
+        for each in [self._listener, *list(self._sockets)]:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
+
+    def loses(self) -> bool:
+        """Tell whether the COMMIT that is under way gets no reply."""
+        if not self.lose:
+            return False
+        self.lose -= 1
+        self.lost += 1
+        return True
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(self._target)
-                self._sockets += [client, server]
+                self._sockets |= {client, server}
                 threading.Thread(target=self._up, args=(client, server), daemon=True).start()
 
     def _up(self, client: socket.socket, server: socket.socket) -> None:
@@ -51,24 +64,31 @@ class LosingProxy:
         answers.start()
         with suppress(OSError):
             while data := client.recv(65536):
-                if self.lose and _COMMIT.search(data):
-                    self.lose -= 1
-                    self.lost += 1
-                    # The reply finds nobody; the database has done what it was asked to.
-                    client.shutdown(socket.SHUT_RDWR)
-                    if self.dies:
-                        self._listener.shutdown(socket.SHUT_RDWR)
-                        self._listener.close()
+                if not self._by_answer and _COMMIT.search(data) and self.loses():
+                    self._cut(client)
                 server.sendall(data)
         with suppress(OSError):
             server.shutdown(socket.SHUT_WR)
+        answers.join()
+        for each in (client, server):
+            each.close()
+        self._sockets -= {client, server}
 
     def _down(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
             while data := server.recv(65536):
+                if self._by_answer and _COMMITTED.search(data) and self.loses():
+                    self._cut(client)
                 client.sendall(data)
         with suppress(OSError):
             client.shutdown(socket.SHUT_WR)
+
+    def _cut(self, client: socket.socket) -> None:
+        # The reply finds nobody; the database has done what it was asked to.
+        client.shutdown(socket.SHUT_RDWR)
+        if self.dies:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
 
 
 @contextmanager
