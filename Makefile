@@ -1,7 +1,7 @@
 # make demo   serves the demo on 127.0.0.1:8000
 # make test   runs the linter, the type checker and the tests
 # make conformance   writes docs/conformance.md anew
-# make torture   kills writers with SIGKILL on each database, and checks what is left
+# make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
 # make fuzz   sends a million generated header values, and 200,000 over sockets
 # Each makes its own virtual environment, and installs what it needs into it.
 

@@ -1,1 +1,1 @@
-"""Writers that are killed, and a checker that knows what was acknowledged: ``make torture``."""
+"""Writers, what befalls them, and a checker that knows what was acknowledged: ``make torture``."""

@@ -1,30 +1,57 @@
 """The long run, on databases of its own."""
 
 import argparse
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
 from tests import mariadb, postgres
 
-from .kills import databases, torture
+from .programs import PROGRAMS, Shared
+
+COUNTS = {"kills": 350, "servers": 60, "lost": 300, "clock": 20}
 
 
 def main() -> None:
     """Run, and print how each database came through."""
+    options = parse()
+    # So that everything is stopped and tidied up, as it is after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with postgres.server() as postgres_server, mariadb.server() as mysql_server:
+        for program in [options.only] if options.only else PROGRAMS:
+            run(
+                program,
+                getattr(options, program),
+                {"postgresql": postgres_server, "mysql": mysql_server},
+            )
+
+
+def parse() -> argparse.Namespace:
+    """Return the options: a count for each program, by its name, and ``only``."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--kills", type=int, default=350, help="for each database")
-    options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        postgres.server() as postgres_server,
-        postgres.database(postgres_server) as postgres_url,
-        mariadb.server() as mysql_server,
-        mariadb.database(mysql_server) as mysql_url,
-    ):
-        for name, url in databases(Path(folder), postgres_url, mysql_url).items():
-            outputs = Path(folder) / name
-            outputs.mkdir()
-            print(f"{name}: {torture(url, outputs, options.kills)}", flush=True)
+    for option, program, what in [
+        ("--kills", "kills", "writers killed"),
+        ("--server-kills", "servers", "crashes of the server"),
+        ("--lost", "lost", "lost replies to COMMIT"),
+        ("--clock-jumps", "clock", "jumps of the clock"),
+    ]:
+        text = f"{what}, for each database; %(default)s if not given"
+        parser.add_argument(option, type=int, dest=program, default=COUNTS[program], help=text)
+    parser.add_argument("--only", choices=PROGRAMS, help="run this one alone")
+    return parser.parse_args()
+
+
+def run(name: str, rounds: int, shared: Shared) -> None:
+    """Run one program on each of its databases, and print a line for each."""
+    program = PROGRAMS[name]
+    for database in program.databases:
+        missing = program.missing(database)
+        if missing:
+            sys.exit(missing)
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = program.run(database, Path(folder), rounds, shared)
+        print(f"{name}, {database}: {outcome}", flush=True)
 
 
 main()

@@ -5,14 +5,23 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from .kills import databases, torture
+from tests.machine import needs
+
+from .programs import PROGRAMS
+
+ROUNDS = {"kills": 10, "servers": 2, "lost": 5, "clock": 2}
 
 
-@pytest.mark.parametrize("name", ["sqlite", "postgresql", "mysql"])
-def test_killed_writers_lose_nothing_acknowledged(
-    name: str, tmp_path: Path, postgres_url: URL, mysql_url: URL
+@pytest.mark.parametrize(
+    ("name", "database"),
+    [(name, database) for name, program in PROGRAMS.items() for database in program.databases],
+)
+def test_what_was_acknowledged_stays(
+    name: str, database: str, tmp_path: Path, postgres_server: URL, mysql_server: URL
 ) -> None:
-    """Whoever is killed, what was acknowledged is there, whole, once, and in order."""
-    url = databases(tmp_path, postgres_url, mysql_url)[name]
-    outcome = torture(url, tmp_path, kills=10)
+    """Whatever is killed, lost or set back: what was acknowledged is there, whole, and in order."""
+    program = PROGRAMS[name]
+    needs(program.missing(database))
+    shared = {"postgresql": postgres_server, "mysql": mysql_server}
+    outcome = program.run(database, tmp_path, ROUNDS[name], shared)
     assert outcome.stored >= outcome.acknowledged > 10
