@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -67,14 +68,19 @@ class OwnServer:
             os.kill(pid, signal.SIGKILL)
         process.wait()
         # PostgreSQL does not start while one that is dying still holds the shared memory.
+        deadline = time.monotonic() + 60
         while any(map(_runs, children)):
+            assert time.monotonic() < deadline, f"of {children} some do not end"
             time.sleep(0.005)
-        self._process = None
 
     def stop(self) -> None:
         """End it, if it runs; nothing of its data is needed any more."""
         if self._process is None:
             return
+        if self._process.poll() is not None:
+            # What it had of the machine's shared memory is freed by nobody but its next start.
+            with suppress(AssertionError):
+                self.start()
         self._process.send_signal(self._stopped_by)
         try:
             self._process.wait(timeout=20)
