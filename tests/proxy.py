@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy import URL
 
-_COMMIT = re.compile(rb"COMMIT(?!TED)")
+_COMMIT = re.compile(rb"(?<!AUTO)COMMIT(?!TED)")  # not SET AUTOCOMMIT, nor READ COMMITTED
 # PostgreSQL's answer, which says COMMIT even where the request, as each of asyncpg's but the first
 # on a connection, gives no more than the name of a prepared statement.
 _COMMITTED = re.compile(rb"C\x00\x00\x00\x0bCOMMIT\x00")
