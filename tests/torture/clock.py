@@ -3,8 +3,8 @@
 import itertools
 import os
 import tempfile
+from contextlib import suppress
 from datetime import datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +17,6 @@ from .checker import Outcome, outcome
 from .writers import Writers
 
 OFFSETS = [timedelta(hours=-1), timedelta(days=1), timedelta()]
-
-
 PLACES = ["lib/*/faketime", "lib*/faketime", "local/lib/faketime"]
 
 
@@ -34,7 +32,7 @@ class Clock:
     def __enter__(self) -> Self:
         self._temporary = tempfile.TemporaryDirectory(prefix="hermes-clock-")
         folder = Path(self._temporary.name)
-        folder.chmod(0o755)  # a server has a user of its own
+        folder.chmod(0o755)  # a server has a user of its own, as below
         self._file = folder / "offset"
         self.set(timedelta())
         return self
@@ -59,6 +57,7 @@ class Clock:
         """Set it so far from the real time."""
         new = self._file.with_name("new")
         new.write_text(f"{offset.total_seconds():+.0f}\n")
+        new.chmod(0o644)
         new.replace(self._file)  # who reads it finds the one or the other, never half of it
 
 
@@ -67,7 +66,7 @@ def turn_clock(
 ) -> Outcome:
     """Let the clock jump ``jumps`` times; ``environment`` is for the writers."""
     clock.set(timedelta())
-    with Writers(folder, url, mode="trust", environment={**os.environ, **environment}) as writers:
+    with Writers(folder, url, mode="trust", environment=environment) as writers:
         for offset in itertools.islice(itertools.cycle(OFFSETS), jumps):
             clock.set(offset)
             # A writer's first turn may have begun before; its second and third have not.
@@ -85,11 +84,14 @@ def _steps_back(url: URL, session_id: str) -> int:
     with engine.connect() as connection:
         found = connection.execute(times.order_by(messages.c.seq)).scalars().all()
     assert all(isinstance(each, datetime) for each in found)
-    return sum(before - after > timedelta(minutes=30) for before, after in pairwise(found))
+    return sum(
+        before - after > timedelta(minutes=30) for before, after in itertools.pairwise(found)
+    )
 
 
 def _tidy_up() -> None:
     # The library keeps something there for each process, which one that is killed leaves behind.
     for left in Path("/dev/shm").glob("*faketime_s*_*"):
         if not Path("/proc", left.name.rpartition("_")[2]).exists():
-            left.unlink(missing_ok=True)
+            with suppress(PermissionError):  # another user's
+                left.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Several writer processes to one session: started, killed, replaced, and listened to."""
 
+import os
 import random
 import secrets
 import subprocess
@@ -48,13 +49,15 @@ class Writers:
         mode: Literal["repeat", "trust"],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Take where their output goes, and the URLs that they get in turn."""
+        """Take where their output goes, the URLs that they get in turn, and what more they see."""
         self.session_id = secrets.token_hex(8)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._folder = folder
         self._urls = [url.render_as_string(hide_password=False) for url in urls]
         self._mode = mode
-        self._environment = environment
+        # Who is killed takes along what it has measured; measuring would only cost time.
+        plain = {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE")}
+        self._environment = {**plain, **(environment or {})}
         self._started = 0
 
     def __enter__(self) -> Self:
