@@ -10,6 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
+from .interrupts import held_back
+
 
 class OwnServer:
     """A server that is started, killed, started again, and stopped in the end.
@@ -41,7 +43,7 @@ class OwnServer:
 
     def start(self) -> None:
         """Start it, on the data and the port that it always has, and wait until it answers."""
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as log, held_back():
             self._process = subprocess.Popen(
                 self._command,
                 user=self._user,
@@ -59,19 +61,8 @@ class OwnServer:
 
     def kill(self) -> None:
         """End every process of it with SIGKILL, so that nothing of it has time for anything."""
-        process = self._process
-        assert process is not None
-        process.send_signal(signal.SIGSTOP)  # or it starts more of them while they are counted
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        children = _children(process.pid)
-        for pid in (*children, process.pid):
-            os.kill(pid, signal.SIGKILL)
-        process.wait()
-        # PostgreSQL does not start while one that is dying still holds the shared memory.
-        deadline = time.monotonic() + 60
-        while any(map(_runs, children)):
-            assert time.monotonic() < deadline, f"of {children} some do not end"
-            time.sleep(0.005)
+        with held_back():  # one that is half dead can be neither stopped nor started
+            self._kill()
 
     def stop(self) -> None:
         """End it, if it runs; nothing of its data is needed any more."""
@@ -86,6 +77,21 @@ class OwnServer:
             self._process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.kill()
+
+    def _kill(self) -> None:
+        process = self._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)  # or it starts more of them while they are counted
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        children = _children(process.pid)
+        for pid in (*children, process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        # PostgreSQL does not start while one that is dying still holds the shared memory.
+        deadline = time.monotonic() + 60
+        while any(map(_runs, children)):
+            assert time.monotonic() < deadline, f"of {children} some do not end"
+            time.sleep(0.005)
 
     def _tail(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])

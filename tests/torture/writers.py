@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 from sqlalchemy import URL
 
+from tests.interrupts import held_back
 from tests.server import ROOT
 
 WRITERS = 8
@@ -103,11 +104,12 @@ class Writers:
         name = str(self._started)
         url = self._urls[self._started % len(self._urls)]
         command = [sys.executable, "-m", "tests.torture.writer", url, self.session_id, name]
-        with self._output(name).open("wb") as output, self._errors(name).open("wb") as errors:
+        output, errors = self._output(name), self._errors(name)
+        with output.open("wb") as out, errors.open("wb") as err, held_back():
             self.running[name] = subprocess.Popen(
                 [*command, self._mode],
-                stdout=output,
-                stderr=errors,
+                stdout=out,
+                stderr=err,
                 cwd=ROOT,
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C is for us, who then kill it
@@ -115,11 +117,11 @@ class Writers:
         self._started += 1
 
     def _kill(self, *names: str) -> None:
-        ending = [self.running.pop(name) for name in names]
-        for process in ending:
-            process.kill()
-        for process in ending:
-            process.wait()
+        for name in names:
+            self.running[name].kill()
+        for name in names:
+            self.running[name].wait()
+            del self.running[name]
 
     def _why(self, name: str) -> str:
         return f"writer {name} ended by itself:\n{self._errors(name).read_text()}"
