@@ -39,12 +39,12 @@ def server() -> Iterator[URL]:
 def database(maintenance: URL) -> Iterator[URL]:
     """Yield the URL of a new database of our own, and drop it after."""
     name = f"hermes_test_{secrets.token_hex(6)}"
-    with _connect(maintenance) as connection:
+    with connect(maintenance) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
     try:
         yield maintenance.set(database=name)
     finally:
-        with _connect(maintenance) as connection:
+        with connect(maintenance) as connection:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
@@ -53,14 +53,15 @@ LOCAL = URL.create(
 )
 
 
-def _connect(url: URL) -> psycopg.Connection:
+def connect(url: URL) -> psycopg.Connection:
+    """Return a raw connection, which commits each statement."""
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
     return psycopg.connect(plain, autocommit=True, connect_timeout=5)
 
 
 def _answers(url: URL) -> bool:
     with suppress(psycopg.OperationalError):
-        _connect(url).close()
+        connect(url).close()
         return True
     return False
 
@@ -69,7 +70,7 @@ def binaries() -> Path | None:
     """Return the folder of the server's programs, if the machine has them."""
     found = shutil.which("initdb")
     if found:
-        return Path(found).parent
+        return Path(found).resolve().parent  # beside it are the others
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return installed[-1].parent if installed else None
 
@@ -85,7 +86,7 @@ def own_server(**environment: str) -> Iterator[OwnServer]:
         if user:
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         data, port = f"{folder}/data", free_port()
-        _run([found / "initdb", "-D", data, "-A", "trust", "-U", "postgres"], user)
+        run([found / "initdb", "-D", data, "-A", "trust", "-U", "postgres"], user)
         own = OwnServer(
             [found / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder],
             LOCAL.set(port=port),
@@ -133,5 +134,6 @@ def _from_wheel() -> Iterator[URL]:
             yield make_url(process.stdout.readline().strip()).set(drivername="postgresql+psycopg")
 
 
-def _run(command: Sequence[str | Path], user: str | None) -> None:
+def run(command: Sequence[str | Path], user: str | None) -> None:
+    """Run a program to its end as ``user``, in a folder that every user may be in."""
     subprocess.run(command, check=True, user=user, stdout=subprocess.DEVNULL, cwd="/")

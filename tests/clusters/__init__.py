@@ -1,0 +1,1 @@
+"""Databases of more than one server, whose servers are killed while writers write."""

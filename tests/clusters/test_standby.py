@@ -1,0 +1,44 @@
+"""A PostgreSQL primary that is killed, and the standby that takes its place."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from anyio.to_thread import run_sync
+
+from hermes_session_mw import SQLAlchemyStore
+from tests.store_contract import new_id
+from tests.torture.kills import check
+
+from . import standby
+from .writers import writing
+
+pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+@pytest.fixture
+def pair() -> Iterator[standby.Pair]:
+    """A primary and a standby that run; a machine may have none, CI may not."""
+    missing = standby.missing()
+    if missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    with standby.pair() as both:
+        yield both
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_a_failover_costs_nothing_acknowledged(pair: standby.Pair, driver: str) -> None:
+    """The same store goes on with the promoted standby, which has all that was acknowledged."""
+    session_id = new_id()
+    store = SQLAlchemyStore(pair.url(driver))
+    await store.load(session_id)
+    async with writing(session_id, [store], 6) as writers:
+        await writers.more(100)
+        await run_sync(pair.primary.kill)
+        await writers.more_errors(6)
+        before = len(writers.acknowledged)
+        await run_sync(pair.standby.promote)
+        await writers.more(100)
+    assert len(writers.acknowledged) >= before + 100
+    check(await store.load(session_id), writers.acknowledged)
+    await store.aclose()
