@@ -3,6 +3,7 @@
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
 # make fuzz   sends a million generated header values, and 200,000 over sockets
+# make galera   serves a three-node MariaDB Galera cluster on this machine, and prints its URLs
 # Each makes its own virtual environment, and installs what it needs into it.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ STORE ?= sqlite:///hermes_demo.db
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint conformance fuzz torture format clean check-python
+.PHONY: demo test lint conformance fuzz torture galera format clean check-python
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)'
@@ -65,3 +66,6 @@ fuzz: $(VENV)/.test-installed
 
 torture: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.torture
+
+galera: $(VENV)/.test-installed
+	$(VENV)/bin/python -m tests.clusters.galera
