@@ -13,6 +13,7 @@ from tests import postgres
 from .processes import distinct_ports, kill_tree, server_folder, server_user, wait_until
 
 _NAME = "standby"  # as the standby calls itself, and as the primary asks for it
+WAITING_COMMITS = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 _CONFIGURATION = """
 listen_addresses = '127.0.0.1'
 max_connections = 40
@@ -65,6 +66,10 @@ class Server:
         with postgres.connect(self.url) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
+
+    def wait_for_a_waiting_commit(self) -> None:
+        """Wait until some client's COMMIT waits for the standby."""
+        wait_until(lambda: bool(self.execute(f"SELECT 1 {WAITING_COMMITS}")), 20, "a COMMIT")
 
     def promote(self) -> None:
         """Make the standby a primary; whoever says so knows that the old one is dead."""

@@ -1,12 +1,22 @@
 """Three MariaDB servers, each of which takes appends; some of them are killed."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
+import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from hermes_session_mw import HermesSessionMiddleware, History, SQLAlchemyStore, StoreUnavailable
+from hermes_session_mw import (
+    HermesSessionMiddleware,
+    History,
+    SQLAlchemyStore,
+    StoreError,
+    StoreUnavailable,
+)
+from tests import mariadb
 from tests.asgi import Recorder, request
 from tests.store_contract import new_id
 from tests.torture.kills import check
@@ -77,25 +87,80 @@ async def test_without_a_quorum_nothing_is_written(
 ) -> None:
     """The last of three nodes refuses, which is a 503; told that it is alone, it goes on."""
     session_id = new_id()
-    survivor, *others = cluster.nodes
     store = stores[0]
+    app = HermesSessionMiddleware(Recorder(), store, on_store_error="unavailable")
     acknowledged = {("0", 0): await store.append(session_id, turn_of("0", 0))}
+    async with _alone(cluster):
+        await run_sync(_wait_for_the_loss, cluster.nodes[0])
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="1047"):
+                await store.append(session_id, turn_of("1", 0))
+            assert (await request(app, session_id))[0]["status"] == 503
+    assert await store.load(session_id) == History(turn_of("0", 0), 3, exists=True)
+    assert (await request(app, session_id))[0]["status"] == 200
+    for turn, other in enumerate(stores, 1):
+        acknowledged["0", turn] = await other.append(session_id, turn_of("0", turn))
+    await _all_agree(session_id, stores, acknowledged)
+
+
+# Not strict: whether a COMMIT is under way then is a matter of chance, which six make likely.
+@pytest.mark.xfail(
+    reason="error 1180 at COMMIT is not understood", raises=AssertionError, strict=False
+)
+async def test_an_append_that_loses_its_quorum_is_unavailable(
+    cluster: galera.Cluster, stores: list[SQLAlchemyStore]
+) -> None:
+    """A COMMIT under way when the node finds itself alone fails as what can be tried again."""
+    failures: list[StoreError] = []
+
+    async def append_until_it_fails() -> None:
+        session_id = new_id()
+        try:
+            while not over:
+                await stores[0].append(session_id, turn_of("0", 0))
+        except StoreError as exc:
+            failures.append(exc)
+
+    over = False
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(append_until_it_fails)
+        async with _alone(cluster):
+            pass
+        over = True
+    assert [exc for exc in failures if not isinstance(exc, StoreUnavailable)] == []
+
+
+@pytest.mark.xfail(reason="MySQL's GET_LOCK does not reach the other nodes", raises=StoreError)
+async def test_stores_on_every_node_may_make_the_tables_at_once(cluster: galera.Cluster) -> None:
+    """Whoever finds no tables makes them, and nobody fails because another node was quicker."""
+    for number in range(5):
+        name = f"hermes_{number}"
+        mariadb.execute(cluster.nodes[0].own_url, f"CREATE DATABASE {name}")
+        stores = [SQLAlchemyStore(url.set(database=name)) for url in cluster.urls]
+        loading = [store.load(new_id()) for store in stores]
+        results = await asyncio.gather(*loading, return_exceptions=True)
+        for store in stores:
+            await store.aclose()
+        for failure in [result for result in results if isinstance(result, BaseException)]:
+            raise failure
+
+
+@asynccontextmanager
+async def _alone(cluster: galera.Cluster) -> AsyncIterator[None]:
+    """Leave node 0 alone for the block; then make it the first of a cluster again."""
+    survivor, *others = cluster.nodes
     for node in others:
         await run_sync(node.kill)
-    await run_sync(_wait_for_the_loss, survivor)
-    app = HermesSessionMiddleware(Recorder(), store, on_store_error="unavailable")
-    for _ in range(3):
-        with pytest.raises(StoreUnavailable, match="1047"):
-            await store.append(session_id, turn_of("1", 0))
-        assert (await request(app, session_id))[0]["status"] == 503
-    await run_sync(survivor.bootstrap)
-    await run_sync(survivor.wait_until_synced, 1)
-    assert await store.load(session_id) == History(turn_of("0", 0), 3, exists=True)
-    acknowledged["0", 1] = await store.append(session_id, turn_of("0", 1))
-    await _bring_back(others)
-    assert (await request(app, session_id))[0]["status"] == 200
-    acknowledged["0", 2] = await stores[2].append(session_id, turn_of("0", 2))
-    await _all_agree(session_id, stores, acknowledged)
+    try:
+        yield
+    finally:
+        await run_sync(_wait_for_the_loss, survivor)
+        await run_sync(survivor.bootstrap)
+        await run_sync(survivor.wait_until_synced, 1)
+        for size, node in enumerate(others, 2):
+            await run_sync(node.start)
+            await run_sync(node.wait_until_synced, size)
 
 
 async def _all_agree(
@@ -104,12 +169,6 @@ async def _all_agree(
     first, *others = [await store.load(session_id) for store in stores]
     check(first, acknowledged)
     assert all(other == first for other in others)
-
-
-async def _bring_back(nodes: list[Node]) -> None:
-    for size, node in enumerate(nodes, 2):
-        await run_sync(node.start)
-        await run_sync(node.wait_until_synced, size)
 
 
 def _wait_for_the_loss(node: Node) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+import anyio
 import pytest
 from anyio.to_thread import run_sync
 
@@ -40,5 +41,29 @@ async def test_a_failover_costs_nothing_acknowledged(pair: standby.Pair, driver:
         await run_sync(pair.standby.promote)
         await writers.more(100)
     assert len(writers.acknowledged) >= before + 100
+    check(await store.load(session_id), writers.acknowledged)
+    await store.aclose()
+
+
+@pytest.mark.xfail(
+    reason="a turn found stored does not wait for the standby", raises=AssertionError
+)
+async def test_a_turn_found_stored_waits_for_the_standby_too(pair: standby.Pair) -> None:
+    """A COMMIT cut off while it waits for the standby is acknowledged when that has it too."""
+    session_id = new_id()
+    store = SQLAlchemyStore(pair.url("psycopg"), timeout=20)
+    await store.load(session_id)
+    pair.standby.kill()
+    async with writing(session_id, [store], 1) as writers:
+        await run_sync(pair.primary.wait_for_a_waiting_commit)
+        pair.primary.execute(f"SELECT pg_terminate_backend(pid) {standby.WAITING_COMMITS}")
+        with anyio.move_on_after(1):
+            await writers.more(1)
+        early = dict(writers.acknowledged)
+        pair.standby.start()
+        await writers.more(10)
+    assert not early
+    pair.primary.kill()
+    pair.standby.promote()
     check(await store.load(session_id), writers.acknowledged)
     await store.aclose()

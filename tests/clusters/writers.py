@@ -75,8 +75,9 @@ async def writing(
 ) -> AsyncIterator[Writers]:
     """Let writers write until the block ends, and for as long as their last turns take."""
     writers = Writers(session_id, stores)
-    async with anyio.create_task_group() as tasks:
-        for number in range(count):
-            tasks.start_soon(writers.write, number)
-        yield writers
-        writers.stop()
+    with anyio.fail_after(80):  # a server that stands still lets its clients wait for ever
+        async with anyio.create_task_group() as tasks:
+            for number in range(count):
+                tasks.start_soon(writers.write, number)
+            yield writers
+            writers.stop()
