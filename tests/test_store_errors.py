@@ -322,6 +322,27 @@ def test_codes_have_their_class(attributes: dict[str, str], expected: type[Store
     assert ("quoted value" in str(error)) == (expected not in (StoreError, StoreCorrupt))
 
 
+@pytest.mark.parametrize(
+    ("number", "expected", "leaves_open"),
+    [
+        (1213, StoreUnavailable, False),
+        (2013, StoreUnavailable, True),
+        (1180, StoreUnavailable, True),
+        (1047, StoreUnavailable, True),
+        (1040, StoreUnavailable, False),
+        (1146, StoreMisconfigured, False),
+        (1064, StoreError, False),
+    ],
+)
+def test_numbers_have_their_class(
+    number: int, expected: type[StoreError], leaves_open: bool
+) -> None:
+    """MySQL's number decides, and tells whether a COMMIT that ends so may have happened."""
+    failure = understand(DBAPIError("COMMIT", None, Exception(number, "text")))
+    assert type(failure.as_store_error(in_doubt=False)) is expected
+    assert failure.leaves_open == leaves_open
+
+
 def test_a_conflict_survives_pickling() -> None:
     """A conflict that crosses a process keeps its numbers."""
     copy = pickle.loads(pickle.dumps(SessionConflict(1, 2)))

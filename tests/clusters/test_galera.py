@@ -1,7 +1,6 @@
 """Three MariaDB servers, each of which takes appends; some of them are killed."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -18,13 +17,13 @@ from hermes_session_mw import (
 )
 from tests import mariadb
 from tests.asgi import Recorder, request
+from tests.machine import needs
 from tests.store_contract import new_id
-from tests.torture.kills import check
 
 from . import galera
 from .galera_node import Node
 from .processes import wait_until
-from .writers import turn_of, writing
+from .writers import Acknowledged, check, turn_of, writing
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
@@ -32,9 +31,7 @@ pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[galera.Cluster]:
     """Three servers that run; a machine may have none, CI may not."""
-    missing = galera.missing()
-    if missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    needs(galera.missing())
     with galera.cluster() as running:
         yield running
 
@@ -103,10 +100,7 @@ async def test_without_a_quorum_nothing_is_written(
     await _all_agree(session_id, stores, acknowledged)
 
 
-# Not strict: whether a COMMIT is under way then is a matter of chance, which six make likely.
-@pytest.mark.xfail(
-    reason="error 1180 at COMMIT is not understood", raises=AssertionError, strict=False
-)
+# Whether a COMMIT is under way then is a matter of chance, which six writers make likely.
 async def test_an_append_that_loses_its_quorum_is_unavailable(
     cluster: galera.Cluster, stores: list[SQLAlchemyStore]
 ) -> None:
@@ -131,7 +125,6 @@ async def test_an_append_that_loses_its_quorum_is_unavailable(
     assert [exc for exc in failures if not isinstance(exc, StoreUnavailable)] == []
 
 
-@pytest.mark.xfail(reason="MySQL's GET_LOCK does not reach the other nodes", raises=StoreError)
 async def test_stores_on_every_node_may_make_the_tables_at_once(cluster: galera.Cluster) -> None:
     """Whoever finds no tables makes them, and nobody fails because another node was quicker."""
     for number in range(5):
@@ -164,7 +157,7 @@ async def _alone(cluster: galera.Cluster) -> AsyncIterator[None]:
 
 
 async def _all_agree(
-    session_id: str, stores: list[SQLAlchemyStore], acknowledged: dict[tuple[str, int], int]
+    session_id: str, stores: list[SQLAlchemyStore], acknowledged: Acknowledged
 ) -> None:
     first, *others = [await store.load(session_id) for store in stores]
     check(first, acknowledged)

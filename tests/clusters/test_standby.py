@@ -1,6 +1,5 @@
 """A PostgreSQL primary that is killed, and the standby that takes its place."""
 
-import os
 from collections.abc import Iterator
 
 import anyio
@@ -8,11 +7,11 @@ import pytest
 from anyio.to_thread import run_sync
 
 from hermes_session_mw import SQLAlchemyStore
+from tests.machine import needs
 from tests.store_contract import new_id
-from tests.torture.kills import check
 
 from . import standby
-from .writers import writing
+from .writers import check, writing
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
@@ -20,9 +19,7 @@ pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.fixture
 def pair() -> Iterator[standby.Pair]:
     """A primary and a standby that run; a machine may have none, CI may not."""
-    missing = standby.missing()
-    if missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    needs(standby.missing())
     with standby.pair() as both:
         yield both
 
@@ -45,9 +42,6 @@ async def test_a_failover_costs_nothing_acknowledged(pair: standby.Pair, driver:
     await store.aclose()
 
 
-@pytest.mark.xfail(
-    reason="a turn found stored does not wait for the standby", raises=AssertionError
-)
 async def test_a_turn_found_stored_waits_for_the_standby_too(pair: standby.Pair) -> None:
     """A COMMIT cut off while it waits for the standby is acknowledged when that has it too."""
     session_id = new_id()

@@ -7,11 +7,24 @@ from typing import Any
 
 import anyio
 
-from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable
+from hermes_session_mw import AppendInDoubt, History, SQLAlchemyStore, StoreUnavailable
+from tests.torture import checker
+from tests.torture.writers import Report
+
+Acknowledged = dict[tuple[str, int], int]
+"""The length that each turn of each writer was given."""
+
+
+def check(history: History, acknowledged: Acknowledged, writers: int = 6) -> None:
+    """Hold the stored turns against the acknowledged ones, as the torture does."""
+    reports = {str(number): Report() for number in range(writers)}
+    for (name, turn), length in acknowledged.items():
+        reports[name].acknowledged[turn] = length
+    checker.check(history, reports)
 
 
 def turn_of(writer: str, turn: int) -> list[dict[str, Any]]:
-    """Return a turn of three messages, as ``tests.torture.kills.check`` knows them."""
+    """Return a turn of three messages, as ``tests.torture.checker`` knows them."""
     return [{"writer": writer, "turn": turn, "part": part} for part in range(3)]
 
 
@@ -23,7 +36,7 @@ class Writers:
     """
 
     def __init__(self, session_id: str, stores: Sequence[SQLAlchemyStore]) -> None:
-        self.acknowledged: dict[tuple[str, int], int] = {}
+        self.acknowledged: Acknowledged = {}
         self.errors: Counter[str] = Counter()
         self._session_id = session_id
         self._stores = stores

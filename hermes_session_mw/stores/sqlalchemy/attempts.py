@@ -57,7 +57,7 @@ class Attempts:
                 cause = exc
             failure = understand(cause)
             failures.append(failure)
-            in_doubt |= committing and failure.meaning == "lost"
+            in_doubt |= committing and failure.leaves_open
             # Full jitter: those who met once do not meet again in step.
             pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
             now = anyio.current_time()

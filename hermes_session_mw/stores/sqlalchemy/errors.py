@@ -70,6 +70,10 @@ _MYSQL: dict[int, Meaning] = {
     1205: "conflict",  # lock wait time-out
     1213: "conflict",  # deadlock
     1020: "conflict",  # record has changed since last read
+    1050: "conflict",  # another node of a Galera cluster made the table first
+    1061: "conflict",  # or its index
+    1684: "conflict",  # or is at it
+    1180: "lost",  # a Galera node that lost its cluster during COMMIT
     1927: "lost",  # connection was killed
     2006: "lost",  # server has gone away
     2013: "lost",  # lost connection during query
@@ -89,6 +93,8 @@ _MYSQL: dict[int, Meaning] = {
     1049: "misconfigured",  # no such database
     1146: "misconfigured",  # no such table
 }
+
+_NO_CLUSTER = "1047"  # which a Galera node answers at COMMIT too, for what its cluster may have
 
 _CURES: dict[Meaning, str] = {
     "conflict": "another writer was in the way; try again",
@@ -117,11 +123,12 @@ _ERRORS: dict[Meaning, type[StoreError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A database error, understood."""
+    """A database error, understood; ``leaves_open``: where at COMMIT, it may have happened."""
 
     meaning: Meaning
     what: str
     cure: str
+    leaves_open: bool = False
 
     def as_store_error(self, *, in_doubt: bool) -> StoreError:
         """Return the package's own error for it; ``in_doubt``: a commit may have happened."""
@@ -148,7 +155,8 @@ def understand(exc: Exception) -> Failure:
     what = f"{type(cause).__name__} {code}".rstrip()
     if meaning not in MAY_QUOTE:
         what = f"{what}: {_text(cause)}"
-    return Failure(meaning, what, _SQLITE_CURES.get(_short(code), _CURES[meaning]))
+    cure = _SQLITE_CURES.get(_short(code), _CURES[meaning])
+    return Failure(meaning, what, cure, leaves_open=meaning == "lost" or code == _NO_CLUSTER)
 
 
 def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # noqa: PLR0911  # one each

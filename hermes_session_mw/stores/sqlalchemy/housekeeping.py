@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    BindParameter,
     Connection,
     bindparam,
     delete,
@@ -19,7 +18,7 @@ from sqlalchemy import (
 )
 
 from .schema import MYSQL, messages, sessions
-from .statements import transaction
+from .statements import WHOSE, of_session, transaction
 
 BATCH = 500
 """Sessions that one statement looks for."""
@@ -36,18 +35,15 @@ class Expired(NamedTuple):
     length: int
 
 
-# Other names than the columns have, which an UPDATE keeps for itself.
-_OWNER: BindParameter[str] = bindparam("of_owner")
-_ID: BindParameter[str] = bindparam("of_session")
-_IS_SESSION = (sessions.c.owner == _OWNER, sessions.c.id == _ID)
-
 _mark_deleted = (
     update(sessions)
-    .where(*_IS_SESSION, sessions.c.deleted_at.is_(None))
+    .where(*WHOSE, sessions.c.deleted_at.is_(None))
     .values(deleted_at=func.now(), updated_at=func.now())
 )
-_remove_messages = delete(messages).where(messages.c.owner == _OWNER, messages.c.session_id == _ID)
-_remove_session = delete(sessions).where(*_IS_SESSION)
+_remove_messages = delete(messages).where(
+    messages.c.owner == bindparam("of_owner"), messages.c.session_id == bindparam("of_session")
+)
+_remove_session = delete(sessions).where(*WHOSE)
 
 # By the database's clock alone: those of several machines may differ. SQLite has no intervals.
 _ON_MYSQL = "updated_at < now() - INTERVAL :seconds SECOND"
@@ -57,7 +53,7 @@ _IS_IDLE = {
     **dict.fromkeys(MYSQL, _ON_MYSQL),
 }
 _KEY = tuple_(sessions.c.owner, sessions.c.id)
-_AFTER = tuple_(_OWNER, _ID)
+_AFTER = tuple_(bindparam("of_owner"), bindparam("of_session"))
 _FIND = {
     dialect: select(sessions.c.owner, sessions.c.id, sessions.c.next_seq)
     .where(text(is_idle), _KEY > _AFTER)
@@ -66,13 +62,13 @@ _FIND = {
     for dialect, is_idle in _IS_IDLE.items()
 }
 # Changes nothing, and takes the lock: from here on nobody can append, or has done so before.
-_touch = update(sessions).where(*_IS_SESSION).values(next_seq=sessions.c.next_seq)
+_touch = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
 _LOCK = {dialect: _touch.where(text(is_idle)) for dialect, is_idle in _IS_IDLE.items()}
 
 
 def delete_session(connection: Connection, session_id: str, owner: str) -> bool:
     """Remove the messages, and leave a row that keeps the id from being used again."""
-    key = {"of_owner": owner, "of_session": session_id}
+    key = of_session(session_id, owner)
     with transaction(connection):
         found = connection.execute(_mark_deleted, key).rowcount > 0
         if found:
@@ -85,7 +81,7 @@ def find_expired(
 ) -> Sequence[Expired]:
     """Return the next sessions, by owner and id, that were not written to for ``seconds``."""
     owner, session_id = after
-    parameters = {"seconds": seconds, "of_owner": owner, "of_session": session_id}
+    parameters = {**of_session(session_id, owner), "seconds": seconds}
     rows = connection.execute(_FIND[connection.dialect.name], parameters)
     return [Expired(_text(row.owner), _text(row.id), row.next_seq) for row in rows]
 
@@ -95,7 +91,7 @@ def remove_expired(connection: Connection, portion: Sequence[Expired], seconds: 
     removed = 0
     with transaction(connection):
         for owner, session_id, _ in portion:
-            key = {"of_owner": owner, "of_session": session_id}
+            key = of_session(session_id, owner)
             lock = _LOCK[connection.dialect.name]
             if connection.execute(lock, {**key, "seconds": seconds}).rowcount:
                 connection.execute(_remove_messages, key)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,6 +33,8 @@ _IS_SESSION = (
     sessions.c.owner == bindparam("owner"),
     sessions.c.id == bindparam("session_id"),
 )
+# For an UPDATE, which keeps the columns' own names for what it sets.
+WHOSE = (sessions.c.owner == bindparam("of_owner"), sessions.c.id == bindparam("of_session"))
 _IN_SESSION = (
     messages.c.owner == bindparam("owner"),
     messages.c.session_id == bindparam("session_id"),
@@ -81,6 +84,11 @@ _TAKE_NUMBERS = {
 }
 # MySQL returns nothing from an INSERT; who holds the lock may as well ask.
 _taken = select(*_COUNTERS).where(*_IS_SESSION)
+_give_back = (
+    update(sessions)
+    .where(*WHOSE)
+    .values(next_seq=sessions.c.next_seq - bindparam("taken"), turns=sessions.c.turns - 1)
+)
 _deleted_at = select(sessions.c.deleted_at).where(*_IS_SESSION)
 SUPPORTED_DIALECTS = frozenset(_TAKE_NUMBERS)
 
@@ -105,11 +113,9 @@ class CommitFailed(Exception):
         self.cause = cause
 
 
-class _AlreadyStored(Exception):  # no error: it never leaves this file
-    """Leaves the transaction of a repeated turn, so that it is rolled back."""
-
-    def __init__(self, rows: Sequence[tuple[int, str]]) -> None:
-        self.rows = rows
+def of_session(session_id: str, owner: str) -> dict[str, Any]:
+    """Return the parameters that ``WHOSE`` takes."""
+    return {"of_session": session_id, "of_owner": owner}
 
 
 def load(connection: Connection, session_id: str, owner: str, limit: int | None) -> History:
@@ -144,15 +150,18 @@ def append(
     or because an attempt's outcome is not known.
     """
     key = {"session_id": session_id, "owner": owner}
-    try:
-        with transaction(connection):
-            length, turns, deleted = _take(connection, {**key, "count": len(bodies)})
-            first = length - len(bodies)
-            if deleted:
-                raise SessionDeleted
-            if may_be_stored:
-                # Asked only now: who holds the row's lock sees every turn stored before.
-                _leave_if_stored(connection, {**key, "turn_id": turn_id})
+    with transaction(connection):
+        length, turns, deleted = _take(connection, {**key, "count": len(bodies)})
+        first = length - len(bodies)
+        if deleted:
+            raise SessionDeleted
+        # Asked only now: who holds the row's lock sees every turn stored before.
+        stored = _turn_rows(connection, {**key, "turn_id": turn_id}) if may_be_stored else []
+        if stored:
+            # Committed and not rolled back: an earlier COMMIT of the turn, whose reply was lost,
+            # may still wait for a standby, and this one waits for it too.
+            connection.execute(_give_back, of_session(session_id, owner) | {"taken": len(bodies)})
+        else:
             if expected_length is not None and expected_length != first:
                 raise SessionConflict(expected_length, first)
             if turns > max_turns:
@@ -161,9 +170,7 @@ def append(
             connection.execute(
                 _add, [{**key, "turn_id": turn_id, "seq": seq, "body": body} for seq, body in rows]
             )
-    except _AlreadyStored as repeat:
-        return length_after_repeat(repeat.rows, bodies)
-    return length
+    return length_after_repeat(stored, bodies) if stored else length
 
 
 def _take(connection: Connection, parameters: dict[str, Any]) -> tuple[int, int, bool]:
@@ -176,10 +183,8 @@ def _take(connection: Connection, parameters: dict[str, Any]) -> tuple[int, int,
     return row.next_seq, row.turns, row.deleted_at is not None
 
 
-def _leave_if_stored(connection: Connection, parameters: dict[str, Any]) -> None:
-    rows = connection.execute(_turn, parameters).all()
-    if rows:
-        raise _AlreadyStored([(row.seq, row.body) for row in rows])
+def _turn_rows(connection: Connection, parameters: dict[str, Any]) -> list[tuple[int, str]]:
+    return [(row.seq, row.body) for row in connection.execute(_turn, parameters)]
 
 
 @contextmanager
