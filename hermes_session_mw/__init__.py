@@ -30,6 +30,7 @@ from .ids import is_session_id, mint_session_id
 from .installation import install
 from .logging import SessionIdFilter
 from .middleware import HermesSessionMiddleware
+from .recording import Recording
 from .session import HermesSession, get_session
 from .stores import History, MemoryStore, SQLAlchemyStore, Store
 
@@ -47,6 +48,7 @@ __all__ = [
     "MemoryStore",
     "MessageTooLarge",
     "OwnerRequired",
+    "Recording",
     "SQLAlchemyStore",
     "SessionConflict",
     "SessionDeleted",

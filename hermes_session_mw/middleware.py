@@ -154,6 +154,7 @@ class HermesSessionMiddleware:
         try:
             await self.app(scope, receive, responder.send)
         finally:
+            await responder.session.end_recordings()
             current_session.reset(token)
 
     async def _answer_error(self, scope: Scope, responder: Responder) -> None:

@@ -2,26 +2,25 @@
 
 import logging
 import sys
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Sequence
+from functools import partial
 
-import anyio
 from starlette.requests import HTTPConnection
 
+from .access import StoreAccess
 from .exceptions import (
+    HermesSessionError,
     HistoryNotLoaded,
     OwnerRequired,
     SessionMissing,
     StoreCorrupt,
     StoreError,
     StoreMisconfigured,
-    StoreTimeout,
 )
 from .logging import fingerprint, logger
 from .messages import Message, decode_messages, encode_messages
+from .recording import Recording
 from .stores.base import History, Store
-
-T = TypeVar("T")
 
 STATE_KEY = "hermes_session"
 """Where the session stands in the ASGI scope's ``state``."""
@@ -38,12 +37,12 @@ class HermesSession:
     """
 
     __slots__ = (
+        "_access",
         "_degrade",
         "_history",
         "_id",
         "_limit",
-        "_store",
-        "_timeout",
+        "_recordings",
         "degraded",
         "is_new",
         "owner",
@@ -70,11 +69,11 @@ class HermesSession:
         self.owner = owner
         self.is_new = is_new
         self.degraded = False
-        self._store = store
+        self._access = StoreAccess(store, timeout)
         self._limit = limit
-        self._timeout = timeout
         self._degrade = degrade
         self._history = History([], 0, exists=False) if is_new else None
+        self._recordings: list[Recording] = []
 
     @property
     def id(self) -> str:
@@ -158,18 +157,40 @@ class HermesSession:
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed; ``StoreTimeout``: it may still have happened.
         """
-        # Taken as they are now: what the caller does to them while they are stored changes nothing.
-        taken = decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
-        stored = self._store.append(
-            self.id,
-            taken,
-            owner=self._known_owner(),
-            turn_id=turn_id,
-            expected_length=expected_length,
-        )
-        length = await self._in_time(stored, shield=True)
+        taken = _as_they_are(messages)
+        owner = self._known_owner()
+        length = await self._access.append(self.id, taken, owner, turn_id, expected_length)
         self._remember(taken, length)
         return length
+
+    def record(
+        self, *question: Message, turn_id: str | None = None, expected_length: int | None = None
+    ) -> Recording:
+        """Begin a turn whose answer streams: give it what was asked, and write the answer to it.
+
+        ``async with session.record(user) as answer:`` stores the turn when the block ends, complete
+        or, where the client has left or the answer failed, marked as incomplete; see `Recording`.
+        The arguments are as for ``append``.
+
+        Raises:
+            InvalidMessage, OwnerRequired: at once, before anything is answered.
+        """
+        self._known_owner()
+        append = partial(self.append, turn_id=turn_id, expected_length=expected_length)
+        recording = Recording(append, _as_they_are(question) if question else [])
+        self._recordings.append(recording)
+        return recording
+
+    async def end_recordings(self) -> None:
+        """Store what is still being recorded as incomplete; the middleware's last act.
+
+        It comes too late for anybody to be told, so that a failure is logged.
+        """
+        for recording in list(self._recordings):
+            try:
+                await recording.end(complete=False)
+            except HermesSessionError as exc:
+                logger.warning("session %s lost an answer: %s", fingerprint(self.id), exc)
 
     def __repr__(self) -> str:
         """Say the state, and name the session without giving its id away."""
@@ -186,13 +207,10 @@ class HermesSession:
         """Return what is stored; None where the store failed and the session is degraded."""
         owner = self._known_owner()
         try:
-            history = await self._in_time(
-                self._store.load(self.id, owner=owner, limit=limit), shield=False
-            )
-        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
-            error = _as_store_error(exc)
+            history = await self._access.load(self.id, owner, limit)
+        except StoreError as error:
             if not self._degrade:
-                raise error from error.__cause__
+                raise
             self._log_degraded(error)
             self.degraded = True
             return None
@@ -214,18 +232,6 @@ class HermesSession:
             raise OwnerRequired
         return self.owner
 
-    async def _in_time(self, operation: Awaitable[T], *, shield: bool) -> T:
-        try:
-            with anyio.fail_after(self._timeout, shield=shield):
-                return await operation
-        except StoreTimeout:
-            raise
-        except TimeoutError as exc:
-            raise StoreTimeout(
-                f"the session store did not answer in time (store_timeout is {self._timeout} s): "
-                "see whether the database is up, and repeat an append with the same turn_id"
-            ) from exc
-
     def _remember(self, messages: list[Message], length: int) -> None:
         known = self._history
         if known is None or length <= known.length:  # not loaded, or a turn that was there already
@@ -236,15 +242,9 @@ class HermesSession:
         self._history = History([*known.messages, *messages], seen, exists=True)
 
 
-def _as_store_error(exc: Exception) -> StoreError:
-    if isinstance(exc, StoreError):
-        return exc
-    # Any class may be a store, and raise what it likes; its text may hold ids.
-    error = StoreError(
-        f"the session store raised {type(exc).__name__}: its cause is logged at DEBUG"
-    )
-    error.__cause__ = exc
-    return error
+def _as_they_are(messages: Sequence[Message]) -> list[Message]:
+    """Return copies: what the caller does to the messages while they are stored changes nothing."""
+    return decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
 
 
 def get_session(connection: HTTPConnection) -> HermesSession:

@@ -12,17 +12,28 @@ PACKAGE = Path(__file__).parent.parent / "hermes_session_mw"
 LAYERS = [
     ["exceptions", "ids"],
     ["headers", "messages", "logging", "refusals"],
+    ["recording"],
     ["stores.base"],
     ["stores.memory"],
     ["stores.sqlalchemy"],
     ["stores"],
+    ["access"],
     ["session"],
     ["resolver", "responder"],
     ["middleware"],
     ["installation"],
     [""],
 ]
-PURE = {"exceptions", "ids", "headers", "messages", "logging", "refusals", "stores.base"}
+PURE = {
+    "exceptions",
+    "headers",
+    "ids",
+    "logging",
+    "messages",
+    "recording",
+    "refusals",
+    "stores.base",
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

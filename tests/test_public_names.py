@@ -16,6 +16,7 @@ PUBLIC = {
     "MemoryStore",
     "MessageTooLarge",
     "OwnerRequired",
+    "Recording",
     "SQLAlchemyStore",
     "SessionConflict",
     "SessionDeleted",

@@ -2,7 +2,7 @@
 
 import itertools
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -14,21 +14,8 @@ from ...messages import MAX_MESSAGE_BYTES, MAX_TURN_MESSAGES, Message, encode_me
 from ..base import MAX_TURNS, History, Store, check_age, check_keys, check_limit
 from . import housekeeping, statements
 from .attempts import Attempts
-from .engine import (
-    check_dialect,
-    check_positive,
-    check_url,
-    default_threads,
-    extra_writers,
-    is_async,
-    is_async_engine,
-    make_async_engine,
-    make_engine,
-    sqlite_file,
-)
-from .runner import PATIENCE, Runner
-from .schema import create, is_complete
-from .thread_runner import ThreadRunner
+from .engine import check_positive, check_url, is_async_engine
+from .making import RunnerMaker
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -94,23 +81,21 @@ class SQLAlchemyStore:
             max_turn_messages=max_turn_messages,
             max_turns=max_turns,
         )
-        self._timeout = timeout
-        self._create_schema = create_schema
         self._encode = partial(
             encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
         )
         self._max_turns = max_turns
-        self._runner: Runner
+        maker = RunnerMaker(create_schema=create_schema, threads=threads, timeout=timeout)
         if isinstance(url_or_engine, str | URL):
             self._url = check_url(url_or_engine)
             driver_error = self._url.get_dialect().import_dbapi().Error
-            self._runner = self._own(threads, timeout, engine_options or {})
+            self._runner = maker.own(self._url, engine_options or {})
         elif engine_options:
             raise ConfigurationError("engine_options: the engine given is made already")
         else:
             self._url = url_or_engine.url
             driver_error = url_or_engine.dialect.loaded_dbapi.Error
-            self._runner = self._borrow(url_or_engine, threads)
+            self._runner = maker.borrowing(url_or_engine)
         self._attempts = Attempts(self._runner, driver_error, timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
@@ -203,49 +188,6 @@ class SQLAlchemyStore:
     def __repr__(self) -> str:
         """Say where it stores, without the password, and the state of its connections."""
         return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._runner!r})>"
-
-    def _own(self, threads: int | None, timeout: float, options: Mapping[str, Any]) -> Runner:
-        url = self._url
-        size = threads or default_threads(url)
-        pool_size = size + (extra_writers(url, size) or 0)
-        patience = timeout * PATIENCE
-        settings = {"pool_size": pool_size, "timeout": patience, "options": options}
-        file = sqlite_file(url, patience)
-        if is_async(url):
-            from .async_runner import AsyncRunner  # noqa: PLC0415  # needs greenlet
-
-            make_async = partial(make_async_engine, url, file, **settings)
-            return AsyncRunner(make_async, self._prepare, owned=True, timeout=timeout)
-        return self._in_threads(partial(make_engine, url, file, **settings), size, owned=True)
-
-    def _borrow(self, engine: "Engine | AsyncEngine", threads: int | None) -> Runner:
-        check_dialect(engine.dialect.name)
-        if isinstance(engine, Engine):
-            lent = engine.execution_options(isolation_level="AUTOCOMMIT")
-            return self._in_threads(
-                lambda: lent, threads or default_threads(self._url), owned=False
-            )
-        from .async_runner import AsyncRunner  # noqa: PLC0415  # needs greenlet
-
-        lent_async = engine.execution_options(isolation_level="AUTOCOMMIT")
-        return AsyncRunner(lambda: lent_async, self._prepare, owned=False, timeout=self._timeout)
-
-    def _in_threads(self, make: Callable[[], Engine], threads: int, *, owned: bool) -> ThreadRunner:
-        writers = extra_writers(self._url, threads)
-        return ThreadRunner(
-            make,
-            self._prepare,
-            owned=owned,
-            threads=threads,
-            writers=writers,
-            timeout=self._timeout,
-        )
-
-    def _prepare(self, connection: Connection) -> None:
-        if not self._create_schema or is_complete(connection):
-            return
-        with statements.transaction(connection):
-            create(connection)
 
 
 def as_store(store: StoreLike, timeout: float | None = None) -> Store:

@@ -1,0 +1,61 @@
+"""A store as one request uses it: each operation has its time, and fails as the package says."""
+
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+import anyio
+
+from .exceptions import StoreError, StoreTimeout
+from .messages import Message
+from .stores.base import History, Store
+
+T = TypeVar("T")
+
+
+class StoreAccess:
+    """Gives ``store`` ``timeout`` seconds for each operation; None for no end."""
+
+    __slots__ = ("_store", "_timeout")
+
+    def __init__(self, store: Store, timeout: float | None) -> None:
+        self._store = store
+        self._timeout = timeout
+
+    async def load(self, session_id: str, owner: str, limit: int | None) -> History:
+        """See `Store.load`; whatever the store raises has become a StoreError."""
+        try:
+            loading = self._store.load(session_id, owner=owner, limit=limit)
+            return await self._in_time(loading, shield=False)
+        except StoreError:
+            raise
+        except Exception as exc:
+            # Any class may be a store, and raise what it likes; its text may hold ids.
+            raise StoreError(
+                f"the session store raised {type(exc).__name__}: its cause is logged at DEBUG"
+            ) from exc
+
+    async def append(
+        self,
+        session_id: str,
+        messages: Sequence[Message],
+        owner: str,
+        turn_id: str | None,
+        expected_length: int | None,
+    ) -> int:
+        """See `Store.append`; once under way it ends by itself, or when its time is up."""
+        storing = self._store.append(
+            session_id, messages, owner=owner, turn_id=turn_id, expected_length=expected_length
+        )
+        return await self._in_time(storing, shield=True)
+
+    async def _in_time(self, operation: Awaitable[T], *, shield: bool) -> T:
+        try:
+            with anyio.fail_after(self._timeout, shield=shield):
+                return await operation
+        except StoreTimeout:
+            raise
+        except TimeoutError as exc:
+            raise StoreTimeout(
+                f"the session store did not answer in time (store_timeout is {self._timeout} s): "
+                "see whether the database is up, and repeat an append with the same turn_id"
+            ) from exc

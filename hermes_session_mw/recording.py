@@ -1,0 +1,97 @@
+"""An answer that is recorded while it streams, and stored once: whole, or as far as it came."""
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from .messages import Message
+
+INCOMPLETE = {"status": "incomplete"}
+"""What marks an answer that broke off: the term of OpenAI's Responses API for such an item."""
+
+Append = Callable[..., Awaitable[int]]
+"""``HermesSession.append``, with its keyword arguments given."""
+
+
+class Recording:
+    """The turn of a streaming endpoint: what was asked, and the answer as far as it has come.
+
+    As a context manager it stores the turn at the end of its block. Where the block ends by an
+    exception, a cancellation among them, what has come is stored and marked: the answer gets
+    ``"status": "incomplete"``; if there is none yet, the question stands alone. A block that is
+    never left, because whoever iterated over it went away, is ended by the middleware in the same
+    way, as soon as the application has returned.
+
+    Attributes:
+        message: what the answer has beside its role and its text: put ``tool_calls`` there.
+        length: the conversation's new length, once the turn is stored.
+    """
+
+    def __init__(self, append: Append, question: list[Message]) -> None:
+        self.message: Message = {}
+        self.length: int | None = None
+        self._append = append
+        self._turn = question
+        self._pieces: list[str] = []
+        self._ended = False
+
+    @property
+    def text(self) -> str:
+        """The answer's text as far as it has come."""
+        return "".join(self._pieces)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the turn was stored, or that was tried: what comes after is recorded no more."""
+        return self._ended
+
+    def write(self, text: str) -> None:
+        """Add a piece to the answer's text.
+
+        Raises:
+            RuntimeError: the recording has ended.
+        """
+        self._check_open()
+        self._pieces.append(text)
+
+    def add(self, *messages: Message) -> None:
+        """Add whole messages to the turn, before the answer: tool calls and their results.
+
+        Raises:
+            RuntimeError: the recording has ended.
+        """
+        self._check_open()
+        self._turn += messages
+
+    async def end(self, *, complete: bool) -> None:
+        """Store the turn, unless that was tried already.
+
+        Raises:
+            HermesSessionError: as for ``HermesSession.append``.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        self.length = await self._append(*self._turn, *self._answer(complete=complete))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        exc: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        await self.end(complete=exc is None)
+
+    def _answer(self, *, complete: bool) -> list[Message]:
+        has_come = bool(self._pieces) or bool(self.message)
+        if not (complete or has_come):
+            return []
+        answer = {"role": "assistant", "content": self.text} | self.message
+        return [answer if complete else answer | INCOMPLETE]
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise RuntimeError("this turn is stored already, and records nothing more")

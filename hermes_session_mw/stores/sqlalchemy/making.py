@@ -1,0 +1,85 @@
+"""Which runner a URL or an engine gets: threads or the event loop, an engine of our own or not."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine
+
+from .engine import (
+    check_dialect,
+    default_threads,
+    extra_writers,
+    is_async,
+    make_async_engine,
+    make_engine,
+    sqlite_file,
+)
+from .runner import PATIENCE, Runner
+from .schema import create, is_complete
+from .statements import transaction
+from .thread_runner import ThreadRunner
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+class RunnerMaker:
+    """Makes runners whose first connection makes the tables, if ``create_schema`` says so.
+
+    ``threads`` and ``timeout`` are as for `SQLAlchemyStore`.
+    """
+
+    def __init__(self, *, create_schema: bool, threads: int | None, timeout: float) -> None:
+        self._create_schema = create_schema
+        self._threads = threads
+        self._timeout = timeout
+
+    def own(self, url: URL, options: Mapping[str, Any]) -> Runner:
+        """Return a runner that makes its own engine, with ``options``."""
+        threads = self._threads or default_threads(url)
+        patience = self._timeout * PATIENCE
+        settings: dict[str, Any] = {
+            "pool_size": threads + (extra_writers(url, threads) or 0),
+            "timeout": patience,
+            "options": options,
+        }
+        file = sqlite_file(url, patience)
+        if is_async(url):
+            return self._in_loop(partial(make_async_engine, url, file, **settings), owned=True)
+        return self._in_threads(partial(make_engine, url, file, **settings), url, owned=True)
+
+    def borrowing(self, engine: "Engine | AsyncEngine") -> Runner:
+        """Return a runner over an engine of the caller's.
+
+        Raises:
+            ConfigurationError: there is no SQL for its database.
+        """
+        check_dialect(engine.dialect.name)
+        if isinstance(engine, Engine):
+            lent = engine.execution_options(isolation_level="AUTOCOMMIT")
+            return self._in_threads(lambda: lent, engine.url, owned=False)
+        lent_async = engine.execution_options(isolation_level="AUTOCOMMIT")
+        return self._in_loop(lambda: lent_async, owned=False)
+
+    def _in_threads(self, make: Callable[[], Engine], url: URL, *, owned: bool) -> Runner:
+        threads = self._threads or default_threads(url)
+        return ThreadRunner(
+            make,
+            self._prepare,
+            owned=owned,
+            threads=threads,
+            writers=extra_writers(url, threads),
+            timeout=self._timeout,
+        )
+
+    def _in_loop(self, make: "Callable[[], AsyncEngine]", *, owned: bool) -> Runner:
+        from .async_runner import AsyncRunner  # noqa: PLC0415  # needs greenlet
+
+        return AsyncRunner(make, self._prepare, owned=owned, timeout=self._timeout)
+
+    def _prepare(self, connection: Connection) -> None:
+        if not self._create_schema or is_complete(connection):
+            return
+        with transaction(connection):
+            create(connection)
