@@ -1,7 +1,5 @@
 """The demo's application: three routes, and the middleware around them."""
 
-from functools import partial
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,6 +10,8 @@ from starlette.types import ASGIApp, Scope
 from hermes_session_mw import (
     HermesSessionMiddleware,
     InvalidMessage,
+    SessionDeleted,
+    SessionFull,
     SQLAlchemyStore,
     Store,
     StoreError,
@@ -37,6 +37,8 @@ def create_app(store: str | Store = "sqlite:///hermes_demo.db") -> ASGIApp:
         exception_handlers={
             BadRequest: bad_request,
             InvalidMessage: bad_request,
+            SessionDeleted: conflict,
+            SessionFull: conflict,
             StoreError: store_error,
             HTTPException: http_error,
             Exception: server_error,
@@ -61,9 +63,7 @@ async def chat_completions(request: Request) -> Response:
     new = [*untold, chat.user]
     encode_messages(new)  # refuses what could not be stored, before anything is answered
     prompt = [*chat.system, *earlier, chat.user]
-    text = answer(prompt)
-    reply = {"role": "assistant", "content": text}
-    completion = Completion(prompt, text, store=partial(session.append, *new, reply))
+    completion = Completion(prompt, answer(prompt), session.record(*new))
     if chat.stream:
         events = completion.events(include_usage=chat.include_usage)
         headers = {"Cache-Control": "no-cache"}
@@ -85,6 +85,11 @@ async def healthz(_: Request) -> Response:
 async def bad_request(_: Request, exc: Exception) -> Response:
     """Answer 400."""
     return error_response(400, str(exc), param=getattr(exc, "param", "messages"))
+
+
+async def conflict(_: Request, exc: Exception) -> Response:
+    """Answer 409: the conversation takes no more turns."""
+    return error_response(409, str(exc))
 
 
 async def store_error(_: Request, exc: Exception) -> Response:

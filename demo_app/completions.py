@@ -3,11 +3,11 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes_session_mw import InvalidMessage, StoreError
+from hermes_session_mw import HermesSessionError, Recording
 from hermes_session_mw.messages import Message
 
 from .model import MODEL_NAME, count_tokens, pieces, text_of
@@ -16,14 +16,14 @@ from .openai_shapes import error_body
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer to ``prompt``; ``store`` records the turn, and is awaited before the end is said.
+    """An answer to ``prompt``, whose turn ``recording`` stores before the end is said.
 
     Whoever has read the answer to its end can rely on it: the turn is stored by then.
     """
 
     prompt: Sequence[Message]
     text: str
-    store: Callable[[], Awaitable[object]]
+    recording: Recording
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -40,7 +40,8 @@ class Completion:
 
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the answer as one object."""
-        await self.store()
+        async with self.recording:
+            self.recording.write(self.text)
         message = {"role": "assistant", "content": self.text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return self._shape("chat.completion", [choice]) | {"usage": self.usage}
@@ -48,11 +49,12 @@ class Completion:
     async def events(self, *, include_usage: bool) -> AsyncIterator[str]:
         """Yield the answer as server-sent events, and store the turn before the last ones."""
         yield self._chunk({"role": "assistant", "content": ""})
-        async for piece in pieces(self.text):
-            yield self._chunk({"content": piece})
         try:
-            await self.store()
-        except (StoreError, InvalidMessage) as exc:
+            async with self.recording:
+                async for piece in pieces(self.text):
+                    self.recording.write(piece)
+                    yield self._chunk({"content": piece})
+        except HermesSessionError as exc:
             yield _event(error_body(str(exc), error_type="server_error"))
             return
         yield self._chunk({}, finish_reason="stop")
