@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from sqlalchemy import URL
 
@@ -37,24 +37,13 @@ class FreezingProxy(LosingProxy):
         self.thaw()
         super().close()
 
-    def _up(self, client: socket.socket, server: socket.socket) -> None:
-        threading.Thread(target=self._down, args=(server, client), daemon=True).start()
-        with suppress(OSError):
-            while data := client.recv(65536):
-                if self.freeze_at is not None and self.freeze_at in data:
-                    self.freeze()
-                self._flowing.wait()
-                server.sendall(data)
-        with suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)
+    def _asked(self, data: bytes, client: socket.socket) -> None:
+        if self.freeze_at is not None and self.freeze_at in data:
+            self.freeze()
+        self._flowing.wait()
 
-    def _down(self, server: socket.socket, client: socket.socket) -> None:
-        with suppress(OSError):
-            while data := server.recv(65536):
-                self._flowing.wait()
-                client.sendall(data)
-        with suppress(OSError):
-            client.shutdown(socket.SHUT_WR)
+    def _answered(self, data: bytes, client: socket.socket) -> None:
+        self._flowing.wait()
 
 
 @contextmanager

@@ -34,10 +34,12 @@ class LosingProxy:
         self.dies = False
         self._by_answer = by_answer
         self._sockets: set[socket.socket] = set()
+        self._closed = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """Stop listening, and cut every connection."""
+        self._closed = True
         for each in [self._listener, *list(self._sockets)]:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -55,8 +57,11 @@ class LosingProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self._sockets.add(client)
                 server = socket.create_connection(self._target)
-                self._sockets |= {client, server}
+                self._sockets.add(server)
+                if self._closed:  # meanwhile, which did not see these two
+                    self.close()
                 threading.Thread(target=self._up, args=(client, server), daemon=True).start()
 
     def _up(self, client: socket.socket, server: socket.socket) -> None:
@@ -64,8 +69,7 @@ class LosingProxy:
         answers.start()
         with suppress(OSError):
             while data := client.recv(65536):
-                if not self._by_answer and _COMMIT.search(data) and self.loses():
-                    self._cut(client)
+                self._asked(data, client)
                 server.sendall(data)
         with suppress(OSError):
             server.shutdown(socket.SHUT_WR)
@@ -77,11 +81,18 @@ class LosingProxy:
     def _down(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
             while data := server.recv(65536):
-                if self._by_answer and _COMMITTED.search(data) and self.loses():
-                    self._cut(client)
+                self._answered(data, client)
                 client.sendall(data)
         with suppress(OSError):
             client.shutdown(socket.SHUT_WR)
+
+    def _asked(self, data: bytes, client: socket.socket) -> None:
+        if not self._by_answer and _COMMIT.search(data) and self.loses():
+            self._cut(client)
+
+    def _answered(self, data: bytes, client: socket.socket) -> None:
+        if self._by_answer and _COMMITTED.search(data) and self.loses():
+            self._cut(client)
 
     def _cut(self, client: socket.socket) -> None:
         # The reply finds nobody; the database has done what it was asked to.

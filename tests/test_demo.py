@@ -82,6 +82,18 @@ def test_an_answer_has_openais_shape(client: TestClient) -> None:
     assert answer["usage"]["total_tokens"] == 4 + answer["usage"]["completion_tokens"]
 
 
+def test_a_full_conversation_is_a_conflict() -> None:
+    """A conversation that takes no more turns is a 409, which tells to go on under a new id."""
+    with TestClient(create_app(MemoryStore(max_turns=1))) as client:
+        body = {"messages": [{"role": "user", "content": "hello"}]}
+        headers = {"X-Hermes-Session-Id": "full"}
+        statuses = [
+            client.post("/v1/chat/completions", json=body, headers=headers).status_code
+            for _ in range(2)
+        ]
+    assert statuses == [200, 409]
+
+
 def test_a_stream_has_openais_shape(client: TestClient, store: MemoryStore) -> None:
     """A streamed answer is chunks that end in [DONE], and its text is what is stored."""
     response = ask(client, user("Hi  there\n"), session_id="s", stream=True)

@@ -78,15 +78,15 @@ class SQLiteFile:
                 "the database file is gone, and is not made anew: put it back, or restart to begin "
                 "with an empty one"
             )
-        else:
-            logger.info("a new SQLite file is made for the sessions")
         if self._was_there and not options.get("uri"):
             # Between the look above and the opening it may vanish too.
             arguments[0] = f"file:{urllib.parse.quote(self._path)}?mode=rw"
             options["uri"] = True
 
     def _connected(self, _connection: object, record: Any) -> None:
-        self._was_there = True
+        if not self._was_there:
+            self._was_there = True
+            logger.info("a new SQLite file was made for the sessions")
         record.info[_IDENTITY] = self._identity()
         record.info[_TURNS] = self
 
