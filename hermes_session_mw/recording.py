@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from .logging import logger
 from .messages import Message
 
 INCOMPLETE = {"status": "incomplete"}
@@ -18,7 +19,8 @@ class Recording:
 
     As a context manager it stores the turn at the end of its block. Where the block ends by an
     exception, a cancellation among them, what has come is stored and marked: the answer gets
-    ``"status": "incomplete"``; if there is none yet, the question stands alone. A block that is
+    ``"status": "incomplete"``; if there is none yet, the question stands alone; and the exception
+    goes on. A block that is
     never left, because whoever iterated over it went away, is ended by the middleware in the same
     way, as soon as the application has returned.
 
@@ -63,16 +65,24 @@ class Recording:
         self._check_open()
         self._turn += messages
 
-    async def end(self, *, complete: bool) -> None:
-        """Store the turn, unless that was tried already.
+    async def end(self) -> None:
+        """Store the turn as complete, unless it has ended.
 
         Raises:
             HermesSessionError: as for ``HermesSession.append``.
         """
-        if self._ended:
-            return
-        self._ended = True
-        self.length = await self._append(*self._turn, *self._answer(complete=complete))
+        await self._end(complete=True)
+
+    async def break_off(self) -> None:
+        """Store what has come as incomplete, unless the turn has ended.
+
+        A failure is logged: whoever would be told has left, or is being told of something else.
+        """
+        try:
+            await self._end(complete=False)
+        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+            logger.warning("an answer that broke off is lost: %s", type(exc).__name__)
+            logger.debug("the failure in full", exc_info=exc)
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,7 +93,13 @@ class Recording:
         exc: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        await self.end(complete=exc is None)
+        await (self.end() if exc is None else self.break_off())
+
+    async def _end(self, *, complete: bool) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self.length = await self._append(*self._turn, *self._answer(complete=complete))
 
     def _answer(self, *, complete: bool) -> list[Message]:
         has_come = bool(self._pieces) or bool(self.message)

@@ -9,7 +9,6 @@ from starlette.requests import HTTPConnection
 
 from .access import StoreAccess
 from .exceptions import (
-    HermesSessionError,
     HistoryNotLoaded,
     OwnerRequired,
     SessionMissing,
@@ -182,15 +181,9 @@ class HermesSession:
         return recording
 
     async def end_recordings(self) -> None:
-        """Store what is still being recorded as incomplete; the middleware's last act.
-
-        It comes too late for anybody to be told, so that a failure is logged.
-        """
-        for recording in list(self._recordings):
-            try:
-                await recording.end(complete=False)
-            except HermesSessionError as exc:
-                logger.warning("session %s lost an answer: %s", fingerprint(self.id), exc)
+        """Store what is still being recorded as incomplete; the middleware's last act."""
+        for recording in self._recordings:
+            await recording.break_off()
 
     def __repr__(self) -> str:
         """Say the state, and name the session without giving its id away."""

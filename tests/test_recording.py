@@ -193,7 +193,8 @@ async def test_a_recording_ends_once() -> None:
     async def work(session: Any) -> None:
         async with session.record(USER) as answer:
             answer.write("one two three")
-        await answer.end(complete=False)
+        await answer.end()
+        await answer.break_off()
         with pytest.raises(RuntimeError, match="stored already"):
             answer.write("four")
         with pytest.raises(RuntimeError, match="stored already"):
@@ -231,17 +232,20 @@ class FailingStore(MemoryStore):
 
 
 async def test_a_failure_at_the_end_is_told_or_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The block's end raises what the store raises; where nobody listens any more it is logged."""
+    """The block's end raises what the store raises; beside another error, or after all, it logs."""
 
     async def work(session: Any) -> None:
         with pytest.raises(StoreUnavailable):
             async with session.record(USER) as answer:
                 answer.write("one")
+        with pytest.raises(Gone):
+            async with session.record(USER):
+                raise Gone
         session.record(USER)
 
     await run(work, FailingStore())
-    (record,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
-    assert "lost an answer: no room" in record.getMessage()
+    warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert warnings == ["an answer that broke off is lost: StoreUnavailable"] * 2
 
 
 async def test_raw_applications_record_too(sqlite_url: str) -> None:
