@@ -138,6 +138,15 @@ class StoreContract:
                 await store.append(session_id, other, turn_id="t")
         assert await store.append(session_id, numbered(2), turn_id="T") == 3
 
+    async def test_a_repeat_may_order_keys_anew_and_change_nothing_else(self, store: Store) -> None:
+        """JSON objects have no order; but 1, 1.0 and true are three values."""
+        session_id = new_id()
+        assert await store.append(session_id, [{"a": 1, "b": 2}], turn_id="t") == 1
+        assert await store.append(session_id, [{"b": 2, "a": 1}], turn_id="t") == 1
+        for other in (1.0, True, "1"):
+            with pytest.raises(TurnConflict):
+                await store.append(session_id, [{"a": other, "b": 2}], turn_id="t")
+
     async def test_a_turn_id_belongs_to_its_session(self, store: Store) -> None:
         """The same turn id in another session, or for another owner, is another turn."""
         first, second = new_id(), new_id()

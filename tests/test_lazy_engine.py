@@ -279,6 +279,32 @@ def test_an_old_sqlite_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         SQLAlchemyStore("sqlite://")
 
 
+@pytest.mark.parametrize(
+    ("driver", "anyio_backend"),
+    [("sqlite", "asyncio"), ("sqlite", "trio"), ("sqlite+aiosqlite", "asyncio")],
+)
+async def test_an_engine_that_begins_by_itself_may_be_lent(tmp_path: Path, driver: str) -> None:
+    """SQLAlchemy's recipe for SQLite's transactions, in the application's engine, does no harm."""
+    url = f"{driver}:///{tmp_path}/own.db"
+    engine: Any = (
+        sqlalchemy_asyncio.create_async_engine(url) if "+" in driver else create_engine(url)
+    )
+    sync_engine = getattr(engine, "sync_engine", engine)
+
+    def no_own_transactions(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    event.listen(sync_engine, "connect", no_own_transactions)
+    event.listen(sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    store = SQLAlchemyStore(engine)
+    for length in (1, 2):
+        assert await store.append("id", [HELLO]) == length
+        assert (await store.load("id")).length == length
+    disposed = engine.dispose()
+    if disposed is not None:
+        await disposed
+
+
 async def test_a_borrowed_engine_survives_a_failed_start(tmp_path: Path) -> None:
     """Where the tables cannot be made, the lent engine is given back unharmed."""
     folder = tmp_path / "later"

@@ -1,5 +1,6 @@
 """What every store promises, and the values that go in and out of it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -121,9 +122,14 @@ def length_after_repeat(stored: Sequence[tuple[int, str]], bodies: Sequence[str]
     Raises:
         TurnConflict: the messages are not the same.
     """
-    if decode_messages([body for _, body in stored]) != decode_messages(bodies):
+    if _canonical([body for _, body in stored]) != _canonical(bodies):
         raise TurnConflict
     return stored[-1][0] + 1
+
+
+def _canonical(bodies: Sequence[str]) -> str:
+    # The order of keys may differ; but 1, 1.0 and true, which Python takes for equal, may not.
+    return json.dumps(decode_messages(bodies), sort_keys=True)
 
 
 def _check_key(name: str, value: str, *, may_be_empty: bool) -> None:

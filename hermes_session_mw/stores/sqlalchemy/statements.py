@@ -195,6 +195,7 @@ def transaction(connection: Connection) -> Iterator[None]:
         CommitFailed: the COMMIT did.
     """
     with in_turn(connection):
+        _end_begun(connection)
         connection.exec_driver_sql(_BEGIN[connection.dialect.name])
         try:
             yield
@@ -206,6 +207,16 @@ def transaction(connection: Connection) -> Iterator[None]:
         except SQLAlchemyError as exc:
             _undo(connection)
             raise CommitFailed(exc) from exc
+
+
+def _end_begun(connection: Connection) -> None:
+    # A borrowed engine may begin by itself, as SQLAlchemy's recipe for SQLite has it do; begun like
+    # that, a transaction cannot wait for the lock.
+    if connection.dialect.name == "sqlite":
+        if not connection.in_transaction():
+            connection.begin()
+        if connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # sqlite3's
+            connection.exec_driver_sql("ROLLBACK")
 
 
 def _undo(connection: Connection) -> None:
