@@ -211,20 +211,21 @@ async def test_pruning_removes_what_nobody_used(
     assert await store.append(old[0], numbered(0)) == 1
 
 
-@pytest.mark.parametrize("database", ["sqlite"])
+@pytest.mark.parametrize(("database", "anyio_backend"), CASES[2:])
 async def test_pruning_goes_through_all_batches(
-    make: Make, tables: Engine, monkeypatch: pytest.MonkeyPatch
+    make: Make, database: str, tables: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More sessions than are looked for at once are all found, of whatever owner."""
-    limited = housekeeping._FIND["sqlite"].limit(3)
-    monkeypatch.setitem(housekeeping._FIND, "sqlite", limited)
+    kind = tables.dialect.name
+    monkeypatch.setitem(housekeeping._FIND, kind, housekeeping._FIND[kind].limit(3))
     monkeypatch.setattr(housekeeping, "BATCH", 3)
     store = make()
-    for number in range(10):
-        await store.append(f"s{number}", numbered(0), owner=f"o{number % 3}")
-    age(store, tables, *[f"s{number}" for number in range(9)])
+    ids = [new_id() for _ in range(10)]
+    for number, session_id in enumerate(ids):
+        await store.append(session_id, numbered(0), owner=f"o{number % 3}")
+    age(store, tables, *ids[:9])
     assert await store.prune(A_DAY) == 9
-    assert (await store.load("s9", owner="o0")).length == 1
+    assert (await store.load(ids[9], owner="o0")).length == 1
 
 
 @pytest.mark.parametrize("database", ["sqlite"])

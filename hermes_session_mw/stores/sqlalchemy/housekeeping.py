@@ -6,16 +6,7 @@ The rules are those of ``statements``. A lock is held for one portion of the wor
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    Connection,
-    bindparam,
-    delete,
-    func,
-    select,
-    text,
-    tuple_,
-    update,
-)
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, text, tuple_, update
 
 from .schema import MYSQL, messages, sessions
 from .statements import WHOSE, of_session, transaction
@@ -52,12 +43,17 @@ _IS_IDLE = {
     "postgresql": "updated_at < now() - make_interval(secs => :seconds)",
     **dict.fromkeys(MYSQL, _ON_MYSQL),
 }
-_KEY = tuple_(sessions.c.owner, sessions.c.id)
-_AFTER = tuple_(bindparam("of_owner"), bindparam("of_session"))
+# MySQL goes through a whole index for a comparison of tuples, and the others for this.
+_OWNER, _ID = sessions.c.owner, sessions.c.id
+_AFTER_ON_MYSQL = or_(
+    bindparam("of_owner") < _OWNER,
+    and_(bindparam("of_owner") == _OWNER, bindparam("of_session") < _ID),
+)
+_AFTER = tuple_(_OWNER, _ID) > tuple_(bindparam("of_owner"), bindparam("of_session"))
 _FIND = {
-    dialect: select(sessions.c.owner, sessions.c.id, sessions.c.next_seq)
-    .where(text(is_idle), _KEY > _AFTER)
-    .order_by(sessions.c.owner, sessions.c.id)
+    dialect: select(_OWNER, _ID, sessions.c.next_seq)
+    .where(text(is_idle), _AFTER_ON_MYSQL if dialect in MYSQL else _AFTER)
+    .order_by(_OWNER, _ID)
     .limit(BATCH)
     for dialect, is_idle in _IS_IDLE.items()
 }

@@ -131,7 +131,8 @@ class ThreadRunner:
         return engine
 
     def _connected(self, driver_connection: Any, _record: object) -> None:
-        self._here.hop.use(driver_connection)
+        hop: Hop = self._here.hop  # connections are made where work is run, and nowhere else
+        hop.use(driver_connection)
 
     def _own_limiters(self) -> "_Limiters":
         limiters = self._limiters.get(None)
