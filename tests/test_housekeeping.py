@@ -256,10 +256,14 @@ async def test_memory_is_pruned_by_the_process_clock(monkeypatch: pytest.MonkeyP
 
 
 @every_store
-async def test_an_age_is_not_negative(make: Make) -> None:
-    """A negative age would make everything old, and is refused."""
+async def test_an_age_is_any_but_negative(make: Make) -> None:
+    """A negative age would make everything old, and is refused; the greatest makes nothing old."""
+    store, session_id = make(), new_id()
     with pytest.raises(ValueError, match="negative"):
-        await make().prune(timedelta(seconds=-1))
+        await store.prune(timedelta(seconds=-1))
+    await store.append(session_id, numbered(0))
+    assert await store.prune(timedelta.max) == 0
+    assert (await store.load(session_id)).exists
 
 
 @pytest.mark.parametrize("option", ["max_message_bytes", "max_turn_messages", "max_turns"])

@@ -4,6 +4,7 @@ The rules are those of ``statements``. A lock is held for one portion of the wor
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, text, tuple_, update
@@ -13,6 +14,9 @@ from .statements import WHOSE, of_session, transaction
 
 BATCH = 500
 """Sessions that one statement looks for."""
+
+OLDEST = timedelta(days=36500)
+"""An age that no session has, and from which every database can still count back."""
 
 _PORTION = 1000
 """Messages that one transaction removes, unless a single session has more."""

@@ -169,7 +169,7 @@ class SQLAlchemyStore:
             StoreError: the store failed.
         """
         check_age(older_than)
-        seconds = older_than.total_seconds()
+        seconds = min(older_than, housekeeping.OLDEST).total_seconds()
         removed, last = 0, ("", "")
         while True:
             find = partial(housekeeping.find_expired, seconds=seconds, after=last)
