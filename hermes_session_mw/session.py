@@ -169,6 +169,7 @@ class HermesSession:
 
         ``async with session.record(user) as answer:`` stores the turn when the block ends, complete
         or, where the client has left or the answer failed, marked as incomplete; see `Recording`.
+        Called before the response begins, it keeps the question of a client that leaves at once.
         The arguments are as for ``append``.
 
         Raises:

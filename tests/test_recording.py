@@ -129,6 +129,25 @@ async def test_a_client_that_leaves_leaves_an_incomplete_answer(pieces: Any) -> 
     assert "one two three".startswith(answer["content"])
 
 
+async def test_a_question_is_kept_of_a_client_that_leaves_at_once() -> None:
+    """Where the turn is begun before the response, not one step of the stream is needed."""
+
+    async def endpoint(request: Request) -> StreamingResponse:
+        answer = get_session(request).record(USER)
+
+        async def events() -> AsyncIterator[str]:
+            async with answer:
+                yield "never"
+
+        return StreamingResponse(events())
+
+    store = MemoryStore()
+    wrapped = HermesSessionMiddleware(Starlette(routes=[Route("/", endpoint)]), store)
+    await leaving(wrapped, "2.3", after=0)
+    question, *_ = (await store.load("id")).messages
+    assert question == USER
+
+
 @dropped
 async def test_a_generator_that_is_left_hanging_is_ended() -> None:
     """Where ``send`` fails the framework drops the generator; its turn is stored all the same."""
