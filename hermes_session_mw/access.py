@@ -13,13 +13,27 @@ T = TypeVar("T")
 
 
 class StoreAccess:
-    """Gives ``store`` ``timeout`` seconds for each operation; None for no end."""
+    """How sessions use ``store``.
 
-    __slots__ = ("_store", "_timeout")
+    ``timeout`` is the seconds that it has for each operation, None for no end; ``limit`` the number
+    of newest messages that a session loads, None for all; ``degrade`` says that it goes on with an
+    empty history where the store fails.
+    """
 
-    def __init__(self, store: Store, timeout: float | None) -> None:
+    __slots__ = ("_store", "_timeout", "degrade", "limit")
+
+    def __init__(
+        self,
+        store: Store,
+        timeout: float | None = None,
+        *,
+        limit: int | None = None,
+        degrade: bool = False,
+    ) -> None:
         self._store = store
         self._timeout = timeout
+        self.limit = limit
+        self.degrade = degrade
 
     async def load(self, session_id: str, owner: str, limit: int | None) -> History:
         """See `Store.load`; whatever the store raises has become a StoreError."""

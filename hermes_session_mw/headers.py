@@ -38,8 +38,8 @@ def field_values(headers: RawHeaders, field: bytes) -> list[bytes]:
     of the ASGI specification.
     """
     size = len(field)
-    values = [v.strip(_OWS) for key, v in headers if len(key) == size and key.lower() == field]
-    return [value for value in values if value]
+    values = [value for key, value in headers if len(key) == size and key.lower() == field]
+    return [trimmed for value in values if (trimmed := value.strip(_OWS))] if values else values
 
 
 class Stamp:
@@ -53,7 +53,7 @@ class Stamp:
         name: the same as people write it.
     """
 
-    __slots__ = ("_token", "field", "name")
+    __slots__ = ("_special", "_token", "_usual", "field", "name")
 
     def __init__(self, name: str) -> None:
         """Take the header's name.
@@ -66,6 +66,8 @@ class Stamp:
         self.name = name
         self.field = name.lower().encode("ascii")
         self._token = name.encode("ascii")
+        self._special = _NOTED | {self.field}
+        self._usual = ((_CACHE_CONTROL, b"private"), (_VARY, self._token))
 
     def once(self, headers: RawHeaders, value: bytes) -> Pairs:
         """Return ``headers`` with the field once, holding ``value``, and nothing else changed."""
@@ -85,13 +87,13 @@ class Stamp:
         stamped: Pairs = []
         noted: set[bytes] = set()
         for key, content in headers:
-            lower = key.lower()
-            if lower == self.field:
-                continue
-            if lower in _NOTED:
-                noted.add(lower)
             stamped.append((key, content))
-        stamped.append((self.field, value))
+            if (lower := key.lower()) in self._special:
+                noted.add(lower)
+        if not noted:  # as most responses are
+            stamped += ((self.field, value), *self._usual)
+            return stamped
+        stamped = self.once(stamped, value)
         if _ALLOW_ORIGIN in noted:
             self._expose(stamped)
         if _CACHE_CONTROL not in noted:

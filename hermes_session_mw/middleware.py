@@ -28,6 +28,9 @@ _SERVED = "hermes_session_mw"
 """Where an instance leaves the header that it serves in the scope, for others further in."""
 
 
+_CONNECTIONS = frozenset({"http", "websocket"})
+
+
 class HermesSessionMiddleware:
     """Give every request its session, and every response its session's id.
 
@@ -116,19 +119,15 @@ class HermesSessionMiddleware:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
             await self._serve_lifespan(scope, receive, send)
-        elif scope["type"] not in ("http", "websocket") or self._is_served(scope):
+            return
+        is_served = _SERVED in scope and self._stamp.field in scope[_SERVED]
+        if is_served or scope["type"] not in _CONNECTIONS:
             await self.app(scope, receive, send)
-        else:
-            await self._serve(scope, receive, send)
-
-    def _is_served(self, scope: Scope) -> bool:
-        return self._stamp.field in scope.get(_SERVED, ())
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+            return
         own_scope = _own_scope(scope, self._stamp.field)
         responder = Responder(own_scope, send, self._stamp)
         try:
-            excluded = self._is_excluded(own_scope)
+            excluded = self._is_excluded is not None and self._is_excluded(own_scope)
             if not excluded:
                 await self._respond(own_scope, receive, responder)
         except Exception:
@@ -143,8 +142,8 @@ class HermesSessionMiddleware:
 
     async def _respond(self, scope: Scope, receive: Receive, responder: Responder) -> None:
         responder.session, refusal = self._resolver.identify(scope)
-        if refusal is None:
-            session = responder.session
+        session = responder.session
+        if refusal is None and not self._resolver.is_admitted(session):
             responder.session, refusal = await self._resolver.admit(session, scope)
         if refusal is not None:
             await responder.refuse(refusal, receive)
@@ -154,7 +153,8 @@ class HermesSessionMiddleware:
         try:
             await self.app(scope, receive, responder.send)
         finally:
-            await responder.session.end_recordings()
+            if responder.session.has_recorded:
+                await responder.session.end_recordings()
             current_session.reset(token)
 
     async def _answer_error(self, scope: Scope, responder: Responder) -> None:
@@ -199,21 +199,25 @@ def _own_scope(scope: Scope, field: bytes) -> Scope:
     The state is not copied: it is this connection's own, and an outer error handler that reads it
     finds the session there.
     """
-    headers = scope.get("headers", ())
-    return {
-        **scope,
-        "headers": headers if isinstance(headers, list | tuple) else list(headers),
-        "state": scope.get("state", {}),
-        _SERVED: (*scope.get(_SERVED, ()), field),
-    }
+    own = dict(scope)
+    headers = own.setdefault("headers", ())
+    if not isinstance(headers, (list, tuple)):
+        own["headers"] = list(headers)
+    own.setdefault("state", {})
+    own[_SERVED] = (*own[_SERVED], field) if _SERVED in own else (field,)
+    return own
 
 
-def _exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> Callable[[Scope], bool]:
+def _exclusion(
+    exclude: Collection[str] | Callable[[Scope], bool],
+) -> Callable[[Scope], bool] | None:
     if callable(exclude):
         _check_functions(exclude=exclude)
         return exclude
     if isinstance(exclude, str):
         raise ConfigurationError(f"exclude: give a list of paths, such as [{exclude!r}]")
+    if not exclude:
+        return None
     for path in exclude:
         if not path.startswith("/") or "*" in path:
             raise ConfigurationError(

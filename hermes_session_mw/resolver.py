@@ -8,9 +8,10 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from . import refusals
+from .access import StoreAccess
 from .exceptions import ConfigurationError, InvalidKey, StoreError
 from .headers import field_values
-from .ids import MAX_ID_LENGTH, is_header_safe
+from .ids import MAX_ID_LENGTH, is_header_safe, is_session_id, mint_session_id
 from .logging import fingerprint, logger
 from .refusals import Refusal
 from .session import HermesSession
@@ -42,17 +43,21 @@ class Resolver:
         store_timeout: float | None,
     ) -> None:
         """Keep the options; ``field`` is the header's name in lower case."""
-        self._store = store
+        self._access = StoreAccess(
+            store, store_timeout, limit=history_limit, degrade=on_store_error == "empty"
+        )
         self._field = field
         self._new_id = new_id
         self._valid_id = valid_id
         self._owner = owner
         self._unknown_ids = unknown_ids
         self._invalid_ids = invalid_ids
-        self._autoload = autoload if callable(autoload) else lambda _: autoload
-        self._limit = history_limit
-        self._timeout = store_timeout
-        self._degrade = on_store_error == "empty"
+        self._autoload = autoload
+        # What these make and accept is fit for a header, as the others' need not be.
+        self._makes_safe = new_id is mint_session_id and valid_id is is_session_id
+        self._accepts_safe = valid_id is is_session_id
+        self._nobody = "" if owner is None else None  # who owns a session before the hook was asked
+        self._takes_any = autoload is False and unknown_ids == "adopt"
 
     def identify(self, scope: Scope) -> Resolved:
         """Return a session under the id that the client sent, or a new one; not admitted yet.
@@ -61,11 +66,17 @@ class Resolver:
             ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
         """
         values = field_values(scope["headers"], self._field)
-        session_id = self._only_valid(values)
+        if not values:
+            return self._new_session(self._nobody), None
+        session_id = self._valid(values[0]) if len(values) == 1 else None
         if session_id is not None:
-            return self._session(session_id, None, is_new=False), None
-        refused = values and self._invalid_ids == "reject"
-        return self._new_session(None), refusals.INVALID_ID if refused else None
+            return HermesSession(self._access, session_id, owner=self._nobody), None
+        refused = self._invalid_ids == "reject"
+        return self._new_session(self._nobody), refusals.INVALID_ID if refused else None
+
+    def is_admitted(self, session: HermesSession) -> bool:
+        """Tell whether nobody has to be asked about a session that was identified."""
+        return self._nobody is not None and (self._takes_any or session.is_new)
 
     async def admit(self, session: HermesSession, scope: Scope) -> Resolved:
         """Return the session with its owner, loaded where it is to be, or a refusal beside it.
@@ -73,43 +84,41 @@ class Resolver:
         A refusal goes out under the session's id. That is the client's own where it may be right,
         so that a failing database costs nobody the thread, and else a minted one.
         """
-        session.owner = await self._owner_of(scope)
+        if self._owner is not None:
+            session.owner = await self._owner_of(scope, self._owner)
         if session.is_new:
             return session, None
         if session.owner is None:
             return session, refusals.OWNER_REQUIRED
         try:
-            return await self._look_up(session, scope)
+            autoload = self._autoload
+            if autoload is True or (autoload is not False and autoload(scope)):
+                await session.load()
+            adopts = self._unknown_ids == "adopt" and not session.is_deleted
+            if adopts or await session.is_stored():
+                return session, None
         except StoreError as exc:
             logger.warning("session %s is answered 503: %s", fingerprint(session.id), exc)
             logger.debug("the store's failure in full", exc_info=exc)
             return session, refusals.STORE_UNAVAILABLE
-
-    async def _look_up(self, session: HermesSession, scope: Scope) -> Resolved:
-        if self._autoload(scope):
-            await session.load()
-        adopts = self._unknown_ids == "adopt" and not session.is_deleted
-        if adopts or await session.is_stored():
-            return session, None
         refusal = refusals.UNKNOWN_ID if self._unknown_ids == "reject" else None
         return self._new_session(session.owner), refusal
 
     def _new_session(self, owner: str | None) -> HermesSession:
         session_id = self._new_id()
-        if not (is_header_safe(session_id) and self._valid_id(session_id)):
+        if not self._makes_safe and not (is_header_safe(session_id) and self._valid_id(session_id)):
             raise ConfigurationError("new_id: it made an id that valid_id does not accept")
-        return self._session(session_id, owner, is_new=True)
+        return HermesSession(self._access, session_id, owner=owner, is_new=True)
 
-    def _only_valid(self, values: list[bytes]) -> str | None:
-        if len(values) != 1 or len(values[0]) > MAX_ID_LENGTH:
+    def _valid(self, raw: bytes) -> str | None:
+        if len(raw) > MAX_ID_LENGTH:
             return None
-        value = values[0].decode("latin-1")
-        return value if is_header_safe(value) and self._valid_id(value) else None
+        value = raw.decode("latin-1")
+        is_safe = self._accepts_safe or is_header_safe(value)
+        return value if is_safe and self._valid_id(value) else None
 
-    async def _owner_of(self, scope: Scope) -> str | None:
-        if self._owner is None:
-            return ""
-        answer = self._owner(HTTPConnection(scope))
+    async def _owner_of(self, scope: Scope, hook: OwnerHook) -> str | None:
+        answer = hook(HTTPConnection(scope))
         owner = await answer if inspect.isawaitable(answer) else answer
         try:
             check_keys("-", owner or "")
@@ -117,14 +126,3 @@ class Resolver:
             logger.warning("the owner hook's answer is treated as None: %s", exc)
             return None
         return owner or None  # an empty name is nobody's, and must not be everybody's
-
-    def _session(self, session_id: str, owner: str | None, *, is_new: bool) -> HermesSession:
-        return HermesSession(
-            self._store,
-            session_id,
-            owner=owner,
-            is_new=is_new,
-            limit=self._limit,
-            timeout=self._timeout,
-            degrade=self._degrade,
-        )

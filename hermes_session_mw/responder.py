@@ -1,5 +1,6 @@
 """What goes out on one connection: the stamp on its first message, and nothing touched else."""
 
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 _DENIAL = "websocket.http.response"
 _RESPONSE_STARTS = ("http.response.start", "websocket.http.response.start")
-_STARTS = (*_RESPONSE_STARTS, "websocket.accept", "websocket.close")
+_STARTS = frozenset((*_RESPONSE_STARTS, "websocket.accept", "websocket.close"))
 
 
 class Responder:
@@ -34,17 +35,19 @@ class Responder:
         self.session: HermesSession | None = None
         self.started = False
 
-    async def send(self, message: Message) -> None:
-        """Send ``message``, and stamp it if it is one that begins a response."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send ``message``, and stamp it if it is one that begins a response.
+
+        No coroutine of its own: of a stream, all but the first message go through as they are.
+        """
         kind = message["type"]
         if kind in _STARTS:
             # Stamped first: where the application's headers are none, nothing has begun.
-            message = self._stamped(message)
+            message = self._stamped(kind, message)
             self.started = True
-        await self._send(message)
+        return self._send(message)
 
-    def _stamped(self, message: Message) -> Message:
-        kind = message["type"]
+    def _stamped(self, kind: str, message: Message) -> Message:
         headers = message.get("headers") or ()
         if kind in _RESPONSE_STARTS:
             return {**message, "headers": self._stamp.response(headers, self._value())}

@@ -33,46 +33,37 @@ class HermesSession:
             where the hook answered None.
         is_new: the id was minted for this request, so nothing can be stored under it yet.
         degraded: the store failed and the history is empty for that reason alone.
+        has_recorded: whether ``record()`` was called.
     """
 
     __slots__ = (
         "_access",
-        "_degrade",
         "_history",
         "_id",
-        "_limit",
         "_recordings",
         "degraded",
+        "has_recorded",
         "is_new",
         "owner",
     )
 
     def __init__(
         self,
-        store: Store,
+        store: Store | StoreAccess,
         session_id: str,
         *,
         owner: str | None = "",
         is_new: bool = False,
-        limit: int | None = None,
-        timeout: float | None = None,
-        degrade: bool = False,
     ) -> None:
-        """Keep what a request needs to know of its session; nothing is read yet.
-
-        ``limit`` is the number of newest messages that ``load()`` asks for, None for all;
-        ``timeout`` the seconds that the store has for each operation, None for no end;
-        ``degrade`` makes ``load()`` answer with an empty history where the store fails.
-        """
+        """Keep what a request needs to know of its session; nothing is read yet."""
         self._id = session_id
         self.owner = owner
         self.is_new = is_new
         self.degraded = False
-        self._access = StoreAccess(store, timeout)
-        self._limit = limit
-        self._degrade = degrade
-        self._history = History([], 0, exists=False) if is_new else None
-        self._recordings: list[Recording] = []
+        self._access = store if isinstance(store, StoreAccess) else StoreAccess(store)
+        self._history: History | None = None
+        self.has_recorded = False
+        self._recordings: list[Recording]  # made when it is needed
 
     @property
     def id(self) -> str:
@@ -113,7 +104,7 @@ class HermesSession:
             StoreError: the store failed or did not answer in time, and the middleware's
                 ``on_store_error`` is ``"unavailable"``.
         """
-        self._history = await self._read(self._limit) or History([], 0, exists=False)
+        self._history = await self._read(self._access.limit) or History([], 0, exists=False)
         return self.history
 
     @property
@@ -129,6 +120,8 @@ class HermesSession:
         Raises:
             OwnerRequired, StoreError: as for ``load()``.
         """
+        if self.is_new and self._history is None:
+            return False
         history = self._history or await self._read(limit=0)
         return self.degraded or (history is not None and history.exists)
 
@@ -178,23 +171,28 @@ class HermesSession:
         self._known_owner()
         append = partial(self.append, turn_id=turn_id, expected_length=expected_length)
         recording = Recording(append, _as_they_are(question) if question else [])
+        if not self.has_recorded:
+            self.has_recorded, self._recordings = True, []
         self._recordings.append(recording)
         return recording
 
     async def end_recordings(self) -> None:
         """Store what is still being recorded as incomplete; the middleware's last act."""
-        for recording in self._recordings:
+        for recording in self._recordings if self.has_recorded else ():
             await recording.break_off()
 
     def __repr__(self) -> str:
         """Say the state, and name the session without giving its id away."""
-        state = "not loaded" if self._history is None else f"{self._history.length} messages"
+        is_loaded = self.is_new or self._history is not None
+        state = f"{self.length} messages" if is_loaded else "not loaded"
         degraded = ", degraded" if self.degraded else ""
         return f"<HermesSession {fingerprint(self.id)} ({state}{degraded})>"
 
     def _loaded(self) -> History:
         if self._history is None:
-            raise HistoryNotLoaded
+            if not self.is_new:
+                raise HistoryNotLoaded
+            self._history = History([], 0, exists=False)
         return self._history
 
     async def _read(self, limit: int | None) -> History | None:
@@ -203,7 +201,7 @@ class HermesSession:
         try:
             history = await self._access.load(self.id, owner, limit)
         except StoreError as error:
-            if not self._degrade:
+            if not self._access.degrade:
                 raise
             self._log_degraded(error)
             self.degraded = True
@@ -227,7 +225,7 @@ class HermesSession:
         return self.owner
 
     def _remember(self, messages: list[Message], length: int) -> None:
-        known = self._history
+        known = self._loaded() if self.is_new else self._history
         if known is None or length <= known.length:  # not loaded, or a turn that was there already
             return
         # Where others stored meanwhile, the length stays what this object has seen, so that an

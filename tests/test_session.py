@@ -23,6 +23,7 @@ from hermes_session_mw import (
     StoreTimeout,
     get_session,
 )
+from hermes_session_mw.access import StoreAccess
 from hermes_session_mw.logging import current_session, fingerprint
 
 from .test_middleware import HangingStore
@@ -72,7 +73,7 @@ async def test_a_repeated_turn_is_not_shown_twice() -> None:
 async def test_the_length_makes_an_append_conditional() -> None:
     """With expected_length=session.length a turn is stored only where nobody was faster."""
     store = MemoryStore()
-    first, second = HermesSession(store, "id", limit=1), HermesSession(store, "id", limit=1)
+    first, second = (HermesSession(StoreAccess(store, limit=1), "id") for _ in range(2))
     await store.append("id", [HELLO, HI])
     await first.load()
     await second.load()
@@ -105,7 +106,7 @@ async def test_a_refused_append_leaves_the_history() -> None:
 
 async def test_an_append_to_a_hung_store_ends_in_time() -> None:
     """An append has store_timeout to succeed, and its error says that it may have."""
-    session = HermesSession(HangingStore(), "id", timeout=0.05)
+    session = HermesSession(StoreAccess(HangingStore(), 0.05), "id")
     with anyio.fail_after(10), pytest.raises(StoreTimeout, match="turn_id"):
         await session.append(HELLO)
 
