@@ -23,6 +23,10 @@ MAX_TURN_MESSAGES = 1000
 """Messages that one turn may have, unless a store is told otherwise."""
 
 
+# Made once: json.dumps makes another for each call.
+_as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 def encode_messages(
     messages: Sequence[Message],
     max_bytes: int = MAX_MESSAGE_BYTES,
@@ -52,16 +56,29 @@ def encode_messages(
 def decode_messages(bodies: Sequence[str]) -> list[Message]:
     """Return the messages that the JSON texts ``bodies`` hold.
 
-    They are joined and parsed in one go, which costs less than half of parsing one by one.
-
     Raises:
         StoreCorrupt: a text is not JSON.
     """
     try:
-        messages: list[Message] = json.loads(f"[{','.join(bodies)}]")
-    except (TypeError, ValueError, RecursionError):
+        texts = ",".join(bodies)
+    except TypeError:
+        raise _not_json() from None
+    return parse_messages(texts, len(bodies))
+
+
+def parse_messages(texts: str, count: int) -> list[Message]:
+    """Return the ``count`` messages of ``texts``: JSON texts with commas between.
+
+    Parsed in one go, which costs less than half of parsing one by one.
+
+    Raises:
+        StoreCorrupt: they are not JSON, or another number.
+    """
+    try:
+        messages: list[Message] = json.loads(f"[{texts}]")
+    except (ValueError, RecursionError):
         raise _not_json() from None  # whose text may quote the message
-    if len(messages) != len(bodies):
+    if len(messages) != count:
         raise _not_json()
     return messages
 
@@ -70,7 +87,7 @@ def _encode(number: int, message: Message, max_bytes: int) -> str:
     if not isinstance(message, dict):
         raise _invalid(number, f"is a {type(message).__name__}, not a dict")
     try:
-        body = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        body = _as_json(message)
         size = len(body.encode())
     except UnicodeEncodeError:
         raise _invalid(number, "has a lone surrogate, which is not Unicode text") from None

@@ -11,7 +11,10 @@ from sqlalchemy import URL
 _COMMIT = re.compile(rb"(?<!AUTO)COMMIT(?!TED)")  # not SET AUTOCOMMIT, nor READ COMMITTED
 # PostgreSQL's answer, which says COMMIT even where the request, as each of asyncpg's but the first
 # on a connection, gives no more than the name of a prepared statement.
-_COMMITTED = re.compile(rb"C\x00\x00\x00\x0bCOMMIT\x00")
+# An INSERT outside of a transaction is committed too; the answer says that there is none.
+_COMMITTED = re.compile(
+    rb"C\x00\x00\x00\x0bCOMMIT\x00|C\x00\x00\x00.INSERT 0 \d+\x00Z\x00\x00\x00\x05I", re.DOTALL
+)
 
 
 class LosingProxy:
@@ -105,7 +108,7 @@ class LosingProxy:
 @contextmanager
 def losing(target: URL) -> Iterator[tuple[LosingProxy, URL]]:
     """Yield a proxy in front of a database, and the URL through it."""
-    proxy = LosingProxy(target)
+    proxy = LosingProxy(target, by_answer=target.get_backend_name() == "postgresql")
     try:
         yield proxy, target.set(port=proxy.port)
     finally:

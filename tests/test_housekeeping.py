@@ -23,6 +23,7 @@ from hermes_session_mw import (
     TurnTooLong,
 )
 from hermes_session_mw.stores.sqlalchemy import housekeeping
+from hermes_session_mw.stores.sqlalchemy.database import database_of
 
 from .asgi import Recorder, request, stamp
 from .store_contract import UNKNOWN, new_id, numbered
@@ -237,7 +238,8 @@ async def test_what_is_used_meanwhile_is_not_pruned(make: Make, tables: Engine) 
     await store.append("id", numbered(1))
     expired = [housekeeping.Expired("", "id", 1), housekeeping.Expired("", "no such", 1)]
     with tables.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        assert housekeeping.remove_expired(connection, expired, A_DAY.total_seconds()) == 0
+        database = database_of(connection)
+        assert housekeeping.remove_expired(database, expired, A_DAY.total_seconds()) == 0
     assert (await store.load("id")).length == 2
 
 

@@ -11,14 +11,17 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
+import anyio.to_thread
 import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore, StoreTimeout, StoreUnavailable
-from hermes_session_mw.stores.sqlalchemy.hop import Hop
+from hermes_session_mw.stores.sqlalchemy.jobs import Job
+from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
+from hermes_session_mw.stores.sqlalchemy.runner import TimeIsUp
 
 from .freezing import freezing
 from .server import ROOT
@@ -229,27 +232,37 @@ def test_a_process_ends_over_a_frozen_database(server_url: URL, state: str) -> N
     assert (process.returncode, output) == (0, "unavailable\n")
 
 
-def test_a_hop_that_was_left_before_it_began_does_nothing() -> None:
+async def test_a_job_that_was_left_before_it_began_is_not_done() -> None:
     """What nobody waits for is not begun."""
-    hop = Hop(1, set())
-    hop.leave()
-    with pytest.raises(RuntimeError, match="nobody waits"):
-        hop.begin()
+    done: list[str] = []
+    job = Job(lambda _: done.append("it"), Mailbox(), 0.01, set())
+    with pytest.raises(TimeIsUp):
+        await job.result()
+    job.do()
+    assert done == []
 
 
-def test_a_hop_is_broken_off_as_soon_as_it_can_be() -> None:
+async def test_a_job_is_broken_off_as_soon_as_it_can_be() -> None:
     """A connection that comes after the time is up is shut down at once; a closed one is let be."""
-    left: set[Hop] = set()
-    hop = Hop(1000, left)
-    hop.begin()
-    hop.leave()
-    assert left == {hop}
-    hop.break_off()
+    left: set[Job[Any]] = set()
     here, there = socket.socketpair()
-    hop.use(here)
-    assert there.recv(1) == b""
-    here.close()
-    there.close()
-    hop.break_off()
-    hop.end()
+    goes_on = threading.Event()
+
+    def work(job: Job[None]) -> None:
+        goes_on.wait()
+        job.use(here)
+        assert there.recv(1) == b""
+        here.close()
+        there.close()
+        job.break_off()
+
+    job = Job(work, Mailbox(), 0.01, left)
+    thread = threading.Thread(target=job.do)
+    thread.start()
+    with pytest.raises(TimeIsUp):
+        await job.result()
+    assert left == {job}
+    job.break_off()
+    goes_on.set()
+    await anyio.to_thread.run_sync(thread.join)
     assert left == set()

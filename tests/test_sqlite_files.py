@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from hermes_session_mw import SQLAlchemyStore, StoreCorrupt, StoreUnavailable
+from hermes_session_mw.stores.sqlalchemy import sqlite_file
 from hermes_session_mw.stores.sqlalchemy.sqlite_file import _Turn
 
 from .server import ROOT
@@ -19,6 +20,29 @@ from .store_contract import numbered
 DRIVERS = [("sqlite", "asyncio"), ("sqlite", "trio"), ("sqlite+aiosqlite", "asyncio")]
 every_driver = pytest.mark.parametrize(("driver", "anyio_backend"), DRIVERS)
 SUFFIXES = ("", "-wal", "-shm")
+
+
+@pytest.fixture(autouse=True)
+def every_reader_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the file looked for at each load, however soon one comes after the other."""
+    monkeypatch.setattr(sqlite_file, "_LOOK_AGAIN", -1)
+
+
+async def test_a_writer_always_looks_and_readers_learn_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers look for the file now and then, writers each time, and all see what one has seen."""
+    monkeypatch.setattr(sqlite_file, "_LOOK_AGAIN", 3600)
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path}/sessions.db")
+    await store.append("id", numbered(0))
+    assert (await store.load("id")).length == 1
+    move(tmp_path, tmp_path / "away")
+    assert (await store.load("id")).length == 1  # it was there a moment ago
+    with pytest.raises(StoreUnavailable, match="gone"):
+        await store.append("id", numbered(1))
+    with pytest.raises(StoreUnavailable, match="gone"):
+        await store.load("id")
+    await store.aclose()
 
 
 def url_of(driver: str, folder: Path) -> str:

@@ -2,14 +2,15 @@
 
 import itertools
 import random
+import time
 
 import anyio
 
 from ...exceptions import StoreTimeout
 from ...logging import logger
-from .errors import DATABASE_ERRORS, MAY_QUOTE, REPEATABLE, Failure, understand
-from .runner import Runner, T, Work
-from .statements import CommitFailed
+from .errors import DATABASE_ERRORS, MAY_QUOTE, REPEATABLE, understand
+from .runner import Runner, T, TimeIsUp, Work
+from .transactions import CommitFailed
 
 # Seconds.
 _FIRST_PAUSE = 0.01
@@ -33,36 +34,29 @@ class Attempts:
         Raises:
             StoreError: it was not done; whatever the database raised has become one.
         """
-        failures: list[Failure] = []
-        with anyio.move_on_after(self._timeout):
-            return await self._run(work, failures, writes=writes)
-        before = f"; before that: {failures[-1].what}" if failures else ""
-        raise StoreTimeout(
-            f"the session store did not answer in time (timeout is {self._timeout} s{before}): see "
-            "whether the database is up, and repeat an append with the same turn_id"
-        )
-
-    async def _run(self, work: Work[T], failures: list[Failure], *, writes: bool) -> T:
-        deadline = anyio.current_effective_deadline()
+        deadline = time.monotonic() + self._timeout
+        before = ""
         in_doubt = False
         for attempt in itertools.count():
-            began = anyio.current_time()
+            began = time.monotonic()
             committing = False
             cause: Exception
             try:
-                return await self._runner.run(work, writes=writes)
+                return await self._runner.run(work, writes=writes, seconds=deadline - began)
             except CommitFailed as exc:
                 cause, committing = exc.cause, True
+            except TimeIsUp:
+                raise self._timed_out(before) from None
             except self._errors as exc:
                 cause = exc
             failure = understand(cause)
-            failures.append(failure)
+            before = f"; before that: {failure.what}"
             in_doubt |= committing and failure.leaves_open
             # Full jitter: those who met once do not meet again in step.
             pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
-            now = anyio.current_time()
+            now = time.monotonic()
             # Another attempt as long as this one would not end in time.
-            late = now + pause + (now - began) > deadline
+            late = pause + (now - began) > min(deadline - now, _time_left())
             if late or failure.meaning not in REPEATABLE:
                 logger.debug("the database's error in full", exc_info=cause)
                 error = failure.as_store_error(in_doubt=in_doubt)
@@ -70,3 +64,14 @@ class Attempts:
                 raise error from (None if failure.meaning in MAY_QUOTE else cause)
             await anyio.sleep(pause)
         raise AssertionError  # pragma: no cover  # there is always another attempt
+
+    def _timed_out(self, before: str) -> StoreTimeout:
+        return StoreTimeout(
+            f"the session store did not answer in time (timeout is {self._timeout} s{before}): see "
+            "whether the database is up, and repeat an append with the same turn_id"
+        )
+
+
+def _time_left() -> float:
+    """Return the seconds that the caller's own time limits leave."""
+    return anyio.current_effective_deadline() - anyio.current_time()

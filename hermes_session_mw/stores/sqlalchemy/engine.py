@@ -16,8 +16,10 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from ...exceptions import ConfigurationError, StoreMisconfigured
+from .appending import SUPPORTED_DIALECTS
+from .database import go_direct
+from .lending import renew_after_loss
 from .sqlite_file import SQLiteFile
-from .statements import SUPPORTED_DIALECTS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -118,11 +120,11 @@ def default_threads(url: URL) -> int:
     """Return how many operations to run at once.
 
     One for a database in memory, which is one connection. Few for SQLite, whose threads only
-    wait for each other's interpreter lock. More for a server that is waited for.
+    wait for each other's interpreter lock (docs/speed.md). More for a server that is waited for.
     """
     if not _is_sqlite(url):
         return 10
-    return 1 if _in_memory(url) else 4
+    return 1 if _in_memory(url) else 2
 
 
 def extra_writers(url: URL, threads: int) -> int | None:
@@ -200,6 +202,8 @@ def _arguments(
 
 
 def _set_up(engine: Engine, file: SQLiteFile | None) -> None:
+    go_direct(engine)
+    renew_after_loss(engine)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_pragmas)
     if file is not None:

@@ -1,16 +1,17 @@
 """What is done to whole sessions: deleting one, and those that nobody has used for long.
 
-The rules are those of ``statements``. A lock is held for one portion of the work at a time.
+The rules are those of ``loading``. A lock is held for one portion of the work at a time.
 """
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, text, tuple_, update
+from sqlalchemy import and_, bindparam, delete, func, or_, select, text, tuple_, update
 
-from .schema import MYSQL, messages, sessions
-from .statements import WHOSE, of_session, transaction
+from .database import Database
+from .schema import MYSQL, WHOSE, messages, of_session, sessions
+from .transactions import transaction
 
 BATCH = 500
 """Sessions that one statement looks for."""
@@ -66,36 +67,34 @@ _touch = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
 _LOCK = {dialect: _touch.where(text(is_idle)) for dialect, is_idle in _IS_IDLE.items()}
 
 
-def delete_session(connection: Connection, session_id: str, owner: str) -> bool:
+def delete_session(database: Database, session_id: str, owner: str) -> bool:
     """Remove the messages, and leave a row that keeps the id from being used again."""
     key = of_session(session_id, owner)
-    with transaction(connection):
-        found = connection.execute(_mark_deleted, key).rowcount > 0
+    with transaction(database):
+        found = database.run(_mark_deleted, key) > 0
         if found:
-            connection.execute(_remove_messages, key)
+            database.run(_remove_messages, key)
     return found
 
 
-def find_expired(
-    connection: Connection, seconds: float, after: tuple[str, str]
-) -> Sequence[Expired]:
+def find_expired(database: Database, seconds: float, after: tuple[str, str]) -> Sequence[Expired]:
     """Return the next sessions, by owner and id, that were not written to for ``seconds``."""
     owner, session_id = after
     parameters = {**of_session(session_id, owner), "seconds": seconds}
-    rows = connection.execute(_FIND[connection.dialect.name], parameters)
-    return [Expired(_text(row.owner), _text(row.id), row.next_seq) for row in rows]
+    rows = database.rows(_FIND[database.dialect], parameters)
+    return [Expired(_text(owner), _text(id_), length) for owner, id_, length in rows]
 
 
-def remove_expired(connection: Connection, portion: Sequence[Expired], seconds: float) -> int:
+def remove_expired(database: Database, portion: Sequence[Expired], seconds: float) -> int:
     """Remove those of ``portion`` that are expired still, and return how many."""
     removed = 0
-    with transaction(connection):
+    with transaction(database):
         for owner, session_id, _ in portion:
             key = of_session(session_id, owner)
-            lock = _LOCK[connection.dialect.name]
-            if connection.execute(lock, {**key, "seconds": seconds}).rowcount:
-                connection.execute(_remove_messages, key)
-                connection.execute(_remove_session, key)
+            lock = _LOCK[database.dialect]
+            if database.run(lock, {**key, "seconds": seconds}):
+                database.run(_remove_messages, key)
+                database.run(_remove_session, key)
                 removed += 1
     return removed
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine
 
+from .database import database_of
 from .engine import (
     check_dialect,
     default_threads,
@@ -17,8 +18,8 @@ from .engine import (
 )
 from .runner import PATIENCE, Runner
 from .schema import create, is_complete
-from .statements import transaction
 from .thread_runner import ThreadRunner
+from .transactions import transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -81,5 +82,5 @@ class RunnerMaker:
     def _prepare(self, connection: Connection) -> None:
         if not self._create_schema or is_complete(connection):
             return
-        with transaction(connection):
+        with transaction(database_of(connection)):
             create(connection)

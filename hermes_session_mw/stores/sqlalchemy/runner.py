@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection
+from .database import Database
 
 T = TypeVar("T")
-Work = Callable[[Connection], T]
+Work = Callable[[Database], T]
 
 PATIENCE = 0.9
 """The part of an operation's time that one wait may take, so that its own error comes in time."""
@@ -15,13 +15,20 @@ PATIENCE = 0.9
 _numbers = itertools.count()
 
 
+class TimeIsUp(Exception):
+    """An operation has taken longer than it may; it may go on, and end either way."""
+
+
 class Runner(Protocol):
     """Runs a function over a connection of its engine, which is made at the first call."""
 
-    async def run(self, work: Work[T], *, writes: bool) -> T:
+    async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:
         """Return what ``work`` returns; the connection is given back before.
 
         ``writes`` says whether it begins a transaction.
+
+        Raises:
+            TimeIsUp: it took longer than ``seconds``.
         """
         ...
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    bindparam,
     func,
     inspect,
     text,
@@ -102,6 +103,18 @@ _turn_index = Index(
     messages.c.turn_id,
 )
 
+# Which rows a statement is about.
+IS_SESSION = (
+    sessions.c.owner == bindparam("owner"),
+    sessions.c.id == bindparam("session_id"),
+)
+IN_SESSION = (
+    messages.c.owner == bindparam("owner"),
+    messages.c.session_id == bindparam("session_id"),
+)
+# For an UPDATE, which keeps the columns' own names for what it sets.
+WHOSE = (sessions.c.owner == bindparam("of_owner"), sessions.c.id == bindparam("of_session"))
+
 # Two processes that start at once would both find no tables and both make them, which
 # "IF NOT EXISTS" alone does not survive on PostgreSQL. Any number will do, if it is ours alone.
 _LOCK_POSTGRESQL = text("SELECT pg_advisory_xact_lock(7526466502349058)")
@@ -133,3 +146,8 @@ def create(connection: Connection) -> None:
     finally:
         if dialect in MYSQL:
             connection.execute(_UNLOCK_MYSQL)
+
+
+def of_session(session_id: str, owner: str) -> dict[str, Any]:
+    """Return the parameters that ``WHOSE`` takes."""
+    return {"of_session": session_id, "of_owner": owner}

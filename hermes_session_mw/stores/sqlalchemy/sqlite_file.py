@@ -7,17 +7,19 @@ that found its file read-only stays so; and of many writers that wait, any may b
 
 import os
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, event
+from sqlalchemy import Dialect, Engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DisconnectionError
 
 from ...exceptions import StoreUnavailable
 from ...logging import logger
+from .database import Database, is_stale
+from .lending import Info, check_each
 
 try:
     import fcntl
@@ -27,8 +29,11 @@ except ImportError:  # pragma: no cover  # Windows: writers wait in SQLite's own
 _IDENTITY = "hermes_file"
 _TURNS = "hermes_turns"
 
-# After these, what a connection knows of its file may be wrong for good: another is opened.
-_STALE = ("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+_LOOK_AGAIN = 0.01
+"""Seconds after which a reader looks whether the file is still there."""
+
+_Identity = tuple[int, int] | None
 
 
 class SQLiteFile:
@@ -41,12 +46,14 @@ class SQLiteFile:
         self._path = path
         self._patience = patience
         self._was_there = False
+        self._seen: _Identity = None
+        self._looked_at = float("-inf")
 
     def watch(self, engine: Engine) -> None:
         """Have each of the engine's connections checked when it is made and when it is lent."""
         event.listen(engine, "do_connect", self._before_connect)
         event.listen(engine, "connect", self._connected)
-        event.listen(engine, "checkout", self._lent)
+        check_each(engine, self._is_same)
         event.listen(engine, "handle_error", _drop_stale)
 
     @contextmanager
@@ -87,14 +94,18 @@ class SQLiteFile:
         if not self._was_there:
             self._was_there = True
             logger.info("a new SQLite file was made for the sessions")
-        record.info[_IDENTITY] = self._identity()
+        self._seen = record.info[_IDENTITY] = self._identity()
         record.info[_TURNS] = self
 
-    def _lent(self, _connection: object, record: Any, _proxy: object) -> None:
-        if record.info[_IDENTITY] != self._identity():
-            raise DisconnectionError("the database file is another one now, or gone")
+    def _is_same(self, info: Info, *, writes: bool) -> bool:
+        # Nothing is written without a look. What reads looks as often as others would notice; but
+        # a process sees no file again once it has seen that there is another.
+        now = time.monotonic()
+        if writes or now - self._looked_at > _LOOK_AGAIN:
+            self._seen, self._looked_at = self._identity(), now
+        return bool(info[_IDENTITY] == self._seen)
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _identity(self) -> _Identity:
         try:
             status = os.stat(self._path)  # noqa: PTH116  # once for each operation
         except OSError:
@@ -103,9 +114,10 @@ class SQLiteFile:
 
 
 @contextmanager
-def in_turn(connection: Connection) -> Iterator[None]:
+def in_turn(database: Database) -> Iterator[None]:
     """Wait for the turn to write, where the connection's file has turns."""
-    file = connection.info.get(_TURNS)
+    connection = database.connection
+    file = connection.info.get(_TURNS) if database.dialect == "sqlite" else None
     if file is None or connection.dialect.is_async:  # an event loop must not wait here
         yield
         return
@@ -114,9 +126,7 @@ def in_turn(connection: Connection) -> Iterator[None]:
 
 
 def _drop_stale(context: ExceptionContext) -> None:
-    name = getattr(context.original_exception, "sqlite_errorname", "")
-    if name.startswith(_STALE):
-        context.is_disconnect = True
+    context.is_disconnect |= is_stale(context.original_exception)
 
 
 class _Turn:

@@ -7,14 +7,17 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import URL, Engine
 
 from ...exceptions import ConfigurationError
 from ...messages import MAX_MESSAGE_BYTES, MAX_TURN_MESSAGES, Message, encode_messages
 from ..base import MAX_TURNS, History, Store, check_age, check_keys, check_limit
-from . import housekeeping, statements
+from . import housekeeping
+from .appending import append
 from .attempts import Attempts
+from .database import Database
 from .engine import check_positive, check_url, is_async_engine
+from .loading import load
 from .making import RunnerMaker
 
 if TYPE_CHECKING:
@@ -102,9 +105,7 @@ class SQLAlchemyStore:
         """See `Store.load`; one round trip, and a second one where nothing is stored."""
         check_keys(session_id, owner)
         check_limit(limit)
-        return await self._attempts.run(
-            lambda c: statements.load(c, session_id, owner, limit), writes=False
-        )
+        return await self._attempts.run(lambda c: load(c, session_id, owner, limit), writes=False)
 
     async def append(
         self,
@@ -127,10 +128,10 @@ class SQLAlchemyStore:
         turn = turn_id or secrets.token_hex(16)
         attempts = itertools.count()
 
-        def work(connection: Connection) -> int:
+        def work(database: Database) -> int:
             again = next(attempts) > 0 or turn_id is not None
-            return statements.append(
-                connection,
+            return append(
+                database,
                 session_id,
                 bodies,
                 owner,

@@ -4,14 +4,20 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from anyio.lowlevel import RunVar
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from ...exceptions import StoreUnavailable
-from .hop import Hop
+from .crew import Crew
+from .database import Database, database_of
+from .jobs import Job
+from .lending import is_fit
+from .mailbox import Mailbox
 from .runner import PATIENCE, T, Work, unique
 
 
@@ -28,7 +34,7 @@ class ThreadRunner:
     def __init__(
         self,
         make: Callable[[], Engine],
-        prepare: Work[None],
+        prepare: Callable[[Connection], None],
         *,
         owned: bool,
         threads: int,
@@ -39,66 +45,82 @@ class ThreadRunner:
         self._prepare = prepare
         self._owned = owned
         self._threads = threads
+        self._writers = writers
         self._timeout = timeout
         self._engine: Engine | None = None
         self._inherited: list[Engine] = []
         self._lock = threading.Lock()
-        self._left: set[Hop] = set()
         self._here = threading.local()
-        self._writers = writers
-        # A limiter belongs to one event loop, and a process may have several.
-        self._limiters: RunVar[_Limiters] = RunVar(unique("limiters"))
+        # Word is left for one event loop, and a process may have several.
+        self._mailbox: RunVar[Mailbox] = RunVar(unique("mailbox"))
+        self._hire()
         _thread_runners.add(self)
 
-    async def run(self, work: Work[T], *, writes: bool) -> T:
+    def _hire(self) -> None:
+        # Writers apart, where they wait for each other and readers need not.
+        rest = partial(_give_back, self._here)
+        self._readers = Crew(self._threads, rest)
+        self._all_writers = self._readers if self._writers is None else Crew(self._writers, rest)
+        self._dismiss = weakref.finalize(self, _dismiss, self._readers, self._all_writers)
+
+    async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:
         """See `Runner.run`."""
-        if len(self._left) >= self._threads:
+        crew = self._all_writers if writes else self._readers
+        if crew.is_hung(self._timeout * PATIENCE):
             raise StoreUnavailable(
-                f"threads that hang in the database's driver: {len(self._left)}; try again; if it "
+                f"threads that hang in the database's driver: {len(crew.left)}; try again; if it "
                 "lasts, see whether the database answers"
             )
-        hop = Hop(self._timeout, self._left)
-        limiters = self._own_limiters()
-        try:
-            return await anyio.to_thread.run_sync(
-                self._run,
-                work,
-                hop,
-                abandon_on_cancel=True,
-                limiter=limiters.writing if writes else limiters.reading,
-            )
-        finally:
-            # Where the caller's time is up the thread goes on alone; what it is at is finished or
-            # rolled back as a whole.
-            hop.leave()
+        in_thread = partial(self._run, work, writes=writes)
+        job: Job[T] = Job(in_thread, self._own_mailbox(), seconds, crew.left)
+        crew.put(job)
+        return await job.result()
 
     async def aclose(self) -> None:
         """See `Runner.aclose`."""
-        for hop in list(self._left):
-            hop.break_off()
+        for job in self._left():
+            job.break_off()
         engine, self._engine = self._engine, None
+        ending = _dismiss(self._readers, self._all_writers)
         if engine is not None and self._owned:
             with anyio.move_on_after(self._timeout, shield=True):
-                await anyio.to_thread.run_sync(engine.dispose, abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(_close, engine, ending, abandon_on_cancel=True)
 
     def __repr__(self) -> str:
-        hung = f"hung threads: {len(self._left)}, " if self._left else ""
+        left = len(self._left())
+        hung = f"hung threads: {left}, " if left else ""
         return hung + ("no engine yet" if self._engine is None else self._engine.pool.status())
 
-    def _run(self, work: Work[T], hop: Hop) -> T:
-        self._here.hop = hop
+    def _left(self) -> set[Job[Any]]:
+        return self._readers.left | self._all_writers.left
+
+    def _run(self, work: Work[T], job: Job[T], *, writes: bool) -> T:
+        self._here.job = job
+        engine = self._ready_engine()
+        database = self._database(engine, writes=writes)
+        connection = database.connection
+        keep = False
         try:
-            hop.begin()
-            engine = self._ready_engine()
-            with engine.connect() as connection:
-                hop.use(connection.connection.driver_connection)
-                try:
-                    return work(connection)
-                finally:
-                    if self._owned and engine is not self._engine:
-                        connection.invalidate()  # the store was closed: no pool to go back to
+            job.use(connection.connection.driver_connection)
+            value = work(database)
+            keep = database.is_direct and engine is self._engine
+            return value
         finally:
-            hop.end()
+            if not keep:
+                if self._owned and engine is not self._engine:
+                    connection.invalidate()  # the store was closed: no pool to go back to
+                _give_back(self._here)
+
+    def _database(self, engine: Engine, *, writes: bool) -> Database:
+        """Return what this thread has kept, or else takes now."""
+        kept: Database | None = getattr(self._here, "database", None)
+        if kept is not None:
+            if kept.connection.engine is engine and is_fit(kept.connection, writes=writes):
+                return kept
+            _give_back(self._here)
+        taken: Database = database_of(engine.connect())
+        self._here.database = taken
+        return taken
 
     def _ready_engine(self) -> Engine:
         engine = self._engine
@@ -131,15 +153,16 @@ class ThreadRunner:
         return engine
 
     def _connected(self, driver_connection: Any, _record: object) -> None:
-        hop: Hop = self._here.hop  # connections are made where work is run, and nowhere else
-        hop.use(driver_connection)
+        job: Job[Any] | None = getattr(self._here, "job", None)
+        if job is not None:  # else it is made for somebody who has found the engine
+            job.use(driver_connection)
 
-    def _own_limiters(self) -> "_Limiters":
-        limiters = self._limiters.get(None)
-        if limiters is None:
-            limiters = _Limiters(self._threads, self._writers)
-            self._limiters.set(limiters)
-        return limiters
+    def _own_mailbox(self) -> Mailbox:
+        mailbox = self._mailbox.get(None)
+        if mailbox is None:
+            mailbox = Mailbox()
+            self._mailbox.set(mailbox)
+        return mailbox
 
     def forget_in_child(self) -> None:  # pragma: no cover  # runs in another process
         """Start anew in a forked child."""
@@ -150,15 +173,25 @@ class ThreadRunner:
             self._engine = None
         # Threads do not come along, and one of them may have held it.
         self._lock = threading.Lock()
-        self._left.clear()
+        self._dismiss.detach()
+        self._hire()
 
 
-class _Limiters:
-    """How many work at once: writers apart, where they wait for each other and readers need not."""
+def _give_back(here: Any) -> None:
+    kept: Database | None = getattr(here, "database", None)
+    if kept is not None:
+        here.database = None
+        kept.connection.close()
 
-    def __init__(self, threads: int, writers: int | None) -> None:
-        self.reading = anyio.CapacityLimiter(threads)
-        self.writing = anyio.CapacityLimiter(writers) if writers is not None else self.reading
+
+def _dismiss(*crews: Crew) -> list[threading.Thread]:
+    return [thread for crew in set(crews) for thread in crew.stop()]
+
+
+def _close(engine: Engine, ending: list[threading.Thread]) -> None:
+    for thread in ending:
+        thread.join()
+    engine.dispose()
 
 
 _thread_runners: "weakref.WeakSet[ThreadRunner]" = weakref.WeakSet()

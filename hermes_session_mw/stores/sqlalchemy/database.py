@@ -1,0 +1,188 @@
+"""A connection, as the SQL is carried out on it: through SQLAlchemy, or by the driver's own cursor.
+
+For a statement this small, what SQLAlchemy does around each execution costs more than the database
+(docs/speed.md). On an engine of our own its pool, its compiler, its dialects and its errors stay,
+and the rest is left out. An engine that is the caller's, or that somebody listens to, is used in
+SQLAlchemy's way.
+"""
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from sqlalchemy import Connection, Dialect, Engine, Executable
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.compiler import SQLCompiler
+
+Row = Sequence[Any]
+Values = Mapping[str, Any]
+
+_DIRECT = "hermes_direct"
+
+# After these, what a connection knows of its file may be wrong for good: another is opened.
+_STALE = ("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+class Database:
+    """Carries statements out through SQLAlchemy.
+
+    Each statement names all its parameters. Methods raise ``SQLAlchemyError``.
+
+    Attributes:
+        connection: SQLAlchemy's.
+        dialect: the name of its dialect.
+        is_direct: whether SQLAlchemy does not hear of the statements.
+    """
+
+    is_direct = False
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.dialect = connection.dialect.name
+
+    def rows(self, statement: Executable, values: Values) -> Sequence[Row]:
+        """Execute a statement and return all its rows."""
+        return self.connection.execute(statement, values).all()
+
+    def run(self, statement: Executable, *values: Values) -> int:
+        """Execute a statement for each of ``values``; return how many rows it found, where one."""
+        return self.connection.execute(statement, list(values)).rowcount
+
+    def command(self, sql: str) -> None:
+        """Execute a command without parameters: BEGIN, COMMIT, ROLLBACK."""
+        self.connection.exec_driver_sql(sql)
+
+
+class DirectDatabase(Database):
+    """Carries them out by the driver's cursor; raises the same errors."""
+
+    is_direct = True
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._lent = connection.connection
+        self._forms = _forms_of(connection.dialect)
+
+    def rows(self, statement: Executable, values: Values) -> Sequence[Row]:
+        """See `Database.rows`."""
+        form = self._form(statement)
+        cursor = self._lent.cursor()
+        try:
+            cursor.execute(form.sql, form.bind(values))
+            rows: Sequence[Row] = cursor.fetchall()
+            cursor.close()
+        except BaseException as exc:  # noqa: BLE001  # raised anew
+            self._fail(form.sql, exc)
+        return rows
+
+    def run(self, statement: Executable, *values: Values) -> int:
+        """See `Database.run`."""
+        form = self._form(statement)
+        cursor = self._lent.cursor()
+        try:
+            if len(values) == 1:
+                cursor.execute(form.sql, form.bind(values[0]))
+            else:
+                cursor.executemany(form.sql, [form.bind(each) for each in values])
+            count = int(cursor.rowcount)
+            cursor.close()
+        except BaseException as exc:  # noqa: BLE001  # raised anew
+            self._fail(form.sql, exc)
+        return count
+
+    def command(self, sql: str) -> None:
+        """See `Database.command`."""
+        cursor = self._lent.cursor()
+        try:
+            cursor.execute(sql)
+            cursor.close()
+        except BaseException as exc:  # noqa: BLE001  # raised anew
+            self._fail(sql, exc)
+
+    def _form(self, statement: Executable) -> "_Form":
+        form = self._forms.get(statement)
+        if form is None:
+            form = self._forms[statement] = _Form(statement, self.connection.dialect)
+        return form
+
+    def _fail(self, sql: str, exc: BaseException) -> NoReturn:
+        """Raise what SQLAlchemy would, and let go of a connection that cannot be used again."""
+        dialect = self.connection.dialect
+        error = dialect.loaded_dbapi.Error
+        if not isinstance(exc, error):
+            # Cancelled in the middle: the answer may still come, to the next one who asks.
+            self.connection.invalidate(exc)
+            raise exc
+        lost = is_stale(exc) or dialect.is_disconnect(exc, self._lent, None)
+        if lost:
+            self.connection.invalidate(exc)
+        raise DBAPIError.instance(
+            sql,
+            None,
+            exc,
+            error,
+            hide_parameters=True,
+            connection_invalidated=lost,
+            dialect=dialect,
+        ) from exc
+
+
+def database_of(connection: Connection) -> Database:
+    """Return how statements are to be carried out on ``connection``."""
+    engine = connection.engine
+    heard = engine.dispatch.before_cursor_execute or engine.dispatch.after_cursor_execute
+    direct = _DIRECT in connection.get_execution_options() and not heard and not engine.echo
+    return DirectDatabase(connection) if direct else Database(connection)
+
+
+def go_direct(engine: Engine) -> None:
+    """Have an engine of our own used directly, as long as nobody listens to its statements."""
+    engine.update_execution_options(**{_DIRECT: True})
+
+
+def is_stale(cause: BaseException | None) -> bool:
+    """Tell whether a SQLite connection that raised ``cause`` may go on failing for no reason."""
+    return str(getattr(cause, "sqlite_errorname", "")).startswith(_STALE)
+
+
+class _Form:
+    """What a statement is for one dialect: its text, and how its parameters are bound."""
+
+    def __init__(self, statement: Executable, dialect: Dialect) -> None:
+        if not isinstance(statement, ClauseElement):  # pragma: no cover  # for the type checker
+            raise TypeError(statement)
+        compiled = statement.compile(dialect=dialect)
+        if not isinstance(compiled, SQLCompiler):  # pragma: no cover  # for the type checker
+            raise TypeError(statement)
+        self.sql = compiled.string
+        self._constants = compiled.params
+        self._names = compiled.positiontup
+        self._processors: dict[str, Callable[[Any], Any]] = {}
+        for bind, name in compiled.bind_names.items():
+            process = bind.type.dialect_impl(dialect).bind_processor(dialect)
+            if process is not None:
+                self._processors[name] = process
+        self._is_plain = not self._processors and set(self._constants.values()) <= {None}
+
+    def bind(self, values: Values) -> Any:
+        """Return the parameters as the driver takes them: a tuple, or a dict."""
+        if self._is_plain and self._names is not None:
+            return tuple([values[name] for name in self._names])
+        bound = {**self._constants, **values}
+        for name, process in self._processors.items():
+            bound[name] = process(bound[name])
+        return bound if self._names is None else tuple([bound[name] for name in self._names])
+
+
+# SQLAlchemy keeps what it has compiled with the engine; here it goes with the dialect.
+_all_forms: weakref.WeakKeyDictionary[Dialect, dict[Executable, _Form]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _forms_of(dialect: Dialect) -> dict[Executable, _Form]:
+    forms = _all_forms.get(dialect)
+    if forms is None:
+        forms = _all_forms[dialect] = {}
+    return forms

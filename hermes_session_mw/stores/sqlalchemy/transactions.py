@@ -1,0 +1,83 @@
+"""Transactions, begun and ended in so many words: connections come in AUTOCOMMIT."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from .database import Database
+from .schema import MYSQL
+from .sqlite_file import in_turn
+
+# The row's lock is all the isolation that is needed; a stricter level, as a server may have for its
+# default, would only add failures to serialize. SQLite's own BEGIN is deferred: it takes the write
+# lock late, and what it has read by then may be stale, which no patience mends.
+_BEGIN = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
+    **dict.fromkeys(MYSQL, "START TRANSACTION"),
+}
+
+
+class CommitFailed(Exception):
+    """A failure during COMMIT: if the connection went with it, nobody knows how it ended."""
+
+    def __init__(self, cause: SQLAlchemyError) -> None:
+        self.cause = cause
+
+
+@contextmanager
+def transaction(database: Database) -> Iterator[None]:
+    """Commit what is done inside, or roll it back where it raises; begun ready to write.
+
+    Raises:
+        CommitFailed: the COMMIT did.
+    """
+    with in_turn(database):
+        _end_begun(database)
+        database.command(_BEGIN[database.dialect])
+        try:
+            yield
+        except BaseException:
+            _undo(database)
+            raise
+        with committing():
+            try:
+                database.command("COMMIT")
+            except SQLAlchemyError:
+                _undo(database)
+                raise
+
+
+@contextmanager
+def committing() -> Iterator[None]:
+    """Tell that what fails inside may have been done all the same.
+
+    Raises:
+        CommitFailed: it failed.
+    """
+    try:
+        yield
+    except SQLAlchemyError as exc:
+        raise CommitFailed(exc) from exc
+
+
+def _end_begun(database: Database) -> None:
+    # A borrowed engine may begin by itself, as SQLAlchemy's recipe for SQLite has it do; begun like
+    # that, a transaction cannot wait for the lock.
+    if database.dialect == "sqlite" and not database.is_direct:
+        connection = database.connection
+        if not connection.in_transaction():
+            connection.begin()
+        if connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]  # sqlite3's
+            database.command("ROLLBACK")
+
+
+def _undo(database: Database) -> None:
+    connection = database.connection
+    if connection.invalidated:
+        return
+    try:
+        database.command("ROLLBACK")
+    except SQLAlchemyError:
+        connection.invalidate()  # broken, or not in a transaction any more: never lent again
