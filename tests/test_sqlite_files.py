@@ -12,7 +12,7 @@ import pytest
 
 from hermes_session_mw import SQLAlchemyStore, StoreCorrupt, StoreUnavailable
 from hermes_session_mw.stores.sqlalchemy import sqlite_file
-from hermes_session_mw.stores.sqlalchemy.sqlite_file import _Turn
+from hermes_session_mw.stores.sqlalchemy.sqlite_file import Turn, Wait
 
 from .server import ROOT
 from .store_contract import numbered
@@ -268,14 +268,16 @@ async def test_without_a_place_for_turns_writers_go_on(tmp_path: Path) -> None:
 def test_a_turn_that_comes_too_late_is_passed_on(tmp_path: Path) -> None:
     """Who has given up does not keep the turn; who was given it while giving up has it."""
     path = str(tmp_path / "turns")
-    first, late, last = _Turn(path), _Turn(path), _Turn(path)
+    first, late, last = Turn(path), Turn(path), Turn(path)
     assert first.wait(0)
     assert not late.wait(0)
     first.end()
     assert last.wait(30)
     last.end()
-    last._had.set()
-    assert not last._give_up()
+    with open(path) as file:  # noqa: PTH123  # its number is needed
+        wait = Wait(file.fileno())
+        assert wait.ends_within(30)
+        assert not wait.give_up()
 
 
 def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
@@ -283,8 +285,8 @@ def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
     path = str(tmp_path / "turns")
     holder = (
         "import sys, time\n"
-        "from hermes_session_mw.stores.sqlalchemy.sqlite_file import _Turn\n"
-        "turn = _Turn(sys.argv[1])\n"
+        "from hermes_session_mw.stores.sqlalchemy.sqlite_file import Turn\n"
+        "turn = Turn(sys.argv[1])\n"
         "print(turn.wait(1), flush=True)\n"
         "time.sleep(100)\n"
     )
@@ -293,8 +295,8 @@ def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
-        waiting = _Turn(path)
-        assert not _Turn(path).wait(0.05)
+        waiting = Turn(path)
+        assert not Turn(path).wait(0.05)
         process.kill()
         assert waiting.wait(30)
         waiting.end()

@@ -9,8 +9,6 @@ import os
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Dialect, Engine, event
@@ -56,23 +54,19 @@ class SQLiteFile:
         check_each(engine, self._is_same)
         event.listen(engine, "handle_error", _drop_stale)
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> "Turn":
         """Wait in line with the other processes that write to the file.
 
         Raises:
             StoreUnavailable: it took too long.
         """
-        turn = _Turn(f"{self._path}-turns")
+        turn = Turn(f"{self._path}-turns")
         if not turn.wait(self._patience):
             raise StoreUnavailable(
                 f"other processes have been writing to the database for {self._patience:g} s: "
                 "another writer holds the lock; try again"
             )
-        try:
-            yield
-        finally:
-            turn.end()
+        return turn
 
     def _before_connect(
         self, _dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]
@@ -113,34 +107,30 @@ class SQLiteFile:
         return status.st_dev, status.st_ino
 
 
-@contextmanager
-def in_turn(database: Database) -> Iterator[None]:
-    """Wait for the turn to write, where the connection's file has turns."""
-    connection = database.connection
-    file = connection.info.get(_TURNS) if database.dialect == "sqlite" else None
-    if file is None or connection.dialect.is_async:  # an event loop must not wait here
-        yield
-        return
-    with file.turn():
-        yield
+def turn_of(database: Database) -> "Turn | None":
+    """Return the turn to write, once it has come; None where the database's file has no turns."""
+    if database.dialect != "sqlite":
+        return None
+    file: SQLiteFile | None = database.connection.info.get(_TURNS)
+    # An event loop must not wait here.
+    return None if file is None or database.connection.dialect.is_async else file.turn()
 
 
 def _drop_stale(context: ExceptionContext) -> None:
     context.is_disconnect |= is_stale(context.original_exception)
 
 
-class _Turn:
+class Turn:
     """One writer's place in line: a lock on a side file, which ends with the process at the latest.
 
     It decides who is next and nothing else: SQLite's own lock is what keeps writers apart.
     """
 
+    __slots__ = ("_file", "_path")
+
     def __init__(self, path: str) -> None:
         self._path = path
         self._file: int | None = None
-        self._given_up = False
-        self._lock = threading.Lock()
-        self._had = threading.Event()
 
     def wait(self, seconds: float) -> bool:
         """Tell whether the turn came in time; without a side file, it is always ours."""
@@ -153,30 +143,46 @@ class _Turn:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            # The system's wait has no time-out, so that a thread has to do the waiting.
-            threading.Thread(target=self._wait, args=(file,), daemon=True).start()
-            if self._had.wait(seconds):
-                return True
-            return not self._give_up()
+            if not Wait(file).ends_within(seconds):
+                return False
         self._file = file
         return True
 
     def end(self) -> None:
         """Let the next one go on."""
         if self._file is not None:
-            # Not by closing alone: a child that was forked meanwhile has the file open too.
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-            os.close(self._file)
+            _let_go(self._file)
 
-    def _wait(self, file: int) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with self._lock:
-            self._file = file
-            self._had.set()
-            if self._given_up:
-                self.end()
 
-    def _give_up(self) -> bool:
+class Wait:
+    """The wait for a lock that another holds; the system's has no time-out, so a thread waits."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._given_up = False
+        self._lock = threading.Lock()
+        self._had = threading.Event()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Tell whether the lock was had in time; else it is let go once it comes."""
+        threading.Thread(target=self._wait, daemon=True).start()
+        return self._had.wait(seconds) or not self.give_up()
+
+    def give_up(self) -> bool:
+        """Tell whether the lock was not had until now; then it is let go once it comes."""
         with self._lock:
             self._given_up = not self._had.is_set()
             return self._given_up
+
+    def _wait(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        with self._lock:
+            self._had.set()
+            if self._given_up:
+                _let_go(self._file)
+
+
+def _let_go(file: int) -> None:
+    # Not by closing alone: a child that was forked meanwhile has the file open too.
+    fcntl.flock(file, fcntl.LOCK_UN)
+    os.close(file)

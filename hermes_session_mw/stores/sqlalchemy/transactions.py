@@ -7,7 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .database import Database
 from .schema import MYSQL
-from .sqlite_file import in_turn
+from .sqlite_file import Turn, turn_of
 
 # The row's lock is all the isolation that is needed; a stricter level, as a server may have for its
 # default, would only add failures to serialize. SQLite's own BEGIN is deferred: it takes the write
@@ -26,27 +26,49 @@ class CommitFailed(Exception):
         self.cause = cause
 
 
-@contextmanager
-def transaction(database: Database) -> Iterator[None]:
+class transaction:  # noqa: N801  # used like a function; made by contextlib it costs twice as much
     """Commit what is done inside, or roll it back where it raises; begun ready to write.
 
     Raises:
         CommitFailed: the COMMIT did.
     """
-    with in_turn(database):
-        _end_begun(database)
-        database.command(_BEGIN[database.dialect])
+
+    __slots__ = ("_database", "_turn")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turn: Turn | None = None
+
+    def __enter__(self) -> None:
+        """Wait for the turn to write, where there are turns, and begin."""
+        self._turn = turn_of(self._database)
         try:
-            yield
+            _end_begun(self._database)
+            self._database.command(_BEGIN[self._database.dialect])
         except BaseException:
-            _undo(database)
+            self._end_turn()
             raise
-        with committing():
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _traceback: object) -> None:
+        """Commit or roll back."""
+        try:
+            if exc is not None:
+                _undo(self._database)
+                return
             try:
-                database.command("COMMIT")
-            except SQLAlchemyError:
-                _undo(database)
+                self._database.command("COMMIT")
+            except SQLAlchemyError as failure:
+                _undo(self._database)
+                raise CommitFailed(failure) from failure
+            except BaseException:
+                _undo(self._database)
                 raise
+        finally:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.end()
 
 
 @contextmanager
