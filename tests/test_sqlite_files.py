@@ -12,7 +12,7 @@ import pytest
 
 from hermes_session_mw import SQLAlchemyStore, StoreCorrupt, StoreUnavailable
 from hermes_session_mw.stores.sqlalchemy import sqlite_file
-from hermes_session_mw.stores.sqlalchemy.sqlite_file import Turn, Wait
+from hermes_session_mw.stores.sqlalchemy.sqlite_file import Line, Turn, Wait
 
 from .server import ROOT
 from .store_contract import numbered
@@ -265,19 +265,25 @@ async def test_without_a_place_for_turns_writers_go_on(tmp_path: Path) -> None:
     await store.aclose()
 
 
+def waits(path: str, seconds: float) -> Turn | None:
+    """Return a turn at ``path`` that came in time."""
+    turn = Turn()
+    return turn if turn.wait(Line(path), path, seconds) else None
+
+
 def test_a_turn_that_comes_too_late_is_passed_on(tmp_path: Path) -> None:
     """Who has given up does not keep the turn; who was given it while giving up has it."""
     path = str(tmp_path / "turns")
-    first, late, last = Turn(path), Turn(path), Turn(path)
-    assert first.wait(0)
-    assert not late.wait(0)
+    first = waits(path, 0)
+    assert first is not None
+    assert waits(path, 0) is None
     first.end()
-    assert last.wait(30)
+    last = waits(path, 30)
+    assert last is not None
     last.end()
-    with open(path) as file:  # noqa: PTH123  # its number is needed
-        wait = Wait(file.fileno())
-        assert wait.ends_within(30)
-        assert not wait.give_up()
+    wait = Wait(Line(path))
+    assert wait.ends_within(30)
+    assert not wait.give_up()
 
 
 def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
@@ -285,9 +291,9 @@ def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
     path = str(tmp_path / "turns")
     holder = (
         "import sys, time\n"
-        "from hermes_session_mw.stores.sqlalchemy.sqlite_file import Turn\n"
-        "turn = Turn(sys.argv[1])\n"
-        "print(turn.wait(1), flush=True)\n"
+        "from hermes_session_mw.stores.sqlalchemy.sqlite_file import Line, Turn\n"
+        "turn = Turn()\n"
+        "print(turn.wait(Line(sys.argv[1]), sys.argv[1], 1), flush=True)\n"
         "time.sleep(100)\n"
     )
     with subprocess.Popen(
@@ -295,8 +301,16 @@ def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
-        waiting = Turn(path)
-        assert not Turn(path).wait(0.05)
+        assert waits(path, 0.05) is None
         process.kill()
-        assert waiting.wait(30)
-        waiting.end()
+        assert waits(path, 30) is not None
+
+
+def test_a_forked_child_opens_the_line_itself(tmp_path: Path) -> None:
+    """A child that was forked stands in line by itself, and not in its parent's place."""
+    line = Line(str(tmp_path / "turns"))
+    assert line.is_own
+    child = os.fork()
+    if child == 0:
+        os._exit(line.is_own)
+    assert os.waitpid(child, 0)[1] == 0

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import urllib.parse
+import weakref
 from typing import Any
 
 from sqlalchemy import Dialect, Engine, event
@@ -42,6 +43,8 @@ class SQLiteFile:
 
     def __init__(self, path: str, patience: float) -> None:
         self._path = path
+        self._turns = f"{path}-turns"
+        self._line: Line | None = None
         self._patience = patience
         self._was_there = False
         self._seen: _Identity = None
@@ -53,6 +56,7 @@ class SQLiteFile:
         event.listen(engine, "connect", self._connected)
         check_each(engine, self._is_same)
         event.listen(engine, "handle_error", _drop_stale)
+        event.listen(engine, "engine_disposed", self._close)
 
     def turn(self) -> "Turn":
         """Wait in line with the other processes that write to the file.
@@ -60,13 +64,24 @@ class SQLiteFile:
         Raises:
             StoreUnavailable: it took too long.
         """
-        turn = Turn(f"{self._path}-turns")
-        if not turn.wait(self._patience):
+        turn = Turn()
+        if fcntl is None:  # pragma: no cover  # Windows
+            return turn
+        try:
+            if self._line is None or not self._line.is_own:
+                self._line = Line(self._turns)
+            came = turn.wait(self._line, self._turns, self._patience)
+        except OSError:
+            return turn  # without a side file it is always ours
+        if not came:
             raise StoreUnavailable(
                 f"other processes have been writing to the database for {self._patience:g} s: "
                 "another writer holds the lock; try again"
             )
         return turn
+
+    def _close(self, _engine: Engine) -> None:
+        self._line = None
 
     def _before_connect(
         self, _dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]
@@ -120,45 +135,65 @@ def _drop_stale(context: ExceptionContext) -> None:
     context.is_disconnect |= is_stale(context.original_exception)
 
 
+class Line:
+    """The side file that writers queue at; opened once for many turns, closed after the last."""
+
+    def __init__(self, path: str) -> None:
+        """Open it.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self._process = os.getpid()
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        weakref.finalize(self, os.close, self.file)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this process opened it: a forked child would share its parent's place."""
+        return self._process == os.getpid()
+
+    def unlock(self) -> None:
+        """Let the next one go on."""
+        # Not by closing: a child that was forked meanwhile has the file open too.
+        fcntl.flock(self.file, fcntl.LOCK_UN)
+
+
 class Turn:
     """One writer's place in line: a lock on a side file, which ends with the process at the latest.
 
     It decides who is next and nothing else: SQLite's own lock is what keeps writers apart.
     """
 
-    __slots__ = ("_file", "_path")
+    __slots__ = ("_locked",)
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._file: int | None = None
+    def __init__(self) -> None:
+        self._locked: Line | None = None
 
-    def wait(self, seconds: float) -> bool:
-        """Tell whether the turn came in time; without a side file, it is always ours."""
-        if fcntl is None:  # pragma: no cover  # Windows
-            return True
+    def wait(self, line: Line, path: str, seconds: float) -> bool:
+        """Tell whether the turn came in time, at ``line``, which is the open file of ``path``."""
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError:
-            return True
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if not Wait(file).ends_within(seconds):
+            fcntl.flock(line.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # A file of its own: where this gives up, the wait may still come to its end.
+            line = Line(path)
+            if not Wait(line).ends_within(seconds):
                 return False
-        self._file = file
+        self._locked = line
         return True
 
     def end(self) -> None:
         """Let the next one go on."""
-        if self._file is not None:
-            _let_go(self._file)
+        if self._locked is not None:
+            self._locked.unlock()
+            self._locked = None
 
 
 class Wait:
     """The wait for a lock that another holds; the system's has no time-out, so a thread waits."""
 
-    def __init__(self, file: int) -> None:
-        self._file = file
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._given_up = False
         self._lock = threading.Lock()
         self._had = threading.Event()
@@ -175,14 +210,8 @@ class Wait:
             return self._given_up
 
     def _wait(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        fcntl.flock(self._line.file, fcntl.LOCK_EX)
         with self._lock:
             self._had.set()
             if self._given_up:
-                _let_go(self._file)
-
-
-def _let_go(file: int) -> None:
-    # Not by closing alone: a child that was forked meanwhile has the file open too.
-    fcntl.flock(file, fcntl.LOCK_UN)
-    os.close(file)
+                self._line.unlock()
