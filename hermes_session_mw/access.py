@@ -31,7 +31,10 @@ class StoreAccess:
         degrade: bool = False,
     ) -> None:
         self._store = store
-        self._timeout = timeout
+        own = getattr(store, "timeout", None)
+        # A store that keeps the time itself need not be watched: that is half the price of a wait.
+        keeps_time = own is not None and timeout is not None and own <= timeout
+        self._timeout = None if keeps_time else timeout
         self.limit = limit
         self.degrade = degrade
 
@@ -63,6 +66,8 @@ class StoreAccess:
         return await self._in_time(storing, shield=True)
 
     async def _in_time(self, operation: Awaitable[T], *, shield: bool) -> T:
+        if self._timeout is None and not shield:
+            return await operation
         try:
             with anyio.fail_after(self._timeout, shield=shield):
                 return await operation

@@ -20,6 +20,7 @@ from hermes_session_mw import (
     SessionConflict,
     SessionIdFilter,
     SessionMissing,
+    SQLAlchemyStore,
     StoreTimeout,
     get_session,
 )
@@ -191,3 +192,12 @@ def test_log_records_carry_the_sessions_fingerprint() -> None:
     assert record.hermes_session == fingerprint("secret")  # type: ignore[attr-defined]
     assert len(fingerprint("secret")) == 12
     assert "secret" not in fingerprint("secret")
+
+
+@pytest.mark.parametrize(("own", "timed"), [(4.0, None), (5.0, None), (6.0, 5.0)])
+def test_a_store_that_keeps_the_time_itself_is_not_timed_again(
+    own: float, timed: float | None
+) -> None:
+    """A store that ends every operation soon enough by itself costs no second time limit."""
+    access = StoreAccess(SQLAlchemyStore("sqlite://", timeout=own), 5.0)
+    assert access._timeout == timed

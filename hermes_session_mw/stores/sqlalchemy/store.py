@@ -42,6 +42,9 @@ class SQLAlchemyStore:
     ``aclose()`` makes a new engine.
 
     A sync engine works on asyncio and trio alike, an asyncio one under asyncio alone.
+
+    Attributes:
+        timeout: the seconds after which every operation ends, whatever the database does.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class SQLAlchemyStore:
             max_turn_messages: messages that one turn may have.
             max_turns: turns that one conversation may have.
             threads: operations at once through a sync engine, and the size of an own engine's
-                pool; by default 10, 1 for SQLite in memory, 4 for a SQLite file, where one more
+                pool; by default 10, 1 for SQLite in memory, 2 for a SQLite file, where one more
                 writes.
             timeout: seconds for one operation, in which it is repeated where another transaction
                 was in its way or the connection broke; and those that an own engine waits for a
@@ -88,6 +91,7 @@ class SQLAlchemyStore:
             encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
         )
         self._max_turns = max_turns
+        self.timeout = timeout
         maker = RunnerMaker(create_schema=create_schema, threads=threads, timeout=timeout)
         if isinstance(url_or_engine, str | URL):
             self._url = check_url(url_or_engine)
