@@ -12,7 +12,7 @@ MAX_ID_LENGTH = 256
 # The letters of RFC 3986's unreserved set, and ":" which platforms put into their thread keys.
 # Hermes Agent refuses a ".." and a drive prefix (it names files after ids), so neither may be
 # adopted here.
-_SESSION_ID = re.compile(r"(?![A-Za-z]:)(?!.*\.\.)[A-Za-z0-9_.:~-]{1,256}")
+SESSION_ID = re.compile(r"(?![A-Za-z]:)(?!.*\.\.)[A-Za-z0-9_.:~-]{1,256}")
 
 # What any header field may carry without harm: RFC 9110, section 5.5, VCHAR. Servers refuse to
 # send anything else, and then the whole response is lost.
@@ -30,7 +30,7 @@ def is_session_id(value: str) -> bool:
     That is 1 to 256 characters out of ``A-Z a-z 0-9 _ . : ~ -``, without ``..`` anywhere and
     without a drive prefix (one letter and a colon) at the start.
     """
-    return _SESSION_ID.fullmatch(value) is not None
+    return SESSION_ID.fullmatch(value) is not None
 
 
 def is_header_safe(value: str) -> bool:

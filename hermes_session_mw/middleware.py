@@ -142,9 +142,11 @@ class HermesSessionMiddleware:
 
     async def _respond(self, scope: Scope, receive: Receive, responder: Responder) -> None:
         responder.session, refusal = self._resolver.identify(scope)
-        session = responder.session
-        if refusal is None and not self._resolver.is_admitted(session):
-            responder.session, refusal = await self._resolver.admit(session, scope)
+        session, resolver = responder.session, self._resolver
+        if refusal is None and not (
+            resolver.admits_all or (resolver.admits_new and session.is_new)
+        ):
+            responder.session, refusal = await resolver.admit(session, scope)
         if refusal is not None:
             await responder.refuse(refusal, receive)
             return
@@ -203,7 +205,8 @@ def _own_scope(scope: Scope, field: bytes) -> Scope:
     headers = own.setdefault("headers", ())
     if not isinstance(headers, (list, tuple)):
         own["headers"] = list(headers)
-    own.setdefault("state", {})
+    if "state" not in own:
+        own["state"] = {}
     own[_SERVED] = (*own[_SERVED], field) if _SERVED in own else (field,)
     return own
 

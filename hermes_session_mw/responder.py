@@ -49,10 +49,13 @@ class Responder:
 
     def _stamped(self, kind: str, message: Message) -> Message:
         headers = message.get("headers") or ()
+        session = self.session
+        # Where making an id raised there is no session; its response gets an id all the same.
+        value = (mint_session_id() if session is None else session.id).encode("ascii")
         if kind in _RESPONSE_STARTS:
-            return {**message, "headers": self._stamp.response(headers, self._value())}
+            return {**message, "headers": self._stamp.response(headers, value)}
         if kind == "websocket.accept" and self._accept_takes_headers():
-            return {**message, "headers": self._stamp.once(headers, self._value())}
+            return {**message, "headers": self._stamp.once(headers, value)}
         return message
 
     async def refuse(self, refusal: Refusal, receive: Receive) -> None:
@@ -91,11 +94,6 @@ class Responder:
 
     def _can_deny(self) -> bool:
         return _DENIAL in (self._scope.get("extensions") or {})
-
-    def _value(self) -> bytes:
-        # Where making an id raised there is no session; its response gets an id all the same.
-        session_id = mint_session_id() if self.session is None else self.session.id
-        return session_id.encode("ascii")
 
 
 def _spec_version(scope: Scope) -> tuple[int, ...]:

@@ -248,7 +248,7 @@ async def test_a_chunk_costs_one_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "most"), [((), 17), (((b"x-hermes-session-id", b"an-id"),), 18)]
+    ("headers", "most"), [((), 14), (((b"x-hermes-session-id", b"an-id"),), 13)]
 )
 async def test_the_header_path_is_short(
     headers: tuple[tuple[bytes, bytes], ...], most: int
