@@ -59,11 +59,7 @@ def decode_messages(bodies: Sequence[str]) -> list[Message]:
     Raises:
         StoreCorrupt: a text is not JSON.
     """
-    try:
-        texts = ",".join(bodies)
-    except TypeError:
-        raise _not_json() from None
-    return parse_messages(texts, len(bodies))
+    return parse_messages(",".join(bodies), len(bodies))
 
 
 def parse_messages(texts: str, count: int) -> list[Message]:

@@ -120,9 +120,8 @@ class HermesSession:
         Raises:
             OwnerRequired, StoreError: as for ``load()``.
         """
-        if self.is_new and self._history is None:
-            return False
-        history = self._history or await self._read(limit=0)
+        known = self._loaded() if self.is_new else self._history
+        history = known or await self._read(limit=0)
         return self.degraded or (history is not None and history.exists)
 
     async def append(

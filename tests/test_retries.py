@@ -10,7 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable, TurnConflict
+from hermes_session_mw.stores.sqlalchemy.database import Database
 from hermes_session_mw.stores.sqlalchemy.errors import Meaning, understand
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 from . import mariadb
 from .proxy import losing
@@ -230,3 +232,25 @@ async def test_a_conflict_is_repeated_until_it_is_over(postgres_url: URL) -> Non
             connection.rollback()
     assert lengths == [2]
     await store.aclose()
+
+
+class Interrupted(Database):
+    """A database whose COMMIT is not reached."""
+
+    def command(self, sql: str) -> None:
+        """See `Database.command`."""
+        if sql == "COMMIT":
+            raise KeyboardInterrupt
+        super().command(sql)
+
+
+def test_what_is_interrupted_at_commit_is_rolled_back(sqlite_url: str) -> None:
+    """Whatever keeps a COMMIT from being sent, the connection is not left in a transaction."""
+    engine = create_engine(sqlite_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        database = Interrupted(connection)
+        with pytest.raises(KeyboardInterrupt), transaction(database):
+            database.command("CREATE TABLE made (number INTEGER)")
+        assert not connection.connection.driver_connection.in_transaction  # type: ignore[union-attr]
+        database.command("CREATE TABLE made (number INTEGER)")
+    engine.dispose()

@@ -38,8 +38,6 @@ def check_each(engine: Engine, check: Check) -> None:
 
 def is_fit(connection: Connection, *, writes: bool) -> bool:
     """Tell whether a connection that was kept would be lent again."""
-    if connection.invalidated:
-        return False
     info = connection.info
     return all(check(info, writes=writes) for check in info[_CHECKS])
 

@@ -57,11 +57,10 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
                 return
             try:
                 self._database.command("COMMIT")
-            except SQLAlchemyError as failure:
+            except BaseException as failure:
                 _undo(self._database)
-                raise CommitFailed(failure) from failure
-            except BaseException:
-                _undo(self._database)
+                if isinstance(failure, SQLAlchemyError):
+                    raise CommitFailed(failure) from failure
                 raise
         finally:
             self._end_turn()
