@@ -3,18 +3,22 @@
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
 # make fuzz   sends a million generated header values, and 200,000 over sockets
+# make bench   measures this package beside its peers, and writes docs/benchmarks/ anew;
+#              BENCH=--short only shows that all of it works: add '--output DIRECTORY' then
 # make galera   serves a three-node MariaDB Galera cluster on this machine, and prints its URLs
 # Each makes its own virtual environment, and installs what it needs into it.
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH_VENV ?= .bench-venv
+BENCH ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 STORE ?= sqlite:///hermes_demo.db
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint conformance fuzz torture galera format clean check-python
+.PHONY: demo test lint conformance fuzz torture bench galera format clean check-python
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)'
@@ -32,7 +36,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --editable '.[demo]'
@@ -66,6 +70,18 @@ fuzz: $(VENV)/.test-installed
 
 torture: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.torture
+
+bench: $(BENCH_VENV)/.installed
+	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
+
+# Not by constraints.txt: the peers' own pins are older here and there.
+$(BENCH_VENV)/.installed: pyproject.toml benchmarks/requirements.txt $(BENCH_VENV)/bin/python
+	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --editable '.[asyncpg]' --requirement benchmarks/requirements.txt
+	@touch $@
+
+$(BENCH_VENV)/bin/python: | check-python
+	$(PYTHON) -m venv $(BENCH_VENV)
 
 galera: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.clusters.galera

@@ -1,0 +1,1 @@
+"""Peers: other stores of conversations, each behind one small adapter of the same shape."""
