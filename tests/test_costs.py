@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from sqlalchemy import URL, create_engine, event, text
 
@@ -20,6 +21,7 @@ import hermes_session_mw
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, SQLAlchemyStore
 from hermes_session_mw.stores.sqlalchemy.crew import Crew
 from hermes_session_mw.stores.sqlalchemy.database import _Form
+from hermes_session_mw.stores.sqlalchemy.jobs import Job
 from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
 
 from .asgi import http_scope, request
@@ -324,3 +326,46 @@ async def test_a_listener_hears_of_each_statement(tmp_path: Path) -> None:
     assert (await store.load("id")).length == 4
     assert heard == ["BEGIN", "INSERT", "INSERT", "COMMIT", "SELECT"]
     await store.aclose()
+
+
+async def do(crew: Crew) -> str:
+    """Return what a job of the crew returns."""
+    job: Job[str] = Job(lambda _: "done", Mailbox(), 30, crew.left)
+    crew.put(job)
+    return await job.result()
+
+
+async def test_a_thread_outlives_what_it_cannot_give_back() -> None:
+    """Where giving a connection back fails, its thread goes on to the next job."""
+    gave_back = threading.Event()
+
+    def rest() -> None:
+        gave_back.set()
+        raise OSError
+
+    crew = Crew(1, rest)
+    assert await do(crew) == "done"
+    await anyio.to_thread.run_sync(gave_back.wait)
+    assert await do(crew) == "done"
+    for thread in crew.stop():
+        thread.join()
+
+
+async def test_a_system_without_threads_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads that there are do all jobs, where no more can be had; without any it fails."""
+    crew, empty = Crew(2, lambda: None), Crew(1, lambda: None)
+    assert await do(crew) == "done"
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(do, crew)
+    with pytest.raises(RuntimeError, match="new thread"):
+        await do(empty)
+    monkeypatch.undo()
+    assert await do(empty) == "done"
+    for thread in [*crew.stop(), *empty.stop()]:
+        thread.join()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ...logging import logger
 from .jobs import Job
 
 _LINGER = 0.05
@@ -34,13 +35,22 @@ class Crew:
         self._pending = 0
 
     def put(self, job: Job[Any]) -> None:
-        """Have ``job`` done by the next thread that is free."""
+        """Have ``job`` done by the next thread that is free.
+
+        Raises:
+            RuntimeError: there is no thread, and the system has none to give.
+        """
         with self._lock:
-            self._pending += 1
-            if len(self._threads) < min(self._pending, self._most):
+            if len(self._threads) < min(self._pending + 1, self._most):
                 thread = threading.Thread(target=self._work, name="hermes-session", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    if not self._threads:
+                        raise
+                else:
+                    self._threads.append(thread)
+            self._pending += 1
             self._jobs.put(job)
 
     def hung(self, since: float) -> int:
@@ -74,11 +84,17 @@ class Crew:
                 self._pending -= 1
             job.report(more=not self._jobs.empty())
             del job  # not kept until the next one comes
-        self._rest()
+        self._give_back()
 
     def _next(self) -> Job[Any] | None:
         try:
             return self._jobs.get(timeout=_LINGER)
         except Empty:
-            self._rest()
+            self._give_back()
             return self._jobs.get()
+
+    def _give_back(self) -> None:
+        try:
+            self._rest()
+        except Exception:  # noqa: BLE001  # the thread is needed for the next job all the same
+            logger.debug("a connection could not be given back", exc_info=True)
