@@ -25,10 +25,10 @@ class ThreadRunner:
     """Runs work in worker threads, over a sync engine that is made once and shared by them.
 
     ``make`` returns the engine, ``prepare`` makes it fit for use over its first connection, and
-    ``owned`` says whether ``aclose()`` disposes it. ``threads`` is how many work at
-    once, for all event loops, and ``writers`` how many more may write, None where all may; ``timeout`` the seconds
-    to wait for another thread that makes the engine, and those after which a thread that nobody
-    waits for is broken off.
+    ``owned`` says whether ``aclose()`` disposes it. ``threads`` is how many work at once, for all
+    event loops, and ``writers`` how many more may write, None where all may; ``timeout`` the
+    seconds to wait for another thread that makes the engine, and those after which a thread that
+    nobody waits for counts as hung.
     """
 
     def __init__(
