@@ -13,7 +13,12 @@
     ├── InvalidKey                an owner, session id or turn id that cannot be stored
     ├── SessionConflict           the conversation is not as long as expected
     ├── TurnConflict              the turn id is taken by other messages
+    ├── TurnLost                  another has taken the session's turn since
+    ├── SessionBusy               another turn is going on, and did not end in time
     ├── SessionDeleted            the conversation was deleted, and is not begun anew
+    ├── SessionNotFound           nothing is stored under the id
+    ├── ResponseStarted           the id cannot change: the client has been told it
+    ├── NotSupported              the store does not have this operation
     ├── SessionFull               the conversation has as many turns as it may have
     └── StoreError                the store could not do it
         ├── StoreUnavailable      not now: try again
@@ -110,6 +115,57 @@ class TurnConflict(HermesSessionError):
             "this turn_id is already stored with other messages: "
             "repeat a turn unchanged, and give every new turn an id of its own"
         )
+
+
+class TurnLost(HermesSessionError):
+    """Another has taken the session's turn since this one began; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this turn took longer than its lease, and another has begun: load the conversation "
+            "again and decide anew, or take a longer lease"
+        )
+
+
+class SessionBusy(HermesSessionError):
+    """Another turn of the session is going on, and did not end in the time to wait.
+
+    The middleware answers it 409, with ``Retry-After``, where it gets there.
+
+    Attributes:
+        retry_after: seconds until the other turn's lease ends, at the latest.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__("another turn of this conversation is going on: try again in a moment")
+
+    def __reduce__(self) -> tuple[type["SessionBusy"], tuple[float]]:
+        return type(self), (self.retry_after,)
+
+
+class SessionNotFound(HermesSessionError, LookupError):
+    """Nothing is stored under the session id."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such conversation")
+
+
+class ResponseStarted(HermesSessionError, RuntimeError):
+    """The session's id has gone out with the response, and cannot be another now."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the response has begun, and has told the client this session's id: "
+            "rotate before the first message is sent"
+        )
+
+
+class NotSupported(HermesSessionError, NotImplementedError):
+    """The session's store does not have the operation, or its format cannot express it."""
+
+    def __init__(self, store: object, operation: str, why: str = "") -> None:
+        super().__init__(f"{type(store).__name__} does not support {operation}(){why}")
 
 
 class SessionDeleted(HermesSessionError):

@@ -1,0 +1,289 @@
+"""What a store promises that knows a conversation's whole life, and not only its growth.
+
+A `Store` of three methods serves a chat. These serve what comes after: edits, summaries, branches,
+one turn at a time, lists of threads. All of it is optional: a session asks for what it needs, and a
+store that does not have it is told so by name (`NotSupported`).
+
+Words used throughout: the *history* is what ``load`` gives; *archived* messages were in it once,
+are kept, and are given by ``archived`` alone. All times are UTC.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol, runtime_checkable
+
+from ..messages import Message
+from .base import Store
+
+Reason = Literal["rewind", "compact"]
+"""Why a message was archived."""
+
+PAGE = 50
+"""Sessions on one page of a list, unless more or fewer are asked for."""
+
+MAX_PAGE = 500
+"""The most that may be asked for."""
+
+MAX_TITLE = 500
+"""Characters that a title may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTurn:
+    """A turn as it was stored.
+
+    Attributes:
+        turn_id: what it was stored under.
+        messages: all of them, in order, archived ones too.
+        start: the place of its first message in the history (0 for the first); None where not all
+            of its messages are in the history any more.
+    """
+
+    turn_id: str
+    messages: list[Message]
+    start: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedMessage:
+    """A message that was in the history once.
+
+    Attributes:
+        message: as it was appended.
+        turn_id: the turn's that it belonged to.
+        reason: what took it out of the history.
+        archived_at: when.
+    """
+
+    message: Message
+    turn_id: str
+    reason: Reason
+    archived_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What a list tells of a session.
+
+    Attributes:
+        id: the session's id.
+        title: what ``rename`` gave it; None where nothing did.
+        length: the number of messages in its history.
+        created_at: when its first turn was stored.
+        updated_at: when it was changed last.
+        parent_id: the session that it was forked from; None where it was not.
+    """
+
+    id: str
+    title: str | None
+    length: int
+    created_at: datetime
+    updated_at: datetime
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """Part of a list of sessions.
+
+    Attributes:
+        sessions: the ones that were changed last come first.
+        cursor: what to ask for the next page with; None where this is the last.
+    """
+
+    sessions: list[SessionInfo]
+    cursor: str | None
+
+
+@runtime_checkable
+class LifecycleStore(Store, Protocol):
+    """A `Store` that also edits, branches, locks and lists; `SQLAlchemyStore` is one.
+
+    Wherever a method takes ``fence``, it is refused with ``TurnLost`` where another has taken the
+    turn since (see ``acquire``). Every method raises ``InvalidKey`` for keys that cannot be stored,
+    and ``StoreError`` where the store failed.
+    """
+
+    async def append(
+        self,
+        session_id: str,
+        messages: Sequence[Message],
+        owner: str = "",
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+        *,
+        fence: int | None = None,
+    ) -> int:
+        """See `Store.append`.
+
+        A ``turn_id`` stays taken after its messages were archived: repeated, it stores nothing and
+        returns how many messages of the history come before the turn's end, as far as there are.
+        """
+        ...
+
+    async def rewind(
+        self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
+    ) -> int:
+        """Keep the history's first ``length`` messages, archive the rest, and return the length.
+
+        That is the history's own length where it was shorter already.
+
+        Raises:
+            ValueError: ``length`` is negative.
+            SessionDeleted: the conversation was deleted.
+        """
+        ...
+
+    async def compact(
+        self,
+        session_id: str,
+        replaced: Sequence[Message],
+        summary: Sequence[Message],
+        owner: str = "",
+        *,
+        skipped: int = 0,
+        fence: int | None = None,
+    ) -> int:
+        """Archive the history's oldest messages, put ``summary`` in their place, return the length.
+
+        They are the first ``skipped`` ones, whatever they are, and then ``replaced``, which must
+        be the very messages that stand there.
+
+        Raises:
+            ValueError: nothing is to be replaced.
+            InvalidMessage: the summary cannot be stored.
+            SessionConflict: the history does not begin so.
+            SessionDeleted: the conversation was deleted.
+        """
+        ...
+
+    async def find_turn(
+        self, session_id: str, turn_id: str, owner: str = ""
+    ) -> StoredTurn | None:
+        """Return the turn that was appended under ``turn_id``, None where there was none."""
+        ...
+
+    async def fork(
+        self, session_id: str, new_id: str, owner: str = "", length: int | None = None
+    ) -> int:
+        """Begin ``new_id`` with the first ``length`` messages of the history; return how many.
+
+        None for all of it, which is also what a greater number gives. The two go their own ways
+        from there: turn ids are not taken along.
+
+        Raises:
+            ValueError: ``length`` is negative.
+            SessionNotFound: nothing is stored under ``session_id``.
+            SessionConflict: something is, or was, stored under ``new_id``.
+        """
+        ...
+
+    async def rotate(
+        self, session_id: str, new_id: str, owner: str = "", new_owner: str | None = None
+    ) -> bool:
+        """Move everything to ``new_id``, and to another owner where one is given.
+
+        The old id is then as one that was deleted, and keys that led to it lead to the new one.
+        Returns whether there was anything to move.
+
+        Raises:
+            SessionConflict: something is, or was, stored under the new id.
+        """
+        ...
+
+    async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
+        """Take the session's turn for ``seconds``, and return its fencing number.
+
+        The turn is free when it was released, or when its time is up by the store's own clock.
+        Numbers only grow.
+
+        Raises:
+            SessionBusy: another has it; ``retry_after`` says for how long at most.
+            SessionDeleted: the conversation was deleted.
+        """
+        ...
+
+    async def extend(
+        self, session_id: str, fence: int, seconds: float, owner: str = ""
+    ) -> None:
+        """Keep the turn for ``seconds`` from now.
+
+        Raises:
+            TurnLost: another has taken it since.
+        """
+        ...
+
+    async def release(self, session_id: str, fence: int, owner: str = "") -> None:
+        """Give the turn back, if it is still that one."""
+        ...
+
+    async def list(
+        self, owner: str = "", limit: int = PAGE, cursor: str | None = None
+    ) -> SessionPage:
+        """Return the owner's sessions, the ones that were changed last first.
+
+        Raises:
+            ValueError: ``limit`` is not between 1 and ``MAX_PAGE``, or ``cursor`` is not one that a
+                page gave.
+        """
+        ...
+
+    async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
+        """Return what a list would tell of the session; None where nothing is stored under it."""
+        ...
+
+    async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
+        """Give the session a title, or none; tell whether there is such a session.
+
+        Raises:
+            ValueError: the title is not a text that every database can store, or is longer than
+                ``MAX_TITLE``.
+        """
+        ...
+
+    async def delete(self, session_id: str, owner: str = "") -> bool:
+        """Remove the conversation, archived messages too, and tell whether there was one.
+
+        Its id is not used again, and keys that led to it lead nowhere.
+        """
+        ...
+
+    async def archived(self, session_id: str, owner: str = "") -> list[ArchivedMessage]:
+        """Return the messages that were in the history once, in the order of their archiving."""
+        ...
+
+    async def export(self, session_id: str, owner: str = "") -> str:
+        """Return the session as JSON Lines, as it is at one moment; see ``docs/threads.md``.
+
+        Raises:
+            SessionNotFound: nothing is stored under the id.
+        """
+        ...
+
+    async def import_(
+        self, lines: str, owner: str = "", session_id: str | None = None
+    ) -> str:
+        """Store what ``export`` gave, as a whole, and return its id: the exported one, or another.
+
+        Raises:
+            InvalidMessage: the lines are not such an export.
+            SessionConflict: something is, or was, stored under the id.
+        """
+        ...
+
+    async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
+        """Return the session that ``key`` leads to, which is ``new_id`` from now on if none was."""
+        ...
+
+    async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
+        """Let ``key`` lead to ``session_id`` from now on."""
+        ...
+
+    async def find_key(self, key: str, owner: str = "") -> str | None:
+        """Return the session that ``key`` leads to; None where it leads nowhere."""
+        ...
+
+    async def drop_key(self, key: str, owner: str = "") -> bool:
+        """Let ``key`` lead nowhere, and tell whether it led somewhere."""
+        ...
