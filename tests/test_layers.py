@@ -14,6 +14,9 @@ LAYERS = [
     ["headers", "messages", "logging", "refusals"],
     ["recording"],
     ["stores.base"],
+    ["stores.records"],
+    ["stores.lifecycle", "stores.paging"],
+    ["stores.transfer"],
     ["stores.memory"],
     ["stores.sqlalchemy"],
     ["stores"],
@@ -24,6 +27,8 @@ LAYERS = [
     ["installation"],
     [""],
 ]
+# Their own modules may import each other, and no other package's.
+PACKAGES = ("stores.hermes_state", "stores.memory", "stores.sqlalchemy")
 PURE = {
     "exceptions",
     "headers",
@@ -33,6 +38,10 @@ PURE = {
     "recording",
     "refusals",
     "stores.base",
+    "stores.lifecycle",
+    "stores.paging",
+    "stores.records",
+    "stores.transfer",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -42,8 +51,12 @@ def name_of(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+def package_of(module: str) -> str | None:
+    return next((package for package in PACKAGES if module.startswith(package)), None)
+
+
 def layer_of(module: str) -> int:
-    owner = "stores.sqlalchemy" if module.startswith("stores.sqlalchemy") else module
+    owner = package_of(module) or module
     return next(number for number, layer in enumerate(LAYERS) if owner in layer)
 
 
@@ -76,12 +89,14 @@ def test_imports_point_down(path: Path) -> None:
     module = name_of(path)
     own = [name for name in imports_of(path) if name.split(".")[0] == "hermes_session_mw"]
     below = [name.partition(".")[2] for name in own]
-    same_package = module.startswith("stores.sqlalchemy")
     wrong = [
         other
         for other in below
         if layer_of(other) > layer_of(module)
-        or (layer_of(other) == layer_of(module) and not same_package)
+        or (
+            layer_of(other) == layer_of(module)
+            and (package_of(module) is None or package_of(other) != package_of(module))
+        )
     ]
     assert [] == wrong
 
@@ -91,7 +106,7 @@ def test_pure_modules_know_no_framework_and_no_database(path: Path) -> None:
     """SQLAlchemy is imported under stores/ alone, and Starlette by no pure module."""
     tops = {name.split(".")[0] for name in imports_of(path)}
     module = name_of(path)
-    if not module.startswith("stores.sqlalchemy"):
+    if not module.startswith(("stores.sqlalchemy", "stores.hermes_state")):
         assert "sqlalchemy" not in tops
     if module in PURE:
         assert tops.isdisjoint({"starlette", "anyio", "sqlalchemy"})

@@ -12,7 +12,7 @@ from ..messages import Message, decode_messages
 MAX_TURNS = 100_000
 """Turns that one conversation may have, unless a store is told otherwise."""
 
-MAX_KEY_LENGTH = {"owner": 255, "session_id": 256, "turn_id": 255}
+MAX_KEY_LENGTH = {"owner": 255, "session_id": 256, "turn_id": 255, "key": 255}
 """Characters that each key may have: all of them together fit into one index of any engine."""
 
 
@@ -93,6 +93,16 @@ def check_keys(session_id: str, owner: str, turn_id: str | None = None) -> None:
         _check_key("turn_id", turn_id, may_be_empty=False)
 
 
+def check_key(key: str, owner: str) -> None:
+    """Refuse a name for a session that some database cannot hold.
+
+    Raises:
+        InvalidKey: as for `check_keys`.
+    """
+    _check_key("key", key, may_be_empty=False)
+    _check_key("owner", owner, may_be_empty=True)
+
+
 def check_limit(limit: int | None) -> None:
     """Refuse a negative limit, which some engines would read as "all".
 
@@ -113,18 +123,27 @@ def check_age(older_than: timedelta) -> None:
         raise ValueError(f"older_than: {older_than} is negative")
 
 
-def length_after_repeat(stored: Sequence[tuple[int, str]], bodies: Sequence[str]) -> int:
-    """Return what the first append of a turn returned.
+def length_after_repeat(
+    stored: Sequence[tuple[int, str]], bodies: Sequence[str], first: int, end: int
+) -> int:
+    """Return how many messages of the history come before a repeated turn's end.
 
-    ``stored`` are the numbers and JSON texts of the turn that has the id, in order; ``bodies``
-    the JSON texts of the one that repeats it.
+    That is what the turn's first append returned, unless the history was compacted or rewound
+    since. ``stored`` are the numbers and JSON texts of the turn that has the id, in order;
+    ``bodies`` the JSON texts of the one that repeats it. The history's messages have the numbers
+    from ``first`` to before ``end``.
 
     Raises:
         TurnConflict: the messages are not the same.
     """
-    if _canonical([body for _, body in stored]) != _canonical(bodies):
+    if not is_same([body for _, body in stored], bodies):
         raise TurnConflict
-    return stored[-1][0] + 1
+    return max(min(stored[-1][0] + 1, end) - first, 0)
+
+
+def is_same(bodies: Sequence[str], others: Sequence[str]) -> bool:
+    """Tell whether two sequences of JSON texts hold the same messages."""
+    return _canonical(bodies) == _canonical(others)
 
 
 def _canonical(bodies: Sequence[str]) -> str:
@@ -132,14 +151,25 @@ def _canonical(bodies: Sequence[str]) -> str:
     return json.dumps(decode_messages(bodies), sort_keys=True)
 
 
+def check_text(name: str, value: str, most: int, error: type[ValueError]) -> None:
+    """Refuse what is not a text of up to ``most`` characters that every database can store.
+
+    Raises:
+        ValueError: it is not; as ``error``, which is a subclass or itself.
+    """
+    if not isinstance(value, str):
+        raise error(f"{name} is a {type(value).__name__}, not a str")
+    if len(value) > most:
+        raise error(f"{name} has {len(value)} characters; it may have up to {most}")
+    if "\0" in value:
+        raise error(f"{name} holds a NUL character, which not every database can store")
+    # Far more texts are ASCII than not, and for those this costs nothing.
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise error(f"{name} holds a lone surrogate, which is not Unicode text")
+
+
 def _check_key(name: str, value: str, *, may_be_empty: bool) -> None:
     most = MAX_KEY_LENGTH[name]
-    if not isinstance(value, str):
-        raise InvalidKey(f"{name} is a {type(value).__name__}, not a str")
-    if len(value) > most or not (value or may_be_empty):
-        raise InvalidKey(f"{name} has {len(value)} characters; it may have up to {most}")
-    if "\0" in value:
-        raise InvalidKey(f"{name} holds a NUL character, which not every database can store")
-    # Far more keys are ASCII than not, and for those this costs nothing.
-    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-        raise InvalidKey(f"{name} holds a lone surrogate, which is not Unicode text")
+    check_text(name, value, most, InvalidKey)
+    if not (value or may_be_empty):
+        raise InvalidKey(f"{name} has 0 characters; it may have 1 to {most}")

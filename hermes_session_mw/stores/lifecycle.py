@@ -9,91 +9,11 @@ are kept, and are given by ``archived`` alone. All times are UTC.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from ..messages import Message
 from .base import Store
-
-Reason = Literal["rewind", "compact"]
-"""Why a message was archived."""
-
-PAGE = 50
-"""Sessions on one page of a list, unless more or fewer are asked for."""
-
-MAX_PAGE = 500
-"""The most that may be asked for."""
-
-MAX_TITLE = 500
-"""Characters that a title may have."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTurn:
-    """A turn as it was stored.
-
-    Attributes:
-        turn_id: what it was stored under.
-        messages: all of them, in order, archived ones too.
-        start: the place of its first message in the history (0 for the first); None where not all
-            of its messages are in the history any more.
-    """
-
-    turn_id: str
-    messages: list[Message]
-    start: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivedMessage:
-    """A message that was in the history once.
-
-    Attributes:
-        message: as it was appended.
-        turn_id: the turn's that it belonged to.
-        reason: what took it out of the history.
-        archived_at: when.
-    """
-
-    message: Message
-    turn_id: str
-    reason: Reason
-    archived_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """What a list tells of a session.
-
-    Attributes:
-        id: the session's id.
-        title: what ``rename`` gave it; None where nothing did.
-        length: the number of messages in its history.
-        created_at: when its first turn was stored.
-        updated_at: when it was changed last.
-        parent_id: the session that it was forked from; None where it was not.
-    """
-
-    id: str
-    title: str | None
-    length: int
-    created_at: datetime
-    updated_at: datetime
-    parent_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SessionPage:
-    """Part of a list of sessions.
-
-    Attributes:
-        sessions: the ones that were changed last come first.
-        cursor: what to ask for the next page with; None where this is the last.
-    """
-
-    sessions: list[SessionInfo]
-    cursor: str | None
+from .records import PAGE, ArchivedMessage, SessionInfo, SessionPage, StoredTurn
 
 
 @runtime_checkable
@@ -158,9 +78,7 @@ class LifecycleStore(Store, Protocol):
         """
         ...
 
-    async def find_turn(
-        self, session_id: str, turn_id: str, owner: str = ""
-    ) -> StoredTurn | None:
+    async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
         """Return the turn that was appended under ``turn_id``, None where there was none."""
         ...
 
@@ -184,8 +102,8 @@ class LifecycleStore(Store, Protocol):
     ) -> bool:
         """Move everything to ``new_id``, and to another owner where one is given.
 
-        The old id is then as one that was deleted, and keys that led to it lead to the new one.
-        Returns whether there was anything to move.
+        The old id is then as one that was deleted. Keys that led to it lead to the new one, or
+        nowhere where the owner is another. Returns whether there was anything to move.
 
         Raises:
             SessionConflict: something is, or was, stored under the new id.
@@ -204,9 +122,7 @@ class LifecycleStore(Store, Protocol):
         """
         ...
 
-    async def extend(
-        self, session_id: str, fence: int, seconds: float, owner: str = ""
-    ) -> None:
+    async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
         """Keep the turn for ``seconds`` from now.
 
         Raises:
@@ -249,7 +165,7 @@ class LifecycleStore(Store, Protocol):
         """
         ...
 
-    async def archived(self, session_id: str, owner: str = "") -> list[ArchivedMessage]:
+    async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:
         """Return the messages that were in the history once, in the order of their archiving."""
         ...
 
@@ -261,9 +177,7 @@ class LifecycleStore(Store, Protocol):
         """
         ...
 
-    async def import_(
-        self, lines: str, owner: str = "", session_id: str | None = None
-    ) -> str:
+    async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """Store what ``export`` gave, as a whole, and return its id: the exported one, or another.
 
         Raises:

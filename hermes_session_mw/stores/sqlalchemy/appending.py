@@ -149,7 +149,7 @@ def append(
             rows = enumerate(bodies, first)
             turn = {**key, "turn_id": turn_id}
             database.run(_add, *[{**turn, "seq": seq, "body": body} for seq, body in rows])
-    return length_after_repeat(stored, bodies) if stored else length
+    return length_after_repeat(stored, bodies, 0, first) if stored else length
 
 
 def _take(database: Database, parameters: dict[str, Any]) -> tuple[int, int, bool]:

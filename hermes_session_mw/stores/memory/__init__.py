@@ -1,0 +1,5 @@
+"""Conversations in this process, for tests."""
+
+from .store import MemoryStore
+
+__all__ = ["MemoryStore"]

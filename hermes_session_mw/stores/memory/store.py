@@ -1,0 +1,103 @@
+"""The store contract without a database, for tests."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from anyio.lowlevel import checkpoint
+
+from ...exceptions import SessionConflict, SessionFull
+from ...messages import MAX_MESSAGE_BYTES, MAX_TURN_MESSAGES, Message, decode_messages
+from ..base import MAX_TURNS, History, check_age, check_keys, check_limit, length_after_repeat
+from .edits import Edits
+from .kept import Kept, Row
+from .threads import Threads
+
+
+class MemoryStore(Edits, Threads):
+    """Keeps conversations in this process, and loses them with it; safe between threads.
+
+    It is a `LifecycleStore`. Messages pass through JSON as they would on their way to a database,
+    so that what a test sees is what a real store would give. ``aclose()`` keeps them. The limits
+    are `SQLAlchemyStore`'s.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_turn_messages: int = MAX_TURN_MESSAGES,
+        max_turns: int = MAX_TURNS,
+    ) -> None:
+        super().__init__(max_message_bytes, max_turn_messages, max_turns)
+
+    async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
+        """See `Store.load`."""
+        check_keys(session_id, owner)
+        check_limit(limit)
+        kept = await self._look(session_id, owner)
+        rows = kept.rows
+        start = 0 if limit is None else max(len(rows) - limit, 0)
+        messages = decode_messages([row.body for row in rows[start:]])
+        return History(messages, len(rows), exists=kept.exists, deleted=kept.deleted)
+
+    async def append(
+        self,
+        session_id: str,
+        messages: Sequence[Message],
+        owner: str = "",
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+        *,
+        fence: int | None = None,
+    ) -> int:
+        """See `Store.append`, and `LifecycleStore.append`."""
+        check_keys(session_id, owner, turn_id)
+        bodies = self._encode(messages)
+
+        def change(kept: Kept) -> tuple[Kept, int]:
+            stored = [] if turn_id is None else kept.turn(turn_id)
+            if stored:
+                return kept, length_after_repeat(stored, bodies, kept.first, kept.end)
+            if expected_length is not None and expected_length != len(kept.rows):
+                raise SessionConflict(expected_length, len(kept.rows))
+            if kept.turns >= self._max_turns:
+                raise SessionFull(self._max_turns)
+            name = turn_id or secrets.token_hex(16)
+            rows = [*kept.rows, *(Row(name, body) for body in bodies)]
+            grown = replace(kept, rows=rows, turns=kept.turns + 1, used_at=time.time())
+            return grown, len(rows)
+
+        return await self._change(session_id, owner, change, fence)
+
+    async def delete(self, session_id: str, owner: str = "") -> bool:
+        """See `SQLAlchemyStore.delete`."""
+        check_keys(session_id, owner)
+        await checkpoint()
+        with self._lock:
+            kept = self._sessions.get((owner, session_id), Kept())
+            if not kept.exists:
+                return False
+            self._sessions[owner, session_id] = Kept(deleted=True, used_at=time.time())
+            self._lead_keys(owner, session_id, None)
+            return True
+
+    async def prune(self, older_than: timedelta) -> int:
+        """See `SQLAlchemyStore.prune`."""
+        check_age(older_than)
+        await checkpoint()
+        with self._lock:
+            oldest = time.time() - older_than.total_seconds()
+            expired = [key for key, each in self._sessions.items() if each.used_at < oldest]
+            for owner, session_id in expired:
+                del self._sessions[owner, session_id]
+                self._lead_keys(owner, session_id, None)
+            return len(expired)
+
+    async def aclose(self) -> None:
+        """Do nothing: there is nothing to give back."""
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore ({len(self._sessions)} sessions)>"

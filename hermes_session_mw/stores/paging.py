@@ -1,0 +1,91 @@
+"""Pages of a list: what may be asked for, and the cursor that leads to the next one.
+
+Rules of this file: pure functions.
+"""
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from .base import check_text
+from .records import MAX_PAGE, MAX_TITLE, SessionInfo, SessionPage
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Place(NamedTuple):
+    """The session that a page ended with: when it was changed, in microseconds, and its id."""
+
+    changed: int
+    session_id: str
+
+
+def check_length(length: int | None) -> None:
+    """Refuse a negative number of messages.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    if length is not None and length < 0:
+        raise ValueError(f"length: {length} is negative")
+
+
+def check_page(limit: int) -> None:
+    """Refuse a page without sessions, or with so many that somebody would wait for it.
+
+    Raises:
+        ValueError: ``limit`` is not between 1 and ``MAX_PAGE``.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
+
+
+def check_title(title: str | None) -> None:
+    """Refuse a title that some database cannot hold.
+
+    Raises:
+        ValueError: it is no text, too long, or holds NUL or a lone surrogate.
+    """
+    if title is not None:
+        check_text("title", title, MAX_TITLE, ValueError)
+
+
+def page_of(found: list[SessionInfo], limit: int) -> SessionPage:
+    """Return the first ``limit`` of ``found``, and a cursor if there are more."""
+    sessions = found[:limit]
+    more = len(found) > limit
+    return SessionPage(sessions, _cursor(place_of(sessions[-1])) if more else None)
+
+
+def place_of(session: SessionInfo) -> Place:
+    """Return where the session stands in a list."""
+    return Place((session.updated_at - _EPOCH) // timedelta(microseconds=1), session.id)
+
+
+def place_after(cursor: str | None) -> Place | None:
+    """Return where the page before ended; None for the first page.
+
+    Raises:
+        ValueError: the cursor is not one that a page gave.
+    """
+    if cursor is None:
+        return None
+    try:
+        changed, session_id = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+        place = Place(changed, session_id)
+        if _cursor(place) == cursor and -(2**63) <= changed < 2**63:
+            check_text("cursor", session_id, 256, ValueError)
+            return place
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise ValueError("cursor: it is not one that a page of this list gave")
+
+
+def time_of(microseconds: int) -> datetime:
+    """Return the time that is so many microseconds after 1970 began, in UTC."""
+    return _EPOCH + timedelta(microseconds=int(microseconds))
+
+
+def _cursor(place: Place) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode("ascii")
