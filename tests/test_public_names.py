@@ -67,5 +67,5 @@ def test_every_error_is_in_one_tree() -> None:
         if isinstance(value := getattr(hermes_session_mw, name), type)
         and issubclass(value, Exception)
     ]
-    assert len(errors) == 19
+    assert len(errors) == 24
     assert all(issubclass(error, hermes_session_mw.HermesSessionError) for error in errors)
