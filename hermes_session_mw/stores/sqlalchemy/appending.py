@@ -1,7 +1,7 @@
 """The SQL that appends; the rules are those of ``loading``."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
@@ -17,17 +17,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from ...exceptions import SessionConflict, SessionDeleted, SessionFull
+from ...exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from ..base import length_after_repeat
 from .database import Database
-from .schema import IN_SESSION, IS_SESSION, MYSQL, WHOSE, messages, of_session, sessions
+from .schema import IS_SESSION, MYSQL, WHOSE, messages, of_session, sessions
 from .transactions import committing, transaction
+from .turns import rows_of_turn
 
-_turn = (
-    select(messages.c.seq, messages.c.body)
-    .where(*IN_SESSION, messages.c.turn_id == bindparam("turn_id"))
-    .order_by(messages.c.seq)
-)
 _COLUMNS = ("owner", "session_id", "seq", "turn_id", "body")
 _add = insert(messages).values({name: bindparam(name) for name in _COLUMNS})
 
@@ -45,7 +41,13 @@ _LATER = {
     "turns": sessions.c.turns + 1,
     "updated_at": func.now(),
 }
-_COUNTERS = (sessions.c.next_seq, sessions.c.turns, sessions.c.deleted_at)
+_COUNTERS = (
+    sessions.c.next_seq,
+    sessions.c.first_seq,
+    sessions.c.turns,
+    sessions.c.fence,
+    sessions.c.deleted_at,
+)
 
 
 def _take_numbers(dialect_insert: Any) -> Insert:
@@ -77,8 +79,8 @@ SUPPORTED_DIALECTS = frozenset(_TAKE_NUMBERS)
 def _in_one_statement() -> Executable:
     """Return the whole append as PostgreSQL can do it, for a turn that cannot be stored yet.
 
-    It returns each message's number; or no row, and has done nothing, where there is a reason not
-    to append, which a transaction then finds.
+    It returns each message's number and the history's first; or no row, and has done nothing, where
+    there is a reason not to append, which a transaction then finds.
     """
     taken = (
         postgresql.insert(sessions)
@@ -88,7 +90,7 @@ def _in_one_statement() -> Executable:
             set_=_LATER,
             where=sessions.c.deleted_at.is_(None) & (sessions.c.turns < bindparam("max_turns")),
         )
-        .returning(sessions.c.next_seq)
+        .returning(sessions.c.next_seq, sessions.c.first_seq)
         .cte("taken")
     )
     bodies = bindparam("bodies", type_=postgresql.ARRAY(Text))
@@ -101,7 +103,8 @@ def _in_one_statement() -> Executable:
         "body": turn.c.body,
     }
     rows = select(*(row[name] for name in _COLUMNS)).select_from(taken.join(turn, true()))
-    return insert(messages).from_select(_COLUMNS, rows).returning(messages.c.seq)
+    first = select(taken.c.first_seq).scalar_subquery()
+    return insert(messages).from_select(_COLUMNS, rows).returning(messages.c.seq, first)
 
 
 _append_at_once = _in_one_statement()
@@ -117,52 +120,71 @@ def append(
     *,
     may_be_stored: bool,
     max_turns: int,
+    fence: int | None = None,
 ) -> int:
-    """See `Store.append`; the messages come as JSON texts.
+    """See `LifecycleStore.append`; the messages come as JSON texts.
 
     ``may_be_stored`` says whether the turn can be there already: as an earlier one of the caller's,
     or because an attempt's outcome is not known.
     """
     key = {"session_id": session_id, "owner": owner}
-    if database.dialect == "postgresql" and not may_be_stored and expected_length is None:
+    plain = not may_be_stored and expected_length is None and fence is None
+    if database.dialect == "postgresql" and plain:
         turn = {**key, "turn_id": turn_id, "bodies": list(bodies), "count": len(bodies)}
         with committing():
             done = database.rows(_append_at_once, {**turn, "max_turns": max_turns})
         if done:
-            return 1 + int(max(seq for (seq,) in done))
+            return 1 + int(max(seq - first for seq, first in done))
     with transaction(database):
-        length, turns, deleted = _take(database, {**key, "count": len(bodies)})
-        first = length - len(bodies)
-        if deleted:
+        taken = _take(database, {**key, "count": len(bodies)})
+        start = taken.end - len(bodies)
+        if taken.is_deleted:
             raise SessionDeleted
+        if fence is not None and fence != taken.fence:
+            raise TurnLost
         # Asked only now: who holds the row's lock sees every turn stored before.
-        stored = _turn_rows(database, {**key, "turn_id": turn_id}) if may_be_stored else []
+        stored = rows_of_turn(database, turn_id, key) if may_be_stored else []
         if stored:
             # Committed and not rolled back: an earlier COMMIT of the turn, whose reply was lost,
             # may still wait for a standby, and this one waits for it too.
             database.run(_give_back, of_session(session_id, owner) | {"taken": len(bodies)})
         else:
-            if expected_length is not None and expected_length != first:
-                raise SessionConflict(expected_length, first)
-            if turns > max_turns:
+            if expected_length is not None and expected_length != start - taken.first:
+                raise SessionConflict(expected_length, start - taken.first)
+            if taken.turns > max_turns:
                 raise SessionFull(max_turns)
-            rows = enumerate(bodies, first)
-            turn = {**key, "turn_id": turn_id}
-            database.run(_add, *[{**turn, "seq": seq, "body": body} for seq, body in rows])
-    return length_after_repeat(stored, bodies, 0, first) if stored else length
+            add_messages(database, key, start, [(turn_id, body) for body in bodies])
+    if not stored:
+        return taken.end - taken.first
+    texts = [(seq, body) for seq, body, _ in stored]
+    return length_after_repeat(texts, bodies, taken.first, start)
 
 
-def _take(database: Database, parameters: dict[str, Any]) -> tuple[int, int, bool]:
-    """Return the new length, the number of turns, and whether the session was deleted."""
+def add_messages(
+    database: Database, key: dict[str, Any], start: int, rows: Sequence[tuple[str, str]]
+) -> None:
+    """Insert messages under numbers from ``start``; ``rows`` are turn ids and JSON texts."""
+    numbered = enumerate(rows, start)
+    values = [{**key, "seq": seq, "turn_id": turn, "body": body} for seq, (turn, body) in numbered]
+    database.run(_add, *values)
+
+
+class _Taken(NamedTuple):
+    """The session's counters, the turn's numbers counted in; the names are those of `_COUNTERS`."""
+
+    end: int
+    first: int
+    turns: int
+    fence: int
+    is_deleted: bool
+
+
+def _take(database: Database, parameters: dict[str, Any]) -> _Taken:
     dialect = database.dialect
     if dialect in MYSQL:
         database.run(_TAKE_NUMBERS[dialect], parameters)
         rows = database.rows(_taken, parameters)
     else:
         rows = database.rows(_TAKE_NUMBERS[dialect], parameters)
-    ((length, turns, deleted_at),) = rows
-    return length, turns, deleted_at is not None
-
-
-def _turn_rows(database: Database, parameters: dict[str, Any]) -> list[tuple[int, str]]:
-    return [(seq, body) for seq, body in database.rows(_turn, parameters)]
+    ((end, first, turns, fence, deleted_at),) = rows
+    return _Taken(end, first, turns, fence, deleted_at is not None)

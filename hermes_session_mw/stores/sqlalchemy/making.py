@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine
 
+from .creating import create, is_complete
 from .database import database_of
 from .engine import (
     check_dialect,
@@ -17,7 +18,6 @@ from .engine import (
     sqlite_file,
 )
 from .runner import PATIENCE, Runner
-from .schema import create, is_complete
 from .thread_runner import ThreadRunner
 from .transactions import transaction
 

@@ -1,8 +1,9 @@
-"""The two tables, prefixed so that they can live in the user's own database.
+"""The tables, prefixed so that they can live in the user's own database.
 
-A history is one range read of one table's primary key, without a join, and both tables shard by
-``(owner, session)``. Nothing is ordered by a clock: ``seq`` orders, and comes from the counter
-``next_seq``.
+A history is one range read of one table's primary key, without a join: ``hermes_messages`` holds
+what is in it, numbered from ``first_seq`` to before ``next_seq`` without a gap, and
+``hermes_archive`` what was in it once. All tables shard by owner, and by session but for the keys.
+Nothing is ordered by a clock: ``seq`` orders, and comes from the counter ``next_seq``.
 """
 
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     DateTime,
     Dialect,
     ForeignKeyConstraint,
@@ -23,8 +23,6 @@ from sqlalchemy import (
     TypeDecorator,
     bindparam,
     func,
-    inspect,
-    text,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import VARBINARY, TypeEngine
@@ -55,6 +53,7 @@ def _key(name: str) -> TypeEngine[str]:
     return plain.with_variant(_Bytes(size * 4), *MYSQL)  # UTF-8 takes up to four bytes
 
 
+_words = Text().with_variant(mysql.TEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
 _body = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
 # MySQL's DATETIME is in the session's time zone, whatever that is; its TIMESTAMP is in UTC.
 _time = DateTime(timezone=True).with_variant(mysql.TIMESTAMP(), *MYSQL)
@@ -63,6 +62,10 @@ _ENGINE_OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mariadb_engine": "InnoDB",
 }
+
+
+def _counter(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
 
 
 sessions = Table(
@@ -76,6 +79,14 @@ sessions = Table(
     Column("updated_at", _time, nullable=False, server_default=func.now()),
     # Set once and for all: the row stays, so that a late append finds out.
     Column("deleted_at", _time, nullable=True),
+    _counter("first_seq"),
+    _counter("archived"),
+    # Who may write in a turn: the last number given out, and the end of its lease, by the
+    # database's clock, in milliseconds since 1970.
+    _counter("fence"),
+    _counter("leased_until"),
+    Column("title", _words, nullable=True),
+    Column("parent_id", _key("session_id"), nullable=True),
     PrimaryKeyConstraint("owner", "id"),
     **_ENGINE_OPTIONS,
 )
@@ -96,12 +107,49 @@ messages = Table(
     **_ENGINE_OPTIONS,
 )
 
-_turn_index = Index(
+archive = Table(
+    "hermes_archive",
+    metadata,
+    Column("owner", _key("owner")),
+    Column("session_id", _key("session_id")),
+    Column("number", BigInteger),  # in the order of the archiving, from 0
+    Column("seq", BigInteger, nullable=False),
+    Column("turn_id", _key("turn_id"), nullable=False),
+    Column("body", _body, nullable=False),
+    Column("reason", String(20), nullable=False),
+    Column("archived_at", _time, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("owner", "session_id", "number"),
+    ForeignKeyConstraint(
+        ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
+    ),
+    **_ENGINE_OPTIONS,
+)
+
+keys = Table(
+    "hermes_keys",
+    metadata,
+    Column("owner", _key("owner")),
+    Column("name", _key("key")),
+    # No foreign key: a key is there before the session's first message.
+    Column("session_id", _key("session_id"), nullable=False),
+    Column("updated_at", _time, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("owner", "name"),
+    **_ENGINE_OPTIONS,
+)
+
+Index(
     "ix_hermes_messages_turn_id",
     messages.c.owner,
     messages.c.session_id,
     messages.c.turn_id,
 )
+Index(
+    "ix_hermes_archive_turn_id",
+    archive.c.owner,
+    archive.c.session_id,
+    archive.c.turn_id,
+)
+Index("ix_hermes_keys_session_id", keys.c.owner, keys.c.session_id)
 
 # Which rows a statement is about.
 IS_SESSION = (
@@ -112,40 +160,12 @@ IN_SESSION = (
     messages.c.owner == bindparam("owner"),
     messages.c.session_id == bindparam("session_id"),
 )
+IN_ARCHIVE = (
+    archive.c.owner == bindparam("owner"),
+    archive.c.session_id == bindparam("session_id"),
+)
 # For an UPDATE, which keeps the columns' own names for what it sets.
 WHOSE = (sessions.c.owner == bindparam("of_owner"), sessions.c.id == bindparam("of_session"))
-
-# Two processes that start at once would both find no tables and both make them, which
-# "IF NOT EXISTS" alone does not survive on PostgreSQL. Any number will do, if it is ours alone.
-_LOCK_POSTGRESQL = text("SELECT pg_advisory_xact_lock(7526466502349058)")
-# Of the session, because MySQL ends a transaction at each CREATE; the time-out is a minute.
-_LOCK_MYSQL = text("SELECT GET_LOCK(concat(database(), '.hermes_session_mw'), 60)")
-_UNLOCK_MYSQL = text("SELECT RELEASE_LOCK(concat(database(), '.hermes_session_mw'))")
-
-
-def is_complete(connection: Connection) -> bool:
-    """Tell whether tables and index are there, which needs no right to make any."""
-    inspector = inspect(connection)
-    return all(inspector.has_table(table.name) for table in metadata.sorted_tables) and any(
-        index["name"] == _turn_index.name for index in inspector.get_indexes(messages.name)
-    )
-
-
-def create(connection: Connection) -> None:
-    """Make what is missing, inside the caller's transaction; safe where others do so at once."""
-    dialect = connection.dialect.name
-    if dialect == "postgresql":
-        connection.execute(_LOCK_POSTGRESQL)
-    elif dialect in MYSQL:
-        connection.execute(_LOCK_MYSQL)
-    try:
-        if not is_complete(connection):
-            metadata.create_all(connection)
-            # A process that was killed between the two left the table without its index.
-            _turn_index.create(connection, checkfirst=True)
-    finally:
-        if dialect in MYSQL:
-            connection.execute(_UNLOCK_MYSQL)
 
 
 def of_session(session_id: str, owner: str) -> dict[str, Any]:

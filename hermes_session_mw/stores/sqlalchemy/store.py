@@ -118,8 +118,10 @@ class SQLAlchemyStore:
         owner: str = "",
         turn_id: str | None = None,
         expected_length: int | None = None,
+        *,
+        fence: int | None = None,
     ) -> int:
-        """See `Store.append`; one short transaction.
+        """See `Store.append`, and `LifecycleStore.append`; one short transaction.
 
         Every turn has an id, made here where the caller gives none, so that it can be repeated
         after a failure that leaves it open whether it was stored.
@@ -143,6 +145,7 @@ class SQLAlchemyStore:
                 expected_length,
                 may_be_stored=again,
                 max_turns=self._max_turns,
+                fence=fence,
             )
 
         return await self._attempts.run(work, writes=True)

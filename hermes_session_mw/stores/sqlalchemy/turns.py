@@ -1,0 +1,39 @@
+"""The SQL that finds a turn, in the history or the archive; the rules are those of ``loading``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, func, literal_column, select, union_all
+
+from ...messages import decode_messages
+from ..records import StoredTurn
+from .database import Database, Row
+from .schema import IN_ARCHIVE, IN_SESSION, IS_SESSION, archive, messages, sessions
+
+_first = func.coalesce(select(sessions.c.first_seq).where(*IS_SESSION).scalar_subquery(), 0)
+_in_history = select(
+    messages.c.seq.label("seq"), messages.c.body.label("body"), _first.label("first")
+).where(*IN_SESSION, messages.c.turn_id == bindparam("turn_id"))
+_archived = select(archive.c.seq, archive.c.body, literal_column("NULL")).where(
+    *IN_ARCHIVE, archive.c.turn_id == bindparam("turn_id")
+)
+# A turn's numbers were given to it at once, so that they order its messages wherever they are.
+_turn = union_all(_in_history, _archived).order_by("seq")
+
+
+def rows_of_turn(database: Database, turn_id: str, key: dict[str, Any]) -> Sequence[Row]:
+    """Return a turn's messages: number, JSON text, and the history's first number.
+
+    That is None for a message that is in the archive.
+    """
+    return database.rows(_turn, {**key, "turn_id": turn_id})
+
+
+def find_turn(database: Database, session_id: str, turn_id: str, owner: str) -> StoredTurn | None:
+    """See `LifecycleStore.find_turn`."""
+    rows = rows_of_turn(database, turn_id, {"session_id": session_id, "owner": owner})
+    if not rows:
+        return None
+    messages_of_turn = decode_messages([body for _, body, _ in rows])
+    is_whole = all(first is not None for _, _, first in rows)
+    return StoredTurn(turn_id, messages_of_turn, rows[0][0] - rows[0][2] if is_whole else None)
