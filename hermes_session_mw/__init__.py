@@ -21,6 +21,7 @@ from .exceptions import (
     SessionFull,
     SessionMissing,
     SessionNotFound,
+    SessionTaken,
     StoreCorrupt,
     StoreError,
     StoreMisconfigured,
@@ -39,6 +40,7 @@ from .recording import Recording
 from .session import HermesSession, get_session
 from .stores import (
     ArchivedMessage,
+    HermesStateStore,
     History,
     LifecycleStore,
     MemoryStore,
@@ -57,6 +59,7 @@ __all__ = [
     "HermesSession",
     "HermesSessionError",
     "HermesSessionMiddleware",
+    "HermesStateStore",
     "History",
     "HistoryNotLoaded",
     "InvalidKey",
@@ -78,6 +81,7 @@ __all__ = [
     "SessionMissing",
     "SessionNotFound",
     "SessionPage",
+    "SessionTaken",
     "Store",
     "StoreCorrupt",
     "StoreError",

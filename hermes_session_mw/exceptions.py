@@ -20,6 +20,7 @@
     ├── ResponseStarted           the id cannot change: the client has been told it
     ├── NotSupported              the store does not have this operation
     ├── SessionFull               the conversation has as many turns as it may have
+    ├── SessionTaken              the id is not free for this owner to begin a conversation under
     └── StoreError                the store could not do it
         ├── StoreUnavailable      not now: try again
         │   ├── StoreTimeout      no answer in time: it may still have happened
@@ -186,6 +187,18 @@ class SessionFull(HermesSessionError):
 
     def __reduce__(self) -> tuple[type["SessionFull"], tuple[int]]:
         return type(self), (self.most,)
+
+
+class SessionTaken(HermesSessionError):
+    """The store keeps each id once for all owners, and this one is not free; nothing was written.
+
+    Raised by `HermesStateStore` alone: elsewhere every owner has all ids.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no conversation can be stored under this id for this owner: go on under a new id"
+        )
 
 
 class StoreError(HermesSessionError):

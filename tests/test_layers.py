@@ -19,6 +19,7 @@ LAYERS = [
     ["stores.transfer"],
     ["stores.memory"],
     ["stores.sqlalchemy"],
+    ["stores.hermes_state"],
     ["stores"],
     ["access"],
     ["session"],

@@ -9,6 +9,7 @@ PUBLIC = {
     "HermesSession",
     "HermesSessionError",
     "HermesSessionMiddleware",
+    "HermesStateStore",
     "History",
     "HistoryNotLoaded",
     "InvalidKey",
@@ -30,6 +31,7 @@ PUBLIC = {
     "SessionInfo",
     "SessionMissing",
     "SessionNotFound",
+    "SessionTaken",
     "SessionPage",
     "Store",
     "StoreCorrupt",
@@ -67,5 +69,5 @@ def test_every_error_is_in_one_tree() -> None:
         if isinstance(value := getattr(hermes_session_mw, name), type)
         and issubclass(value, Exception)
     ]
-    assert len(errors) == 24
+    assert len(errors) == 25
     assert all(issubclass(error, hermes_session_mw.HermesSessionError) for error in errors)

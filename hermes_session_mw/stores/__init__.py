@@ -1,6 +1,7 @@
 """Where conversations are kept."""
 
 from .base import History, Store, check_keys
+from .hermes_state import HermesStateStore
 from .lifecycle import LifecycleStore
 from .memory import MemoryStore
 from .records import ArchivedMessage, SessionInfo, SessionPage, StoredTurn
@@ -8,6 +9,7 @@ from .sqlalchemy import SQLAlchemyStore, StoreLike, as_store
 
 __all__ = [
     "ArchivedMessage",
+    "HermesStateStore",
     "History",
     "LifecycleStore",
     "MemoryStore",

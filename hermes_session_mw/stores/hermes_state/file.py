@@ -1,0 +1,102 @@
+"""The file: named, opened as Hermes opens it, and never made, moved or set up anew.
+
+Nothing here opens it but SQLite: closing a file gives up all locks that the process has on it,
+those of a Hermes in the same process too.
+"""
+
+import os
+from typing import Any
+
+from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool
+
+from ...exceptions import ConfigurationError, StoreMisconfigured, StoreUnavailable
+from ..sqlalchemy.database import go_direct
+from ..sqlalchemy.lending import renew_after_loss
+from ..sqlalchemy.sqlite_file import SQLiteFile, Turn
+
+
+def path_of(value: "str | os.PathLike[str]") -> str:
+    """Return the absolute path of a path, or of a URL that begins ``sqlite:///``.
+
+    Raises:
+        ConfigurationError: it names no file.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigurationError(f"path: a {type(value).__name__} is neither a path nor a URL")
+    path = os.fspath(value)
+    if "://" in path:
+        path = _path_of_url(path)
+    if path in ("", ":memory:"):
+        raise ConfigurationError("path: Hermes' state.db is a file, and none is named")
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111  # a str, as SQLite has it
+
+
+def _path_of_url(url: str) -> str:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError("path: not a URL; one is sqlite:////home/me/state.db") from None
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or parsed.query or parsed.host:
+        raise ConfigurationError(
+            "path: Hermes' database is a SQLite file: give its path, or a URL such as "
+            "sqlite:////home/me/state.db"
+        )
+    return parsed.database or ""
+
+
+class StateFile(SQLiteFile):
+    """Watches over Hermes' file as over one of our own, except that it is not ours to make."""
+
+    def __init__(self, path: str, patience: float) -> None:
+        super().__init__(path, patience)
+        # As if it had been there: what makes a file is never come to.
+        self._was_there = True
+        self._was_seen = False
+
+    def turn(self) -> Turn:
+        """Return a turn at once: Hermes does not wait in line, so no line is kept."""
+        return Turn()
+
+    def _before_connect(
+        self, dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]
+    ) -> None:
+        if os.path.exists(self._path):  # noqa: PTH110  # as above
+            self._was_seen = True
+        elif self._was_seen:
+            raise StoreUnavailable("Hermes' database is gone, and is never made here: put it back")
+        else:
+            raise StoreMisconfigured(
+                "there is no such file, and Hermes' database is never made here: give the path of "
+                "its state.db, or start Hermes once"
+            )
+        super()._before_connect(dialect, record, arguments, options)
+
+
+def make_engine(path: str, file: StateFile, *, pool_size: int, patience: float) -> Engine:
+    """Return an engine, not connected yet, whose connections leave the file's set-up alone."""
+    engine = create_engine(
+        URL.create("sqlite", database=path),
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=patience,
+        pool_reset_on_return=None,
+        connect_args={"timeout": patience, "check_same_thread": False},
+    )
+    go_direct(engine)
+    renew_after_loss(engine)
+    event.listen(engine, "connect", _set_pragmas)
+    file.watch(engine)
+    return engine
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    # Both are the connection's alone: the file remembers neither.
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()

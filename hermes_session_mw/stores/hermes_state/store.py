@@ -1,0 +1,196 @@
+"""The store that goes on with the conversations of Hermes Agent, beside it."""
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from os import PathLike  # noqa: TC003  # get_type_hints looks for it
+
+from sqlalchemy import Connection
+
+from ...exceptions import ConfigurationError, NotSupported
+from ...messages import (
+    MAX_MESSAGE_BYTES,
+    MAX_TURN_MESSAGES,
+    Message,
+    decode_messages,
+    encode_messages,
+)
+from ..base import MAX_TURNS, History, check_keys, check_limit
+from ..paging import check_length, check_page, check_title, page_of, place_after
+from ..records import PAGE, SessionInfo, SessionPage, StoredTurn
+from ..sqlalchemy.attempts import Attempts
+from ..sqlalchemy.engine import check_positive
+from ..sqlalchemy.runner import PATIENCE
+from ..sqlalchemy.thread_runner import ThreadRunner
+from . import threads as sql
+from .file import StateFile, make_engine, path_of
+from .reading import load
+from .writing import Append, append
+
+DEFAULT_TIMEOUT = 5.0
+"""Seconds."""
+
+_THREADS = 2  # more only wait for each other's interpreter lock; one more writes
+
+
+class HermesStateStore:
+    """Reads and goes on with the conversations in a ``state.db`` that Hermes Agent keeps.
+
+    What is loaded is what Hermes itself would go on with: key for key, and of a conversation that
+    was compressed the session that it goes on in, whichever of its ids is asked for. What is
+    appended is written as Hermes writes it, and Hermes may run meanwhile. The file is never made,
+    and its tables are never changed. ``docs/hermes.md`` has the rules.
+
+    Attributes:
+        timeout: the seconds after which every operation ends, whatever the database does.
+    """
+
+    def __init__(
+        self,
+        path: "str | PathLike[str]",
+        *,
+        source: str = "api_server",
+        exact: bool = True,
+        timeout: float = DEFAULT_TIMEOUT,
+        threads: int | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_turn_messages: int = MAX_TURN_MESSAGES,
+        max_turns: int = MAX_TURNS,
+    ) -> None:
+        """Check what can be checked without opening the file.
+
+        Args:
+            path: the file, or a URL that begins ``sqlite:///``; ``~`` is the user's home.
+            source: the platform that Hermes is told a new session began on.
+            exact: refuse messages that Hermes' table has no place for, or that Hermes would clean
+                on reading; False to leave out what has no place, and to have texts come back clean.
+            timeout: seconds for one operation, in which it is repeated where another was writing.
+            threads: reads at once; by default 2. One more thread writes.
+            max_message_bytes: bytes of UTF-8 that one message may take as JSON.
+            max_turn_messages: messages that one append may have.
+            max_turns: messages of the role ``user`` that one conversation may have; Hermes' tables
+                do not tell turns apart in another way.
+
+        Raises:
+            ConfigurationError: the path names no file, ``source`` no platform, or a number is not
+                positive.
+        """
+        check_positive(
+            timeout=timeout,
+            threads=1 if threads is None else threads,
+            max_message_bytes=max_message_bytes,
+            max_turn_messages=max_turn_messages,
+            max_turns=max_turns,
+        )
+        # Hermes takes a session of this source for a helper's, which continues nothing.
+        if not source or source == "tool":
+            raise ConfigurationError(f"source: {source!r} does not name a platform")
+        self._path = path_of(path)
+        self._encode = partial(
+            encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
+        )
+        self._append = partial(Append, source=source, max_turns=max_turns, exact=exact)
+        self.timeout = timeout
+        threads = threads or _THREADS
+        patience = timeout * PATIENCE
+        file = StateFile(self._path, patience)
+        self._runner = ThreadRunner(
+            partial(make_engine, self._path, file, pool_size=threads + 1, patience=patience),
+            _no_preparation,
+            owned=True,
+            threads=threads,
+            writers=1,
+            timeout=timeout,
+        )
+        self._attempts = Attempts(self._runner, sqlite3.Error, timeout)
+
+    async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
+        """See `Store.load`; a session that Hermes has a row of exists, if without a message yet.
+
+        Raises:
+            StoreMisconfigured: the file is missing, is not Hermes', or does not know owners.
+        """
+        check_keys(session_id, owner)
+        check_limit(limit)
+        return await self._attempts.run(lambda c: load(c, session_id, owner, limit), writes=False)
+
+    async def append(
+        self,
+        session_id: str,
+        messages: Sequence[Message],
+        owner: str = "",
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+    ) -> int:
+        """See `Store.append`; the messages go to where the conversation goes on by then.
+
+        Raises:
+            InvalidMessage: also where a message would come back changed.
+            SessionTaken: the session is another owner's.
+            SessionBusy: Hermes is compressing the conversation.
+            StoreMisconfigured: the file is missing, is not Hermes', or asks for a value, or has no
+                place for one, that this would have to write.
+        """
+        check_keys(session_id, owner, turn_id)
+        taken = decode_messages(self._encode(messages))  # the caller's may change meanwhile
+        wanted = self._append(session_id, taken, owner, turn_id, expected_length)
+        return await self._attempts.run(lambda c: append(c, wanted), writes=True)
+
+    async def rewind(
+        self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
+    ) -> int:
+        """See `LifecycleStore.rewind`; Hermes keeps the rest out of its history as well."""
+        check_keys(session_id, owner)
+        check_length(length)
+        if fence is not None:
+            raise NotSupported(self, "rewind", ": with a fence; Hermes' database has none")
+        work = partial(sql.rewind, session_id=session_id, length=length, owner=owner)
+        return await self._attempts.run(work, writes=True)
+
+    async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
+        """See `LifecycleStore.find_turn`; None too where Hermes has written the messages anew."""
+        check_keys(session_id, owner, turn_id)
+        work = partial(sql.find_turn, session_id=session_id, turn_id=turn_id, owner=owner)
+        return await self._attempts.run(work, writes=False)
+
+    async def list(
+        self, owner: str = "", limit: int = PAGE, cursor: str | None = None
+    ) -> SessionPage:
+        """See `LifecycleStore.list`; what Hermes hides, helpers' and archived sessions, is not in.
+
+        A conversation that was compressed is listed once, by the id that it began with.
+        """
+        check_keys("-", owner)
+        check_page(limit)
+        work = partial(sql.list_page, owner=owner, limit=limit, after=place_after(cursor))
+        return page_of(await self._attempts.run(work, writes=False), limit)
+
+    async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
+        """See `LifecycleStore.info`."""
+        check_keys(session_id, owner)
+        work = partial(sql.info, session_id=session_id, owner=owner)
+        return await self._attempts.run(work, writes=False)
+
+    async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
+        """See `LifecycleStore.rename`.
+
+        Raises:
+            ValueError: Hermes would not have the title as it is, or another conversation has it.
+        """
+        check_keys(session_id, owner)
+        check_title(title)
+        sql.check_hermes_title(title)
+        work = partial(sql.rename, session_id=session_id, title=title, owner=owner)
+        return await self._attempts.run(work, writes=True)
+
+    async def aclose(self) -> None:
+        """Close the file; a later call opens it again."""
+        await self._runner.aclose()
+
+    def __repr__(self) -> str:
+        """Say which file it is, and the state of its connections."""
+        return f"<HermesStateStore {self._path} ({self._runner!r})>"
+
+
+def _no_preparation(_connection: Connection) -> None:
+    pass

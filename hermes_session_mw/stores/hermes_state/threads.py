@@ -1,0 +1,188 @@
+"""The SQL that lists sessions, names them, and takes turns back."""
+
+import unicodedata
+from functools import cache, partial
+from typing import Any
+
+from sqlalchemy import TextClause, text
+
+from ..paging import Place, time_of
+from ..records import SessionInfo, StoredTurn
+from ..sqlalchemy.database import Database
+from ..sqlalchemy.transactions import transaction
+from .columns import Columns, columns_of
+from .lineage import PLAIN, Found, find
+from .reading import measure, rows_of, snapshot, visible
+from .rows import decode
+from .turns import recall
+
+_MAX_TITLE = 100  # characters that Hermes gives a title
+
+# A time as microseconds, as far as Python's calendar goes: a message may claim any.
+_MICROSECONDS = "CAST(round(min(max({0}, -62135596800), 253402300799) * 1000000) AS INTEGER)"
+_CHANGED = (
+    "coalesce((SELECT max(timestamp) FROM messages WHERE session_id = sessions.id), started_at)"
+)
+# Not what continues another, nor a helper's session; a branch is a conversation of its own.
+_ROOT = (
+    "coalesce(root.source, '') <> 'tool'"
+    " AND json_extract(coalesce(root.model_config, '{}'), '$._delegate_from') IS NULL"
+    " AND (root.parent_session_id IS NULL OR parent.end_reason = 'branched'"
+    " OR json_extract(coalesce(root.model_config, '{}'), '$._branched_from') IS NOT NULL)"
+)
+_about = {
+    has_title: text(
+        f"SELECT {'title' if has_title else 'NULL'},"  # noqa: S608  # fixed names
+        f" {_MICROSECONDS.format('started_at')}, {_MICROSECONDS.format(_CHANGED)},"
+        " json_extract(coalesce(model_config, '{}'), '$._branched_from')"
+        " FROM sessions WHERE id = :session_id"
+    )
+    for has_title in (True, False)
+}
+_titled = text("SELECT id FROM sessions WHERE title = :title AND id <> :session_id")
+_title = text("UPDATE sessions SET title = :title WHERE id = :session_id")
+_take_out = text("UPDATE messages SET active = 0 WHERE id = :id")
+_count_rewind = text(
+    "UPDATE sessions SET rewind_count = coalesce(rewind_count, 0) + 1 WHERE id = :session_id"
+)
+
+
+def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
+    """See `LifecycleStore.info`."""
+    with snapshot(database):
+        columns = columns_of(database)
+        found = find(database, columns, session_id, owner)
+        return _info(database, columns, found) if found is not None and found.is_own else None
+
+
+def list_page(database: Database, owner: str, limit: int, after: Place | None) -> list[SessionInfo]:
+    """Return up to one more than ``limit`` sessions, the ones changed last first."""
+    with snapshot(database):
+        columns = columns_of(database)
+        place = after or Place(2**63 - 1, "")
+        values: dict[str, Any] = {"changed": place.changed, "last": place.session_id}
+        if owner:
+            columns.check_known("owners", "sessions.user_id")
+            values["owner"] = owner
+        statement = _page(owned=bool(owner), may_be_hidden="archived" in columns.sessions)
+        rows = database.rows(statement, {**values, "most": limit + 1})
+        found = [find(database, columns, session_id, owner) for (session_id,) in rows]
+        return [_info(database, columns, each) for each in found if each is not None]
+
+
+def rename(database: Database, session_id: str, title: str | None, owner: str) -> bool:
+    """See `LifecycleStore.rename`; the title goes to where the conversation goes on.
+
+    Raises:
+        ValueError: another conversation has the title.
+    """
+    with transaction(database):
+        columns = columns_of(database)
+        columns.check_known("a title", "sessions.title")
+        found = find(database, columns, session_id, owner)
+        if found is None or not found.is_own:
+            return False
+        key = {"title": title, "session_id": found.tip}
+        for (other,) in database.rows(_titled, key):
+            if other not in found.chain:
+                raise ValueError("title: another conversation in Hermes' database has it")
+            database.run(_title, {"title": None, "session_id": other})
+        database.run(_title, key)
+        return True
+
+
+def check_hermes_title(title: str | None) -> None:
+    """Refuse a title that Hermes would have written otherwise.
+
+    Raises:
+        ValueError: it is empty or too long, or has white space or characters that Hermes removes.
+    """
+    if title is None:
+        return
+    if not title or len(title) > _MAX_TITLE:
+        raise ValueError(f"title: {len(title)} characters; Hermes takes 1 to {_MAX_TITLE}")
+    plain = not any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") for char in title)
+    if " ".join(title.split()) != title or not plain or "\ufffc" in title:
+        raise ValueError(
+            "title: Hermes keeps none with control characters, or with white space other than "
+            "single spaces between words"
+        )
+
+
+def rewind(database: Database, session_id: str, length: int, owner: str) -> int:
+    """See `LifecycleStore.rewind`; what is taken out stays in the table, as Hermes keeps it."""
+    with transaction(database):
+        columns = columns_of(database)
+        columns.check_known("what is taken back", "messages.active")
+        found = find(database, columns, session_id, owner)
+        if found is None or not found.is_own:
+            return 0
+        rows = rows_of(database, columns, found.tip)
+        whole = len(visible(rows))
+        if whole <= length:
+            return whole
+        # Between the messages that Hermes shows there may stand some that it does not.
+        ends = range(length, len(rows)) if whole < len(rows) else (length,)
+        keep = next(end for end in ends if len(visible(rows[:end])) == length)
+        database.run(_take_out, *[{"id": row["id"]} for row in rows[keep:]])
+        if "rewind_count" in columns.sessions:
+            database.run(_count_rewind, {"session_id": found.tip})
+        return length
+
+
+def find_turn(database: Database, session_id: str, turn_id: str, owner: str) -> StoredTurn | None:
+    """See `LifecycleStore.find_turn`."""
+    with snapshot(database):
+        columns = columns_of(database)
+        found = find(database, columns, session_id, owner)
+        if found is None or not found.is_own or not columns.meta:
+            return None
+        turn = recall(database, session_id, turn_id, found.began)
+        if turn is None:
+            return None
+        rows_between = partial(
+            rows_of, database, columns, turn.session, first=turn.first, upto=turn.last
+        )
+        rows = rows_between(taken_out=True)
+        if len(rows) != turn.last - turn.first + 1:
+            return None  # Hermes has written the conversation anew
+        start = None
+        still_there = len(rows_between())
+        if turn.session == found.tip and still_there == len(rows):
+            start = len(visible(rows_of(database, columns, found.tip, upto=turn.first - 1)))
+        return StoredTurn(turn_id, [decode(row) for row in rows], start)
+
+
+def _info(database: Database, columns: Columns, found: Found) -> SessionInfo:
+    has_title = "title" in columns.sessions
+    told = [database.rows(_about[has_title], {"session_id": each})[0] for each in found.chain]
+    title = told[-1][0]
+    begun, parent = told[0][1], told[0][3]
+    changed = max(row[2] for row in told)
+    length, _ = measure(database, columns, found.tip)
+    return SessionInfo(
+        found.chain[0], title, length, time_of(begun), time_of(changed), parent_id=parent
+    )
+
+
+@cache
+def _page(*, owned: bool, may_be_hidden: bool) -> TextClause:
+    # A conversation is listed by the session that it began in, as Hermes lists it.
+    whose = " AND root.user_id = :owner" if owned else ""
+    hidden = " AND coalesce(root.archived, 0) = 0" if may_be_hidden else ""
+    return text(
+        "WITH RECURSIVE line (root, id) AS ("  # noqa: S608  # fixed names
+        "SELECT root.id, root.id FROM sessions AS root"
+        f" LEFT JOIN sessions AS parent ON parent.id = root.parent_session_id"
+        f" WHERE {_ROOT}{whose}{hidden}"
+        " UNION SELECT line.root, child.id FROM line"
+        " JOIN sessions AS parent ON parent.id = line.id"
+        " JOIN sessions AS child ON child.parent_session_id = parent.id"
+        f" WHERE parent.end_reason = 'compression' AND {PLAIN.format('child')}"
+        "), listed (id, changed) AS ("
+        f"SELECT line.root, max({_MICROSECONDS.format(_CHANGED)}) FROM line"
+        " JOIN sessions ON sessions.id = line.id GROUP BY line.root)"
+        " SELECT id FROM listed"
+        " WHERE changed < :changed OR (changed = :changed AND id > :last)"
+        " ORDER BY changed DESC, id LIMIT :most"
+    )
