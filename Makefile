@@ -11,6 +11,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .bench-venv
+HERMES = .hermes-agent
 BENCH ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -23,7 +24,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --co
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)'
 
-test: lint
+test: lint $(HERMES)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)
 
 lint: $(VENV)/.test-installed
@@ -36,7 +37,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(HERMES) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --editable '.[demo]'
@@ -45,6 +46,14 @@ $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 $(VENV)/.test-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --upgrade pip
 	$(PIP) --editable '.[asyncpg,demo,mysql,postgresql]' --group dev
+	@touch $@
+
+# Apart, and without what it asks for, which does not go with what the tests need: its database
+# code needs the standard library alone. The tests run it in processes of its own.
+$(HERMES)/.installed: tests/hermes/requirements.txt $(VENV)/bin/python
+	rm -rf $(HERMES)
+	$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
+	  --target $(HERMES) --requirement tests/hermes/requirements.txt
 	@touch $@
 
 $(VENV)/bin/python: | check-python

@@ -1,6 +1,7 @@
 """The SQL that lists sessions, names them, and takes turns back."""
 
 import unicodedata
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -66,8 +67,13 @@ def list_page(database: Database, owner: str, limit: int, after: Place | None) -
             values["owner"] = owner
         statement = _page(owned=bool(owner), may_be_hidden="archived" in columns.sessions)
         rows = database.rows(statement, {**values, "most": limit + 1})
-        found = [find(database, columns, session_id, owner) for (session_id,) in rows]
-        return [_info(database, columns, each) for each in found if each is not None]
+        listed = []
+        for session_id, changed in rows:
+            found = find(database, columns, session_id, owner)
+            if found is not None and found.is_own:
+                about = _info(database, columns, found)
+                listed.append(replace(about, updated_at=time_of(changed)))
+        return listed
 
 
 def rename(database: Database, session_id: str, title: str | None, owner: str) -> bool:
@@ -182,7 +188,7 @@ def _page(*, owned: bool, may_be_hidden: bool) -> TextClause:
         "), listed (id, changed) AS ("
         f"SELECT line.root, max({_MICROSECONDS.format(_CHANGED)}) FROM line"
         " JOIN sessions ON sessions.id = line.id GROUP BY line.root)"
-        " SELECT id FROM listed"
+        " SELECT id, changed FROM listed"
         " WHERE changed < :changed OR (changed = :changed AND id > :last)"
         " ORDER BY changed DESC, id LIMIT :most"
     )

@@ -134,7 +134,7 @@ def _check_place(
         raise SessionFull(wanted.max_turns)
     # Hermes leaves out what looks like its own upkeep, and the answer to that.
     before = [] if is_plain or found is None else rows_of(database, columns, found.tip)
-    if len(visible(before + rows)) != length + len(rows):
+    if len(visible(before + rows)) != len(visible(before)) + len(rows):
         raise InvalidMessage(
             "the messages look like Hermes' own upkeep, and would not come back from its "
             "database; nothing was stored"

@@ -1,0 +1,1 @@
+"""Hermes Agent's own database, read and written beside Hermes Agent's own code."""
