@@ -34,7 +34,9 @@ class Wrapped(HermesStateStore):
         turn_id: str | None = None,
         expected_length: int | None = None,
     ) -> int:
-        wrapped = [{"role": "user", "content": m} if type(m) is not str else m for m in messages]
+        wrapped: list[Any] = [
+            {"role": "user", "content": m} if type(m) is not str else m for m in messages
+        ]
         return await super().append(
             session_id, wrapped, owner, turn_id=turn_id, expected_length=expected_length
         )
@@ -96,7 +98,7 @@ class TestContract(StoreContract):
         assert await store.append(second, numbered(1), turn_id="t") == 1
 
     async def test_another_owners_session_is_unknown(self, store: Any) -> None:
-        """Owners read nothing of each other's; but an id is there once, and the first one has it."""
+        """Owners read nothing of each other's; an id is there once, and one of them has it."""
         session_id = new_id()
         await store.append(session_id, [{"of": "ada"}], owner="ada")
         for owner in ("ADA", "ad\u00e4", "ada "):

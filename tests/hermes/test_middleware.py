@@ -1,0 +1,48 @@
+"""A web client goes on with a conversation that began on another platform."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from hermes_session_mw import HermesSessionMiddleware, HermesStateStore, get_session
+
+from ..asgi import request, stamp
+from .agent import COMPRESSED, TIP, golden, hermes, without_times
+
+ASKED = {"role": "user", "content": "And day 3?"}
+ANSWERED = {"role": "assistant", "content": "Cascais."}
+
+
+async def chat(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the history, and store a turn."""
+    session = get_session(Request(scope))
+    body = json.dumps(session.history).encode()
+    await session.append(ASKED, ANSWERED, turn_id="web 1", expected_length=len(session.history))
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def test_a_web_client_goes_on_under_the_id_that_it_holds(
+    state: HermesStateStore, state_db: Path
+) -> None:
+    """A compressed Telegram session goes on at its tip; the client's id is the one it sent."""
+    app = HermesSessionMiddleware(chat, state)
+    log = await request(app, COMPRESSED)
+    assert stamp(log) == COMPRESSED
+    assert json.loads(log[1]["body"]) == golden(TIP)
+    with hermes(state_db) as agent:
+        assert without_times(agent.conversation(TIP)[4:]) == [ASKED, ANSWERED]
+        agent.append(TIP, {"role": "user", "content": "from the phone"})
+    seen: list[Any] = []
+
+    async def look(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(get_session(Request(scope)).history)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    await request(HermesSessionMiddleware(look, state), COMPRESSED)
+    assert seen[-1]["content"] == "from the phone"
+    assert len(seen) == 7
