@@ -30,7 +30,12 @@ from .exceptions import (
     TurnLost,
     TurnTooLong,
 )
-from .headers import SESSION_HEADER
+from .headers import (
+    HISTORY_SOURCE_HEADER,
+    IDEMPOTENCY_HEADER,
+    SESSION_HEADER,
+    SESSION_KEY_HEADER,
+)
 from .ids import is_session_id, mint_session_id
 from .installation import install
 from .logging import SessionIdFilter
@@ -48,9 +53,13 @@ from .stores import (
     Store,
     StoredTurn,
 )
+from .turn import Turn
 
 __all__ = [
+    "HISTORY_SOURCE_HEADER",
+    "IDEMPOTENCY_HEADER",
     "SESSION_HEADER",
+    "SESSION_KEY_HEADER",
     "AppendInDoubt",
     "ArchivedMessage",
     "ConfigurationError",
@@ -85,6 +94,7 @@ __all__ = [
     "StoreTimeout",
     "StoreUnavailable",
     "StoredTurn",
+    "Turn",
     "TurnConflict",
     "TurnLost",
     "TurnTooLong",
