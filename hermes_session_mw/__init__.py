@@ -31,7 +31,12 @@ from .exceptions import (
     TurnLost,
     TurnTooLong,
 )
-from .headers import SESSION_HEADER
+from .headers import (
+    HISTORY_SOURCE_HEADER,
+    IDEMPOTENCY_HEADER,
+    SESSION_HEADER,
+    SESSION_KEY_HEADER,
+)
 from .ids import is_session_id, mint_session_id
 from .installation import install
 from .logging import SessionIdFilter
@@ -50,9 +55,13 @@ from .stores import (
     Store,
     StoredTurn,
 )
+from .turn import Turn
 
 __all__ = [
+    "HISTORY_SOURCE_HEADER",
+    "IDEMPOTENCY_HEADER",
     "SESSION_HEADER",
+    "SESSION_KEY_HEADER",
     "AppendInDoubt",
     "ArchivedMessage",
     "ConfigurationError",
@@ -89,6 +98,7 @@ __all__ = [
     "StoreTimeout",
     "StoreUnavailable",
     "StoredTurn",
+    "Turn",
     "TurnConflict",
     "TurnLost",
     "TurnTooLong",

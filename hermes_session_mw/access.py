@@ -1,13 +1,15 @@
 """A store as one request uses it: each operation has its time, and fails as the package says."""
 
-from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, cast
 
 import anyio
 
-from .exceptions import StoreError, StoreTimeout
+from .exceptions import NotSupported, StoreError, StoreTimeout
+from .ids import mint_session_id
 from .messages import Message
 from .stores.base import History, Store
+from .stores.lifecycle import LifecycleStore
 
 T = TypeVar("T")
 
@@ -17,10 +19,10 @@ class StoreAccess:
 
     ``timeout`` is the seconds that it has for each operation, None for no end; ``limit`` the number
     of newest messages that a session loads, None for all; ``degrade`` says that it goes on with an
-    empty history where the store fails.
+    empty history where the store fails; ``new_id`` makes ids for sessions that come out of others.
     """
 
-    __slots__ = ("_store", "_timeout", "degrade", "limit")
+    __slots__ = ("_store", "_timeout", "degrade", "limit", "new_id")
 
     def __init__(
         self,
@@ -29,8 +31,10 @@ class StoreAccess:
         *,
         limit: int | None = None,
         degrade: bool = False,
+        new_id: Callable[[], str] = mint_session_id,
     ) -> None:
         self._store = store
+        self.new_id = new_id
         own = getattr(store, "timeout", None)
         # A store that keeps the time itself need not be watched: that is half the price of a wait.
         keeps_time = own is not None and timeout is not None and own <= timeout
@@ -58,12 +62,28 @@ class StoreAccess:
         owner: str,
         turn_id: str | None,
         expected_length: int | None,
+        fence: int | None = None,
     ) -> int:
-        """See `Store.append`; once under way it ends by itself, or when its time is up."""
-        storing = self._store.append(
-            session_id, messages, owner=owner, turn_id=turn_id, expected_length=expected_length
-        )
+        """See `LifecycleStore.append`; once under way it ends by itself, or when its time is up."""
+        options = {"owner": owner, "turn_id": turn_id, "expected_length": expected_length}
+        # A store of three methods knows of no fence, and gives out none.
+        fenced = {} if fence is None else {"fence": fence}
+        storing = self._store.append(session_id, messages, **options, **fenced)  # type: ignore[arg-type]
         return await self._in_time(storing, shield=True)
+
+    def having(self, operation: str) -> LifecycleStore:
+        """Return the store, which has the operation; its outcome is awaited by ``whole``.
+
+        Raises:
+            NotSupported: it does not have it.
+        """
+        if not callable(getattr(self._store, operation, None)):
+            raise NotSupported(self._store, operation)
+        return cast("LifecycleStore", self._store)
+
+    async def whole(self, operation: Awaitable[T]) -> T:
+        """Return an operation's outcome; it is not cancelled, and ends when its time is up."""
+        return await self._in_time(operation, shield=True)
 
     async def _in_time(self, operation: Awaitable[T], *, shield: bool) -> T:
         if self._timeout is None and not shield:

@@ -12,6 +12,15 @@ from .exceptions import ConfigurationError
 SESSION_HEADER = "X-Hermes-Session-Id"
 """The header's name as Hermes Agent writes it."""
 
+SESSION_KEY_HEADER = "X-Hermes-Session-Key"
+"""Names a conversation by a key of the client's own; looked for with ``session_keys``."""
+
+HISTORY_SOURCE_HEADER = "X-Hermes-History-Source"
+"""Says whose history counts: the one in the ``request``, or the stored ``session``."""
+
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+"""Makes a request repeatable: draft-ietf-httpapi-idempotency-key-header."""
+
 _OWS = b" \t"  # optional white space: RFC 9110, section 5.6.3
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token: RFC 9110, section 5.6.2
 
@@ -31,18 +40,32 @@ RawHeaders = Iterable[Iterable[bytes]]
 Pairs = list[tuple[bytes, bytes]]
 
 
-def field_values(headers: RawHeaders, field: bytes) -> list[bytes]:
-    """Return every value of ``field`` (in lower case) that is not blank, trimmed, in order.
+class Fields:
+    """The request header fields that are looked for, all in one go.
+
+    ``names`` are in lower case, as bytes.
+    """
+
+    __slots__ = ("names", "sizes")
+
+    def __init__(self, *names: bytes) -> None:
+        self.names = frozenset(names)
+        self.sizes = frozenset(map(len, names))
+
+
+def find_fields(headers: RawHeaders, fields: Fields) -> dict[bytes, list[bytes]]:
+    """Return every value of the fields that is not blank, trimmed, in order, by its field.
 
     Names are compared without regard to case: that they arrive in lower case is only a "should"
     of the ASGI specification.
     """
-    size = len(field)
-    values = []
+    names, sizes = fields.names, fields.sizes
+    found: dict[bytes, list[bytes]] = {}
     for key, value in headers:
-        if len(key) == size and key.lower() == field and (trimmed := value.strip(_OWS)):
-            values.append(trimmed)  # a comprehension is a call more in Python 3.11
-    return values
+        # Most names have another length than any that is looked for.
+        if len(key) in sizes and (name := key.lower()) in names and (trimmed := value.strip(_OWS)):
+            found.setdefault(name, []).append(trimmed)
+    return found
 
 
 class Stamp:

@@ -6,6 +6,7 @@ from typing import TypedDict, TypeVar, Unpack
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Scope
 
+from .conflicts import answer_conflicts
 from .exceptions import ConfigurationError
 from .middleware import HermesSessionMiddleware
 from .resolver import InvalidIds, OnStoreError, OwnerHook, UnknownIds
@@ -30,6 +31,7 @@ class MiddlewareOptions(TypedDict, total=False):
     on_store_error: OnStoreError
     store_timeout: float | None
     exclude: Collection[str] | Callable[[Scope], bool]
+    session_keys: bool
 
 
 def install(
@@ -60,6 +62,7 @@ def install(
             "and before its lifespan"
         )
     middleware = HermesSessionMiddleware(_never_called, store, **options)
+    answer_conflicts(app)
     # Only a router further out stands outside of it now; the application's own name is in every
     # scope that reaches it.
     middleware.framework_key = "router"

@@ -1,15 +1,16 @@
 """The ASGI middleware."""
 
-import inspect
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, get_args
 
 from starlette.types import Message, Receive, Scope, Send
 
+from .conflicts import answer_conflicts
 from .exceptions import ConfigurationError
 from .headers import SESSION_HEADER, Stamp
 from .ids import is_session_id, mint_session_id
 from .logging import current_session, logger
+from .options import check_choice, check_functions, check_positive, exclusion
+from .refusals import conflict
 from .resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
 from .responder import Responder
 from .session import STATE_KEY
@@ -57,6 +58,7 @@ class HermesSessionMiddleware:
         on_store_error: OnStoreError = "empty",
         store_timeout: float | None = 5.0,
         exclude: Collection[str] | Callable[[Scope], bool] = (),
+        session_keys: bool = False,
     ) -> None:
         """Wrap ``app``.
 
@@ -80,24 +82,31 @@ class HermesSessionMiddleware:
             store_timeout: seconds that the store has for one operation; None for no end.
             exclude: paths, each with all below it, or a function of the scope: what is served as
                 if the middleware were not there.
+            session_keys: whether a request without an id may name its conversation by a key of its
+                own, in ``X-Hermes-Session-Key``. Needs ``owner``: keys can be guessed.
 
         Raises:
             ConfigurationError: an option has a value that cannot work.
         """
-        _check_functions(new_id=new_id, valid_id=valid_id)
+        check_functions(new_id=new_id, valid_id=valid_id)
         if owner is not None:
-            _check_functions(owner=owner)
+            check_functions(owner=owner)
         if not isinstance(autoload, bool):
-            _check_functions(autoload=autoload)
-        _check_choice("unknown_ids", unknown_ids, UnknownIds)
-        _check_choice("invalid_ids", invalid_ids, InvalidIds)
-        _check_choice("on_store_error", on_store_error, OnStoreError)
-        _check_positive("history_limit", history_limit)
-        _check_positive("store_timeout", store_timeout)
+            check_functions(autoload=autoload)
+        check_choice("unknown_ids", unknown_ids, UnknownIds)
+        check_choice("invalid_ids", invalid_ids, InvalidIds)
+        check_choice("on_store_error", on_store_error, OnStoreError)
+        check_positive("history_limit", history_limit)
+        check_positive("store_timeout", store_timeout)
+        if session_keys and owner is None:
+            raise ConfigurationError(
+                "session_keys: give an owner too, or whoever guesses a key reads the conversation"
+            )
         self.app = app
+        answer_conflicts(app)
         self.store = as_store(store, store_timeout)
         self._stamp = Stamp(header_name)
-        self._is_excluded = _exclusion(exclude)
+        self._is_excluded = exclusion(exclude)
         # Where the scope has this, a framework's error page stands outside of the middleware.
         self.framework_key = "app"
         self._warned = False
@@ -113,6 +122,7 @@ class HermesSessionMiddleware:
             history_limit=history_limit,
             on_store_error=on_store_error,
             store_timeout=store_timeout,
+            session_keys=session_keys,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,10 +140,15 @@ class HermesSessionMiddleware:
             excluded = self._is_excluded is not None and self._is_excluded(own_scope)
             if not excluded:
                 await self._respond(own_scope, receive, responder)
-        except Exception:
-            if not responder.started:
+        except Exception as exc:
+            if responder.started:
+                raise
+            refusal = conflict(exc)
+            if refusal is None:
                 await self._answer_error(scope, responder)
-            raise
+                raise
+            await responder.answer(refusal)
+            return
         if excluded:
             await self.app(scope, receive, send)
         elif scope["type"] == "http" and not responder.started:
@@ -155,8 +170,8 @@ class HermesSessionMiddleware:
         try:
             await self.app(scope, receive, responder.send)
         finally:
-            if responder.session.has_recorded:
-                await responder.session.end_recordings()
+            if responder.session.has_open:
+                await responder.session.end()
             current_session.reset(token)
 
     async def _answer_error(self, scope: Scope, responder: Responder) -> None:
@@ -209,50 +224,3 @@ def _own_scope(scope: Scope, field: bytes) -> Scope:
         own["state"] = {}
     own[_SERVED] = (*own[_SERVED], field) if _SERVED in own else (field,)
     return own
-
-
-def _exclusion(
-    exclude: Collection[str] | Callable[[Scope], bool],
-) -> Callable[[Scope], bool] | None:
-    if callable(exclude):
-        _check_functions(exclude=exclude)
-        return exclude
-    if isinstance(exclude, str):
-        raise ConfigurationError(f"exclude: give a list of paths, such as [{exclude!r}]")
-    if not exclude:
-        return None
-    for path in exclude:
-        if not path.startswith("/") or "*" in path:
-            raise ConfigurationError(
-                f"exclude: {path!r} does not begin with '/', or is a pattern; a path stands for "
-                "itself and all below it"
-            )
-    exact = frozenset(path.rstrip("/") for path in exclude)
-    below = tuple(f"{path}/" for path in exact)
-
-    def is_excluded(scope: Scope) -> bool:
-        # As routes are written: without the path that a proxy or a mount has put before them.
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return path in exact or path.startswith(below)
-
-    return is_excluded
-
-
-def _check_functions(**options: object) -> None:
-    for option, value in options.items():
-        if not callable(value):
-            raise ConfigurationError(f"{option}: {value!r} is not a function")
-        is_async = map(inspect.iscoroutinefunction, (value, type(value).__call__))
-        if option != "owner" and any(is_async):
-            raise ConfigurationError(f"{option}: an async function is not awaited here")
-
-
-def _check_choice(option: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        known = ", ".join(repr(choice) for choice in get_args(choices))
-        raise ConfigurationError(f"{option}: {value!r} is none of {known}")
-
-
-def _check_positive(option: str, value: object) -> None:
-    if value is not None and not (isinstance(value, int | float) and value > 0):
-        raise ConfigurationError(f"{option}: {value!r} is not more than 0")

@@ -22,17 +22,20 @@ class Recording:
     ``"status": "incomplete"``; if there is none yet, the question stands alone; and the exception
     goes on. A block that is
     never left, because whoever iterated over it went away, is ended by the middleware in the same
-    way, as soon as the application has returned.
+    way, as soon as the application has returned. What broke off does not take the turn's id, so
+    that the request can be repeated under it.
 
     Attributes:
         message: what the answer has beside its role and its text: put ``tool_calls`` there.
         length: the conversation's new length, once the turn is stored.
     """
 
-    def __init__(self, append: Append, question: list[Message]) -> None:
+    def __init__(self, append: Append, append_part: Append, question: list[Message]) -> None:
+        """Keep what was asked; ``append`` stores the whole turn, ``append_part`` what broke off."""
         self.message: Message = {}
         self.length: int | None = None
         self._append = append
+        self._append_part = append_part
         self._turn = question
         self._pieces: list[str] = []
         self._ended = False
@@ -99,7 +102,8 @@ class Recording:
         if self._ended:
             return
         self._ended = True
-        self.length = await self._append(*self._turn, *self._answer(complete=complete))
+        append = self._append if complete else self._append_part
+        self.length = await append(*self._turn, *self._answer(complete=complete))
 
     def _answer(self, *, complete: bool) -> list[Message]:
         has_come = bool(self._pieces) or bool(self.message)

@@ -4,9 +4,13 @@ Rules of this file: values in, ASGI messages out; nothing that the client sent i
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from .exceptions import HermesSessionError, SessionBusy, SessionConflict, TurnConflict, TurnLost
+from .headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
 
 POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
@@ -17,8 +21,9 @@ TRY_AGAIN_LATER = 1013
 class Refusal:
     """Why a connection is not let through, in the shape of OpenAI's errors.
 
-    ``headers`` are ASGI header pairs that go out beside the usual ones; ``close_code`` is for a
-    WebSocket whose server cannot send a response.
+    ``param`` is the header at fault, where it is not the session's; ``headers`` are ASGI header
+    pairs that go out beside the usual ones; ``close_code`` is for a WebSocket whose server cannot
+    send a response.
     """
 
     status: int
@@ -27,16 +32,21 @@ class Refusal:
     type: str = "invalid_request_error"
     headers: tuple[tuple[bytes, bytes], ...] = ()
     close_code: int = POLICY_VIOLATION
+    param: str | None = None
 
     def response(self, prefix: str, param: str) -> Iterator[dict[str, Any]]:
-        """Yield the whole response; ``param`` is the header's name.
+        """Yield the whole response; ``param`` is the session header's name.
 
         ``prefix`` is what the messages' types begin with, ``http`` or ``websocket.http``.
         """
-        error = {"message": self.message, "type": self.type, "param": param, "code": self.code}
-        body = json.dumps({"error": error}).encode()
         headers = ((b"cache-control", b"no-store"), *self.headers)
-        return _response(prefix, self.status, b"application/json", body, headers)
+        return _response(prefix, self.status, b"application/json", self.body(param), headers)
+
+    def body(self, param: str) -> bytes:
+        """Return the response's body; ``param`` is as for ``response``."""
+        at_fault = self.param or param
+        error = {"message": self.message, "type": self.type, "param": at_fault, "code": self.code}
+        return json.dumps({"error": error}).encode()
 
 
 def server_error(prefix: str) -> Iterator[dict[str, Any]]:
@@ -68,6 +78,27 @@ INVALID_ID = Refusal(
     "or leave the header out to start a new session.",
 )
 
+INVALID_KEY = Refusal(
+    400,
+    "invalid_session_key",
+    "The session key is not valid: send one, of 1 to 255 printable ASCII characters.",
+    param=SESSION_KEY_HEADER,
+)
+
+INVALID_HISTORY_SOURCE = Refusal(
+    400,
+    "invalid_history_source",
+    "The history's source is either 'session' or 'request'.",
+    param=HISTORY_SOURCE_HEADER,
+)
+
+INVALID_IDEMPOTENCY_KEY = Refusal(
+    400,
+    "invalid_idempotency_key",
+    "The idempotency key is not valid: send one, of 1 to 255 printable ASCII characters.",
+    param=IDEMPOTENCY_HEADER,
+)
+
 UNKNOWN_ID = Refusal(
     404,
     "session_not_found",
@@ -90,3 +121,28 @@ STORE_UNAVAILABLE = Refusal(
     headers=((b"retry-after", b"1"),),
     close_code=TRY_AGAIN_LATER,
 )
+
+_CONFLICTS: dict[type[HermesSessionError], str] = {
+    SessionBusy: "session_busy",
+    SessionConflict: "session_conflict",
+    TurnConflict: "idempotency_key_reused",
+    TurnLost: "turn_lost",
+}
+
+
+def conflict(error: Exception) -> Refusal | None:
+    """Return the 409 for an error that an application let through; None where it is another one.
+
+    ``Retry-After`` is in whole seconds: RFC 9110, section 10.2.3.
+    """
+    code = next((_CONFLICTS[kind] for kind in type(error).__mro__ if kind in _CONFLICTS), None)
+    if code is None:
+        return None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, SessionBusy):
+        headers = ((b"retry-after", str(max(math.ceil(error.retry_after), 1)).encode()),)
+    return Refusal(409, code, str(error), headers=headers, close_code=TRY_AGAIN_LATER)
+
+
+CONFLICTS = tuple(_CONFLICTS)
+"""The errors that ``conflict`` answers."""

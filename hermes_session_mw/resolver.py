@@ -10,12 +10,13 @@ from starlette.types import Scope
 from . import refusals
 from .access import StoreAccess
 from .exceptions import ConfigurationError, InvalidKey, StoreError
-from .headers import field_values
+from .headers import Fields, find_fields
 from .ids import MAX_ID_LENGTH, SESSION_ID, is_header_safe, is_session_id, mint_session_id
 from .logging import fingerprint, logger
 from .refusals import Refusal
 from .session import HermesSession
 from .stores import Store, check_keys
+from .wishes import HISTORY_SOURCE, IDEMPOTENCY_KEY, SESSION_KEY, take_wishes
 
 OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
 UnknownIds = Literal["adopt", "mint", "reject"]
@@ -46,12 +47,22 @@ class Resolver:
         history_limit: int | None,
         on_store_error: OnStoreError,
         store_timeout: float | None,
+        session_keys: bool,
     ) -> None:
         """Keep the options; ``field`` is the header's name in lower case."""
+        # What these make and accept is fit for a header, as the others' need not be.
+        makes_safe = new_id is mint_session_id and valid_id is is_session_id
+        self._mint = new_id if makes_safe else self._mint_checked
         self._access = StoreAccess(
-            store, store_timeout, limit=history_limit, degrade=on_store_error == "empty"
+            store,
+            store_timeout,
+            limit=history_limit,
+            degrade=on_store_error == "empty",
+            new_id=self._mint,
         )
         self._field = field
+        keys = (SESSION_KEY,) if session_keys else ()
+        self._fields = Fields(field, HISTORY_SOURCE, IDEMPOTENCY_KEY, *keys)
         self._new_id = new_id
         # Without a function between, which is a call less for each request.
         self._valid_id = SESSION_ID.fullmatch if valid_id is is_session_id else valid_id
@@ -59,8 +70,6 @@ class Resolver:
         self._unknown_ids = unknown_ids
         self._invalid_ids = invalid_ids
         self._autoload = autoload
-        # What these make and accept is fit for a header, as the others' need not be.
-        self._makes_safe = new_id is mint_session_id and valid_id is is_session_id
         self._accepts_safe = valid_id is is_session_id
         self._nobody = "" if owner is None else None  # who owns a session before the hook was asked
         self.admits_new = owner is None
@@ -72,14 +81,21 @@ class Resolver:
         Raises:
             ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
         """
-        values = field_values(scope["headers"], self._field)
-        if not values:
+        found = find_fields(scope["headers"], self._fields)
+        if not found:
             return self._new_session(self._nobody), None
+        values = found.pop(self._field, ())
+        refusal = None
         session_id = self._valid(values[0]) if len(values) == 1 else None
         if session_id is not None:
-            return HermesSession(self._access, session_id, owner=self._nobody), None
-        refused = self._invalid_ids == "reject"
-        return self._new_session(self._nobody), refusals.INVALID_ID if refused else None
+            session = HermesSession(self._access, session_id, owner=self._nobody)
+        else:
+            session = self._new_session(self._nobody)
+            if values and self._invalid_ids == "reject":
+                refusal = refusals.INVALID_ID
+        if found:
+            refusal = refusal or take_wishes(session, found)
+        return session, refusal
 
     async def admit(self, session: HermesSession, scope: Scope) -> Resolved:
         """Return the session with its owner, loaded where it is to be, or a refusal beside it.
@@ -89,15 +105,19 @@ class Resolver:
         """
         if self._owner is not None:
             session.owner = await self._owner_of(scope, self._owner)
-        if session.is_new:
+        if session.is_new and session.key is None:
             return session, None
         if session.owner is None:
             return session, refusals.OWNER_REQUIRED
         try:
+            if session.key is not None and await session.follow_key():
+                return session, None
             autoload = self._autoload
             if autoload is True or (autoload is not False and autoload(scope)):
                 await session.load()
-            adopts = self._unknown_ids == "adopt" and not session.is_deleted
+            # Where a key leads there is a conversation, though nothing was said in it yet.
+            adopts = self._unknown_ids == "adopt" or session.key is not None
+            adopts = adopts and not session.is_deleted
             if adopts or await session.is_stored():
                 return session, None
         except StoreError as exc:
@@ -107,11 +127,14 @@ class Resolver:
         refusal = refusals.UNKNOWN_ID if self._unknown_ids == "reject" else None
         return self._new_session(session.owner), refusal
 
-    def _new_session(self, owner: str | None) -> HermesSession:
+    def _mint_checked(self) -> str:
         session_id = self._new_id()
-        if not self._makes_safe and not (is_header_safe(session_id) and self._valid_id(session_id)):
+        if not (is_header_safe(session_id) and self._valid_id(session_id)):
             raise ConfigurationError("new_id: it made an id that valid_id does not accept")
-        return HermesSession(self._access, session_id, owner=owner, is_new=True)
+        return session_id
+
+    def _new_session(self, owner: str | None) -> HermesSession:
+        return HermesSession(self._access, self._mint(), owner=owner, is_new=True)
 
     def _valid(self, raw: bytes) -> str | None:
         if len(raw) > MAX_ID_LENGTH:

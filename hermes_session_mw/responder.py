@@ -50,6 +50,8 @@ class Responder:
     def _stamped(self, kind: str, message: Message) -> Message:
         headers = message.get("headers") or ()
         session = self.session
+        if session is not None:
+            session.is_told = True
         # Where making an id raised there is no session; its response gets an id all the same.
         value = (mint_session_id() if session is None else session.id).encode("ascii")
         if kind in _RESPONSE_STARTS:
@@ -62,6 +64,10 @@ class Responder:
         """Answer with ``refusal`` in the application's place."""
         if self._scope["type"] == "websocket":
             await receive()  # websocket.connect, which is answered by what follows
+        await self.answer(refusal)
+
+    async def answer(self, refusal: Refusal) -> None:
+        """Answer with ``refusal``; a WebSocket's application has received its connect by now."""
         prefix = self._response_prefix()
         if prefix is None:
             await self.send({"type": "websocket.close", "code": refusal.close_code})

@@ -1,241 +1,209 @@
 """The session that a request carries."""
 
-import logging
-import sys
+import json
 from collections.abc import Sequence
-from functools import partial
 
 from starlette.requests import HTTPConnection
 
-from .access import StoreAccess
-from .exceptions import (
-    HistoryNotLoaded,
-    OwnerRequired,
-    SessionMissing,
-    StoreCorrupt,
-    StoreError,
-    StoreMisconfigured,
-)
-from .logging import fingerprint, logger
-from .messages import Message, decode_messages, encode_messages
-from .recording import Recording
-from .stores.base import History, Store
+from .conversation import Conversation, as_they_are
+from .exceptions import ResponseStarted, SessionMissing, TurnConflict
+from .messages import Message
+from .stores.base import History
+from .stores.records import StoredTurn
+from .turn import LEASE, WAIT, Turn
 
 STATE_KEY = "hermes_session"
 """Where the session stands in the ASGI scope's ``state``."""
 
 
-class HermesSession:
-    """One conversation, as one request sees it.
+class HermesSession(Conversation):
+    """One conversation, as one request sees it; `Conversation` says what its attributes are.
 
-    Attributes:
-        owner: who may see the session; ``""`` where the middleware has no ``owner`` hook, None
-            where the hook answered None.
-        is_new: the id was minted for this request, so nothing can be stored under it yet.
-        degraded: the store failed and the history is empty for that reason alone.
-        has_recorded: whether ``record()`` was called.
+    What goes beyond reading and appending asks for a `LifecycleStore`; with another store it raises
+    ``NotSupported``. Like ``append`` it runs to its end where the request is cancelled, and raises
+    ``OwnerRequired``, ``SessionDeleted`` and ``StoreError`` as ``append`` does.
     """
 
-    __slots__ = (
-        "_access",
-        "_history",
-        "_id",
-        "_recordings",
-        "degraded",
-        "has_recorded",
-        "is_new",
-        "owner",
-    )
+    __slots__ = ()
 
-    def __init__(
-        self,
-        store: Store | StoreAccess,
-        session_id: str,
-        *,
-        owner: str | None = "",
-        is_new: bool = False,
-    ) -> None:
-        """Keep what a request needs to know of its session; nothing is read yet."""
-        self._id = session_id
-        self.owner = owner
-        self.is_new = is_new
-        self.degraded = False
-        self._access = store if isinstance(store, StoreAccess) else StoreAccess(store)
-        self._history: History | None = None
-        self.has_recorded = False
-        self._recordings: list[Recording]  # made when it is needed
+    def turn(self, *, lease: float = LEASE, wait: float = WAIT) -> Turn:
+        """Have one turn at a time: ``async with session.turn():``.
 
-    @property
-    def id(self) -> str:
-        """The session's id, as it is stamped on the response."""
-        return self._id
+        Of all requests of the session that ask for it, on all machines, one is inside; the others
+        wait. Once inside, the history is loaded, and what is written is refused (``TurnLost``) if
+        another has come inside since, because the lease ran out. Requests that do not ask for it
+        wait for nobody.
 
-    @property
-    def history(self) -> list[Message]:
-        """The conversation so far, oldest message first, each exactly as it was appended.
-
-        The list is the session's own: give a model ``[*session.history, user]``, and leave it.
-        It is what ``load()`` found, and after it what this object appended; a turn that another
-        request stored meanwhile is seen by the next ``load()``.
+        Args:
+            lease: seconds after which another may come inside, however this one fares;
+                ``Turn.extend()`` begins them anew.
+            wait: seconds to wait for the others, 0 for none.
 
         Raises:
-            HistoryNotLoaded: autoload is off and ``load()`` was not awaited yet.
+            SessionBusy: on entering: the others took longer.
         """
-        return self._loaded().messages
+        return Turn(self, self._access, lease=lease, wait=wait)
 
-    @property
-    def length(self) -> int:
-        """The number of messages stored as far as this object has seen them.
+    async def find_turn(
+        self, turn_id: str | None = None, *, question: Sequence[Message] = ()
+    ) -> StoredTurn | None:
+        """Return the turn that this session has stored under an id, None where there is none.
 
-        ``history_limit`` may make it more than are loaded.
+        So an endpoint can answer a repeated request without asking the model again.
 
-        Give it to ``append(expected_length=...)``.
+        Args:
+            turn_id: by default the request's ``Idempotency-Key``; without one nothing is found.
+            question: what the turn has to begin with to be the same request's.
+
+        Raises:
+            TurnConflict: it begins otherwise: the id was used for another request.
+        """
+        name = turn_id or self.idempotency_key
+        owner = self.known_owner()
+        if name is None or (self.is_new and self._history is None):
+            return None
+        store = self._access.having("find_turn")
+        turn = await self._access.whole(store.find_turn(self.id, name, owner))
+        if turn is not None and not _begins_with(turn.messages, question):
+            raise TurnConflict
+        return turn
+
+    async def rewind(self, length: int) -> int:
+        """Drop all messages but the first ``length`` from the history, and return its length.
+
+        They are kept for audit (`LifecycleStore.archived`), and their turn ids stay taken.
+
+        Raises:
+            ValueError: ``length`` is negative.
+            TurnLost: inside ``turn()``: another has taken the turn since.
+        """
+        store = self._access.having("rewind")
+        work = store.rewind(self.id, length, self.known_owner(), fence=self._fence())
+        left = await self._access.whole(work)
+        known = self._history
+        if known is not None and left < known.length:
+            unseen = known.length - len(known.messages)
+            messages = known.messages[: max(left - unseen, 0)]
+            self._history = History(messages, left, exists=known.exists)
+        return left
+
+    async def compact(self, *, keep: int, summary: Sequence[Message]) -> int:
+        """Replace all but the newest ``keep`` messages by ``summary``; return the new length.
+
+        It is about the messages that this object has seen: what others append meanwhile is kept,
+        in order. What was replaced is kept for audit, as with ``rewind``.
 
         Raises:
             HistoryNotLoaded: as for ``history``.
+            ValueError: there are no more than ``keep``, or it is negative.
+            SessionConflict: the history was rewound or compacted since it was loaded.
+            InvalidMessage: the summary cannot be stored.
+            TurnLost: inside ``turn()``: another has taken the turn since.
         """
-        return self._loaded().length
-
-    async def load(self) -> list[Message]:
-        """Read the conversation from the store, and return it as ``history``.
-
-        Raises:
-            OwnerRequired: the middleware's ``owner`` hook answered None.
-            StoreError: the store failed or did not answer in time, and the middleware's
-                ``on_store_error`` is ``"unavailable"``.
-        """
-        self._history = await self._read(self._access.limit) or History([], 0, exists=False)
-        return self.history
-
-    @property
-    def is_deleted(self) -> bool:
-        """Whether ``load()`` found that the session was deleted: nothing can be appended to it."""
-        return self._history is not None and self._history.deleted
-
-    async def is_stored(self) -> bool:
-        """Tell whether anything is stored under the id, asking the store only if need be.
-
-        True also where the store failed and ``on_store_error`` is ``"empty"``: then nobody knows.
-
-        Raises:
-            OwnerRequired, StoreError: as for ``load()``.
-        """
-        known = self._loaded() if self.is_new else self._history
-        history = known or await self._read(limit=0)
-        return self.degraded or (history is not None and history.exists)
-
-    async def append(
-        self, *messages: Message, turn_id: str | None = None, expected_length: int | None = None
-    ) -> int:
-        """Store ``messages`` at the conversation's end, all or none, and return its new length.
-
-        Once it is under way it runs to its end even where the request is cancelled, so that a
-        client that leaves cannot tear the turn.
-
-        Args:
-            messages: JSON objects, in order.
-            turn_id: 1 to 255 characters that make the append idempotent: repeated with the same
-                messages, it stores nothing and returns the length that the first one returned.
-            expected_length: store only if the conversation has just that many messages.
-
-        Raises:
-            InvalidMessage: a message cannot be stored as it is.
-            InvalidKey: the turn id cannot be stored.
-            SessionConflict: the conversation has another length than ``expected_length``.
-            TurnConflict: the turn id is taken by other messages.
-            SessionDeleted: the conversation was deleted, also where that was after ``load()``.
-            SessionFull: the conversation has as many turns as the store allows.
-            OwnerRequired: the middleware's ``owner`` hook answered None.
-            StoreError: the store failed; ``StoreTimeout``: it may still have happened.
-        """
-        taken = _as_they_are(messages)
-        owner = self._known_owner()
-        length = await self._access.append(self.id, taken, owner, turn_id, expected_length)
-        self._remember(taken, length)
+        known = self._loaded()
+        replaced = known.length - keep
+        if keep < 0 or replaced <= 0:
+            raise ValueError(f"keep: {keep} of {known.length} messages leaves none to replace")
+        unseen = known.length - len(known.messages)
+        seen = known.messages[: max(replaced - unseen, 0)]
+        work = self._access.having("compact").compact(
+            self.id,
+            seen,
+            summary,
+            self.known_owner(),
+            skipped=min(unseen, replaced),
+            fence=self._fence(),
+        )
+        length = await self._access.whole(work)
+        # Of an older part that was not loaded, neither is the summary.
+        before = summary if replaced >= unseen else ()
+        left = [*before, *known.messages[len(seen) :]]
+        self._history = History(left, len(summary) + keep, exists=True)
         return length
 
-    def record(
-        self, *question: Message, turn_id: str | None = None, expected_length: int | None = None
-    ) -> Recording:
-        """Begin a turn whose answer streams: give it what was asked, and write the answer to it.
+    async def fork(self, length: int | None = None) -> "HermesSession":
+        """Begin another session with the first ``length`` messages, all by default; return it.
 
-        ``async with session.record(user) as answer:`` stores the turn when the block ends, complete
-        or, where the client has left or the answer failed, marked as incomplete; see `Recording`.
-        Called before the response begins, it keeps the question of a client that leaves at once.
-        The arguments are as for ``append``.
+        It is loaded, belongs to the same owner, and goes its own way from there.
 
         Raises:
-            InvalidMessage, OwnerRequired: at once, before anything is answered.
+            ValueError: ``length`` is negative.
+            SessionNotFound: nothing is stored in this one.
         """
-        self._known_owner()
-        append = partial(self.append, turn_id=turn_id, expected_length=expected_length)
-        recording = Recording(append, _as_they_are(question) if question else [])
-        if not self.has_recorded:
-            self.has_recorded, self._recordings = True, []
-        self._recordings.append(recording)
-        return recording
+        new_id, owner = self._access.new_id(), self.known_owner()
+        store = self._access.having("fork")
+        await self._access.whole(store.fork(self.id, new_id, owner, length))
+        child = HermesSession(self._access, new_id, owner=owner)
+        await child.load()
+        return child
 
-    async def end_recordings(self) -> None:
-        """Store what is still being recorded as incomplete; the middleware's last act."""
-        for recording in self._recordings if self.has_recorded else ():
-            await recording.break_off()
+    async def rotate(self, *, owner: str | None = None) -> str:
+        """Give the session a new id, which is stamped on this response, and return it.
 
-    def __repr__(self) -> str:
-        """Say the state, and name the session without giving its id away."""
-        is_loaded = self.is_new or self._history is not None
-        state = f"{self.length} messages" if is_loaded else "not loaded"
-        degraded = ", degraded" if self.degraded else ""
-        return f"<HermesSession {fingerprint(self.id)} ({state}{degraded})>"
+        For a login, or another change of privilege: who knew the old id alone finds nothing under
+        it any more. ``owner`` gives the session to another owner with it.
 
-    def _loaded(self) -> History:
-        if self._history is None:
-            if not self.is_new:
-                raise HistoryNotLoaded
-            self._history = History([], 0, exists=False)
-        return self._history
+        Raises:
+            ResponseStarted: the client was told the old id already.
+        """
+        self._check_untold()
+        new_id, whose = self._access.new_id(), self.known_owner()
+        store = self._access.having("rotate")
+        moved = await self._access.whole(store.rotate(self.id, new_id, whose, owner))
+        self._become(new_id, is_new=not moved)
+        self.owner = whose if owner is None else owner
+        if self.held is not None:
+            await self.held.take()
+        return new_id
 
-    async def _read(self, limit: int | None) -> History | None:
-        """Return what is stored; None where the store failed and the session is degraded."""
-        owner = self._known_owner()
-        try:
-            history = await self._access.load(self.id, owner, limit)
-        except StoreError as error:
-            if not self._access.degrade:
-                raise
-            self._log_degraded(error)
-            self.degraded = True
-            return None
+    async def renew(self) -> str:
+        """Begin a new conversation with this request, and return its id, which is stamped.
+
+        The old one stays where it is. Where the client named it by a key, the key leads to the new
+        one from now on.
+
+        Raises:
+            ResponseStarted: the client was told the old id already.
+        """
+        self._check_untold()
+        new_id, owner = self._access.new_id(), self.known_owner()
+        if self.key is not None:
+            store = self._access.having("move_key")
+            await self._access.whole(store.move_key(self.key, new_id, owner))
+        if self.held is not None:
+            await self.held.release()
+        self._become(new_id, is_new=True)
+        self._history = None
+        return new_id
+
+    async def follow_key(self) -> bool:
+        """Become the session that the client's key leads to; tell whether this is its first.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        if self.key is None:
+            return self.is_new
+        store, owner = self._access.having("bind_key"), self.known_owner()
+        session_id = await self._access.whole(store.bind_key(self.key, self.id, owner))
+        self._become(session_id, is_new=session_id == self.id)
+        return self.is_new
+
+    def _check_untold(self) -> None:
+        if self.is_told:
+            raise ResponseStarted
+
+    def _become(self, new_id: str, *, is_new: bool) -> None:
+        self._id, self.is_new = new_id, is_new
         self.degraded = False
-        return history
-
-    def _log_degraded(self, error: StoreError) -> None:
-        for_a_person = isinstance(error, StoreMisconfigured | StoreCorrupt)
-        logger.log(
-            logging.ERROR if for_a_person else logging.WARNING,
-            "session %s goes on with an empty history: %s",
-            fingerprint(self.id),
-            error,
-        )
-        logger.debug("the store's failure in full", exc_info=error)
-
-    def _known_owner(self) -> str:
-        if self.owner is None:
-            raise OwnerRequired
-        return self.owner
-
-    def _remember(self, messages: list[Message], length: int) -> None:
-        known = self._loaded() if self.is_new else self._history
-        if known is None or length <= known.length:  # not loaded, or a turn that was there already
-            return
-        # Where others stored meanwhile, the length stays what this object has seen, so that an
-        # append on the condition of it finds out.
-        seen = known.length + len(messages)
-        self._history = History([*known.messages, *messages], seen, exists=True)
 
 
-def _as_they_are(messages: Sequence[Message]) -> list[Message]:
-    """Return copies: what the caller does to the messages while they are stored changes nothing."""
-    return decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
+def _begins_with(messages: Sequence[Message], question: Sequence[Message]) -> bool:
+    if not question:
+        return True
+    first, asked = messages[: len(question)], as_they_are(question)
+    # Not by ==, for which 1, 1.0 and true are one value.
+    return json.dumps(first, sort_keys=True) == json.dumps(asked, sort_keys=True)
 
 
 def get_session(connection: HTTPConnection) -> HermesSession:

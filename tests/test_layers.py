@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "hermes_session_mw"
 # the package. A package's own modules share its line.
 LAYERS = [
     ["exceptions", "ids"],
-    ["headers", "messages", "logging", "refusals"],
+    ["headers", "messages", "logging"],
+    ["refusals"],
     ["recording"],
     ["stores.base"],
     ["stores.records"],
@@ -22,7 +23,11 @@ LAYERS = [
     ["stores.hermes_state"],
     ["stores"],
     ["access"],
+    ["stored"],
+    ["conversation"],
+    ["turn"],
     ["session"],
+    ["conflicts", "options", "wishes"],
     ["resolver", "responder"],
     ["middleware"],
     ["installation"],

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
 from ..exceptions import InvalidKey, TurnConflict
-from ..messages import Message, decode_messages
+from ..messages import Message, decode_messages, encode_messages
 
 MAX_TURNS = 100_000
 """Turns that one conversation may have, unless a store is told otherwise."""
@@ -121,6 +121,19 @@ def check_age(older_than: timedelta) -> None:
     """
     if older_than < timedelta(0):
         raise ValueError(f"older_than: {older_than} is negative")
+
+
+def encode_replaced(replaced: Sequence[Message], skipped: int, max_message_bytes: int) -> list[str]:
+    """Return the JSON texts of what a compaction replaces.
+
+    Raises:
+        ValueError: it replaces nothing.
+    """
+    if not replaced and not skipped:
+        raise ValueError("replaced: there is nothing to be replaced")
+    if not replaced:
+        return []
+    return encode_messages(replaced, max_message_bytes, len(replaced))
 
 
 def length_after_repeat(

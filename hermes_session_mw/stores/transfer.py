@@ -9,6 +9,7 @@ Rules of this file: pure functions. What was archived is not exported, nor whose
 """
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,11 @@ class Transfer:
     title: str | None
     created_at: datetime
     rows: list[tuple[str, str]]
+
+    @property
+    def created(self) -> int:
+        """The seconds from 1970 to the time of its creation; none after now, nor before 1970."""
+        return int(min(max(self.created_at.timestamp(), 1), time.time()))
 
     @property
     def turns(self) -> int:

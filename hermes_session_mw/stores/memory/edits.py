@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...exceptions import SessionBusy, SessionConflict, SessionNotFound
-from ...messages import Message, decode_messages, encode_messages
-from ..base import check_keys, is_same
+from ...messages import Message, decode_messages
+from ..base import check_keys, encode_replaced, is_same
 from ..paging import check_length
 from ..records import ArchivedMessage, StoredTurn
 from .kept import Kept, KeptSessions, Row
@@ -46,7 +46,7 @@ class Edits(KeptSessions):
         check_keys(session_id, owner)
         check_length(skipped)
         bodies = self._encode(summary)
-        seen = encode_messages(replaced, self._max_message_bytes, len(replaced))
+        seen = encode_replaced(replaced, skipped, self._max_message_bytes)
         cut = skipped + len(seen)
 
         def change(kept: Kept) -> tuple[Kept, int]:

@@ -186,3 +186,8 @@ def _forms_of(dialect: Dialect) -> dict[Executable, _Form]:
     if forms is None:
         forms = _all_forms[dialect] = {}
     return forms
+
+
+def text_of(key: Any) -> str:
+    """Return a key as a row holds it: bytes on MySQL, where SQLAlchemy does not convert them."""
+    return key.decode() if isinstance(key, bytes) else str(key)

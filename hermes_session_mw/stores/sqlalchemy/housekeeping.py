@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, delete, func, or_, select, text, tuple_, update
 
-from .database import Database
-from .schema import MYSQL, WHOSE, messages, of_session, sessions
+from .database import Database, text_of
+from .schema import MYSQL, WHOSE, archive, keys, messages, of_session, sessions
 from .transactions import transaction
 
 BATCH = 500
@@ -33,12 +33,16 @@ class Expired(NamedTuple):
 
 _mark_deleted = (
     update(sessions)
-    .where(*WHOSE, sessions.c.deleted_at.is_(None))
-    .values(deleted_at=func.now(), updated_at=func.now())
+    # A row without a turn is there for a lease alone.
+    .where(*WHOSE, sessions.c.deleted_at.is_(None), sessions.c.turns > 0)
+    .values(deleted_at=func.now(), updated_at=func.now(), title=None, parent_id=None)
 )
-_remove_messages = delete(messages).where(
-    messages.c.owner == bindparam("of_owner"), messages.c.session_id == bindparam("of_session")
-)
+_remove_contents = [
+    delete(table).where(
+        table.c.owner == bindparam("of_owner"), table.c.session_id == bindparam("of_session")
+    )
+    for table in (messages, archive, keys)
+]
 _remove_session = delete(sessions).where(*WHOSE)
 
 # By the database's clock alone: those of several machines may differ. SQLite has no intervals.
@@ -68,12 +72,12 @@ _LOCK = {dialect: _touch.where(text(is_idle)) for dialect, is_idle in _IS_IDLE.i
 
 
 def delete_session(database: Database, session_id: str, owner: str) -> bool:
-    """Remove the messages, and leave a row that keeps the id from being used again."""
+    """Remove all that is in it, and leave a row that keeps the id from being used again."""
     key = of_session(session_id, owner)
     with transaction(database):
         found = database.run(_mark_deleted, key) > 0
         if found:
-            database.run(_remove_messages, key)
+            _empty(database, key)
     return found
 
 
@@ -82,7 +86,7 @@ def find_expired(database: Database, seconds: float, after: tuple[str, str]) -> 
     owner, session_id = after
     parameters = {**of_session(session_id, owner), "seconds": seconds}
     rows = database.rows(_FIND[database.dialect], parameters)
-    return [Expired(_text(owner), _text(id_), length) for owner, id_, length in rows]
+    return [Expired(text_of(owner), text_of(id_), length) for owner, id_, length in rows]
 
 
 def remove_expired(database: Database, portion: Sequence[Expired], seconds: float) -> int:
@@ -93,7 +97,7 @@ def remove_expired(database: Database, portion: Sequence[Expired], seconds: floa
             key = of_session(session_id, owner)
             lock = _LOCK[database.dialect]
             if database.run(lock, {**key, "seconds": seconds}):
-                database.run(_remove_messages, key)
+                _empty(database, key)
                 database.run(_remove_session, key)
                 removed += 1
     return removed
@@ -113,5 +117,6 @@ def portions(expired: Sequence[Expired]) -> Iterator[list[Expired]]:
         yield portion
 
 
-def _text(key: Any) -> str:
-    return key.decode() if isinstance(key, bytes) else key  # bytes on MySQL
+def _empty(database: Database, key: dict[str, Any]) -> None:
+    for statement in _remove_contents:
+        database.run(statement, key)

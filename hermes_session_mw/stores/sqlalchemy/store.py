@@ -17,6 +17,7 @@ from .appending import append
 from .attempts import Attempts
 from .database import Database
 from .engine import check_positive, check_url, is_async_engine
+from .lifecycle import Lifecycle
 from .loading import load
 from .making import RunnerMaker
 
@@ -33,7 +34,7 @@ DEFAULT_TIMEOUT = 5.0
 """Seconds."""
 
 
-class SQLAlchemyStore:
+class SQLAlchemyStore(Lifecycle):
     """Keeps conversations in SQLite, PostgreSQL, MariaDB or MySQL, through SQLAlchemy.
 
     Given a URL, it makes its own engine when it is first asked for something, sets SQLite up
@@ -90,6 +91,7 @@ class SQLAlchemyStore:
         self._encode = partial(
             encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
         )
+        self._max_message_bytes = max_message_bytes
         self._max_turns = max_turns
         self.timeout = timeout
         maker = RunnerMaker(create_schema=create_schema, threads=threads, timeout=timeout)

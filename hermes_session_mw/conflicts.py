@@ -1,0 +1,33 @@
+"""The 409s of a Starlette application, whose own error page would answer them 500."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .headers import SESSION_HEADER
+from .refusals import CONFLICTS, conflict
+
+
+def answer_conflicts(app: object) -> None:
+    """Have a Starlette or FastAPI application answer the package's conflicts, if it does not yet.
+
+    An application of another kind lets them through to the middleware, which answers them itself.
+    """
+    if not isinstance(app, Starlette) or app.middleware_stack is not None:
+        return
+    for kind in CONFLICTS:
+        # Exception's own handler is the error page's.
+        bases = [base for base in kind.__mro__ if base is not Exception]
+        if not any(base in app.exception_handlers for base in bases):
+            app.add_exception_handler(kind, _answer)
+
+
+async def _answer(_request: Request, exc: Exception) -> Response:
+    refusal = conflict(exc)
+    if refusal is None:  # pragma: no cover  # for the type checker: it is one of CONFLICTS
+        raise exc
+    response = Response(refusal.body(SESSION_HEADER), refusal.status, media_type="application/json")
+    response.headers["cache-control"] = "no-store"
+    for name, value in refusal.headers:
+        response.headers[name.decode("ascii")] = value.decode("ascii")
+    return response

@@ -1,0 +1,108 @@
+"""A conversation as one request adds to it."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from .messages import Message, decode_messages, encode_messages
+from .recording import Recording
+from .stored import StoredConversation
+from .stores.base import History
+
+
+class Conversation(StoredConversation):
+    """The part of a `HermesSession` that any `Store` can do."""
+
+    __slots__ = ("_recordings",)
+
+    _recordings: list[Recording]  # made when it is needed
+
+    async def append(
+        self, *messages: Message, turn_id: str | None = None, expected_length: int | None = None
+    ) -> int:
+        """Store ``messages`` at the conversation's end, all or none, and return its new length.
+
+        Once it is under way it runs to its end even where the request is cancelled, so that a
+        client that leaves cannot tear the turn.
+
+        Args:
+            messages: JSON objects, in order.
+            turn_id: 1 to 255 characters that make the append idempotent: repeated with the same
+                messages, it stores nothing and returns the length that the first one returned.
+                Where the request has an ``Idempotency-Key``, that is its first turn's id unless
+                another is given.
+            expected_length: store only if the conversation has just that many messages.
+
+        Raises:
+            InvalidMessage: a message cannot be stored as it is.
+            InvalidKey: the turn id cannot be stored.
+            SessionConflict: the conversation has another length than ``expected_length``.
+            TurnConflict: the turn id is taken by other messages.
+            TurnLost: inside ``turn()``: another has taken the turn since.
+            SessionDeleted: the conversation was deleted, also where that was after ``load()``.
+            SessionFull: the conversation has as many turns as the store allows.
+            OwnerRequired: the middleware's ``owner`` hook answered None.
+            StoreError: the store failed; ``StoreTimeout``: it may still have happened.
+        """
+        return await self._append(*messages, turn_id=self._named(turn_id), length=expected_length)
+
+    def record(
+        self, *question: Message, turn_id: str | None = None, expected_length: int | None = None
+    ) -> Recording:
+        """Begin a turn whose answer streams: give it what was asked, and write the answer to it.
+
+        ``async with session.record(user) as answer:`` stores the turn when the block ends, complete
+        or, where the client has left or the answer failed, marked as incomplete; see `Recording`.
+        Called before the response begins, it keeps the question of a client that leaves at once.
+        The arguments are as for ``append``.
+
+        Raises:
+            InvalidMessage, OwnerRequired: at once, before anything is answered.
+        """
+        self.known_owner()
+        part = partial(self._append, turn_id=None, length=expected_length)
+        whole = partial(self._append, turn_id=self._named(turn_id), length=expected_length)
+        recording = Recording(whole, part, as_they_are(question) if question else [])
+        try:
+            self._recordings.append(recording)
+        except AttributeError:  # the first one
+            self.has_open, self._recordings = True, [recording]
+        return recording
+
+    async def end(self) -> None:
+        """Store what is still being recorded, give the turn back; the middleware's last act."""
+        for recording in getattr(self, "_recordings", ()):
+            await recording.break_off()
+        if self.held is not None:
+            await self.held.release()
+
+    async def _append(self, *messages: Message, turn_id: str | None, length: int | None) -> int:
+        taken = as_they_are(messages)
+        owner = self.known_owner()
+        stored = await self._access.append(self.id, taken, owner, turn_id, length, self._fence())
+        self._remember(taken, stored)
+        return stored
+
+    def _named(self, turn_id: str | None) -> str | None:
+        """Return the turn's id: the one that is given, or the request's key for its first turn."""
+        if turn_id is not None or self._key_is_used:
+            return turn_id
+        self._key_is_used = True
+        return self.idempotency_key
+
+    def _fence(self) -> int | None:
+        return None if self.held is None else self.held.fence
+
+    def _remember(self, messages: list[Message], length: int) -> None:
+        known = self._loaded() if self.is_new else self._history
+        if known is None or length <= known.length:  # not loaded, or a turn that was there already
+            return
+        # Where others stored meanwhile, the length stays what this object has seen, so that an
+        # append on the condition of it finds out.
+        seen = known.length + len(messages)
+        self._history = History([*known.messages, *messages], seen, exists=True)
+
+
+def as_they_are(messages: Sequence[Message]) -> list[Message]:
+    """Return copies: what the caller does to the messages while they are stored changes nothing."""
+    return decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))

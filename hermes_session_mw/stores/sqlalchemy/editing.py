@@ -1,0 +1,198 @@
+"""The SQL that takes messages out of a history, and keeps them in the archive.
+
+The rules are those of ``loading``. Every change holds the session's row, so that an append comes
+before it or after it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import func as sql
+
+from ...exceptions import SessionConflict, SessionDeleted, TurnLost
+from ...messages import decode_messages
+from ..base import is_same
+from ..paging import time_of
+from ..records import ArchivedMessage, Reason
+from .appending import add_messages
+from .clock import microseconds_of
+from .database import Database, text_of
+from .schema import (
+    IN_ARCHIVE,
+    IN_SESSION,
+    IS_SESSION,
+    WHOSE,
+    archive,
+    messages,
+    of_session,
+    sessions,
+)
+from .transactions import transaction
+from .turns import rows_of_turn
+
+
+class Counters(NamedTuple):
+    """A session's row; the history's messages have the numbers from ``first`` to before ``end``."""
+
+    first: int = 0
+    end: int = 0
+    turns: int = 0
+    archived: int = 0
+    fence: int = 0
+    is_deleted: bool = False
+
+    @property
+    def length(self) -> int:
+        """How many messages the history has."""
+        return self.end - self.first
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever stored; a row may be there for a lease alone."""
+        return self.turns > 0 and not self.is_deleted
+
+
+# Changes nothing, and takes the row's lock: from here on nobody else can write to the session.
+_touch = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
+_counters = select(
+    sessions.c.first_seq,
+    sessions.c.next_seq,
+    sessions.c.turns,
+    sessions.c.archived,
+    sessions.c.fence,
+    sessions.c.deleted_at,
+).where(*IS_SESSION)
+
+_IN_RANGE = (
+    *IN_SESSION,
+    messages.c.seq >= bindparam("from_seq"),
+    messages.c.seq < bindparam("to_seq"),
+)
+_bodies = select(messages.c.body).where(*_IN_RANGE).order_by(messages.c.seq)
+_MOVED = ("owner", "session_id", "number", "seq", "turn_id", "body", "reason")
+_archive = insert(archive).from_select(
+    _MOVED,
+    select(
+        messages.c.owner,
+        messages.c.session_id,
+        messages.c.seq + bindparam("offset", type_=messages.c.seq.type),
+        messages.c.seq,
+        messages.c.turn_id,
+        messages.c.body,
+        bindparam("reason", type_=archive.c.reason.type),
+    ).where(*_IN_RANGE),
+)
+_remove = delete(messages).where(*_IN_RANGE)
+_renumber = (
+    update(sessions)
+    .where(*WHOSE)
+    .values(
+        first_seq=bindparam("first"),
+        next_seq=bindparam("end"),
+        archived=bindparam("count"),
+        updated_at=sql.now(),
+    )
+)
+_archived = (
+    select(
+        archive.c.body, archive.c.turn_id, archive.c.reason, microseconds_of(archive.c.archived_at)
+    )
+    .where(*IN_ARCHIVE)
+    .order_by(archive.c.number)
+)
+
+
+def locked(database: Database, session_id: str, owner: str) -> Counters:
+    """Hold the session's row until the transaction ends, and return what it says."""
+    database.run(_touch, of_session(session_id, owner))
+    rows = database.rows(_counters, {"session_id": session_id, "owner": owner})
+    if not rows:
+        return Counters()
+    ((first, end, turns, archived, fence, deleted_at),) = rows
+    return Counters(first, end, turns, archived, fence, deleted_at is not None)
+
+
+def rewind(database: Database, session_id: str, length: int, owner: str, fence: int | None) -> int:
+    """See `LifecycleStore.rewind`."""
+    with transaction(database):
+        session = _editable(database, session_id, owner, fence)
+        if length >= session.length:
+            return session.length
+        cut = session.first + length
+        key = {"session_id": session_id, "owner": owner}
+        session = _move(database, key, session, (cut, session.end), "rewind")
+        _write(database, key, session._replace(end=cut))
+    return length
+
+
+def compact(
+    database: Database,
+    session_id: str,
+    replaced: Sequence[str],
+    summary: Sequence[str],
+    owner: str,
+    *,
+    skipped: int,
+    fence: int | None,
+    turn_id: str,
+) -> int:
+    """See `LifecycleStore.compact`; the messages come as JSON texts.
+
+    ``turn_id`` is the summary's, by which a repetition finds out that it is there already.
+    """
+    key = {"session_id": session_id, "owner": owner}
+    with transaction(database):
+        session = _editable(database, session_id, owner, fence)
+        if rows_of_turn(database, turn_id, key):
+            return session.length
+        cut = session.first + skipped + len(replaced)
+        span = {"from_seq": session.first + skipped, "to_seq": cut}
+        standing = [body for (body,) in database.rows(_bodies, {**key, **span})]
+        if len(standing) < len(replaced) or not is_same(standing, replaced):
+            raise SessionConflict(skipped + len(replaced), session.length)
+        session = _move(database, key, session, (session.first, cut), "compact")
+        session = session._replace(first=cut - len(summary))
+        add_messages(database, key, session.first, [(turn_id, body) for body in summary])
+        _write(database, key, session)
+    return session.length
+
+
+def archived(database: Database, session_id: str, owner: str) -> list[ArchivedMessage]:
+    """See `LifecycleStore.archived`."""
+    rows = database.rows(_archived, {"session_id": session_id, "owner": owner})
+    found = decode_messages([row[0] for row in rows])
+    return [
+        ArchivedMessage(message, text_of(turn_id), reason, time_of(at))
+        for message, (_, turn_id, reason, at) in zip(found, rows, strict=True)
+    ]
+
+
+def _editable(database: Database, session_id: str, owner: str, fence: int | None) -> Counters:
+    session = locked(database, session_id, owner)
+    if session.is_deleted:
+        raise SessionDeleted
+    if fence is not None and fence != session.fence:
+        raise TurnLost
+    return session
+
+
+def _move(
+    database: Database,
+    key: dict[str, Any],
+    session: Counters,
+    span: tuple[int, int],
+    reason: Reason,
+) -> Counters:
+    """Move the messages with the numbers of ``span`` to the archive, behind what is there."""
+    values = {**key, "from_seq": span[0], "to_seq": span[1]}
+    offset = session.archived - span[0]
+    database.run(_archive, {**values, "reason": reason, "offset": offset})
+    database.run(_remove, values)
+    return session._replace(archived=offset + span[1])
+
+
+def _write(database: Database, key: dict[str, Any], session: Counters) -> None:
+    """Write down what the numbers are now."""
+    values = {"first": session.first, "end": session.end, "count": session.archived}
+    database.run(_renumber, of_session(**key) | values)

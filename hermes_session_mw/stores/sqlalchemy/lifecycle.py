@@ -1,0 +1,193 @@
+"""What `SQLAlchemyStore` offers beyond `Store`: a `LifecycleStore`'s operations, each one hop."""
+
+import itertools
+import secrets
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ...exceptions import SessionFull
+from ...messages import Message
+from .. import transfer
+from ..base import check_key, check_keys, encode_replaced
+from ..paging import check_length, check_page, check_title, page_of, place_after
+from ..records import PAGE, ArchivedMessage, SessionInfo, SessionPage, StoredTurn
+from . import branching, editing, leasing, listing, naming, turns
+from .attempts import Attempts
+from .database import Database
+
+T = TypeVar("T")
+
+
+class Lifecycle:
+    """The operations of `LifecycleStore` that are not those of `Store`.
+
+    Every one that writes is one short transaction, repeated where another was in its way or the
+    connection broke.
+    """
+
+    _attempts: Attempts
+    _encode: Callable[[Sequence[Message]], list[str]]
+    _max_message_bytes: int
+    _max_turns: int
+
+    async def _read(self, work: Callable[[Database], T]) -> T:
+        return await self._attempts.run(work, writes=False)
+
+    async def _write(self, work: Callable[[Database], T]) -> T:
+        return await self._attempts.run(work, writes=True)
+
+    async def _write_once(self, work: Callable[[Database, bool], T]) -> T:
+        """Run work that is told whether it may have been done already."""
+        attempts = itertools.count()
+        return await self._write(lambda c: work(c, next(attempts) > 0))
+
+    async def rewind(
+        self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
+    ) -> int:
+        """See `LifecycleStore.rewind`."""
+        check_keys(session_id, owner)
+        check_length(length)
+        return await self._write(lambda c: editing.rewind(c, session_id, length, owner, fence))
+
+    async def compact(
+        self,
+        session_id: str,
+        replaced: Sequence[Message],
+        summary: Sequence[Message],
+        owner: str = "",
+        *,
+        skipped: int = 0,
+        fence: int | None = None,
+    ) -> int:
+        """See `LifecycleStore.compact`."""
+        check_keys(session_id, owner)
+        check_length(skipped)
+        seen = encode_replaced(replaced, skipped, self._max_message_bytes)
+        bodies = self._encode(summary)
+        turn_id = secrets.token_hex(16)
+
+        def work(database: Database) -> int:
+            return editing.compact(
+                database,
+                session_id,
+                seen,
+                bodies,
+                owner,
+                skipped=skipped,
+                fence=fence,
+                turn_id=turn_id,
+            )
+
+        return await self._write(work)
+
+    async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
+        """See `LifecycleStore.find_turn`."""
+        check_keys(session_id, owner, turn_id)
+        return await self._read(lambda c: turns.find_turn(c, session_id, turn_id, owner))
+
+    async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:
+        """See `LifecycleStore.archived`."""
+        check_keys(session_id, owner)
+        return await self._read(lambda c: editing.archived(c, session_id, owner))
+
+    async def fork(
+        self, session_id: str, new_id: str, owner: str = "", length: int | None = None
+    ) -> int:
+        """See `LifecycleStore.fork`."""
+        check_keys(session_id, owner)
+        check_keys(new_id, owner)
+        check_length(length)
+        turn_id = secrets.token_hex(16)
+        return await self._write_once(
+            lambda c, repeated: branching.fork(
+                c, session_id, new_id, owner, length, turn_id=turn_id, repeated=repeated
+            )
+        )
+
+    async def rotate(
+        self, session_id: str, new_id: str, owner: str = "", new_owner: str | None = None
+    ) -> bool:
+        """See `LifecycleStore.rotate`."""
+        to = owner if new_owner is None else new_owner
+        check_keys(session_id, owner)
+        check_keys(new_id, to)
+        return await self._write_once(
+            lambda c, repeated: branching.rotate(
+                c, session_id, new_id, owner, to, repeated=repeated
+            )
+        )
+
+    async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
+        """See `LifecycleStore.acquire`."""
+        check_keys(session_id, owner)
+        return await self._write(lambda c: leasing.acquire(c, session_id, owner, seconds))
+
+    async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
+        """See `LifecycleStore.extend`."""
+        check_keys(session_id, owner)
+        await self._write(lambda c: leasing.extend(c, session_id, owner, fence, seconds))
+
+    async def release(self, session_id: str, fence: int, owner: str = "") -> None:
+        """See `LifecycleStore.release`."""
+        check_keys(session_id, owner)
+        await self._write(lambda c: leasing.release(c, session_id, owner, fence))
+
+    async def list(
+        self, owner: str = "", limit: int = PAGE, cursor: str | None = None
+    ) -> SessionPage:
+        """See `LifecycleStore.list`; it reads the owner's sessions, one small row each."""
+        check_keys("-", owner)
+        check_page(limit)
+        after = place_after(cursor)
+        found = await self._read(lambda c: listing.list_sessions(c, owner, limit + 1, after))
+        return page_of(found, limit)
+
+    async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
+        """See `LifecycleStore.info`."""
+        check_keys(session_id, owner)
+        return await self._read(lambda c: listing.info(c, session_id, owner))
+
+    async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
+        """See `LifecycleStore.rename`."""
+        check_keys(session_id, owner)
+        check_title(title)
+        return await self._write(lambda c: listing.rename(c, session_id, title, owner))
+
+    async def export(self, session_id: str, owner: str = "") -> str:
+        """See `LifecycleStore.export`."""
+        check_keys(session_id, owner)
+        return await self._write(lambda c: listing.export(c, session_id, owner))
+
+    async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
+        """See `LifecycleStore.import_`."""
+        session = transfer.read(lines, self._max_message_bytes)
+        new_id = session.session_id if session_id is None else session_id
+        check_keys(new_id, owner)
+        if session.turns > self._max_turns:
+            raise SessionFull(self._max_turns)
+        await self._write_once(
+            lambda c, repeated: branching.bring_in(c, new_id, session, owner, repeated=repeated)
+        )
+        return new_id
+
+    async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
+        """See `LifecycleStore.bind_key`."""
+        check_key(key, owner)
+        check_keys(new_id, owner)
+        return await self._write(lambda c: naming.bind_key(c, key, new_id, owner))
+
+    async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
+        """See `LifecycleStore.move_key`."""
+        check_key(key, owner)
+        check_keys(session_id, owner)
+        await self._write(lambda c: naming.move_key(c, key, session_id, owner))
+
+    async def find_key(self, key: str, owner: str = "") -> str | None:
+        """See `LifecycleStore.find_key`."""
+        check_key(key, owner)
+        return await self._read(lambda c: naming.find_key(c, key, owner))
+
+    async def drop_key(self, key: str, owner: str = "") -> bool:
+        """See `LifecycleStore.drop_key`."""
+        check_key(key, owner)
+        return await self._write(lambda c: naming.drop_key(c, key, owner))

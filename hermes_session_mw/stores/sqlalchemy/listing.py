@@ -1,0 +1,91 @@
+"""The SQL that tells of sessions; the rules are those of ``loading``."""
+
+from sqlalchemy import and_, bindparam, or_, select, update
+
+from ...exceptions import SessionNotFound
+from .. import transfer
+from ..paging import Place, time_of
+from ..records import SessionInfo
+from .clock import microseconds_of
+from .database import Database, Row, text_of
+from .editing import locked
+from .schema import IN_SESSION, IS_SESSION, WHOSE, messages, of_session, sessions
+from .transactions import transaction
+
+_changed = microseconds_of(sessions.c.updated_at)
+_facts = select(
+    sessions.c.id,
+    sessions.c.title,
+    sessions.c.next_seq - sessions.c.first_seq,
+    microseconds_of(sessions.c.created_at),
+    _changed,
+    sessions.c.parent_id,
+).where(sessions.c.turns > 0, sessions.c.deleted_at.is_(None))
+_info = _facts.where(*IS_SESSION)
+_BEFORE = bindparam("changed", type_=sessions.c.next_seq.type)
+_list = (
+    _facts.where(
+        sessions.c.owner == bindparam("owner"),
+        or_(
+            _changed < _BEFORE,
+            and_(_changed == _BEFORE, sessions.c.id > bindparam("session_id")),
+        ),
+    )
+    .order_by(_changed.desc(), sessions.c.id)
+    .limit(bindparam("most"))
+)
+_FIRST_PAGE = Place(2**63 - 1, "")
+
+_rename = (
+    update(sessions)
+    .where(*WHOSE, sessions.c.turns > 0, sessions.c.deleted_at.is_(None))
+    # So that nobody finds it changed: MySQL would set a TIMESTAMP by itself.
+    .values(title=bindparam("new_title"), updated_at=sessions.c.updated_at)
+)
+_rows = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
+
+
+def list_sessions(
+    database: Database, owner: str, most: int, after: Place | None
+) -> list[SessionInfo]:
+    """Return up to ``most`` sessions that come after a place in the owner's list."""
+    changed, session_id = after or _FIRST_PAGE
+    values = {"owner": owner, "changed": changed, "session_id": session_id, "most": most}
+    return [_as_info(row) for row in database.rows(_list, values)]
+
+
+def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
+    """See `LifecycleStore.info`."""
+    rows = database.rows(_info, {"session_id": session_id, "owner": owner})
+    return _as_info(rows[0]) if rows else None
+
+
+def rename(database: Database, session_id: str, title: str | None, owner: str) -> bool:
+    """See `LifecycleStore.rename`."""
+    with transaction(database):
+        named = database.run(_rename, of_session(session_id, owner) | {"new_title": title})
+    return named > 0
+
+
+def export(database: Database, session_id: str, owner: str) -> str:
+    """See `LifecycleStore.export`."""
+    with transaction(database):
+        # Held, so that what the two statements find belongs together.
+        locked(database, session_id, owner)
+        session = info(database, session_id, owner)
+        rows = database.rows(_rows, {"session_id": session_id, "owner": owner})
+    if session is None:
+        raise SessionNotFound
+    return transfer.write(session, [(text_of(turn_id), body) for turn_id, body in rows])
+
+
+def _as_info(row: Row) -> SessionInfo:
+    session_id, title, length, created, changed, parent = row
+    return SessionInfo(
+        text_of(session_id),
+        title,
+        length,
+        time_of(created),
+        time_of(changed),
+        None if parent is None else text_of(parent),
+    )

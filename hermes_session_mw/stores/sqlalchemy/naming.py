@@ -1,0 +1,65 @@
+"""The SQL of the keys that lead to sessions; the rules are those of ``loading``."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from .database import Database, text_of
+from .schema import MYSQL, keys
+from .transactions import transaction
+
+_KEY: dict[str, Any] = {
+    "owner": bindparam("owner"),
+    "name": bindparam("name"),
+    "session_id": bindparam("session_id"),
+}
+_LED = {"session_id": bindparam("session_id"), "updated_at": func.now()}
+_ANEW: dict[str, Any] = {"index_elements": [keys.c.owner, keys.c.name], "set_": _LED}
+_bind = {
+    "sqlite": sqlite.insert(keys).values(_KEY).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(keys).values(_KEY).on_conflict_do_nothing(),
+    **dict.fromkeys(MYSQL, mysql.insert(keys).prefix_with("IGNORE").values(_KEY)),
+}
+_lead = {
+    "sqlite": sqlite.insert(keys).values(_KEY).on_conflict_do_update(**_ANEW),
+    "postgresql": postgresql.insert(keys).values(_KEY).on_conflict_do_update(**_ANEW),
+    **dict.fromkeys(MYSQL, mysql.insert(keys).values(_KEY).on_duplicate_key_update(_LED)),
+}
+_IS_KEY = (keys.c.owner == bindparam("of_owner"), keys.c.name == bindparam("of_name"))
+_find = select(keys.c.session_id).where(*_IS_KEY)
+_drop = delete(keys).where(*_IS_KEY)
+
+
+def bind_key(database: Database, key: str, new_id: str, owner: str) -> str:
+    """See `LifecycleStore.bind_key`."""
+    bound = find_key(database, key, owner)
+    if bound is None:
+        values = {"owner": owner, "name": key, "session_id": new_id}
+        with transaction(database):
+            database.run(_bind[database.dialect], values)
+            bound = find_key(database, key, owner)
+    return bound or new_id
+
+
+def move_key(database: Database, key: str, session_id: str, owner: str) -> None:
+    """See `LifecycleStore.move_key`."""
+    values = {"owner": owner, "name": key, "session_id": session_id}
+    with transaction(database):
+        database.run(_lead[database.dialect], values)
+
+
+def find_key(database: Database, key: str, owner: str) -> str | None:
+    """See `LifecycleStore.find_key`."""
+    rows = database.rows(_find, _of_key(key, owner))
+    return text_of(rows[0][0]) if rows else None
+
+
+def drop_key(database: Database, key: str, owner: str) -> bool:
+    """See `LifecycleStore.drop_key`."""
+    with transaction(database):
+        return database.run(_drop, _of_key(key, owner)) > 0
+
+
+def _of_key(key: str, owner: str) -> dict[str, Any]:
+    return {"of_name": key, "of_owner": owner}

@@ -1,0 +1,44 @@
+"""What else a client may ask for in its request's header: a key, a history, a repetition."""
+
+import re
+
+from . import refusals
+from .conversation import Conversation
+from .headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
+from .refusals import Refusal
+
+SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
+    name.lower().encode("ascii")
+    for name in (SESSION_KEY_HEADER, HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER)
+)
+
+_PRINTABLE = re.compile(rb"[\x20-\x7e]{1,255}")
+"""Both kinds of key: what every database can store, and every log of a proxy can show."""
+
+
+def take_wishes(session: Conversation, found: dict[bytes, list[bytes]]) -> Refusal | None:
+    """Note in ``session`` what the fields say; return a refusal where one says nothing known.
+
+    A key is no concern of a request that names its session by its id.
+    """
+    if SESSION_KEY in found and session.is_new:
+        session.key = _printable(found[SESSION_KEY])
+        if session.key is None:
+            return refusals.INVALID_KEY
+    if IDEMPOTENCY_KEY in found:
+        session.idempotency_key = _printable(found[IDEMPOTENCY_KEY])
+        if session.idempotency_key is None:
+            return refusals.INVALID_IDEMPOTENCY_KEY
+    match found.get(HISTORY_SOURCE):
+        case None | [b"session"]:
+            return None
+        case [b"request"]:
+            session.history_source = "request"
+            return None
+    return refusals.INVALID_HISTORY_SOURCE
+
+
+def _printable(values: list[bytes]) -> str | None:
+    if len(values) != 1 or not _PRINTABLE.fullmatch(values[0]):
+        return None
+    return values[0].decode("ascii")
