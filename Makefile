@@ -6,6 +6,7 @@
 # make bench   measures this package beside its peers, and writes docs/benchmarks/ anew;
 #              BENCH=--short only shows that all of it works: add '--output DIRECTORY' then
 # make galera   serves a three-node MariaDB Galera cluster on this machine, and prints its URLs
+# make .hermes-agent/.installed   gets Hermes Agent, beside whose code some of the tests run
 # Each makes its own virtual environment, and installs what it needs into it.
 
 PYTHON ?= python3

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -46,3 +47,21 @@ async def test_a_web_client_goes_on_under_the_id_that_it_holds(
     await request(HermesSessionMiddleware(look, state), COMPRESSED)
     assert seen[-1]["content"] == "from the phone"
     assert len(seen) == 7
+
+
+async def test_an_answer_that_breaks_off_is_kept_by_a_store_that_need_not_be_exact(
+    state_db: Path,
+) -> None:
+    """What had come of an answer is stored; the mark that it broke off has no place in Hermes."""
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        async with get_session(Request(scope)).record(ASKED) as answer:
+            answer.write("Casc")
+            raise RuntimeError("the model")
+
+    store = HermesStateStore(state_db, exact=False)
+    with pytest.raises(RuntimeError, match="the model"):
+        await request(HermesSessionMiddleware(fails, store), COMPRESSED)
+    messages = (await store.load(COMPRESSED, limit=2)).messages
+    assert without_times(messages) == [ASKED, {"role": "assistant", "content": "Casc"}]
+    await store.aclose()

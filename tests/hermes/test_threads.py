@@ -7,7 +7,7 @@ import pytest
 
 from hermes_session_mw import HermesStateStore, NotSupported, StoredTurn
 
-from .agent import COMPRESSED, REWOUND, TIP, WEATHER, ask, golden, hermes, without_times
+from .agent import COMPRESSED, REWOUND, TIP, WEATHER, ask, golden, hermes
 
 TURN: list[dict[str, Any]] = [
     {"role": "user", "content": "x"},
@@ -140,13 +140,15 @@ async def test_a_rewind_of_nothing_of_ones_own_does_nothing(state: HermesStateSt
 
 
 async def test_a_turn_is_found_again(state: HermesStateStore, state_db: Path) -> None:
-    """A turn is given as it is stored, with its place, as long as all of it is in the history."""
+    """A turn is given as it was appended, with its place while all of it is in the history."""
     await state.append(COMPRESSED, TURN, turn_id="t")
     await state.append(COMPRESSED, TURN, turn_id="u")
     turn = await state.find_turn(COMPRESSED, "t")
     assert turn is not None
-    assert turn == StoredTurn("t", (await state.load(TIP)).messages[4:6], 4)
-    assert without_times(turn.messages) == TURN
+    assert turn == StoredTurn("t", TURN, 4)
+    timed = [{"role": "assistant", "tool_calls": [{"id": "c"}], "timestamp": 5.5}]
+    await state.append("other", timed, turn_id="t")
+    assert await state.find_turn("other", "t") == StoredTurn("t", timed, 0)
     assert await state.find_turn(COMPRESSED, "nope") is None
     assert await state.find_turn("nope", "t") is None
     assert await state.find_turn(COMPRESSED, "t", owner="user-42") is None

@@ -148,7 +148,10 @@ class HermesStateStore:
         return await self._attempts.run(work, writes=True)
 
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
-        """See `LifecycleStore.find_turn`; None too where Hermes has written the messages anew."""
+        """See `LifecycleStore.find_turn`; None too where Hermes has written the messages anew.
+
+        Its messages are as they were appended, without the time that ``load`` gives each.
+        """
         check_keys(session_id, owner, turn_id)
         work = partial(sql.find_turn, session_id=session_id, turn_id=turn_id, owner=owner)
         return await self._attempts.run(work, writes=False)

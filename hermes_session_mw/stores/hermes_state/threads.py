@@ -156,7 +156,11 @@ def find_turn(database: Database, session_id: str, turn_id: str, owner: str) -> 
         still_there = len(rows_between())
         if turn.session == found.tip and still_there == len(rows):
             start = len(visible(rows_of(database, columns, found.tip, upto=turn.first - 1)))
-        return StoredTurn(turn_id, [decode(row) for row in rows], start)
+        messages = [
+            {key: value for key, value in decode(row).items() if key not in added}
+            for row, added in zip(rows, turn.added, strict=True)
+        ]
+        return StoredTurn(turn_id, messages, start)
 
 
 def _info(database: Database, columns: Columns, found: Found) -> SessionInfo:

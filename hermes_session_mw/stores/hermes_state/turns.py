@@ -32,6 +32,7 @@ class Turn:
         session: the session that its messages went to, which may continue the one asked for.
         first, last: the row ids of its messages, and all between are its messages.
         digest: of its messages, as they were appended.
+        added: the keys that each message did not have, and has when it is read.
     """
 
     began: float
@@ -39,6 +40,7 @@ class Turn:
     first: int
     last: int
     digest: str
+    added: list[list[str]]
 
 
 def recall(database: Database, session_id: str, turn_id: str, began: float) -> Turn | None:
@@ -61,6 +63,11 @@ def remember(database: Database, session_id: str, turn_id: str, turn: Turn) -> N
     """Keep the turn under ``turn_id``."""
     value = json.dumps(asdict(turn))
     database.run(_write, {"key": _key(session_id, turn_id), "value": value})
+
+
+def added_to(message: Message) -> list[str]:
+    """Return the keys that Hermes gives every message, and this one does not have."""
+    return [key for key in ("content", "timestamp") if key not in message]
 
 
 def digest_of(messages: Sequence[Message]) -> str:

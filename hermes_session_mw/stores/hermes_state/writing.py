@@ -26,7 +26,7 @@ from .columns import Columns, columns_of
 from .lineage import Found, find
 from .reading import Row, measure, rows_of, visible
 from .rows import encode
-from .turns import Turn, digest_of, recall, remember
+from .turns import Turn, added_to, digest_of, recall, remember
 
 _STEP = 1e-6  # seconds between the messages of a turn, as Hermes has them
 
@@ -113,7 +113,8 @@ def _add(database: Database, columns: Columns, wanted: Append, found: Found | No
     if wanted.turn_id is not None:
         ((last,),) = database.rows(_last_id, {"session_id": found.tip})
         first = last - len(rows) + 1
-        turn = Turn(found.began, found.tip, first, last, digest_of(wanted.messages))
+        added = [added_to(message) for message in wanted.messages]
+        turn = Turn(found.began, found.tip, first, last, digest_of(wanted.messages), added)
         remember(database, wanted.session_id, wanted.turn_id, turn)
     return length + len(rows)
 
