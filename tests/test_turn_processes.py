@@ -23,6 +23,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(found.render_as_string(hide_password=False))
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop on this side; the processes run the other one."""
+    return "trio"
+
+
 def start(url: str, *words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "tests.turn_worker", url, *words],
