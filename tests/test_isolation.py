@@ -9,21 +9,31 @@ from sqlalchemy import create_engine, event
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
-from hermes_session_mw import HermesSessionMiddleware, SessionConflict, SQLAlchemyStore
+from hermes_session_mw import (
+    HermesSession,
+    HermesSessionMiddleware,
+    SessionConflict,
+    SessionNotFound,
+    SQLAlchemyStore,
+)
 
 from .asgi import http_scope, request
 from .store_contract import new_id, numbered
 from .test_store_contract import url_of
 
 DATABASES = ["sqlite", "postgresql+psycopg", "mysql+pymysql"]
-VERBS = ["/history", "/append", "/append-if-empty", "/append-if-longer", "/record", "/load"]
+VERBS = [
+    *["/history", "/append", "/append-if-empty", "/append-if-longer", "/record", "/load"],
+    *["/rewind", "/compact", "/find-turn", "/fork", "/rotate", "/renew", "/turn"],
+]
 HEADER = b"x-hermes-session-id"
 
 
-async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+async def app(scope: Scope, _receive: Receive, send: Send) -> None:  # noqa: PLR0912  # one a verb
     """Do to the session what the path says, and tell all that there is to tell."""
-    session = scope["state"]["hermes_session"]
+    session: HermesSession = scope["state"]["hermes_session"]
     turn: list[dict[str, Any]] = numbered(0, 2)
+    problem: object = ""
     try:
         match scope["path"]:
             case "/append":
@@ -37,8 +47,22 @@ async def app(scope: Scope, _receive: Receive, send: Send) -> None:
                     answer.write("three")
             case "/load":
                 await session.load()
-        problem = ""
-    except SessionConflict as exc:
+            case "/rewind":
+                problem = await session.rewind(1)
+            case "/compact":
+                await session.compact(keep=1, summary=turn)
+            case "/find-turn":
+                problem = repr(await session.find_turn("t"))
+            case "/fork":
+                await session.fork()
+            case "/rotate":
+                await session.rotate()
+            case "/renew":
+                await session.renew()
+            case "/turn":
+                async with session.turn(wait=0) as held:
+                    problem = held.fence, await session.append(*turn)
+    except (SessionConflict, SessionNotFound, ValueError) as exc:
         problem = str(exc)
     told = [session.history, session.length, session.is_new, session.is_deleted, problem]
     body = json.dumps([*told, await session.is_stored(), session.owner]).encode()

@@ -6,6 +6,7 @@ code, and its first line only where that cannot hold a value: an id or a message
 log this way.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,7 +93,11 @@ _MYSQL: dict[int, Meaning] = {
     1142: "misconfigured",
     1049: "misconfigured",  # no such database
     1146: "misconfigured",  # no such table
+    1054: "misconfigured",  # no such column
 }
+
+# SQLite has one code for all that a statement may have wrong.
+_LACKS = re.compile(r"no such (table|column)|table \w+ has no column")
 
 _NO_CLUSTER = "1047"  # which a Galera node answers at COMMIT too, for what its cluster may have
 
@@ -169,7 +174,7 @@ def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # no
         return next(known, "other"), state
     name = getattr(cause, "sqlite_errorname", None)
     if name:
-        if str(cause).startswith("no such table"):
+        if _LACKS.match(str(cause)):
             return "misconfigured", name
         return _SQLITE.get(_short(name), "other"), name
     if str(cause).startswith("Could not decode"):  # sqlite3's, which has no code

@@ -1,0 +1,340 @@
+"""One turn at a time: leases, waiting, fencing; and the conflicts that are answered 409."""
+
+import logging
+from typing import Any
+
+import anyio
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from hermes_session_mw import (
+    ConfigurationError,
+    HermesSession,
+    HermesSessionError,
+    HermesSessionMiddleware,
+    MemoryStore,
+    SessionBusy,
+    SessionConflict,
+    StoreUnavailable,
+    TurnConflict,
+    TurnLost,
+    get_session,
+    install,
+)
+
+from .asgi import Recorder, request, stamp
+from .store_contract import numbered
+
+
+async def test_turns_do_not_overlap() -> None:
+    """Of requests that ask for the turn one is inside at a time, and each sees the one before."""
+    store = MemoryStore()
+    inside: list[int] = []
+    seen: list[int] = []
+
+    async def one() -> None:
+        session = HermesSession(store, "id")
+        async with session.turn(wait=60):
+            inside.append(1)
+            assert len(inside) == 1
+            seen.append(session.length)
+            await anyio.sleep(0.001)
+            await session.append(*numbered(session.length))
+            inside.pop()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(one)
+    assert seen == list(range(8))
+    assert (await store.load("id")).messages == numbered(0, 8)
+
+
+async def test_who_cannot_wait_is_told_for_how_long() -> None:
+    """Where the turn does not come in time, the error says when it will be free at the latest."""
+    store = MemoryStore()
+    first, second = HermesSession(store, "id"), HermesSession(store, "id")
+    async with first.turn(lease=30):
+        with pytest.raises(SessionBusy) as caught:
+            await second.turn(wait=0).acquire()
+        assert 0 < caught.value.retry_after <= 30
+        assert second.held is None
+        with pytest.raises(SessionBusy):
+            await second.turn(wait=0.05).acquire()
+    async with second.turn(wait=0):
+        assert second.held is not None
+
+
+async def test_without_a_turn_nothing_waits() -> None:
+    """Who does not ask for the turn appends while another is inside."""
+    store = MemoryStore()
+    first, second = HermesSession(store, "id"), HermesSession(store, "id")
+    async with first.turn():
+        assert await second.append(*numbered(0)) == 1
+        assert await first.append(*numbered(1)) == 2
+
+
+async def test_a_late_holder_writes_nothing() -> None:
+    """Whose lease ran out, and whom another followed, is refused whatever it writes."""
+    store = MemoryStore()
+    late, next_one = HermesSession(store, "id"), HermesSession(store, "id")
+    await late.append(*numbered(0, 2))
+    turn = late.turn(lease=0.01)
+    await turn.acquire()
+    async with next_one.turn(wait=30):
+        for write in (
+            late.append({"n": "late"}),
+            late.rewind(0),
+            late.compact(keep=1, summary=[{"n": "late"}]),
+            turn.extend(),
+        ):
+            with pytest.raises(TurnLost):
+                await write
+        await turn.release()
+        assert late.held is None
+        await next_one.append(*numbered(2))
+    assert (await store.load("id")).messages == numbered(0, 3)
+
+
+async def test_a_late_holder_whom_nobody_followed_may_write() -> None:
+    """The number keeps a late holder out, and not the clock: an answer that took long is kept."""
+    session = HermesSession(MemoryStore(), "id")
+    async with session.turn(lease=0.01) as turn:
+        await anyio.sleep(0.02)
+        assert await session.append(*numbered(0)) == 1
+        await turn.extend(30)
+        with pytest.raises(SessionBusy):
+            await HermesSession(session._access, "id").turn(wait=0).acquire()
+
+
+async def test_a_turn_is_entered_once() -> None:
+    """A request that is in a turn is in it, and cannot wait for itself."""
+    session = HermesSession(MemoryStore(), "id")
+    turn = session.turn()
+    async with turn:
+        assert await turn.acquire() is turn
+        with pytest.raises(RuntimeError, match="already"):
+            await session.turn().acquire()
+    async with turn:
+        assert turn.fence == 2
+
+
+@pytest.mark.parametrize("times", [{"lease": 0}, {"lease": -1}, {"wait": -1}])
+async def test_times_that_cannot_be_are_refused(times: dict[str, float]) -> None:
+    """A lease has to last, and a wait cannot be negative."""
+    with pytest.raises(ConfigurationError):
+        HermesSession(MemoryStore(), "id").turn(**times)
+
+
+async def test_a_turn_ends_with_its_request() -> None:
+    """A turn that the application did not give back is free when the request has ended."""
+    store = MemoryStore()
+
+    async def work(session: HermesSession) -> None:
+        await session.turn(wait=0).acquire()
+        session.record(*numbered(session.length))
+
+    app = HermesSessionMiddleware(Recorder(work), store)
+    for _ in range(3):
+        await request(app, "id")
+    assert (await store.load("id")).messages == numbered(0, 3)
+
+
+async def test_a_turn_is_given_back_where_its_history_cannot_be_read() -> None:
+    """Whoever cannot go on does not keep the others waiting, however it ends."""
+
+    class Unreadable(MemoryStore):
+        async def load(self, *_arguments: Any, **_options: Any) -> Any:
+            raise StoreUnavailable("no")
+
+    store = Unreadable()
+    with pytest.raises(StoreUnavailable):
+        await HermesSession(store, "id").turn().acquire()
+    with pytest.raises(StoreUnavailable):
+        await HermesSession(store, "id").turn(wait=0).acquire()
+
+
+async def test_a_turn_that_cannot_be_given_back_ends_with_its_lease(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A store that fails then costs the others the lease, and this request nothing."""
+
+    class Failing(MemoryStore):
+        async def release(self, *_: Any) -> None:
+            raise StoreUnavailable("no")
+
+    caplog.set_level(logging.WARNING, "hermes_session_mw")
+    session = HermesSession(Failing(), "secret")
+    async with session.turn():
+        await session.append(*numbered(0))
+    assert "keeps its lease" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_turn_goes_on_under_a_rotated_id() -> None:
+    """Rotating inside of a turn keeps it, under the new id; renewing ends it."""
+    store = MemoryStore()
+    await store.append("id", numbered(0))
+    session = HermesSession(store, "id")
+    async with session.turn():
+        new = await session.rotate()
+        with pytest.raises(SessionBusy):
+            await HermesSession(store, new).turn(wait=0).acquire()
+        assert await session.append(*numbered(1)) == 2
+        await session.renew()
+        assert session.held is None
+        async with HermesSession(store, new).turn(wait=0) as other:
+            assert other.fence > 0
+
+
+ERRORS = {
+    "session_busy": SessionBusy(0.2),
+    "session_conflict": SessionConflict(1, 2),
+    "idempotency_key_reused": TurnConflict(),
+    "turn_lost": TurnLost(),
+}
+
+
+def fails(error: Exception) -> Any:
+    async def endpoint(_: Request) -> Response:
+        raise error
+
+    return endpoint
+
+
+def raw(error: Exception) -> Any:
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        if scope["type"] == "http":
+            raise error
+
+    return HermesSessionMiddleware(app, MemoryStore())
+
+
+def wrapped(error: Exception) -> Any:
+    return HermesSessionMiddleware(Starlette(routes=[Route("/", fails(error))]), MemoryStore())
+
+
+def installed(error: Exception) -> Any:
+    return install(Starlette(routes=[Route("/", fails(error))]), MemoryStore())
+
+
+def fastapi(error: Exception) -> Any:
+    app = FastAPI()
+    app.add_api_route("/", fails(error))
+    return install(app, MemoryStore())
+
+
+@pytest.mark.parametrize("make", [raw, wrapped, installed, fastapi])
+@pytest.mark.parametrize("code", ERRORS)
+def test_a_conflict_is_a_409(make: Any, code: str) -> None:
+    """A conflict that the application lets through is answered 409, stamped, in OpenAI's shape."""
+    client = TestClient(make(ERRORS[code]))
+    answer = client.get("/", headers={"X-Hermes-Session-Id": "mine"})
+    assert answer.status_code == 409
+    assert answer.headers["x-hermes-session-id"] == "mine"
+    assert answer.headers["cache-control"] == "no-store"
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == (code, "X-Hermes-Session-Id")
+    assert error["type"] == "invalid_request_error"
+    assert answer.headers.get("retry-after") == ("1" if code == "session_busy" else None)
+
+
+async def test_a_retry_is_asked_for_after_whole_seconds() -> None:
+    """Retry-After is in whole seconds, rounded up."""
+    client = TestClient(raw(SessionBusy(12.1)))
+    assert client.get("/").headers["retry-after"] == "13"
+
+
+@pytest.mark.parametrize("kind", [SessionBusy, HermesSessionError])
+def test_the_applications_own_handler_comes_first(kind: Any) -> None:
+    """An application that answers the error, or its base, itself is left to do so."""
+
+    async def own(_: Request, exc: Exception) -> Response:
+        return PlainTextResponse(type(exc).__name__, 423)
+
+    routes = [Route("/", fails(SessionBusy(1)))]
+    for make in (HermesSessionMiddleware, install):
+        app: Any = Starlette(routes=routes, exception_handlers={kind: own})
+        answer = TestClient(make(app, MemoryStore())).get("/")
+        assert (answer.status_code, answer.text) == (423, "SessionBusy")
+
+
+async def test_a_conflict_after_the_start_is_raised() -> None:
+    """Once a response has begun there is no other, and the server is told."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise SessionBusy(1)
+
+    with pytest.raises(SessionBusy):
+        await request(HermesSessionMiddleware(app, MemoryStore()))
+
+
+def test_a_second_request_is_told_to_come_again() -> None:
+    """While one request is at it, a second one is answered 409, and the first is not disturbed."""
+
+    async def chat(request: Request) -> Response:
+        session = get_session(request)
+        async with session.turn(wait=0):
+            if request.headers.get("x-inner") is None:
+                inner = TestClient(app, headers={"X-Inner": "1"})
+                again = await anyio.to_thread.run_sync(
+                    lambda: inner.get("/", headers={"X-Hermes-Session-Id": session.id})
+                )
+                assert again.status_code == 409
+                assert 1 <= int(again.headers["retry-after"]) <= 60
+            return JSONResponse(await session.append(*numbered(0)))
+
+    store = MemoryStore()
+    app = HermesSessionMiddleware(Starlette(routes=[Route("/", chat)]), store)
+    answer = TestClient(app).get("/", headers={"X-Hermes-Session-Id": "id"})
+    assert (answer.status_code, answer.json()) == (200, 1)
+
+
+async def test_a_websockets_conflict_closes_it() -> None:
+    """Before it is accepted a socket is closed with "try again later"."""
+    sent: list[Any] = []
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        await receive()
+        raise SessionBusy(1)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/", "headers": [], "state": {}}
+    await HermesSessionMiddleware(app, MemoryStore())(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1013}]
+
+
+async def test_a_turn_of_a_new_session_counts_too() -> None:
+    """A client learns a new id from the response's header, and may use it while that streams."""
+    store = MemoryStore()
+    outcome: list[str] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        session = scope["state"]["hermes_session"]
+        async with session.turn(wait=0):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            if session.is_new:
+                outcome.append(stamp(await request(wrapping, session.id)))
+            await send({"type": "http.response.body", "body": b""})
+
+    async def catching(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except SessionBusy:
+            outcome.append("busy")
+            raise
+
+    wrapping = HermesSessionMiddleware(catching, store)
+    new = stamp(await request(wrapping))
+    assert outcome == ["busy", new]
+    assert not (await store.load(new)).exists
