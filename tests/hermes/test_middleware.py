@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from hermes_session_mw import HermesSessionMiddleware, HermesStateStore, get_session
+from hermes_session_mw import HermesSessionMiddleware, HermesStateStore, NotSupported, get_session
 
 from ..asgi import request, stamp
 from .agent import COMPRESSED, TIP, golden, hermes, without_times
@@ -65,3 +65,27 @@ async def test_an_answer_that_breaks_off_is_kept_by_a_store_that_need_not_be_exa
     messages = (await store.load(COMPRESSED, limit=2)).messages
     assert without_times(messages) == [ASKED, {"role": "assistant", "content": "Casc"}]
     await store.aclose()
+
+
+async def test_a_session_finds_its_turn_and_takes_it_back(
+    state: HermesStateStore, state_db: Path
+) -> None:
+    """A repeated request finds its answer, a rewind is Hermes' own, and a turn's lease is none."""
+    found: list[Any] = []
+
+    async def again(scope: Scope, receive: Receive, send: Send) -> None:
+        session = get_session(Request(scope))
+        turn = await session.find_turn("web 1", question=[ASKED])
+        assert turn is not None
+        found.extend(turn.messages)
+        assert await session.rewind(4) == len(session.history) == 4
+        with pytest.raises(NotSupported, match="acquire"):
+            await session.turn().acquire()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    await request(HermesSessionMiddleware(chat, state), COMPRESSED)
+    await request(HermesSessionMiddleware(again, state), COMPRESSED)
+    assert found == [ASKED, ANSWERED]
+    with hermes(state_db) as agent:
+        assert agent.conversation(TIP) == golden(TIP)
