@@ -188,13 +188,33 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("message", "why"), REFUSED.values(), ids=REFUSED.keys())
 async def test_what_would_come_back_changed_is_refused(
-    state: HermesStateStore, state_db: Path, message: dict[str, Any], why: str
+    state_db: Path, message: dict[str, Any], why: str
 ) -> None:
     """A message that Hermes would read otherwise is an error that says where, and no row."""
     before = ask(state_db, "SELECT count(*), max(id) FROM messages")
+    store = HermesStateStore(state_db, exact=True)
+    with pytest.raises(InvalidMessage, match=why):
+        await store.append("new", [{"role": "user", "content": "x"}, message])
+    assert ask(state_db, "SELECT count(*), max(id) FROM messages") == before
+    assert not (await store.load("new")).exists
+    await store.aclose()
+
+
+AS_HERMES = {"white space at the ends", "a fenced memory", "a null", "an empty list"}
+AS_HERMES |= {"an empty text"}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_only_what_hermes_leaves_out_or_cleans_may_change(
+    state: HermesStateStore, name: str
+) -> None:
+    """Unless it is to be exact, a store takes what Hermes takes, and refuses the rest still."""
+    message, why = REFUSED[name]
+    if name in AS_HERMES:
+        assert await state.append("new", [{"role": "user", "content": "x"}, message]) == 2
+        return
     with pytest.raises(InvalidMessage, match=why):
         await state.append("new", [{"role": "user", "content": "x"}, message])
-    assert ask(state_db, "SELECT count(*), max(id) FROM messages") == before
     assert not (await state.load("new")).exists
 
 
@@ -212,18 +232,25 @@ async def test_an_answer_that_hermes_would_take_for_its_own_upkeep_is_refused(
         assert (await state.load(WEATHER)).messages == agent.conversation(WEATHER)
 
 
-async def test_a_store_that_need_not_be_exact_leaves_out_what_has_no_place(
-    state_db: Path,
-) -> None:
-    """With exact=False an SDK's whole dump is stored, and comes back as Hermes has it."""
-    store = HermesStateStore(state_db, exact=False)
+async def test_an_sdks_dump_comes_back_as_hermes_has_it(state: HermesStateStore) -> None:
+    """What an SDK dumps is stored as it is, but for empty values and white space at the ends."""
     dump = {"role": "assistant", "content": "\nhi ", "refusal": None, "tool_calls": None}
-    try:
-        assert await store.append("s", [dump], turn_id="t") == 1
-        assert await store.append("s", [dump], turn_id="t") == 1
-        (message,) = (await store.load("s")).messages
-        assert without_times([message]) == [{"role": "assistant", "content": "hi"}]
-        with pytest.raises(InvalidMessage, match="role"):
-            await store.append("s", [{"content": "x"}])
-    finally:
-        await store.aclose()
+    assert await state.append("s", [dump], turn_id="t") == 1
+    assert await state.append("s", [dump], turn_id="t") == 1
+    (message,) = (await state.load("s")).messages
+    assert without_times([message]) == [{"role": "assistant", "content": "hi"}]
+
+
+async def test_a_broken_answer_is_marked_in_hermes_way(state: HermesStateStore) -> None:
+    """An answer's "incomplete" becomes its finish reason; a user's message has no such thing."""
+    broken = {"role": "assistant", "content": "hi", "status": "incomplete"}
+    assert await state.append("s", [broken]) == 1
+    (message,) = without_times((await state.load("s")).messages)
+    assert message == {"role": "assistant", "content": "hi", "finish_reason": "incomplete"}
+    for other in (
+        {**broken, "role": "user"},
+        {**broken, "status": "completed"},
+        {**broken, "finish_reason": "stop"},
+    ):
+        with pytest.raises(InvalidMessage, match="'status'"):
+            await state.append("s", [other])

@@ -49,21 +49,20 @@ async def test_a_web_client_goes_on_under_the_id_that_it_holds(
     assert len(seen) == 7
 
 
-async def test_an_answer_that_breaks_off_is_kept_by_a_store_that_need_not_be_exact(
-    state_db: Path,
-) -> None:
-    """What had come of an answer is stored; the mark that it broke off has no place in Hermes."""
+async def test_an_answer_that_breaks_off_is_kept(state_db: Path) -> None:
+    """What had come of an answer is stored, and marked by its finish reason."""
 
     async def fails(scope: Scope, receive: Receive, send: Send) -> None:
         async with get_session(Request(scope)).record(ASKED) as answer:
             answer.write("Casc")
             raise RuntimeError("the model")
 
-    store = HermesStateStore(state_db, exact=False)
+    store = HermesStateStore(state_db)
     with pytest.raises(RuntimeError, match="the model"):
         await request(HermesSessionMiddleware(fails, store), COMPRESSED)
     messages = (await store.load(COMPRESSED, limit=2)).messages
-    assert without_times(messages) == [ASKED, {"role": "assistant", "content": "Casc"}]
+    broken = {"role": "assistant", "content": "Casc", "finish_reason": "incomplete"}
+    assert without_times(messages) == [ASKED, broken]
     await store.aclose()
 
 

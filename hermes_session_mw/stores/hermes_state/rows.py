@@ -14,6 +14,8 @@ from ...messages import Message
 from .cleaning import cleaned
 
 _JSON = "\0json:"  # begins a content that is no text
+_INCOMPLETE = "incomplete"
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 _NAMED = 5  # keys in an error's text
 _LONGEST_NAME = 40
 
@@ -119,8 +121,9 @@ def encode(
 ) -> dict[str, Any]:
     """Return the row for ``message``; its ``timestamp`` is None where the message has none.
 
-    ``columns`` are the ones that the table has. With ``exact``, a message that would come back
-    changed is refused; else what has no place is left out.
+    ``columns`` are the ones that the table has. A message that would come back changed is refused;
+    but unless ``exact``, what Hermes leaves out or cleans on reading may be there: empty values,
+    and white space at a text's ends. An answer that broke off is then marked in Hermes' own way.
 
     Raises:
         InvalidMessage: it cannot be stored.
@@ -137,7 +140,11 @@ def encode(
         of_role = role == "assistant" or not field.of_assistant
         if field.column in columns:
             row[field.column] = field.write(message.get(field.key)) if of_role else None
-    changed = _changed(message, decode(row)) if exact else []
+    if not exact and _is_broken_off(message) and "finish_reason" in columns:
+        row["finish_reason"] = _INCOMPLETE
+    changed = _changed(message, decode(row))
+    if not exact:
+        changed = [key for key in changed if not _may_change(key, message)]
     if changed:
         names = ", ".join(repr(name[:_LONGEST_NAME]) for name in changed[:_NAMED])
         raise _invalid(number, f"would come back from Hermes' database changed, in {names}")
@@ -157,6 +164,20 @@ def _changed(message: Message, back: Message) -> list[str]:
     """Return the keys that differ; 1, 1.0 and true do, and the order of keys does not."""
     given = {"content": None, **message}
     return [key for key in {**given, **back} if _form(given, key) != _form(back, key)]
+
+
+def _is_broken_off(message: Message) -> bool:
+    """Tell whether it is an answer that ``session.record()`` marked: no column is for that."""
+    is_answer = message.get("role") == "assistant" and not message.get("finish_reason")
+    return is_answer and message.get("status") == _INCOMPLETE
+
+
+def _may_change(key: str, message: Message) -> bool:
+    if key in ("status", "finish_reason"):
+        return _is_broken_off(message)
+    value = message.get(key)
+    is_text = key == "content" and isinstance(value, str) and not value.startswith(_JSON)
+    return is_text or value in _EMPTY
 
 
 def _form(message: Message, key: str) -> str | None:

@@ -50,7 +50,7 @@ class HermesStateStore:
         path: "str | PathLike[str]",
         *,
         source: str = "api_server",
-        exact: bool = True,
+        exact: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
         threads: int | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
@@ -62,8 +62,8 @@ class HermesStateStore:
         Args:
             path: the file, or a URL that begins ``sqlite:///``; ``~`` is the user's home.
             source: the platform that Hermes is told a new session began on.
-            exact: refuse messages that Hermes' table has no place for, or that Hermes would clean
-                on reading; False to leave out what has no place, and to have texts come back clean.
+            exact: refuse also what Hermes leaves out or cleans on reading: empty values, and white
+                space at a text's ends. What its table has no place for is always refused.
             timeout: seconds for one operation, in which it is repeated where another was writing.
             threads: reads at once; by default 2. One more thread writes.
             max_message_bytes: bytes of UTF-8 that one message may take as JSON.
