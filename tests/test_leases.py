@@ -35,7 +35,7 @@ def hold_and_die(url: str) -> None:
 
 
 async def test_a_crashed_holders_turn_ends_with_its_lease(sqlite_url: str) -> None:
-    """Until then others are told to wait, and for how long; then one of those that wait is inside."""
+    """Until then others are told to wait, and for how long; then one that waits is inside."""
     store = SQLAlchemyStore(sqlite_url)
     await anyio.to_thread.run_sync(hold_and_die, sqlite_url)
     session = HermesSession(store, "shared")
