@@ -1,7 +1,7 @@
 """The 409s of a Starlette application, whose own error page would answer them 500."""
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from .headers import SESSION_HEADER
@@ -22,7 +22,9 @@ def answer_conflicts(app: object) -> None:
             app.add_exception_handler(kind, _answer)
 
 
-async def _answer(_request: Request, exc: Exception) -> Response:
+async def _answer(connection: HTTPConnection, exc: Exception) -> Response:
+    if connection.scope["type"] == "websocket":
+        raise exc  # to the middleware, which closes it where the server can send no response
     refusal = conflict(exc)
     if refusal is None:  # pragma: no cover  # for the type checker: it is one of CONFLICTS
         raise exc

@@ -243,6 +243,20 @@ async def test_what_is_used_meanwhile_is_not_pruned(make: Make, tables: Engine) 
     assert (await store.load("id")).length == 2
 
 
+@pytest.mark.parametrize(("database", "anyio_backend"), CASES[2:])
+async def test_a_session_in_a_turn_is_not_pruned(make: Make, tables: Engine) -> None:
+    """Nobody has written to it for long, but somebody is about to, under a number of its own."""
+    store: Any = make()
+    await store.append("id", numbered(0))
+    age(store, tables, "id")
+    fence = await store.acquire("id", 60)
+    assert await store.prune(A_DAY) == 0
+    assert await store.append("id", numbered(1), fence=fence) == 2
+    age(store, tables, "id")
+    await store.release("id", fence)
+    assert await store.prune(A_DAY) == 1
+
+
 async def test_memory_is_pruned_by_the_process_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store without a database forgets by its last activity too."""
     store = MemoryStore()
@@ -255,6 +269,18 @@ async def test_memory_is_pruned_by_the_process_clock(monkeypatch: pytest.MonkeyP
     assert await store.prune(timedelta(seconds=50)) == 2
     assert (await store.load("young")).exists
     assert await store.load("gone") == UNKNOWN
+
+
+async def test_memory_keeps_a_session_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every other store does."""
+    store = MemoryStore()
+    await store.append("id", numbered(0))
+    now = store._sessions["", "id"].used_at + 100
+    monkeypatch.setattr("time.time", lambda: now)
+    fence = await store.acquire("id", 60)
+    assert await store.prune(timedelta(seconds=50)) == 0
+    await store.release("id", fence)
+    assert await store.prune(timedelta(seconds=50)) == 1
 
 
 @every_store

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 from hermes_session_mw import (
     HermesSessionMiddleware,
     MemoryStore,
+    SessionBusy,
     StoreUnavailable,
     get_session,
     is_session_id,
@@ -248,3 +249,20 @@ async def test_a_history_is_loaded_for_a_websocket() -> None:
 
     await connect(HermesSessionMiddleware(app, await filled()), websocket_scope(b"known"))
     assert seen == [HELLO]
+
+
+@pytest.mark.parametrize("denial", [True, False])
+async def test_a_busy_session_refuses_a_starlette_socket(*, denial: bool) -> None:
+    """A conflict before the accept is a denial where the server can send one, else a close."""
+
+    async def busy(_socket: WebSocket) -> None:
+        raise SessionBusy(2)
+
+    app = Starlette(routes=[WebSocketRoute("/", busy)])
+    wrapped = HermesSessionMiddleware(app, MemoryStore())
+    log = await connect(wrapped, websocket_scope(b"known", denial=denial))
+    if denial:
+        assert log[0]["status"] == 409
+        assert dict(log[0]["headers"])[b"retry-after"] == b"2"
+    else:
+        assert log == [{"type": "websocket.close", "code": 1013}]

@@ -103,7 +103,8 @@ class LifecycleStore(Store, Protocol):
         """Move everything to ``new_id``, and to another owner where one is given.
 
         The old id is then as one that was deleted. Keys that led to it lead to the new one, or
-        nowhere where the owner is another. Returns whether there was anything to move.
+        nowhere where the owner is another, also where nothing was stored yet. Returns whether there
+        was anything to move.
 
         Raises:
             SessionConflict: something is, or was, stored under the new id.

@@ -116,12 +116,12 @@ class Edits(KeptSessions):
         await self._look(session_id, owner)
         with self._lock:
             self._check_unused(new_id, to)
+            self._lead_keys(owner, session_id, new_id if to == owner else None)
             kept = self._sessions.get((owner, session_id), Kept())
             if not kept.exists:
                 return False
             self._sessions[to, new_id] = replace(kept, leased_until=float("-inf"))
             self._sessions[owner, session_id] = Kept(deleted=True)
-            self._lead_keys(owner, session_id, new_id if to == owner else None)
             return True
 
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:

@@ -89,8 +89,12 @@ class MemoryStore(Edits, Threads):
         check_age(older_than)
         await checkpoint()
         with self._lock:
-            oldest = time.time() - older_than.total_seconds()
-            expired = [key for key, each in self._sessions.items() if each.used_at < oldest]
+            oldest, now = time.time() - older_than.total_seconds(), time.monotonic()
+            expired = [
+                key
+                for key, each in self._sessions.items()
+                if each.used_at < oldest and each.leased_until <= now
+            ]
             for owner, session_id in expired:
                 del self._sessions[owner, session_id]
                 self._lead_keys(owner, session_id, None)

@@ -155,17 +155,19 @@ def rotate(
     key = {"session_id": session_id, "owner": owner}
     to = {"new_id": new_id, "new_owner": new_owner}
     with transaction(database):
-        if not locked(database, session_id, owner).exists:
-            return repeated and locked(database, new_id, new_owner).exists
-        if not database.run(_INSERT_MOVED[database.dialect], {**key, **to}):
-            raise SessionConflict(0, locked(database, new_id, new_owner).length)
+        there = locked(database, session_id, owner)
         whose = of_session(session_id, owner)
-        for statement in _move:
-            database.run(statement, {**whose, **to})
+        # Also where nothing is to be moved: a key may be there before the first message.
         if new_owner == owner:
             database.run(_lead_keys, {**whose, "new_id": new_id})
         else:
             database.run(_drop_keys, whose)
+        if not there.exists:
+            return repeated and locked(database, new_id, new_owner).exists
+        if not database.run(_INSERT_MOVED[database.dialect], {**key, **to}):
+            raise SessionConflict(0, locked(database, new_id, new_owner).length)
+        for statement in _move:
+            database.run(statement, {**whose, **to})
         database.run(_retire, whose)
     return True
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, delete, func, or_, select, text, tuple_, update
 
+from .clock import now_in_milliseconds
 from .database import Database, text_of
 from .schema import MYSQL, WHOSE, archive, keys, messages, of_session, sessions
 from .transactions import transaction
@@ -52,6 +53,8 @@ _IS_IDLE = {
     "postgresql": "updated_at < now() - make_interval(secs => :seconds)",
     **dict.fromkeys(MYSQL, _ON_MYSQL),
 }
+# Who is in a turn has not written yet, and is using it.
+_IS_FREE = sessions.c.leased_until <= now_in_milliseconds()
 # MySQL goes through a whole index for a comparison of tuples, and the others for this.
 _OWNER, _ID = sessions.c.owner, sessions.c.id
 _AFTER_ON_MYSQL = or_(
@@ -61,14 +64,14 @@ _AFTER_ON_MYSQL = or_(
 _AFTER = tuple_(_OWNER, _ID) > tuple_(bindparam("of_owner"), bindparam("of_session"))
 _FIND = {
     dialect: select(_OWNER, _ID, sessions.c.next_seq)
-    .where(text(is_idle), _AFTER_ON_MYSQL if dialect in MYSQL else _AFTER)
+    .where(text(is_idle), _IS_FREE, _AFTER_ON_MYSQL if dialect in MYSQL else _AFTER)
     .order_by(_OWNER, _ID)
     .limit(BATCH)
     for dialect, is_idle in _IS_IDLE.items()
 }
 # Changes nothing, and takes the lock: from here on nobody can append, or has done so before.
 _touch = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
-_LOCK = {dialect: _touch.where(text(is_idle)) for dialect, is_idle in _IS_IDLE.items()}
+_LOCK = {dialect: _touch.where(text(is_idle), _IS_FREE) for dialect, is_idle in _IS_IDLE.items()}
 
 
 def delete_session(database: Database, session_id: str, owner: str) -> bool:
