@@ -257,6 +257,42 @@ async def test_a_session_in_a_turn_is_not_pruned(make: Make, tables: Engine) -> 
     assert await store.prune(A_DAY) == 1
 
 
+@pytest.mark.parametrize(("database", "anyio_backend"), CASES[2:])
+async def test_old_keys_that_lead_to_nothing_are_pruned(make: Make, tables: Engine) -> None:
+    """A key is kept as long as something is stored where it leads, or somebody may be about to."""
+    store: Any = make()
+    stored, old, young = (new_id() for _ in range(3))
+    await store.append(stored, numbered(0))
+    for name in (stored, old):
+        await store.bind_key(name, name)
+    ago = {
+        "sqlite": "datetime('now', '-7 days')",
+        "postgresql": "now() - interval '7 days'",
+        "mysql": "now() - interval 7 day",
+    }[tables.dialect.name]
+    with tables.begin() as connection:
+        connection.execute(text(f"UPDATE hermes_keys SET updated_at = {ago}"))
+    await store.bind_key(young, young)
+    await store.prune(A_DAY)
+    found = [await store.find_key(name) for name in (stored, old, young)]
+    assert found == [stored, None, young]
+
+
+async def test_memory_drops_old_keys_that_lead_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every other store does."""
+    store = MemoryStore()
+    await store.append("stored", numbered(0))
+    for name in ("stored", "old"):
+        await store.bind_key(name, name)
+    now = store._bound_at["", "old"] + 100
+    monkeypatch.setattr("time.time", lambda: now)
+    await store.append("stored", numbered(1))
+    await store.bind_key("young", "young")
+    assert await store.prune(timedelta(seconds=50)) == 0
+    found = [await store.find_key(name) for name in ("stored", "old", "young")]
+    assert found == ["stored", None, "young"]
+
+
 async def test_memory_is_pruned_by_the_process_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store without a database forgets by its last activity too."""
     store = MemoryStore()

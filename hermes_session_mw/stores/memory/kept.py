@@ -86,6 +86,7 @@ class KeptSessions:
         self._max_turns = max_turns
         self._sessions: dict[Key, Kept] = {}
         self._keys: dict[Key, str] = {}
+        self._bound_at: dict[Key, float] = {}
         self._lock = threading.Lock()
 
     def _encode(self, messages: Sequence[Message]) -> list[str]:
@@ -120,6 +121,10 @@ class KeptSessions:
         if kept.exists or kept.deleted:
             raise SessionConflict(0, len(kept.rows))
 
+    def _bind(self, key: Key, session_id: str) -> None:
+        self._keys[key] = session_id
+        self._bound_at[key] = time.time()
+
     def _lead_keys(self, owner: str, session_id: str, to: str | None) -> None:
         """Let the keys that lead to a session lead to another, or nowhere."""
         for key, leads_to in list(self._keys.items()):
@@ -127,4 +132,4 @@ class KeptSessions:
                 if to is None:
                     del self._keys[key]
                 else:
-                    self._keys[key] = to
+                    self._bind(key, to)

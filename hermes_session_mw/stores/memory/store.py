@@ -98,6 +98,9 @@ class MemoryStore(Edits, Threads):
             for owner, session_id in expired:
                 del self._sessions[owner, session_id]
                 self._lead_keys(owner, session_id, None)
+            for key, leads_to in list(self._keys.items()):
+                if self._bound_at[key] < oldest and (key[0], leads_to) not in self._sessions:
+                    del self._keys[key]
             return len(expired)
 
     async def aclose(self) -> None:

@@ -87,7 +87,9 @@ class Threads(KeptSessions):
         check_keys(new_id, owner)
         await checkpoint()
         with self._lock:
-            return self._keys.setdefault((owner, key), new_id)
+            if (owner, key) not in self._keys:
+                self._bind((owner, key), new_id)
+            return self._keys[owner, key]
 
     async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
         """See `LifecycleStore.move_key`."""
@@ -95,7 +97,7 @@ class Threads(KeptSessions):
         check_keys(session_id, owner)
         await checkpoint()
         with self._lock:
-            self._keys[owner, key] = session_id
+            self._bind((owner, key), session_id)
 
     async def find_key(self, key: str, owner: str = "") -> str | None:
         """See `LifecycleStore.find_key`."""

@@ -73,6 +73,12 @@ _FIND = {
 _touch = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
 _LOCK = {dialect: _touch.where(text(is_idle), _IS_FREE) for dialect, is_idle in _IS_IDLE.items()}
 
+_leads_somewhere = select(_ID).where(keys.c.owner == _OWNER, keys.c.session_id == _ID).exists()
+_DROP_IDLE_KEYS = {
+    dialect: delete(keys).where(text(is_idle), ~_leads_somewhere)
+    for dialect, is_idle in _IS_IDLE.items()
+}
+
 
 def delete_session(database: Database, session_id: str, owner: str) -> bool:
     """Remove all that is in it, and leave a row that keeps the id from being used again."""
@@ -104,6 +110,12 @@ def remove_expired(database: Database, portion: Sequence[Expired], seconds: floa
                 database.run(_remove_session, key)
                 removed += 1
     return removed
+
+
+def drop_idle_keys(database: Database, seconds: float) -> None:
+    """Drop the keys that were bound so long ago, and under whose session nothing was stored."""
+    with transaction(database):
+        database.run(_DROP_IDLE_KEYS[database.dialect], {"seconds": seconds})
 
 
 def portions(expired: Sequence[Expired]) -> Iterator[list[Expired]]:

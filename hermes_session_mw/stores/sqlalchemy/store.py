@@ -171,6 +171,8 @@ class SQLAlchemyStore(Lifecycle):
     async def prune(self, older_than: timedelta) -> int:
         """Remove what nobody has appended to for ``older_than``, and return how many sessions.
 
+        Keys that are as old, and that lead to nothing stored, go with it.
+
         Time is the database's own. The work is done in small transactions, so that nobody waits
         long; a session that is appended to meanwhile stays. After a failure, call it again.
 
@@ -188,8 +190,11 @@ class SQLAlchemyStore(Lifecycle):
                 remove = partial(housekeeping.remove_expired, portion=portion, seconds=seconds)
                 removed += await self._attempts.run(remove, writes=True)
             if len(expired) < housekeeping.BATCH:
-                return removed
+                break
             last = expired[-1][:2]
+        drop = partial(housekeeping.drop_idle_keys, seconds=seconds)
+        await self._attempts.run(drop, writes=True)
+        return removed
 
     async def aclose(self) -> None:
         """Dispose of the engine, if it is our own; a later call makes another."""
