@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from .hermes.agent import copy_to
 from .server import ROOT
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -19,6 +20,7 @@ PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if BLOCK.search(p
 def test_a_pages_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pasted one after another, a page's examples work, and show it by assertions that hold."""
     monkeypatch.chdir(tmp_path)
+    copy_to(tmp_path)  # the state.db that a page may speak of
     text = page.read_text()
     namespace: dict[str, object] = {}
     asserted = 0
