@@ -74,7 +74,8 @@ def place_after(cursor: str | None) -> Place | None:
     try:
         changed, session_id = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
         place = Place(changed, session_id)
-        if _cursor(place) == cursor and -(2**63) <= changed < 2**63:
+        # As it is written here: no fraction, no true, no other spelling.
+        if type(changed) is int and _cursor(place) == cursor and -(2**63) <= changed < 2**63:
             check_text("cursor", session_id, 256, ValueError)
             return place
     except (ValueError, TypeError, RecursionError):

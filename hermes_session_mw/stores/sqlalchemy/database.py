@@ -47,7 +47,9 @@ class Database:
 
     def run(self, statement: Executable, *values: Values) -> int:
         """Execute a statement for each of ``values``; return how many rows it found, where one."""
-        return self.connection.execute(statement, list(values)).rowcount
+        # A list of one is "many" to drivers, some of which then count no rows.
+        given = values[0] if len(values) == 1 else list(values)
+        return self.connection.execute(statement, given).rowcount
 
     def command(self, sql: str) -> None:
         """Execute a command without parameters: BEGIN, COMMIT, ROLLBACK."""
