@@ -20,6 +20,8 @@ Values = Mapping[str, Any]
 
 _DIRECT = "hermes_direct"
 
+_COUNTED = {"preserve_rowcount": True}  # which SQLAlchemy keeps of an INSERT only if it is told so
+
 # After these, what a connection knows of its file may be wrong for good: another is opened.
 _STALE = ("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 
@@ -47,9 +49,9 @@ class Database:
 
     def run(self, statement: Executable, *values: Values) -> int:
         """Execute a statement for each of ``values``; return how many rows it found, where one."""
-        # A list of one is "many" to drivers, some of which then count no rows.
+        # A list of one is "many" to drivers, which count otherwise then.
         given = values[0] if len(values) == 1 else list(values)
-        return self.connection.execute(statement, given).rowcount
+        return self.connection.execute(statement, given, execution_options=_COUNTED).rowcount
 
     def command(self, sql: str) -> None:
         """Execute a command without parameters: BEGIN, COMMIT, ROLLBACK."""
