@@ -1,74 +1,105 @@
-"""The demo's application: three routes, and the middleware around them."""
+"""The demo's application: its routes, its errors, and the middleware around them."""
+
+import math
+from collections.abc import Collection
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from hermes_session_mw import (
     HermesSessionMiddleware,
+    HermesStateStore,
     InvalidMessage,
+    NotSupported,
+    SessionBusy,
     SessionDeleted,
     SessionFull,
     SQLAlchemyStore,
     Store,
     StoreError,
+    TurnConflict,
+    TurnLost,
     get_session,
 )
-from hermes_session_mw.messages import encode_messages
 
-from .completions import Completion
-from .model import MODEL_NAME, answer
-from .openai_shapes import BadRequest, ChatRequest, error_response
+from .chat import chat_completions
+from .keys import OPEN, RequireOwner, owner_by
+from .model import MODEL_NAME
+from .openai_shapes import BadRequest, error_response
 
 CHAT = "/v1/chat/completions"
 
 
-def create_app(store: str | Store = "sqlite:///hermes_demo.db") -> ASGIApp:
-    """Return the demo as an ASGI application that keeps its conversations in ``store``."""
+def create_app(
+    store: str | Store = "sqlite:///hermes_demo.db",
+    *,
+    api_keys: Collection[str] = (),
+    compact_at: int = 0,
+) -> ASGIApp:
+    """Return the demo as an ASGI application.
+
+    Args:
+        store: where it keeps its conversations; ``hermes:PATH`` is a Hermes Agent's state.db.
+        api_keys: who may use it, each an owner of its own conversations; none for everybody.
+        compact_at: messages that a history may have before it is compacted; 0 for any number.
+    """
+    store = _store(store) if isinstance(store, str) else store
     app = Starlette(
         routes=[
             Route(CHAT, chat_completions, methods=["POST"]),
+            Route("/v1/session/rotate", rotate, methods=["POST"]),
+            Route("/v1/session/renew", renew, methods=["POST"]),
             Route("/v1/models", models),
-            Route("/healthz", healthz),
+            Route(OPEN, healthz),
         ],
+        middleware=[Middleware(RequireOwner)] if api_keys else [],
         exception_handlers={
             BadRequest: bad_request,
             InvalidMessage: bad_request,
+            SessionBusy: conflict,
             SessionDeleted: conflict,
             SessionFull: conflict,
+            TurnConflict: conflict,
+            TurnLost: conflict,
+            NotSupported: not_supported,
             StoreError: store_error,
             HTTPException: http_error,
             Exception: server_error,
         },
     )
-    store = SQLAlchemyStore(store) if isinstance(store, str) else store
-    return HermesSessionMiddleware(app, store, autoload=is_chat)
+    app.state.store, app.state.compact_at = store, compact_at
+    return HermesSessionMiddleware(
+        app,
+        store,
+        autoload=False,  # who needs the history takes the turn first, and loads it then
+        owner=owner_by(api_keys) if api_keys else None,
+        session_keys=bool(api_keys),
+    )
 
 
-def is_chat(scope: Scope) -> bool:
-    """Tell the middleware which requests need the history: the chat, and nothing else."""
-    return bool(scope["path"] == CHAT)
+def _store(name: str) -> Store:
+    if name.startswith("hermes:"):
+        return HermesStateStore(name.removeprefix("hermes:"))
+    return SQLAlchemyStore(name)
 
 
-async def chat_completions(request: Request) -> Response:
-    """Answer the last user message, and store it and its answer as one turn."""
-    chat = ChatRequest.parse(await request.body())
+async def rotate(request: Request) -> Response:
+    """Give the session another id, as after a login; the response's header has it."""
     session = get_session(request)
-    # A client that sent the header has its history here; one that did not tells it itself, and
-    # has all of it stored, so that it may go on under the id that it is given.
-    earlier, untold = (chat.earlier, chat.earlier) if session.is_new else (session.history, [])
-    new = [*untold, chat.user]
-    encode_messages(new)  # refuses what could not be stored, before anything is answered
-    prompt = [*chat.system, *earlier, chat.user]
-    completion = Completion(prompt, answer(prompt), session.record(*new))
-    if chat.stream:
-        events = completion.events(include_usage=chat.include_usage)
-        headers = {"Cache-Control": "no-cache"}
-        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-    return JSONResponse(await completion.whole())
+    await session.rotate()
+    return JSONResponse({"object": "session", "id": session.id})
+
+
+async def renew(request: Request) -> Response:
+    """Begin a new conversation, also for the client's key; the response's header has its id."""
+    session = get_session(request)
+    await session.renew()
+    return JSONResponse({"object": "session", "id": session.id})
 
 
 async def models(_: Request) -> Response:
@@ -88,8 +119,16 @@ async def bad_request(_: Request, exc: Exception) -> Response:
 
 
 async def conflict(_: Request, exc: Exception) -> Response:
-    """Answer 409: the conversation takes no more turns."""
-    return error_response(409, str(exc))
+    """Answer 409: the conversation takes no turn, or not now, or not this one."""
+    headers = {}
+    if isinstance(exc, SessionBusy):
+        headers["Retry-After"] = str(max(math.ceil(exc.retry_after), 1))
+    return error_response(409, str(exc), headers=headers)
+
+
+async def not_supported(_: Request, exc: Exception) -> Response:
+    """Answer 501: the store cannot do it."""
+    return error_response(501, str(exc))
 
 
 async def store_error(_: Request, exc: Exception) -> Response:

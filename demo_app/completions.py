@@ -3,7 +3,8 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +19,14 @@ from .openai_shapes import error_body
 class Completion:
     """An answer to ``prompt``, whose turn ``recording`` stores before the end is said.
 
-    Whoever has read the answer to its end can rely on it: the turn is stored by then.
+    Whoever has read the answer to its end can rely on it: the turn is stored by then. Without a
+    recording it was stored before. ``after_storing`` is awaited once it is.
     """
 
     prompt: Sequence[Message]
     text: str
-    recording: Recording
+    recording: Recording | None = None
+    after_storing: Callable[[], Awaitable[None]] | None = None
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -40,8 +43,8 @@ class Completion:
 
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the answer as one object."""
-        async with self.recording:
-            self.recording.write(self.text)
+        async for _ in self._pieces():
+            pass
         message = {"role": "assistant", "content": self.text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return self._shape("chat.completion", [choice]) | {"usage": self.usage}
@@ -50,10 +53,8 @@ class Completion:
         """Yield the answer as server-sent events, and store the turn before the last ones."""
         yield self._chunk({"role": "assistant", "content": ""})
         try:
-            async with self.recording:
-                async for piece in pieces(self.text):
-                    self.recording.write(piece)
-                    yield self._chunk({"content": piece})
+            async for piece in self._pieces():
+                yield self._chunk({"content": piece})
         except HermesSessionError as exc:
             yield _event(error_body(str(exc), error_type="server_error"))
             return
@@ -61,6 +62,16 @@ class Completion:
         if include_usage:
             yield _event(self._shape("chat.completion.chunk", []) | {"usage": self.usage})
         yield "data: [DONE]\n\n"
+
+    async def _pieces(self) -> AsyncIterator[str]:
+        """Yield the answer, and store it when it has all been taken, or as far as it was."""
+        async with self.recording or nullcontext():
+            async for piece in pieces(self.text):
+                if self.recording is not None:
+                    self.recording.write(piece)
+                yield piece
+        if self.after_storing is not None:
+            await self.after_storing()
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
