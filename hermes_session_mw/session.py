@@ -182,10 +182,8 @@ class HermesSession(Conversation):
         Raises:
             StoreError: the store failed.
         """
-        if self.key is None:
-            return self.is_new
         store, owner = self._access.having("bind_key"), self.known_owner()
-        session_id = await self._access.whole(store.bind_key(self.key, self.id, owner))
+        session_id = await self._access.whole(store.bind_key(self.key or "", self.id, owner))
         self._become(session_id, is_new=session_id == self.id)
         return self.is_new
 

@@ -124,6 +124,18 @@ async def test_a_turn_may_have_only_so_many_messages(make: Make) -> None:
 
 
 @every_store
+async def test_an_import_may_have_only_so_many_turns(make: Make) -> None:
+    """A session of more turns than one may have is not brought in."""
+    store: Any = make(max_turns=2)
+    other, session_id = MemoryStore(), new_id()
+    for number in range(3):
+        await other.append(session_id, numbered(number))
+    with pytest.raises(SessionFull):
+        await store.import_(await other.export(session_id))
+    assert await store.load(session_id) == UNKNOWN
+
+
+@every_store
 async def test_a_session_may_have_only_so_many_turns(make: Make) -> None:
     """A turn beyond max_turns is an error, and leaves no gap; a repeated one is none."""
     store, session_id = make(max_turns=2), new_id()

@@ -1,6 +1,8 @@
 """What is repeated, and what a lost reply to a COMMIT means; real databases throughout."""
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -15,7 +17,7 @@ from hermes_session_mw.stores.sqlalchemy.errors import Meaning, understand
 from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 from . import mariadb
-from .proxy import losing
+from .proxy import LosingProxy, losing
 from .store_contract import new_id
 
 HELLO = {"role": "user", "content": "hello"}
@@ -254,3 +256,30 @@ def test_what_is_interrupted_at_commit_is_rolled_back(sqlite_url: str) -> None:
         assert not connection.connection.driver_connection.in_transaction  # type: ignore[union-attr]
         database.command("CREATE TABLE made (number INTEGER)")
     engine.dispose()
+
+
+class _Garbling(LosingProxy):
+    """Spoils the number of one packet that the server sends, when it is told to lose."""
+
+    def _asked(self, data: bytes, client: socket.socket) -> None:
+        """Lose nothing on the way up."""
+
+    def _down(self, server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError):
+            while data := server.recv(65536):
+                spoiled = bytes([data[3] ^ 0x55]) if self.loses() else data[3:4]
+                client.sendall(data[:3] + spoiled + data[4:])
+
+
+async def test_a_connection_that_is_out_of_step_is_given_up(mysql_url: URL) -> None:
+    """An answer that belongs to another question breaks a connection, which is not used again."""
+    proxy = _Garbling(mysql_url)
+    store = SQLAlchemyStore(mysql_url.set(port=proxy.port))
+    session_id = new_id()
+    assert await store.append(session_id, [HELLO]) == 1
+    for _ in range(3):
+        proxy.lose = 1
+        assert (await store.load(session_id)).messages == [HELLO]
+    assert proxy.lost == 3
+    await store.aclose()
+    proxy.close()

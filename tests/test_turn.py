@@ -1,6 +1,7 @@
 """One turn at a time: leases, waiting, fencing; and the conflicts that are answered 409."""
 
 import logging
+import pickle
 from typing import Any
 
 import anyio
@@ -338,3 +339,9 @@ async def test_a_turn_of_a_new_session_counts_too() -> None:
     new = stamp(await request(wrapping))
     assert outcome == ["busy", new]
     assert not (await store.load(new)).exists
+
+
+def test_a_busy_sessions_error_survives_pickling() -> None:
+    """Errors cross processes, as a pool of workers hands them on, with what they tell."""
+    again = pickle.loads(pickle.dumps(SessionBusy(2.5)))
+    assert (type(again), again.retry_after) == (SessionBusy, 2.5)

@@ -15,6 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from .errors import is_out_of_step
+
 Row = Sequence[Any]
 Values = Mapping[str, Any]
 
@@ -146,7 +148,9 @@ def go_direct(engine: Engine) -> None:
 
 
 def is_stale(cause: BaseException | None) -> bool:
-    """Tell whether a SQLite connection that raised ``cause`` may go on failing for no reason."""
+    """Tell whether a connection that raised ``cause`` may go on failing for no reason."""
+    if is_out_of_step(cause):
+        return True
     return str(getattr(cause, "sqlite_errorname", "")).startswith(_STALE)
 
 

@@ -181,10 +181,19 @@ def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # no
         return "corrupt", ""
     # Without a code it is the connection that failed: no server spoke. A driver's error that did
     # not pass through SQLAlchemy was raised where a pooled connection was made ready.
-    if getattr(exc, "connection_invalidated", False) or _is_raw(exc):
+    if getattr(exc, "connection_invalidated", False) or _is_raw(exc) or is_out_of_step(cause):
         return "lost", ""
     named = type(cause).__name__ in ("OperationalError", "InterfaceError")
     return ("unavailable" if named or isinstance(cause, OSError) else "other"), ""
+
+
+def is_out_of_step(cause: BaseException | None) -> bool:
+    """Tell whether PyMySQL found an answer that belongs to another question.
+
+    Seen where a Galera node broke a statement off; SQLAlchemy would use the connection again.
+    """
+    first = cause.args[0] if cause is not None and cause.args else None
+    return isinstance(first, str) and first.startswith("Packet sequence number wrong")
 
 
 def _is_raw(exc: Exception) -> bool:

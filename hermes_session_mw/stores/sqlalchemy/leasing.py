@@ -47,8 +47,7 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
         taken = database.run(_take, of_session(session_id, owner) | lease)
         ((fence, left, deleted_at),) = database.rows(_lease, key)
     if not taken:
-        _check_free(left, deleted_at)
-        raise SessionBusy(0)  # free again by now
+        _check_free(max(left, 1), deleted_at)  # it may be free again by now
     return int(fence)
 
 
