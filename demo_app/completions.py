@@ -10,20 +10,23 @@ from typing import Any
 from hermes_session_mw import HermesSessionError, Recording
 from hermes_session_mw.messages import Message
 
+from .errors import error_body
 from .model import MODEL_NAME, count_tokens, pieces, text_of
-from .openai_shapes import error_body
+from .turns import Finish, nothing, unrecorded
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """An answer to ``prompt``, whose turn ``recording`` stores before the end is said.
 
-    Whoever has read the answer to its end can rely on it: the turn is stored by then.
+    Whoever has read the answer to its end can rely on it: the turn is stored by then, and
+    ``finish`` was done.
     """
 
     prompt: Sequence[Message]
     text: str
-    recording: Recording
+    recording: Recording = field(default_factory=unrecorded)
+    finish: Finish = nothing
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -42,6 +45,7 @@ class Completion:
         """Store the turn, and return the answer as one object."""
         async with self.recording:
             self.recording.write(self.text)
+        await self.finish()
         message = {"role": "assistant", "content": self.text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return self._shape("chat.completion", [choice]) | {"usage": self.usage}
@@ -54,6 +58,7 @@ class Completion:
                 async for piece in pieces(self.text):
                     self.recording.write(piece)
                     yield self._chunk({"content": piece})
+            await self.finish()
         except HermesSessionError as exc:
             yield _event(error_body(str(exc), error_type="server_error"))
             return
