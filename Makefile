@@ -15,7 +15,7 @@ BENCH ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 STORE ?= sqlite:///hermes_demo.db
-COMPACT_AT ?= 0
+COMPACT_AT ?= $(or $(HERMES_COMPACT_AT),0)
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 

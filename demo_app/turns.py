@@ -116,7 +116,7 @@ async def nothing() -> None:
 def one_line(text: str, length: int) -> str:
     """Return the text's beginning, as a line that every database and every list can show."""
     line = "".join(char if char.isprintable() else " " for char in text[: length * 4])
-    return " ".join(line.split())[:length]
+    return " ".join(line.split())[:length].rstrip()
 
 
 def unrecorded() -> Recording:
