@@ -1,7 +1,7 @@
 """POST /v1/chat/completions."""
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from hermes_session_mw import HermesSession, LifecycleStore, get_session
 from hermes_session_mw.messages import encode_messages
@@ -10,6 +10,7 @@ from . import turns
 from .chat_request import ChatRequest
 from .completions import Completion
 from .model import answer, text_of
+from .streaming import EventStream
 
 CHAT = "/v1/chat/completions"
 
@@ -28,9 +29,7 @@ async def chat_completions(request: Request) -> Response:
         session, chat, state.store, state.compact_at
     )
     if chat.stream:
-        events = completion.events(include_usage=chat.include_usage)
-        headers = {"Cache-Control": "no-cache"}
-        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+        return EventStream(completion.events(include_usage=chat.include_usage))
     return JSONResponse(await completion.whole())
 
 

@@ -3,7 +3,8 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,12 +51,12 @@ class Completion:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return self._shape("chat.completion", [choice]) | {"usage": self.usage}
 
-    async def events(self, *, include_usage: bool) -> AsyncIterator[str]:
+    async def events(self, *, include_usage: bool) -> AsyncGenerator[str, None]:
         """Yield the answer as server-sent events, and store the turn before the last ones."""
         yield self._chunk({"role": "assistant", "content": ""})
         try:
-            async with self.recording:
-                async for piece in pieces(self.text):
+            async with self.recording, aclosing(pieces(self.text)) as words:
+                async for piece in words:
                     self.recording.write(piece)
                     yield self._chunk({"content": piece})
             await self.finish()

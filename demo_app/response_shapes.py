@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +86,7 @@ class Answer:
         await self.finish()
         return self.shape()
 
-    async def events(self) -> AsyncIterator[str]:
+    async def events(self) -> AsyncGenerator[str, None]:
         """Yield the response as server-sent events, and store the turn before the last ones."""
         numbers = itertools.count()
         item = self._item("in_progress")
@@ -101,8 +102,8 @@ class Answer:
         yield event("response.output_item.added", **at_item, item=item)
         yield event("response.content_part.added", **at_part, part=_part(""))
         try:
-            async with self.recording:
-                async for piece in pieces(self.text):
+            async with self.recording, aclosing(pieces(self.text)) as words:
+                async for piece in words:
                     self.recording.write(piece)
                     yield event("response.output_text.delta", **at_part, delta=piece, logprobs=[])
             await self.finish()

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from hermes_session_mw import HermesSession, StoredTurn, get_session
 from hermes_session_mw.messages import encode_messages
@@ -18,6 +18,7 @@ from .model import answer, text_of
 from .response_ids import ResponseIds, new_response_id, not_found
 from .response_request import ResponseRequest
 from .response_shapes import Answer, details
+from .streaming import EventStream
 
 RESPONSES = "/v1/responses"
 
@@ -37,8 +38,7 @@ async def create_response(request: Request) -> Response:
         made = await _stored(session, asked, ids, state.compact_at)
     made = replace(made, instructions=asked.instructions)
     if asked.stream:
-        headers = {"Cache-Control": "no-cache"}
-        return StreamingResponse(made.events(), media_type="text/event-stream", headers=headers)
+        return EventStream(made.events())
     return JSONResponse(await made.whole())
 
 
