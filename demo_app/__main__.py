@@ -28,8 +28,8 @@ the conversation goes on. Then try, with the same header:
   Responses          {url}/v1/responses with -d '{{"input": "And now?"}}',
                      then {url}/v1/responses/ID, or "previous_response_id" in the next body
   a summary          make demo COMPACT_AT=20: older messages become one
-  API keys           HERMES_API_KEYS=ada-key,bob-key make demo, and -H 'Authorization: Bearer ada-key':
-                     each key sees its own conversations
+  API keys           HERMES_API_KEYS=ada-key,bob-key make demo; each key sees its own
+                     conversations, with -H 'Authorization: Bearer ada-key'
 
 docs/demo.md has all of it as lines to paste. Another port: make demo PORT=8001
 """

@@ -20,7 +20,7 @@ def details(prompt: Sequence[Message], text: str, created: int, previous: str | 
     made = count_tokens(text)
     usage = {
         "input_tokens": used,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": made,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": used + made,

@@ -94,12 +94,12 @@ async def _stored(
     if end is None:
         told = len(new) - 1 if turns.tells_history(session) else 0
         new = await turns.make_room(session, new[:told], new[told:])
-    elif end == turns.before_retry(session.history, new):
-        await session.rewind(end)
-    elif end != session.length:
+    elif end not in (session.length, turns.before_retry(session.history, new)):
         child = await session.fork(end)
         await ids.keep(response_id, child.id)
         await _enter(session, child.id)
+    elif end < session.length:
+        await session.rewind(end)
     await turns.shorten(session, compact_at)
     await ids.keep(response_id, session.id)
     prompt = [*asked.system, *session.history, *new]
