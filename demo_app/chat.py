@@ -22,7 +22,8 @@ async def chat_completions(request: Request) -> Response:
     # Refuses what could not be stored, before anything is changed or answered.
     told = turns.tells_history(session)
     encode_messages([*chat.earlier, chat.user] if told else [chat.user])
-    # Before the response begins, so that a refusal can be one; the middleware gives it back.
+    # Before the response begins, so that a refusal can be one; the middleware gives it back. A
+    # model that streams for longer than the turn's lease calls the turn's extend() meanwhile.
     await session.turn(wait=turns.WAIT).acquire()
     state = request.app.state
     completion = await _again(session, chat) or await _anew(

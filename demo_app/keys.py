@@ -38,7 +38,7 @@ class KeyOwners:
 
     def __call__(self, connection: HTTPConnection) -> str | None:
         """Return the owner, None where there is no key, or an unknown one."""
-        if connection.url.path == HEALTH:
+        if connection.scope["path"] == HEALTH:  # not .url, which a Host header takes part in
             return _PROBE
         given = _digest(_bearer_token(connection))
         # All of them are compared, and in constant time: how long it takes tells nothing.

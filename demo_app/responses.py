@@ -9,7 +9,7 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hermes_session_mw import HermesSession, StoredTurn, get_session
+from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, get_session
 from hermes_session_mw.messages import encode_messages
 
 from . import turns
@@ -43,12 +43,13 @@ async def create_response(request: Request) -> Response:
 
 
 async def get_response(request: Request) -> Response:
-    """Return a stored response; its conversation is the one whose id is stamped."""
+    """Return a stored response, under its conversation's id where the request names none."""
     session, response_id = get_session(request), request.path_params["response_id"]
     ids = ResponseIds(request.app.state.store, session.known_owner())
     session_id, turn = await ids.turn_of(response_id)
-    await session.switch(session_id)
-    return JSONResponse(_again(session, response_id, turn).shape())
+    if session.is_new:
+        await session.switch(session_id)
+    return JSONResponse(_again(response_id, session_id, turn).shape())
 
 
 async def delete_response(request: Request) -> Response:
@@ -83,13 +84,15 @@ async def _stored(
     """Return the answer that is stored already, or the model's, which will be stored."""
     response_id = new_response_id(session)
     end = await _end_of(session, asked.previous)
+    if session.degraded and end is not None:
+        raise StoreUnavailable("the stored history cannot be read, to go on from a response in it")
     # Under an Idempotency-Key the first attempt may have gone on in a fork.
     tried = await ids.session_of(response_id)
     if tried is not None and tried != session.id:
         await _enter(session, tried)
     turn = await turns.answered_before(session, asked.new, response_id)
     if turn is not None:
-        return _again(session, response_id, turn)
+        return _again(response_id, session.id, turn)
     new = asked.new
     if end is None:
         told = len(new) - 1 if turns.tells_history(session) else 0
@@ -122,12 +125,12 @@ async def _unstored(session: HermesSession, asked: ResponseRequest) -> Answer:
     return Answer(new_response_id(session), session.id, text, told, is_stored=False)
 
 
-def _again(session: HermesSession, response_id: str, turn: StoredTurn) -> Answer:
+def _again(response_id: str, session_id: str, turn: StoredTurn) -> Answer:
     """Return an answer as it is stored."""
     *question, reply = turn.messages
     text = text_of(reply)
     told = reply.get("response") or details(question, text, 0, None)
-    return Answer(response_id, session.id, text, told)
+    return Answer(response_id, session_id, text, told)
 
 
 async def _end_of(session: HermesSession, previous: str | None) -> int | None:

@@ -85,6 +85,13 @@ def test_the_health_needs_no_key(client: TestClient) -> None:
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize("host", ["x/healthz?", "x/healthz#", "/healthz?"])
+def test_a_host_opens_no_door(client: TestClient, host: str) -> None:
+    """A Host header that makes the URL look like the health's needs a key like any other."""
+    response = client.get("/v1/models", headers={"Host": host})
+    assert response.status_code == 401
+
+
 def test_each_key_sees_its_own_conversations(client: TestClient, store: MemoryStore) -> None:
     """Another key's conversation is unknown under its very id, and no key is stored."""
     say(client, "My name is Ada.", ADA, {HEADER: "s"})

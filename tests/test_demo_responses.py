@@ -22,6 +22,7 @@ from .server import demo
 from .test_demo import CHAT, HEADER, BrokenStore, ask, stored, user
 from .test_demo_server import client_of
 from .test_demo_turns import KEY, NAME, PARTIAL, SOURCE, contents, fill, info
+from .test_middleware import FailingStore
 
 PATH = "/v1/responses"
 UNKNOWN = "resp_" + "0" * 48
@@ -98,6 +99,8 @@ def test_a_response_has_openais_shape(client: TestClient) -> None:
     assert (parsed.conversation.id, posted.headers[HEADER]) == ("s", "s")
     got = client.get(f"{PATH}/{body['id']}")
     assert (got.json(), got.headers[HEADER]) == (body, "s")
+    got = client.get(f"{PATH}/{body['id']}", headers={HEADER: "t"})
+    assert (got.json(), got.headers[HEADER]) == (body, "t")
 
 
 EVENT: TypeAdapter[Any] = TypeAdapter(openai.types.responses.ResponseStreamEvent)
@@ -500,6 +503,17 @@ def test_a_store_that_fails_is_a_503() -> None:
     client = TestClient(create_app(Keyless(), keys=()))
     assert error_of(client.get(f"{PATH}/{UNKNOWN}"))[0] == 503
     assert error_of(respond(client, "a", previous_response_id=UNKNOWN))[0] == 503
+
+
+def test_an_unreadable_history_is_not_forked() -> None:
+    """Where the history cannot be read nobody knows whether the previous response is its end."""
+    store = FailingStore(None)
+    with TestClient(create_app(store, keys=())) as client:
+        first = body_of(respond(client, "a", S))
+        store.failure = StoreUnavailable("gone")
+        refused = respond(client, "b", previous_response_id=first["id"])
+        assert error_of(refused)[0] == 503
+        assert len(store._sessions) == 1
 
 
 def test_a_long_conversation_is_summarised(store: MemoryStore) -> None:

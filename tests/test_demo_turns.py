@@ -174,7 +174,7 @@ PARTIAL = {"role": "assistant", "content": "half", "status": "incomplete"}
 @pytest.mark.parametrize("tail", [[], [PARTIAL]], ids=["unanswered", "incomplete"])
 @pytest.mark.parametrize("fields", [{}, {"Idempotency_Key": "k"}], ids=["no key", "a key"])
 def test_a_retry_takes_the_place_of_what_broke_off(
-    client: TestClient, store: MemoryStore, tail: list[Message], fields: dict[str, str]
+    client: TestClient, store: MemoryStore, tail: list[Message], fields: dict[str, Any]
 ) -> None:
     """A question that ends the history unanswered is not doubled when it is asked again."""
     say(client, "a")
