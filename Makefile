@@ -1,4 +1,4 @@
-# make demo   serves the demo on 127.0.0.1:8000
+# make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise
 # make test   runs the linter, the type checker and the tests
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
@@ -17,13 +17,15 @@ BENCH ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 STORE ?= sqlite:///hermes_demo.db
+COMPACT_AT ?= $(or $(HERMES_COMPACT_AT),0)
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: demo test lint conformance fuzz torture bench galera format clean check-python
 
 demo: $(VENV)/.demo-installed
-	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)'
+	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
+	  --compact-at '$(COMPACT_AT)'
 
 test: lint $(HERMES)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)

@@ -21,10 +21,17 @@ Try, in a second terminal:
     -d '{{"messages": [{{"role": "user", "content": "My name is Ada."}}]}}'
 
 Send it again with another text, or stop the demo (Ctrl-C), start it and then send it:
-the conversation goes on. Another port: make demo PORT=8001
+the conversation goes on. Then try, with the same header:
 
-More to try (docs/demo.md): -H 'Idempotency-Key: 1' twice, -H 'X-Hermes-History-Source: request',
-POST {url}/v1/session/rotate, HERMES_API_KEYS=one,two make demo
+  a retry            -H 'Idempotency-Key: 1', twice: answered again, and stored once
+  edit, regenerate   -H 'X-Hermes-History-Source: request', and the history in the body
+  Responses          {url}/v1/responses with -d '{{"input": "And now?"}}',
+                     then {url}/v1/responses/ID, or "previous_response_id" in the next body
+  a summary          make demo COMPACT_AT=20: older messages become one
+  API keys           HERMES_API_KEYS=ada-key,bob-key make demo; each key sees its own
+                     conversations, with -H 'Authorization: Bearer ada-key'
+
+docs/demo.md has all of it as lines to paste. Another port: make demo PORT=8001
 """
 
 
@@ -36,22 +43,19 @@ def main() -> None:
     parser.add_argument(
         "--store",
         default=os.environ.get("HERMES_STORE", "sqlite:///hermes_demo.db"),
-        help="a SQLAlchemy URL, or hermes:PATH for a Hermes Agent's state.db "
-        "(default: %(default)s, or HERMES_STORE)",
+        help="a SQLAlchemy URL (default: %(default)s, or HERMES_STORE)",
     )
     parser.add_argument(
         "--compact-at",
         type=int,
-        default=int(os.environ.get("HERMES_COMPACT_AT", "0")),
-        help="compact a conversation that has more messages (default: never, or HERMES_COMPACT_AT)",
+        metavar="N",
+        default=os.environ.get("HERMES_COMPACT_AT", "0"),
+        help="summarise conversations of more than N messages (default: never, or "
+        "HERMES_COMPACT_AT)",
     )
     options = parser.parse_args()
-    # From the environment alone: a command line is there for every user of the machine to read.
-    api_keys = [
-        key.strip() for key in os.environ.get("HERMES_API_KEYS", "").split(",") if key.strip()
-    ]
     try:
-        app = create_app(options.store, api_keys=api_keys, compact_at=options.compact_at)
+        app = create_app(options.store, compact_at=options.compact_at)
     except ConfigurationError as exc:
         parser.error(str(exc))
     config = uvicorn.Config(app, host=options.host, port=options.port)

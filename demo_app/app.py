@@ -1,105 +1,66 @@
-"""The demo's application: its routes, its errors, and the middleware around them."""
+"""The demo's application: its routes, and the middleware around them."""
 
-import math
-from collections.abc import Collection
+import os
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Scope
 
-from hermes_session_mw import (
-    HermesSessionMiddleware,
-    HermesStateStore,
-    InvalidMessage,
-    NotSupported,
-    SessionBusy,
-    SessionDeleted,
-    SessionFull,
-    SQLAlchemyStore,
-    Store,
-    StoreError,
-    TurnConflict,
-    TurnLost,
-    get_session,
-)
+from hermes_session_mw import HermesSessionMiddleware, LifecycleStore, SQLAlchemyStore
 
-from .chat import chat_completions
-from .keys import OPEN, RequireOwner, owner_by
+from .chat import CHAT, chat_completions
+from .errors import HANDLERS
+from .keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
 from .model import MODEL_NAME
-from .openai_shapes import BadRequest, error_response
-
-CHAT = "/v1/chat/completions"
+from .responses import RESPONSES, create_response, delete_response, get_response
 
 
 def create_app(
-    store: str | Store = "sqlite:///hermes_demo.db",
+    store: str | LifecycleStore = "sqlite:///hermes_demo.db",
     *,
-    api_keys: Collection[str] = (),
+    keys: Sequence[str] | None = None,
     compact_at: int = 0,
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
     Args:
-        store: where it keeps its conversations; ``hermes:PATH`` is a Hermes Agent's state.db.
-        api_keys: who may use it, each an owner of its own conversations; none for everybody.
-        compact_at: messages that a history may have before it is compacted; 0 for any number.
+        store: where it keeps its conversations.
+        keys: the API keys, of which each sees its own conversations; None for those in
+            HERMES_API_KEYS. Without any, a session's id is all that it takes to read it.
+        compact_at: messages that a conversation may have before its oldest ones become a summary;
+            0 for any number.
+
+    Raises:
+        ConfigurationError: the store is a string that is no URL, or HERMES_API_KEYS has no key.
     """
-    store = _store(store) if isinstance(store, str) else store
-    app = Starlette(
-        routes=[
-            Route(CHAT, chat_completions, methods=["POST"]),
-            Route("/v1/session/rotate", rotate, methods=["POST"]),
-            Route("/v1/session/renew", renew, methods=["POST"]),
-            Route("/v1/models", models),
-            Route(OPEN, healthz),
-        ],
-        middleware=[Middleware(RequireOwner)] if api_keys else [],
-        exception_handlers={
-            BadRequest: bad_request,
-            InvalidMessage: bad_request,
-            SessionBusy: conflict,
-            SessionDeleted: conflict,
-            SessionFull: conflict,
-            TurnConflict: conflict,
-            TurnLost: conflict,
-            NotSupported: not_supported,
-            StoreError: store_error,
-            HTTPException: http_error,
-            Exception: server_error,
-        },
-    )
-    app.state.store, app.state.compact_at = store, compact_at
+    kept: LifecycleStore = SQLAlchemyStore(store) if isinstance(store, str) else store
+    known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
+    routes: list[BaseRoute] = [
+        Route(CHAT, chat_completions, methods=["POST"]),
+        Route(RESPONSES, create_response, methods=["POST"]),
+        Route(f"{RESPONSES}/{{response_id}}", get_response, methods=["GET"]),
+        Route(f"{RESPONSES}/{{response_id}}", delete_response, methods=["DELETE"]),
+        Route("/v1/models", models),
+        Route(HEALTH, healthz),
+    ]
+    # ---- More routes, on the same sessions, are added here. ----
+    guard = [Middleware(OnlyOwners)] if known else []
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=guard)
+    app.state.store, app.state.compact_at = kept, compact_at
+    owner = KeyOwners(known) if known else None
+    # With an owner a client may also call its conversations by names of its own.
     return HermesSessionMiddleware(
-        app,
-        store,
-        autoload=False,  # who needs the history takes the turn first, and loads it then
-        owner=owner_by(api_keys) if api_keys else None,
-        session_keys=bool(api_keys),
+        app, kept, owner=owner, session_keys=owner is not None, autoload=needs_history
     )
 
 
-def _store(name: str) -> Store:
-    if name.startswith("hermes:"):
-        return HermesStateStore(name.removeprefix("hermes:"))
-    return SQLAlchemyStore(name)
-
-
-async def rotate(request: Request) -> Response:
-    """Give the session another id, as after a login; the response's header has it."""
-    session = get_session(request)
-    await session.rotate()
-    return JSONResponse({"object": "session", "id": session.id})
-
-
-async def renew(request: Request) -> Response:
-    """Begin a new conversation, also for the client's key; the response's header has its id."""
-    session = get_session(request)
-    await session.renew()
-    return JSONResponse({"object": "session", "id": session.id})
+def needs_history(scope: Scope) -> bool:
+    """Tell the middleware which requests need the history: the talk, and nothing else."""
+    return scope["path"] in (CHAT, RESPONSES)
 
 
 async def models(_: Request) -> Response:
@@ -111,39 +72,3 @@ async def models(_: Request) -> Response:
 async def healthz(_: Request) -> Response:
     """Say that the process serves, without asking the database."""
     return JSONResponse({"status": "ok"})
-
-
-async def bad_request(_: Request, exc: Exception) -> Response:
-    """Answer 400."""
-    return error_response(400, str(exc), param=getattr(exc, "param", "messages"))
-
-
-async def conflict(_: Request, exc: Exception) -> Response:
-    """Answer 409: the conversation takes no turn, or not now, or not this one."""
-    headers = {}
-    if isinstance(exc, SessionBusy):
-        headers["Retry-After"] = str(max(math.ceil(exc.retry_after), 1))
-    return error_response(409, str(exc), headers=headers)
-
-
-async def not_supported(_: Request, exc: Exception) -> Response:
-    """Answer 501: the store cannot do it."""
-    return error_response(501, str(exc))
-
-
-async def store_error(_: Request, exc: Exception) -> Response:
-    """Answer 503: the turn was not stored, or nobody knows, so the answer is not given either."""
-    headers = {"Retry-After": "1"}
-    return error_response(503, str(exc), error_type="server_error", headers=headers)
-
-
-async def http_error(_: Request, exc: Exception) -> Response:
-    """Answer as the framework would, in OpenAI's shape."""
-    status = getattr(exc, "status_code", 500)
-    headers = getattr(exc, "headers", None)
-    return error_response(status, getattr(exc, "detail", ""), headers=headers)
-
-
-async def server_error(_: Request, _exc: Exception) -> Response:
-    """Answer 500, and tell the client nothing of what it was."""
-    return error_response(500, "The server failed to answer.", error_type="server_error")

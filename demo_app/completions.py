@@ -3,30 +3,31 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from hermes_session_mw import HermesSessionError, Recording
 from hermes_session_mw.messages import Message
 
+from .errors import error_body
 from .model import MODEL_NAME, count_tokens, pieces, text_of
-from .openai_shapes import error_body
+from .turns import Finish, nothing, unrecorded
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """An answer to ``prompt``, whose turn ``recording`` stores before the end is said.
 
-    Whoever has read the answer to its end can rely on it: the turn is stored by then. Without a
-    recording it was stored before. ``after_storing`` is awaited once it is.
+    Whoever has read the answer to its end can rely on it: the turn is stored by then, and
+    ``finish`` was done.
     """
 
     prompt: Sequence[Message]
     text: str
-    recording: Recording | None = None
-    after_storing: Callable[[], Awaitable[None]] | None = None
+    recording: Recording = field(default_factory=unrecorded)
+    finish: Finish = nothing
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -43,18 +44,22 @@ class Completion:
 
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the answer as one object."""
-        async for _ in self._pieces():
-            pass
+        async with self.recording:
+            self.recording.write(self.text)
+        await self.finish()
         message = {"role": "assistant", "content": self.text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return self._shape("chat.completion", [choice]) | {"usage": self.usage}
 
-    async def events(self, *, include_usage: bool) -> AsyncIterator[str]:
+    async def events(self, *, include_usage: bool) -> AsyncGenerator[str, None]:
         """Yield the answer as server-sent events, and store the turn before the last ones."""
         yield self._chunk({"role": "assistant", "content": ""})
         try:
-            async for piece in self._pieces():
-                yield self._chunk({"content": piece})
+            async with self.recording, aclosing(pieces(self.text)) as words:
+                async for piece in words:
+                    self.recording.write(piece)
+                    yield self._chunk({"content": piece})
+            await self.finish()
         except HermesSessionError as exc:
             yield _event(error_body(str(exc), error_type="server_error"))
             return
@@ -62,16 +67,6 @@ class Completion:
         if include_usage:
             yield _event(self._shape("chat.completion.chunk", []) | {"usage": self.usage})
         yield "data: [DONE]\n\n"
-
-    async def _pieces(self) -> AsyncIterator[str]:
-        """Yield the answer, and store it when it has all been taken, or as far as it was."""
-        async with self.recording or nullcontext():
-            async for piece in pieces(self.text):
-                if self.recording is not None:
-                    self.recording.write(piece)
-                yield piece
-        if self.after_storing is not None:
-            await self.after_storing()
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}

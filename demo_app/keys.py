@@ -1,50 +1,72 @@
-"""API keys from the environment: each is an owner, and who has none is let in nowhere."""
+"""API keys: each is an owner, who sees its own conversations and nobody else's."""
 
-import hashlib
 import hmac
-from collections.abc import Callable, Collection
+from collections.abc import Iterable
+from hashlib import sha256
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hermes_session_mw import get_session
+from hermes_session_mw import ConfigurationError, get_session
 
-from .openai_shapes import error_response
+from .errors import error_response
 
-OPEN = "/healthz"
-"""The one path that needs no key."""
-
-
-def owner_by(api_keys: Collection[str]) -> Callable[[HTTPConnection], str | None]:
-    """Return the middleware's ``owner`` hook: it names a request's key, and never gives it away."""
-    owners = [_name(key) for key in api_keys]
-
-    def owner(connection: HTTPConnection) -> str | None:
-        scheme, _, key = connection.headers.get("Authorization", "").partition(" ")
-        name = _name(key.strip())
-        # All are compared, each in the same time, so that the time tells nothing.
-        is_known = [hmac.compare_digest(name, known) for known in owners]
-        return name if scheme.lower() == "bearer" and any(is_known) else None
-
-    return owner
+HEALTH = "/healthz"
+_PROBE = "health"  # who asks for the health without a key; no digest is so short
 
 
-class RequireOwner:
-    """Answers 401 where the owner hook found no owner, with a session id or without."""
+def parse_keys(text: str | None) -> list[str]:
+    """Return the keys of a list with commas between; none where there is no list.
+
+    Raises:
+        ConfigurationError: there is a list without a key, which must not open the server to all.
+    """
+    if text is None:
+        return []
+    keys = [key for part in text.split(",") if (key := part.strip())]
+    if not keys:
+        raise ConfigurationError("HERMES_API_KEYS is set, but has no key: unset it to need none")
+    return keys
+
+
+class KeyOwners:
+    """The middleware's ``owner`` hook: who a request's key belongs to."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        # The digest is what the database keeps, so that whoever reads it learns no key.
+        self._owners = [_digest(key) for key in keys]
+
+    def __call__(self, connection: HTTPConnection) -> str | None:
+        """Return the owner, None where there is no key, or an unknown one."""
+        if connection.scope["path"] == HEALTH:  # not .url, which a Host header takes part in
+            return _PROBE
+        given = _digest(_bearer_token(connection))
+        # All of them are compared, and in constant time: how long it takes tells nothing.
+        matches = [owner for owner in self._owners if hmac.compare_digest(owner, given)]
+        return matches[0] if matches else None
+
+
+class OnlyOwners:
+    """Answers 401 to whoever has no key, also where no session is asked for."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
-        is_open = scope["type"] != "http" or scope["path"] == OPEN
-        if is_open or get_session(Request(scope)).owner is not None:
-            await self._app(scope, receive, send)
-            return
-        headers = {"WWW-Authenticate": "Bearer"}
-        text = "This server needs an API key: send 'Authorization: Bearer <key>'."
-        await error_response(401, text, headers=headers)(scope, receive, send)
+        app = self.app
+        if scope["type"] == "http" and get_session(HTTPConnection(scope)).owner is None:
+            message = "There is no such API key: send 'Authorization: Bearer' and yours."
+            challenge = {"WWW-Authenticate": "Bearer"}  # RFC 9110, section 15.5.2
+            app = error_response(401, message, code="invalid_api_key", headers=challenge)
+        await app(scope, receive, send)
 
 
-def _name(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
+def _bearer_token(connection: HTTPConnection) -> str:
+    fields = connection.headers.getlist("Authorization")
+    scheme, _, token = fields[0].partition(" ") if len(fields) == 1 else ("", "", "")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _digest(key: str) -> str:
+    return sha256(key.encode()).hexdigest()

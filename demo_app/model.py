@@ -1,7 +1,7 @@
 """A model that needs no network: it answers always alike, and shows what it remembers."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from anyio.lowlevel import checkpoint
 
@@ -27,7 +27,7 @@ def answer(messages: Sequence[Message]) -> str:
     return f"You said: {last} | I remember {count}; the first was: {earlier[0]}"
 
 
-async def pieces(text: str) -> AsyncIterator[str]:
+async def pieces(text: str) -> AsyncGenerator[str, None]:
     """Yield the text word by word, as a model at work would; joined, they are the text."""
     for word in re.findall(r"\s*\S+|\s+", text):
         await checkpoint()

@@ -1,93 +1,153 @@
-"""What comes before an answer: the turn, what the client takes back, and what it repeats."""
+"""What every turn of a conversation needs: its place, its repetition, its length, its title.
 
-from collections.abc import Sequence
+All of it happens inside ``session.turn()``, so that no other request is at it meanwhile.
+"""
 
-from hermes_session_mw import HermesSession, NotSupported, StoredTurn, TurnConflict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from hermes_session_mw import (
+    HermesSession,
+    LifecycleStore,
+    Recording,
+    StoredTurn,
+    StoreError,
+    StoreUnavailable,
+    TurnConflict,
+)
 from hermes_session_mw.messages import Message
 
 from .model import text_of
 
+Finish = Callable[[], Awaitable[None]]
+
+WAIT = 10.0
+"""Seconds to wait for another turn of the conversation, before this one is answered 409."""
+
 KEEP = 10
-"""Messages that a compaction leaves as they are."""
+"""Messages that stay as they are where a conversation is compacted."""
+
+TITLE_LENGTH = 60
 
 
-async def begin_turn(session: HermesSession) -> None:
-    """Wait for the session's turn and load its history; the middleware gives the turn back.
-
-    A store that has no turns, such as Hermes' own database, goes without.
-    """
-    try:
-        await session.turn().acquire()
-    except NotSupported:
-        await session.load()
+def tells_history(session: HermesSession) -> bool:
+    """Tell whether the history in the request's body counts: nothing is stored, or it is asked."""
+    return session.is_new or session.history_source == "request"
 
 
-async def find_repeated(session: HermesSession, user: Message) -> StoredTurn | None:
-    """Return the turn that this request's Idempotency-Key has stored already.
+async def answered_before(
+    session: HermesSession, told: Sequence[Message], turn_id: str | None = None
+) -> StoredTurn | None:
+    """Return the turn that this very request has stored already, None where it is the first.
+
+    ``told`` are all messages that the request's body tells; the turn's question is their end.
 
     Raises:
-        TurnConflict: it answers another message than ``user``.
+        TurnConflict: the id is the one of another request.
     """
-    try:
-        turn = await session.find_turn()
-    except NotSupported:
-        return None
-    if turn is not None and turn.messages[-2:-1] != [user]:
-        raise TurnConflict
+    turn = await session.find_turn(turn_id)
+    if turn is not None:
+        question = turn.messages[:-1]
+        if not _are_same(told[-len(question) :], question):
+            raise TurnConflict
     return turn
 
 
-async def take_back(session: HermesSession, earlier: Sequence[Message], user: Message) -> int:
-    """Shorten the history to what counts, and return how many of ``earlier`` it has.
+async def make_room(
+    session: HermesSession, earlier: Sequence[Message], new: Sequence[Message]
+) -> list[Message]:
+    """Rewind the stored history to where the turn begins, and return what the turn has to store.
 
-    With ``X-Hermes-History-Source: request`` that is what the body has too: so a client edits a
-    message, or asks for another answer. Else it is all, but for a question at the end that got no
-    answer, or half of one, and is asked again: a client that repeats a request after a broken
-    connection must not double it.
+    ``earlier`` is what the request's body tells before ``new``. Where it counts, the history keeps
+    what the two have in common, and the rest of it is stored with the turn: so a client edits a
+    message, or has its last one answered anew.
     """
-    history = session.history
-    if session.history_source == "request":
-        counts = _common(history, earlier)
+    if not tells_history(session):
+        at, asked = before_retry(session.history, new), [*new]
+    elif session.degraded:
+        raise StoreUnavailable("the stored history cannot be compared with the one in the request")
     else:
-        counts = len(history) - _unanswered(history, user)
-    if counts < len(history):
-        await session.rewind(counts)
-    return counts if session.history_source == "request" else len(earlier)
+        at = _length_in_common(session.history, earlier)
+        asked = [*earlier[at:], *new]
+    if at < session.length:
+        await session.rewind(at)
+    return asked
 
 
-async def compact(session: HermesSession, at: int) -> None:
-    """Replace the older part of a history that is longer than ``at`` by a summary; 0 for never."""
-    if not at or session.length <= max(at, KEEP):
+def before_retry(history: Sequence[Message], question: Sequence[Message]) -> int:
+    """Return how many messages come before the same question's unfinished turn; all, if none is.
+
+    A question that was answered may well be asked again: who says "yes" twice means it twice. One
+    that ends the history unanswered, or with an answer that broke off, was never answered, so that
+    the same question after it can only be its repetition: with an Idempotency-Key or without one,
+    it takes the first one's place, and is not there twice.
+    """
+    end = len(history)
+    if history and history[-1].get("status") == "incomplete":
+        end -= 1
+    start = end - len(question)
+    repeats = start >= 0 and _are_same(history[start:end], question)
+    return start if repeats else len(history)
+
+
+async def shorten(session: HermesSession, longest: int) -> None:
+    """Put a summary in the place of the oldest messages, where there are more than ``longest``.
+
+    0 for never. A client that tells its history itself keeps it as long as it likes.
+    """
+    if not longest or tells_history(session) or session.length <= max(longest, KEEP):
         return
-    older = session.history[:-KEEP]
-    first = next((text_of(message) for message in older if message["role"] == "user"), "")
-    text = f"Summary of {len(older)} earlier messages; the first was: {first}"
-    try:
-        await session.compact(keep=KEEP, summary=[{"role": "user", "content": text}])
-    except NotSupported:
-        return
+    count = session.length - KEEP
+    first = one_line(text_of(session.history[0]), 200)
+    text = f"Summary of {count} earlier messages; the first was: {first}"
+    await session.compact(keep=KEEP, summary=[{"role": "user", "content": text}])
 
 
-def title_of(user: Message) -> str:
-    """Return a thread's title: how its first message begins, on one line."""
-    return " ".join(text_of(user).split())[:60]
+def when_stored(store: LifecycleStore, session: HermesSession) -> Finish:
+    """Return what is to be done once the turn is stored: the first one names the conversation."""
+    return partial(_entitle, store, session) if session.length == 0 else nothing
 
 
-def _common(history: Sequence[Message], earlier: Sequence[Message]) -> int:
-    """Return how many messages both begin with; a store may have added keys to its own."""
-    pairs = zip(history, earlier, strict=False)
-    differs = (n for n, (kept, told) in enumerate(pairs) if kept | told != kept)
-    return next(differs, min(len(history), len(earlier)))
+async def nothing() -> None:
+    """Do nothing."""
 
 
-def _unanswered(history: Sequence[Message], user: Message) -> int:
-    """Return how many messages at the end are this question without a whole answer."""
-    for count in (1, 2):
-        question, *rest = history[-count:] or [{}]
-        if len(rest) == count - 1 and question | user == question and all(map(_is_broken, rest)):
-            return count
+def one_line(text: str, length: int) -> str:
+    """Return the text's beginning, as a line that every database and every list can show."""
+    line = "".join(char if char.isprintable() else " " for char in text[: length * 4])
+    return " ".join(line.split())[:length].rstrip()
+
+
+def unrecorded() -> Recording:
+    """Return a recording that stores nothing: for what is stored, or is not to be."""
+    return Recording(_store_nothing, _store_nothing, [])
+
+
+async def _entitle(store: LifecycleStore, session: HermesSession) -> None:
+    asked = next(message for message in session.history if message["role"] == "user")
+    title, owner = one_line(text_of(asked), TITLE_LENGTH), session.known_owner()
+    with suppress(StoreError):  # the answer is stored, and worth more than its title
+        info = await store.info(session.id, owner)
+        if title and info is not None and info.title is None:
+            await store.rename(session.id, title, owner)
+
+
+async def _store_nothing(*_: Message, **__: object) -> int:
     return 0
 
 
-def _is_broken(message: Message) -> bool:
-    return "incomplete" in (message.get("status"), message.get("finish_reason"))
+def _length_in_common(history: Sequence[Message], told: Sequence[Message]) -> int:
+    pairs = enumerate(zip(history, told, strict=False))
+    differing = (at for at, (one, other) in pairs if not _is_same(one, other))
+    return next(differing, min(len(history), len(told)))
+
+
+def _are_same(some: Sequence[Message], others: Sequence[Message]) -> bool:
+    return len(some) == len(others) and all(map(_is_same, some, others))
+
+
+def _is_same(one: Message, other: Message) -> bool:
+    # Clients repeat what they show, and not what else a server keeps beside it.
+    fields = ("role", "content", "name", "tool_calls", "tool_call_id")
+    return all((one.get(field) or None) == (other.get(field) or None) for field in fields)

@@ -125,7 +125,11 @@ class Resolver:
             logger.debug("the store's failure in full", exc_info=exc)
             return session, refusals.STORE_UNAVAILABLE
         refusal = refusals.UNKNOWN_ID if self._unknown_ids == "reject" else None
-        return self._new_session(session.owner), refusal
+        minted = self._new_session(session.owner)
+        # What else the request wishes for holds for whatever session it gets.
+        minted.idempotency_key = session.idempotency_key
+        minted.history_source = session.history_source
+        return minted, refusal
 
     def _mint_checked(self) -> str:
         session_id = self._new_id()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from starlette.requests import HTTPConnection
 
 from .conversation import Conversation, as_they_are
-from .exceptions import ResponseStarted, SessionMissing, TurnConflict
+from .exceptions import InvalidKey, ResponseStarted, SessionMissing, TurnConflict
+from .ids import is_header_safe
 from .messages import Message
 from .stores.base import History
 from .stores.records import StoredTurn
@@ -175,6 +176,24 @@ class HermesSession(Conversation):
         self._become(new_id, is_new=True)
         self._history = None
         return new_id
+
+    async def switch(self, session_id: str) -> None:
+        """Go on in another session of the same owner, whose id is stamped on this response.
+
+        For an endpoint whose requests may name their conversation in the body. It comes before
+        anything is recorded; the other history is not loaded, and a turn that is held is released.
+
+        Raises:
+            ResponseStarted: the client was told the old id already.
+            InvalidKey: no header can carry the id.
+        """
+        self._check_untold()
+        if not is_header_safe(session_id):
+            raise InvalidKey("session_id is not 1 to 256 visible ASCII characters")
+        if self.held is not None:
+            await self.held.release()
+        self._become(session_id, is_new=False)
+        self._history = None
 
     async def follow_key(self) -> bool:
         """Become the session that the client's key leads to; tell whether this is its first.

@@ -1,24 +1,47 @@
-"""The page about the demo is true: its curl lines print what it says."""
+"""The demo's page is true: its lines, run in order, print what its comments say."""
 
 import re
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from .server import ROOT, demo
-from .test_readme import DEMO_URL, _shell, promised
+from .test_readme import DEMO_URL, promised
 
-PAGES = ["demo.md"]
+PAGE = (ROOT / "docs" / "demo.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_pages_curl_lines_work_as_printed(page: str, tmp_path: Path) -> None:
-    """Pasted one after another, each block prints what is promised under it."""
-    text = (ROOT / "docs" / page).read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    assert blocks
-    with demo(tmp_path) as url:
-        for code in blocks:
-            output = _shell(code.replace(DEMO_URL, url))
-            assert promised(code)
-            assert [line for line in promised(code) if line not in output] == []
+def options_of(line: str) -> tuple[list[str], dict[str, str]]:
+    """Return the demo's options and environment for a line that starts it with make."""
+    before, _, after = line.partition("make demo")
+    options = [part for name, value in re.findall(r"(\S+)=(\S+)", after)
+               for part in (f"--{name.lower().replace('_', '-')}", value)]  # fmt: skip
+    return options, dict(re.findall(r"(\S+)=(\S+)", before))
+
+
+def test_the_lines_print_what_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block runs against a demo that was started as the last start on the page says."""
+    starts = 0
+    with ExitStack() as running:
+        for code in BLOCKS:
+            if "curl" not in code:
+                running.close()
+                options, environment = options_of(code)
+                for name, value in environment.items():
+                    monkeypatch.setenv(name, value)
+                url = running.enter_context(demo(tmp_path, *options))
+                starts += 1
+                continue
+            done = subprocess.run(
+                ["sh", "-c", code.replace(DEMO_URL, url)],
+                capture_output=True, text=True, check=True, timeout=60,
+            )  # fmt: skip
+            assert promised(code), code
+            missing = [text for text in promised(code) if text not in done.stdout]
+            assert missing == [], done.stdout
+    assert (starts, len(BLOCKS)) == (3, 16)

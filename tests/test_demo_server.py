@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,28 @@ def test_the_demo_says_where_and_what_to_try(tmp_path: Path) -> None:
     assert f"The demo serves at {url}" in log
     assert "sqlite:///hermes_demo.db" in log
     assert f"curl -i {url}/v1/chat/completions" in log
+    for tried in ("/v1/responses", "Idempotency-Key", "X-Hermes-History-Source", "HERMES_API_KEYS"):
+        assert tried in log
+
+
+def test_requests_at_once_take_turns(tmp_path: Path) -> None:
+    """Of requests that come at once a repetition is stored once, and no turn is torn."""
+    with demo(tmp_path) as url, ThreadPoolExecutor(8) as pool:
+        repeated = [
+            pool.submit(ask, url, "Hi", **{HEADER: "s", "Idempotency-Key": "k"}) for _ in range(8)
+        ]
+        assert len({content(each.result()) for each in repeated}) == 1
+        others = [pool.submit(ask, url, f"Question {n}", **{HEADER: "s"}) for n in range(8)]
+        remembered = sorted(content(each.result()).split(" | ")[1] for each in others)
+    counts = [
+        f"I remember {n} earlier message{'s' * (n > 1)}; the first was: Hi" for n in range(1, 9)
+    ]
+    assert remembered == counts
+
+
+def test_a_wrong_limit_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit that is no number ends the demo with an explanation, from the environment too."""
+    monkeypatch.setenv("HERMES_COMPACT_AT", "many")
+    done = run_demo()
+    assert done.returncode == 2
+    assert "--compact-at" in done.stderr

@@ -1,23 +1,13 @@
-"""The wire shapes of OpenAI's Chat Completions, as far as the demo speaks them."""
+"""A request to /v1/chat/completions, as far as the demo reads it."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import JSONResponse
-
 from hermes_session_mw.messages import Message
 
-_SYSTEM_ROLES = ("system", "developer")
+from .bodies import BadRequest, json_object, optional
 
-
-class BadRequest(Exception):
-    """The request's body is not one that can be answered; ``param`` is the field at fault."""
-
-    def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
+SYSTEM_ROLES = ("system", "developer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,52 +35,21 @@ class ChatRequest:
         Raises:
             BadRequest: it is not JSON, a field has a wrong type, or there is no user message.
         """
-        data = _load(body)
+        data = json_object(body)
         messages = _messages(data.get("messages"))
-        talk = [message for message in messages if message["role"] not in _SYSTEM_ROLES]
+        talk = [message for message in messages if message["role"] not in SYSTEM_ROLES]
         last = max((at for at, m in enumerate(talk) if m["role"] == "user"), default=None)
         if last is None:
             raise BadRequest("there is no user message in 'messages'", "messages")
-        options = _optional(data, "stream_options", dict, {})
-        _optional(data, "model", str, "")
+        options = optional(data, "stream_options", dict, {})
+        optional(data, "model", str, "")
         return cls(
-            system=[message for message in messages if message["role"] in _SYSTEM_ROLES],
+            system=[message for message in messages if message["role"] in SYSTEM_ROLES],
             earlier=talk[:last],
             user=talk[last],
-            stream=_optional(data, "stream", bool, default=False),
+            stream=optional(data, "stream", bool, default=False),
             include_usage=bool(options.get("include_usage")),
         )
-
-
-def error_response(
-    status: int,
-    message: str,
-    *,
-    error_type: str = "invalid_request_error",
-    param: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
-    """Return an error in OpenAI's shape."""
-    return JSONResponse(error_body(message, error_type, param), status, headers)
-
-
-def error_body(message: str, error_type: str, param: str | None = None) -> dict[str, Any]:
-    """Return the JSON object of an error in OpenAI's shape."""
-    return {"error": {"message": message, "type": error_type, "param": param, "code": None}}
-
-
-def _load(body: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON") from None
-    if not isinstance(data, dict):
-        raise BadRequest("the body is not a JSON object")
-    return data
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)  # NaN and the infinities are Python's, not JSON's
 
 
 def _messages(value: Any) -> list[Message]:
@@ -119,12 +78,3 @@ def _is_part(part: Any) -> bool:
     if not isinstance(part, dict) or not isinstance(part.get("type"), str):
         return False
     return part["type"] != "text" or isinstance(part.get("text"), str)
-
-
-def _optional(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
-    value = data.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, kind):
-        raise BadRequest(f"'{name}' is not of type {kind.__name__}", name)
-    return value

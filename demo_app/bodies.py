@@ -1,0 +1,49 @@
+"""Reading a request's JSON, and refusing what cannot be answered."""
+
+import json
+from typing import Any
+
+
+class BadRequest(Exception):
+    """The request cannot be answered as it is; ``param`` is the field at fault."""
+
+    def __init__(
+        self, message: str, param: str | None = None, *, status: int = 400, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.status = status
+        self.code = code
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that the body is.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    try:
+        data = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON") from None
+    if not isinstance(data, dict):
+        raise BadRequest("the body is not a JSON object")
+    return data
+
+
+def optional(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
+    """Return a field, or ``default`` where it is missing or null.
+
+    Raises:
+        BadRequest: it is of another type than ``kind``.
+    """
+    value = data.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind):
+        raise BadRequest(f"'{name}' is not of type {kind.__name__}", name)
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and the infinities are Python's, not JSON's

@@ -1,0 +1,73 @@
+"""Errors in OpenAI's shape."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hermes_session_mw import InvalidMessage, SessionDeleted, SessionFull, StoreError
+
+from .bodies import BadRequest
+
+
+def error_body(
+    message: str, error_type: str, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """Return the JSON object of an error."""
+    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
+
+
+def error_response(
+    status: int,
+    message: str,
+    *,
+    error_type: str = "invalid_request_error",
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Return an error as a response."""
+    return JSONResponse(error_body(message, error_type, param, code), status, headers)
+
+
+async def _bad_request(_: Request, exc: Exception) -> Response:
+    status = getattr(exc, "status", 400)
+    param, code = getattr(exc, "param", None), getattr(exc, "code", None)
+    return error_response(status, str(exc), param=param, code=code)
+
+
+async def _conflict(_: Request, exc: Exception) -> Response:
+    """Answer 409: the conversation takes no more turns."""
+    return error_response(409, str(exc))
+
+
+async def _store_error(_: Request, exc: Exception) -> Response:
+    """Answer 503: the turn was not stored, or nobody knows, so the answer is not given either."""
+    headers = {"Retry-After": "1"}
+    return error_response(503, str(exc), error_type="server_error", headers=headers)
+
+
+async def _http_error(_: Request, exc: Exception) -> Response:
+    """Answer as the framework would."""
+    status = getattr(exc, "status_code", 500)
+    headers = getattr(exc, "headers", None)
+    return error_response(status, getattr(exc, "detail", ""), headers=headers)
+
+
+async def _server_error(_: Request, _exc: Exception) -> Response:
+    """Answer 500, and tell the client nothing of what it was."""
+    return error_response(500, "The server failed to answer.", error_type="server_error")
+
+
+# The conflicts that a client can mend (busy, a key used twice) are answered by the middleware.
+HANDLERS = {
+    BadRequest: _bad_request,
+    InvalidMessage: _bad_request,
+    SessionDeleted: _conflict,
+    SessionFull: _conflict,
+    StoreError: _store_error,
+    HTTPException: _http_error,
+    Exception: _server_error,
+}

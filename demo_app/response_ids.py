@@ -1,0 +1,69 @@
+"""Where a response is kept: its id is a turn's, and a key that leads to the turn's session."""
+
+import json
+import re
+import secrets
+from hashlib import sha256
+
+from hermes_session_mw import HermesSession, LifecycleStore, StoredTurn
+
+from .bodies import BadRequest
+
+_RESPONSE_ID = re.compile(r"resp_[0-9a-f]{48}")
+
+
+def new_response_id(session: HermesSession) -> str:
+    """Return an id for a response to this request.
+
+    Under an Idempotency-Key it is always the same one, so that a repetition finds the response. It
+    is made of the owner and the session too, so that nobody else's equal key leads to it.
+    """
+    if session.idempotency_key is None:
+        return f"resp_{secrets.token_hex(24)}"
+    named = json.dumps([session.owner, session.id, session.idempotency_key])
+    return f"resp_{sha256(named.encode()).hexdigest()[:48]}"
+
+
+class ResponseIds:
+    """The responses that one owner may see."""
+
+    def __init__(self, store: LifecycleStore, owner: str) -> None:
+        self.store = store
+        self._owner = owner
+
+    async def session_of(self, response_id: str) -> str | None:
+        """Return the session that the response is in, None where there is no such response."""
+        if not _RESPONSE_ID.fullmatch(response_id):
+            return None
+        return await self.store.find_key(_key(response_id), self._owner)
+
+    async def turn_of(self, response_id: str) -> tuple[str, StoredTurn]:
+        """Return a response's session and its turn.
+
+        Raises:
+            BadRequest: there is no such response (404).
+        """
+        session_id = await self.session_of(response_id)
+        if session_id is not None:
+            turn = await self.store.find_turn(session_id, response_id, self._owner)
+            if turn is not None:
+                return session_id, turn
+        raise not_found(response_id)
+
+    async def keep(self, response_id: str, session_id: str) -> None:
+        """Let the response be found in the session."""
+        await self.store.move_key(_key(response_id), session_id, self._owner)
+
+    async def forget(self, response_id: str) -> None:
+        """Let the response be found no more; its turn stays in the conversation."""
+        await self.store.drop_key(_key(response_id), self._owner)
+
+
+def not_found(response_id: str, param: str | None = None, code: str | None = None) -> BadRequest:
+    """Return the 404 of a response that is not there, whoever's it may be."""
+    shown = response_id if _RESPONSE_ID.fullmatch(response_id) else "that"
+    return BadRequest(f"there is no response {shown}", param, status=404, code=code)
+
+
+def _key(response_id: str) -> str:
+    return f"response:{response_id}"

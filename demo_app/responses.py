@@ -1,0 +1,156 @@
+"""POST /v1/responses, and GET and DELETE /v1/responses/{id}, on the chat's own sessions.
+
+A response is a turn: its id is the turn's, and a key of the store leads from it to the session.
+"""
+
+import time
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, get_session
+from hermes_session_mw.messages import encode_messages
+
+from . import turns
+from .bodies import BadRequest
+from .model import answer, text_of
+from .response_ids import ResponseIds, new_response_id, not_found
+from .response_request import ResponseRequest
+from .response_shapes import Answer, details
+from .streaming import EventStream
+
+RESPONSES = "/v1/responses"
+
+
+async def create_response(request: Request) -> Response:
+    """Answer the input, in the conversation that the header or the body names."""
+    asked = ResponseRequest.parse(await request.body())
+    encode_messages(asked.new)  # refuses what could not be stored, before anything is changed
+    session, state = get_session(request), request.app.state
+    ids = ResponseIds(state.store, session.known_owner())
+    await _choose(session, asked, ids)
+    if not asked.store:
+        made = await _unstored(session, asked)
+    else:
+        # Before the response begins, so that a refusal can be one; the middleware gives it back.
+        await session.turn(wait=turns.WAIT).acquire()
+        made = await _stored(session, asked, ids, state.compact_at)
+    made = replace(made, instructions=asked.instructions)
+    if asked.stream:
+        return EventStream(made.events())
+    return JSONResponse(await made.whole())
+
+
+async def get_response(request: Request) -> Response:
+    """Return a stored response, under its conversation's id where the request names none."""
+    session, response_id = get_session(request), request.path_params["response_id"]
+    ids = ResponseIds(request.app.state.store, session.known_owner())
+    session_id, turn = await ids.turn_of(response_id)
+    if session.is_new:
+        await session.switch(session_id)
+    return JSONResponse(_again(response_id, session_id, turn).shape())
+
+
+async def delete_response(request: Request) -> Response:
+    """Forget a response; what was said stays in the conversation."""
+    session, response_id = get_session(request), request.path_params["response_id"]
+    ids = ResponseIds(request.app.state.store, session.known_owner())
+    await ids.turn_of(response_id)
+    await ids.forget(response_id)
+    return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+
+
+async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseIds) -> None:
+    """Go on in the session that the body names.
+
+    Where the header names another one, nobody can tell which is meant, and nothing is mixed.
+    """
+    wanted, param = asked.conversation, "conversation"
+    if asked.previous is not None:
+        wanted, param = await ids.session_of(asked.previous), "previous_response_id"
+        if wanted is None:
+            raise _no_previous(asked.previous)
+    if wanted is None or wanted == session.id:
+        return
+    if not session.is_new or session.key is not None:
+        raise BadRequest("the header names another conversation", param, code="session_mismatch")
+    await session.switch(wanted)
+
+
+async def _stored(
+    session: HermesSession, asked: ResponseRequest, ids: ResponseIds, compact_at: int
+) -> Answer:
+    """Return the answer that is stored already, or the model's, which will be stored."""
+    response_id = new_response_id(session)
+    end = await _end_of(session, asked.previous)
+    if session.degraded and end is not None:
+        raise StoreUnavailable("the stored history cannot be read, to go on from a response in it")
+    # Under an Idempotency-Key the first attempt may have gone on in a fork.
+    tried = await ids.session_of(response_id)
+    if tried is not None and tried != session.id:
+        await _enter(session, tried)
+    turn = await turns.answered_before(session, asked.new, response_id)
+    if turn is not None:
+        return _again(response_id, session.id, turn)
+    new = asked.new
+    if end is None:
+        told = len(new) - 1 if turns.tells_history(session) else 0
+        new = await turns.make_room(session, new[:told], new[told:])
+    elif end not in (session.length, turns.before_retry(session.history, new)):
+        child = await session.fork(end)
+        await ids.keep(response_id, child.id)
+        await _enter(session, child.id)
+    elif end < session.length:
+        await session.rewind(end)
+    await turns.shorten(session, compact_at)
+    await ids.keep(response_id, session.id)
+    prompt = [*asked.system, *session.history, *new]
+    text = answer(prompt)
+    recording = session.record(*new, turn_id=response_id)
+    recording.message["response"] = details(prompt, text, int(time.time()), asked.previous)
+    told, finish = recording.message["response"], turns.when_stored(ids.store, session)
+    return Answer(response_id, session.id, text, told, recording, finish)
+
+
+async def _unstored(session: HermesSession, asked: ResponseRequest) -> Answer:
+    """Return the model's answer, of which nothing is kept."""
+    history = []
+    if not turns.tells_history(session):
+        await session.load()
+        history = session.history[: await _end_of(session, asked.previous)]
+    prompt = [*asked.system, *history, *asked.new]
+    text = answer(prompt)
+    told = details(prompt, text, int(time.time()), asked.previous)
+    return Answer(new_response_id(session), session.id, text, told, is_stored=False)
+
+
+def _again(response_id: str, session_id: str, turn: StoredTurn) -> Answer:
+    """Return an answer as it is stored."""
+    *question, reply = turn.messages
+    text = text_of(reply)
+    told = reply.get("response") or details(question, text, 0, None)
+    return Answer(response_id, session_id, text, told)
+
+
+async def _end_of(session: HermesSession, previous: str | None) -> int | None:
+    """Return how many messages come before the end of the response to go on from.
+
+    Raises:
+        BadRequest: it broke off, or is not in the history any more (404).
+    """
+    if previous is None:
+        return None
+    turn = await session.find_turn(previous)
+    if turn is None or turn.start is None:
+        raise _no_previous(previous)
+    return turn.start + len(turn.messages)
+
+
+async def _enter(session: HermesSession, session_id: str) -> None:
+    await session.switch(session_id)
+    await session.turn(wait=turns.WAIT).acquire()
+
+
+def _no_previous(response_id: str) -> BadRequest:
+    return not_found(response_id, "previous_response_id", "previous_response_not_found")
