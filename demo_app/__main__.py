@@ -27,9 +27,12 @@ the conversation goes on. Then try, with the same header:
   edit, regenerate   -H 'X-Hermes-History-Source: request', and the history in the body
   Responses          {url}/v1/responses with -d '{{"input": "And now?"}}',
                      then {url}/v1/responses/ID, or "previous_response_id" in the next body
+  another id         POST {url}/v1/session/rotate, or /renew for a new conversation
   a summary          make demo COMPACT_AT=20: older messages become one
   API keys           HERMES_API_KEYS=ada-key,bob-key make demo; each key sees its own
                      conversations, with -H 'Authorization: Bearer ada-key'
+
+  Hermes' own        make demo STORE=hermes:$HOME/.hermes/state.db
 
 docs/demo.md has all of it as lines to paste. Another port: make demo PORT=8001
 """
@@ -43,7 +46,8 @@ def main() -> None:
     parser.add_argument(
         "--store",
         default=os.environ.get("HERMES_STORE", "sqlite:///hermes_demo.db"),
-        help="a SQLAlchemy URL (default: %(default)s, or HERMES_STORE)",
+        help="a SQLAlchemy URL, or hermes:PATH for a Hermes Agent's state.db "
+        "(default: %(default)s, or HERMES_STORE)",
     )
     parser.add_argument(
         "--compact-at",

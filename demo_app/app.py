@@ -10,7 +10,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Scope
 
-from hermes_session_mw import HermesSessionMiddleware, LifecycleStore, SQLAlchemyStore
+from hermes_session_mw import (
+    HermesSessionMiddleware,
+    HermesStateStore,
+    SQLAlchemyStore,
+    Store,
+    get_session,
+)
 
 from .chat import CHAT, chat_completions
 from .errors import HANDLERS
@@ -20,7 +26,7 @@ from .responses import RESPONSES, create_response, delete_response, get_response
 
 
 def create_app(
-    store: str | LifecycleStore = "sqlite:///hermes_demo.db",
+    store: str | Store = "sqlite:///hermes_demo.db",
     *,
     keys: Sequence[str] | None = None,
     compact_at: int = 0,
@@ -28,7 +34,7 @@ def create_app(
     """Return the demo as an ASGI application.
 
     Args:
-        store: where it keeps its conversations.
+        store: where it keeps its conversations; ``hermes:PATH`` is a Hermes Agent's state.db.
         keys: the API keys, of which each sees its own conversations; None for those in
             HERMES_API_KEYS. Without any, a session's id is all that it takes to read it.
         compact_at: messages that a conversation may have before its oldest ones become a summary;
@@ -37,13 +43,15 @@ def create_app(
     Raises:
         ConfigurationError: the store is a string that is no URL, or HERMES_API_KEYS has no key.
     """
-    kept: LifecycleStore = SQLAlchemyStore(store) if isinstance(store, str) else store
+    kept = _store(store) if isinstance(store, str) else store
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
     routes: list[BaseRoute] = [
         Route(CHAT, chat_completions, methods=["POST"]),
         Route(RESPONSES, create_response, methods=["POST"]),
         Route(f"{RESPONSES}/{{response_id}}", get_response, methods=["GET"]),
         Route(f"{RESPONSES}/{{response_id}}", delete_response, methods=["DELETE"]),
+        Route("/v1/session/rotate", rotate, methods=["POST"]),
+        Route("/v1/session/renew", renew, methods=["POST"]),
         Route("/v1/models", models),
         Route(HEALTH, healthz),
     ]
@@ -61,6 +69,26 @@ def create_app(
 def needs_history(scope: Scope) -> bool:
     """Tell the middleware which requests need the history: the talk, and nothing else."""
     return scope["path"] in (CHAT, RESPONSES)
+
+
+def _store(name: str) -> Store:
+    if name.startswith("hermes:"):
+        return HermesStateStore(name.removeprefix("hermes:"))
+    return SQLAlchemyStore(name)
+
+
+async def rotate(request: Request) -> Response:
+    """Give the conversation another id, as after a login; the response's header has it."""
+    session = get_session(request)
+    await session.rotate()
+    return JSONResponse({"object": "session", "id": session.id})
+
+
+async def renew(request: Request) -> Response:
+    """Begin a new conversation, also for the client's key; the response's header has its id."""
+    session = get_session(request)
+    await session.renew()
+    return JSONResponse({"object": "session", "id": session.id})
 
 
 async def models(_: Request) -> Response:

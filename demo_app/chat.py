@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hermes_session_mw import HermesSession, LifecycleStore, get_session
+from hermes_session_mw import HermesSession, Store, get_session
 from hermes_session_mw.messages import encode_messages
 
 from . import turns
@@ -24,7 +24,7 @@ async def chat_completions(request: Request) -> Response:
     encode_messages([*chat.earlier, chat.user] if told else [chat.user])
     # Before the response begins, so that a refusal can be one; the middleware gives it back. A
     # model that streams for longer than the turn's lease calls the turn's extend() meanwhile.
-    await session.turn(wait=turns.WAIT).acquire()
+    await turns.begin(session)
     state = request.app.state
     completion = await _again(session, chat) or await _anew(
         session, chat, state.store, state.compact_at
@@ -45,7 +45,7 @@ async def _again(session: HermesSession, chat: ChatRequest) -> Completion | None
 
 
 async def _anew(
-    session: HermesSession, chat: ChatRequest, store: LifecycleStore, compact_at: int
+    session: HermesSession, chat: ChatRequest, store: Store, compact_at: int
 ) -> Completion:
     """Return the model's answer, which will be stored."""
     new = await turns.make_room(session, chat.earlier, [chat.user])

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hermes_session_mw import InvalidMessage, SessionDeleted, SessionFull, StoreError
+from hermes_session_mw import InvalidMessage, NotSupported, SessionDeleted, SessionFull, StoreError
 
 from .bodies import BadRequest
 
@@ -43,6 +43,11 @@ async def _conflict(_: Request, exc: Exception) -> Response:
     return error_response(409, str(exc))
 
 
+async def _not_supported(_: Request, exc: Exception) -> Response:
+    """Answer 501: the store cannot do it."""
+    return error_response(501, str(exc), code="not_supported")
+
+
 async def _store_error(_: Request, exc: Exception) -> Response:
     """Answer 503: the turn was not stored, or nobody knows, so the answer is not given either."""
     headers = {"Retry-After": "1"}
@@ -67,6 +72,7 @@ HANDLERS = {
     InvalidMessage: _bad_request,
     SessionDeleted: _conflict,
     SessionFull: _conflict,
+    NotSupported: _not_supported,
     StoreError: _store_error,
     HTTPException: _http_error,
     Exception: _server_error,

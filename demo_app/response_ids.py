@@ -5,7 +5,7 @@ import re
 import secrets
 from hashlib import sha256
 
-from hermes_session_mw import HermesSession, LifecycleStore, StoredTurn
+from hermes_session_mw import HermesSession, LifecycleStore, NotSupported, Store, StoredTurn
 
 from .bodies import BadRequest
 
@@ -27,7 +27,9 @@ def new_response_id(session: HermesSession) -> str:
 class ResponseIds:
     """The responses that one owner may see."""
 
-    def __init__(self, store: LifecycleStore, owner: str) -> None:
+    def __init__(self, store: Store, owner: str) -> None:
+        if not isinstance(store, LifecycleStore):
+            raise NotSupported(store, "find_key")
         self.store = store
         self._owner = owner
 

@@ -6,11 +6,14 @@ All of it happens inside ``session.turn()``, so that no other request is at it m
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import cast
 
 from hermes_session_mw import (
     HermesSession,
     LifecycleStore,
+    NotSupported,
     Recording,
+    Store,
     StoredTurn,
     StoreError,
     StoreUnavailable,
@@ -34,6 +37,17 @@ TITLE_LENGTH = 60
 def tells_history(session: HermesSession) -> bool:
     """Tell whether the history in the request's body counts: nothing is stored, or it is asked."""
     return session.is_new or session.history_source == "request"
+
+
+async def begin(session: HermesSession) -> None:
+    """Wait for the session's turn and load its history; the middleware gives the turn back.
+
+    A store that has no turns, such as Hermes' own database, goes without.
+    """
+    try:
+        await session.turn(wait=WAIT).acquire()
+    except NotSupported:
+        await session.load()
 
 
 async def answered_before(
@@ -84,7 +98,8 @@ def before_retry(history: Sequence[Message], question: Sequence[Message]) -> int
     it takes the first one's place, and is not there twice.
     """
     end = len(history)
-    if history and history[-1].get("status") == "incomplete":
+    # In Hermes' own database the mark is the finish reason.
+    if history and "incomplete" in (history[-1].get("status"), history[-1].get("finish_reason")):
         end -= 1
     start = end - len(question)
     repeats = start >= 0 and _are_same(history[start:end], question)
@@ -101,12 +116,14 @@ async def shorten(session: HermesSession, longest: int) -> None:
     count = session.length - KEEP
     first = one_line(text_of(session.history[0]), 200)
     text = f"Summary of {count} earlier messages; the first was: {first}"
-    await session.compact(keep=KEEP, summary=[{"role": "user", "content": text}])
+    with suppress(NotSupported):  # Hermes compresses its conversations itself
+        await session.compact(keep=KEEP, summary=[{"role": "user", "content": text}])
 
 
-def when_stored(store: LifecycleStore, session: HermesSession) -> Finish:
+def when_stored(store: Store, session: HermesSession) -> Finish:
     """Return what is to be done once the turn is stored: the first one names the conversation."""
-    return partial(_entitle, store, session) if session.length == 0 else nothing
+    names = hasattr(store, "rename") and session.length == 0
+    return partial(_entitle, cast("LifecycleStore", store), session) if names else nothing
 
 
 async def nothing() -> None:
@@ -127,7 +144,8 @@ def unrecorded() -> Recording:
 async def _entitle(store: LifecycleStore, session: HermesSession) -> None:
     asked = next(message for message in session.history if message["role"] == "user")
     title, owner = one_line(text_of(asked), TITLE_LENGTH), session.known_owner()
-    with suppress(StoreError):  # the answer is stored, and worth more than its title
+    # The answer is stored, and worth more than its title, which a store may have for another.
+    with suppress(StoreError, ValueError):
         info = await store.info(session.id, owner)
         if title and info is not None and info.title is None:
             await store.rename(session.id, title, owner)

@@ -1,0 +1,86 @@
+"""The demo over stores of other kinds, and what it does to a session's id."""
+
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from demo_app.app import create_app
+from hermes_session_mw import HermesStateStore, MemoryStore
+
+from .hermes.agent import COMPRESSED, copy_to
+from .test_editing import Plain
+
+CHAT = "/v1/chat/completions"
+ID = "X-Hermes-Session-Id"
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def ask(client: TestClient, *messages: Any, headers: dict[str, str]) -> str:
+    """Send a chat request, and return the answer's text."""
+    body = {"messages": [user(m) if isinstance(m, str) else m for m in messages]}
+    response = client.post(CHAT, json=body, headers=headers)
+    assert response.status_code == 200, response.text
+    content: str = response.json()["choices"][0]["message"]["content"]
+    return content
+
+
+async def test_the_demo_goes_on_with_hermes_own_conversations(tmp_path: Path) -> None:
+    """Over a Hermes Agent's state.db the demo answers, edits, repeats; the rest is a 501."""
+    path = copy_to(tmp_path)
+    client = TestClient(create_app(f"hermes:{path}", compact_at=1))
+    store = HermesStateStore(path)
+    before = (await store.load(COMPRESSED)).length
+    mine = {ID: COMPRESSED}
+    answer = ask(client, "From the web", headers=mine | {"Idempotency-Key": "k"})
+    assert ask(client, "From the web", headers=mine | {"Idempotency-Key": "k"}) == answer
+    history = (await store.load(COMPRESSED)).messages
+    assert [m["content"] for m in history[before:]] == ["From the web", answer]
+    told = [*history[:before], user("From the web, edited")]
+    ask(client, *told, headers=mine | {"X-Hermes-History-Source": "request"})
+    assert (await store.load(COMPRESSED)).length == before + 2
+    for new in ("web-1", "web-2"):  # Hermes' titles are each one's own
+        ask(client, "The same beginning", headers={ID: new})
+    titles = [info.title for name in ("web-1", "web-2") if (info := await store.info(name))]
+    assert titles == ["The same beginning", None]
+    broken = {"role": "assistant", "content": "I w", "status": "incomplete"}
+    await store.append(COMPRESSED, [user("Again?"), broken])
+    ask(client, "Again?", headers=mine)
+    for number in range(4):  # more than is compacted elsewhere
+        ask(client, f"message {number}", headers=mine)
+    assert (await store.load(COMPRESSED)).length == before + 2 + 2 + 8
+    for path_of in ("/v1/session/rotate", "/v1/responses"):
+        response = client.post(path_of, json={"input": "x"}, headers=mine)
+        assert client.get(f"{path_of}/x", headers=mine).status_code in (404, 501)
+        assert response.status_code == 501
+        assert response.json()["error"]["code"] == "not_supported"
+    await store.aclose()
+
+
+async def test_a_plain_store_is_chatted_with() -> None:
+    """Over a store of three methods the demo chats; a key, which it cannot look for, is a 501."""
+    store = Plain()
+    client = TestClient(create_app(store))
+    first = ask(client, "one", headers={ID: "mine"})
+    assert [m["content"] for m in (await store.load("mine")).messages] == ["one", first]
+    headers = {ID: "mine", "Idempotency-Key": "k"}
+    response = client.post(CHAT, json={"messages": [user("two")]}, headers=headers)
+    assert response.status_code == 501
+
+
+async def test_a_session_rotates_and_begins_anew() -> None:
+    """Rotating keeps the conversation under another id, renewing begins another."""
+    store = MemoryStore()
+    client = TestClient(create_app(store))
+    ask(client, "one", headers={ID: "mine"})
+    rotated = client.post("/v1/session/rotate", headers={ID: "mine"})
+    new = rotated.headers[ID]
+    assert rotated.json() == {"object": "session", "id": new}
+    assert (await store.load(new)).length == 2
+    assert not (await store.load("mine")).exists
+    renewed = client.post("/v1/session/renew", headers={ID: new})
+    assert renewed.headers[ID] not in (new, "mine")
+    assert (await store.load(new)).length == 2
