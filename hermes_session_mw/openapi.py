@@ -10,8 +10,8 @@ from .stores.records import MAX_PAGE, MAX_TITLE, PAGE
 
 _Json = dict[str, Any]
 
-CURSOR_FORMAT = "hermes-session-cursor"
-"""The ``format`` of a cursor: no client makes one, each is as a page gave it."""
+ID_FORMAT, CURSOR_FORMAT = "hermes-session-id", "hermes-session-cursor"
+"""The ``format`` of what no client makes up: each is as a response gave it."""
 
 _NO_STORE: _Json = {
     "Cache-Control": {"required": True, "schema": {"type": "string", "const": "no-store"}}
@@ -23,7 +23,7 @@ _TITLE: _Json = {
     "maxLength": MAX_TITLE,
     "pattern": "^[^\\u0000]*$",  # not every database stores NUL
 }
-_ID: _Json = {"type": "string", "minLength": 1, "maxLength": 256}
+_ID: _Json = {"type": "string", "minLength": 1, "maxLength": 256, "format": ID_FORMAT}
 _TIME: _Json = {"type": "string", "format": "date-time"}
 _COUNT: _Json = {"type": "integer", "minimum": 0}
 _MORE: _Json = {"type": "boolean"}

@@ -21,6 +21,9 @@ from .session import get_session
 from .stores import Store
 from .stores.records import MAX_PAGE, PAGE
 
+_MEANWHILE = 20
+"""Messages that others may append in the midst of a request for a page, which is whole then."""
+
 _Handler = Callable[[Request, str], Awaitable[Response]]
 
 
@@ -142,12 +145,13 @@ class _Routes:
         """Return the ``limit`` messages before a place, the first one's place, and the length.
 
         A store gives the newest messages only, so those after the page are loaded with it. Where
-        others append meanwhile the page is shorter, and the next one goes on from there.
+        more than ``_MEANWHILE`` are appended between, the page is shorter, and nothing is lost: the
+        next one goes on from there.
         """
         wanted = limit
         if before is not None:
             known = await self._access.load(session_id, owner, 0)
-            wanted = known.length - max(min(before, known.length) - limit, 0)
+            wanted = known.length - max(min(before, known.length) - limit, 0) + _MEANWHILE
         history = await self._access.load(session_id, owner, wanted)
         if not history.exists:
             raise Refused(NOT_FOUND)
