@@ -50,7 +50,7 @@ class Renewed:
 
 
 STORE = Renewed()
-APP = Starlette(routes=session_routes(STORE, owner=whoever_has_the_token))  # type: ignore[arg-type]  # by __getattr__
+APP = Starlette(routes=session_routes(STORE, owner=whoever_has_the_token))
 
 
 def description() -> dict[str, Any]:
@@ -76,7 +76,7 @@ schema.app = APP
 @pytest.mark.filterwarnings("error")
 @schema.parametrize()
 @BOUNDED
-def test_each_operation_is_as_described(case: schemathesis.Case) -> None:
+def test_each_operation_is_as_described(case: schemathesis.Case[Any]) -> None:
     """Whatever is sent, well formed or not, the answer is one that the description has."""
     STORE.sow()
     case.call_and_validate(headers={"Authorization": "Bearer ada"})
