@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from fastapi import FastAPI
 from httpx2 import Response
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -32,6 +33,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     TurnConflict,
     TurnTooLong,
+    install,
     is_session_id,
     session_routes,
 )
@@ -707,6 +709,18 @@ def test_routes_stand_where_they_are_put() -> None:
         described = client.get("/api/v1/chats/openapi.json").json()
     assert described["servers"] == [{"url": "/api"}]
     assert all(path.startswith("/v1/chats") for path in described["paths"])
+
+
+def test_fastapi_takes_the_routes() -> None:
+    """A FastAPI application serves the routes beside its own, with the middleware's owner."""
+    store = MemoryStore()
+    app = FastAPI()
+    app.router.routes.extend(session_routes(store))
+    install(app, store, owner=whoever_says_so)
+    with TestClient(app, headers=ADA) as client:
+        sow(client, store, "a")
+        assert client.get("/sessions").json()["data"][0]["id"] == "a"
+        assert error(client.get("/sessions/a", headers=BOB)) == NOT_FOUND
 
 
 def test_the_description_has_all_routes() -> None:
