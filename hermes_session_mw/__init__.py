@@ -42,6 +42,7 @@ from .installation import install
 from .logging import SessionIdFilter
 from .middleware import HermesSessionMiddleware
 from .recording import Recording
+from .routes import session_routes
 from .session import HermesSession, get_session
 from .stores import (
     ArchivedMessage,
@@ -106,4 +107,5 @@ __all__ = [
     "install",
     "is_session_id",
     "mint_session_id",
+    "session_routes",
 ]

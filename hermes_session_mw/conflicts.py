@@ -5,7 +5,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from .headers import SESSION_HEADER
-from .refusals import CONFLICTS, conflict
+from .refusals import CONFLICTS, Refusal, conflict
 
 
 def answer_conflicts(app: object) -> None:
@@ -28,7 +28,12 @@ async def _answer(connection: HTTPConnection, exc: Exception) -> Response:
     refusal = conflict(exc)
     if refusal is None:  # pragma: no cover  # for the type checker: it is one of CONFLICTS
         raise exc
-    response = Response(refusal.body(SESSION_HEADER), refusal.status, media_type="application/json")
+    return response_of(refusal, SESSION_HEADER)
+
+
+def response_of(refusal: Refusal, param: str | None = None) -> Response:
+    """Return Starlette's response for ``refusal``; ``param`` is as for its ``body``."""
+    response = Response(refusal.body(param), refusal.status, media_type="application/json")
     response.headers["cache-control"] = "no-store"
     for name, value in refusal.headers:
         response.headers[name.decode("ascii")] = value.decode("ascii")

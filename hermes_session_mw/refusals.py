@@ -42,8 +42,8 @@ class Refusal:
         headers = ((b"cache-control", b"no-store"), *self.headers)
         return _response(prefix, self.status, b"application/json", self.body(param), headers)
 
-    def body(self, param: str) -> bytes:
-        """Return the response's body; ``param`` is as for ``response``."""
+    def body(self, param: str | None) -> bytes:
+        """Return the response's body; ``param`` is as for ``response``, or None where none is."""
         at_fault = self.param or param
         error = {"message": self.message, "type": self.type, "param": at_fault, "code": self.code}
         return json.dumps({"error": error}).encode()

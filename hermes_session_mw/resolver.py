@@ -104,7 +104,7 @@ class Resolver:
         so that a failing database costs nobody the thread, and else a minted one.
         """
         if self._owner is not None:
-            session.owner = await self._owner_of(scope, self._owner)
+            session.owner = await ask_owner(self._owner, HTTPConnection(scope))
         if session.is_new and session.key is None:
             return session, None
         if session.owner is None:
@@ -147,12 +147,14 @@ class Resolver:
         is_safe = self._accepts_safe or is_header_safe(value)
         return value if is_safe and self._valid_id(value) else None
 
-    async def _owner_of(self, scope: Scope, hook: OwnerHook) -> str | None:
-        answer = hook(HTTPConnection(scope))
-        owner = await answer if inspect.isawaitable(answer) else answer
-        try:
-            check_keys("-", owner or "")
-        except InvalidKey as exc:
-            logger.warning("the owner hook's answer is treated as None: %s", exc)
-            return None
-        return owner or None  # an empty name is nobody's, and must not be everybody's
+
+async def ask_owner(hook: OwnerHook, connection: HTTPConnection) -> str | None:
+    """Return whose the connection is; None also for a name that nothing can be stored under."""
+    answer = hook(connection)
+    owner = await answer if inspect.isawaitable(answer) else answer
+    try:
+        check_keys("-", owner or "")
+    except InvalidKey as exc:
+        logger.warning("the owner hook's answer is treated as None: %s", exc)
+        return None
+    return owner or None  # an empty name is nobody's, and must not be everybody's

@@ -51,6 +51,7 @@ PUBLIC = {
     "install",
     "is_session_id",
     "mint_session_id",
+    "session_routes",
 }
 
 

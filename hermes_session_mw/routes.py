@@ -1,0 +1,227 @@
+"""Routes for a web client's list of conversations: see, name, branch and delete them."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from . import answers, inputs
+from .access import StoreAccess
+from .conflicts import response_of
+from .exceptions import ConfigurationError, HermesSessionError
+from .inputs import NOT_FOUND, Refused
+from .messages import Message
+from .openapi import describe
+from .options import check_functions, check_positive
+from .resolver import OwnerHook, ask_owner
+from .session import get_session
+from .stores import Store
+from .stores.records import MAX_PAGE, PAGE
+
+_MEANWHILE = 20
+"""Messages that others may append in the midst of a request for a page, which is whole then."""
+
+_Handler = Callable[[Request, str], Awaitable[Response]]
+
+
+def session_routes(
+    store: Store,
+    *,
+    prefix: str = "/sessions",
+    owner: OwnerHook | None = None,
+    allow_ownerless: bool = False,
+    store_timeout: float | None = 5.0,
+) -> list[BaseRoute]:
+    """Return Starlette routes that list sessions, read, rename, fork and delete them.
+
+    Each sees the sessions of one owner, and answers for another's as for one that does not exist.
+    ``GET {prefix}/openapi.json`` describes them.
+
+    Args:
+        store: the one that the middleware has; what it cannot do is answered 501.
+        prefix: the path that all of them begin with.
+        owner: tells whose sessions a request may see, sync or async; a request of nobody (None) is
+            answered 401. By default it is who the middleware's own hook said.
+        allow_ownerless: list all sessions to everybody where the middleware has no such hook. Who
+            knows an id can read and delete the session.
+        store_timeout: seconds that the store has for one operation; None for no end.
+
+    Raises:
+        ConfigurationError: an argument has a value that cannot work.
+    """
+    if not isinstance(store, Store):
+        raise ConfigurationError(
+            f"session_routes: {type(store).__name__} is no store; give the one, such as a "
+            "SQLAlchemyStore, that the middleware has"
+        )
+    if not prefix.startswith("/") or prefix.endswith("/") or "{" in prefix:
+        raise ConfigurationError(
+            f"prefix: {prefix!r} does not begin with '/', ends with it, or is a pattern"
+        )
+    if owner is not None:
+        check_functions(owner=owner)
+    check_positive("store_timeout", store_timeout)
+    routes = _Routes(StoreAccess(store, store_timeout), prefix, owner, allow_ownerless)
+    # One route for each path, so that a 405 names all methods that there are.
+    paths: dict[str, dict[str, _Handler]] = {
+        "": {"GET": routes.list_sessions},
+        "/{id}": {"GET": routes.get, "PATCH": routes.rename, "DELETE": routes.delete},
+        "/{id}/messages": {"GET": routes.messages},
+        "/{id}/fork": {"POST": routes.fork},
+    }
+    return [
+        Route(f"{prefix}/openapi.json", routes.describe),
+        *(
+            Route(f"{prefix}{path}", partial(routes.answer, handlers), methods=list(handlers))
+            for path, handlers in paths.items()
+        ),
+    ]
+
+
+class _Routes:
+    """The handlers; each takes the request and whose it is."""
+
+    def __init__(
+        self,
+        access: StoreAccess,
+        prefix: str,
+        owner: OwnerHook | None,
+        allow_ownerless: bool,  # noqa: FBT001  # named where it is public
+    ) -> None:
+        self._access = access
+        self._prefix = prefix
+        self._owner = owner
+        self._allow_ownerless = allow_ownerless
+
+    async def describe(self, request: Request) -> Response:
+        return answers.as_json(describe(self._prefix, request.scope.get("root_path", "")))
+
+    async def answer(self, handlers: dict[str, _Handler], request: Request) -> Response:
+        handler = handlers.get(request.method) or handlers["GET"]  # for HEAD
+        try:
+            return await handler(request, await self._whose(request))
+        except Refused as exc:
+            return response_of(exc.refusal)
+        except HermesSessionError as exc:
+            refusal = answers.refusal_for(exc)
+            if refusal is None:
+                raise
+            return response_of(refusal)
+
+    async def list_sessions(self, request: Request, owner: str) -> Response:
+        if not (owner or self._allow_ownerless):
+            raise Refused(answers.NO_OWNERS)
+        limit = _limit(request)
+        cursor = inputs.single("cursor", request.query_params.getlist("cursor"))
+        store = self._access.having("list")
+        try:
+            page = await self._access.whole(store.list(owner, limit, cursor))
+        except ValueError as exc:
+            if cursor is None:
+                raise  # not the client's fault
+            message = "'cursor' is not one that a page of this list gave."
+            raise inputs.invalid("cursor", message) from exc
+        data = [answers.shown(info) for info in page.sessions]
+        more = {"has_more": page.cursor is not None, "next_cursor": page.cursor}
+        return answers.as_json({"object": "list", "data": data, **more})
+
+    async def get(self, request: Request, owner: str) -> Response:
+        return answers.as_json(await self._info(_id(request, owner), owner))
+
+    async def messages(self, request: Request, owner: str) -> Response:
+        session_id, limit = _id(request, owner), _limit(request)
+        values = request.query_params.getlist("before")
+        before = inputs.number("before", values, 0, inputs.MAX_INDEX)
+        data, start, length = await self._before(session_id, owner, before, limit)
+        more = {"has_more": start > 0, "next_before": start or None}
+        return answers.as_json({"object": "list", "data": data, "length": length, **more})
+
+    async def _before(
+        self, session_id: str, owner: str, before: int | None, limit: int
+    ) -> tuple[list[Message], int, int]:
+        """Return the ``limit`` messages before a place, the first one's place, and the length.
+
+        A store gives the newest messages only, so those after the page are loaded with it. Where
+        more than ``_MEANWHILE`` are appended between, the page is shorter, and nothing is lost: the
+        next one goes on from there.
+        """
+        wanted = limit
+        if before is not None:
+            known = await self._access.load(session_id, owner, 0)
+            wanted = known.length - max(min(before, known.length) - limit, 0) + _MEANWHILE
+        history = await self._access.load(session_id, owner, wanted)
+        if not history.exists:
+            raise Refused(NOT_FOUND)
+        end = history.length if before is None else min(before, history.length)
+        loaded_from = history.length - len(history.messages)
+        start = min(max(end - limit, loaded_from), end)
+        page = history.messages[max(start - loaded_from, 0) : max(end - loaded_from, 0)]
+        return page, start, history.length
+
+    async def rename(self, request: Request, owner: str) -> Response:
+        session_id, title = _id(request, owner), inputs.title_of(await _body(request))
+        self._access.having("info")  # before anything is changed
+        store = self._access.having("rename")
+        try:
+            found = await self._access.whole(store.rename(session_id, title, owner))
+        except ValueError as exc:
+            message = "'title' cannot be this session's: another may have it."
+            raise inputs.invalid("title", message) from exc
+        if not found:
+            raise Refused(NOT_FOUND)
+        return answers.as_json(await self._info(session_id, owner))
+
+    async def fork(self, request: Request, owner: str) -> Response:
+        session_id, length = _id(request, owner), inputs.length_of(await _body(request))
+        self._access.having("info")
+        new_id, store = self._access.new_id(), self._access.having("fork")
+        await self._access.whole(store.fork(session_id, new_id, owner, length))
+        response = answers.as_json(await self._info(new_id, owner), 201)
+        # Relative to this request's own address, whatever a proxy has taken off its path.
+        response.headers["location"] = f"../{new_id}"
+        return response
+
+    async def delete(self, request: Request, owner: str) -> Response:
+        session_id, store = _id(request, owner), self._access.having("delete")
+        if not await self._access.whole(store.delete(session_id, owner)):
+            raise Refused(NOT_FOUND)
+        return Response(status_code=204, headers={"cache-control": "no-store"})
+
+    async def _whose(self, request: Request) -> str:
+        if self._owner is not None:
+            owner = await ask_owner(self._owner, request)
+        else:
+            owner = get_session(request).owner
+        if owner is None:
+            raise Refused(answers.UNKNOWN_OWNER)
+        return owner
+
+    async def _info(self, session_id: str, owner: str) -> dict[str, Any]:
+        store = self._access.having("info")
+        info = await self._access.whole(store.info(session_id, owner))
+        if info is None:
+            raise Refused(NOT_FOUND)
+        return answers.shown(info)
+
+
+def _id(request: Request, owner: str) -> str:
+    session_id: str = request.path_params["id"]
+    inputs.check_id(session_id, owner)
+    return session_id
+
+
+def _limit(request: Request) -> int:
+    limit = inputs.number("limit", request.query_params.getlist("limit"), 1, MAX_PAGE)
+    return PAGE if limit is None else limit
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > inputs.MAX_BODY:
+            raise Refused(inputs.BODY_TOO_LARGE)
+    return bytes(body)
