@@ -16,6 +16,7 @@ from hermes_session_mw import (
     SQLAlchemyStore,
     Store,
     get_session,
+    session_routes,
 )
 
 from .chat import CHAT, chat_completions
@@ -23,6 +24,8 @@ from .errors import HANDLERS
 from .keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
 from .model import MODEL_NAME
 from .responses import RESPONSES, create_response, delete_response, get_response
+
+SESSIONS = "/v1/sessions"
 
 
 def create_app(
@@ -55,7 +58,7 @@ def create_app(
         Route("/v1/models", models),
         Route(HEALTH, healthz),
     ]
-    # ---- More routes, on the same sessions, are added here. ----
+    routes += session_routes(kept, prefix=SESSIONS)
     guard = [Middleware(OnlyOwners)] if known else []
     app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=guard)
     app.state.store, app.state.compact_at = kept, compact_at

@@ -39,9 +39,9 @@ def test_the_lines_print_what_the_page_says(
                 continue
             done = subprocess.run(
                 ["sh", "-c", code.replace(DEMO_URL, url)],
-                capture_output=True, text=True, check=True, timeout=60,
+                capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path,
             )  # fmt: skip
             assert promised(code), code
             missing = [text for text in promised(code) if text not in done.stdout]
             assert missing == [], done.stdout
-    assert (starts, len(BLOCKS)) == (3, 17)
+    assert (starts, len(BLOCKS)) == (3, 18)
