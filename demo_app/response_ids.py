@@ -39,18 +39,20 @@ class ResponseIds:
             return None
         return await self.store.find_key(_key(response_id), self._owner)
 
-    async def turn_of(self, response_id: str) -> tuple[str, StoredTurn]:
+    async def turn_of(
+        self, response_id: str, param: str | None = None, code: str | None = None
+    ) -> tuple[str, StoredTurn]:
         """Return a response's session and its turn.
 
         Raises:
-            BadRequest: there is no such response (404).
+            BadRequest: there is no such response (404); ``param`` and ``code`` are the error's.
         """
         session_id = await self.session_of(response_id)
         if session_id is not None:
             turn = await self.store.find_turn(session_id, response_id, self._owner)
             if turn is not None:
                 return session_id, turn
-        raise not_found(response_id)
+        raise not_found(response_id, param, code)
 
     async def keep(self, response_id: str, session_id: str) -> None:
         """Let the response be found in the session."""

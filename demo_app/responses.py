@@ -9,7 +9,7 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, get_session
+from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnConflict, get_session
 from hermes_session_mw.messages import encode_messages
 
 from . import turns
@@ -22,6 +22,9 @@ from .streaming import EventStream
 
 RESPONSES = "/v1/responses"
 
+_PREVIOUS = ("previous_response_id", "previous_response_not_found")
+"""The field at fault, and the error's code, where there is nothing to go on from."""
+
 
 async def create_response(request: Request) -> Response:
     """Answer the input, in the conversation that the header or the body names."""
@@ -31,7 +34,7 @@ async def create_response(request: Request) -> Response:
     ids = ResponseIds(state.store, session.known_owner())
     await _choose(session, asked, ids)
     if not asked.store:
-        made = await _unstored(session, asked)
+        made = await _unstored(session, asked, ids)
     else:
         # Before the response begins, so that a refusal can be one; the middleware gives it back.
         await session.turn(wait=turns.WAIT).acquire()
@@ -70,7 +73,7 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseI
     if asked.previous is not None:
         wanted, param = await ids.session_of(asked.previous), "previous_response_id"
         if wanted is None:
-            raise _no_previous(asked.previous)
+            raise not_found(asked.previous, *_PREVIOUS)
     if wanted is None or wanted == session.id:
         return
     if not session.is_new or session.key is not None:
@@ -83,20 +86,22 @@ async def _stored(
 ) -> Answer:
     """Return the answer that is stored already, or the model's, which will be stored."""
     response_id = new_response_id(session)
-    end = await _end_of(session, asked.previous)
-    if session.degraded and end is not None:
-        raise StoreUnavailable("the stored history cannot be read, to go on from a response in it")
     # Under an Idempotency-Key the first attempt may have gone on in a fork.
     tried = await ids.session_of(response_id)
     if tried is not None and tried != session.id:
         await _enter(session, tried)
     turn = await turns.answered_before(session, asked.new, response_id)
     if turn is not None:
-        return _again(response_id, session.id, turn)
-    new = asked.new
+        again = _again(response_id, session.id, turn)
+        if again.details["previous_response_id"] != asked.previous:
+            raise TurnConflict
+        return again
+    new, end = asked.new, await _end_of(ids, asked.previous)
     if end is None:
-        told = len(new) - 1 if turns.tells_history(session) else 0
-        new = await turns.make_room(session, new[:told], new[told:])
+        earlier = len(new) - 1 if turns.tells_history(session) else 0
+        new = await turns.make_room(session, new[:earlier], new[earlier:])
+    elif session.degraded:
+        raise StoreUnavailable("the stored history cannot be read, to go on from a response in it")
     elif end not in (session.length, turns.before_retry(session.history, new)):
         child = await session.fork(end)
         await ids.keep(response_id, child.id)
@@ -113,12 +118,12 @@ async def _stored(
     return Answer(response_id, session.id, text, told, recording, finish)
 
 
-async def _unstored(session: HermesSession, asked: ResponseRequest) -> Answer:
+async def _unstored(session: HermesSession, asked: ResponseRequest, ids: ResponseIds) -> Answer:
     """Return the model's answer, of which nothing is kept."""
     history = []
     if not turns.tells_history(session):
         await session.load()
-        history = session.history[: await _end_of(session, asked.previous)]
+        history = session.history[: await _end_of(ids, asked.previous)]
     prompt = [*asked.system, *history, *asked.new]
     text = answer(prompt)
     told = details(prompt, text, int(time.time()), asked.previous)
@@ -133,7 +138,7 @@ def _again(response_id: str, session_id: str, turn: StoredTurn) -> Answer:
     return Answer(response_id, session_id, text, told)
 
 
-async def _end_of(session: HermesSession, previous: str | None) -> int | None:
+async def _end_of(ids: ResponseIds, previous: str | None) -> int | None:
     """Return how many messages come before the end of the response to go on from.
 
     Raises:
@@ -141,16 +146,12 @@ async def _end_of(session: HermesSession, previous: str | None) -> int | None:
     """
     if previous is None:
         return None
-    turn = await session.find_turn(previous)
-    if turn is None or turn.start is None:
-        raise _no_previous(previous)
+    _, turn = await ids.turn_of(previous, *_PREVIOUS)
+    if turn.start is None:
+        raise not_found(previous, *_PREVIOUS)
     return turn.start + len(turn.messages)
 
 
 async def _enter(session: HermesSession, session_id: str) -> None:
     await session.switch(session_id)
     await session.turn(wait=turns.WAIT).acquire()
-
-
-def _no_previous(response_id: str) -> BadRequest:
-    return not_found(response_id, "previous_response_id", "previous_response_not_found")

@@ -415,6 +415,21 @@ def test_a_repetition_finds_its_fork(client: TestClient, store: MemoryStore) -> 
     assert body_of(again) == body_of(branch)
     assert again.headers[HEADER] == branch.headers[HEADER]
     assert len(store._sessions) == 2
+    other = respond(client, "c", K, previous_response_id=body_of(branch)["id"])
+    assert other.headers[HEADER] == branch.headers[HEADER]
+    assert body_of(other)["id"] != body_of(branch)["id"]  # the key is the conversation's
+    refused = respond(client, "c", S, K)
+    assert error_of(refused)[::2] == (409, "idempotency_key_reused")
+
+
+def test_a_repetition_outlives_what_it_went_on_from(client: TestClient, store: MemoryStore) -> None:
+    """A response is given again though the previous one has left the history since."""
+    first = body_of(respond(client, "a", S))
+    second = respond(client, "b", S, K, previous_response_id=first["id"])
+    respond(client, "x", S, {SOURCE: "request"})
+    again = respond(client, "b", S, K, previous_response_id=first["id"])
+    assert body_of(again) == body_of(second)
+    assert contents(store) == ["x", "-"]
 
 
 def test_a_repetition_goes_on_from_what_broke_off_in_a_fork(
