@@ -4,7 +4,7 @@ Rules of this file: pure functions; nothing that the client sent is repeated.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from .refusals import Refusal
@@ -45,6 +45,17 @@ def single(name: str, values: Sequence[str]) -> str | None:
     if len(values) > 1:
         raise invalid(name, f"Send '{name}' once.")
     return values[0] if values else None
+
+
+def only(allowed: Collection[str], names: Iterable[str]) -> None:
+    """Refuse parameters that mean nothing here: a misspelt one would be passed over.
+
+    Raises:
+        Refused: there is one.
+    """
+    if not set(names) <= set(allowed):
+        known = ", ".join(repr(name) for name in allowed) or "none"
+        raise invalid("query", f"There is a parameter that is not known here; these are: {known}.")
 
 
 def number(name: str, values: Sequence[str], least: int, most: int) -> int | None:

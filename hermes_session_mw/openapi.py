@@ -142,7 +142,7 @@ def describe(prefix: str, server: str) -> dict[str, Any]:
             "get": _operation(
                 "get_session",
                 "Tell of one session.",
-                _answers(200, "The session.", "Session", 404),
+                _answers(200, "The session.", "Session", 400, 404),
             ),
             "patch": _operation(
                 "rename_session",
@@ -153,7 +153,7 @@ def describe(prefix: str, server: str) -> dict[str, Any]:
             "delete": _operation(
                 "delete_session",
                 "Delete the session for good.",
-                _answers(204, "It is deleted.", None, 404, 409),
+                _answers(204, "It is deleted.", None, 400, 404, 409),
             ),
         },
         "/{id}/messages": {

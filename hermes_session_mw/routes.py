@@ -1,6 +1,6 @@
 """Routes for a web client's list of conversations: see, name, branch and delete them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ _MEANWHILE = 20
 """Messages that others may append in the midst of a request for a page, which is whole then."""
 
 _Handler = Callable[[Request, str], Awaitable[Response]]
+_PARAMETERS = {"": ("limit", "cursor"), "/{id}/messages": ("limit", "before")}
 
 
 def session_routes(
@@ -75,7 +76,11 @@ def session_routes(
     return [
         Route(f"{prefix}/openapi.json", routes.describe),
         *(
-            Route(f"{prefix}{path}", partial(routes.answer, handlers), methods=list(handlers))
+            Route(
+                f"{prefix}{path}",
+                partial(routes.answer, handlers, _PARAMETERS.get(path, ())),
+                methods=list(handlers),
+            )
             for path, handlers in paths.items()
         ),
     ]
@@ -99,9 +104,12 @@ class _Routes:
     async def describe(self, request: Request) -> Response:
         return answers.as_json(describe(self._prefix, request.scope.get("root_path", "")))
 
-    async def answer(self, handlers: dict[str, _Handler], request: Request) -> Response:
+    async def answer(
+        self, handlers: dict[str, _Handler], parameters: Collection[str], request: Request
+    ) -> Response:
         handler = handlers.get(request.method) or handlers["GET"]  # for HEAD
         try:
+            inputs.only(parameters, request.query_params)
             return await handler(request, await self._whose(request))
         except Refused as exc:
             return response_of(exc.refusal)

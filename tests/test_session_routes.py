@@ -359,6 +359,12 @@ def test_a_limit_is_a_number(quick: TestClient, path: str, value: str) -> None:
     assert error(refused) == (400, "invalid_limit", "limit")
 
 
+@pytest.mark.parametrize("path", ["/sessions?lmit=3", "/sessions/a?x", "/sessions/a/messages?=y"])
+def test_a_parameter_that_is_not_known_is_refused(quick: TestClient, path: str) -> None:
+    """A misspelt parameter is told, and not passed over."""
+    assert error(quick.get(path)) == (400, "invalid_query", "query")
+
+
 @pytest.mark.parametrize("value", [*BAD_NUMBERS, str(MAX_INDEX + 1)])
 def test_a_place_is_a_number(quick: TestClient, value: str) -> None:
     """A place that is none is refused, and names itself."""
