@@ -12,13 +12,14 @@ from .bodies import BadRequest
 _RESPONSE_ID = re.compile(r"resp_[0-9a-f]{48}")
 
 
-def new_response_id(session: HermesSession) -> str:
+def new_response_id(session: HermesSession, *, is_stored: bool = True) -> str:
     """Return an id for a response to this request.
 
     Under an Idempotency-Key it is always the same one, so that a repetition finds the response. It
     is made of the owner and the session too, so that nobody else's equal key leads to it.
+    What is not stored cannot be found again, and must not go by the name of what can.
     """
-    if session.idempotency_key is None:
+    if session.idempotency_key is None or not is_stored:
         return f"resp_{secrets.token_hex(24)}"
     named = json.dumps([session.owner, session.id, session.idempotency_key])
     return f"resp_{sha256(named.encode()).hexdigest()[:48]}"

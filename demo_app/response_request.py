@@ -46,7 +46,7 @@ class ResponseRequest:
         messages = _messages(data.get("input"))
         if not any(message["role"] == "user" for message in messages):
             raise BadRequest("there is no user message in 'input'", "input")
-        instructions = optional(data, "instructions", str, None)
+        instructions = _instructions(data)
         told = [] if instructions is None else [{"role": "system", "content": instructions}]
         previous = optional(data, "previous_response_id", str, None)
         conversation = _conversation(data.get("conversation"))
@@ -63,6 +63,14 @@ class ResponseRequest:
             store=optional(data, "store", bool, default=True),
             stream=optional(data, "stream", bool, default=False),
         )
+
+
+def _instructions(data: dict[str, Any]) -> str | None:
+    text: str | None = optional(data, "instructions", str, None)
+    # They are sent back, and JSON can name half characters that UTF-8 cannot write.
+    if text is not None and any("\ud800" <= char <= "\udfff" for char in text):
+        raise BadRequest("'instructions' holds a lone surrogate", "instructions")
+    return text
 
 
 def _conversation(value: Any) -> str | None:

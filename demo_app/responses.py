@@ -127,7 +127,8 @@ async def _unstored(session: HermesSession, asked: ResponseRequest, ids: Respons
     prompt = [*asked.system, *history, *asked.new]
     text = answer(prompt)
     told = details(prompt, text, int(time.time()), asked.previous)
-    return Answer(new_response_id(session), session.id, text, told, is_stored=False)
+    response_id = new_response_id(session, is_stored=False)
+    return Answer(response_id, session.id, text, told, is_stored=False)
 
 
 def _again(response_id: str, session_id: str, turn: StoredTurn) -> Answer:

@@ -8,6 +8,8 @@ from typing import Any
 import anyio
 import openai
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
@@ -16,6 +18,7 @@ from demo_app import responses, turns
 from demo_app.app import create_app
 from hermes_session_mw import MemoryStore, StoreUnavailable
 
+from . import json_values
 from .asgi import HEADER as RAW_HEADER
 from .asgi import http_scope
 from .server import demo
@@ -374,6 +377,7 @@ BAD: dict[str, Any] = {
     "store a string": {"input": "a", "store": "no"},
     "stream a string": {"input": "a", "stream": "yes"},
     "instructions a list": {"input": "a", "instructions": []},
+    "instructions with a lone surrogate": {"input": "a", "instructions": "\ud800"},
     "model a number": {"input": "a", "model": 1},
 }
 
@@ -386,6 +390,29 @@ def test_a_bad_body_is_a_400_and_stores_nothing(
     response = client.post(PATH, content=json.dumps(body), headers=S)
     assert error_of(response)[0] == 400
     assert repr(store) == "<MemoryStore (0 sessions)>"
+
+
+VALUES = st.one_of(st.text(st.sampled_from("a\0\ud800")), st.booleans(), json_values.values)
+ITEMS = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "system", "assistant"])},
+        optional={"type": VALUES, "content": VALUES},
+    )
+)
+NAMES = ["model", "instructions", "previous_response_id", "conversation", "store", "stream"]
+
+
+# One field at a time: a body that is wrong in all of them is refused for the first.
+@pytest.mark.parametrize("name", ["input", *NAMES])
+@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_body_is_answered(name: str, data: st.DataObject) -> None:
+    """Whatever a field holds, the answer is a 200, a 400 or a 404, and stamped."""
+    value = data.draw(st.one_of(VALUES, ITEMS) if name == "input" else VALUES)
+    client = TestClient(create_app(MemoryStore(), keys=()))
+    response = client.post(PATH, content=json.dumps({"input": "a", name: value}))
+    assert response.status_code in (200, 400, 404)
+    assert len(response.headers.get_list(HEADER)) == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -404,6 +431,15 @@ def test_a_repeated_request_is_answered_again(
     client.delete(f"{PATH}/{first['id']}")
     assert body_of(respond(client, "a", S, K)) == first
     assert client.get(f"{PATH}/{first['id']}").status_code == 404
+
+
+def test_what_is_not_stored_has_an_id_of_its_own(client: TestClient, store: MemoryStore) -> None:
+    """With "store": false an Idempotency-Key names nothing, least of all what it named before."""
+    kept = body_of(respond(client, "a", S, K))
+    ids = {body_of(respond(client, text, S, K, store=False))["id"] for text in "ab"}
+    assert len({kept["id"], *ids}) == 3
+    assert body_of(client.get(f"{PATH}/{kept['id']}")) == kept
+    assert contents(store) == ["a", "-"]
 
 
 def test_a_repetition_finds_its_fork(client: TestClient, store: MemoryStore) -> None:
