@@ -129,6 +129,9 @@ STORE_UNAVAILABLE = Refusal(
     close_code=TRY_AGAIN_LATER,
 )
 
+_LONGEST_WAIT = 86_400
+"""Seconds."""
+
 _CONFLICTS: dict[type[HermesSessionError], str] = {
     SessionBusy: "session_busy",
     SessionConflict: "session_conflict",
@@ -148,7 +151,9 @@ def conflict(error: Exception) -> Refusal | None:
         return None
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, SessionBusy):
-        headers = ((b"retry-after", str(max(math.ceil(error.retry_after), 1)).encode()),)
+        # A store of somebody else's may say anything.
+        wait = error.retry_after if 1 <= error.retry_after <= _LONGEST_WAIT else 1
+        headers = ((b"retry-after", str(math.ceil(wait)).encode()),)
     param = IDEMPOTENCY_HEADER if isinstance(error, TurnConflict) else None
     return Refusal(409, code, str(error), headers=headers, close_code=TRY_AGAIN_LATER, param=param)
 

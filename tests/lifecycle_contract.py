@@ -550,7 +550,7 @@ class ThreadsContract:
         with pytest.raises(SessionNotFound):
             await store.export(new_id())
 
-    @pytest.mark.parametrize("change", range(17))
+    @pytest.mark.parametrize("change", range(19))
     async def test_what_is_no_export_is_refused(self, store: LifecycleStore, change: int) -> None:
         """Lines that no export gives are refused, quoted nowhere, and leave nothing."""
         session_id = new_id()
@@ -579,6 +579,8 @@ class ThreadsContract:
             (head, {"message": row["message"]}),
             (head, {"turn_id": "t"}),
             (head, {**row, "message": "secret"}),
+            (head, {**row, "turn_id": None}),
+            (head, row, {**row, "turn_id": "u"}, row),
         ]
         lines = "\n".join(
             each if isinstance(each, str) else json.dumps(each) for each in bad[change]
@@ -587,6 +589,16 @@ class ThreadsContract:
             await store.import_(lines)
         assert "secret" not in str(caught.value)
         assert await store.load(session_id) == UNKNOWN
+
+    @pytest.mark.parametrize("year", ["0001", "1969", "9999"])
+    async def test_an_import_was_made_at_some_time(self, store: LifecycleStore, year: str) -> None:
+        """A time that no session can have been made at becomes one that it can."""
+        session_id = new_id()
+        lines = export_of(numbered(0)).replace("2026-01", f"{year}-01").replace("Z", "+14:00")
+        await store.import_(lines, session_id=session_id)
+        info = await store.info(session_id)
+        assert info is not None
+        assert 1970 <= info.created_at.year < 9999
 
     async def test_a_key_leads_to_one_session(self, store: LifecycleStore) -> None:
         """A key is bound once, moved, and dropped; other keys, and other owners', are others."""

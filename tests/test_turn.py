@@ -1,6 +1,7 @@
 """One turn at a time: leases, waiting, fencing; and the conflicts that are answered 409."""
 
 import logging
+import math
 import pickle
 from typing import Any
 
@@ -249,8 +250,9 @@ def test_a_conflict_is_a_409(make: Any, code: str) -> None:
 
 async def test_a_retry_is_asked_for_after_whole_seconds() -> None:
     """Retry-After is in whole seconds, rounded up."""
-    client = TestClient(raw(SessionBusy(12.1)))
-    assert client.get("/").headers["retry-after"] == "13"
+    for seconds, said in ((12.1, "13"), (0, "1"), (-5, "1"), (math.inf, "1"), (math.nan, "1")):
+        client = TestClient(raw(SessionBusy(seconds)))
+        assert client.get("/").headers["retry-after"] == said
 
 
 @pytest.mark.parametrize("kind", [SessionBusy, HermesSessionError])

@@ -8,11 +8,11 @@
 Rules of this file: pure functions. What was archived is not exported, nor whose the session is.
 """
 
+import itertools
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ..exceptions import InvalidKey, InvalidMessage
@@ -36,8 +36,8 @@ class Transfer:
 
     @property
     def created(self) -> int:
-        """The seconds from 1970 to the time of its creation; none after now, nor before 1970."""
-        return int(min(max(self.created_at.timestamp(), 1), time.time()))
+        """The whole seconds from 1970 to the time of its creation."""
+        return int(self.created_at.timestamp())
 
     @property
     def turns(self) -> int:
@@ -81,13 +81,19 @@ def read(lines: str, max_message_bytes: int) -> Transfer:
     rows = [_row(number, line, max_message_bytes) for number, line in numbered]
     if not rows:
         raise InvalidMessage("there is no message to import")
+    runs = [turn_id for turn_id, _ in itertools.groupby(turn_id for turn_id, _ in rows)]
+    if len(runs) != len(set(runs)):
+        raise InvalidMessage("a turn's messages do not stand together")
+    # Neither before 1970 nor after now, which not every database can hold.
+    now = datetime.now(UTC)
+    created_at = min(max(created_at, datetime.fromtimestamp(1, UTC)), now)
     return Transfer(session["id"], session.get("title"), created_at, rows)
 
 
 def _row(number: int, line: str, max_message_bytes: int) -> tuple[str, str]:
     row = _object(number, line)
     try:
-        check_keys("-", "", row["turn_id"])
+        check_keys("-", "", row["turn_id"] or "")
     except (InvalidKey, KeyError):
         raise InvalidMessage(f"line {number} has no turn_id that can be stored") from None
     (body,) = encode_messages([row.get("message")], max_message_bytes)  # type: ignore[list-item]  # looked at there
