@@ -13,6 +13,8 @@ from .exceptions import (
     HermesSessionError,
     SessionBusy,
     SessionConflict,
+    SessionDeleted,
+    SessionFull,
     SessionTaken,
     TurnConflict,
     TurnLost,
@@ -135,6 +137,8 @@ _LONGEST_WAIT = 86_400
 _CONFLICTS: dict[type[HermesSessionError], str] = {
     SessionBusy: "session_busy",
     SessionConflict: "session_conflict",
+    SessionDeleted: "session_deleted",
+    SessionFull: "session_full",
     SessionTaken: "session_taken",
     TurnConflict: "idempotency_key_reused",
     TurnLost: "turn_lost",

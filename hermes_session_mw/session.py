@@ -151,10 +151,13 @@ class HermesSession(Conversation):
         new_id, whose = self._access.new_id(), self.known_owner()
         store = self._access.having("rotate")
         moved = await self._access.whole(store.rotate(self.id, new_id, whose, owner))
+        held = self.held
+        if held is not None and not moved:
+            await held.release()  # nothing went along, so that the old id's turn is still taken
         self._become(new_id, is_new=not moved)
         self.owner = whose if owner is None else owner
-        if self.held is not None:
-            await self.held.take()
+        if held is not None:
+            await held.take()
         return new_id
 
     async def renew(self) -> str:

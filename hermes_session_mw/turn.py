@@ -10,6 +10,7 @@ from .access import StoreAccess
 from .conversation import Conversation
 from .exceptions import ConfigurationError, SessionBusy, StoreError
 from .logging import fingerprint, logger
+from .stores.records import MAX_LEASE
 
 LEASE = 60.0
 """Seconds that a turn may take before another may begin."""
@@ -37,9 +38,9 @@ class Turn:
         """Take nothing yet.
 
         Raises:
-            ConfigurationError: ``lease`` is not more than 0, or ``wait`` is negative.
+            ConfigurationError: ``lease`` is not from 0 to ``MAX_LEASE``, or ``wait`` is negative.
         """
-        if not lease > 0 or not wait >= 0:
+        if not 0 < lease <= MAX_LEASE or not wait >= 0:
             raise ConfigurationError(f"turn: {lease} and {wait} are no seconds to hold and to wait")
         self.fence = 0
         self._session = session

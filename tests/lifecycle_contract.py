@@ -5,6 +5,7 @@ for ``StoreContract``. Each test uses ids and owners of its own, so one database
 """
 
 import json
+import math
 from typing import Any
 
 import anyio
@@ -357,6 +358,17 @@ class LifecycleContract:
         assert await store.append(session_id, numbered(4), fence=fence) == 5
         assert await store.rewind(session_id, 4, fence=fence) == 4
         assert await store.compact(session_id, numbered(0, 3), SUMMARY, fence=fence) == 2
+
+    @pytest.mark.parametrize("seconds", [0, -1, 2_592_001, 1e300, math.inf, math.nan])
+    async def test_a_lease_has_its_bounds(self, store: LifecycleStore, seconds: float) -> None:
+        """A lease that ends at once, or never, is a mistake, and keeps nobody from anything."""
+        session_id = await stored(store)
+        with pytest.raises(ValueError, match="lease"):
+            await store.acquire(session_id, seconds)
+        fence = await store.acquire(session_id, 30)
+        with pytest.raises(ValueError, match="lease"):
+            await store.extend(session_id, fence, seconds)
+        assert await store.append(session_id, numbered(4), fence=fence) == 5
 
     async def test_nobody_waits_without_asking(self, store: LifecycleStore) -> None:
         """An append without a number goes through while another has the turn."""

@@ -28,6 +28,17 @@ def every_reader_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "_LOOK_AGAIN", -1)
 
 
+async def test_a_number_that_no_driver_takes_locks_nothing(sqlite_url: str) -> None:
+    """Where a driver refuses a value inside a transaction, the next writer waits for nobody."""
+    store = SQLAlchemyStore(sqlite_url, timeout=2)
+    await store.append("id", numbered(0))
+    for _ in range(3):
+        with pytest.raises(OverflowError):
+            await store.release("id", 2**70)
+        assert await store.append("id", numbered(1)) > 1
+    await store.aclose()
+
+
 async def test_a_writer_always_looks_and_readers_learn_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

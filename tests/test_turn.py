@@ -22,6 +22,8 @@ from hermes_session_mw import (
     MemoryStore,
     SessionBusy,
     SessionConflict,
+    SessionDeleted,
+    SessionFull,
     SessionTaken,
     StoreUnavailable,
     TurnConflict,
@@ -126,7 +128,9 @@ async def test_a_turn_is_entered_once() -> None:
         assert turn.fence == 2
 
 
-@pytest.mark.parametrize("times", [{"lease": 0}, {"lease": -1}, {"wait": -1}])
+@pytest.mark.parametrize(
+    "times", [{"lease": 0}, {"lease": -1}, {"lease": math.inf}, {"lease": math.nan}, {"wait": -1}]
+)
 async def test_times_that_cannot_be_are_refused(times: dict[str, float]) -> None:
     """A lease has to last, and a wait cannot be negative."""
     with pytest.raises(ConfigurationError):
@@ -194,9 +198,23 @@ async def test_a_turn_goes_on_under_a_rotated_id() -> None:
             assert other.fence > 0
 
 
+async def test_a_turn_leaves_nothing_under_an_id_that_was_never_stored() -> None:
+    """Rotating inside of a turn before the first message gives the old id's turn back."""
+    store = MemoryStore()
+    session = HermesSession(store, "old")
+    async with session.turn():
+        new = await session.rotate()
+        async with HermesSession(store, "old").turn(wait=0) as other:
+            assert other.fence == 2
+        assert await session.append(*numbered(0)) == 1
+    assert (await store.load(new)).length == 1
+
+
 ERRORS = {
     "session_busy": SessionBusy(0.2),
     "session_conflict": SessionConflict(1, 2),
+    "session_deleted": SessionDeleted(),
+    "session_full": SessionFull(5),
     "session_taken": SessionTaken(),
     "idempotency_key_reused": TurnConflict(),
     "turn_lost": TurnLost(),

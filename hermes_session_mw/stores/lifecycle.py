@@ -118,6 +118,7 @@ class LifecycleStore(Store, Protocol):
         Numbers only grow.
 
         Raises:
+            ValueError: ``seconds`` is not more than 0, or more than ``MAX_LEASE``.
             SessionBusy: another has it; ``retry_after`` says for how long at most.
             SessionDeleted: the conversation was deleted.
         """

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from .base import check_text
-from .records import MAX_PAGE, MAX_TITLE, SessionInfo, SessionPage
+from .records import MAX_LEASE, MAX_PAGE, MAX_TITLE, SessionInfo, SessionPage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -29,6 +29,16 @@ def check_length(length: int | None) -> None:
     """
     if length is not None and length < 0:
         raise ValueError(f"length: {length} is negative")
+
+
+def check_lease(seconds: float) -> None:
+    """Refuse a lease that ends at once, or never.
+
+    Raises:
+        ValueError: it is not more than 0, or more than ``MAX_LEASE`` seconds.
+    """
+    if not 0 < seconds <= MAX_LEASE:
+        raise ValueError(f"a lease of {seconds} s is not one of more than 0, and up to {MAX_LEASE}")
 
 
 def check_page(limit: int) -> None:

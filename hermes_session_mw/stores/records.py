@@ -15,6 +15,9 @@ PAGE = 50
 MAX_PAGE = 500
 """The most that may be asked for."""
 
+MAX_LEASE = 2_592_000
+"""Seconds that a turn may be taken for: thirty days."""
+
 MAX_TITLE = 500
 """Characters that a title may have."""
 

@@ -67,7 +67,8 @@ def read(lines: str, max_message_bytes: int) -> Transfer:
     """
     head, *rest = lines.split("\n")
     session = _object(1, head)
-    if session.get("hermes_session") != FORMAT:
+    number = session.get("hermes_session")
+    if number != FORMAT or isinstance(number, bool):
         raise InvalidMessage(f"line 1 does not say that it is format {FORMAT} of a session")
     try:
         created_at = datetime.fromisoformat(session["created_at"])

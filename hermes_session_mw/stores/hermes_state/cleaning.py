@@ -8,19 +8,22 @@ from collections.abc import Sequence
 
 from ...messages import Message
 
-_FENCED = re.compile(r"<\s*memory-context\s*>.*?</\s*memory-context\s*>", re.IGNORECASE | re.DOTALL)
+# Each part of what is cut out has a pattern of its own, which finds it in one pass. One pattern for
+# the whole would look for the end anew at each beginning, and of those a text may have many.
+_OPENING = re.compile(r"<\s*memory-context\s*>", re.IGNORECASE)
+_CLOSING = re.compile(r"</\s*memory-context\s*>", re.IGNORECASE)
 _NOTE = re.compile(
     r"\s*".join(
         [
             r"\[System note:",
             r"The following is recalled memory context,",
             r"NOT new user input\.",
-            r"Treat as (?:informational background data|authoritative reference data[^\]]*)\.\]",
-            "",
+            r"Treat as (informational background data|authoritative reference data)",
         ]
     ),
     re.IGNORECASE,
 )
+_SPACE = re.compile(r"\s*")
 _FENCE = re.compile(r"</?\s*memory-context\s*>", re.IGNORECASE)
 
 _UPKEEP = (
@@ -41,9 +44,36 @@ SUSPECT = (
 
 def cleaned(text: str) -> str:
     """Return what Hermes reads where a user's or an assistant's text is ``text``."""
-    for part in (_FENCED, _NOTE, _FENCE):
-        text = part.sub("", text)
-    return text.strip()
+    return _FENCE.sub("", _without_notes(_without_fenced(text))).strip()
+
+
+def _without_fenced(text: str) -> str:
+    kept, at = [], 0
+    while (opening := _OPENING.search(text, at)) is not None:
+        closing = _CLOSING.search(text, opening.end())
+        if closing is None:
+            break
+        kept.append(text[at : opening.start()])
+        at = closing.end()
+    return "".join(kept) + text[at:]
+
+
+def _without_notes(text: str) -> str:
+    """Leave out the notes: a beginning, for one of its two kinds anything, and then ``.]``."""
+    kept, at, begin, bracket = [], 0, 0, 0
+    while (start := _NOTE.search(text, begin)) is not None:
+        if bracket < start.end():
+            bracket = text.find("]", start.end())
+            if bracket < 0:
+                break
+        begin = start.start() + 1
+        stop = bracket - 1
+        may_say_more = start[1].lower().startswith("authoritative")
+        if text[stop] == "." and (stop == start.end() or (may_say_more and stop > start.end())):
+            kept.append(text[at : start.start()])
+            space = _SPACE.match(text, bracket + 1)
+            at = begin = space.end() if space is not None else bracket + 1  # pragma: no branch
+    return "".join(kept) + text[at:]
 
 
 def without_upkeep(messages: Sequence[Message]) -> list[Message]:

@@ -13,9 +13,10 @@ from .columns import Columns
 
 _MOST = 100  # as many steps as Hermes takes
 
+_CONFIG = "CASE WHEN json_valid({0}.model_config) THEN {0}.model_config ELSE '{{}}' END"
 PLAIN = (
-    "json_extract(coalesce({0}.model_config, '{{}}'), '$._branched_from') IS NULL"
-    " AND json_extract(coalesce({0}.model_config, '{{}}'), '$._delegate_from') IS NULL"
+    f"json_extract({_CONFIG}, '$._branched_from') IS NULL"
+    f" AND json_extract({_CONFIG}, '$._delegate_from') IS NULL"
     " AND coalesce({0}.source, '') <> 'tool'"
 )
 """SQL that is true of a child that is neither a branch nor a helper's session."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ...exceptions import SessionBusy, SessionConflict, SessionNotFound
 from ...messages import Message, decode_messages
 from ..base import check_keys, encode_replaced, is_same
-from ..paging import check_length
+from ..paging import check_lease, check_length
 from ..records import ArchivedMessage, StoredTurn
 from .kept import Kept, KeptSessions, Row
 
@@ -127,6 +127,7 @@ class Edits(KeptSessions):
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
         """See `LifecycleStore.acquire`."""
         check_keys(session_id, owner)
+        check_lease(seconds)
 
         def change(kept: Kept) -> tuple[Kept, int]:
             now = time.monotonic()
@@ -140,6 +141,7 @@ class Edits(KeptSessions):
     async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
         """See `LifecycleStore.extend`."""
         check_keys(session_id, owner)
+        check_lease(seconds)
 
         def change(kept: Kept) -> tuple[Kept, None]:
             return replace(kept, leased_until=time.monotonic() + seconds), None

@@ -8,6 +8,7 @@ SQLAlchemy's way.
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from sqlalchemy import Connection, Dialect, Engine, Executable
@@ -79,7 +80,7 @@ class DirectDatabase(Database):
             rows: Sequence[Row] = cursor.fetchall()
             cursor.close()
         except BaseException as exc:  # noqa: BLE001  # raised anew
-            self._fail(form.sql, exc)
+            self._fail(form.sql, exc, cursor)
         return rows
 
     def run(self, statement: Executable, *values: Values) -> int:
@@ -94,7 +95,7 @@ class DirectDatabase(Database):
             count = int(cursor.rowcount)
             cursor.close()
         except BaseException as exc:  # noqa: BLE001  # raised anew
-            self._fail(form.sql, exc)
+            self._fail(form.sql, exc, cursor)
         return count
 
     def command(self, sql: str) -> None:
@@ -104,7 +105,7 @@ class DirectDatabase(Database):
             cursor.execute(sql)
             cursor.close()
         except BaseException as exc:  # noqa: BLE001  # raised anew
-            self._fail(sql, exc)
+            self._fail(sql, exc, cursor)
 
     def _form(self, statement: Executable) -> "_Form":
         form = self._forms.get(statement)
@@ -112,11 +113,16 @@ class DirectDatabase(Database):
             form = self._forms[statement] = _Form(statement, self.connection.dialect)
         return form
 
-    def _fail(self, sql: str, exc: BaseException) -> NoReturn:
+    def _fail(self, sql: str, exc: BaseException, cursor: Any) -> NoReturn:
         """Raise what SQLAlchemy would, and let go of a connection that cannot be used again."""
         dialect = self.connection.dialect
         error = dialect.loaded_dbapi.Error
         if not isinstance(exc, error):
+            # A SQLite file stays locked as long as a transaction is open, or a cursor of one.
+            if self.dialect == "sqlite":
+                with suppress(Exception):
+                    cursor.close()
+                    self._lent.rollback()
             # Cancelled in the middle: the answer may still come, to the next one who asks.
             self.connection.invalidate(exc)
             raise exc

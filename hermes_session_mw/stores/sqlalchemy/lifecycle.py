@@ -9,7 +9,7 @@ from ...exceptions import SessionFull
 from ...messages import Message
 from .. import transfer
 from ..base import check_key, check_keys, encode_replaced
-from ..paging import check_length, check_page, check_title, page_of, place_after
+from ..paging import check_lease, check_length, check_page, check_title, page_of, place_after
 from ..records import PAGE, ArchivedMessage, SessionInfo, SessionPage, StoredTurn
 from . import branching, editing, leasing, listing, naming, turns
 from .attempts import Attempts
@@ -120,11 +120,13 @@ class Lifecycle:
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
         """See `LifecycleStore.acquire`."""
         check_keys(session_id, owner)
+        check_lease(seconds)
         return await self._write(lambda c: leasing.acquire(c, session_id, owner, seconds))
 
     async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
         """See `LifecycleStore.extend`."""
         check_keys(session_id, owner)
+        check_lease(seconds)
         await self._write(lambda c: leasing.extend(c, session_id, owner, fence, seconds))
 
     async def release(self, session_id: str, fence: int, owner: str = "") -> None:

@@ -1,0 +1,48 @@
+"""What Hermes cuts out of a text is cut out in one pass, however the text is made."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hermes_session_mw.stores.hermes_state.cleaning import cleaned
+
+# As one pattern each, which is plain to read, and too slow for what anybody may send.
+FENCED = re.compile(r"<\s*memory-context\s*>.*?</\s*memory-context\s*>", re.IGNORECASE | re.DOTALL)
+NOTE = re.compile(
+    r"\[System note:\s*The following is recalled memory context,\s*NOT new user input\.\s*Treat as "
+    r"(?:informational background data|authoritative reference data[^\]]*)\.\]\s*",
+    re.IGNORECASE,
+)
+FENCE = re.compile(r"</?\s*memory-context\s*>", re.IGNORECASE)
+BEGINNING = "[System note: The following is recalled memory context, NOT new user input. Treat as "
+PARTS = [
+    *[
+        "<memory-context>",
+        "< Memory-Context >",
+        "</memory-context>",
+        "</ memory-context>",
+        "<",
+        ">",
+    ],
+    *[BEGINNING + "informational background data", BEGINNING + "authoritative reference data"],
+    *[BEGINNING.upper(), ".]", "]", ".", " ", "\n", "x", ", and more"],
+]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=14).map("".join))
+def test_a_text_is_cleaned_as_the_patterns_would(text: str) -> None:
+    """What comes out is what the plain patterns leave, one after the other."""
+    expected = text
+    for pattern in (FENCED, NOTE, FENCE):
+        expected = pattern.sub("", expected)
+    assert cleaned(text) == expected.strip()
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part[-24:])
+@pytest.mark.parametrize("end", ["", "]", "</memory-context>"])
+def test_a_megabyte_of_beginnings_comes_to_an_end(part: str, end: str) -> None:
+    """A text of many beginnings is gone through once, where anew for each takes hours."""
+    text = part * (2**20 // len(part)) + end
+    assert len(cleaned(text)) <= len(text)
