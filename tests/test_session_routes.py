@@ -68,12 +68,12 @@ def store(request: pytest.FixtureRequest) -> MemoryStore | SQLAlchemyStore:
     return SQLAlchemyStore(request.getfixturevalue("sqlite_url"))
 
 
-@pytest.fixture
-def client(store: Store) -> Iterator[TestClient]:
+@pytest.fixture(params=["asyncio", "trio"])
+def client(store: Store, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     """A client whose requests are Ada's, of an application that has the middleware."""
     app = Starlette(routes=session_routes(store))
     served = HermesSessionMiddleware(app, store, owner=whoever_says_so)
-    with TestClient(served, headers=ADA) as client:
+    with TestClient(served, headers=ADA, backend=request.param) as client:
         yield client
 
 
@@ -560,6 +560,26 @@ def test_a_store_that_fails_is_a_503(
     assert refused.headers["retry-after"] == "1"
     assert "locked" in caplog.text
     assert "locked" not in refused.text
+
+
+@pytest.mark.parametrize("cause", [None, StoreUnavailable("locked")])
+def test_no_id_gets_into_the_log(cause: Exception | None, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither what the routes do nor what they fail at names a session or its owner in the log."""
+    secret, owner = "a-bearer-secret", "ada-lovelace"
+    store = MemoryStore() if cause is None else failing(cause)
+    caplog.set_level("INFO", "hermes_session_mw")
+    app = Starlette(routes=session_routes(store))
+    served = HermesSessionMiddleware(app, store, owner=whoever_says_so)
+    with TestClient(served, headers={"x-user": owner}) as client:
+        if cause is None:
+            sow(client, store, secret, owner=owner)
+        statuses = {client.get("/sessions").status_code}
+        for session_id in (secret, f"{secret}%00"):
+            statuses |= {response.status_code for response in by_id(client, session_id)}
+    assert statuses == ({200, 201, 204, 404} if cause is None else {404, 503})
+    written = [record for record in caplog.records if record.name == "hermes_session_mw"]
+    assert bool(written) == (cause is not None)  # or the next line would show nothing
+    assert not [one for one in written if secret in one.getMessage() or owner in one.getMessage()]
 
 
 @pytest.mark.parametrize(("method", "path"), ALL)
