@@ -766,6 +766,37 @@ def test_the_description_has_all_routes() -> None:
     assert found == set(ALL)
 
 
+def test_the_description_has_the_limits() -> None:
+    """Each limit that the routes hold is in the description, which random input seldom reaches."""
+    described = bare(MemoryStore()).get("/sessions/openapi.json").json()
+    paths = described["paths"]
+    rename = paths["/sessions/{id}"]["patch"]["requestBody"]
+    fork = paths["/sessions/{id}/fork"]["post"]["requestBody"]
+    bodies = [one["content"]["application/json"]["schema"] for one in (rename, fork)]
+    title, length = bodies[0]["properties"]["title"], bodies[1]["properties"]["length"]
+    assert (title["maxLength"], title["pattern"]) == (MAX_TITLE, "^[^\\u0000]*$")
+    assert (length["minimum"], length["maximum"]) == (0, MAX_INDEX)
+    asked = [paths["/sessions"], paths["/sessions/{id}/messages"]]
+    numbers = {
+        one["name"]: (one["schema"]["minimum"], one["schema"]["maximum"])
+        for path in asked
+        for one in path["get"]["parameters"]
+        if one["schema"]["type"] == "integer"
+    }
+    assert numbers == {"limit": (1, MAX_PAGE), "before": (0, MAX_INDEX)}
+    assert paths["/sessions/{id}"]["parameters"][0]["schema"]["maxLength"] == 256
+
+
+def test_a_session_may_be_called_as_the_description() -> None:
+    """Only GET of its own path is the description's; all else is the session's."""
+    store = MemoryStore()
+    with bare(store) as client:
+        sow(client, store, "openapi.json")
+        got, *others = by_id(client, "openapi.json")
+    assert got.json()["openapi"] == "3.1.0"
+    assert [response.status_code for response in others] == [200, 200, 201, 200, 204]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
