@@ -64,8 +64,9 @@ def create_app(
     app.state.store, app.state.compact_at = kept, compact_at
     owner = KeyOwners(known) if known else None
     # With an owner a client may also call its conversations by names of its own.
+    named = owner is not None and hasattr(kept, "bind_key")
     return HermesSessionMiddleware(
-        app, kept, owner=owner, session_keys=owner is not None, autoload=needs_history
+        app, kept, owner=owner, session_keys=named, autoload=needs_history
     )
 
 

@@ -113,7 +113,7 @@ class TurnConflict(HermesSessionError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this turn_id is already stored with other messages: "
+            "this turn_id, or Idempotency-Key, is already stored with other messages: "
             "repeat a turn unchanged, and give every new turn an id of its own"
         )
 

@@ -105,6 +105,11 @@ class HermesSessionMiddleware:
         self.app = app
         answer_conflicts(app)
         self.store = as_store(store, store_timeout)
+        if session_keys and not hasattr(self.store, "bind_key"):
+            raise ConfigurationError(
+                f"session_keys: a {type(self.store).__name__} has no keys; give a store that has "
+                "bind_key() and move_key()"
+            )
         self._stamp = Stamp(header_name)
         self._is_excluded = exclusion(exclude)
         # Where the scope has this, a framework's error page stands outside of the middleware.

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .exceptions import HermesSessionError, SessionBusy, SessionConflict, TurnConflict, TurnLost
+from .exceptions import (
+    HermesSessionError,
+    SessionBusy,
+    SessionConflict,
+    SessionTaken,
+    TurnConflict,
+    TurnLost,
+)
 from .headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
 
 POLICY_VIOLATION = 1008
@@ -125,6 +132,7 @@ STORE_UNAVAILABLE = Refusal(
 _CONFLICTS: dict[type[HermesSessionError], str] = {
     SessionBusy: "session_busy",
     SessionConflict: "session_conflict",
+    SessionTaken: "session_taken",
     TurnConflict: "idempotency_key_reused",
     TurnLost: "turn_lost",
 }
@@ -141,7 +149,8 @@ def conflict(error: Exception) -> Refusal | None:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, SessionBusy):
         headers = ((b"retry-after", str(max(math.ceil(error.retry_after), 1)).encode()),)
-    return Refusal(409, code, str(error), headers=headers, close_code=TRY_AGAIN_LATER)
+    param = IDEMPOTENCY_HEADER if isinstance(error, TurnConflict) else None
+    return Refusal(409, code, str(error), headers=headers, close_code=TRY_AGAIN_LATER, param=param)
 
 
 CONFLICTS = tuple(_CONFLICTS)

@@ -60,6 +60,16 @@ async def test_the_demo_goes_on_with_hermes_own_conversations(tmp_path: Path) ->
     await store.aclose()
 
 
+def test_api_keys_are_hermes_users(tmp_path: Path) -> None:
+    """Over a Hermes Agent's state.db an API key owns what it begins, and no more."""
+    client = TestClient(create_app(f"hermes:{copy_to(tmp_path)}", keys=["one"]))
+    bearer = {"Authorization": "Bearer one"}
+    assert "first message" in ask(client, "Hello", headers=bearer | {ID: "mine"})
+    assert "I remember 1" in ask(client, "Again", headers=bearer | {ID: "mine"})
+    body = {"messages": [user("x")]}
+    assert client.post(CHAT, json=body, headers=bearer | {ID: COMPRESSED}).status_code == 409
+
+
 async def test_a_plain_store_is_chatted_with() -> None:
     """Over a store of three methods the demo chats; a key, which it cannot look for, is a 501."""
     store = Plain()

@@ -21,6 +21,7 @@ from hermes_session_mw import (
     MemoryStore,
     SessionBusy,
     SessionConflict,
+    SessionTaken,
     StoreUnavailable,
     TurnConflict,
     TurnLost,
@@ -195,6 +196,7 @@ async def test_a_turn_goes_on_under_a_rotated_id() -> None:
 ERRORS = {
     "session_busy": SessionBusy(0.2),
     "session_conflict": SessionConflict(1, 2),
+    "session_taken": SessionTaken(),
     "idempotency_key_reused": TurnConflict(),
     "turn_lost": TurnLost(),
 }
@@ -239,7 +241,8 @@ def test_a_conflict_is_a_409(make: Any, code: str) -> None:
     assert answer.headers["x-hermes-session-id"] == "mine"
     assert answer.headers["cache-control"] == "no-store"
     error = answer.json()["error"]
-    assert (error["code"], error["param"]) == (code, "X-Hermes-Session-Id")
+    at_fault = {"idempotency_key_reused": "Idempotency-Key"}.get(code, "X-Hermes-Session-Id")
+    assert (error["code"], error["param"]) == (code, at_fault)
     assert error["type"] == "invalid_request_error"
     assert answer.headers.get("retry-after") == ("1" if code == "session_busy" else None)
 

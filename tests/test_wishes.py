@@ -21,6 +21,7 @@ from hermes_session_mw import (
 
 from .asgi import HEADER, Recorder, http_scope, request, stamp
 from .store_contract import numbered
+from .test_editing import Plain
 
 SOURCE, IDEMPOTENCY, KEY = (
     name.lower().encode()
@@ -218,6 +219,12 @@ def test_keys_need_an_owner() -> None:
     """Keys can be guessed, so that without an owner hook they are a mistake."""
     with pytest.raises(ConfigurationError, match="session_keys"):
         HermesSessionMiddleware(Recorder(), MemoryStore(), session_keys=True)
+
+
+def test_keys_need_a_store_that_has_them() -> None:
+    """A store of three methods cannot keep keys, which is found out at once."""
+    with pytest.raises(ConfigurationError, match="a Plain has no keys"):
+        HermesSessionMiddleware(Recorder(), Plain(), owner=whoever_says_so, session_keys=True)
 
 
 async def test_a_key_whose_session_cannot_be_found_is_a_503() -> None:

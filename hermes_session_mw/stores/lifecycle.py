@@ -154,8 +154,8 @@ class LifecycleStore(Store, Protocol):
         """Give the session a title, or none; tell whether there is such a session.
 
         Raises:
-            ValueError: the title is not a text that every database can store, or is longer than
-                ``MAX_TITLE``.
+            ValueError: the title is not a text that every database can store, is longer than
+                ``MAX_TITLE``, or is one that the store cannot give twice.
         """
         ...
 
