@@ -68,12 +68,12 @@ def store(request: pytest.FixtureRequest) -> MemoryStore | SQLAlchemyStore:
     return SQLAlchemyStore(request.getfixturevalue("sqlite_url"))
 
 
-@pytest.fixture
-def client(store: Store) -> Iterator[TestClient]:
+@pytest.fixture(params=["asyncio", "trio"])
+def client(store: Store, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     """A client whose requests are Ada's, of an application that has the middleware."""
     app = Starlette(routes=session_routes(store))
     served = HermesSessionMiddleware(app, store, owner=whoever_says_so)
-    with TestClient(served, headers=ADA) as client:
+    with TestClient(served, headers=ADA, backend=request.param) as client:
         yield client
 
 
@@ -562,6 +562,26 @@ def test_a_store_that_fails_is_a_503(
     assert "locked" not in refused.text
 
 
+@pytest.mark.parametrize("cause", [None, StoreUnavailable("locked")])
+def test_no_id_gets_into_the_log(cause: Exception | None, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither what the routes do nor what they fail at names a session or its owner in the log."""
+    secret, owner = "a-bearer-secret", "ada-lovelace"
+    store = MemoryStore() if cause is None else failing(cause)
+    caplog.set_level("INFO", "hermes_session_mw")
+    app = Starlette(routes=session_routes(store))
+    served = HermesSessionMiddleware(app, store, owner=whoever_says_so)
+    with TestClient(served, headers={"x-user": owner}) as client:
+        if cause is None:
+            sow(client, store, secret, owner=owner)
+        statuses = {client.get("/sessions").status_code}
+        for session_id in (secret, f"{secret}%00"):
+            statuses |= {response.status_code for response in by_id(client, session_id)}
+    assert statuses == ({200, 201, 204, 404} if cause is None else {404, 503})
+    written = [record for record in caplog.records if record.name == "hermes_session_mw"]
+    assert bool(written) == (cause is not None)  # or the next line would show nothing
+    assert not [one for one in written if secret in one.getMessage() or owner in one.getMessage()]
+
+
 @pytest.mark.parametrize(("method", "path"), ALL)
 def test_a_store_has_its_time(method: str, path: str) -> None:
     """A store that does not answer is a 503 too, when its time is up."""
@@ -744,6 +764,37 @@ def test_the_description_has_all_routes() -> None:
         if method != "parameters"
     }
     assert found == set(ALL)
+
+
+def test_the_description_has_the_limits() -> None:
+    """Each limit that the routes hold is in the description, which random input seldom reaches."""
+    described = bare(MemoryStore()).get("/sessions/openapi.json").json()
+    paths = described["paths"]
+    rename = paths["/sessions/{id}"]["patch"]["requestBody"]
+    fork = paths["/sessions/{id}/fork"]["post"]["requestBody"]
+    bodies = [one["content"]["application/json"]["schema"] for one in (rename, fork)]
+    title, length = bodies[0]["properties"]["title"], bodies[1]["properties"]["length"]
+    assert (title["maxLength"], title["pattern"]) == (MAX_TITLE, "^[^\\u0000]*$")
+    assert (length["minimum"], length["maximum"]) == (0, MAX_INDEX)
+    asked = [paths["/sessions"], paths["/sessions/{id}/messages"]]
+    numbers = {
+        one["name"]: (one["schema"]["minimum"], one["schema"]["maximum"])
+        for path in asked
+        for one in path["get"]["parameters"]
+        if one["schema"]["type"] == "integer"
+    }
+    assert numbers == {"limit": (1, MAX_PAGE), "before": (0, MAX_INDEX)}
+    assert paths["/sessions/{id}"]["parameters"][0]["schema"]["maxLength"] == 256
+
+
+def test_a_session_may_be_called_as_the_description() -> None:
+    """Only GET of its own path is the description's; all else is the session's."""
+    store = MemoryStore()
+    with bare(store) as client:
+        sow(client, store, "openapi.json")
+        got, *others = by_id(client, "openapi.json")
+    assert got.json()["openapi"] == "3.1.0"
+    assert [response.status_code for response in others] == [200, 200, 201, 200, 204]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
-from hermes_session_mw import MemoryStore, session_routes
+from hermes_session_mw import HermesSessionMiddleware, MemoryStore, session_routes
 from hermes_session_mw.openapi import CURSOR_FORMAT, ID_FORMAT
 
 from .store_contract import numbered
@@ -50,7 +50,10 @@ class Renewed:
 
 
 STORE = Renewed()
-APP = Starlette(routes=session_routes(STORE, owner=whoever_has_the_token))
+# As an application has it: the one hook is the middleware's, and its refusals count as well.
+APP = HermesSessionMiddleware(
+    Starlette(routes=session_routes(STORE)), STORE, owner=whoever_has_the_token
+)
 
 
 def description() -> dict[str, Any]:
