@@ -14,6 +14,7 @@ from .appending import add_messages
 from .clock import time_at
 from .database import Database, text_of
 from .editing import locked
+from .listing import ROWS
 from .schema import (
     IN_SESSION,
     IS_SESSION,
@@ -110,7 +111,6 @@ _retire = (
     .values(deleted_at=func.now(), updated_at=func.now(), title=null(), parent_id=null())
 )
 _parent = select(sessions.c.parent_id).where(*IS_SESSION)
-_rows = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 
 
 def fork(
@@ -189,6 +189,6 @@ def bring_in(
             add_messages(database, key, 0, session.rows)
             return
         there = locked(database, session_id, owner)
-        stored = [(text_of(turn_id), body) for turn_id, body in database.rows(_rows, key)]
+        stored = [(text_of(turn_id), body) for turn_id, body in database.rows(ROWS, key)]
         if not (repeated and stored == session.rows):
             raise SessionConflict(0, there.length)

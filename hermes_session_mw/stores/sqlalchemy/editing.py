@@ -54,7 +54,7 @@ class Counters(NamedTuple):
 
 
 # Changes nothing, and takes the row's lock: from here on nobody else can write to the session.
-_touch = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
+TOUCH = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
 _counters = select(
     sessions.c.first_seq,
     sessions.c.next_seq,
@@ -105,7 +105,7 @@ _archived = (
 
 def locked(database: Database, session_id: str, owner: str) -> Counters:
     """Hold the session's row until the transaction ends, and return what it says."""
-    database.run(_touch, of_session(session_id, owner))
+    database.run(TOUCH, of_session(session_id, owner))
     rows = database.rows(_counters, {"session_id": session_id, "owner": owner})
     if not rows:
         return Counters()

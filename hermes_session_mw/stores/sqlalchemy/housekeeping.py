@@ -11,6 +11,7 @@ from sqlalchemy import and_, bindparam, delete, func, or_, select, text, tuple_,
 
 from .clock import now_in_milliseconds
 from .database import Database, text_of
+from .editing import TOUCH
 from .schema import MYSQL, WHOSE, archive, keys, messages, of_session, sessions
 from .transactions import transaction
 
@@ -69,9 +70,7 @@ _FIND = {
     .limit(BATCH)
     for dialect, is_idle in _IS_IDLE.items()
 }
-# Changes nothing, and takes the lock: from here on nobody can append, or has done so before.
-_touch = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
-_LOCK = {dialect: _touch.where(text(is_idle), _IS_FREE) for dialect, is_idle in _IS_IDLE.items()}
+_LOCK = {dialect: TOUCH.where(text(is_idle), _IS_FREE) for dialect, is_idle in _IS_IDLE.items()}
 
 _leads_somewhere = select(_ID).where(keys.c.owner == _OWNER, keys.c.session_id == _ID).exists()
 _DROP_IDLE_KEYS = {

@@ -42,7 +42,8 @@ _rename = (
     # So that nobody finds it changed: MySQL would set a TIMESTAMP by itself.
     .values(title=bindparam("new_title"), updated_at=sessions.c.updated_at)
 )
-_rows = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
+ROWS = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
+"""A history's messages, with the turns that they came in."""
 
 
 def list_sessions(
@@ -73,7 +74,7 @@ def export(database: Database, session_id: str, owner: str) -> str:
         # Held, so that what the two statements find belongs together.
         locked(database, session_id, owner)
         session = info(database, session_id, owner)
-        rows = database.rows(_rows, {"session_id": session_id, "owner": owner})
+        rows = database.rows(ROWS, {"session_id": session_id, "owner": owner})
     if session is None:
         raise SessionNotFound
     return transfer.write(session, [(text_of(turn_id), body) for turn_id, body in rows])
