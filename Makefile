@@ -48,7 +48,7 @@ $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 
 $(VENV)/.test-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --upgrade pip
-	$(PIP) --editable '.[asyncpg,demo,mysql,postgresql]' --group dev
+	$(PIP) --editable '.[asyncpg,cli,demo,mysql,otel,postgresql]' --group dev
 	@touch $@
 
 # Apart, and without what it asks for, which does not go with what the tests need: its database

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -76,10 +76,17 @@ schema = schemathesis.openapi.from_dict(description())
 schema.app = APP
 
 
+def sends_nothing(value: Any) -> bool:
+    """Tell whether a query's value leaves no trace in the URL, as ``[]`` and ``[[]]`` do."""
+    return isinstance(value, list) and all(map(sends_nothing, value))
+
+
 @pytest.mark.filterwarnings("error")
 @schema.parametrize()
 @BOUNDED
 def test_each_operation_is_as_described(case: schemathesis.Case[Any]) -> None:
     """Whatever is sent, well formed or not, the answer is one that the description has."""
+    # What is wrong only in a parameter that is never sent arrives as a good request.
+    assume(not any(map(sends_nothing, case.query.values())))
     STORE.sow()
     case.call_and_validate(headers={"Authorization": "Bearer ada"})

@@ -4,6 +4,7 @@ import re
 import socket
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -67,8 +68,10 @@ def over_sockets(count: int, seed: int, parser: str, folder: Path) -> Counter[st
     command = ["-m", "uvicorn", "tests.fuzz.served:app", "--port", str(port), "--http", parser]
     quiet = ["--log-level", "critical", "--no-access-log"]
     seen: Counter[str] = Counter()
-    with serving([sys.executable, *command, *quiet], port, folder, ready="/"):
-        client = _Client(port)
+    with (
+        serving([sys.executable, *command, *quiet], port, folder, ready="/"),
+        closing(_Client(port)) as client,
+    ):
         for request in lines(count, seed, most=60_000):
             status, head, body = client.send(request)
             stamps = re.findall(rb"(?im)^x-hermes-session-id:[ \t]*(.*?)[ \t]*\r$", head)
@@ -81,7 +84,6 @@ def over_sockets(count: int, seed: int, parser: str, folder: Path) -> Counter[st
             if not any(set(value) & set(b"\r\n\0") for _, value in request):
                 check(request, status, stamps)
             seen[f"{status} by the application"] += 1
-        client.close()
     return seen
 
 
@@ -114,9 +116,8 @@ class _Client:
         self._buffer = b""
 
     def _read(self) -> tuple[int, bytes, bytes]:
-        assert self._socket is not None
         while b"\r\n\r\n" not in self._buffer:
-            received = self._socket.recv(65536)
+            received = self._receive()
             assert received, "the server closed the connection without an answer"
             self._buffer += received
         head, _, rest = self._buffer.partition(b"\r\n\r\n")
@@ -124,7 +125,15 @@ class _Client:
         length = re.search(rb"(?i)content-length: *(\d+)", head)
         # Our own answers tell their length; the server's go on until it closes.
         size = int(length[1]) if length else sys.maxsize
-        while len(rest) < size and (received := self._socket.recv(65536)):
+        while len(rest) < size and (received := self._receive()):
             rest += received
         self._buffer = rest[size:]
         return int(head.split(b" ", 2)[1]), head, rest[:size]
+
+    def _receive(self) -> bytes:
+        assert self._socket is not None
+        try:
+            return self._socket.recv(65536)
+        except ConnectionResetError:
+            # A server that closes before it has read all of a bad request resets the connection.
+            return b""
