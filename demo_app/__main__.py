@@ -9,6 +9,7 @@ import uvicorn
 from hermes_session_mw import ConfigurationError
 
 from .app import create_app
+from .logs import log_config
 
 BANNER = """
 The demo serves at {url}
@@ -62,7 +63,7 @@ def main() -> None:
         app = create_app(options.store, compact_at=options.compact_at)
     except ConfigurationError as exc:
         parser.error(str(exc))
-    config = uvicorn.Config(app, host=options.host, port=options.port)
+    config = uvicorn.Config(app, host=options.host, port=options.port, log_config=log_config())
     listener = config.bind_socket()  # ends the program where the port is taken
     url = f"http://{options.host}:{options.port}"
     print(BANNER.format(url=url, store=options.store), flush=True)  # noqa: T201

@@ -10,6 +10,7 @@ from .ids import mint_session_id
 from .messages import Message
 from .stores.base import History, Store
 from .stores.lifecycle import LifecycleStore
+from .telemetry import Telemetry
 
 T = TypeVar("T")
 
@@ -19,10 +20,11 @@ class StoreAccess:
 
     ``timeout`` is the seconds that it has for each operation, None for no end; ``limit`` the number
     of newest messages that a session loads, None for all; ``degrade`` says that it goes on with an
-    empty history where the store fails; ``new_id`` makes ids for sessions that come out of others.
+    empty history where the store fails; ``new_id`` makes ids for sessions that come out of others;
+    ``telemetry`` is told of every operation.
     """
 
-    __slots__ = ("_store", "_timeout", "degrade", "limit", "new_id")
+    __slots__ = ("_store", "_telemetry", "_timeout", "degrade", "limit", "new_id")
 
     def __init__(
         self,
@@ -32,8 +34,10 @@ class StoreAccess:
         limit: int | None = None,
         degrade: bool = False,
         new_id: Callable[[], str] = mint_session_id,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
+        self._telemetry = telemetry
         self.new_id = new_id
         own = getattr(store, "timeout", None)
         # A store that keeps the time itself need not be watched: that is half the price of a wait.
@@ -44,6 +48,14 @@ class StoreAccess:
 
     async def load(self, session_id: str, owner: str, limit: int | None) -> History:
         """See `Store.load`; whatever the store raises has become a StoreError."""
+        if self._telemetry is None:
+            return await self._load(session_id, owner, limit)
+        with self._telemetry.operation("load", session_id) as operation:
+            history = await self._load(session_id, owner, limit)
+            operation.count(len(history.messages))
+            return history
+
+    async def _load(self, session_id: str, owner: str, limit: int | None) -> History:
         try:
             loading = self._store.load(session_id, owner=owner, limit=limit)
             return await self._in_time(loading, shield=False)
@@ -69,7 +81,12 @@ class StoreAccess:
         # A store of three methods knows of no fence, and gives out none.
         fenced = {} if fence is None else {"fence": fence}
         storing = self._store.append(session_id, messages, **options, **fenced)  # type: ignore[arg-type]
-        return await self._in_time(storing, shield=True)
+        if self._telemetry is None:
+            return await self._in_time(storing, shield=True)
+        with self._telemetry.operation("append", session_id) as operation:
+            length = await self._in_time(storing, shield=True)
+            operation.count(len(messages))
+            return length
 
     def having(self, operation: str) -> LifecycleStore:
         """Return the store, which has the operation; its outcome is awaited by ``whole``.
@@ -81,9 +98,15 @@ class StoreAccess:
             raise NotSupported(self._store, operation)
         return cast("LifecycleStore", self._store)
 
-    async def whole(self, operation: Awaitable[T]) -> T:
-        """Return an operation's outcome; it is not cancelled, and ends when its time is up."""
-        return await self._in_time(operation, shield=True)
+    async def whole(self, name: str, session_id: str, operation: Awaitable[T]) -> T:
+        """Return an operation's outcome; it is not cancelled, and ends when its time is up.
+
+        ``name`` is the store's method, and ``session_id`` the session that it is about.
+        """
+        if self._telemetry is None:
+            return await self._in_time(operation, shield=True)
+        with self._telemetry.operation(name, session_id):
+            return await self._in_time(operation, shield=True)
 
     async def _in_time(self, operation: Awaitable[T], *, shield: bool) -> T:
         if self._timeout is None and not shield:

@@ -11,6 +11,7 @@ from .exceptions import ConfigurationError
 from .middleware import HermesSessionMiddleware
 from .resolver import InvalidIds, OnStoreError, OwnerHook, UnknownIds
 from .stores import StoreLike
+from .telemetry import Telemetry
 
 AnyStarlette = TypeVar("AnyStarlette", bound=Starlette)
 
@@ -32,6 +33,7 @@ class MiddlewareOptions(TypedDict, total=False):
     store_timeout: float | None
     exclude: Collection[str] | Callable[[Scope], bool]
     session_keys: bool
+    telemetry: Telemetry | None
 
 
 def install(

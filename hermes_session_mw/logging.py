@@ -5,8 +5,11 @@ An id is a secret: who has it can read the conversation. Logs get its fingerprin
 
 import hashlib
 import logging
+import re
+from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Protocol
+from urllib.parse import unquote
 
 logger = logging.getLogger("hermes_session_mw")
 
@@ -36,8 +39,29 @@ class SessionIdFilter(logging.Filter):
     of one conversation then carries the same 12 hexadecimal digits, on every worker.
     """
 
+    def __init__(self, *, paths: Collection[str] = ()) -> None:
+        """Make a filter.
+
+        Args:
+            paths: URL paths below which the next segment is an id, as below the ``prefix`` of
+                ``session_routes``: in the arguments of a record, such as uvicorn's access log
+                has, it is replaced by its fingerprint.
+        """
+        super().__init__()
+        prefixes = "|".join(re.escape(path.rstrip("/")) for path in paths)
+        self._in_path = re.compile(rf"({prefixes})/([^/?#]+)") if paths else None
+
     def filter(self, record: logging.LogRecord) -> bool:
         """Mark ``record`` and let it through."""
         session = current_session.get()
         record.hermes_session = "-" if session is None else fingerprint(session.id)
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(self._without_id, record.args))
         return True
+
+    def _without_id(self, argument: object) -> object:
+        if not isinstance(argument, str) or self._in_path is None:
+            return argument
+        return self._in_path.sub(
+            lambda found: f"{found[1]}/{fingerprint(unquote(found[2]))}", argument
+        )

@@ -15,6 +15,7 @@ from .resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
 from .responder import Responder
 from .session import STATE_KEY
 from .stores import StoreLike, as_store
+from .telemetry import Telemetry
 
 _LIFESPAN_ENDS = (
     "lifespan.startup.failed",
@@ -59,6 +60,7 @@ class HermesSessionMiddleware:
         store_timeout: float | None = 5.0,
         exclude: Collection[str] | Callable[[Scope], bool] = (),
         session_keys: bool = False,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Wrap ``app``.
 
@@ -84,6 +86,8 @@ class HermesSessionMiddleware:
                 if the middleware were not there.
             session_keys: whether a request without an id may name its conversation by a key of its
                 own, in ``X-Hermes-Session-Key``. Needs ``owner``: keys can be guessed.
+            telemetry: is told of requests and of what the store does for them; for OpenTelemetry
+                give a ``hermes_session_mw.otel.OpenTelemetry``.
 
         Raises:
             ConfigurationError: an option has a value that cannot work.
@@ -128,7 +132,9 @@ class HermesSessionMiddleware:
             on_store_error=on_store_error,
             store_timeout=store_timeout,
             session_keys=session_keys,
+            telemetry=telemetry,
         )
+        self._telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -141,24 +147,21 @@ class HermesSessionMiddleware:
             return
         own_scope = _own_scope(scope, self._stamp.field)
         responder = Responder(own_scope, send, self._stamp)
+        # Whatever is logged meanwhile, by the server's access log too, is of this connection.
+        token = current_session.set(None)
+        excluded = False
         try:
-            excluded = self._is_excluded is not None and self._is_excluded(own_scope)
-            if not excluded:
+            if self._is_excluded is not None and self._is_excluded(own_scope):
+                excluded = True
+            else:
                 await self._respond(own_scope, receive, responder)
         except Exception as exc:
-            if responder.started:
+            if responder.started or not await self._answer_conflict(exc, scope, responder):
                 raise
-            refusal = conflict(exc)
-            if refusal is None:
-                await self._answer_error(scope, responder)
-                raise
-            await responder.answer(refusal)
-            return
+        finally:
+            current_session.reset(token)
         if excluded:
             await self.app(scope, receive, send)
-        elif scope["type"] == "http" and not responder.started:
-            logger.error("the application returned without a response; it is answered 500")
-            await responder.answer_server_error()
 
     async def _respond(self, scope: Scope, receive: Receive, responder: Responder) -> None:
         responder.session, refusal = self._resolver.identify(scope)
@@ -167,17 +170,30 @@ class HermesSessionMiddleware:
             resolver.admits_all or (resolver.admits_new and session.is_new)
         ):
             responder.session, refusal = await resolver.admit(session, scope)
+        current_session.set(responder.session)
+        if self._telemetry is not None:
+            self._telemetry.request(responder.session, None if refusal is None else refusal.code)
         if refusal is not None:
             await responder.refuse(refusal, receive)
             return
         scope["state"][STATE_KEY] = responder.session
-        token = current_session.set(responder.session)
         try:
             await self.app(scope, receive, responder.send)
         finally:
             if responder.session.has_open:
                 await responder.session.end()
-            current_session.reset(token)
+        if scope["type"] == "http" and not responder.started:
+            logger.error("the application returned without a response; it is answered 500")
+            await responder.answer_server_error()
+
+    async def _answer_conflict(self, exc: Exception, scope: Scope, responder: Responder) -> bool:
+        """Answer for an application that raised; tell whether that was all there is to do."""
+        refusal = conflict(exc)
+        if refusal is None:
+            await self._answer_error(scope, responder)
+            return False
+        await responder.answer(refusal)
+        return True
 
     async def _answer_error(self, scope: Scope, responder: Responder) -> None:
         if scope["type"] != "http" or self.framework_key not in scope:

@@ -16,6 +16,7 @@ from .logging import fingerprint, logger
 from .refusals import Refusal
 from .session import HermesSession
 from .stores import Store, check_keys
+from .telemetry import Telemetry
 from .wishes import HISTORY_SOURCE, IDEMPOTENCY_KEY, SESSION_KEY, take_wishes
 
 OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
@@ -48,6 +49,7 @@ class Resolver:
         on_store_error: OnStoreError,
         store_timeout: float | None,
         session_keys: bool,
+        telemetry: Telemetry | None,
     ) -> None:
         """Keep the options; ``field`` is the header's name in lower case."""
         # What these make and accept is fit for a header, as the others' need not be.
@@ -59,6 +61,7 @@ class Resolver:
             limit=history_limit,
             degrade=on_store_error == "empty",
             new_id=self._mint,
+            telemetry=telemetry,
         )
         self._field = field
         keys = (SESSION_KEY,) if session_keys else ()

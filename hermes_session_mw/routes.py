@@ -20,6 +20,7 @@ from .resolver import OwnerHook, ask_owner
 from .session import get_session
 from .stores import Store
 from .stores.records import MAX_PAGE, PAGE
+from .telemetry import Telemetry
 
 _MEANWHILE = 20
 """Messages that others may append in the midst of a request for a page, which is whole then."""
@@ -35,6 +36,7 @@ def session_routes(
     owner: OwnerHook | None = None,
     allow_ownerless: bool = False,
     store_timeout: float | None = 5.0,
+    telemetry: Telemetry | None = None,
 ) -> list[BaseRoute]:
     """Return Starlette routes that list sessions, read, rename, fork and delete them.
 
@@ -49,6 +51,7 @@ def session_routes(
         allow_ownerless: list all sessions to everybody where the middleware has no such hook. Who
             knows an id can read and delete the session.
         store_timeout: seconds that the store has for one operation; None for no end.
+        telemetry: is told of what the store does, as the middleware's is.
 
     Raises:
         ConfigurationError: an argument has a value that cannot work.
@@ -65,7 +68,8 @@ def session_routes(
     if owner is not None:
         check_functions(owner=owner)
     check_positive("store_timeout", store_timeout)
-    routes = _Routes(StoreAccess(store, store_timeout), prefix, owner, allow_ownerless)
+    access = StoreAccess(store, store_timeout, telemetry=telemetry)
+    routes = _Routes(access, prefix, owner, allow_ownerless)
     # One route for each path, so that a 405 names all methods that there are.
     paths: dict[str, dict[str, _Handler]] = {
         "": {"GET": routes.list_sessions},
@@ -126,7 +130,7 @@ class _Routes:
         cursor = inputs.single("cursor", request.query_params.getlist("cursor"))
         store = self._access.having("list")
         try:
-            page = await self._access.whole(store.list(owner, limit, cursor))
+            page = await self._access.whole("list", "", store.list(owner, limit, cursor))
         except ValueError as exc:
             if cursor is None:
                 raise  # not the client's fault
@@ -174,7 +178,8 @@ class _Routes:
         self._access.having("info")  # before anything is changed
         store = self._access.having("rename")
         try:
-            found = await self._access.whole(store.rename(session_id, title, owner))
+            work = store.rename(session_id, title, owner)
+            found = await self._access.whole("rename", session_id, work)
         except ValueError as exc:
             message = "'title' cannot be this session's: another may have it."
             raise inputs.invalid("title", message) from exc
@@ -186,7 +191,7 @@ class _Routes:
         session_id, length = _id(request, owner), inputs.length_of(await _body(request))
         self._access.having("info")
         new_id, store = self._access.new_id(), self._access.having("fork")
-        await self._access.whole(store.fork(session_id, new_id, owner, length))
+        await self._access.whole("fork", session_id, store.fork(session_id, new_id, owner, length))
         response = answers.as_json(await self._info(new_id, owner), 201)
         # Relative to this request's own address, whatever a proxy has taken off its path.
         response.headers["location"] = f"../{new_id}"
@@ -194,7 +199,7 @@ class _Routes:
 
     async def delete(self, request: Request, owner: str) -> Response:
         session_id, store = _id(request, owner), self._access.having("delete")
-        if not await self._access.whole(store.delete(session_id, owner)):
+        if not await self._access.whole("delete", session_id, store.delete(session_id, owner)):
             raise Refused(NOT_FOUND)
         return Response(status_code=204, headers={"cache-control": "no-store"})
 
@@ -209,7 +214,7 @@ class _Routes:
 
     async def _info(self, session_id: str, owner: str) -> dict[str, Any]:
         store = self._access.having("info")
-        info = await self._access.whole(store.info(session_id, owner))
+        info = await self._access.whole("info", session_id, store.info(session_id, owner))
         if info is None:
             raise Refused(NOT_FOUND)
         return answers.shown(info)

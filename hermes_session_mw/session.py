@@ -64,7 +64,7 @@ class HermesSession(Conversation):
         if name is None or (self.is_new and self._history is None):
             return None
         store = self._access.having("find_turn")
-        turn = await self._access.whole(store.find_turn(self.id, name, owner))
+        turn = await self._access.whole("find_turn", self.id, store.find_turn(self.id, name, owner))
         if turn is not None and not _begins_with(turn.messages, question):
             raise TurnConflict
         return turn
@@ -80,7 +80,7 @@ class HermesSession(Conversation):
         """
         store = self._access.having("rewind")
         work = store.rewind(self.id, length, self.known_owner(), fence=self._fence())
-        left = await self._access.whole(work)
+        left = await self._access.whole("rewind", self.id, work)
         known = self._history
         if known is not None and left < known.length:
             unseen = known.length - len(known.messages)
@@ -115,7 +115,7 @@ class HermesSession(Conversation):
             skipped=min(unseen, replaced),
             fence=self._fence(),
         )
-        length = await self._access.whole(work)
+        length = await self._access.whole("compact", self.id, work)
         # Of an older part that was not loaded, neither is the summary.
         before = summary if replaced >= unseen else ()
         left = [*before, *known.messages[len(seen) :]]
@@ -133,7 +133,7 @@ class HermesSession(Conversation):
         """
         new_id, owner = self._access.new_id(), self.known_owner()
         store = self._access.having("fork")
-        await self._access.whole(store.fork(self.id, new_id, owner, length))
+        await self._access.whole("fork", self.id, store.fork(self.id, new_id, owner, length))
         child = HermesSession(self._access, new_id, owner=owner)
         await child.load()
         return child
@@ -150,7 +150,8 @@ class HermesSession(Conversation):
         self._check_untold()
         new_id, whose = self._access.new_id(), self.known_owner()
         store = self._access.having("rotate")
-        moved = await self._access.whole(store.rotate(self.id, new_id, whose, owner))
+        work = store.rotate(self.id, new_id, whose, owner)
+        moved = await self._access.whole("rotate", self.id, work)
         held = self.held
         if held is not None and not moved:
             await held.release()  # nothing went along, so that the old id's turn is still taken
@@ -173,7 +174,8 @@ class HermesSession(Conversation):
         new_id, owner = self._access.new_id(), self.known_owner()
         if self.key is not None:
             store = self._access.having("move_key")
-            await self._access.whole(store.move_key(self.key, new_id, owner))
+            work = store.move_key(self.key, new_id, owner)
+            await self._access.whole("move_key", new_id, work)
         if self.held is not None:
             await self.held.release()
         self._become(new_id, is_new=True)
@@ -205,7 +207,8 @@ class HermesSession(Conversation):
             StoreError: the store failed.
         """
         store, owner = self._access.having("bind_key"), self.known_owner()
-        session_id = await self._access.whole(store.bind_key(self.key or "", self.id, owner))
+        work = store.bind_key(self.key or "", self.id, owner)
+        session_id = await self._access.whole("bind_key", self.id, work)
         self._become(session_id, is_new=session_id == self.id)
         return self.is_new
 

@@ -134,6 +134,12 @@ class StoredConversation:
         return self.history
 
     @property
+    def was_found(self) -> bool | None:
+        """Whether ``load()`` found anything stored under the id; None where nobody has looked."""
+        known = None if self.degraded else self._history
+        return None if known is None else known.exists
+
+    @property
     def is_deleted(self) -> bool:
         """Whether ``load()`` found that the session was deleted: nothing can be appended to it."""
         return self._history is not None and self._history.deleted

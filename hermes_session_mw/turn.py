@@ -75,7 +75,9 @@ class Turn:
         """
         store, owner = self._access.having("extend"), self._session.owner or ""
         seconds = self._lease if lease is None else lease
-        await self._access.whole(store.extend(self._session.id, self.fence, seconds, owner))
+        session_id = self._session.id
+        work = store.extend(session_id, self.fence, seconds, owner)
+        await self._access.whole("extend", session_id, work)
 
     async def take(self) -> None:
         """Take the turn, if it is free, and tell the session.
@@ -86,7 +88,7 @@ class Turn:
         session = self._session
         store = self._access.having("acquire")
         work = store.acquire(session.id, self._lease, session.known_owner())
-        self.fence = await self._access.whole(work)
+        self.fence = await self._access.whole("acquire", session.id, work)
         session.held, session.has_open = self, True
 
     async def release(self) -> None:
@@ -97,7 +99,8 @@ class Turn:
         session.held = None
         store = self._access.having("release")
         try:
-            await self._access.whole(store.release(session.id, self.fence, session.owner or ""))
+            work = store.release(session.id, self.fence, session.owner or "")
+            await self._access.whole("release", session.id, work)
         except StoreError as exc:
             logger.warning("session %s keeps its lease: %s", fingerprint(session.id), exc)
 

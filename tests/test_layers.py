@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "hermes_session_mw"
 # the package. A package's own modules share its line.
 LAYERS = [
     ["exceptions", "ids"],
-    ["headers", "messages", "logging"],
+    ["headers", "messages", "logging", "telemetry"],
     ["refusals"],
     ["recording"],
     ["stores.base"],
@@ -30,7 +30,7 @@ LAYERS = [
     ["conflicts", "inputs", "options", "wishes"],
     ["answers", "openapi", "resolver", "responder"],
     ["middleware"],
-    ["installation", "routes"],
+    ["installation", "otel", "routes"],
     [""],
 ]
 # Their own modules may import each other, and no other package's.
@@ -50,6 +50,7 @@ PURE = {
     "stores.paging",
     "stores.records",
     "stores.transfer",
+    "telemetry",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

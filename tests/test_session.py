@@ -1,6 +1,5 @@
 """The session object, and how applications get hold of it."""
 
-import logging
 from typing import Annotated, Any
 
 import anyio
@@ -18,14 +17,13 @@ from hermes_session_mw import (
     InvalidMessage,
     MemoryStore,
     SessionConflict,
-    SessionIdFilter,
     SessionMissing,
     SQLAlchemyStore,
     StoreTimeout,
     get_session,
 )
 from hermes_session_mw.access import StoreAccess
-from hermes_session_mw.logging import current_session, fingerprint
+from hermes_session_mw.logging import fingerprint
 
 from .test_middleware import HangingStore
 
@@ -177,21 +175,6 @@ def test_get_session_without_the_middleware_says_so() -> None:
 
     client = TestClient(Starlette(routes=[Route("/", endpoint)]))
     assert client.get("/").json() == "told"
-
-
-def test_log_records_carry_the_sessions_fingerprint() -> None:
-    """The filter marks every record with the current session, and never with its id."""
-    record = logging.LogRecord("x", logging.INFO, "x", 1, "hello", None, None)
-    assert SessionIdFilter().filter(record)
-    assert record.hermes_session == "-"  # type: ignore[attr-defined]  # the filter adds it
-    token = current_session.set(HermesSession(MemoryStore(), "secret"))
-    try:
-        assert SessionIdFilter().filter(record)
-    finally:
-        current_session.reset(token)
-    assert record.hermes_session == fingerprint("secret")  # type: ignore[attr-defined]
-    assert len(fingerprint("secret")) == 12
-    assert "secret" not in fingerprint("secret")
 
 
 @pytest.mark.parametrize(("own", "timed"), [(4.0, None), (5.0, None), (6.0, 5.0)])

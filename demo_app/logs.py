@@ -1,0 +1,19 @@
+"""What the demo's server logs: which session a request was of, and no id."""
+
+import copy
+from typing import Any
+
+import uvicorn.config
+
+from .app import SESSIONS
+from .responses import RESPONSES
+
+
+def log_config() -> dict[str, Any]:
+    """Return uvicorn's own configuration, with the session's fingerprint in the access log."""
+    config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    paths = [SESSIONS, RESPONSES]
+    config["filters"] = {"session": {"()": "hermes_session_mw.SessionIdFilter", "paths": paths}}
+    config["handlers"]["access"]["filters"] = ["session"]
+    config["formatters"]["access"]["fmt"] += " [%(hermes_session)s]"
+    return config

@@ -1,0 +1,119 @@
+"""Logs name a session by its fingerprint, and never give its id away."""
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from hermes_session_mw import HermesSession, MemoryStore, SessionIdFilter
+from hermes_session_mw.logging import current_session, fingerprint
+
+from .server import ROOT, demo, free_port, serving
+
+HEADER = "X-Hermes-Session-Id"
+
+
+def record(message: str, *arguments: object) -> logging.LogRecord:
+    return logging.LogRecord("x", logging.INFO, "x", 1, message, arguments, None)
+
+
+def test_log_records_carry_the_sessions_fingerprint() -> None:
+    """The filter marks every record with the current session, and never with its id."""
+    outside, inside = record("hello"), record("hello")
+    assert SessionIdFilter().filter(outside)
+    token = current_session.set(HermesSession(MemoryStore(), "secret"))
+    try:
+        assert SessionIdFilter().filter(inside)
+    finally:
+        current_session.reset(token)
+    assert outside.hermes_session == "-"  # type: ignore[attr-defined]  # the filter adds it
+    assert inside.hermes_session == fingerprint("secret")  # type: ignore[attr-defined]
+    assert len(fingerprint("secret")) == 12
+    assert "secret" not in fingerprint("secret")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/sessions/my-id", "/sessions/{}"),
+        ("/sessions/my-id/messages?limit=1", "/sessions/{}/messages?limit=1"),
+        ("/sessions/my%2Did?x=/sessions/my-id", "/sessions/{0}?x=/sessions/{0}"),
+        ("/mounted/sessions/my-id", "/mounted/sessions/{}"),
+        ("/threads/a.b/my-id", "/threads/a.b/{}"),
+        ("/threads/aXb/my-id", "/threads/aXb/my-id"),
+        ("/sessions", "/sessions"),
+        ("/sessions/", "/sessions/"),
+        ("/sessions?cursor=1", "/sessions?cursor=1"),
+        ("/sessionsx/my-id", "/sessionsx/my-id"),
+        ("/" * 10_000, "/" * 10_000),
+    ],
+)
+def test_ids_in_paths_are_replaced(path: str, expected: str) -> None:
+    """Below the given paths a record's arguments have the id's fingerprint in its place."""
+    line = record("%s %s %d", "GET", path, 200)
+    assert SessionIdFilter(paths=["/sessions", "/threads/a.b/"]).filter(line)
+    assert line.args == ("GET", expected.format(fingerprint("my-id")), 200)
+
+
+def test_other_arguments_stay_what_they_are() -> None:
+    """A filter without paths, and arguments that are a mapping, leave a record's text alone."""
+    plain, mapping = record("%s", "/sessions/my-id"), record("%(a)s", {"a": "/sessions/my-id"})
+    assert SessionIdFilter().filter(plain)
+    assert SessionIdFilter(paths=["/sessions"]).filter(mapping)
+    assert plain.getMessage() == mapping.getMessage() == "/sessions/my-id"
+
+
+def recipe() -> str:
+    """Return the log configuration that the page has for uvicorn."""
+    page = (ROOT / "docs" / "observability.md").read_text()
+    found = re.search(r"```json log-config.json\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_uvicorns_access_log_has_the_fingerprint(tmp_path: Path) -> None:
+    """With the page's recipe each line has it: of answers, of refusals, and of an error."""
+    (tmp_path / "log-config.json").write_text(recipe())
+    port = free_port()
+    app = ["-m", "uvicorn", "tests.logged_app:create_app", "--factory", "--port", str(port)]
+    command = [sys.executable, *app, "--log-config", "log-config.json"]
+    with serving(command, port, tmp_path, ready="/healthz"):
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(2):
+            httpx2.get(f"{url}/", headers={HEADER: "my-thread"})
+        httpx2.get(f"{url}/sessions/my-thread/messages", headers={HEADER: "my-thread"})
+        refused = httpx2.get(f"{url}/", headers={HEADER: "not valid"})
+        raised = httpx2.get(f"{url}/error", headers={HEADER: "my-thread"})
+        assert (refused.status_code, raised.status_code) == (400, 500)
+    log = (tmp_path / "server.log").read_text()
+    lines = [line for line in log.splitlines() if '"GET ' in line and "healthz" not in line]
+    mine, other = fingerprint("my-thread"), fingerprint(refused.headers[HEADER])
+    assert [line.rsplit("[", 1)[1] for line in lines] == [
+        f"{name}]" for name in (mine, mine, mine, other, mine)
+    ]
+    assert f"/sessions/{mine}/messages" in lines[2]
+    assert "my-thread" not in log
+    assert refused.headers[HEADER] not in log
+
+
+def test_the_demo_logs_no_id(tmp_path: Path) -> None:
+    """The demo's access log names sessions by their fingerprints, in paths as well."""
+    with demo(tmp_path) as url:
+        body = {"messages": [{"role": "user", "content": "Hello"}]}
+        headers = {HEADER: "my-secret-thread"}
+        httpx2.post(f"{url}/v1/chat/completions", json=body, headers=headers).raise_for_status()
+        path = f"{url}/v1/sessions/my-secret-thread/messages"
+        httpx2.get(path, headers=headers).raise_for_status()
+        created = httpx2.post(f"{url}/v1/responses", json={"input": "Hello"}, headers=headers)
+        response_id = created.raise_for_status().json()["id"]
+        httpx2.get(f"{url}/v1/responses/{response_id}", headers=headers).raise_for_status()
+    log = (tmp_path / "server.log").read_text()
+    assert f"/v1/sessions/{fingerprint('my-secret-thread')}/messages" in log
+    assert f"200 OK [{fingerprint('my-secret-thread')}]" in log
+    assert "my-secret-thread" not in log
+    assert response_id not in log
+    assert json.dumps(body) not in log
