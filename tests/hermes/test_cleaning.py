@@ -40,6 +40,27 @@ def test_a_text_is_cleaned_as_the_patterns_would(text: str) -> None:
     assert cleaned(text) == expected.strip()
 
 
+KIND, OTHER = (
+    BEGINNING + "informational background data",
+    BEGINNING + "authoritative reference data",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"a {KIND}.] b", "a b"),
+        (f"a {OTHER}, and more.]\n b", "a b"),
+        (f"a {KIND}, and more.] b", f"a {KIND}, and more.] b"),
+        (f"a {KIND} b", f"a {KIND} b"),
+        (f"{KIND}.]{OTHER}.] b {KIND}.", f"b {KIND}."),
+    ],
+)
+def test_notes_are_cut_out(text: str, left: str) -> None:
+    """A note of either kind goes with the space after it; one that ends otherwise stays."""
+    assert cleaned(text) == left
+
+
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part[-24:])
 @pytest.mark.parametrize("end", ["", "]", "</memory-context>"])
 def test_a_megabyte_of_beginnings_comes_to_an_end(part: str, end: str) -> None:
