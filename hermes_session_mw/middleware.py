@@ -147,8 +147,6 @@ class HermesSessionMiddleware:
             return
         own_scope = _own_scope(scope, self._stamp.field)
         responder = Responder(own_scope, send, self._stamp)
-        # Whatever is logged meanwhile, by the server's access log too, is of this connection.
-        token = current_session.set(None)
         excluded = False
         try:
             if self._is_excluded is not None and self._is_excluded(own_scope):
@@ -159,7 +157,8 @@ class HermesSessionMiddleware:
             if responder.started or not await self._answer_conflict(exc, scope, responder):
                 raise
         finally:
-            current_session.reset(token)
+            if responder.token is not None:
+                current_session.reset(responder.token)
         if excluded:
             await self.app(scope, receive, send)
 
@@ -170,7 +169,8 @@ class HermesSessionMiddleware:
             resolver.admits_all or (resolver.admits_new and session.is_new)
         ):
             responder.session, refusal = await resolver.admit(session, scope)
-        current_session.set(responder.session)
+        # Whatever is logged from here on, by the server's access log too, is of this session.
+        responder.token = current_session.set(responder.session)
         if self._telemetry is not None:
             self._telemetry.request(responder.session, None if refusal is None else refusal.code)
         if refusal is not None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable
 from contextlib import suppress
+from contextvars import Token
 from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
 
 from .headers import Stamp
 from .ids import mint_session_id
+from .logging import HasId
 from .refusals import Refusal, server_error
 
 if TYPE_CHECKING:
@@ -23,10 +25,11 @@ class Responder:
 
     Attributes:
         session: the session whose id is stamped, as it is when the message goes out.
+        token: what makes the session the current one no more.
         started: whether a response, or a WebSocket's opening or closing, has begun to go out.
     """
 
-    __slots__ = ("_scope", "_send", "_stamp", "session", "started")
+    __slots__ = ("_scope", "_send", "_stamp", "session", "started", "token")
 
     def __init__(self, scope: Scope, send: Send, stamp: Stamp) -> None:
         self._scope = scope
@@ -34,6 +37,7 @@ class Responder:
         self._stamp = stamp
         self.session: HermesSession | None = None
         self.started = False
+        self.token: Token[HasId | None] | None = None
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send ``message``, and stamp it if it is one that begins a response.
