@@ -2,17 +2,18 @@
 
 from collections.abc import Awaitable
 from contextlib import suppress
-from contextvars import Token
 from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
 
 from .headers import Stamp
 from .ids import mint_session_id
-from .logging import HasId
 from .refusals import Refusal, server_error
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
+    from .logging import HasId
     from .session import HermesSession
 
 _DENIAL = "websocket.http.response"
