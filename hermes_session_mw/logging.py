@@ -8,7 +8,7 @@ import logging
 from contextvars import ContextVar
 from typing import Protocol
 
-logger = logging.getLogger("hermes_session_mw")
+logger: logging.Logger = logging.getLogger("hermes_session_mw")
 
 
 class HasId(Protocol):

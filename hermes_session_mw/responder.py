@@ -33,7 +33,7 @@ class Responder:
         self._send = send
         self._stamp = stamp
         self.session: HermesSession | None = None
-        self.started = False
+        self.started: bool = False
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send ``message``, and stamp it if it is one that begins a response.
