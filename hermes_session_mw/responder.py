@@ -37,7 +37,7 @@ class Responder:
         self._send = send
         self._stamp = stamp
         self.session: HermesSession | None = None
-        self.started = False
+        self.started: bool = False
         self.token: Token[HasId | None] | None = None
 
     def send(self, message: Message) -> Awaitable[None]:

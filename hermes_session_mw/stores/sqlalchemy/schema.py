@@ -32,7 +32,7 @@ from ..base import MAX_KEY_LENGTH
 MYSQL = ("mysql", "mariadb")
 """SQLAlchemy's names for one family, which differs in what it can return from an INSERT."""
 
-metadata = MetaData()
+metadata: MetaData = MetaData()
 
 
 class _Bytes(TypeDecorator[str]):
@@ -68,7 +68,7 @@ def _counter(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
 
 
-sessions = Table(
+sessions: Table = Table(
     "hermes_sessions",
     metadata,
     Column("owner", _key("owner")),
@@ -91,7 +91,7 @@ sessions = Table(
     **_ENGINE_OPTIONS,
 )
 
-messages = Table(
+messages: Table = Table(
     "hermes_messages",
     metadata,
     Column("owner", _key("owner")),
@@ -107,7 +107,7 @@ messages = Table(
     **_ENGINE_OPTIONS,
 )
 
-archive = Table(
+archive: Table = Table(
     "hermes_archive",
     metadata,
     Column("owner", _key("owner")),
@@ -125,7 +125,7 @@ archive = Table(
     **_ENGINE_OPTIONS,
 )
 
-keys = Table(
+keys: Table = Table(
     "hermes_keys",
     metadata,
     Column("owner", _key("owner")),

@@ -145,7 +145,7 @@ class Line:
             OSError: it cannot be opened.
         """
         self._process = os.getpid()
-        self.file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self.file: int = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         weakref.finalize(self, os.close, self.file)
 
     @property
