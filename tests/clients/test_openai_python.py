@@ -140,7 +140,7 @@ async def test_the_async_client_does_the_same(served: Demo, session_id: str) -> 
 
 
 def test_responses_are_created_streamed_retrieved_and_deleted(client: openai.OpenAI) -> None:
-    """The Responses API goes on by previous_response_id and by conversation, and the chat by both."""
+    """Responses go on by previous_response_id and by conversation, and the chat goes on as well."""
     raw = client.responses.with_raw_response.create(model="hermes-demo", input="My name is Ada.")
     first, session_id = raw.parse(), raw.headers[HEADER]
     assert "first message" in first.output_text
@@ -191,9 +191,11 @@ def test_errors_tell_the_id(client: openai.OpenAI, session_id: str) -> None:
 def test_a_wrong_api_key_is_an_authentication_error(keyed: Demo, session_id: str) -> None:
     """Without a key that the server knows the SDK raises AuthenticationError, and tries no more."""
     extra = {HEADER: session_id}
-    with client_of(keyed.api, "wrong", default_headers=extra, max_retries=2) as client:
-        with pytest.raises(openai.AuthenticationError) as refused:
-            chat(client, "Hi")
+    with (
+        client_of(keyed.api, "wrong", default_headers=extra, max_retries=2) as client,
+        pytest.raises(openai.AuthenticationError) as refused,
+    ):
+        chat(client, "Hi")
     assert refused.value.response.headers[HEADER] == session_id
     with client_of(keyed.api, API_KEY, default_headers=extra) as client:
         assert "first message" in text_of(chat(client, "Hi"))
