@@ -204,7 +204,8 @@ def _arguments(
 def _set_up(engine: Engine, file: SQLiteFile | None) -> None:
     go_direct(engine)
     renew_after_loss(engine)
-    if engine.dialect.name == "sqlite":
+    # Who may only read cannot set a file up, and reads it as it is.
+    if engine.dialect.name == "sqlite" and engine.url.query.get("mode") != "ro":
         event.listen(engine, "connect", _set_pragmas)
     if file is not None:
         file.watch(engine)
