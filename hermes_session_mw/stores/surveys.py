@@ -72,13 +72,14 @@ class Idle:
 
     Attributes:
         sessions, messages: how many sessions, and messages in their histories and archives.
-        deleted: how many ids of deleted sessions are kept.
+        ids: how many ids that hold no session are kept: of deleted ones, so that they are not used
+            again, and such as somebody has only taken the turn of.
         keys: how many keys were bound before then, and lead to nothing stored.
     """
 
     sessions: int = 0
     messages: int = 0
-    deleted: int = 0
+    ids: int = 0
     keys: int = 0
 
 

@@ -79,7 +79,7 @@ def damage(database: Database) -> list[Problem]:
     """Return what SQLite finds wrong with its file; other databases look after theirs."""
     if database.dialect != "sqlite":
         return []
-    found = [str(what) for (what,) in database.rows(_QUICK_CHECK, {})]
+    found = [" ".join(what.split()) for (what,) in database.rows(_QUICK_CHECK, {})]
     return [Problem(f"SQLite: {what}") for what in found if what != "ok"]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from ...exceptions import ConfigurationError, StoreMisconfigured
+from ...exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
 from ..base import check_keys
 from ..paging import check_page
 from ..surveys import Access, Idle, OwnedPage, OwnedSession, Problem, Totals
@@ -124,18 +124,27 @@ class OperatorStore(SQLAlchemyStore):
                 break
             last = expired[-1][:2]
         keys = await self._write(lambda c: pruning.drop_idle_keys(c, cutoff, owner))
-        return Idle(removed.sessions, removed.messages, removed.deleted, keys)
+        return Idle(removed.sessions, removed.messages, removed.ids, keys)
 
     async def check(self, advance: Callable[[int], None]) -> Sequence[Problem]:
         """Return what is wrong with the tables and with what is in them; nothing is written.
 
-        ``advance`` is as for ``prune_idle``. Where tables or columns are missing, rows are not
-        looked at. A session's messages are held in memory while they are looked at.
+        ``advance`` is as for ``prune_idle``. Where tables or columns are missing, or SQLite finds
+        its file damaged, rows are not looked at. A session's messages are all held in memory while
+        they are.
         """
-        problems = await self._read(checking.missing)
-        if problems:
-            return problems
-        problems = await self._read(checking.damage)
+        problems: list[Problem] = []
+        try:
+            await self._check(problems, advance)
+        except StoreCorrupt as exc:
+            problems.append(Problem(str(exc)))
+        return problems
+
+    async def _check(self, problems: list[Problem], advance: Callable[[int], None]) -> None:
+        for look in (checking.missing, checking.damage):
+            problems += await self._read(look)
+            if problems:
+                return
         done: tuple[str, str] = FIRST
         last: OwnedSession | None = None
         while found := await self.walk(None, last):
@@ -144,7 +153,7 @@ class OperatorStore(SQLAlchemyStore):
                 after, done = done, portion[-1][:2]
                 problems += await self._read(partial(checking.check_range, after=after, to=done))
                 advance(len(portion))
-        return problems + await self._read(partial(checking.check_range, after=done, to=None))
+        problems += await self._read(partial(checking.check_range, after=done, to=None))
 
 
 def _of_file(url: URL, access: Access) -> URL:
@@ -189,5 +198,5 @@ def _with(so_far: Idle, gone: Sequence[Expired], there: frozenset[tuple[str, str
     return Idle(
         so_far.sessions + len(sessions),
         so_far.messages + sum(each.length for each in sessions),
-        so_far.deleted + len(gone) - len(sessions),
+        so_far.ids + len(gone) - len(sessions),
     )

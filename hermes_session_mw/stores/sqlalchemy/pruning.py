@@ -29,7 +29,7 @@ _count = in_two_forms(
     select(
         func.sum(case((_is_there, 1), else_=0)),
         func.sum(case((_is_there, _kept), else_=0)),
-        func.sum(case((sessions.c.deleted_at.is_not(None), 1), else_=0)),
+        func.sum(case((_is_there, 0), else_=1)),
     ).where(*_is_idle)
 )
 _find: dict[str, dict[bool, Select[Any]]] = {
@@ -63,8 +63,8 @@ def count_idle(database: Database, cutoff: int, owner: str | None) -> Idle:
     one = owner is not None
     (counts,) = database.rows(_count[one], values)
     ((named,),) = database.rows(_COUNT_KEYS[one], values)
-    there, kept, deleted = (int(each or 0) for each in counts)  # a sum of nothing is NULL
-    return Idle(there, kept, deleted, int(named))
+    there, kept, empty_ids = (int(each or 0) for each in counts)  # a sum of nothing is NULL
+    return Idle(there, kept, empty_ids, int(named))
 
 
 def find_idle(

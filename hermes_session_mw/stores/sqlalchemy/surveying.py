@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, case, distinct, func, or_, select, text
+from sqlalchemy import Integer, Select, and_, bindparam, case, distinct, func, or_, select, text
 
 from .. import transfer
 from ..base import check_text
@@ -63,8 +63,7 @@ _like = in_two_forms(
     .where(
         sessions.c.turns > 0,
         sessions.c.deleted_at.is_(None),
-        func.substr(_ID, 1, bindparam("size", type_=sessions.c.turns.type))
-        == bindparam("start", type_=_ID.type),
+        func.substr(_ID, 1, bindparam("size", type_=Integer)) == bindparam("start", type_=_ID.type),
     )
     .order_by(sessions.c.updated_at.desc(), _ID)
     .limit(bindparam("most"))
