@@ -1,6 +1,7 @@
 """The command itself: what is said before a subcommand, and what is caught after it."""
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -61,8 +62,8 @@ def cli(ctx: click.Context, *, store: str, timeout: float) -> None:
     """
     # An id that the terminal's encoding does not have is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
+        with suppress(AttributeError):  # something else was put in its place
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     ctx.obj = Settings(store, timeout)
 
 

@@ -7,13 +7,13 @@ import click
 from ..stores.sqlalchemy.operator_store import OperatorStore
 from ..stores.surveys import OwnedSession
 from .files import Output, with_owner, writing
-from .options import ids_argument, owners_options, session_of, settings_of, unknown, whose
+from .options import owners_options, session_of, settings_of, some_ids_argument, unknown, whose
 from .stores import Settings, operate
 from .terminal import progress
 
 
 @click.command()
-@ids_argument
+@some_ids_argument
 @click.option("--all", "every", is_flag=True, help="All sessions, instead of some.")
 @click.option(
     "--output", "-o", default="-", metavar="FILE", type=click.Path(allow_dash=True, dir_okay=False),

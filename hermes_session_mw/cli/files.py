@@ -34,9 +34,10 @@ class Exported(NamedTuple):
     size: int
 
     @property
-    def has_messages(self) -> bool:
-        """Whether there is anything to store."""
-        return bool(self.lines.partition("\n")[2].strip())
+    def is_empty(self) -> bool:
+        """Whether it is a session without a message, of which nothing can be stored."""
+        head, _, rest = self.lines.partition("\n")
+        return _head(head) is not None and not rest.strip()
 
 
 class _Binary:

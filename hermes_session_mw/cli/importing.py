@@ -96,7 +96,7 @@ async def _import(
     owner: str | None,
 ) -> None:
     whose = session.owner if owner is None else owner
-    if not session.has_messages:
+    if session.is_empty:
         report.empty += 1
         return
     try:

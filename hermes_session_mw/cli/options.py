@@ -33,12 +33,10 @@ def owners_options(command: F) -> F:
     return one(every(command))
 
 
-def ids_argument(command: F, *, required: bool = True) -> F:
-    """Add the ids of sessions, which a shell completes."""
-    argument = click.argument(
-        "ids", nargs=-1, required=required, metavar="ID...", shell_complete=complete_ids
-    )
-    return argument(command)
+ids_argument = click.argument(
+    "ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_ids
+)
+some_ids_argument = click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=complete_ids)
 
 
 def whose(owner: str | None, *, all_owners: bool) -> str | None:

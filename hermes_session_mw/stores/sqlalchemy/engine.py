@@ -58,7 +58,8 @@ def check_url(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
         dialect = parsed.get_dialect()
-        dialect().create_connect_args(parsed)
+        if dialect.name in SUPPORTED_DIALECTS:  # others may do anything here
+            dialect().create_connect_args(parsed)
     except (ArgumentError, NoSuchModuleError, ValueError) as exc:
         first_line = str(exc).split("\n", 1)[0]
         raise ConfigurationError(

@@ -12,7 +12,12 @@ _HIDDEN = "***"
 
 
 def told(url: str) -> str:
-    """Return the URL without its passwords; none of one that cannot be read."""
+    """Return the URL without its passwords; none of one that cannot be read.
+
+    A path, as ``hermes:`` may have it before, has none.
+    """
+    if url.startswith("hermes:"):
+        return url
     with suppress(ArgumentError, ValueError):
         parsed = make_url(url)
         hidden = dict.fromkeys(_secret_names(parsed), _HIDDEN)
