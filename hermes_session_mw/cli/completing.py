@@ -14,6 +14,7 @@ from click.shell_completion import (
 from ..ids import is_session_id
 from .stores import Settings, look
 
+_NAME, _VARIABLE = "hermes-sessions", "_HERMES_SESSIONS_COMPLETE"
 _PATIENCE = 2.0
 """Seconds that somebody who pressed the tabulator waits for the store."""
 
@@ -78,10 +79,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
     In bash, for instance: eval "$(hermes-sessions completion bash)"
     """
-    root = ctx.find_root()
-    name = root.info_name or ""
     kind = get_completion_class(shell)
     if kind is None:  # pragma: no cover  # for the type checker: all three are click's
         raise AssertionError
-    variable = f"_{name.replace('-', '_').upper()}_COMPLETE"
-    click.echo(kind(root.command, {}, name, variable).source())
+    click.echo(kind(ctx.find_root().command, {}, _NAME, _VARIABLE).source())
