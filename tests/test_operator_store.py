@@ -226,6 +226,11 @@ DAMAGE = {
 }  # fmt: skip
 
 
+# What a driver does to reads, the tests above have seen.
+ENGINES = pytest.mark.parametrize("anew", sorted(set(DRIVERS) - set(SYNC)), indirect=True)
+
+
+@ENGINES
 @pytest.mark.parametrize("statement", DAMAGE)
 async def test_what_does_not_fit_together_is_told(url: URL, statement: str) -> None:
     """Rows that are missing, too many, not numbered, no JSON or without meaning are each told."""
@@ -242,6 +247,7 @@ async def test_what_does_not_fit_together_is_told(url: URL, statement: str) -> N
     await store.aclose()
 
 
+@ENGINES
 async def test_rows_without_their_session_are_told(url: URL) -> None:
     """Messages whose session is gone are found, also behind the last session that there is."""
     await filled(url)
@@ -265,6 +271,7 @@ async def test_rows_without_their_session_are_told(url: URL) -> None:
     await store.aclose()
 
 
+@ENGINES
 async def test_what_the_schema_lacks_is_told(url: URL) -> None:
     """A table, a column or an index that is missing is told by name, and ends the check."""
     await filled(url)

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,14 +24,9 @@ class Age(_Type):
     name = "age"
 
     def convert(
-        self,
-        value: str | timedelta | datetime,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta | datetime:
         """Return an age, or a time that is past."""
-        if not isinstance(value, str):
-            return value
         try:
             if age := _AGE.fullmatch(value):
                 return timedelta(**{_UNITS[age[2]]: int(age[1])})

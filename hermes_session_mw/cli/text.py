@@ -4,6 +4,7 @@ What is stored was written by clients, so that an escape sequence in it is someb
 write to the operator's terminal. Rules of this file: pure functions.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -42,13 +43,8 @@ def cut(text: str, width: int) -> str:
     """Return ``text``, or as much of it as has a place in ``width`` columns, and an ellipsis."""
     if width_of(text) <= width:
         return text
-    taken, used = [], 0
-    for each in text:
-        used += _columns(each)
-        if used > width - 1:
-            break
-        taken.append(each)
-    return "".join(taken) + "…"
+    ends = itertools.accumulate(map(_columns, text))
+    return text[: sum(end < width for end in ends)] + "…"
 
 
 def table(
