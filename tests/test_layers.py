@@ -17,7 +17,7 @@ LAYERS = [
     ["stores.base"],
     ["stores.records"],
     ["stores.lifecycle", "stores.paging"],
-    ["stores.transfer"],
+    ["stores.surveys", "stores.transfer"],
     ["stores.memory"],
     ["stores.sqlalchemy"],
     ["stores.hermes_state"],
@@ -32,9 +32,10 @@ LAYERS = [
     ["middleware"],
     ["installation", "otel", "routes"],
     [""],
+    ["cli"],
 ]
 # Their own modules may import each other, and no other package's.
-PACKAGES = ("stores.hermes_state", "stores.memory", "stores.sqlalchemy")
+PACKAGES = ("cli", "stores.hermes_state", "stores.memory", "stores.sqlalchemy")
 PURE = {
     "exceptions",
     "headers",
@@ -49,6 +50,7 @@ PURE = {
     "stores.lifecycle",
     "stores.paging",
     "stores.records",
+    "stores.surveys",
     "stores.transfer",
     "telemetry",
 }
