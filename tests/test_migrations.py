@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from sqlalchemy import URL, Column, Connection, Engine, MetaData, Table, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import Integer
 
 from hermes_session_mw import (
@@ -321,16 +322,16 @@ def test_an_upgrade_is_a_part_of_the_callers_transaction(engine: Engine) -> None
 
 
 def test_what_refuses_the_commit_is_raised(tmp_path: Path) -> None:
-    """An error of the COMMIT is the database's own."""
-    engine = create_engine(f"sqlite:///{tmp_path}/sessions.db")
-
-    def before(_connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
-        if statement == "COMMIT":
-            raise Killed
-
-    event.listen(engine, "before_cursor_execute", before)
-    with engine.connect() as connection, pytest.raises(Killed):
-        migrations.upgrade(connection)
+    """An error of the COMMIT is the database's own, and nothing is there."""
+    engine = create_engine(f"sqlite:///{tmp_path}/sessions.db", connect_args={"timeout": 0})
+    with engine.connect() as reader, engine.connect() as connection:
+        # Without WAL, as where no store was yet, whoever commits waits for all who read.
+        reader.exec_driver_sql("CREATE TABLE other (id INTEGER PRIMARY KEY)")
+        reader.exec_driver_sql("BEGIN")
+        reader.exec_driver_sql("SELECT * FROM other")
+        with pytest.raises(OperationalError, match="locked"):
+            migrations.upgrade(connection)
+    assert now(engine) == {}
     engine.dispose()
 
 
@@ -352,10 +353,10 @@ def test_a_lock_that_is_not_given_is_told(
         engine.dispose()
 
 
-def test_without_a_connection_an_upgrade_says_what_it_needs() -> None:
-    """As in Alembic's offline mode, where there is none."""
-    with pytest.raises(ConfigurationError, match="--sql"):
-        migrations.upgrade(None)
+def test_without_a_connection_an_upgrade_says_what_it_needs(sqlite_url: str) -> None:
+    """An engine will not do, nor what Alembic has for a connection in its offline mode."""
+    with pytest.raises(ConfigurationError, match="Engine is no"):
+        migrations.upgrade(create_engine(sqlite_url))  # type: ignore[arg-type]
 
 
 def test_the_tables_are_added_once() -> None:

@@ -7,8 +7,6 @@ from sqlalchemy.types import VARBINARY
 from .schema import BytesKey, key_type
 from .schema import metadata as own_metadata
 
-_OURS = "hermes_session_mw"
-
 
 def add_tables(metadata: MetaData) -> tuple[Table, ...]:
     """Put copies of this version's tables into ``metadata``, and return them.
@@ -19,7 +17,7 @@ def add_tables(metadata: MetaData) -> tuple[Table, ...]:
     is theirs too.
 
     Raises:
-        ValueError: the MetaData has a table of another's under one of the names.
+        ValueError: the MetaData has another table under one of the names.
     """
     return tuple(_add(table, metadata) for table in own_metadata.sorted_tables)
 
@@ -28,11 +26,10 @@ def _add(table: Table, metadata: MetaData) -> Table:
     name = f"{metadata.schema}.{table.name}" if metadata.schema else table.name
     there = metadata.tables.get(name)
     if there is not None:
-        if _OURS not in there.info:
-            raise ValueError(f"the MetaData has a table {name!r} already")
+        if there.columns.keys() != table.columns.keys():
+            raise ValueError(f"the MetaData has another table {name!r} already")
         return there
     copy = table.to_metadata(metadata)
-    copy.info[_OURS] = True
     for column in copy.columns:
         if isinstance(column.type, String) and isinstance(
             column.type.dialect_impl(mysql.dialect()), BytesKey

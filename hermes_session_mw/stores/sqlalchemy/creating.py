@@ -42,7 +42,7 @@ def create(connection: Connection) -> None:
             complete(connection)
 
 
-def upgrade(connection: Connection | None) -> None:
+def upgrade(connection: Connection) -> None:
     """Make the tables, or bring those of any earlier version to what they are now.
 
     For a migration: in an Alembic revision, ``upgrade(op.get_bind())``. Nothing happens where all
@@ -52,15 +52,15 @@ def upgrade(connection: Connection | None) -> None:
     SQLite, or over a connection in AUTOCOMMIT, it is one that is committed here.
 
     Raises:
-        ConfigurationError: there is no connection, as in Alembic's offline mode (``--sql``), or
-            there is no SQL for its database.
+        ConfigurationError: it is no connection, as in Alembic's offline mode (``--sql``), or there
+            is no SQL for its database.
         StoreUnavailable: another process has been at it for a minute.
         sqlalchemy.exc.SQLAlchemyError: the database refused.
     """
-    if connection is None:
+    if not isinstance(connection, Connection):
         raise ConfigurationError(
-            "upgrade: what is missing is seen in the database, so this needs a connection: run it "
-            "online, without --sql"
+            f"upgrade: {type(connection).__name__} is no sqlalchemy.Connection. What is missing is "
+            "seen in the database, so Alembic's offline mode (--sql) cannot do this"
         )
     check_dialect(connection.dialect.name)
     if _has_begun(connection):
