@@ -20,6 +20,7 @@ LAYERS = [
     ["stores.surveys", "stores.transfer"],
     ["stores.memory"],
     ["stores.sqlalchemy"],
+    ["migrations"],
     ["stores.hermes_state"],
     ["stores"],
     ["access"],

@@ -6,6 +6,7 @@ what is in it, numbered from ``first_seq`` to before ``next_seq`` without a gap,
 Nothing is ordered by a clock: ``seq`` orders, and comes from the counter ``next_seq``.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
@@ -35,7 +36,7 @@ MYSQL = ("mysql", "mariadb")
 metadata: MetaData = MetaData()
 
 
-class _Bytes(TypeDecorator[str]):
+class BytesKey(TypeDecorator[str]):
     """Text in a binary column: MySQL's text collations make "a" equal "A", or at least "a "."""
 
     impl = VARBINARY
@@ -46,11 +47,15 @@ class _Bytes(TypeDecorator[str]):
         return None if value is None else value.encode()
 
 
-def _key(name: str) -> TypeEngine[str]:
+def key_type(size: int, binary: Callable[[int], TypeEngine[Any]] = BytesKey) -> TypeEngine[str]:
+    """Return the type of a key of ``size`` characters, with ``binary`` for MySQL."""
     # Byte for byte on every engine: PostgreSQL's "C" is that, and is SQLite's default.
-    size = MAX_KEY_LENGTH[name]
     plain = String(size).with_variant(String(size, collation="C"), "postgresql")
-    return plain.with_variant(_Bytes(size * 4), *MYSQL)  # UTF-8 takes up to four bytes
+    return plain.with_variant(binary(size * 4), *MYSQL)  # UTF-8 takes up to four bytes
+
+
+def _key(name: str) -> TypeEngine[str]:
+    return key_type(MAX_KEY_LENGTH[name])
 
 
 _words = Text().with_variant(mysql.TEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
