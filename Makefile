@@ -1,5 +1,6 @@
-# make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise, and
-#              PACE how many seconds the built-in model takes for a word
+# make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise,
+#              PACE how many seconds the built-in model takes for a word, and UPSTREAM at which
+#              OpenAI-compatible server a real one is, with its API key in HERMES_UPSTREAM_KEY
 # make test   runs the linter, the type checker and the tests
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
@@ -19,6 +20,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 STORE ?= sqlite:///hermes_demo.db
 COMPACT_AT ?= $(or $(HERMES_COMPACT_AT),0)
+UPSTREAM ?= $(HERMES_UPSTREAM)
 PACE ?= 0.03
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
@@ -27,7 +29,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --co
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
-	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)'
+	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' --upstream '$(UPSTREAM)'
 
 test: lint $(HERMES)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)

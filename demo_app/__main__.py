@@ -9,7 +9,8 @@ import uvicorn
 from hermes_session_mw import ConfigurationError
 
 from .app import create_app
-from .model import EchoModel
+from .model import EchoModel, Model
+from .upstream import TIMEOUT, UpstreamModel
 
 BANNER = """
 The demo serves at {url}
@@ -39,6 +40,14 @@ docs/demo.md has all of it as lines to paste. Another port: make demo PORT=8001
 """
 
 
+def _model(options: argparse.Namespace) -> Model:
+    if not options.upstream:
+        return EchoModel(options.pace)
+    key = os.environ.get("HERMES_UPSTREAM_KEY")
+    name, timeout = options.upstream_model or None, options.upstream_timeout
+    return UpstreamModel(options.upstream, key=key, model=name, timeout=timeout)
+
+
 def main() -> None:
     """Read the options, say where and what to try, and serve until stopped."""
     parser = argparse.ArgumentParser(prog="python -m demo_app", description=__doc__)
@@ -65,9 +74,30 @@ def main() -> None:
         default=0.0,
         help="how long the built-in model takes for a word (default: no time)",
     )
+    parser.add_argument(
+        "--upstream",
+        metavar="URL",
+        default=os.environ.get("HERMES_UPSTREAM"),
+        help="have an OpenAI-compatible server answer, as at http://127.0.0.1:11434/v1; its API "
+        "key is HERMES_UPSTREAM_KEY (default: the built-in model, or HERMES_UPSTREAM)",
+    )
+    parser.add_argument(
+        "--upstream-model",
+        metavar="NAME",
+        default=os.environ.get("HERMES_UPSTREAM_MODEL"),
+        help="which model to ask where a request names none (default: the first that is listed, "
+        "or HERMES_UPSTREAM_MODEL)",
+    )
+    parser.add_argument(
+        "--upstream-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=TIMEOUT,
+        help="how long the upstream may take to be reached, and be silent (default: %(default)s)",
+    )
     options = parser.parse_args()
     try:
-        model = EchoModel(options.pace)
+        model = _model(options)
         app = create_app(options.store, compact_at=options.compact_at, model=model)
     except ConfigurationError as exc:
         parser.error(str(exc))

@@ -42,7 +42,7 @@ async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Rep
         return None
     *question, reply = turn.messages
     prompt = [*chat.system, *session.history[: turn.start or 0], *question]
-    return again(state.model, prompt, reply)
+    return again(state.model, prompt, reply, chat.options)
 
 
 async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Reply:

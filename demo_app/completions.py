@@ -10,7 +10,7 @@ from typing import Any
 
 from hermes_session_mw import HermesSessionError
 
-from .errors import error_body
+from .failures import ModelFailed, as_failure
 from .reply import Reply
 
 
@@ -25,8 +25,8 @@ class Completion:
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the answer as one object."""
         await self.reply.whole()
-        message = {"role": "assistant", "content": self.reply.text}
-        choice = {"index": 0, "message": message, "finish_reason": self.reply.finish_reason}
+        reason = self.reply.finish_reason
+        choice = {"index": 0, "message": self.reply.message, "finish_reason": reason}
         return self._shape("chat.completion", [choice]) | {"usage": self.reply.usage}
 
     async def events(self, *, include_usage: bool) -> AsyncGenerator[str, None]:
@@ -35,10 +35,10 @@ class Completion:
         try:
             async with aclosing(self.reply.pieces()) as deltas:
                 async for delta in deltas:
-                    if delta.text:
-                        yield self._chunk({"content": delta.text})
-        except HermesSessionError as exc:
-            yield _event(error_body(str(exc), error_type="server_error"))
+                    if told := ({"content": delta.text} if delta.text else {}) | delta.fields:
+                        yield self._chunk(told)
+        except (HermesSessionError, ModelFailed) as exc:
+            yield _event(as_failure(exc).body)
             return
         yield self._chunk({}, finish_reason=self.reply.finish_reason)
         if include_usage:

@@ -1,7 +1,6 @@
 """Errors in OpenAI's shape."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,13 +9,7 @@ from starlette.responses import JSONResponse, Response
 from hermes_session_mw import InvalidMessage, NotSupported, SessionDeleted, SessionFull, StoreError
 
 from .bodies import BadRequest
-
-
-def error_body(
-    message: str, error_type: str, param: str | None = None, code: str | None = None
-) -> dict[str, Any]:
-    """Return the JSON object of an error."""
-    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
+from .failures import ModelFailed, error_body
 
 
 def error_response(
@@ -54,6 +47,12 @@ async def _store_error(_: Request, exc: Exception) -> Response:
     return error_response(503, str(exc), error_type="server_error", headers=headers)
 
 
+async def _model_failed(_: Request, exc: Exception) -> Response:
+    """Answer what the model's failure is to the client."""
+    assert isinstance(exc, ModelFailed)
+    return JSONResponse(exc.body, exc.status, exc.headers)
+
+
 async def _http_error(_: Request, exc: Exception) -> Response:
     """Answer as the framework would."""
     status = getattr(exc, "status_code", 500)
@@ -74,6 +73,7 @@ HANDLERS = {
     SessionFull: _conflict,
     NotSupported: _not_supported,
     StoreError: _store_error,
+    ModelFailed: _model_failed,
     HTTPException: _http_error,
     Exception: _server_error,
 }

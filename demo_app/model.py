@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import anyio
@@ -36,11 +36,15 @@ class Delta:
 class Model(Protocol):
     """What answers."""
 
-    name: str
-    """What it is called where it does not say itself."""
+    @property
+    def name(self) -> str:
+        """What it is called where it does not say itself."""
+        ...
 
-    patience: float
-    """Seconds that may pass between two pieces, and before the first one."""
+    @property
+    def patience(self) -> float:
+        """Seconds that may pass between two pieces, and before the first one."""
+        ...
 
     def stream(
         self, messages: Sequence[Message], options: Mapping[str, Any]
@@ -51,8 +55,8 @@ class Model(Protocol):
         """
         ...
 
-    def usage(self, messages: Sequence[Message], text: str) -> Usage | None:
-        """Return what an answer that is told again did cost, where that can be told from it."""
+    def retold(self, messages: Sequence[Message], text: str, options: Mapping[str, Any]) -> Delta:
+        """Return what it says of an answer that is told again: its name, and what it did cost."""
         ...
 
     async def listed(self) -> list[dict[str, Any]]:
@@ -83,12 +87,15 @@ class EchoModel:
         for number, word in enumerate(pieces(text)):
             await anyio.sleep(self.patience if number else 0)
             yield Delta(word)
-        yield Delta(finish_reason="stop", usage=self.usage(messages, text))
+        yield replace(self.retold(messages, text), finish_reason="stop")
 
-    def usage(self, messages: Sequence[Message], text: str) -> Usage:
+    def retold(
+        self, messages: Sequence[Message], text: str, _: Mapping[str, Any] | None = None
+    ) -> Delta:
         """Return the words that went in and came out, which are this model's tokens."""
         used, made = sum(len(text_of(each).split()) for each in messages), len(text.split())
-        return {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
+        usage = {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
+        return Delta(usage=usage)
 
     async def listed(self) -> list[dict[str, Any]]:
         """Return the one model."""
@@ -109,7 +116,8 @@ def text_of(message: Message) -> str:
 
 def answer(messages: Sequence[Message]) -> str:
     """Return the built-in model's answer to the last user message."""
-    *earlier, last = [text_of(message) for message in messages if message["role"] == "user"]
+    asked = [message for message in messages if message["role"] == "user"] or messages[-1:]
+    *earlier, last = map(text_of, asked)
     if not earlier:
         return f"You said: {last} | This is your first message in this conversation."
     count = "1 earlier message" if len(earlier) == 1 else f"{len(earlier)} earlier messages"

@@ -1,12 +1,15 @@
 """A model's answer while it comes, and the turn that is stored at its end."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from hermes_session_mw import Recording
 from hermes_session_mw.messages import Message
 
+from .assembly import Fields, as_pieces
+from .failures import ModelRefused
 from .model import Delta, Model, Usage, pieces, text_of
 from .turns import Finish, nothing, unrecorded
 
@@ -23,6 +26,7 @@ class Reply:
         finish: what is done then.
         usage: what the answer cost; None until that is known.
         finish_reason: why it ended.
+        fields: what its message has beside its role and its text.
     """
 
     model: str
@@ -32,11 +36,20 @@ class Reply:
     finish: Finish = nothing
     usage: Usage | None = None
     finish_reason: str = "stop"
+    fields: Fields = field(default_factory=Fields)
 
     @property
     def text(self) -> str:
         """The answer's text."""
         return self.recording.text
+
+    @property
+    def message(self) -> Message:
+        """The answer as a message."""
+        fields = self.fields()
+        # Where a model calls a tool, it may say nothing.
+        content = None if "tool_calls" in fields and not self.text else self.text
+        return {"role": "assistant", "content": content} | fields
 
     async def pieces(
         self, at_end: Callable[[], None] = lambda: None
@@ -52,6 +65,7 @@ class Reply:
             async for delta in self.deltas:
                 self._take(delta)
                 yield delta
+            self._note()
             at_end()
         await self.finish()
 
@@ -63,9 +77,19 @@ class Reply:
 
     def _take(self, delta: Delta) -> None:
         self.recording.write(delta.text)
+        self.fields.add(delta.fields)
         self.model = delta.model or self.model
         self.usage = delta.usage or self.usage
         self.finish_reason = delta.finish_reason or self.finish_reason
+
+    def _note(self) -> None:
+        """Have what the answer has beside its text stored with it; not before it is whole."""
+        beside = self.fields.stored()
+        if "tool_calls" in beside:
+            beside["content"] = self.message["content"]
+        elif self.finish_reason != "stop":
+            beside["finish_reason"] = self.finish_reason
+        self.recording.message.update(beside)
 
 
 async def begin(
@@ -76,21 +100,31 @@ async def begin(
 ) -> Reply:
     """Wait for an answer's first piece: a model that fails before it can still be an HTTP status.
 
-    The question is stored then, as one that was not answered. ``record`` begins its turn.
+    The question is stored then, as one that was not answered, unless the model takes no such
+    question. ``record`` begins its turn.
     """
     try:
         first = await anext(deltas)
+    except ModelRefused:
+        raise
     except BaseException:
         await record().break_off()
         raise
     return Reply(first.model or model, deltas, first, record(), finish)
 
 
-def again(model: Model, question: list[Message], message: Message) -> Reply:
+def again(
+    model: Model, question: Sequence[Message], message: Message, options: Mapping[str, Any]
+) -> Reply:
     """Return an answer as it is stored, without asking the model."""
-    return Reply(model.name, _told(message), Delta(usage=model.usage(question, text_of(message))))
+    fields = as_pieces(message)
+    ended = message.get("finish_reason") or ("tool_calls" if "tool_calls" in fields else "stop")
+    first = model.retold(question, text_of(message), options)
+    last = Delta(fields=fields, finish_reason=ended)
+    return Reply(first.model or model.name, _told(text_of(message), last), first)
 
 
-async def _told(message: Message) -> AsyncGenerator[Delta, None]:
-    for word in pieces(text_of(message)):
+async def _told(text: str, last: Delta) -> AsyncGenerator[Delta, None]:
+    for word in pieces(text):
         yield Delta(word)
+    yield last

@@ -10,6 +10,15 @@ from .bodies import BadRequest, json_object, optional
 from .chat_request import SYSTEM_ROLES
 
 _ROLES = ("user", "assistant", *SYSTEM_ROLES)
+_OPTIONS = {
+    "model": "model",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_output_tokens": "max_completion_tokens",
+    "user": "user",
+}
+"""What Chat Completions call what a response may ask of the model."""
+
 _TEXT_PARTS = ("input_text", "output_text", "text")
 
 
@@ -55,7 +64,7 @@ class ResponseRequest:
         if previous is not None and conversation is not None:
             problem = "give 'previous_response_id' or 'conversation', and not both"
             raise BadRequest(problem, "previous_response_id")
-        model = optional(data, "model", str, None)
+        optional(data, "model", str, "")
         return cls(
             instructions=instructions,
             system=[*told, *(m for m in messages if m["role"] in SYSTEM_ROLES)],
@@ -64,7 +73,9 @@ class ResponseRequest:
             conversation=conversation,
             store=optional(data, "store", bool, default=True),
             stream=optional(data, "stream", bool, default=False),
-            options={} if model is None else {"model": model},
+            options={
+                name: data[key] for key, name in _OPTIONS.items() if data.get(key) is not None
+            },
         )
 
 

@@ -5,11 +5,13 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from hermes_session_mw import HermesSessionError
 from hermes_session_mw.messages import Message
 
+from .failures import ModelFailed, as_failure
 from .model import Usage
 from .reply import Reply
 
@@ -92,8 +94,10 @@ class Answer:
                     if delta.text:
                         told = at_part | {"delta": delta.text, "logprobs": []}
                         yield event("response.output_text.delta", **told)
-        except HermesSessionError as exc:
-            error = {"code": "server_error", "message": str(exc)}
+        except (HermesSessionError, ModelFailed) as exc:
+            limited = as_failure(exc).status == HTTPStatus.TOO_MANY_REQUESTS
+            code = "rate_limit_exceeded" if limited else "server_error"
+            error = {"code": code, "message": str(exc)}
             yield event("response.failed", response=self.shape("failed") | {"error": error})
             return
         text = self.reply.text
@@ -103,8 +107,9 @@ class Answer:
         yield event("response.completed", response=self.shape())
 
     def _complete(self) -> None:
-        if not self.details["usage"]:
-            self.details.update(model=self.reply.model, usage=_usage(self.reply.usage))
+        if "model" not in self.details:  # else it is told again
+            usage = self.details["usage"] or _usage(self.reply.usage)
+            self.details.update(model=self.reply.model, usage=usage)
         self.reply.recording.message["response"] = self.details
 
     def _item(self, status: str) -> dict[str, Any]:

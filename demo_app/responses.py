@@ -139,7 +139,7 @@ async def _unstored(
 def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) -> Answer:
     """Return an answer as it is stored."""
     *question, message = turn.messages
-    reply = again(model, question, message)
+    reply = again(model, question, message, {})
     return Answer(response_id, session_id, reply, message.get("response") or details(0, None))
 
 
