@@ -9,12 +9,14 @@
 #              BENCH=--short only shows that all of it works: add '--output DIRECTORY' then
 # make galera   serves a three-node MariaDB Galera cluster on this machine, and prints its URLs
 # make .hermes-agent/.installed   gets Hermes Agent, beside whose code some of the tests run
+# make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
 # Each makes its own virtual environment, and installs what it needs into it.
 
 PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .bench-venv
 HERMES = .hermes-agent
+LITELLM = .litellm
 BENCH ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -31,7 +33,7 @@ demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
 	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' --upstream '$(UPSTREAM)'
 
-test: lint $(HERMES)/.installed
+test: lint $(HERMES)/.installed $(LITELLM)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)
 
 lint: $(VENV)/.test-installed
@@ -44,7 +46,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(HERMES) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(HERMES) $(LITELLM) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --editable '.[demo]'
@@ -61,6 +63,14 @@ $(HERMES)/.installed: tests/hermes/requirements.txt $(VENV)/bin/python
 	rm -rf $(HERMES)
 	$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
 	  --target $(HERMES) --requirement tests/hermes/requirements.txt
+	@touch $@
+
+# Apart, because it pins what it needs itself. The tests run its proxy behind the demo.
+$(LITELLM)/.installed: tests/litellm/requirements.txt | check-python
+	rm -rf $(LITELLM)
+	$(PYTHON) -m venv $(LITELLM)
+	$(LITELLM)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --requirement tests/litellm/requirements.txt
 	@touch $@
 
 $(VENV)/bin/python: | check-python
