@@ -35,8 +35,9 @@ def _delta(value: dict[str, Any]) -> Delta:
         for name, field in message.items()
         if name not in ("role", "content") and field not in (None, "", [])
     }
-    for call in fields.get("tool_calls", ()):
-        _check_call(call)
+    if "tool_calls" in fields:
+        calls = fields["tool_calls"]
+        fields["tool_calls"] = [_call(place, call) for place, call in enumerate(calls)]
     return Delta(
         text=_text(message.get("content")) or "",
         fields=fields,
@@ -58,10 +59,12 @@ def _usage(value: Any) -> Usage | None:
     return value
 
 
-def _check_call(call: Message) -> None:
+def _call(place: int, call: Message) -> Message:
+    """Return a piece of a call, by which clients know what to add it to."""
     function = call.get("function") or {}
-    texts = (call.get("id"), function.get("name"), function.get("arguments"))
-    for text in texts:
+    for text in (call.get("id"), function.get("name"), function.get("arguments")):
         _text(text)
-    if not isinstance(call.get("index", 0), int):
+    index = call.get("index", place)
+    if not isinstance(index, int):
         raise TypeError
+    return {**call, "index": index}

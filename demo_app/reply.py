@@ -24,6 +24,7 @@ class Reply:
         first: the first one.
         recording: what stores the turn.
         finish: what is done then.
+        keep: called for each piece, to keep the turn.
         usage: what the answer cost; None until that is known.
         finish_reason: why it ended.
         fields: what its message has beside its role and its text.
@@ -34,6 +35,7 @@ class Reply:
     first: Delta
     recording: Recording = field(default_factory=unrecorded)
     finish: Finish = nothing
+    keep: Finish = nothing
     usage: Usage | None = None
     finish_reason: str = "stop"
     fields: Fields = field(default_factory=Fields)
@@ -63,6 +65,7 @@ class Reply:
             self._take(self.first)
             yield self.first
             async for delta in self.deltas:
+                await self.keep()
                 self._take(delta)
                 yield delta
             self._note()

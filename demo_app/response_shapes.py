@@ -15,6 +15,9 @@ from .failures import ModelFailed, as_failure
 from .model import Usage
 from .reply import Reply
 
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Why a response is not complete, by what Chat Completions call it."""
+
 
 def details(created: int, previous: str | None) -> Message:
     """Return what a response tells beside its text, and is stored with the answer's message."""
@@ -41,20 +44,26 @@ class Answer:
     is_stored: bool = True
     instructions: str | None = None
 
-    def shape(self, status: str = "completed") -> dict[str, Any]:
-        """Return the response as one object, without its text and usage until it is completed."""
-        is_completed = status == "completed"
-        told = self.details if is_completed else self.details | {"usage": None}
+    @property
+    def end(self) -> str:
+        """The status of the response once all of it is there."""
+        return "incomplete" if self.reply.finish_reason in _INCOMPLETE else "completed"
+
+    def shape(self, status: str) -> dict[str, Any]:
+        """Return the response as one object, without its text and usage until it has ended."""
+        has_ended = status == self.end
+        told = self.details if has_ended else self.details | {"usage": None}
+        reason = _INCOMPLETE.get(self.reply.finish_reason)
         return {
             "id": self.id,
             "object": "response",
             "status": status,
             "error": None,
-            "incomplete_details": None,
+            "incomplete_details": {"reason": reason} if reason else None,
             "instructions": self.instructions,
             "max_output_tokens": None,
             "model": self.reply.model,
-            "output": [self._item(status)] if is_completed else [],
+            "output": [self._item(status)] if has_ended else [],
             "parallel_tool_calls": False,
             "conversation": {"id": self.session_id},
             "store": self.is_stored,
@@ -71,7 +80,7 @@ class Answer:
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the response."""
         await self.reply.whole(self._complete)
-        return self.shape()
+        return self.shape(self.end)
 
     async def events(self) -> AsyncGenerator[str, None]:
         """Yield the response as server-sent events, and store the turn before the last ones."""
@@ -103,8 +112,8 @@ class Answer:
         text = self.reply.text
         yield event("response.output_text.done", **at_part, text=text, logprobs=[])
         yield event("response.content_part.done", **at_part, part=_part(text))
-        yield event("response.output_item.done", **at_item, item=self._item("completed"))
-        yield event("response.completed", response=self.shape())
+        yield event("response.output_item.done", **at_item, item=self._item(self.end))
+        yield event(f"response.{self.end}", response=self.shape(self.end))
 
     def _complete(self) -> None:
         if "model" not in self.details:  # else it is told again
@@ -113,7 +122,7 @@ class Answer:
         self.reply.recording.message["response"] = self.details
 
     def _item(self, status: str) -> dict[str, Any]:
-        content = [_part(self.reply.text)] if status == "completed" else []
+        content = [_part(self.reply.text)] if status == self.end else []
         return {
             "id": self.id.replace("resp_", "msg_"),
             "type": "message",

@@ -39,9 +39,10 @@ async def create_response(request: Request) -> Response:
     if not asked.store:
         made = await _unstored(session, asked, ids, state)
     else:
-        # Before the response begins, so that a refusal can be one; the middleware gives it back.
-        await session.turn(wait=turns.WAIT).acquire()
-        made = await _stored(session, asked, ids, state)
+        hold = turns.Hold(state.model.patience)
+        await hold.enter(session)  # before the response begins, so that a refusal can be one
+        made = await _stored(session, asked, ids, state, hold)
+        made.reply.keep = hold.keep
     made = replace(made, instructions=asked.instructions)
     if asked.stream:
         return EventStream(made.events(), made.reply.deltas)
@@ -86,14 +87,14 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseI
 
 
 async def _stored(
-    session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State
+    session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State, hold: turns.Hold
 ) -> Answer:
     """Return the answer that is stored already, or the model's, which will be stored."""
     response_id = new_response_id(session)
     # Under an Idempotency-Key the first attempt may have gone on in a fork.
     tried = await ids.session_of(response_id)
     if tried is not None and tried != session.id:
-        await _enter(session, tried)
+        await _enter(session, tried, hold)
     turn = await turns.answered_before(session, asked.new, response_id)
     if turn is not None:
         stored = _again(response_id, session.id, turn, state.model)
@@ -109,7 +110,7 @@ async def _stored(
     elif end not in (session.length, turns.before_retry(session.history, new)):
         child = await session.fork(end)
         await ids.keep(response_id, child.id)
-        await _enter(session, child.id)
+        await _enter(session, child.id, hold)
     elif end < session.length:
         await session.rewind(end)
     await turns.shorten(session, state.compact_at)
@@ -157,6 +158,6 @@ async def _end_of(ids: ResponseIds, previous: str | None) -> int | None:
     return turn.start + len(turn.messages)
 
 
-async def _enter(session: HermesSession, session_id: str) -> None:
+async def _enter(session: HermesSession, session_id: str, hold: turns.Hold) -> None:
     await session.switch(session_id)
-    await session.turn(wait=turns.WAIT).acquire()
+    await hold.enter(session)

@@ -12,7 +12,8 @@ _KEYS = ("role", "content", "name", "refusal", "tool_calls", "tool_call_id")
 def call_ids(message: Message) -> list[str]:
     """Return the ids of the tools that a message calls."""
     calls = message.get("tool_calls")
-    ids = [call.get("id") for call in calls if isinstance(call, dict)] if calls else []
+    given = calls if isinstance(calls, list) else []
+    ids = [call.get("id") for call in given if isinstance(call, dict)]
     return [each for each in ids if isinstance(each, str)]
 
 
