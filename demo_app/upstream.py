@@ -156,11 +156,11 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[str, None]:
     if response.headers.get("Content-Type", "").startswith("application/json"):
         yield (await _read(response)).decode(errors="replace")
         yield "[DONE]"
-        return
-    source = aiter(httpx2.EventSource(response, _LARGEST))
-    async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent, None]", source)) as events:
-        async for event in events:
-            yield event.data
+    else:
+        source = aiter(httpx2.EventSource(response, _LARGEST))
+        async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent, None]", source)) as events:
+            async for event in events:
+                yield event.data
 
 
 async def _read(response: httpx2.Response) -> bytes:

@@ -182,7 +182,8 @@ CALLS = [CALL, CALL | {"id": "call_2"}]
 PIECES = [
     Delta(fields={"tool_calls": [
         {"index": 0, "id": "call_1", "type": "function", "function": {"name": "sum"}}]}),
-    Delta(fields={"tool_calls": [{"index": 1, "id": "call_2", "type": "function", "function": {"name": "sum"}}]}),
+    Delta(fields={"tool_calls": [
+        {"index": 1, "id": "call_2", "type": "function", "function": {"name": "sum"}}]}),
     Delta(fields={"tool_calls": [{"index": 0, "function": {"arguments": '{"a"'}},
                                  {"index": 1, "function": {"arguments": '{"a":1}'}}]}),
     Delta(fields={"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]}),

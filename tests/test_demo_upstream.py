@@ -3,23 +3,25 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
+from demo_app.bodies import BadRequest
 from demo_app.upstream import UpstreamModel
-from hermes_session_mw import MemoryStore
+from hermes_session_mw import ConfigurationError, MemoryStore
 
 from .server import demo, free_port
 from .test_demo import CHAT, HEADER, ask, chunks_of, stored, text_of, user
 from .test_demo_responses import S, body_of, events_of, respond
+from .test_demo_server import run_demo
 from .test_demo_turns import KEY
-from .upstreams import Exchange, parrot, upstream
+from .upstreams import Exchange, Upstream, parrot, upstream
 
 SECRET = "sk-of-this-server"
 
@@ -88,24 +90,43 @@ def test_what_a_body_asks_for_is_passed_on(store: MemoryStore) -> None:
     assert server.requests[0].headers["authorization"] == f"Bearer {SECRET}"
 
 
-def test_the_clients_own_key_is_not_passed_on(tmp_path: Path, monkeypatch: Any) -> None:
+class Served(NamedTuple):
+    """A demo as a process, its upstream, and a client of it."""
+
+    server: Upstream
+    client: httpx2.Client
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A demo with API keys and an upstream, both as the environment says."""
+    folder = tmp_path_factory.mktemp("demo")
+    with upstream(parrot) as server, ExitStack() as serving:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("HERMES_API_KEYS", "ada-key")
+            patched.setenv("HERMES_UPSTREAM", server.url)
+            patched.setenv("HERMES_UPSTREAM_KEY", f" {SECRET}\n")
+            url = serving.enter_context(demo(folder))
+        headers = {"Authorization": "Bearer ada-key"}
+        client = httpx2.Client(base_url=f"{url}/v1", headers=headers, timeout=30)
+        with client:
+            yield Served(server, client, folder / "server.log")
+
+
+def test_the_clients_own_key_is_not_passed_on(served: Served) -> None:
     """The upstream sees its own key, and the client's is the demo's alone."""
-    monkeypatch.setenv("HERMES_API_KEYS", "ada-key")
-    monkeypatch.setenv("HERMES_UPSTREAM_KEY", f" {SECRET}\n")
-    with upstream(parrot) as server:
-        monkeypatch.setenv("HERMES_UPSTREAM", server.url)
-        with demo(tmp_path) as url, httpx2.Client(base_url=f"{url}/v1") as client:
-            client.headers["Authorization"] = "Bearer ada-key"
-            assert client.post("/chat/completions", json={"messages": [user("Hi")]}).is_success
-            models = client.get("/models")
-        assert [model["id"] for model in models.json()["data"]] == ["raw", "other"]
-    (sent,) = server.requests
+    body = {"messages": [user("Hi")]}
+    assert served.client.post("/chat/completions", json=body).is_success
+    models = served.client.get("/models")
+    assert [model["id"] for model in models.json()["data"]] == ["raw", "other"]
+    (sent,) = served.server.requests[-1:]
     assert sent.headers["authorization"] == f"Bearer {SECRET}"
     assert "ada-key" not in str(sent.headers)
-    assert SECRET not in (tmp_path / "server.log").read_text()
+    assert SECRET not in served.log.read_text()
 
 
-def test_a_stream_is_passed_on_as_it_comes(tmp_path: Path) -> None:
+def test_a_stream_is_passed_on_as_it_comes(served: Served) -> None:
     """The client has the first piece before the upstream has said its second."""
     was_read = threading.Event()
 
@@ -115,20 +136,19 @@ def test_a_stream_is_passed_on_as_it_comes(tmp_path: Path) -> None:
         assert was_read.wait(30)
         exchange.delta(content=" second", reason="stop")
 
-    with upstream(wait_between) as server, demo(tmp_path, "--upstream", server.url) as url:
-        body = {"messages": [user("Hi")], "stream": True}
-        request = httpx2.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=30)
-        with request as response:
-            lines = response.iter_lines()
-            while '"content": "first"' not in next(lines):
-                pass
-            was_read.set()
-            rest = "".join(lines)
+    served.server.behaviours.insert(0, wait_between)
+    body = {"messages": [user("Hi")], "stream": True}
+    with served.client.stream("POST", "/chat/completions", json=body) as response:
+        lines = response.iter_lines()
+        while '"content": "first"' not in next(lines):
+            pass
+        was_read.set()
+        rest = "".join(lines)
     assert '"content": " second"' in rest
     assert rest.endswith("[DONE]")
 
 
-def test_a_client_that_leaves_is_left_by_the_upstreams_too(tmp_path: Path) -> None:
+def test_a_client_that_leaves_is_left_by_the_upstreams_too(served: Served) -> None:
     """The upstream's connection is closed, and what came is stored as incomplete."""
     has_ended = threading.Event()
 
@@ -138,17 +158,16 @@ def test_a_client_that_leaves_is_left_by_the_upstreams_too(tmp_path: Path) -> No
         exchange.wait_for_the_end()
         has_ended.set()
 
-    with upstream(go_on, parrot) as server, demo(tmp_path, "--upstream", server.url) as url:
-        body = {"messages": [user("Hi")], "stream": True}
-        with httpx2.stream("POST", f"{url}/v1/chat/completions", json=body, headers=S) as response:
-            assert any('"half"' in line for line in response.iter_lines())
-        assert has_ended.wait(30)
-        again = httpx2.post(f"{url}/v1/chat/completions", json={"messages": [user("And?")]},
-                            headers=S)  # fmt: skip
-        answer = again.json()["choices"][0]["message"]["content"]
-        assert answer == "Hi / half / And?"
-        (strict,) = server.requests[1:]
-        assert strict.body["messages"][1] == {"role": "assistant", "content": "half"}
+    served.server.behaviours.insert(0, go_on)
+    body = {"messages": [user("Hi")], "stream": True}
+    with served.client.stream("POST", "/chat/completions", json=body, headers=S) as response:
+        assert any('"half"' in line for line in response.iter_lines())
+    assert has_ended.wait(30)
+    body = {"messages": [user("And?")]}
+    again = served.client.post("/chat/completions", json=body, headers=S)
+    assert again.json()["choices"][0]["message"]["content"] == "Hi / half / And?"
+    (sent,) = served.server.requests[-1:]
+    assert sent.body["messages"][1] == {"role": "assistant", "content": "half"}
 
 
 def test_a_repeated_request_asks_no_upstream(store: MemoryStore, stream: bool) -> None:
@@ -162,6 +181,121 @@ def test_a_repeated_request_asks_no_upstream(store: MemoryStore, stream: bool) -
     assert made[0] == made[1]
     assert len(server.requests) == 2
     assert len(stored(store, "s")) == 4
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+EXTRA = {"reasoning_content": "Hm.", "tool_calls": [CALL], "annotations": [{"type": "x"}]}
+
+
+def test_a_server_that_does_not_stream_is_one_too(store: MemoryStore, stream: bool) -> None:
+    """A whole completion in the place of a stream is passed on, with all that its message has."""
+
+    def answer(exchange: Exchange) -> None:
+        message = {
+            "role": "assistant",
+            "content": "Caf\u00e9 \ud83d\ude00 \ud800",
+            "refusal": None,
+            **EXTRA,
+        }
+        choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+        exchange.answer(200, {"choices": [{"index": 1}, choice], "usage": {"prompt_tokens": "?"}})
+
+    with upstream(answer) as server, client_of(store, server.url, key=None) as client:
+        response = ask(client, user("Hi"), session_id="s", stream=stream, model="asked")
+    assert text_of(response) == "Caf\u00e9 \U0001f600 \ufffd"
+    if stream:
+        chunks = chunks_of(response)
+        fields = {k: v for each in chunks for k, v in each["choices"][0]["delta"].items()}
+        assert fields["tool_calls"] == [{**CALL, "index": 0}]
+        assert (fields["reasoning_content"], fields["annotations"]) == ("Hm.", [{"type": "x"}])
+        assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    else:
+        choice = response.json()["choices"][0]
+        assert {**choice["message"], **EXTRA} == choice["message"]
+        assert (choice["finish_reason"], response.json()["usage"]) == ("tool_calls", None)
+        assert response.json()["model"] == "asked"
+    kept = stored(store, "s")[1]
+    assert kept.keys() == {"role", "content", "reasoning_content", "tool_calls"}
+    assert "authorization" not in server.requests[0].headers
+
+
+def test_texts_of_a_message_are_put_together(store: MemoryStore) -> None:
+    """What a message has beside its text streams too, and its pieces are one text in the end."""
+    pieces = [chunk({"reasoning_content": "H"}), chunk({"reasoning_content": "m."}),
+              chunk({"content": "No."}, finish_reason="stop"),
+              {"choices": [], "usage": USAGE | {"x": 1}}]  # fmt: skip
+    with upstream(events(*pieces)) as server, client_of(store, server.url) as client:
+        answer = ask(client, user("Hi")).json()
+    message = answer["choices"][0]["message"]
+    assert answer["usage"] == USAGE | {"x": 1}
+    assert message == {"role": "assistant", "content": "No.", "reasoning_content": "Hm."}
+
+
+def test_a_failure_needs_no_key(store: MemoryStore) -> None:
+    """Without a key of its own the demo tells of a refusal all the same."""
+    with (
+        upstream(refuse(401, error("no"))) as server,
+        client_of(store, server.url, key=None) as client,
+    ):
+        assert ask(client, user("Hi"), session_id="s").status_code == 502
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"data": 1}', b'{"data": []}', b'{"data": [1, {"id": 7}]}']
+)
+def test_a_list_of_models_that_is_none_is_a_502(store: MemoryStore, body: bytes) -> None:
+    """Nor is there a model to ask then, where the request names none."""
+
+    class Other(Upstream):
+        def models(self, exchange: Exchange) -> None:
+            exchange.answer(200, body)
+
+    with upstream(parrot, kind=Other) as server, client_of(store, server.url) as client:
+        listed = client.get("/v1/models")
+        assert listed.status_code == (200 if b"[" in body[1:] else 502)
+        assert ask(client, user("Hi"), session_id="s").status_code == 502
+        assert ask(client, user("Hi"), session_id="s", model="m").status_code == 200
+
+
+@pytest.mark.parametrize("url", ["", "localhost:1", "ftp://h/v1", "http://", "http://h:port",
+                                 "http://u:p@h/v1", "http://h/v1?key=1"])  # fmt: skip
+def test_a_url_that_cannot_be_is_refused(url: str) -> None:
+    """Before anything is served, and without a password in what is said."""
+    with pytest.raises(ConfigurationError) as refused:
+        UpstreamModel(url)
+    assert "u:p" not in str(refused.value)
+
+
+@pytest.mark.parametrize("options", [
+    {"key": "a\nb"}, {"key": "\u00e9"},
+    {"timeout": 0}, {"timeout": float("nan")}, {"timeout": float("inf")},
+])  # fmt: skip
+def test_options_that_cannot_be_are_refused(options: Any) -> None:
+    """A key that no header can have, which is not said, and a timeout that is none."""
+    with pytest.raises(ConfigurationError) as refused:
+        UpstreamModel("http://127.0.0.1:1/v1", **options)
+    assert str(options.get("key")) not in str(refused.value)
+
+
+def test_a_wrong_upstream_is_told_in_a_line() -> None:
+    """The demo ends with an explanation, and no traceback."""
+    done = run_demo("--upstream", "127.0.0.1:11434")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "the upstream is no URL" in done.stderr
+
+
+async def test_a_body_that_is_too_deep_is_refused() -> None:
+    """What cannot be written as JSON is the request's fault, and not the upstream's."""
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    model = UpstreamModel("http://127.0.0.1:1/v1")
+    with pytest.raises(BadRequest):
+        await anext(model.stream([user("Hi")], {"model": "m", "x": nested}))
+    await model.aclose()
+    while nested:  # else it is let go of too deep for the interpreter
+        nested = nested[0]
 
 
 def refuse(status: int, body: Any, *fields: str) -> Callable[[Exchange], None]:
@@ -356,7 +490,7 @@ def test_an_answer_that_breaks_off_is_stored_as_partial(
 ) -> None:
     """The client is told in the stream, which has no end, and its repetition is there once."""
     half = {"role": "assistant", "content": "half", "status": "incomplete"}
-    patience = 0.2 if behaviour is fall_silent else 20
+    patience = 0.7 if behaviour is fall_silent else 20
     with (
         upstream(behaviour, behaviour, parrot) as server,
         client_of(store, server.url, timeout=patience) as client,

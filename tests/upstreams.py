@@ -96,6 +96,10 @@ class Upstream:
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
+    def models(self, exchange: Exchange) -> None:
+        """List its models."""
+        exchange.answer(200, {"object": "list", "data": [{"id": "raw"}, {"id": "other"}]})
+
     def close(self) -> None:
         """Stop listening, and wait until all is answered."""
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -116,7 +120,7 @@ class Upstream:
         with connection, suppress(EOFError):
             exchange = Exchange(connection)
             if exchange.path == "/v1/models":
-                exchange.answer(200, {"object": "list", "data": [{"id": "raw"}, {"id": "other"}]})
+                self.models(exchange)
                 return
             self.requests.append(exchange)
             behaviour = self.behaviours[0] if len(self.behaviours) == 1 else self.behaviours.pop(0)
@@ -127,9 +131,11 @@ class Upstream:
 
 
 @contextmanager
-def upstream(*behaviours: Callable[[Exchange], None]) -> Iterator[Upstream]:
+def upstream(
+    *behaviours: Callable[[Exchange], None], kind: type[Upstream] = Upstream
+) -> Iterator[Upstream]:
     """Serve until the block ends; nothing may have failed by then."""
-    server = Upstream(*behaviours)
+    server = kind(*behaviours)
     try:
         yield server
     finally:
