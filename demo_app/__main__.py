@@ -15,6 +15,7 @@ from .upstream import TIMEOUT, UpstreamModel
 BANNER = """
 The demo serves at {url}
 Conversations are kept in {store}
+Answers come from {model}
 
 Try, in a second terminal:
 
@@ -31,6 +32,8 @@ the conversation goes on. Then try, with the same header:
                      then {url}/v1/responses/ID, or "previous_response_id" in the next body
   another id         POST {url}/v1/session/rotate, or /renew for a new conversation
   a summary          make demo COMPACT_AT=20: older messages become one
+  a real model       make demo UPSTREAM=http://127.0.0.1:11434/v1: any server in the shape of
+                     OpenAI's API, with its key, if it wants one, in HERMES_UPSTREAM_KEY
   API keys           HERMES_API_KEYS=ada-key,bob-key make demo; each key sees its own
                      conversations, with -H 'Authorization: Bearer ada-key'
 
@@ -104,7 +107,8 @@ def main() -> None:
     config = uvicorn.Config(app, host=options.host, port=options.port)
     listener = config.bind_socket()  # ends the program where the port is taken
     url = f"http://{options.host}:{options.port}"
-    print(BANNER.format(url=url, store=options.store), flush=True)  # noqa: T201
+    answers = options.upstream or "the built-in model, which needs no network"
+    print(BANNER.format(url=url, store=options.store, model=answers), flush=True)  # noqa: T201
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
 
