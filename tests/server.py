@@ -61,7 +61,7 @@ def serving(
 
 
 def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    for _ in range(300):
+    for _ in range(1200):  # some import for half a minute
         assert process.poll() is None, log.read_text()
         try:
             httpx2.get(url).raise_for_status()
