@@ -24,6 +24,7 @@ from .errors import HANDLERS
 from .keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
 from .model import MODEL_NAME
 from .responses import RESPONSES, create_response, delete_response, get_response
+from .web import allow_origins, is_page, page_routes
 
 SESSIONS = "/v1/sessions"
 
@@ -33,6 +34,7 @@ def create_app(
     *,
     keys: Sequence[str] | None = None,
     compact_at: int = 0,
+    origins: Sequence[str] | None = None,
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
@@ -42,9 +44,12 @@ def create_app(
             HERMES_API_KEYS. Without any, a session's id is all that it takes to read it.
         compact_at: messages that a conversation may have before its oldest ones become a summary;
             0 for any number.
+        origins: the origins whose pages may use the API in a browser; None for those in
+            HERMES_CORS_ORIGINS. The demo's own page needs none.
 
     Raises:
-        ConfigurationError: the store is a string that is no URL, or HERMES_API_KEYS has no key.
+        ConfigurationError: the store is a string that is no URL, HERMES_API_KEYS has no key, or
+            HERMES_CORS_ORIGINS something that is no origin.
     """
     kept = _store(store) if isinstance(store, str) else store
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
@@ -58,16 +63,17 @@ def create_app(
         Route("/v1/models", models),
         Route(HEALTH, healthz),
     ]
-    routes += session_routes(kept, prefix=SESSIONS)
-    guard = [Middleware(OnlyOwners)] if known else []
+    routes += [*session_routes(kept, prefix=SESSIONS), *page_routes()]
+    guard = [Middleware(OnlyOwners, except_for=is_page)] if known else []
     app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=guard)
     app.state.store, app.state.compact_at = kept, compact_at
     owner = KeyOwners(known) if known else None
     # With an owner a client may also call its conversations by names of its own.
     named = owner is not None and hasattr(kept, "bind_key")
-    return HermesSessionMiddleware(
-        app, kept, owner=owner, session_keys=named, autoload=needs_history
+    sessions = HermesSessionMiddleware(
+        app, kept, owner=owner, session_keys=named, autoload=needs_history, exclude=is_page
     )
+    return allow_origins(sessions, origins)
 
 
 def needs_history(scope: Scope) -> bool:
