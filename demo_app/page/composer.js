@@ -20,7 +20,7 @@ export class Composer {
     byId("cancel-edit").addEventListener("click", () => this.#endEdit());
     byId("skip").addEventListener("click", (event) => {
       event.preventDefault(); // the address is the conversation's
-      this.focus();
+      this.#field.focus();
     });
     this.#field.addEventListener("keydown", (event) => {
       // While an input method composes a word, Enter is its own.
@@ -33,8 +33,10 @@ export class Composer {
     this.#changed();
   }
 
+  /** Has the box focused; where that would bring up a keyboard on the screen, the messages. */
   focus() {
-    this.#field.focus();
+    const hasKeys = !matchMedia("(pointer: coarse)").matches;
+    (hasKeys ? this.#field : byId("talk")).focus({ preventScroll: true });
   }
 
   /** Shows another conversation's draft. */
@@ -59,7 +61,7 @@ export class Composer {
     this.#place = place;
     byId("editing").hidden = false;
     this.#set(text);
-    this.focus();
+    this.#field.focus();
   }
 
   /** Says whether an answer is under way, which can be stopped, and which nothing can be asked beside. */

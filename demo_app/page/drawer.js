@@ -20,7 +20,9 @@ export function setUpDrawer() {
 
 /** Closes it, once something was chosen in it. */
 export function closeDrawer() {
-  if (isOpen()) show(false);
+  if (!isOpen()) return;
+  show(false);
+  byId("title").focus();
 }
 
 function isOpen() {

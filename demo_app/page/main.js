@@ -26,7 +26,10 @@ const composer = new Composer({
   stop: () => current.stop(),
 });
 const view = new MessagesView({
-  regenerate: () => act(() => current.regenerate()),
+  regenerate: () => {
+    composer.focus(); // the button that was pressed goes
+    act(() => current.regenerate());
+  },
   edit: (place, text) => composer.edit(place, text),
 });
 const tabs = new Tabs({
@@ -199,6 +202,7 @@ function onEscape(event) {
 for (const [id, listener] of Object.entries({
   "new-chat": newChat, "open-settings": openSettings, rename, fork, delete: remove, "copy-id": copyId,
   "more-threads": () => threads.more(), older: () => act(() => current.loadOlder()),
+  threads: ({ target }) => { if (target.closest("a")) closeDrawer(); }, // the open one's link too
   "notice-go": tryAgain, "notice-stop": () => current.stop(),
 })) {
   byId(id).addEventListener("click", listener);
@@ -208,7 +212,7 @@ for (const text of STARTERS) {
   button.addEventListener("click", () => { composer.focus(); act(() => current.ask(text)); });
   byId("starters").append(make("li", {}, button));
 }
-addEventListener("hashchange", () => { open(location.hash.slice(1)); closeDrawer(); });
+addEventListener("hashchange", () => open(location.hash.slice(1)));
 addEventListener("online", () => { for (const one of conversations.values()) one.retry(); });
 addEventListener("storage", (event) => { if (event.key?.startsWith("hermes-threads")) threads.load(); });
 document.addEventListener("keydown", onEscape);

@@ -68,7 +68,7 @@ export class MessagesView {
     const body = make("div", { className: "body" });
     if (item.text) body.append(...render(item.text));
     else if (item.busy) body.append(typing());
-    const article = make("article", { "aria-label": name }, make("h3", { className: "who", textContent: name }), body);
+    const article = make("article", { "aria-label": name }, make("h2", { className: "who", textContent: name }), body);
     if (item.busy) article.setAttribute("aria-busy", "true");
     if (item.mark) article.append(make("p", { className: "mark", textContent: item.mark }));
     if (!item.busy) article.append(this.#tools(item));

@@ -6,6 +6,7 @@ const LONGEST = 4_000_000; // characters of one event; a server that sends more 
 /** Reads characters in pieces of any length, and gives the events that they complete. */
 export class EventParser {
   #rest = "";
+  #seen = 0; // characters of the rest that end no line
   #skipsLineFeed = false;
   #name = "";
   #data = [];
@@ -16,19 +17,20 @@ export class EventParser {
     const events = [];
     this.#rest += piece;
     let start = 0;
-    for (;;) {
+    for (let from = this.#seen; ; from = start) {
       // The line feed of a CRLF that was cut in two belongs to the line before.
       if (this.#skipsLineFeed && start < this.#rest.length) {
         if (this.#rest[start] === "\n") start += 1;
         this.#skipsLineFeed = false;
       }
-      const end = lineEnd(this.#rest, start);
+      const end = lineEnd(this.#rest, Math.max(from, start));
       if (end < 0) break;
       this.#skipsLineFeed = this.#rest[end] === "\r";
       this.#line(this.#rest.slice(start, end), events);
       start = end + 1;
     }
     this.#rest = this.#rest.slice(start);
+    this.#seen = this.#rest.length;
     if (this.#rest.length + this.#size > LONGEST) throw new RangeError("an event is too long");
     return events;
   }

@@ -17,10 +17,10 @@ export function writeSettings({ base, key, remember }) {
 
 /** Returns the API's address as a URL that ends with "/"; null where the text is no such address. */
 export function addressOf(text) {
-  const trimmed = text.trim().replace(/\/+$/, "").replace(/\/v1$/, "");
   try {
-    const url = new URL(trimmed ? `${trimmed}/` : ".", location.href);
+    const url = new URL(text.trim() || ".", location.href);
     url.hash = url.search = "";
+    url.pathname = `${url.pathname.replace(/\/+$/, "").replace(/\/v1$/, "")}/`;
     return ["http:", "https:"].includes(url.protocol) ? url.href : null;
   } catch {
     return null;

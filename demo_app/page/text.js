@@ -5,7 +5,7 @@ import { make } from "./dom.js";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
 const BULLET = /^ {0,3}[-*•] +(.*)$/;
-const INLINE = /(`+)([^`]+)\1(?!`)|\*\*(?=\S)([^*]+?\S?)\*\*/g;
+const INLINE = /(?<!`)(`+)(?!`)([^`]+)\1(?!`)|\*\*(?=\S)([^*]+?\S?)\*\*/g;
 
 /** Returns the nodes that show a text. */
 export function render(text) {
@@ -42,7 +42,7 @@ function endOfFence(lines, from, opening) {
 
 function codeBlock(code, language) {
   const block = make("pre", { tabIndex: 0 }, make("code", { textContent: code }));
-  block.setAttribute("role", "region");
+  block.setAttribute("role", "group");
   block.setAttribute("aria-label", language ? `Code, ${language}` : "Code");
   return block;
 }
