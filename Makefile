@@ -1,4 +1,5 @@
-# make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise
+# make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise, and
+#              PACE how many seconds the built-in model takes for a word
 # make test   runs the linter, the type checker and the tests
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
@@ -18,6 +19,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 STORE ?= sqlite:///hermes_demo.db
 COMPACT_AT ?= $(or $(HERMES_COMPACT_AT),0)
+PACE ?= 0.03
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -25,7 +27,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --co
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
-	  --compact-at '$(COMPACT_AT)'
+	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)'
 
 test: lint $(HERMES)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)

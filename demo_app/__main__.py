@@ -9,6 +9,7 @@ import uvicorn
 from hermes_session_mw import ConfigurationError
 
 from .app import create_app
+from .model import EchoModel
 
 BANNER = """
 The demo serves at {url}
@@ -57,9 +58,17 @@ def main() -> None:
         help="summarise conversations of more than N messages (default: never, or "
         "HERMES_COMPACT_AT)",
     )
+    parser.add_argument(
+        "--pace",
+        type=float,
+        metavar="SECONDS",
+        default=0.0,
+        help="how long the built-in model takes for a word (default: no time)",
+    )
     options = parser.parse_args()
     try:
-        app = create_app(options.store, compact_at=options.compact_at)
+        model = EchoModel(options.pace)
+        app = create_app(options.store, compact_at=options.compact_at, model=model)
     except ConfigurationError as exc:
         parser.error(str(exc))
     config = uvicorn.Config(app, host=options.host, port=options.port)

@@ -1,15 +1,16 @@
 """POST /v1/chat/completions."""
 
+from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hermes_session_mw import HermesSession, Store, get_session
+from hermes_session_mw import HermesSession, get_session
 from hermes_session_mw.messages import encode_messages
 
 from . import turns
 from .chat_request import ChatRequest
 from .completions import Completion
-from .model import answer, text_of
+from .reply import Reply, again, begin
 from .streaming import EventStream
 
 CHAT = "/v1/chat/completions"
@@ -26,30 +27,29 @@ async def chat_completions(request: Request) -> Response:
     # model that streams for longer than the turn's lease calls the turn's extend() meanwhile.
     await turns.begin(session)
     state = request.app.state
-    completion = await _again(session, chat) or await _anew(
-        session, chat, state.store, state.compact_at
-    )
+    reply = await _again(session, chat, state) or await _anew(session, chat, state)
+    completion = Completion(reply)
     if chat.stream:
-        return EventStream(completion.events(include_usage=chat.include_usage))
+        events = completion.events(include_usage=chat.include_usage)
+        return EventStream(events, reply.deltas)
     return JSONResponse(await completion.whole())
 
 
-async def _again(session: HermesSession, chat: ChatRequest) -> Completion | None:
+async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Reply | None:
     """Return the stored answer to a request that is repeated under its Idempotency-Key."""
     turn = await turns.answered_before(session, [*chat.earlier, chat.user])
     if turn is None:
         return None
     *question, reply = turn.messages
     prompt = [*chat.system, *session.history[: turn.start or 0], *question]
-    return Completion(prompt, text_of(reply))
+    return again(state.model, prompt, reply)
 
 
-async def _anew(
-    session: HermesSession, chat: ChatRequest, store: Store, compact_at: int
-) -> Completion:
+async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Reply:
     """Return the model's answer, which will be stored."""
     new = await turns.make_room(session, chat.earlier, [chat.user])
-    await turns.shorten(session, compact_at)
+    await turns.shorten(session, state.compact_at)
     prompt = [*chat.system, *session.history, *new]
-    finish = turns.when_stored(store, session)
-    return Completion(prompt, answer(prompt), session.record(*new), finish)
+    finish = turns.when_stored(state.store, session)
+    deltas = state.model.stream(prompt, chat.options)
+    return await begin(deltas, state.model.name, lambda: session.record(*new), finish)

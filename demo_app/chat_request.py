@@ -9,6 +9,9 @@ from .bodies import BadRequest, json_object, optional
 
 SYSTEM_ROLES = ("system", "developer")
 
+_OURS = ("messages", "stream", "stream_options")
+"""What the demo itself sees to; the model is told all else."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
@@ -20,6 +23,7 @@ class ChatRequest:
         user: the last user message, which is the new one.
         stream: answer with server-sent events.
         include_usage: send a chunk with the usage at the stream's end.
+        options: what else the body asks of the model.
     """
 
     system: list[Message]
@@ -27,6 +31,7 @@ class ChatRequest:
     user: Message
     stream: bool
     include_usage: bool
+    options: dict[str, Any]
 
     @classmethod
     def parse(cls, body: bytes) -> "ChatRequest":
@@ -49,6 +54,7 @@ class ChatRequest:
             user=talk[last],
             stream=optional(data, "stream", bool, default=False),
             include_usage=bool(options.get("include_usage")),
+            options={name: value for name, value in data.items() if name not in _OURS},
         )
 
 

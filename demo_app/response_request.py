@@ -25,6 +25,7 @@ class ResponseRequest:
         conversation: the session to go on in.
         store: keep the response, and the turn.
         stream: answer with server-sent events.
+        options: what else the body asks of the model, as Chat Completions would.
     """
 
     instructions: str | None
@@ -34,6 +35,7 @@ class ResponseRequest:
     conversation: str | None
     store: bool
     stream: bool
+    options: dict[str, Any]
 
     @classmethod
     def parse(cls, body: bytes) -> "ResponseRequest":
@@ -53,7 +55,7 @@ class ResponseRequest:
         if previous is not None and conversation is not None:
             problem = "give 'previous_response_id' or 'conversation', and not both"
             raise BadRequest(problem, "previous_response_id")
-        optional(data, "model", str, "")
+        model = optional(data, "model", str, None)
         return cls(
             instructions=instructions,
             system=[*told, *(m for m in messages if m["role"] in SYSTEM_ROLES)],
@@ -62,6 +64,7 @@ class ResponseRequest:
             conversation=conversation,
             store=optional(data, "store", bool, default=True),
             stream=optional(data, "stream", bool, default=False),
+            options={} if model is None else {"model": model},
         )
 
 

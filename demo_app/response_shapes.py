@@ -2,53 +2,40 @@
 
 import itertools
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from hermes_session_mw import HermesSessionError, Recording
+from hermes_session_mw import HermesSessionError
 from hermes_session_mw.messages import Message
 
-from .model import MODEL_NAME, count_tokens, pieces, text_of
-from .turns import Finish, nothing, unrecorded
+from .model import Usage
+from .reply import Reply
 
 
-def details(prompt: Sequence[Message], text: str, created: int, previous: str | None) -> Message:
+def details(created: int, previous: str | None) -> Message:
     """Return what a response tells beside its text, and is stored with the answer's message."""
-    used = sum(count_tokens(text_of(message)) for message in prompt)
-    made = count_tokens(text)
-    usage = {
-        "input_tokens": used,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": made,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": used + made,
-    }
-    return {"created_at": created, "previous_response_id": previous, "usage": usage}
+    return {"created_at": created, "previous_response_id": previous, "usage": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, whose turn ``recording`` stores before its end is said.
+    """A response, whose turn is stored before its end is said.
 
     Attributes:
         id: the response's.
         session_id: the conversation that it belongs to.
-        text: what the model says.
-        details: what `details` made.
-        recording: what stores the turn.
-        finish: what is done then.
+        reply: what the model says.
+        details: what `details` made; all of it is known at the end.
         is_stored: whether the response can be got again.
         instructions: what the model was told for this response alone.
     """
 
     id: str
     session_id: str
-    text: str
+    reply: Reply
     details: Message
-    recording: Recording = field(default_factory=unrecorded)
-    finish: Finish = nothing
     is_stored: bool = True
     instructions: str | None = None
 
@@ -64,7 +51,7 @@ class Answer:
             "incomplete_details": None,
             "instructions": self.instructions,
             "max_output_tokens": None,
-            "model": MODEL_NAME,
+            "model": self.reply.model,
             "output": [self._item(status)] if is_completed else [],
             "parallel_tool_calls": False,
             "conversation": {"id": self.session_id},
@@ -81,9 +68,7 @@ class Answer:
 
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the response."""
-        async with self.recording:
-            self.recording.write(self.text)
-        await self.finish()
+        await self.reply.whole(self._complete)
         return self.shape()
 
     async def events(self) -> AsyncGenerator[str, None]:
@@ -102,22 +87,28 @@ class Answer:
         yield event("response.output_item.added", **at_item, item=item)
         yield event("response.content_part.added", **at_part, part=_part(""))
         try:
-            async with self.recording, aclosing(pieces(self.text)) as words:
-                async for piece in words:
-                    self.recording.write(piece)
-                    yield event("response.output_text.delta", **at_part, delta=piece, logprobs=[])
-            await self.finish()
+            async with aclosing(self.reply.pieces(self._complete)) as deltas:
+                async for delta in deltas:
+                    if delta.text:
+                        told = at_part | {"delta": delta.text, "logprobs": []}
+                        yield event("response.output_text.delta", **told)
         except HermesSessionError as exc:
             error = {"code": "server_error", "message": str(exc)}
             yield event("response.failed", response=self.shape("failed") | {"error": error})
             return
-        yield event("response.output_text.done", **at_part, text=self.text, logprobs=[])
-        yield event("response.content_part.done", **at_part, part=_part(self.text))
+        text = self.reply.text
+        yield event("response.output_text.done", **at_part, text=text, logprobs=[])
+        yield event("response.content_part.done", **at_part, part=_part(text))
         yield event("response.output_item.done", **at_item, item=self._item("completed"))
         yield event("response.completed", response=self.shape())
 
+    def _complete(self) -> None:
+        if not self.details["usage"]:
+            self.details.update(model=self.reply.model, usage=_usage(self.reply.usage))
+        self.reply.recording.message["response"] = self.details
+
     def _item(self, status: str) -> dict[str, Any]:
-        content = [_part(self.text)] if status == "completed" else []
+        content = [_part(self.reply.text)] if status == "completed" else []
         return {
             "id": self.id.replace("resp_", "msg_"),
             "type": "message",
@@ -125,6 +116,20 @@ class Answer:
             "role": "assistant",
             "content": content,
         }
+
+
+def _usage(usage: Usage | None) -> Usage | None:
+    """Return what Responses call the usage of Chat Completions."""
+    if usage is None:
+        return None
+    used, made = usage["prompt_tokens"], usage["completion_tokens"]
+    return {
+        "input_tokens": used,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": made,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": used + made,
+    }
 
 
 def _part(text: str) -> dict[str, Any]:
