@@ -1,5 +1,5 @@
 # make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise, and
-#              PACE how many seconds the built-in model takes for a word
+#              PACE how many seconds the built-in model takes for a word; CORS_ORIGINS whose pages may ask
 # make test   runs the linter, the type checker and the tests
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
@@ -20,6 +20,7 @@ PORT ?= 8000
 STORE ?= sqlite:///hermes_demo.db
 COMPACT_AT ?= $(or $(HERMES_COMPACT_AT),0)
 PACE ?= 0.03
+CORS_ORIGINS ?= $(HERMES_CORS_ORIGINS)
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -27,7 +28,8 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --co
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
-	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)'
+	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' \
+	  --cors-origins '$(CORS_ORIGINS)'
 
 test: lint $(HERMES)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)

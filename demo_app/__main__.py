@@ -10,12 +10,13 @@ from hermes_session_mw import ConfigurationError
 
 from .app import create_app
 from .model import EchoModel
+from .web import parse_origins
 
 BANNER = """
 The demo serves at {url}
 Conversations are kept in {store}
 
-Try, in a second terminal:
+Open {url} in a browser, or try, in a second terminal:
 
   curl -i {url}/v1/chat/completions \\
     -H 'Content-Type: application/json' -H 'X-Hermes-Session-Id: my-first-thread' \\
@@ -33,6 +34,7 @@ the conversation goes on. Then try, with the same header:
   API keys           HERMES_API_KEYS=ada-key,bob-key make demo; each key sees its own
                      conversations, with -H 'Authorization: Bearer ada-key'
 
+  other pages        make demo CORS_ORIGINS=http://127.0.0.1:9000: that origin's pages may ask too
   Hermes' own        make demo STORE=hermes:$HOME/.hermes/state.db
 
 docs/demo.md has all of it as lines to paste. Another port: make demo PORT=8001
@@ -65,10 +67,21 @@ def main() -> None:
         default=0.0,
         help="how long the built-in model takes for a word (default: no time)",
     )
+    parser.add_argument(
+        "--cors-origins",
+        metavar="ORIGINS",
+        default=os.environ.get("HERMES_CORS_ORIGINS", ""),
+        help="origins whose pages may use the API in a browser, with commas between, or * for all "
+        "(default: none, or HERMES_CORS_ORIGINS)",
+    )
     options = parser.parse_args()
     try:
-        model = EchoModel(options.pace)
-        app = create_app(options.store, compact_at=options.compact_at, model=model)
+        app = create_app(
+            options.store,
+            compact_at=options.compact_at,
+            model=EchoModel(options.pace),
+            origins=parse_origins(options.cors_origins),
+        )
     except ConfigurationError as exc:
         parser.error(str(exc))
     config = uvicorn.Config(app, host=options.host, port=options.port)

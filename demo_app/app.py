@@ -36,7 +36,7 @@ def create_app(
     keys: Sequence[str] | None = None,
     compact_at: int = 0,
     model: Model | None = None,
-    origins: Sequence[str] | None = None,
+    origins: Sequence[str] = (),
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
@@ -47,12 +47,11 @@ def create_app(
         compact_at: messages that a conversation may have before its oldest ones become a summary;
             0 for any number.
         model: what answers; None for the one that needs no network. It is closed with the app.
-        origins: the origins whose pages may use the API in a browser; None for those in
-            HERMES_CORS_ORIGINS. The demo's own page needs none.
+        origins: the origins whose pages may use the API in a browser, or ``*``; the demo's own
+            page needs none.
 
     Raises:
-        ConfigurationError: the store is a string that is no URL, HERMES_API_KEYS has no key, or
-            HERMES_CORS_ORIGINS something that is no origin.
+        ConfigurationError: the store is a string that is no URL, or HERMES_API_KEYS has no key.
     """
     kept = _store(store) if isinstance(store, str) else store
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys

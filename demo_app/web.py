@@ -1,6 +1,5 @@
 """What browsers get: the chat page's files, and which other sites' pages may use the API."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,13 +81,11 @@ def parse_origins(text: str) -> list[str]:
     return origins
 
 
-def allow_origins(app: ASGIApp, origins: Sequence[str] | None) -> ASGIApp:
-    """Return the application for pages of these origins too; None for HERMES_CORS_ORIGINS.
+def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Return the application for pages of these origins too.
 
     It stands outermost, so that a page can also read what the session middleware refuses.
     """
-    if origins is None:
-        origins = parse_origins(os.environ.get("HERMES_CORS_ORIGINS", ""))
     if not origins:
         return app
     return CORSMiddleware(

@@ -144,6 +144,21 @@ def wait_for_answer(page: Page, text: str) -> None:
     page.locator("#send").wait_for()
 
 
+def regenerate(page: Page) -> None:
+    """Have the last answer regenerated, and wait for the new one, which may say the same."""
+    with another_answer(page):
+        page.get_by_role("button", name="Regenerate the answer").click()
+
+
+@contextmanager
+def another_answer(page: Page) -> Iterator[None]:
+    """Wait, at the block's end, for a last message that was not there at its beginning."""
+    page.locator("#messages > li:last-child").evaluate("e => { e.dataset.old = '' }")
+    yield
+    last = "#messages > li:last-child:not([data-old]) article:not([aria-busy])"
+    page.locator(last).wait_for()
+
+
 def thread_of(page: Page) -> str:
     """Return the id in the address."""
     return page.evaluate("location.hash.slice(1)")  # type: ignore[no-any-return]

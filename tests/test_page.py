@@ -1,5 +1,6 @@
 """The chat page in a real Chromium, as the demo serves it."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,24 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from .browser import Visits, ask, browser, messages, shoot, thread_of, visit, wait_for_answer
+from .browser import (
+    Visits,
+    ask,
+    browser,
+    messages,
+    regenerate,
+    shoot,
+    thread_of,
+    visit,
+    wait_for_answer,
+)
 from .cutting import CuttingProxy, cutting
-from .server import demo
+from .server import demo, free_port, serving
 
 __all__ = ["browser", "visit"]  # fixtures
 
-PACE = "0.05"
-LONG = " ".join(f"word{number}" for number in range(60))  # three seconds of answer, and more
+PACE = "0.02"
+LONG = " ".join(f"word{number}" for number in range(90))  # an answer of two seconds
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +140,7 @@ def test_what_is_said_elsewhere_appears(quick: str, visit: Visits) -> None:
 
 
 def test_stop_and_regenerate(slow: str, visit: Visits) -> None:
-    """A stopped answer stays, marked, in the store too; regenerating puts a whole one in its place."""
+    """A stopped answer stays, marked, also in the store; regenerating gives a whole one."""
     page = visit().open(slow)
     ask(page, "My name is Ada.")
     wait_for_answer(page, "first message")
@@ -262,6 +273,38 @@ def test_a_restarted_server_is_found_again(tmp_path: Path, visit: Visits) -> Non
         assert len(stored(url, thread_of(page))) == 4
 
 
+IMPATIENT = """
+from demo_app import __main__, turns
+turns.WAIT = 0.05  # seconds, before a second question is refused
+__main__.main()
+"""
+
+
+def test_a_busy_conversation_says_so_and_is_asked_again(tmp_path: Path, visit: Visits) -> None:
+    """While another tab's answer streams, a question waits for its end, and is asked then."""
+    port = free_port()
+    command = [sys.executable, "-c", IMPATIENT, "--port", str(port), "--pace", PACE]
+    url = f"http://127.0.0.1:{port}"
+    somebody = visit()
+    somebody.expect("409")
+    with serving(command, port, tmp_path, ready="/healthz"):
+        first = somebody.open(url)
+        ask(first, "Hi.")
+        wait_for_answer(first, "first message")
+        second = somebody.open(first.url)
+        wait_for_answer(second, "first message")
+        ask(first, LONG)
+        wait_for_a_piece(first)
+        ask(second, "Me too!")
+        alert = second.get_by_role("alert")
+        expect(alert).to_contain_text("Another tab or device is asking something")
+        shoot(second, "wide-busy")
+        wait_for_answer(second, "I remember 2 earlier messages; the first was: Hi.")
+        expect(alert).to_be_hidden()
+        wait_for_answer(first, "I remember 1 earlier message")
+        assert [each["content"] for each in stored(url, thread_of(second))] == messages(second)
+
+
 def test_hostile_text_is_text(quick: str, visit: Visits) -> None:
     """Whatever a message or a title holds is shown as it was written, and does nothing."""
     hostile = (
@@ -317,8 +360,7 @@ def test_a_long_conversation_opens_at_its_end(quick: str, visit: Visits) -> None
     wait_for_answer(page, "You said: Message 59.")
     assert len(messages(page)) == 100
     expect(page.locator("#messages > li:last-child")).to_be_in_viewport()
-    page.get_by_role("button", name="Regenerate the answer").click()
-    expect(page.get_by_role("button", name="Stop the answer")).to_be_hidden()
+    regenerate(page)
     wait_for_answer(page, "I remember 59 earlier messages; the first was: Message 0.")
     kept = httpx2.get(f"{quick}/v1/sessions/long/messages?limit=500").json()
     assert kept["length"] == 120
@@ -330,7 +372,7 @@ def test_a_long_conversation_opens_at_its_end(quick: str, visit: Visits) -> None
 
 
 def test_an_id_without_a_conversation_can_begin_one(quick: str, visit: Visits) -> None:
-    """A link to an id that nobody has used says so, and its first message begins the conversation."""
+    """A link to an id that nobody has used says so, and a first message begins there."""
     somebody = visit()
     somebody.expect("404")
     page = somebody.open(f"{quick}/#an-id-of-my-own")

@@ -4,6 +4,7 @@ They run where they are used: in the browser, which imports the module.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ READ = """async ([bytes, size]) => {
     const all = new Uint8Array(bytes);
     const body = new ReadableStream({
         start(controller) {
-            for (let at = 0; at < all.length; at += size) controller.enqueue(all.slice(at, at + size));
+            for (let at = 0; at < all.length; at += size) {
+                controller.enqueue(all.slice(at, at + size));
+            }
             controller.close();
         },
     });
@@ -69,7 +72,7 @@ READ = """async ([bytes, size]) => {
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_events_are_read_however_they_are_cut(page: Page, size: int) -> None:
-    """Line ends, comments and characters may be cut in two anywhere, and an unended event is none."""
+    """Line ends and characters may be cut in two anywhere, and an unended event is none."""
     read = {
         name: page.evaluate(READ, [list(text.encode()), size])
         for name, (text, _) in EVENTS.items()
@@ -98,6 +101,8 @@ def chunk(text: Any) -> str:
 
 
 DONE = "data: [DONE]\n\n"
+FULL = 'data: {"error": {"message": "full"}}\n\n'
+ODD = "ApiError: The server sent something that is no answer."
 LOST = "ConnectionLost: The connection was lost before the answer was complete."
 STREAM = "text/event-stream"
 ANSWERS = {
@@ -108,9 +113,9 @@ ANSWERS = {
     "nothing": (STREAM, "", [], LOST),
     "no text": (STREAM, 'data: {"choices": []}\n\n' + chunk(None) + chunk(7) + DONE, [], None),
     "usage": (STREAM, chunk("a") + 'data: {"choices": [], "usage": {}}\n\n' + DONE, ["a"], None),
-    "an error": (STREAM, chunk("a") + 'data: {"error": {"message": "full"}}\n\n', ["a"], "ApiError: full"),
+    "an error": (STREAM, chunk("a") + FULL, ["a"], "ApiError: full"),
     "a named error": (STREAM, "event: error\ndata: not stored\n\n", [], "ApiError: not stored"),
-    "no JSON": (STREAM, "data: <p>\n\n", [], "ApiError: The server sent something that is no answer."),
+    "no JSON": (STREAM, "data: <p>\n\n", [], ODD),
     "null": (STREAM, "data: null\n\n" + DONE, [], None),
     "charset": ("text/event-stream; charset=utf-8", chunk("a") + DONE, ["a"], None),
     "JSON": ("application/json", '{"choices": [{"message": {"content": "a"}}]}', ["a"], None),
@@ -120,7 +125,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_only_done_ends_an_answer(page: Page, name: str) -> None:
-    """A stream that ends otherwise broke off, an error in it is its error, and JSON is an answer too."""
+    """A stream that ends otherwise broke off or failed, and JSON is an answer too."""
     kind, body, pieces, error = ANSWERS[name]
     read = page.evaluate(
         """async ([kind, body]) => {
@@ -165,7 +170,7 @@ DELAYS = """async (rows) => {
 
 
 def test_what_passes_is_tried_again_later_and_later(page: Page) -> None:
-    """Lost connections back off, a Retry-After is kept to, and what does not pass is not tried again."""
+    """Lost connections back off, Retry-After is kept to, and the rest is not tried again."""
     lost = page.evaluate(DELAYS, [[0, None, attempt] for attempt in range(1, 10)])
     assert lost.pop() is None
     bounds = [1, 2, 4, 8, 16, 30, 30, 30]
@@ -208,9 +213,9 @@ def test_texts_become_paragraphs_lists_and_code(page: Page, name: str) -> None:
         }""",
         text,
     )
-    for lengthy, short in ((' role="group" aria-label="', " "), ('" tabindex="0"', ""), (' tabindex="0"', "")):
-        shown = shown.replace(lengthy, short)
-    assert shown.replace('">', ">") == markup
+    assert (
+        re.sub(r'<pre tabindex="0" role="group" aria-label="(.*?)">', r"<pre \1>", shown) == markup
+    )
 
 
 def test_a_hostile_text_takes_no_time(page: Page) -> None:
@@ -233,7 +238,7 @@ ADDRESSES = {
 
 def test_addresses_are_told_from_what_is_none(page: Page) -> None:
     """An API's address may be given as people give it, and is of the web."""
-    run = "async (given) => { const { addressOf } = await import('/storage.js'); return given.map(addressOf); }"
+    run = "async (given) => given.map((await import('/storage.js')).addressOf)"
     origin = page.evaluate("location.origin")
     wanted = [each and each.replace("{origin}", origin) for each in ADDRESSES.values()]
     assert page.evaluate(run, list(ADDRESSES)) == wanted
@@ -241,8 +246,21 @@ def test_addresses_are_told_from_what_is_none(page: Page) -> None:
 
 def test_ids_are_what_the_middleware_takes_for_ids(page: Page) -> None:
     """A page opens no address whose id could not be one."""
-    given = ["a", "A-z_0.9:~", "x" * 256, "", "x" * 257, "a b", "a/b", "..", "a..b", ".", "ä", "a%20"]
-    run = "async (given) => { const { isId } = await import('/api.js'); return given.map(isId); }"
+    given = [
+        "a",
+        "A-z_0.9:~",
+        "x" * 256,
+        "",
+        "x" * 257,
+        "a b",
+        "a/b",
+        "..",
+        "a..b",
+        ".",
+        "ä",
+        "a%20",
+    ]
+    run = "async (given) => given.map((await import('/api.js')).isId)"
     assert page.evaluate(run, given) == [True] * 3 + [False] * 9
 
 
@@ -254,5 +272,12 @@ def test_no_module_makes_markup_out_of_text(path: Path) -> None:
     """No module is long, and none knows a way to parse text as HTML or to run it."""
     text = path.read_text()
     assert len(text.splitlines()) <= 260
-    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "DOMParser"):
+    for way in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "DOMParser",
+    ):
         assert way not in text

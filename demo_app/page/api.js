@@ -20,18 +20,22 @@ export function randomKey() {
 }
 
 export class Api {
-  /** Takes the API's address (a URL that ends with "/"), and an API key or "". */
-  constructor(base, key) {
+  /** Takes the API's address (a URL that ends with "/"), an API key or "", and a model or "". */
+  constructor({ base, key, model }) {
     this.base = base;
     this.key = key;
-    this.model = null;
+    this.model = model;
   }
 
-  /** Learns the model's name. Every response is stamped: this one with an id nobody has yet. */
+  /**
+   * Returns an id that nobody has yet: every response is stamped, and so is the list of models.
+   *
+   * Where that names one model alone, it is asked from now on; else the server chooses.
+   */
   async newSession() {
     const response = await this.#fetch("v1/models");
-    const models = await response.json().catch(() => null);
-    this.model = models?.data?.[0]?.id ?? null;
+    const models = (await response.json().catch(() => null))?.data;
+    if (models?.length === 1) this.model ||= models[0].id;
     return response.headers.get(SESSION);
   }
 
@@ -74,7 +78,7 @@ export class Api {
     const headers = { [SESSION]: id, "Idempotency-Key": key };
     if (told) headers["X-Hermes-History-Source"] = "request";
     const sent = messages.map(asSent);
-    const body = { model: this.model ?? "hermes-demo", stream: true, messages: sent };
+    const body = { ...(this.model && { model: this.model }), stream: true, messages: sent };
     const limit = new AbortController();
     const timer = setTimeout(() => limit.abort(), SILENCE);
     try {

@@ -17,6 +17,7 @@ export class Conversation extends EventTarget {
   turn = null;
   #api;
   #updated = null;
+  #reading = null; // what load() is waiting for
 
   constructor(api, id = null) {
     super();
@@ -34,8 +35,13 @@ export class Conversation extends EventTarget {
   }
 
   /** Reads the newest messages. An id that nobody has used is an empty conversation. */
-  async load() {
-    if (!this.id || this.loading) return;
+  load() {
+    this.#reading ??= this.#read().finally(() => { this.#reading = null; });
+    return this.#reading;
+  }
+
+  async #read() {
+    if (!this.id) return;
     this.loading = true;
     this.error = null;
     this.#fire("change");
@@ -56,9 +62,12 @@ export class Conversation extends EventTarget {
 
   /** Reads again if others have changed the conversation; a change of our own changed its length. */
   async refresh({ own = false } = {}) {
-    if (!this.id || this.turn || this.loading) return;
+    const waits = this.turn?.phase === "waiting" && this.turn.error.code === "session_busy";
+    if (!this.id || (this.turn && !waits) || this.loading) return;
     try {
       const info = await this.#info();
+      // What it waited for has been stored: the server's Retry-After was the longest it could take.
+      if (waits && info?.updated_at !== this.#updated) this.turn?.retry();
       if (this.turn) return;
       if (own && info) this.#updated = info.updated_at;
       const same = this.#updated === (info?.updated_at ?? null) && this.length === (info?.length ?? 0);
@@ -90,9 +99,14 @@ export class Conversation extends EventTarget {
 
   /** Asks something else in the place of an earlier question; what came after it is replaced. */
   async edit(place, text) {
-    await this.loadAll();
-    const at = Math.min(place, this.messages.length);
-    await this.#askAt(at, { ...this.messages[at], role: "user", content: text });
+    try {
+      await this.loadAll();
+      if (this.messages[place]?.role !== "user") throw new Error("The conversation has changed meanwhile.");
+    } catch (error) {
+      this.dispatchEvent(new CustomEvent("unanswered", { detail: text }));
+      throw error;
+    }
+    await this.#askAt(place, { ...this.messages[place], content: text });
   }
 
   stop() {
@@ -125,6 +139,7 @@ export class Conversation extends EventTarget {
   }
 
   async #askAt(at, question) {
+    if (this.turn) return;
     const turn = new Turn(question, this.messages.slice(0, at));
     turn.before = this.messages;
     this.messages = turn.earlier;

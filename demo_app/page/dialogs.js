@@ -3,11 +3,12 @@
 import { byId } from "./dom.js";
 import { addressOf } from "./storage.js";
 
-/** Asks for the API's address and key: {base, key, remember}. */
-export async function askSettings({ base, key, remember }) {
+/** Asks for the API's address, its key and the model: {base, key, model, remember}. */
+export async function askSettings({ base, key, model, remember }) {
   const [baseField, keyField] = [byId("base"), byId("key")];
   baseField.value = base;
   keyField.value = key;
+  byId("model").value = model;
   byId("remember").checked = remember;
   const check = () => {
     const address = addressOf(baseField.value);
@@ -18,7 +19,8 @@ export async function askSettings({ base, key, remember }) {
   baseField.oninput = keyField.oninput = check;
   check();
   if (!(await ask("settings"))) return null;
-  return { base: baseField.value.trim(), key: keyField.value.trim(), remember: byId("remember").checked };
+  const [newBase, newKey, newModel] = [baseField, keyField, byId("model")].map((one) => one.value.trim());
+  return { base: newBase, key: newKey, model: newModel, remember: byId("remember").checked };
 }
 
 /** Asks for a title. */

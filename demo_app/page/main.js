@@ -45,7 +45,7 @@ const tabs = new Tabs({
 /** Begins anew, with the settings as they are now. */
 function start() {
   settings = readSettings();
-  api = new Api(addressOf(settings.base) ?? addressOf(""), settings.key);
+  api = new Api({ ...settings, base: addressOf(settings.base) ?? addressOf("") });
   for (const one of conversations?.values() ?? []) one.stop();
   conversations = new Map();
   threads = new Threads(api);
@@ -58,7 +58,7 @@ function start() {
 /** Opens the conversation of an id, or a new one. */
 function open(id) {
   if (id && !isId(id)) {
-    history.replaceState(null, "", "#");
+    history.replaceState(null, "", location.pathname + location.search);
     id = "";
   }
   trouble = null;
@@ -141,8 +141,8 @@ async function openSettings() {
 }
 
 function newChat() {
-  if (location.hash.length > 1) location.hash = ""; // and the address brings the new chat
-  else open("");
+  history.pushState(null, "", location.pathname + location.search);
+  open("");
   closeDrawer();
   composer.focus();
 }
@@ -214,7 +214,11 @@ for (const text of STARTERS) {
 }
 addEventListener("hashchange", () => open(location.hash.slice(1)));
 addEventListener("online", () => { for (const one of conversations.values()) one.retry(); });
-addEventListener("storage", (event) => { if (event.key?.startsWith("hermes-threads")) threads.load(); });
+addEventListener("storage", ({ key }) => { // another tab wrote it
+  if (key?.startsWith("hermes-threads")) threads.load();
+  const isOther = JSON.stringify(readSettings()) !== JSON.stringify(settings);
+  if (isOther && !current.turn) start();
+});
 document.addEventListener("keydown", onEscape);
 setUpTheme();
 setUpDrawer();

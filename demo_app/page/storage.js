@@ -3,16 +3,17 @@
 const SETTINGS = "hermes-settings";
 const KEPT = 200; // conversations; the ones that were not opened for longest are forgotten
 
-/** Returns {base, key, remember}: the API's address, and its key. */
+/** Returns {base, key, model, remember}: the API's address, its key, and the model to ask. */
 export function readSettings() {
-  const { base = "", key = "", remember = false } = read(localStorage, SETTINGS) ?? {};
-  return { base, key: remember ? key : (read(sessionStorage, SETTINGS)?.key ?? ""), remember };
+  const { base = "", key = "", model = "", remember = false } = read("localStorage", SETTINGS) ?? {};
+  const held = remember ? key : (read("sessionStorage", SETTINGS)?.key ?? "");
+  return { base, key: held, model, remember };
 }
 
 /** Keeps them: the key for this tab alone, unless it is to be remembered. */
-export function writeSettings({ base, key, remember }) {
-  write(localStorage, SETTINGS, { base, remember, key: remember ? key : "" });
-  write(sessionStorage, SETTINGS, { key: remember ? "" : key });
+export function writeSettings({ base, key, model, remember }) {
+  write("localStorage", SETTINGS, { base, model, remember, key: remember ? key : "" });
+  write("sessionStorage", SETTINGS, { key: remember ? "" : key });
 }
 
 /** Returns the API's address as a URL that ends with "/"; null where the text is no such address. */
@@ -36,7 +37,7 @@ export class OwnList {
   }
 
   get all() {
-    const kept = read(localStorage, this.#name);
+    const kept = read("localStorage", this.#name);
     return Array.isArray(kept) ? kept.filter((one) => typeof one?.id === "string") : [];
   }
 
@@ -46,17 +47,17 @@ export class OwnList {
     const kept = this.all.filter((other) => other.id !== id);
     kept.push(one);
     kept.sort((a, b) => String(b.updated_at).localeCompare(String(a.updated_at)));
-    write(localStorage, this.#name, kept.slice(0, KEPT));
+    write("localStorage", this.#name, kept.slice(0, KEPT));
   }
 
   remove(id) {
-    write(localStorage, this.#name, this.all.filter((one) => one.id !== id));
+    write("localStorage", this.#name, this.all.filter((one) => one.id !== id));
   }
 }
 
 function read(storage, name) {
   try {
-    return JSON.parse(storage.getItem(name));
+    return JSON.parse(globalThis[storage].getItem(name)); // which raises where storage is forbidden
   } catch {
     return null;
   }
@@ -64,7 +65,7 @@ function read(storage, name) {
 
 function write(storage, name, value) {
   try {
-    storage.setItem(name, JSON.stringify(value));
+    globalThis[storage].setItem(name, JSON.stringify(value));
   } catch {
     // Storage is full or forbidden: what is open stays open.
   }
