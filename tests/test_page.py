@@ -50,10 +50,12 @@ def stored(url: str, session_id: str) -> list[dict[str, Any]]:
     return data
 
 
-def say(url: str, session_id: str, text: str) -> None:
-    """Go on with a conversation from elsewhere."""
-    body = {"messages": [{"role": "user", "content": text}]}
+def say(url: str, session_id: str, text: str, earlier: list[dict[str, str]] | None = None) -> None:
+    """Go on with a conversation from elsewhere, or begin one that has been longer than this."""
+    body = {"messages": [*(earlier or []), {"role": "user", "content": text}]}
     headers = {"X-Hermes-Session-Id": session_id}
+    if earlier:
+        headers["X-Hermes-History-Source"] = "request"
     httpx2.post(f"{url}/v1/chat/completions", json=body, headers=headers).raise_for_status()
 
 
@@ -301,7 +303,7 @@ def test_a_busy_conversation_says_so_and_is_asked_again(tmp_path: Path, visit: V
         shoot(second, "wide-busy")
         wait_for_answer(second, "I remember 2 earlier messages; the first was: Hi.")
         expect(alert).to_be_hidden()
-        wait_for_answer(first, "I remember 1 earlier message")
+        wait_for_answer(first, "I remember 2 earlier messages")
         assert [each["content"] for each in stored(url, thread_of(second))] == messages(second)
 
 
@@ -354,8 +356,10 @@ def test_rename_fork_and_delete(quick: str, visit: Visits) -> None:
 
 def test_a_long_conversation_opens_at_its_end(quick: str, visit: Visits) -> None:
     """Earlier messages come when asked for, and regenerating loses none that is not shown."""
-    for number in range(60):
-        say(quick, "long", f"Message {number}.")
+    pairs = [(f"Message {number}.", f"Answer {number}.") for number in range(59)]
+    told = [{"role": role, "content": text} for pair in pairs
+            for role, text in zip(("user", "assistant"), pair, strict=True)]  # fmt: skip
+    say(quick, "long", "Message 59.", told)
     page = visit().open(f"{quick}/#long")
     wait_for_answer(page, "You said: Message 59.")
     assert len(messages(page)) == 100
