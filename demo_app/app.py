@@ -25,7 +25,7 @@ from .errors import HANDLERS
 from .keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
 from .model import EchoModel, Model
 from .responses import RESPONSES, create_response, delete_response, get_response
-from .web import allow_origins, is_page, page_routes
+from .web import OnlyKnownOrigins, allow_origins, is_page, page_routes
 
 SESSIONS = "/v1/sessions"
 
@@ -66,7 +66,8 @@ def create_app(
         Route(HEALTH, healthz),
     ]
     routes += [*session_routes(kept, prefix=SESSIONS), *page_routes()]
-    guard = [Middleware(OnlyOwners, except_for=is_page)] if known else []
+    guards = [Middleware(OnlyKnownOrigins, allowed=origins)]
+    guards += [Middleware(OnlyOwners, except_for=is_page)] if known else []
     answering = model or EchoModel()
 
     @asynccontextmanager
@@ -74,7 +75,9 @@ def create_app(
         async with aclosing(answering):
             yield
 
-    app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=guard, lifespan=lifespan)
+    app = Starlette(
+        routes=routes, exception_handlers=HANDLERS, middleware=guards, lifespan=lifespan
+    )
     app.state.store, app.state.compact_at, app.state.model = kept, compact_at, answering
     owner = KeyOwners(known) if known else None
     # With an owner a client may also call its conversations by names of its own.

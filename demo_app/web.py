@@ -1,14 +1,16 @@
 """What browsers get: the chat page's files, and which other sites' pages may use the API."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hermes_session_mw import (
     HISTORY_SOURCE_HEADER,
@@ -17,6 +19,8 @@ from hermes_session_mw import (
     SESSION_KEY_HEADER,
     ConfigurationError,
 )
+
+from .errors import error_response
 
 FOLDER = Path(__file__).parent / "page"
 PATHS = frozenset({"/", *(f"/{path.name}" for path in FOLDER.iterdir())})
@@ -81,7 +85,36 @@ def parse_origins(text: str) -> list[str]:
     return origins
 
 
-def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+class OnlyKnownOrigins:
+    """Answers 403 to what a page of another origin would change.
+
+    CORS keeps such a page from reading; that it asks nothing of the model either takes this, since
+    browsers send some requests, as a POST of text/plain, without asking the server first.
+    """
+
+    def __init__(self, app: ASGIApp, *, allowed: Collection[str]) -> None:
+        self.app = app
+        self._allowed = frozenset(allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        app = self.app
+        if scope["type"] == "http" and not self._is_known(scope["method"], Headers(scope=scope)):
+            message = "Pages of this origin may not use the server: see --cors-origins."
+            app = error_response(403, message, code="origin_not_allowed")
+        await app(scope, receive, send)
+
+    def _is_known(self, method: str, headers: Headers) -> bool:
+        site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+        if method in {"GET", "HEAD", "OPTIONS"} or not self._allowed.isdisjoint({"*", origin}):
+            return True
+        if site is not None:
+            return site in {"same-origin", "none"}
+        # To plain http on another machine browsers say less, and other clients say nothing at all.
+        return origin is None or urlsplit(origin).netloc == headers.get("Host")
+
+
+def allow_origins(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
     """Return the application for pages of these origins too.
 
     It stands outermost, so that a page can also read what the session middleware refuses.

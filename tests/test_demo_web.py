@@ -1,5 +1,6 @@
 """What the demo gives browsers: the page's files, and answers to pages of other origins."""
 
+import json
 import re
 
 import httpx2
@@ -101,13 +102,40 @@ def test_a_page_of_an_allowed_origin_reads_everything() -> None:
 @pytest.mark.parametrize("origins", [(), (PAGE,)], ids=["none", "another"])
 def test_a_page_of_any_other_origin_reads_nothing(origins: tuple[str, ...]) -> None:
     """No origin is allowed that was not named, and its preflight does not pass."""
-    with TestClient(create_app(MemoryStore(), origins=origins)) as client:
+    store = MemoryStore()
+    with TestClient(create_app(store, origins=origins)) as client:
         for origin in ("https://evil.example", f"{PAGE}.evil.example", f"{PAGE}:8443", "null"):
             refused = preflight(client, origin)
             assert refused.status_code >= 400
-            answer = client.post(CHAT, json=BODY, headers={"Origin": origin})
-            for each in (refused, answer):
+            answer = client.post(CHAT, json=BODY, headers={"Origin": origin, SESSION: "s"})
+            assert answer.json()["error"]["code"] == "origin_not_allowed"
+            assert answer.headers[SESSION] == "s"
+            listed = client.get("/v1/models", headers={"Origin": origin})
+            assert listed.status_code == 200
+            for each in (refused, answer, listed):
                 assert "Access-Control-Allow-Origin" not in each.headers
+        assert client.get("/v1/sessions/s").status_code == 404  # and nothing was asked
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://testserver"}, 200),
+        ({"Origin": "http://testserver:81"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://testserver", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://testserver", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}, 200),
+    ],
+)
+def test_what_is_sent_without_asking_is_refused(headers: dict[str, str], status: int) -> None:
+    """A page of another origin cannot ask the model blindly; its own page and programs can."""
+    plain = {"Content-Type": "text/plain", **headers}
+    with TestClient(create_app(MemoryStore(), origins=[PAGE])) as client:
+        assert client.post(CHAT, content=json.dumps(BODY), headers=plain).status_code == status
 
 
 def test_all_origins_are_allowed_only_by_name() -> None:

@@ -7,7 +7,7 @@ import { askSettings, askTitle, askToDelete } from "./dialogs.js";
 import { announce, byId, copy, make } from "./dom.js";
 import { closeDrawer, setUpDrawer } from "./drawer.js";
 import { ApiError } from "./errors.js";
-import { MessagesView } from "./messages-view.js";
+import { MessagesView, textOf } from "./messages-view.js";
 import { hideNotice, showError, showTrouble } from "./notice.js";
 import { addressOf, readSettings, writeSettings } from "./storage.js";
 import { Tabs } from "./tabs.js";
@@ -92,7 +92,9 @@ function watch(conversation) {
 function showAll() {
   const { id, title, turn, loading, error, messages, start: first } = current;
   const isNew = !messages.length && !turn;
-  const heading = title || (isNew ? "New chat" : "Conversation");
+  // Before it has a title of its own it goes by its first words, as the server names it too.
+  const [firstWords] = textOf(messages[0] ?? turn?.question ?? {}).split("\n");
+  const heading = title || (isNew ? "New chat" : firstWords || "Conversation");
   byId("title").textContent = heading;
   document.title = isNew && !title ? "Hermes chat" : `${heading} · Hermes chat`;
   byId("session-id").textContent = id ?? "";
@@ -109,16 +111,15 @@ function showAll() {
   else if (error) showError(error, error.status === 401 ? "Give an API key" : "Try again");
   else if (trouble) showError(trouble.error, trouble.label);
   else hideNotice();
-  if (id && !isNew && !loading && !error) noteCurrent();
+  if (id && !isNew && !loading && !error) noteCurrent(heading);
   showThreads(threads, id);
 }
 
-function noteCurrent() {
-  const { id, title, turn, updated } = current;
+function noteCurrent(title) {
+  const { id, updated } = current;
   const known = threads.items.find((one) => one.id === id);
-  const shown = title ?? known?.title ?? turn?.question.content ?? null;
   const at = updated ?? known?.updated_at ?? new Date().toISOString();
-  if (known?.title !== shown || known?.updated_at !== at) threads.note({ id, title: shown, updated_at: at });
+  if (known?.title !== title || known?.updated_at !== at) threads.note({ id, title, updated_at: at });
 }
 
 /** Does something that may fail, and says so where it does; "Try again" does it again. */

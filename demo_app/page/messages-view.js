@@ -112,7 +112,8 @@ function itemsOf({ messages, start, turn }) {
     canEdit: !turn && message.role === "user" && typeof message.content === "string",
     canRegenerate: !turn && last >= 0 && at === shown.length - 1,
   }));
-  if (turn) items.push(answerOf(turn));
+  const answer = turn && answerOf(turn);
+  if (answer?.busy || answer?.text) items.push(answer);
   return items;
 }
 
@@ -121,7 +122,8 @@ function answerOf({ text, phase }) {
   return { role: "assistant", busy, text, mark: !busy && text ? "It broke off here." : "" };
 }
 
-function textOf({ content, tool_calls: calls }) {
+/** Returns a message's text, whether its content is a string, a list of parts, or calls of tools. */
+export function textOf({ content, tool_calls: calls }) {
   const parts = Array.isArray(content) ? content.map((part) => part.text ?? `[${part.type}]`) : [content];
   const called = (calls ?? []).map((call) => `[calls ${call.function?.name ?? "a tool"}]`);
   return [...parts, ...called].filter((part) => typeof part === "string" && part).join("\n\n");
