@@ -39,7 +39,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     # The address of a conversation is the secret that opens it.
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     # Kept, and asked for again by its ETag: an edit of the page is seen at once.
     "Cache-Control": "no-cache",
 }

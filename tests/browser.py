@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 from playwright.sync_api import sync_playwright as playwright
 
 from .machine import needs
@@ -31,6 +31,7 @@ def chromium() -> Iterator[Browser]:
     """Start the machine's own Chromium, and end it."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     needs(None if found else "no Chromium: install chromium")
+    expect.set_options(timeout=PATIENCE)
     with playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=FLAGS)
         yield browser

@@ -95,6 +95,20 @@ def test_the_id_is_shown_and_copied(quick: str, visit: Visits) -> None:
     assert [each["content"] for each in stored(quick, session_id)] == messages(page)
 
 
+def test_the_id_is_copied_over_plain_http_too(quick: str, visit: Visits) -> None:
+    """Where a browser has no clipboard for pages, as over plain http, the button works as well."""
+    somebody = visit()
+    somebody.context.add_init_script("Object.defineProperty(navigator, 'clipboard', {})")
+    page = somebody.open(quick)
+    ask(page, "Hello.")
+    wait_for_answer(page, "first message")
+    page.get_by_role("button", name="Copy the session id").click()
+    expect(page.get_by_role("status")).to_have_text("The session id was copied.")
+    box = page.get_by_role("textbox", name="Message")
+    box.press("Control+V")
+    expect(box).to_have_value(thread_of(page))
+
+
 def test_a_reload_keeps_the_thread(quick: str, visit: Visits) -> None:
     """After a reload the conversation, its title and its list are there, and it goes on."""
     page = visit().open(quick)
@@ -387,3 +401,35 @@ def test_an_id_without_a_conversation_can_begin_one(quick: str, visit: Visits) -
     page.goto(f"{quick}/#no id <b>")
     expect(page.get_by_role("heading", level=1)).to_have_text("New chat")
     assert thread_of(page) == ""
+
+
+def test_a_refusal_is_told_in_words(quick: str, visit: Visits) -> None:
+    """What the server refuses is told as it says it, and the question can be changed."""
+    somebody = visit()
+    somebody.expect("400")
+    page = somebody.open(quick)
+    page.evaluate("document.getElementById('text').value = 'Half a character: \\ud83d'")
+    box = page.get_by_role("textbox", name="Message")
+    box.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("surrogate")
+    page.get_by_role("button", name="Give up").click()
+    assert box.input_value().startswith("Half a character")
+    ask(page, "Short.")
+    wait_for_answer(page, "You said: Short.")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_conversation_that_was_deleted_elsewhere_begins_anew(quick: str, visit: Visits) -> None:
+    """A deleted id is not used again: the page goes on under the new one that the answer has."""
+    somebody = visit()
+    somebody.expect("404")
+    page = somebody.open(quick)
+    ask(page, "My name is Ada.")
+    wait_for_answer(page, "first message")
+    old = thread_of(page)
+    httpx2.delete(f"{quick}/v1/sessions/{old}").raise_for_status()
+    ask(page, "Still there?")
+    wait_for_answer(page, "You said: Still there? | This is your first message")
+    expect(page.locator("#messages > li")).to_have_count(2)
+    assert thread_of(page) != old
+    assert [each["content"] for each in stored(quick, thread_of(page))] == messages(page)
