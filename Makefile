@@ -1,6 +1,7 @@
 # make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise,
-#              PACE how many seconds the built-in model takes for a word, and UPSTREAM at which
-#              OpenAI-compatible server a real one is, with its API key in HERMES_UPSTREAM_KEY
+#              PACE how many seconds the built-in model takes for a word, UPSTREAM at which
+#              OpenAI-compatible server a real one is, with its API key in HERMES_UPSTREAM_KEY, and
+#              CORS_ORIGINS whose pages may use the API in a browser
 # make test   runs the linter, the type checker and the tests
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
@@ -26,6 +27,7 @@ STORE ?= sqlite:///hermes_demo.db
 COMPACT_AT ?= $(or $(HERMES_COMPACT_AT),0)
 UPSTREAM ?= $(HERMES_UPSTREAM)
 PACE ?= 0.03
+CORS_ORIGINS ?= $(HERMES_CORS_ORIGINS)
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -33,7 +35,8 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --co
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
-	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' --upstream '$(UPSTREAM)'
+	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' --upstream '$(UPSTREAM)' \
+	  --cors-origins '$(CORS_ORIGINS)'
 
 test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)
