@@ -36,9 +36,15 @@ def demo(folder: Path, *options: str) -> Iterator[str]:
 
 @contextmanager
 def serving(
-    command: list[str], port: int, folder: Path, *, ready: str, **environment: str
+    command: list[str],
+    port: int,
+    folder: Path,
+    *,
+    ready: str,
+    status: int = 200,
+    **environment: str,
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """Run a server until the block ends; it answers ``ready`` when the block begins."""
+    """Run a server until the block ends; it answers ``ready`` by ``status`` when the block begins."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     log = folder / "server.log"
     with log.open("a") as output:
@@ -46,7 +52,7 @@ def serving(
             command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            _wait_until_it_answers(f"http://127.0.0.1:{port}{ready}", process, log)
+            _wait_until_it_answers(f"http://127.0.0.1:{port}{ready}", status, process, log)
             yield process
         finally:
             if process.poll() is None:
@@ -54,13 +60,16 @@ def serving(
                 process.wait(timeout=30)
 
 
-def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_it_answers(
+    url: str, status: int, process: "subprocess.Popen[bytes]", log: Path
+) -> None:
     for _ in range(300):
         assert process.poll() is None, log.read_text()
         try:
-            httpx2.get(url).raise_for_status()
+            answer = httpx2.get(url)
         except httpx2.TransportError:
             time.sleep(0.1)
         else:
+            assert answer.status_code == status, answer.text
             return
     raise AssertionError(log.read_text())

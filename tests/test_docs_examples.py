@@ -15,14 +15,14 @@ from .server import ROOT
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 DOCS = ROOT / "docs"
-# Pages whose own test serves what they show to real clients; and one whose framework is set up
-# once for each process, so that it has one of its own.
+# A page whose own test serves what it shows to real clients; and pages whose frameworks set up
+# their process, or its logging, so that they have one of their own.
 SERVED = {DOCS / "quickstart.md"}
-ALONE = DOCS / "frameworks" / "django.md"
+ALONE = {DOCS / "frameworks" / "django.md", DOCS / "frameworks" / "litestar.md"}
 PAGES = [
     page
     for page in sorted(DOCS.rglob("*.md"))
-    if page not in {*SERVED, ALONE} and BLOCK.search(page.read_text())
+    if page not in SERVED | ALONE and BLOCK.search(page.read_text())
 ]
 
 
@@ -38,14 +38,15 @@ def test_a_pages_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
     gc.collect()  # what was left open is a warning, and so an error, of this test
 
 
-def test_djangos_page_runs_alone(tmp_path: Path) -> None:
-    """Django's page works as one file that Python runs."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    code = ast.unparse(_code_of(ALONE))
-    subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        check=True, timeout=60, cwd=tmp_path, env=environment,
+@pytest.mark.parametrize("page", sorted(ALONE), ids=lambda page: page.name)
+def test_a_pages_examples_run_alone(page: Path, tmp_path: Path) -> None:
+    """So do those of a page that works as one file that Python runs."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ast.unparse(_code_of(page))],
+        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_there_are_pages() -> None:
