@@ -8,12 +8,14 @@
 #              BENCH=--short only shows that all of it works: add '--output DIRECTORY' then
 # make galera   serves a three-node MariaDB Galera cluster on this machine, and prints its URLs
 # make .hermes-agent/.installed   gets Hermes Agent, beside whose code some of the tests run
+# make .npm-clients/.installed   gets the openai npm SDK, which some of the tests drive the demo with
 # Each makes its own virtual environment, and installs what it needs into it.
 
 PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .bench-venv
 HERMES = .hermes-agent
+NPM_CLIENTS = .npm-clients
 BENCH ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -28,7 +30,7 @@ demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
 	  --compact-at '$(COMPACT_AT)'
 
-test: lint $(HERMES)/.installed
+test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)
 
 lint: $(VENV)/.test-installed
@@ -45,7 +47,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build/docs $(HERMES) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) build/docs $(HERMES) $(NPM_CLIENTS) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --editable '.[demo]'
@@ -69,6 +71,18 @@ $(HERMES)/.installed: tests/hermes/requirements.txt $(VENV)/bin/python
 	$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
 	  --target $(HERMES) --requirement tests/hermes/requirements.txt
 	@touch $@
+
+# Without npm the tests that need it are skipped (in CI they fail). Without a lock file, which would
+# record where each package came from: the one package needs no other.
+$(NPM_CLIENTS)/.installed: tests/clients/package.json
+	rm -rf $(NPM_CLIENTS)
+	mkdir $(NPM_CLIENTS)
+	cp $< $(NPM_CLIENTS)
+	@if command -v npm >/dev/null; then \
+	  cd $(NPM_CLIENTS) && \
+	  npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error && \
+	  touch .installed; \
+	else echo "npm was not found: the tests with the openai npm SDK will not run" >&2; fi
 
 $(VENV)/bin/python: | check-python
 	$(PYTHON) -m venv $(VENV)

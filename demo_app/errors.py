@@ -7,9 +7,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hermes_session_mw import InvalidMessage, NotSupported, SessionDeleted, SessionFull, StoreError
+from hermes_session_mw import (
+    InvalidMessage,
+    NotSupported,
+    SessionDeleted,
+    SessionFull,
+    StoreError,
+    TurnConflict,
+)
 
 from .bodies import BadRequest
+
+FINAL = {"X-Should-Retry": "false"}
+"""OpenAI's SDKs repeat every request that was answered 409, if they are not told this."""
 
 
 def error_body(
@@ -40,7 +50,13 @@ async def _bad_request(_: Request, exc: Exception) -> Response:
 
 async def _conflict(_: Request, exc: Exception) -> Response:
     """Answer 409: the conversation takes no more turns."""
-    return error_response(409, str(exc))
+    return error_response(409, str(exc), headers=FINAL)
+
+
+async def _key_reused(_: Request, exc: Exception) -> Response:
+    """Answer 409, as the middleware would: the Idempotency-Key is another request's."""
+    param, code = "Idempotency-Key", "idempotency_key_reused"
+    return error_response(409, str(exc), param=param, code=code, headers=FINAL)
 
 
 async def _not_supported(_: Request, exc: Exception) -> Response:
@@ -66,12 +82,13 @@ async def _server_error(_: Request, _exc: Exception) -> Response:
     return error_response(500, "The server failed to answer.", error_type="server_error")
 
 
-# The conflicts that a client can mend (busy, a key used twice) are answered by the middleware.
+# The conflict that time mends (busy) is answered by the middleware.
 HANDLERS = {
     BadRequest: _bad_request,
     InvalidMessage: _bad_request,
     SessionDeleted: _conflict,
     SessionFull: _conflict,
+    TurnConflict: _key_reused,
     NotSupported: _not_supported,
     StoreError: _store_error,
     HTTPException: _http_error,

@@ -4,6 +4,7 @@ It reads ``X-Hermes-Session-Id``, puts the session's stored conversation on the 
 and stamps the id on every response.
 """
 
+from . import migrations
 from .exceptions import (
     AppendInDoubt,
     ConfigurationError,
@@ -106,6 +107,7 @@ __all__ = [
     "get_session",
     "install",
     "is_session_id",
+    "migrations",
     "mint_session_id",
     "session_routes",
 ]

@@ -38,13 +38,13 @@ class StoreAccess:
     ) -> None:
         self._store = store
         self._telemetry = telemetry
-        self.new_id = new_id
+        self.new_id: Callable[[], str] = new_id
         own = getattr(store, "timeout", None)
         # A store that keeps the time itself need not be watched: that is half the price of a wait.
         keeps_time = own is not None and timeout is not None and own <= timeout
         self._timeout = None if keeps_time else timeout
-        self.limit = limit
-        self.degrade = degrade
+        self.limit: int | None = limit
+        self.degrade: bool = degrade
 
     async def load(self, session_id: str, owner: str, limit: int | None) -> History:
         """See `Store.load`; whatever the store raises has become a StoreError."""

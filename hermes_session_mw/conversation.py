@@ -66,7 +66,8 @@ class Conversation(StoredConversation):
         try:
             self._recordings.append(recording)
         except AttributeError:  # the first one
-            self.has_open, self._recordings = True, [recording]
+            self.has_open: bool = True
+            self._recordings = [recording]
         return recording
 
     async def end(self) -> None:

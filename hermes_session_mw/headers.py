@@ -49,8 +49,8 @@ class Fields:
     __slots__ = ("names", "sizes")
 
     def __init__(self, *names: bytes) -> None:
-        self.names = frozenset(names)
-        self.sizes = frozenset(map(len, names))
+        self.names: frozenset[bytes] = frozenset(names)
+        self.sizes: frozenset[int] = frozenset(map(len, names))
 
 
 def find_fields(headers: RawHeaders, fields: Fields) -> dict[bytes, list[bytes]]:
@@ -89,8 +89,8 @@ class Stamp:
         """
         if not _FIELD_NAME.fullmatch(name):
             raise ConfigurationError(f"header_name: {name!r} is not a header's name")
-        self.name = name
-        self.field = name.lower().encode("ascii")
+        self.name: str = name
+        self.field: bytes = name.lower().encode("ascii")
         self._token = name.encode("ascii")
         self._special = _NOTED | {self.field}
         self._usual = ((_CACHE_CONTROL, b"private"), (_VARY, self._token))

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Protocol
 from urllib.parse import unquote
 
-logger = logging.getLogger("hermes_session_mw")
+logger: logging.Logger = logging.getLogger("hermes_session_mw")
 
 
 class HasId(Protocol):

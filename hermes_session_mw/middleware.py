@@ -14,7 +14,7 @@ from .refusals import conflict
 from .resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
 from .responder import Responder
 from .session import STATE_KEY
-from .stores import StoreLike, as_store
+from .stores import Store, StoreLike, as_store
 from .telemetry import Telemetry
 
 _LIFESPAN_ENDS = (
@@ -108,7 +108,7 @@ class HermesSessionMiddleware:
             )
         self.app = app
         answer_conflicts(app)
-        self.store = as_store(store, store_timeout)
+        self.store: Store = as_store(store, store_timeout)
         if session_keys and not hasattr(self.store, "bind_key"):
             raise ConfigurationError(
                 f"session_keys: a {type(self.store).__name__} has no keys; give a store that has "

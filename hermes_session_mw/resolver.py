@@ -75,8 +75,8 @@ class Resolver:
         self._autoload = autoload
         self._accepts_safe = valid_id is is_session_id
         self._nobody = "" if owner is None else None  # who owns a session before the hook was asked
-        self.admits_new = owner is None
-        self.admits_all = owner is None and autoload is False and unknown_ids == "adopt"
+        self.admits_new: bool = owner is None
+        self.admits_all: bool = owner is None and autoload is False and unknown_ids == "adopt"
 
     def identify(self, scope: Scope) -> Resolved:
         """Return a session under the id that the client sent, or a new one; not admitted yet.

@@ -2,17 +2,18 @@
 
 from collections.abc import Awaitable
 from contextlib import suppress
-from contextvars import Token
 from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
 
 from .headers import Stamp
 from .ids import mint_session_id
-from .logging import HasId
 from .refusals import Refusal, server_error
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
+    from .logging import HasId
     from .session import HermesSession
 
 _DENIAL = "websocket.http.response"
@@ -36,7 +37,7 @@ class Responder:
         self._send = send
         self._stamp = stamp
         self.session: HermesSession | None = None
-        self.started = False
+        self.started: bool = False
         self.token: Token[HasId | None] | None = None
 
     def send(self, message: Message) -> Awaitable[None]:

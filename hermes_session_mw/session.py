@@ -168,7 +168,7 @@ class HermesSession(Conversation):
         if held is not None and not moved:
             await held.release()  # nothing went along, so that the old id's turn is still taken
         self._become(new_id, is_new=not moved)
-        self.owner = whose if owner is None else owner
+        self.owner: str | None = whose if owner is None else owner
         if held is not None:
             await held.take()
         return new_id
@@ -229,8 +229,9 @@ class HermesSession(Conversation):
             raise ResponseStarted
 
     def _become(self, new_id: str, *, is_new: bool) -> None:
-        self._id, self.is_new = new_id, is_new
-        self.degraded = False
+        self._id = new_id
+        self.is_new: bool = is_new
+        self.degraded: bool = False
 
 
 def _begins_with(messages: Sequence[Message], question: Sequence[Message]) -> bool:

@@ -78,14 +78,14 @@ class StoredConversation:
     ) -> None:
         """Keep what a request needs to know of its session; nothing is read yet."""
         self._id = session_id
-        self.owner = owner
-        self.is_new = is_new
-        self.key = key
-        self.idempotency_key = idempotency_key
-        self.history_source = history_source
-        self.degraded = False
-        self.is_told = False
-        self.has_open = False
+        self.owner: str | None = owner
+        self.is_new: bool = is_new
+        self.key: str | None = key
+        self.idempotency_key: str | None = idempotency_key
+        self.history_source: HistorySource = history_source
+        self.degraded: bool = False
+        self.is_told: bool = False
+        self.has_open: bool = False
         self._access = store if isinstance(store, StoreAccess) else StoreAccess(store)
         self._history: History | None = None
         self.held: HeldTurn | None = None

@@ -42,7 +42,7 @@ class Turn:
         """
         if not 0 < lease <= MAX_LEASE or not wait >= 0:
             raise ConfigurationError(f"turn: {lease} and {wait} are no seconds to hold and to wait")
-        self.fence = 0
+        self.fence: int = 0
         self._session = session
         self._access = access
         self._lease = lease

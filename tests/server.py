@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,11 +24,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def demo(folder: Path, *options: str) -> Iterator[str]:
-    """Serve the demo from ``folder``; yield its URL; stop it as Ctrl-C does, and see it end."""
+def demo(
+    folder: Path, *options: str, program: Sequence[str] = ("-m", "demo_app"), **environment: str
+) -> Iterator[str]:
+    """Serve the demo from ``folder``; yield its URL; stop it as Ctrl-C does, and see it end.
+
+    ``program`` is what Python runs, where it is not the demo as it is.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "demo_app", "--port", str(port), *options]
-    with serving(command, port, folder, ready="/healthz", PYTHONWARNINGS="error") as process:
+    command = [sys.executable, *program, "--port", str(port), *options]
+    environment = {"PYTHONWARNINGS": "error", **environment}
+    with serving(command, port, folder, ready="/healthz", **environment) as process:
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0, (folder / "server.log").read_text()

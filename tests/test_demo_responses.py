@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -21,9 +20,7 @@ from hermes_session_mw import MemoryStore, StoreUnavailable
 from . import json_values
 from .asgi import HEADER as RAW_HEADER
 from .asgi import http_scope
-from .server import demo
 from .test_demo import CHAT, HEADER, BrokenStore, ask, stored, user
-from .test_demo_server import client_of
 from .test_demo_turns import KEY, NAME, PARTIAL, SOURCE, contents, fill, info
 from .test_middleware import FailingStore
 
@@ -612,56 +609,3 @@ async def test_a_response_whose_client_leaves_is_stored_incomplete() -> None:
             ]
 
     assert await anyio.to_thread.run_sync(look) == [404, 404]
-
-
-def test_the_openai_sdk_speaks_responses(tmp_path: Path) -> None:
-    """Its client creates, streams, retrieves and deletes, across a restart."""
-    with demo(tmp_path) as url, client_of(url) as client:
-        first = client.responses.create(model="hermes-demo", input="My name is Ada.")
-        assert "first message" in first.output_text
-    with demo(tmp_path) as url, client_of(url) as client:
-        assert client.responses.retrieve(first.id) == first
-        with client.responses.stream(
-            model="hermes-demo", input="Who am I?", previous_response_id=first.id
-        ) as stream:
-            kinds = [event.type for event in stream]
-            second = stream.get_final_response()
-        assert (kinds[0], kinds[-1]) == ("response.created", "response.completed")
-        assert second.output_text.endswith("the first was: My name is Ada.")
-        assert second.previous_response_id == first.id
-        assert first.conversation is not None
-        events = client.responses.create(
-            model="hermes-demo",
-            input=[{"role": "user", "content": [{"type": "input_text", "text": "Still?"}]}],
-            conversation=first.conversation.id,
-            stream=True,
-        )
-        text = "".join(e.delta for e in events if e.type == "response.output_text.delta")
-        assert "I remember 2 earlier messages" in text
-        client.responses.delete(first.id)
-        with pytest.raises(openai.NotFoundError) as gone:
-            client.responses.retrieve(first.id)
-        assert len(gone.value.response.headers[HEADER]) == 32
-        with pytest.raises(openai.NotFoundError) as unknown:
-            client.responses.create(model="x", input="a", previous_response_id=UNKNOWN)
-        assert unknown.value.code == "previous_response_not_found"
-        chat = client.chat.completions.create(
-            model="hermes-demo",
-            messages=[{"role": "user", "content": "And in the chat?"}],
-            extra_headers={HEADER: first.conversation.id},
-        )
-        assert "I remember 3 earlier messages" in str(chat.choices[0].message.content)
-
-
-def test_the_openai_sdk_may_repeat_a_request(tmp_path: Path) -> None:
-    """With an Idempotency-Key of its own a request that is sent again is answered once."""
-    extra = {HEADER: "my-thread", KEY: "1"}
-    with demo(tmp_path) as url, client_of(url) as client:
-        first, again = (
-            client.responses.create(model="hermes-demo", input="a", extra_headers=extra)
-            for _ in range(2)
-        )
-        assert first == again
-        with pytest.raises(openai.ConflictError) as reused:
-            client.responses.create(model="hermes-demo", input="b", extra_headers=extra)
-    assert reused.value.code == "idempotency_key_reused"

@@ -1,17 +1,13 @@
-"""The demo as a user runs it: a real server, real clients, and a restart between."""
+"""The demo as a user runs it: a real server, and a restart between."""
 
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx2
-import openai
 import pytest
-from openai.types.chat import ChatCompletionUserMessageParam
 from sqlalchemy import URL
 
 from .server import ROOT, demo
@@ -43,55 +39,6 @@ def test_a_conversation_goes_on_after_a_restart(
         assert second.headers[HEADER] == session_id
         assert content(second).endswith("the first was: My name is Ada.")
     assert (tmp_path / "hermes_demo.db").exists() == (database == "sqlite")
-
-
-def says(text: str) -> Iterable[ChatCompletionUserMessageParam]:
-    return [{"role": "user", "content": text}]
-
-
-def client_of(url: str, **options: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, **options)
-
-
-def test_the_openai_sdk_keeps_its_thread(tmp_path: Path) -> None:
-    """extra_headers bring the conversation back after a restart, in JSON and in a stream."""
-    extra = {HEADER: "my-thread"}
-    with demo(tmp_path) as url, client_of(url) as client:
-        answer = client.chat.completions.create(
-            model="hermes-demo", messages=says("My name is Ada."), extra_headers=extra
-        )
-        assert "first message" in str(answer.choices[0].message.content)
-        assert answer.usage is not None
-    with demo(tmp_path) as url, client_of(url, default_headers=extra) as client:
-        raw = client.chat.completions.with_raw_response.create(
-            model="hermes-demo", messages=says("And now?")
-        )
-        assert raw.headers[HEADER] == "my-thread"
-        assert str(raw.parse().choices[0].message.content).endswith("My name is Ada.")
-        with client.chat.completions.create(
-            model="hermes-demo", messages=says("Still?"), stream=True
-        ) as stream:
-            assert stream.response.headers[HEADER] == "my-thread"
-            deltas = [chunk.choices[0].delta.content or "" for chunk in stream]
-        assert "I remember 2 earlier messages" in "".join(deltas)
-        assert [model.id for model in client.models.list()] == ["hermes-demo"]
-
-
-def test_the_openai_sdk_reads_the_id_on_errors(tmp_path: Path) -> None:
-    """Every error has the id too, in the exception's response."""
-    with demo(tmp_path) as url, client_of(url) as client:
-        with pytest.raises(openai.BadRequestError) as refused:
-            client.chat.completions.create(
-                model="x", messages=says("Hi"), extra_headers={HEADER: "a b"}
-            )
-        with pytest.raises(openai.BadRequestError) as empty:
-            client.chat.completions.create(
-                model="x", messages=[], extra_headers={HEADER: "my-thread"}
-            )
-    assert refused.value.code == "invalid_session_id"
-    assert len(refused.value.response.headers[HEADER]) == 32
-    assert empty.value.param == "messages"
-    assert empty.value.response.headers[HEADER] == "my-thread"
 
 
 def run_demo(*options: str) -> "subprocess.CompletedProcess[str]":

@@ -17,9 +17,10 @@ LAYERS = [
     ["stores.base"],
     ["stores.records"],
     ["stores.lifecycle", "stores.paging"],
-    ["stores.transfer"],
+    ["stores.surveys", "stores.transfer"],
     ["stores.memory"],
     ["stores.sqlalchemy"],
+    ["migrations"],
     ["stores.hermes_state"],
     ["stores"],
     ["access"],
@@ -32,9 +33,10 @@ LAYERS = [
     ["middleware"],
     ["installation", "otel", "routes"],
     [""],
+    ["cli"],
 ]
 # Their own modules may import each other, and no other package's.
-PACKAGES = ("stores.hermes_state", "stores.memory", "stores.sqlalchemy")
+PACKAGES = ("cli", "stores.hermes_state", "stores.memory", "stores.sqlalchemy")
 PURE = {
     "exceptions",
     "headers",
@@ -49,6 +51,7 @@ PURE = {
     "stores.lifecycle",
     "stores.paging",
     "stores.records",
+    "stores.surveys",
     "stores.transfer",
     "telemetry",
 }

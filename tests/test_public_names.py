@@ -1,6 +1,7 @@
 """What other people's code imports."""
 
 import hermes_session_mw
+from hermes_session_mw import migrations
 
 PUBLIC = {
     "AppendInDoubt",
@@ -50,6 +51,7 @@ PUBLIC = {
     "get_session",
     "install",
     "is_session_id",
+    "migrations",
     "mint_session_id",
     "session_routes",
 }
@@ -59,6 +61,12 @@ def test_the_public_names_stay() -> None:
     """A name that was public once is public still, and each is really there."""
     assert sorted(PUBLIC) == sorted(hermes_session_mw.__all__)
     assert all(hasattr(hermes_session_mw, name) for name in PUBLIC)
+
+
+def test_the_names_for_migrations_stay() -> None:
+    """What a migration calls is public as well."""
+    assert migrations.__all__ == ["add_tables", "is_complete", "upgrade"]
+    assert all(callable(getattr(migrations, name)) for name in migrations.__all__)
 
 
 def test_the_header_is_hermes_agents() -> None:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from hermes_session_mw import SQLAlchemyStore, StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy import creating, schema
+from hermes_session_mw.stores.sqlalchemy import schema, upgrading
 
 from .store_contract import new_id, numbered
 from .test_store_contract import url_of
@@ -40,13 +40,13 @@ async def test_earlier_tables_get_what_came_later(
     engine = create_engine(url)
     age(engine, tables=tables)
     with engine.connect() as connection:
-        assert not creating.is_complete(connection)
+        assert not upgrading.is_complete(connection)
     assert (await store.load(session_id)).messages == numbered(0, 4)
     assert await store.append(session_id, numbered(0, 4), turn_id="t") == 4
     assert await store.rewind(session_id, 2) == 2
     assert await store.acquire(session_id, 5) == 1
     with engine.connect() as connection:
-        assert creating.is_complete(connection)
+        assert upgrading.is_complete(connection)
     await store.aclose()
     engine.dispose()
 
@@ -64,6 +64,6 @@ async def test_tables_that_migrations_keep_are_left_alone(tmp_path: Path) -> Non
     with pytest.raises(StoreMisconfigured, match="column"):
         await kept.append("id", numbered(1))
     with engine.connect() as connection:
-        assert not creating.is_complete(connection)
+        assert not upgrading.is_complete(connection)
     await kept.aclose()
     engine.dispose()

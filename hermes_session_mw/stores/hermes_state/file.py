@@ -62,7 +62,7 @@ class StateFile(SQLiteFile):
     def _before_connect(
         self, dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]
     ) -> None:
-        if os.path.exists(self._path):  # noqa: PTH110  # as above
+        if os.path.exists(self.path):  # noqa: PTH110  # as above
             self._was_seen = True
         elif self._was_seen:
             raise StoreUnavailable("Hermes' database is gone, and is never made here: put it back")

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
 
 from .schema import MYSQL
 
@@ -17,21 +18,21 @@ from .schema import MYSQL
 class microseconds_of(FunctionElement[int]):  # noqa: N801  # used like a function
     """The microseconds from 1970 to a column's time; MySQL and SQLite keep whole seconds."""
 
-    type = BigInteger()
-    inherit_cache = True
+    type: TypeEngine[int] = BigInteger()
+    inherit_cache: bool | None = True
 
 
 class now_in_milliseconds(FunctionElement[int]):  # noqa: N801
     """The milliseconds from 1970 to now."""
 
-    type = BigInteger()
-    inherit_cache = True
+    type: TypeEngine[int] = BigInteger()
+    inherit_cache: bool | None = True
 
 
 class time_at(FunctionElement[Any]):  # noqa: N801
     """The time that is so many seconds after 1970 began, for a column."""
 
-    inherit_cache = True
+    inherit_cache: bool | None = True
 
 
 _NOW = {

@@ -1,57 +1,101 @@
-"""Making the tables where they are missing, and what earlier versions of them lack."""
+"""Making the tables where they are missing, and what earlier versions of them lack.
 
-from sqlalchemy import Connection, inspect, text
-from sqlalchemy.schema import CreateColumn
+A store does so at its first use, and a migration at a moment of its own; the steps are the same.
+"""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, text
+
+from ...exceptions import ConfigurationError, StoreUnavailable
+from .database import database_of
+from .engine import check_dialect
 from .schema import MYSQL, metadata
+from .transactions import CommitFailed, transaction
+from .upgrading import complete, is_complete
 
 # Two processes that start at once would both find no tables and both make them, which
 # "IF NOT EXISTS" alone does not survive on PostgreSQL. Any number will do, if it is ours alone.
-_LOCK_POSTGRESQL = text("SELECT pg_advisory_xact_lock(7526466502349058)")
-# Of the session, because MySQL ends a transaction at each CREATE; the time-out is a minute.
-_LOCK_MYSQL = text("SELECT GET_LOCK(concat(database(), '.hermes_session_mw'), 60)")
-_UNLOCK_MYSQL = text("SELECT RELEASE_LOCK(concat(database(), '.hermes_session_mw'))")
-
-
-def is_complete(connection: Connection) -> bool:
-    """Tell whether tables, columns and indexes are there, which needs no right to make any."""
-    inspector = inspect(connection)
-    for table in metadata.sorted_tables:
-        if not inspector.has_table(table.name):
-            return False
-        columns = {column["name"] for column in inspector.get_columns(table.name)}
-        indexes = {index["name"] for index in inspector.get_indexes(table.name)}
-        if not columns.issuperset(table.columns.keys()):
-            return False
-        if not indexes.issuperset(index.name for index in table.indexes):
-            return False
-    return True
+_KEY = 7526466502349058
+_LOCK_POSTGRESQL = text(f"SELECT pg_advisory_xact_lock({_KEY})")
+_IS_LOCKED_POSTGRESQL = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+    " AND classid::bigint = :high AND objid::bigint = :low"
+).bindparams(high=_KEY >> 32, low=_KEY & 0xFFFFFFFF)
+# Of the session, because MySQL ends a transaction at each CREATE; the time-out is a minute. A
+# lock's name may have 64 characters there, and a database's name alone may have as many.
+_NAME_MYSQL = "concat('hermes_session_mw.', md5(database()))"
+_LOCK_MYSQL = text(f"SELECT GET_LOCK({_NAME_MYSQL}, 60)")
+_UNLOCK_MYSQL = text(f"SELECT RELEASE_LOCK({_NAME_MYSQL})")
 
 
 def create(connection: Connection) -> None:
-    """Make what is missing, inside the caller's transaction; safe where others do so at once."""
+    """Make what is missing, inside the caller's transaction; safe where others do so at once.
+
+    Raises:
+        StoreUnavailable: another process has been at it for a minute.
+    """
+    with _alone(connection):
+        if not is_complete(connection):
+            metadata.create_all(connection)
+            complete(connection)
+
+
+def upgrade(connection: Connection) -> None:
+    """Make the tables, or bring those of any earlier version to what they are now.
+
+    For a migration: in an Alembic revision, ``upgrade(op.get_bind())``. Nothing happens where all
+    is as it should be, so that it may be called again; a run that was killed halfway is finished by
+    the next, and of several at once one works while the others wait. The transaction is the
+    connection's own, which the caller commits; but MySQL commits each change of a table, and on
+    SQLite, or over a connection in AUTOCOMMIT, it is one that is committed here.
+
+    Raises:
+        ConfigurationError: it is no connection, as in Alembic's offline mode (``--sql``), or there
+            is no SQL for its database.
+        StoreUnavailable: another process has been at it for a minute.
+        sqlalchemy.exc.SQLAlchemyError: the database refused.
+    """
+    if not isinstance(connection, Connection):
+        raise ConfigurationError(
+            f"upgrade: {type(connection).__name__} is no sqlalchemy.Connection. What is missing is "
+            "seen in the database, so Alembic's offline mode (--sql) cannot do this"
+        )
+    check_dialect(connection.dialect.name)
+    if _has_begun(connection):
+        create(connection)
+    else:
+        try:
+            with transaction(database_of(connection)):
+                create(connection)
+        except CommitFailed as exc:
+            raise exc.cause from None
+
+
+def _has_begun(connection: Connection) -> bool:
+    """Tell whether a transaction is open that keeps what is done together, and others out."""
+    dialect = connection.dialect.name
+    if dialect == "sqlite":  # begins with the first write, whatever SQLAlchemy says
+        return bool(connection.connection.driver_connection.in_transaction)  # type: ignore[union-attr]  # sqlite3's
+    if dialect == "postgresql":  # an engine in AUTOCOMMIT has given the lock back by now
+        connection.execute(_LOCK_POSTGRESQL)
+        return bool(connection.execute(_IS_LOCKED_POSTGRESQL).scalar())
+    return True  # to MySQL a transaction means nothing here
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
     dialect = connection.dialect.name
     if dialect == "postgresql":
         connection.execute(_LOCK_POSTGRESQL)
-    elif dialect in MYSQL:
-        connection.execute(_LOCK_MYSQL)
+    elif dialect in MYSQL and connection.execute(_LOCK_MYSQL).scalar() != 1:
+        raise StoreUnavailable(
+            "another process has been making or upgrading the tables for a minute: try again when "
+            "it has ended"
+        )
     try:
-        if not is_complete(connection):
-            metadata.create_all(connection)
-            _complete(connection)
+        yield
     finally:
-        if dialect in MYSQL:
+        if dialect in MYSQL and not connection.invalidated:
             connection.execute(_UNLOCK_MYSQL)
-
-
-def _complete(connection: Connection) -> None:
-    """Add the columns that came later, and the indexes that a killed process did not come to."""
-    inspector = inspect(connection)
-    for table in metadata.sorted_tables:
-        there = {column["name"] for column in inspector.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                added = CreateColumn(column).compile(dialect=connection.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added}")
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)

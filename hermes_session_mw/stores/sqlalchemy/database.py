@@ -44,7 +44,7 @@ class Database:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.dialect = connection.dialect.name
+        self.dialect: str = connection.dialect.name
 
     def rows(self, statement: Executable, values: Values) -> Sequence[Row]:
         """Execute a statement and return all its rows."""

@@ -58,7 +58,8 @@ def check_url(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
         dialect = parsed.get_dialect()
-        dialect().create_connect_args(parsed)
+        if dialect.name in SUPPORTED_DIALECTS:  # others may do anything here
+            dialect().create_connect_args(parsed)
     except (ArgumentError, NoSuchModuleError, ValueError) as exc:
         first_line = str(exc).split("\n", 1)[0]
         raise ConfigurationError(
@@ -204,7 +205,8 @@ def _arguments(
 def _set_up(engine: Engine, file: SQLiteFile | None) -> None:
     go_direct(engine)
     renew_after_loss(engine)
-    if engine.dialect.name == "sqlite":
+    # Who may only read cannot set a file up, and reads it as it is.
+    if engine.dialect.name == "sqlite" and engine.url.query.get("mode") != "ro":
         event.listen(engine, "connect", _set_pragmas)
     if file is not None:
         file.watch(engine)

@@ -45,7 +45,7 @@ _remove_contents = [
     )
     for table in (messages, archive, keys)
 ]
-_remove_session = delete(sessions).where(*WHOSE)
+REMOVE_SESSION = delete(sessions).where(*WHOSE)
 
 # By the database's clock alone: those of several machines may differ. SQLite has no intervals.
 _ON_MYSQL = "updated_at < now() - INTERVAL :seconds SECOND"
@@ -55,7 +55,7 @@ _IS_IDLE = {
     **dict.fromkeys(MYSQL, _ON_MYSQL),
 }
 # Who is in a turn has not written yet, and is using it.
-_IS_FREE = sessions.c.leased_until <= now_in_milliseconds()
+IS_FREE = sessions.c.leased_until <= now_in_milliseconds()
 # MySQL goes through a whole index for a comparison of tuples, and the others for this.
 _OWNER, _ID = sessions.c.owner, sessions.c.id
 _AFTER_ON_MYSQL = or_(
@@ -65,16 +65,16 @@ _AFTER_ON_MYSQL = or_(
 _AFTER = tuple_(_OWNER, _ID) > tuple_(bindparam("of_owner"), bindparam("of_session"))
 _FIND = {
     dialect: select(_OWNER, _ID, sessions.c.next_seq)
-    .where(text(is_idle), _IS_FREE, _AFTER_ON_MYSQL if dialect in MYSQL else _AFTER)
+    .where(text(is_idle), IS_FREE, _AFTER_ON_MYSQL if dialect in MYSQL else _AFTER)
     .order_by(_OWNER, _ID)
     .limit(BATCH)
     for dialect, is_idle in _IS_IDLE.items()
 }
-_LOCK = {dialect: TOUCH.where(text(is_idle), _IS_FREE) for dialect, is_idle in _IS_IDLE.items()}
+_LOCK = {dialect: TOUCH.where(text(is_idle), IS_FREE) for dialect, is_idle in _IS_IDLE.items()}
 
-_leads_somewhere = select(_ID).where(keys.c.owner == _OWNER, keys.c.session_id == _ID).exists()
+LEADS_SOMEWHERE = select(_ID).where(keys.c.owner == _OWNER, keys.c.session_id == _ID).exists()
 _DROP_IDLE_KEYS = {
-    dialect: delete(keys).where(text(is_idle), ~_leads_somewhere)
+    dialect: delete(keys).where(text(is_idle), ~LEADS_SOMEWHERE)
     for dialect, is_idle in _IS_IDLE.items()
 }
 
@@ -85,7 +85,7 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
     with transaction(database):
         found = database.run(_mark_deleted, key) > 0
         if found:
-            _empty(database, key)
+            empty(database, key)
     return found
 
 
@@ -105,8 +105,8 @@ def remove_expired(database: Database, portion: Sequence[Expired], seconds: floa
             key = of_session(session_id, owner)
             lock = _LOCK[database.dialect]
             if database.run(lock, {**key, "seconds": seconds}):
-                _empty(database, key)
-                database.run(_remove_session, key)
+                empty(database, key)
+                database.run(REMOVE_SESSION, key)
                 removed += 1
     return removed
 
@@ -131,6 +131,7 @@ def portions(expired: Sequence[Expired]) -> Iterator[list[Expired]]:
         yield portion
 
 
-def _empty(database: Database, key: dict[str, Any]) -> None:
+def empty(database: Database, key: dict[str, Any]) -> None:
+    """Remove all that is in a session; ``key`` is as for ``WHOSE``."""
     for statement in _remove_contents:
         database.run(statement, key)

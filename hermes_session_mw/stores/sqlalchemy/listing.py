@@ -12,26 +12,28 @@ from .editing import locked
 from .schema import IN_SESSION, IS_SESSION, WHOSE, messages, of_session, sessions
 from .transactions import transaction
 
-_changed = microseconds_of(sessions.c.updated_at)
-_facts = select(
+CHANGED = microseconds_of(sessions.c.updated_at)
+FACTS = select(
     sessions.c.id,
     sessions.c.title,
     sessions.c.next_seq - sessions.c.first_seq,
     microseconds_of(sessions.c.created_at),
-    _changed,
+    CHANGED,
     sessions.c.parent_id,
 ).where(sessions.c.turns > 0, sessions.c.deleted_at.is_(None))
-_info = _facts.where(*IS_SESSION)
-_BEFORE = bindparam("changed", type_=sessions.c.next_seq.type)
+"""What `as_info` takes, of each session that there is."""
+
+_info = FACTS.where(*IS_SESSION)
+BEFORE = bindparam("changed", type_=sessions.c.next_seq.type)
 _list = (
-    _facts.where(
+    FACTS.where(
         sessions.c.owner == bindparam("owner"),
         or_(
-            _changed < _BEFORE,
-            and_(_changed == _BEFORE, sessions.c.id > bindparam("session_id")),
+            CHANGED < BEFORE,
+            and_(CHANGED == BEFORE, sessions.c.id > bindparam("session_id")),
         ),
     )
-    .order_by(_changed.desc(), sessions.c.id)
+    .order_by(CHANGED.desc(), sessions.c.id)
     .limit(bindparam("most"))
 )
 _FIRST_PAGE = Place(2**63 - 1, "")
@@ -52,13 +54,13 @@ def list_sessions(
     """Return up to ``most`` sessions that come after a place in the owner's list."""
     changed, session_id = after or _FIRST_PAGE
     values = {"owner": owner, "changed": changed, "session_id": session_id, "most": most}
-    return [_as_info(row) for row in database.rows(_list, values)]
+    return [as_info(row) for row in database.rows(_list, values)]
 
 
 def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
     """See `LifecycleStore.info`."""
     rows = database.rows(_info, {"session_id": session_id, "owner": owner})
-    return _as_info(rows[0]) if rows else None
+    return as_info(rows[0]) if rows else None
 
 
 def rename(database: Database, session_id: str, title: str | None, owner: str) -> bool:
@@ -80,7 +82,8 @@ def export(database: Database, session_id: str, owner: str) -> str:
     return transfer.write(session, [(text_of(turn_id), body) for turn_id, body in rows])
 
 
-def _as_info(row: Row) -> SessionInfo:
+def as_info(row: Row) -> SessionInfo:
+    """Return what a row of ``FACTS`` says."""
     session_id, title, length, created, changed, parent = row
     return SessionInfo(
         text_of(session_id),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine
 
-from .creating import create, is_complete
+from .creating import create
 from .database import database_of
 from .engine import (
     check_dialect,
@@ -20,6 +20,7 @@ from .engine import (
 from .runner import PATIENCE, Runner
 from .thread_runner import ThreadRunner
 from .transactions import transaction
+from .upgrading import is_complete
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

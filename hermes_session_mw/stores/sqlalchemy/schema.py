@@ -6,6 +6,7 @@ what is in it, numbered from ``first_seq`` to before ``next_seq`` without a gap,
 Nothing is ordered by a clock: ``seq`` orders, and comes from the counter ``next_seq``.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
@@ -32,10 +33,10 @@ from ..base import MAX_KEY_LENGTH
 MYSQL = ("mysql", "mariadb")
 """SQLAlchemy's names for one family, which differs in what it can return from an INSERT."""
 
-metadata = MetaData()
+metadata: MetaData = MetaData()
 
 
-class _Bytes(TypeDecorator[str]):
+class BytesKey(TypeDecorator[str]):
     """Text in a binary column: MySQL's text collations make "a" equal "A", or at least "a "."""
 
     impl = VARBINARY
@@ -46,11 +47,15 @@ class _Bytes(TypeDecorator[str]):
         return None if value is None else value.encode()
 
 
-def _key(name: str) -> TypeEngine[str]:
+def key_type(size: int, binary: Callable[[int], TypeEngine[Any]] = BytesKey) -> TypeEngine[str]:
+    """Return the type of a key of ``size`` characters, with ``binary`` for MySQL."""
     # Byte for byte on every engine: PostgreSQL's "C" is that, and is SQLite's default.
-    size = MAX_KEY_LENGTH[name]
     plain = String(size).with_variant(String(size, collation="C"), "postgresql")
-    return plain.with_variant(_Bytes(size * 4), *MYSQL)  # UTF-8 takes up to four bytes
+    return plain.with_variant(binary(size * 4), *MYSQL)  # UTF-8 takes up to four bytes
+
+
+def _key(name: str) -> TypeEngine[str]:
+    return key_type(MAX_KEY_LENGTH[name])
 
 
 _words = Text().with_variant(mysql.TEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
@@ -68,7 +73,7 @@ def _counter(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
 
 
-sessions = Table(
+sessions: Table = Table(
     "hermes_sessions",
     metadata,
     Column("owner", _key("owner")),
@@ -91,7 +96,7 @@ sessions = Table(
     **_ENGINE_OPTIONS,
 )
 
-messages = Table(
+messages: Table = Table(
     "hermes_messages",
     metadata,
     Column("owner", _key("owner")),
@@ -107,7 +112,7 @@ messages = Table(
     **_ENGINE_OPTIONS,
 )
 
-archive = Table(
+archive: Table = Table(
     "hermes_archive",
     metadata,
     Column("owner", _key("owner")),
@@ -125,7 +130,7 @@ archive = Table(
     **_ENGINE_OPTIONS,
 )
 
-keys = Table(
+keys: Table = Table(
     "hermes_keys",
     metadata,
     Column("owner", _key("owner")),

@@ -42,7 +42,7 @@ class SQLiteFile:
     """
 
     def __init__(self, path: str, patience: float) -> None:
-        self._path = path
+        self.path = path
         self._turns = f"{path}-turns"
         self._line: Line | None = None
         self._patience = patience
@@ -86,7 +86,7 @@ class SQLiteFile:
     def _before_connect(
         self, _dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]
     ) -> None:
-        found = os.path.exists(self._path)  # noqa: PTH110  # a plain str, as SQLite has it
+        found = os.path.exists(self.path)  # noqa: PTH110  # a plain str, as SQLite has it
         if found:
             self._was_there = True
         elif self._was_there:
@@ -96,7 +96,7 @@ class SQLiteFile:
             )
         if self._was_there and not options.get("uri"):
             # Between the look above and the opening it may vanish too.
-            arguments[0] = f"file:{urllib.parse.quote(self._path)}?mode=rw"
+            arguments[0] = f"file:{urllib.parse.quote(self.path)}?mode=rw"
             options["uri"] = True
 
     def _connected(self, _connection: object, record: Any) -> None:
@@ -116,7 +116,7 @@ class SQLiteFile:
 
     def _identity(self) -> _Identity:
         try:
-            status = os.stat(self._path)  # noqa: PTH116  # once for each operation
+            status = os.stat(self.path)  # noqa: PTH116  # once for each operation
         except OSError:
             return None
         return status.st_dev, status.st_ino
@@ -145,7 +145,7 @@ class Line:
             OSError: it cannot be opened.
         """
         self._process = os.getpid()
-        self.file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self.file: int = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         weakref.finalize(self, os.close, self.file)
 
     @property

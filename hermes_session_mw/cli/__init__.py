@@ -1,0 +1,35 @@
+"""``hermes-sessions``: look at and look after stored conversations from a shell.
+
+It needs click, which ``pip install 'hermes_session_mw[cli]'`` brings. Nothing else in the package
+imports this.
+"""
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+NO_CLICK = 127
+"""The exit code where click is not installed: what a shell says of a command that is not there."""
+
+
+def main() -> NoReturn:
+    """Run the command, as its arguments say, and exit.
+
+    Ctrl-C is an exception wherever it comes; an event loop would keep it from what blocks.
+    """
+    try:
+        from .commands import cli  # noqa: PLC0415  # click is optional
+    except ModuleNotFoundError as exc:
+        if exc.name != "click":
+            raise
+        sys.stderr.write("Error: click is missing: pip install 'hermes_session_mw[cli]'\n")
+        sys.exit(NO_CLICK)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    cli(prog_name="hermes-sessions")
+    raise AssertionError  # pragma: no cover  # click exits
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,56 @@
+"""``check``: whether what is stored fits together."""
+
+from collections.abc import Sequence
+
+import click
+
+from ..exceptions import StoreError
+from ..stores.surveys import Problem
+from .failing import PROBLEM
+from .options import json_option, settings_of
+from .shapes import as_json
+from .stores import Settings, Source, look
+from .terminal import progress
+from .text import shown
+
+
+@click.command()
+@json_option
+@settings_of
+def check(settings: Settings, *, json: bool) -> None:
+    """Look for damage, and change nothing: in tables, counters, numbers and messages."""
+
+    async def examine(source: Source) -> tuple[Sequence[Problem], int]:
+        try:
+            expected = (await source.totals()).sessions
+        except StoreError:
+            expected = 0  # the check says why
+        seen: list[int] = []
+
+        def note(steps: int) -> None:
+            seen.append(steps)
+            advance(steps)
+
+        with progress("Checking", expected) as advance:
+            return await source.check(note), sum(seen)
+
+    problems, seen = look(settings, examine)
+    if json:
+        found = [
+            {"problem": each.what, "session_id": each.session_id, "owner": each.owner}
+            for each in problems
+        ]
+        click.echo(as_json({"sessions": seen, "problems": found}))
+    else:
+        for each in problems:
+            click.echo(_line(each))
+        click.echo(f"sessions checked: {seen}; problems: {len(problems)}")
+    if problems:
+        raise click.exceptions.Exit(PROBLEM)
+
+
+def _line(problem: Problem) -> str:
+    if problem.session_id is None:
+        return shown(problem.what)
+    of = f" of {shown(problem.owner)}" if problem.owner else ""
+    return f"session {shown(problem.session_id)}{of}: {shown(problem.what)}"

@@ -1,0 +1,85 @@
+"""Completion in a shell: click's, with session ids, and in bash words with colons."""
+
+import os
+
+import click
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    get_completion_class,
+    split_arg_string,
+)
+
+from ..ids import is_session_id
+from .stores import Settings, look
+
+_NAME, _VARIABLE = "hermes-sessions", "_HERMES_SESSIONS_COMPLETE"
+_PATIENCE = 2.0
+"""Seconds that somebody who pressed the tabulator waits for the store."""
+
+# bash breaks words at colons, which ids and URLs have; so the line is read, and what bash has of
+# the word by itself is left out of what it is given.
+_BASH = """\
+%(complete_func)s() {
+    local line="${COMP_LINE:0:COMP_POINT}" type value word had=""
+    word="${line##*[[:space:]]}"
+    [[ "$COMP_WORDBREAKS" == *:* && "$word" == *:* ]] && had="${word%%:*}:"
+    COMPREPLY=()
+    while IFS=, read -r type value; do
+        case "$type" in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain) COMPREPLY+=("${value#"$had"}") ;;
+        esac
+    done < <(COMP_LINE="$line" %(complete_var)s=bash_complete "$1")
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+
+@add_completion_class
+class Bash(BashComplete):
+    """bash, by the line that stands at its prompt."""
+
+    source_template = _BASH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the arguments before the word that is being typed, and that word."""
+        line = os.environ["COMP_LINE"]
+        words = split_arg_string(line)[1:]
+        if line[-1:].isspace() or not words:
+            return words, ""
+        return words[:-1], words[-1]
+
+
+def complete_ids(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return ids in the store; none where it cannot be asked. A shell is never shown an error.
+
+    Only ids of the plain alphabet, because a shell puts them into its line as they are.
+    """
+    try:
+        url = ctx.find_root().params["store"]
+        given = set(ctx.params.get("ids") or ())
+        owner = ctx.params.get("owner")
+        found = look(Settings(url, _PATIENCE), lambda source: source.ids_like(incomplete, owner))
+    except Exception:  # noqa: BLE001  # whatever it is, it is no use in the middle of a line
+        return []
+    wanted = [each for each in dict.fromkeys(found) if each not in given and is_session_id(each)]
+    return [CompletionItem(each) for each in wanted]
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that makes a shell complete commands and ids.
+
+    In bash, for instance: eval "$(hermes-sessions completion bash)"
+    """
+    kind = get_completion_class(shell)
+    if kind is None:  # pragma: no cover  # for the type checker: all three are click's
+        raise AssertionError
+    click.echo(kind(ctx.find_root().command, {}, _NAME, _VARIABLE).source())

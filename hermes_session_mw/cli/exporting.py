@@ -1,0 +1,86 @@
+"""``export``: sessions as JSON Lines."""
+
+from collections.abc import AsyncIterator
+
+import click
+
+from ..stores.sqlalchemy.operator_store import OperatorStore
+from ..stores.surveys import OwnedSession
+from .files import Output, with_owner, writing
+from .options import owners_options, session_of, settings_of, some_ids_argument, unknown, whose
+from .stores import Settings, operate
+from .terminal import progress
+
+
+@click.command()
+@some_ids_argument
+@click.option("--all", "every", is_flag=True, help="All sessions, instead of some.")
+@click.option(
+    "--output", "-o", default="-", metavar="FILE", type=click.Path(allow_dash=True, dir_okay=False),
+    help="A file, which is replaced at the end; '-' is the standard output.",
+)  # fmt: skip
+@click.option("--without-owner", is_flag=True, help="Do not say whose each session is.")
+@owners_options
+@settings_of
+def export(
+    settings: Settings,
+    *,
+    ids: tuple[str, ...],
+    every: bool,
+    output: str,
+    without_owner: bool,
+    owner: str | None,
+    all_owners: bool,
+) -> None:
+    """Write sessions as JSON Lines, which import reads.
+
+    Each session is written as it is at one moment. What was archived is left out.
+    """
+    only = whose(owner, all_owners=all_owners)
+    if every == bool(ids):
+        raise click.UsageError("Give either ids, or --all.")
+
+    async def write(store: OperatorStore) -> int:
+        # Before anything is written: an id that is not there leaves a file of before as it was.
+        named = [await _named(store, each, only) for each in dict.fromkeys(ids)]
+        count = len(named) if ids else (await store.totals(only)).sessions
+        with writing(output) as target, progress("Exporting", count) as advance:
+            written = 0
+            async for session in _walk(store, only) if every else _each(named):
+                written += await _write(store, session, target, without_owner=without_owner)
+                advance(1)
+        return written
+
+    written = operate(settings, "export", write, access="read")
+    if output != "-":
+        click.echo(f"sessions exported: {written}", err=True)
+
+
+async def _write(
+    store: OperatorStore, session: OwnedSession, target: Output, *, without_owner: bool
+) -> int:
+    lines = await store.lines(session.info.id, session.owner or "")
+    if lines is None:
+        return 0  # deleted meanwhile
+    target.write(lines if without_owner else with_owner(lines, session.owner))
+    return 1
+
+
+async def _named(store: OperatorStore, session_id: str, owner: str | None) -> OwnedSession:
+    session = await session_of(store, session_id, owner)
+    if session is None:
+        raise unknown(session_id)
+    return session
+
+
+async def _walk(store: OperatorStore, owner: str | None) -> AsyncIterator[OwnedSession]:
+    last: OwnedSession | None = None
+    while found := await store.walk(owner, last):
+        for session in found:
+            yield session
+        last = found[-1]
+
+
+async def _each(sessions: list[OwnedSession]) -> AsyncIterator[OwnedSession]:
+    for session in sessions:
+        yield session

@@ -1,0 +1,88 @@
+"""A Hermes Agent's own database, as far as it can be looked at."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from ..exceptions import NotSupported, StoreCorrupt
+from ..stores import HermesStateStore, SessionInfo
+from ..stores.base import History
+from ..stores.records import MAX_PAGE, ArchivedMessage
+from ..stores.surveys import OwnedPage, OwnedSession, Problem, Totals
+
+
+class HermesSource:
+    """Tells of what a `HermesStateStore` lists; Hermes does not count turns, nor tell owners."""
+
+    def __init__(self, store: HermesStateStore) -> None:
+        self._store = store
+
+    async def survey(
+        self, owner: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> OwnedPage:
+        """See `Source.survey`."""
+        page = await self._store.list(self._whose(owner), limit, cursor)
+        return OwnedPage([_owned(each, owner) for each in page.sessions], page.cursor)
+
+    async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
+        """See `Source.find`; Hermes has each id once."""
+        found = await self._store.info(session_id, self._whose(owner))
+        return [] if found is None else [_owned(found, owner)]
+
+    async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
+        """See `Source.ids_like`; of the ones that were changed last."""
+        page = await self._store.list(self._whose(owner), MAX_PAGE)
+        return [each.id for each in page.sessions if each.id.startswith(start)][:most]
+
+    async def totals(self, owner: str | None = None) -> Totals:
+        """See `Source.totals`; the whole list is read for it."""
+        found = [each async for each in self._all(self._whose(owner))]
+        return Totals(
+            sessions=len(found),
+            messages=sum(each.length for each in found),
+            oldest=min((each.created_at for each in found), default=None),
+            newest=max((each.updated_at for each in found), default=None),
+        )
+
+    async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
+        """See `Source.load`."""
+        return await self._store.load(session_id, owner, limit)
+
+    async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:  # noqa: ARG002  # nobody's
+        """Refuse it: Hermes does not say when a row was taken out."""
+        raise NotSupported(self._store, "archived")
+
+    async def check(self, advance: Callable[[int], None]) -> Sequence[Problem]:
+        """See `Source.check`: whether the file is Hermes', and what it lists can be read."""
+        problems = []
+        try:
+            async for each in self._all(""):
+                try:
+                    await self._store.load(each.id)
+                except StoreCorrupt as exc:
+                    problems.append(Problem(str(exc), each.id))
+                advance(1)
+        except StoreCorrupt as exc:
+            problems.append(Problem(str(exc)))
+        return problems
+
+    async def aclose(self) -> None:
+        """See `Source.aclose`."""
+        await self._store.aclose()
+
+    async def _all(self, owner: str) -> AsyncIterator[SessionInfo]:
+        cursor: str | None = None
+        while True:
+            page = await self._store.list(owner, MAX_PAGE, cursor)
+            for each in page.sessions:
+                yield each
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _whose(self, owner: str | None) -> str:
+        if owner == "":
+            raise NotSupported(self._store, "list", " of what has no owner")
+        return owner or ""
+
+
+def _owned(session: SessionInfo, owner: str | None) -> OwnedSession:
+    return OwnedSession(session, owner, turns=None, archived=None)

@@ -1,0 +1,110 @@
+"""``list`` and ``stats``: what there is."""
+
+import click
+
+from ..exceptions import HermesSessionError
+from ..stores.records import MAX_PAGE, PAGE
+from ..stores.sqlalchemy.masking import told
+from ..stores.surveys import OwnedPage, OwnedSession, Totals
+from .options import json_option, owners_options, settings_of, whose
+from .shapes import as_json, plain, session_shape, totals_shape
+from .stores import Settings, look
+from .terminal import width
+from .text import shown, table
+
+_HEADERS = ["ID", "OWNER", "TITLE", "MESSAGES", "TURNS", "CREATED (UTC)", "UPDATED (UTC)"]
+_LIMIT = click.IntRange(1, MAX_PAGE)
+
+
+@click.command("list")
+@owners_options
+@click.option("--limit", type=_LIMIT, default=PAGE, show_default=True, help="Sessions on a page.")
+@click.option("--cursor", help="Where the page before ended, as it said.")
+@click.option("--archived", is_flag=True, help="Also how many archived messages each has.")
+@json_option
+@settings_of
+def list_sessions(
+    settings: Settings,
+    *,
+    owner: str | None,
+    all_owners: bool,
+    limit: int,
+    cursor: str | None,
+    archived: bool,
+    json: bool,
+) -> None:
+    """List sessions, the ones that were changed last first."""
+    only = whose(owner, all_owners=all_owners)
+    try:
+        page = look(settings, lambda source: source.survey(only, limit, cursor))
+    except ValueError as exc:
+        if isinstance(exc, HermesSessionError):
+            raise
+        raise click.UsageError(str(exc)) from None
+    if json:
+        sessions = [session_shape(each) for each in page.sessions]
+        click.echo(as_json({"sessions": sessions, "cursor": page.cursor}))
+    else:
+        _print(page, archived=archived)
+
+
+@click.command()
+@owners_options
+@json_option
+@settings_of
+def stats(settings: Settings, *, owner: str | None, all_owners: bool, json: bool) -> None:
+    """Count sessions, messages, turns and owners; no message is read for it."""
+    only = whose(owner, all_owners=all_owners)
+    totals = look(settings, lambda source: source.totals(only))
+    store = told(settings.url)
+    if json:
+        click.echo(as_json({"store": store, **totals_shape(totals)}))
+        return
+    rows = [(name, value) for name, value in _facts(store, totals) if value is not None]
+    size = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:{size}}  {shown(str(value))}")
+
+
+def _print(page: OwnedPage, *, archived: bool) -> None:
+    headers = [*_HEADERS, "ARCHIVED"] if archived else _HEADERS
+    rows = [_row(each)[: len(headers)] for each in page.sessions]
+    for line in table(headers, rows, width()):
+        click.echo(line)
+    if page.cursor is not None:
+        click.echo(f"There are more: --cursor {page.cursor}", err=True)
+
+
+def _row(session: OwnedSession) -> list[str | int]:
+    info = session.info
+    return [
+        info.id,
+        session.owner or "",
+        info.title or "",
+        info.length,
+        _known(session.turns),
+        plain(info.created_at),
+        plain(info.updated_at),
+        _known(session.archived),
+    ]
+
+
+def _known(number: int | None) -> str | int:
+    return "" if number is None else number
+
+
+def _facts(store: str, totals: Totals) -> list[tuple[str, str | int | None]]:
+    sizes = [(f"bytes of {name}", size) for name, size in totals.bytes.items()]
+    return [
+        ("store", store),
+        ("sessions", totals.sessions),
+        ("messages", totals.messages),
+        ("turns", totals.turns),
+        ("archived messages", totals.archived),
+        ("owners", totals.owners),
+        ("sessions of nobody", totals.ownerless),
+        ("deleted ids", totals.deleted),
+        ("oldest (UTC)", plain(totals.oldest) or None),
+        ("newest (UTC)", plain(totals.newest) or None),
+        *sizes,
+    ]

@@ -1,0 +1,69 @@
+"""Options that several commands have, and what they mean."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ..stores.surveys import OwnedSession
+from .completing import complete_ids
+from .failing import Failure
+from .stores import Settings, Source
+from .text import shown
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+settings_of = click.make_pass_decorator(Settings)
+"""Hands a command the store's `Settings`."""
+
+json_option = click.option("--json", is_flag=True, help="JSON, for programs.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+def owner_option(command: F) -> F:
+    """Add ``--owner``: whose session is meant."""
+    option = click.option("--owner", help="Whose it is; '' is nobody's. One look-up, if given.")
+    return option(command)
+
+
+def owners_options(command: F) -> F:
+    """Add ``--owner`` and ``--all-owners``, which is the default."""
+    one = click.option("--owner", help="Only this owner's; '' are those of nobody.")
+    every = click.option("--all-owners", is_flag=True, help="All owners', as by default.")
+    return one(every(command))
+
+
+ids_argument = click.argument(
+    "ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_ids
+)
+some_ids_argument = click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=complete_ids)
+
+
+def whose(owner: str | None, *, all_owners: bool) -> str | None:
+    """Return the one owner that is meant, or None for all.
+
+    Raises:
+        click.UsageError: both were asked for.
+    """
+    if all_owners and owner is not None:
+        raise click.UsageError("--owner and --all-owners cannot both be.")
+    return owner
+
+
+async def session_of(source: Source, session_id: str, owner: str | None) -> OwnedSession | None:
+    """Return the one session that is meant; None where there is none.
+
+    Raises:
+        click.UsageError: several owners have one under the id.
+    """
+    found = await source.find(session_id, owner)
+    if len(found) > 1:
+        raise click.UsageError(
+            f"{len(found)} owners have a session {shown(session_id)}: say whose, with --owner."
+        )
+    return found[0] if found else None
+
+
+def unknown(session_id: str) -> Failure:
+    """Return the failure of a session that there is not."""
+    return Failure(f"there is no session {shown(session_id)}")

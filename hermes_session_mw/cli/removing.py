@@ -1,0 +1,133 @@
+"""``delete`` and ``prune``: what is removed, for good."""
+
+from datetime import datetime, timedelta
+
+import click
+
+from ..stores.sqlalchemy.operator_store import OperatorStore
+from ..stores.surveys import Idle, OwnedSession
+from .ages import AGE
+from .failing import PROBLEM
+from .options import (
+    ids_argument,
+    json_option,
+    owner_option,
+    owners_options,
+    session_of,
+    settings_of,
+    whose,
+    yes_option,
+)
+from .shapes import as_json
+from .stores import Settings, operate
+from .terminal import confirm, progress
+from .text import shown
+
+
+@click.command()
+@ids_argument
+@owner_option
+@yes_option
+@json_option
+@settings_of
+def delete(
+    settings: Settings, *, ids: tuple[str, ...], owner: str | None, yes: bool, json: bool
+) -> None:
+    """Delete sessions; their ids are not used again."""
+    wanted = list(dict.fromkeys(ids))
+
+    async def find(store: OperatorStore) -> list[OwnedSession]:
+        found = [await session_of(store, each, owner) for each in wanted]
+        return [each for each in found if each is not None]
+
+    async def remove(store: OperatorStore) -> list[str]:
+        gone = []
+        with progress("Deleting", len(there)) as advance:
+            for each in there:
+                if await store.delete(each.info.id, each.owner or ""):
+                    gone.append(each.info.id)
+                advance(1)
+        return gone
+
+    there = operate(settings, "delete", find, access="write")
+    gone: list[str] = []
+    if there:
+        messages = sum(each.info.length for each in there)
+        confirm(
+            f"Delete {_number(len(there), 'session')} with {_number(messages, 'message')}?", yes=yes
+        )
+        gone = operate(settings, "delete", remove, access="write")
+    missing = [each for each in wanted if each not in gone]
+    for each in missing:
+        click.echo(f"Error: there is no session {shown(each)}", err=True)
+    click.echo(
+        as_json({"deleted": gone, "missing": missing})
+        if json
+        else f"{_number(len(gone), 'session')} deleted"
+    )
+    if missing:
+        raise click.exceptions.Exit(PROBLEM)
+
+
+@click.command()
+@click.option(
+    "--older-than", type=AGE, required=True, metavar="AGE|TIME",
+    help="30d, 12h, 45m, 10s, 2w; or 2026-01-31, or 2026-01-31T12:00:00Z.",
+)  # fmt: skip
+@owners_options
+@click.option("--dry-run", is_flag=True, help="Only count.")
+@yes_option
+@json_option
+@settings_of
+def prune(
+    settings: Settings,
+    *,
+    older_than: timedelta | datetime,
+    owner: str | None,
+    all_owners: bool,
+    dry_run: bool,
+    yes: bool,
+    json: bool,
+) -> None:
+    """Delete what nobody has changed for some time, by the database's clock."""
+    only = whose(owner, all_owners=all_owners)
+
+    async def count(store: OperatorStore) -> tuple[int, Idle]:
+        since = (
+            await store.cutoff(older_than)
+            if isinstance(older_than, timedelta)
+            else int(older_than.timestamp())
+        )
+        return since, await store.count_idle(since, only)
+
+    async def remove(store: OperatorStore) -> Idle:
+        with progress("Pruning", idle.sessions + idle.ids) as advance:
+            return await store.prune_idle(cutoff, only, advance)
+
+    cutoff, idle = operate(settings, "prune", count, access="read" if dry_run else "write")
+    if not dry_run and idle != Idle():
+        confirm(f"Prune {_said(idle)}?", yes=yes)
+        idle = operate(settings, "prune", remove, access="write")
+    if json:
+        click.echo(as_json({"dry_run": dry_run, **_shape(idle)}))
+    else:
+        click.echo(f"{_said(idle)} {'would be pruned' if dry_run else 'pruned'}")
+
+
+def _shape(idle: Idle) -> dict[str, int]:
+    return {
+        "sessions": idle.sessions,
+        "messages": idle.messages,
+        "ids": idle.ids,
+        "keys": idle.keys,
+    }
+
+
+def _said(idle: Idle) -> str:
+    more = ((idle.ids, "unused id"), (idle.keys, "unused key"))
+    said = f"{_number(idle.sessions, 'session')} with {_number(idle.messages, 'message')}"
+    return ", ".join([said, *(_number(count, what) for count, what in more if count)])
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

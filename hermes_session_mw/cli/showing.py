@@ -1,0 +1,109 @@
+"""``show``: one conversation, to read."""
+
+import json as json_
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from ..messages import Message
+from ..stores.base import History
+from ..stores.records import ArchivedMessage
+from ..stores.surveys import OwnedSession
+from .completing import complete_ids
+from .options import json_option, owner_option, session_of, settings_of, unknown
+from .shapes import archived_shape, as_json, plain, session_shape
+from .stores import Settings, Source, look
+from .text import safe_json, shown, shown_lines
+
+
+class _Conversation(NamedTuple):
+    """What is shown."""
+
+    session: OwnedSession
+    history: History
+    archived: Sequence[ArchivedMessage] | None
+
+
+@click.command()
+@click.argument("id", metavar="ID", shell_complete=complete_ids)
+@owner_option
+@click.option("--last", type=click.IntRange(0), help="Only so many messages, the newest.")
+@click.option("--archived", is_flag=True, help="Also what was taken out of the history.")
+@json_option
+@settings_of
+def show(
+    settings: Settings,
+    *,
+    id: str,  # noqa: A002  # the argument's name
+    owner: str | None,
+    last: int | None,
+    archived: bool,
+    json: bool,
+) -> None:
+    """Print a conversation."""
+
+    async def read(source: Source) -> _Conversation:
+        session = await session_of(source, id, owner)
+        if session is None:
+            raise unknown(id)
+        key = session.info.id, session.owner or ""
+        history = await source.load(*key, limit=last)
+        return _Conversation(session, history, await source.archived(*key) if archived else None)
+
+    found = look(settings, read)
+    click.echo(_as_json(found) if json else "\n".join(_as_text(found)))
+
+
+def _as_json(found: _Conversation) -> str:
+    shape = {"session": session_shape(found.session), "messages": found.history.messages}
+    if found.archived is not None:
+        shape["archived"] = [archived_shape(each) for each in found.archived]
+    return as_json(shape)
+
+
+def _as_text(found: _Conversation) -> Iterator[str]:
+    info = found.session.info
+    turns = "" if found.session.turns is None else f" in {found.session.turns} turns"
+    facts = [
+        ("id", info.id),
+        ("owner", found.session.owner),
+        ("title", info.title),
+        ("forked from", info.parent_id),
+        ("messages", f"{info.length}{turns}"),
+        ("created", f"{plain(info.created_at)} UTC"),
+        ("updated", f"{plain(info.updated_at)} UTC"),
+    ]
+    for name, value in facts:
+        if value:
+            yield f"{name:11}  {shown(value)}"
+    for each in found.archived or ():
+        when = f"archived {plain(each.archived_at)} UTC, {each.reason}"
+        yield from _message(each.message, f"[{when}]")
+    first = found.history.length - len(found.history.messages) + 1
+    for number, message in enumerate(found.history.messages, first):
+        yield from _message(message, f"[{number}]")
+
+
+def _message(message: Message, place: str) -> Iterator[str]:
+    rest = {key: value for key, value in message.items() if key not in ("role", "content")}
+    yield ""
+    yield f"{place} {shown(str(message.get('role', '(no role)')))}"
+    for part in _parts(message.get("content")):
+        yield from (f"    {line}".rstrip() for line in shown_lines(part))
+    for key, value in rest.items():
+        yield f"    {shown(key)}: {_compact(value)}"
+
+
+def _parts(content: Any) -> Iterator[str]:
+    """Yield the texts of a content: itself, or its parts, of which the field has many kinds."""
+    for part in content if isinstance(content, list) else [content]:
+        text = part.get("text") if isinstance(part, dict) else part
+        if isinstance(text, str):
+            yield text
+        elif part is not None:
+            yield _compact(part)
+
+
+def _compact(value: Any) -> str:
+    return shown(safe_json(json_.dumps(value, ensure_ascii=False)))

@@ -1,0 +1,38 @@
+"""The tables in somebody else's MetaData, for the tools that compare one with a database."""
+
+from sqlalchemy import MetaData, String, Table
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import VARBINARY
+
+from .schema import BytesKey, key_type
+from .schema import metadata as own_metadata
+
+
+def add_tables(metadata: MetaData) -> tuple[Table, ...]:
+    """Put copies of this version's tables into ``metadata``, and return them.
+
+    ``alembic revision --autogenerate`` then neither drops them nor finds anything to change. Those
+    that are there already stay, so that it may be called again. Their types are SQLAlchemy's own,
+    so that a revision can be written of them; on MySQL the keys are bytes. A MetaData's ``schema``
+    is theirs too.
+
+    Raises:
+        ValueError: the MetaData has another table under one of the names.
+    """
+    return tuple(_add(table, metadata) for table in own_metadata.sorted_tables)
+
+
+def _add(table: Table, metadata: MetaData) -> Table:
+    name = f"{metadata.schema}.{table.name}" if metadata.schema else table.name
+    there = metadata.tables.get(name)
+    if there is not None:
+        if there.columns.keys() != table.columns.keys():
+            raise ValueError(f"the MetaData has another table {name!r} already")
+        return there
+    copy = table.to_metadata(metadata)
+    for column in copy.columns:
+        if isinstance(column.type, String) and isinstance(
+            column.type.dialect_impl(mysql.dialect()), BytesKey
+        ):
+            column.type = key_type(column.type.length or 0, VARBINARY)
+    return copy

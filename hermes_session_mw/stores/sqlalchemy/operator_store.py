@@ -1,0 +1,202 @@
+"""The store as its operator uses it: all owners' sessions, and nothing made by looking at them.
+
+Nothing that answers requests may use it: an `SQLAlchemyStore` has no method that goes beyond one
+owner's sessions, and this one has.
+"""
+
+import sqlite3
+import urllib.parse
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import URL
+
+from ...exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
+from ..base import check_keys
+from ..paging import check_page
+from ..surveys import Access, Idle, OwnedPage, OwnedSession, Problem, Totals
+from . import checking, pruning, surveying
+from .engine import check_url, sqlite_file
+from .housekeeping import BATCH, Expired, portions
+from .ranges import FIRST
+from .store import SQLAlchemyStore
+
+_UNLIMITED = 2**40  # what one store took another takes too
+
+
+class OperatorStore(SQLAlchemyStore):
+    """An `SQLAlchemyStore` over a URL that also tells of all owners' sessions.
+
+    ``owner=None`` is all of them, wherever it may be given. Tables, and SQLite's file, are made
+    only with ``access="create"``; with ``"read"`` a SQLite file keeps the journal that it has.
+    """
+
+    def __init__(self, url: str | URL, *, access: Access = "read", timeout: float = 60.0) -> None:
+        """Check what can be checked without a connection.
+
+        Raises:
+            ConfigurationError: the URL is none, or names a database in memory, its driver is not
+                installed, or the time-out is not positive.
+        """
+        parsed = check_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            parsed = _of_file(parsed, access)
+        super().__init__(
+            parsed,
+            create_schema=access == "create",
+            max_message_bytes=_UNLIMITED,
+            max_turns=_UNLIMITED,
+            timeout=timeout,
+        )
+
+    async def survey(
+        self, owner: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> OwnedPage:
+        """Return sessions, the ones that were changed last first; see `LifecycleStore.list`."""
+        check_keys("-", owner or "")
+        check_page(limit)
+        after = surveying.place_in_survey(cursor)
+        found = await self._read(lambda c: surveying.survey(c, owner, limit + 1, after))
+        return surveying.page_of_owned(found, limit)
+
+    async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
+        """Return the session that each owner has under the id; one look-up where one is named."""
+        check_keys(session_id, owner or "")
+        return await self._read(lambda c: surveying.find(c, session_id, owner))
+
+    async def walk(
+        self, owner: str | None = None, after: OwnedSession | None = None
+    ) -> Sequence[OwnedSession]:
+        """Return the next sessions in the order of owner and id; none where there are no more."""
+        check_keys("-", owner or "")
+        place = FIRST if after is None else (after.owner or "", after.info.id)
+        return await self._read(lambda c: surveying.walk(c, owner, place))
+
+    async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
+        """Return ids that begin with ``start``, of ASCII, the ones changed last first."""
+        return await self._read(lambda c: surveying.ids_like(c, start, owner, most))
+
+    async def totals(self, owner: str | None = None) -> Totals:
+        """Return how much there is, of all or of one owner; one small row per session is read."""
+        check_keys("-", owner or "")
+        return await self._read(lambda c: surveying.totals(c, owner))
+
+    async def lines(self, session_id: str, owner: str = "") -> str | None:
+        """Return what ``export`` does, without a lock; None where there is no such session."""
+        check_keys(session_id, owner)
+        return await self._read(lambda c: surveying.lines(c, session_id, owner))
+
+    async def cutoff(self, age: timedelta) -> int:
+        """Return the time ``age`` ago by the database's clock, in seconds from 1970."""
+        now = await self._read(pruning.now)
+        return max(now - int(min(age, timedelta(seconds=now)).total_seconds()), 1)
+
+    async def count_idle(self, cutoff: int, owner: str | None = None) -> Idle:
+        """Return what nobody has changed since ``cutoff``, in seconds from 1970.
+
+        Sessions that somebody has taken the turn of are not among it.
+        """
+        check_keys("-", owner or "")
+        return await self._read(lambda c: pruning.count_idle(c, cutoff, owner))
+
+    async def prune_idle(
+        self, cutoff: int, owner: str | None, advance: Callable[[int], None]
+    ) -> Idle:
+        """Remove that, in small transactions, and return what was removed.
+
+        ``advance`` is told of each few sessions that are done with. After a failure, call it again.
+        """
+        check_keys("-", owner or "")
+        removed = Idle()
+        last: tuple[str, str] = FIRST
+        while True:
+            find = partial(pruning.find_idle, cutoff=cutoff, owner=owner, after=last)
+            expired, there = await self._read(find)
+            for portion in portions(expired):
+                remove = partial(pruning.remove_idle, cutoff=cutoff, portion=portion)
+                gone = await self._write(remove)
+                removed = _with(removed, gone, there)
+                advance(len(portion))
+            if len(expired) < BATCH:
+                break
+            last = expired[-1][:2]
+        keys = await self._write(lambda c: pruning.drop_idle_keys(c, cutoff, owner))
+        return Idle(removed.sessions, removed.messages, removed.ids, keys)
+
+    async def check(self, advance: Callable[[int], None]) -> Sequence[Problem]:
+        """Return what is wrong with the tables and with what is in them; nothing is written.
+
+        ``advance`` is as for ``prune_idle``. Where tables or columns are missing, or SQLite finds
+        its file damaged, rows are not looked at. A session's messages are all held in memory while
+        they are.
+        """
+        problems: list[Problem] = []
+        try:
+            await self._check(problems, advance)
+        except StoreCorrupt as exc:
+            problems.append(Problem(str(exc)))
+        return problems
+
+    async def _check(self, problems: list[Problem], advance: Callable[[int], None]) -> None:
+        for look in (checking.missing, checking.damage):
+            problems += await self._read(look)
+            if problems:
+                return
+        done: tuple[str, str] = FIRST
+        last: OwnedSession | None = None
+        while found := await self.walk(None, last):
+            last = found[-1]
+            for portion in portions([_weighed(each) for each in found]):
+                after, done = done, portion[-1][:2]
+                problems += await self._read(partial(checking.check_range, after=after, to=done))
+                advance(len(portion))
+        problems += await self._read(partial(checking.check_range, after=done, to=None))
+
+
+def _of_file(url: URL, access: Access) -> URL:
+    """Return the URL with the mode that ``access`` needs, and no more.
+
+    Raises:
+        ConfigurationError: it names a database in memory.
+        StoreMisconfigured: there is no such file, and it is not to be made.
+    """
+    file = sqlite_file(url, 0)
+    if file is None:
+        raise ConfigurationError("store: a SQLite database in memory holds nothing to work on")
+    path = Path(file.path)
+    if access == "create":
+        return url
+    if not path.is_file():
+        raise StoreMisconfigured(
+            f"there is no file {path}, and none is made: check the store's URL"
+        )
+    # In WAL a reader that may not write would leave the side files behind.
+    mode = "rw" if access == "write" or _is_in_wal(file.path) else "ro"
+    return url.set(database=f"file:{urllib.parse.quote(file.path)}").update_query_dict(
+        {"mode": mode, "uri": "true"}
+    )
+
+
+def _is_in_wal(path: str) -> bool:
+    name = f"file:{urllib.parse.quote(path)}?mode=rw"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(name, uri=True)) as connection:
+        ((mode,),) = connection.execute("PRAGMA journal_mode")
+        return bool(mode == "wal")
+    return False  # the store finds out what is wrong with it
+
+
+def _weighed(session: OwnedSession) -> Expired:
+    kept = session.info.length + (session.archived or 0)
+    return Expired(session.owner or "", session.info.id, kept)
+
+
+def _with(so_far: Idle, gone: Sequence[Expired], there: frozenset[tuple[str, str]]) -> Idle:
+    sessions = [each for each in gone if each[:2] in there]
+    return Idle(
+        so_far.sessions + len(sessions),
+        so_far.messages + sum(each.length for each in sessions),
+        so_far.ids + len(gone) - len(sessions),
+    )

@@ -1,0 +1,67 @@
+"""Ranges of sessions in the order of their keys, and reading that sees one moment alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, and_, bindparam, or_, tuple_
+
+from .database import Database
+from .schema import MYSQL, sessions
+
+FIRST = ("", "")
+"""A place, owner and id, that all sessions come after."""
+
+_SNAPSHOT = {
+    "sqlite": ("BEGIN",),
+    "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",),
+    # The level that makes it consistent is not every server's own.
+    **dict.fromkeys(
+        MYSQL,
+        (
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+        ),
+    ),
+}
+
+
+@contextmanager
+def snapshot(database: Database) -> Iterator[None]:
+    """Have all that is read inside be of one moment, without a lock on any row."""
+    for command in _SNAPSHOT[database.dialect]:
+        database.command(command)
+    try:
+        yield
+    finally:
+        # Where the connection was lost, so was the transaction.
+        if not database.connection.invalidated:
+            database.command("ROLLBACK")
+
+
+def is_after(dialect: str, owner: Column[Any], name: Column[Any]) -> ColumnElement[bool]:
+    """Return the condition that a row comes after ``:after_owner`` and ``:after_id``."""
+    last_owner, last = _bound("after_owner", "after_id")
+    if dialect in MYSQL:  # which goes through a whole index for a comparison of tuples
+        return or_(owner > last_owner, and_(owner == last_owner, name > last))
+    return tuple_(owner, name) > tuple_(last_owner, last)
+
+
+def is_up_to(dialect: str, owner: Column[Any], name: Column[Any]) -> ColumnElement[bool]:
+    """Return the condition that a row does not come after ``:to_owner`` and ``:to_id``."""
+    last_owner, last = _bound("to_owner", "to_id")
+    if dialect in MYSQL:
+        return or_(owner < last_owner, and_(owner == last_owner, name <= last))
+    return tuple_(owner, name) <= tuple_(last_owner, last)
+
+
+def place(prefix: str, key: tuple[str, str]) -> dict[str, str]:
+    """Return the parameters for a place: ``prefix`` is "after" or "to"."""
+    return {f"{prefix}_owner": key[0], f"{prefix}_id": key[1]}
+
+
+def _bound(owner: str, name: str) -> tuple[Any, Any]:
+    return (
+        bindparam(owner, type_=sessions.c.owner.type),
+        bindparam(name, type_=sessions.c.id.type),
+    )

@@ -1,0 +1,121 @@
+"""What tables of earlier versions lack, and adding it.
+
+No version is stored: what is missing is seen in the tables themselves, so that a step that was
+killed halfway is seen too, and done again. A change to ``schema`` that is more than a new table, a
+new index, or a new column with a default, needs a step here.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Inspector,
+    MetaData,
+    String,
+    Table,
+    cast,
+    func,
+    insert,
+    inspect,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.schema import CreateColumn
+
+from .schema import MYSQL, messages, metadata, sessions
+
+_named = literal("draft.", String) + cast(messages.c.seq, String)
+_turns = (
+    select(func.count(messages.c.turn_id.distinct()))
+    .where(messages.c.owner == sessions.c.owner, messages.c.session_id == sessions.c.id)
+    .scalar_subquery()
+)
+# What goes into a column that was added, or was NULL, where every row has to have something.
+_VALUES = {
+    # Who wrote a turn without an id did not say where it ends: each message is one.
+    messages.c.turn_id: update(messages).where(messages.c.turn_id.is_(None)).values(turn_id=_named),
+    sessions.c.turns: update(sessions)
+    .where(or_(sessions.c.turns.is_(None), sessions.c.turns == 0))
+    .values(turns=_turns),
+}
+
+
+def is_complete(connection: Connection) -> bool:
+    """Tell whether all is there as it is now, which needs no right to make any."""
+    inspector = inspect(connection)
+    return all(_is_complete(inspector, table) for table in metadata.sorted_tables)
+
+
+def _is_complete(inspector: Inspector, table: Table) -> bool:
+    if not inspector.has_table(table.name):
+        return False
+    missing, loose = _compare(inspector, table)
+    indexes = {index["name"] for index in inspector.get_indexes(table.name)}
+    return not missing and not loose and indexes.issuperset(each.name for each in table.indexes)
+
+
+def complete(connection: Connection) -> None:
+    """Bring all tables, which are there, to what they are now."""
+    # Those that refer to others first: turns are counted by messages that have a turn's id.
+    for table in reversed(metadata.sorted_tables):
+        for column in _compare(inspect(connection), table)[0]:
+            _add(connection, column)
+        loose = _compare(inspect(connection), table)[1]
+        if loose:
+            _tighten(connection, table, loose)
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+
+
+def _compare(inspector: Inspector, table: Table) -> tuple[list[Column[Any]], list[Column[Any]]]:
+    """Return the columns that are missing, and those that may be NULL and should not."""
+    there = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
+    missing = [column for column in table.columns if column.name not in there]
+    loose = [each for each in table.columns if not each.nullable and there.get(each.name)]
+    return missing, loose
+
+
+def _add(connection: Connection, column: Column[Any]) -> None:
+    added = column
+    if column in _VALUES:
+        # On SQLite a column cannot be tightened later; elsewhere its NULLs say that they are not
+        # filled in yet, also to the next run, where MySQL has committed the column alone.
+        default = "0" if connection.dialect.name == "sqlite" else None
+        added = Column(column.name, column.type, server_default=default, nullable=default is None)
+    definition = CreateColumn(added).compile(dialect=connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {definition}")
+    if column in _VALUES:
+        connection.execute(_VALUES[column])
+
+
+def _tighten(connection: Connection, table: Table, columns: list[Column[Any]]) -> None:
+    """Fill NULLs in, and allow none any more."""
+    for column in columns:
+        connection.execute(_VALUES[column])
+    for index in table.indexes:
+        index.drop(connection, checkfirst=True)  # in the first draft it knew rows without NULL only
+    if connection.dialect.name == "sqlite":
+        _rebuild(connection, table)
+        return
+    for column in columns:
+        definition = CreateColumn(column).compile(dialect=connection.dialect)
+        change = (
+            f"MODIFY COLUMN {definition}"
+            if connection.dialect.name in MYSQL
+            else f"ALTER COLUMN {column.name} SET NOT NULL"
+        )
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} {change}")
+
+
+def _rebuild(connection: Connection, table: Table) -> None:
+    """Make the table anew, as SQLite changes no column; no other table may refer to it."""
+    before = f"{table.name}_before"
+    connection.exec_driver_sql(f"ALTER TABLE {table.name} RENAME TO {before}")
+    table.create(connection)
+    names = list(table.columns.keys())
+    old = table.to_metadata(MetaData(), name=before)
+    connection.execute(insert(table).from_select(names, select(*old.columns)))
+    connection.exec_driver_sql(f"DROP TABLE {before}")

@@ -1,0 +1,1 @@
+"""The demo, driven by the clients that people use."""
