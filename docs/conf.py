@@ -23,7 +23,10 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 nitpicky = True
 nitpick_ignore_regex = [
     # Of the standard library and of other projects: their inventories would have to be fetched.
-    ("py:.*", r"(collections\.abc|contextlib|datetime|logging|opentelemetry|os|starlette)\..*"),
+    (
+        "py:.*",
+        r"(collections\.abc|contextlib|datetime|logging|opentelemetry|os|sqlalchemy|starlette)\..*",
+    ),
     ("py:class", "AsyncEngine|Engine|URL"),  # SQLAlchemy's, as StoreLike names them
     ("py:class", "'.*'"),  # a value of a Literal
     ("py:class", r"hermes_session_mw\.otel\._Operation"),  # an Operation
@@ -70,7 +73,9 @@ def find_public_name(
     parts = [part for part in node["reftarget"].split(".") if part != project]
     while len(parts) > 1 and parts[0].islower():
         del parts[0]
-    known = [name for name in python.objects if name.endswith(f".{'.'.join(parts)}")]
+    end = "." + ".".join(parts)
+    objects = python.objects.items()
+    known = [name for name, found in objects if name.endswith(end) and not found.aliased]
     if len(known) != 1:
         return None
     return python.resolve_xref(env, node["refdoc"], app.builder, "obj", known[0], node, contnode)

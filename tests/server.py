@@ -42,15 +42,9 @@ def demo(
 
 @contextmanager
 def serving(
-    command: list[str],
-    port: int,
-    folder: Path,
-    *,
-    ready: str,
-    status: int = 200,
-    **environment: str,
+    command: list[str], port: int, folder: Path, *, ready: str | None, **environment: str
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """Run a server until the block ends; it answers ``ready`` by ``status`` when the block begins."""
+    """Run a server until the block ends; when it begins, ``ready`` is answered (None: anything)."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     log = folder / "server.log"
     with log.open("a") as output:
@@ -58,7 +52,7 @@ def serving(
             command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            _wait_until_it_answers(f"http://127.0.0.1:{port}{ready}", status, process, log)
+            _wait_until_it_answers(f"http://127.0.0.1:{port}", ready, process, log)
             yield process
         finally:
             if process.poll() is None:
@@ -67,15 +61,16 @@ def serving(
 
 
 def _wait_until_it_answers(
-    url: str, status: int, process: "subprocess.Popen[bytes]", log: Path
+    url: str, ready: str | None, process: "subprocess.Popen[bytes]", log: Path
 ) -> None:
     for _ in range(300):
         assert process.poll() is None, log.read_text()
         try:
-            answer = httpx2.get(url)
+            answer = httpx2.get(f"{url}{ready or '/'}")
         except httpx2.TransportError:
             time.sleep(0.1)
         else:
-            assert answer.status_code == status, answer.text
+            if ready is not None:
+                answer.raise_for_status()
             return
     raise AssertionError(log.read_text())

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -29,7 +28,7 @@ REFERENCE = ROOT / "docs" / "reference"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages, as ``make docs`` builds them; what fails them is in the assertion's text."""
     folder = tmp_path_factory.mktemp("docs")
     command = ["-W", "--keep-going", "-n", "-q", "-b", "html", "docs", str(folder)]
@@ -39,7 +38,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    yield folder
+    return folder
 
 
 def test_every_page_is_built_and_can_be_reached(built: Path) -> None:

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,11 +17,12 @@ from .test_docs_examples import BLOCK
 from .test_readme import promised
 
 QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", QUICKSTART, flags=re.DOTALL | re.MULTILINE)
 TESTING = "\n".join(BLOCK.findall((ROOT / "docs" / "testing.md").read_text()))
 
 
 def test_the_quick_start_works_as_pasted(tmp_path: Path) -> None:
-    """Its files, saved as it says, are served by uvicorn, and each curl line prints what it promises."""
+    """Its file, saved as it says, is served by uvicorn, and each curl line prints what is promised."""
     asked = starts = 0
     url = ""
     with ExitStack() as running:
@@ -36,7 +36,7 @@ def test_the_quick_start_works_as_pasted(tmp_path: Path) -> None:
                 running.close()
                 port = free_port()
                 command = [sys.executable, "-m", *code.split(), "--port", str(port)]
-                running.enter_context(serving(command, port, tmp_path, ready="/chat", status=405))
+                running.enter_context(serving(command, port, tmp_path, ready=None))
                 url = f"http://127.0.0.1:{port}"
                 starts += 1
             elif code.startswith("curl "):
@@ -71,13 +71,13 @@ class TestThePagesStoreKeepsTheContract(StoreContract):
         return "asyncio"
 
     @pytest.fixture
-    def store(self) -> Iterator[Store]:
+    def store(self) -> Store:
         """The class as the page has it."""
         namespace: dict[str, type] = {}
         exec(compile(TESTING, "docs/testing.md", "exec"), namespace)
         store = namespace["Sharded"](MemoryStore(), MemoryStore())
         assert isinstance(store, Store)
-        yield store
+        return store
 
 
 def _shell(code: str) -> str:
