@@ -22,7 +22,7 @@ TESTING = "\n".join(BLOCK.findall((ROOT / "docs" / "testing.md").read_text()))
 
 
 def test_the_quick_start_works_as_pasted(tmp_path: Path) -> None:
-    """Its file, saved as it says, is served by uvicorn, and each curl line prints what is promised."""
+    """Its file, saved as it says, is served by uvicorn, and each curl line prints what it says."""
     asked = starts = 0
     url = ""
     with ExitStack() as running:
