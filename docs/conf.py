@@ -36,10 +36,13 @@ html_theme = "furo"
 html_title = f"hermes_session_mw {version}"
 html_show_copyright = False
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 # Headings get the anchors that they have where a repository's pages are shown, so that one link
 # serves both.
 myst_heading_anchors = 4
+myst_enable_extensions = ["deflist"]  # the glossary
 
 default_role = "py:obj"  # what docstrings put between single backticks
 autoclass_content = "both"  # the arguments are told where __init__ is

@@ -48,11 +48,12 @@ class HermesSession(Conversation):
         wait for nobody.
 
         Args:
-            lease: seconds after which another may come inside, however this one fares;
-                ``Turn.extend()`` begins them anew.
-            wait: seconds to wait for the others, 0 for none.
+            lease: seconds after which another may come inside, however this one fares: more than
+                0, up to 2,592,000 (30 days), and 60 by default; ``Turn.extend()`` begins them anew.
+            wait: seconds to wait for the others: 0 for none, and 10 by default.
 
         Raises:
+            ConfigurationError: at once: a number is none of these.
             SessionBusy: on entering: the others took longer.
         """
         return Turn(self, self._access, lease=lease, wait=wait)
