@@ -3,6 +3,7 @@
 #              OpenAI-compatible server a real one is, with its API key in HERMES_UPSTREAM_KEY, and
 #              CORS_ORIGINS whose pages may use the API in a browser
 # make test   runs the linter, the type checker and the tests
+# make docs   builds the pages of docs/ into build/docs/index.html; a warning is an error
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
 # make fuzz   sends a million generated header values, and 200,000 over sockets
@@ -31,7 +32,7 @@ CORS_ORIGINS ?= $(HERMES_CORS_ORIGINS)
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint conformance fuzz torture bench galera format clean check-python
+.PHONY: demo test lint docs conformance fuzz torture bench galera format clean check-python
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
@@ -46,16 +47,26 @@ lint: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/.docs-installed
+	$(VENV)/bin/sphinx-build -W --keep-going -n -q -b html docs build/docs
+	@echo 'Read build/docs/index.html'
+
 format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) .coverage .hypothesis .mypy_cache \
-	  .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) build/docs .coverage .hypothesis \
+	  .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --editable '.[demo]'
+	@touch $@
+
+# With OpenTelemetry, whose part of the package is in the reference.
+$(VENV)/.docs-installed: pyproject.toml constraints.txt $(VENV)/bin/python
+	$(PIP) --upgrade pip
+	$(PIP) --editable '.[otel]' --group docs
 	@touch $@
 
 $(VENV)/.test-installed: pyproject.toml constraints.txt $(VENV)/bin/python

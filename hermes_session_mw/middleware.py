@@ -71,8 +71,8 @@ class HermesSessionMiddleware:
             header_name: the header to read and to stamp.
             new_id: makes an id of at least 128 random bits that ``valid_id`` accepts.
             valid_id: which ids a client may send; never more than 256 visible ASCII characters.
-            owner: tells who may see the session, sync or async. None closes: a request with an
-                id is answered 401, one without cannot append.
+            owner: tells who may see the session, sync or async, by 1 to 255 characters. None
+                closes: a request with an id is answered 401, one without cannot append.
             unknown_ids: what becomes of a valid id under which nothing is stored: it is adopted,
                 replaced by a minted one, or answered 404.
             invalid_ids: what becomes of any other value: it is answered 400, or replaced.

@@ -47,7 +47,7 @@ class Recording:
 
     @property
     def ended(self) -> bool:
-        """Whether the turn was stored, or that was tried: what comes after is recorded no more."""
+        """Whether the turn was stored or that was tried; what comes after is recorded no more."""
         return self._ended
 
     def write(self, text: str) -> None:

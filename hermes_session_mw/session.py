@@ -18,11 +18,23 @@ STATE_KEY = "hermes_session"
 
 
 class HermesSession(Conversation):
-    """One conversation, as one request sees it; `Conversation` says what its attributes are.
+    """One conversation, as one request sees it.
 
     What goes beyond reading and appending asks for a `LifecycleStore`; with another store it raises
     ``NotSupported``. Like ``append`` it runs to its end where the request is cancelled, and raises
     ``OwnerRequired``, ``SessionDeleted`` and ``StoreError`` as ``append`` does.
+
+    Attributes:
+        owner: who may see the session, 1 to 255 characters; ``""`` where the middleware has no
+            ``owner`` hook, None where the hook answered None.
+        is_new: the id was minted for this request, so nothing can be stored under it yet.
+        degraded: the store failed and the history is empty for that reason alone.
+        is_told: the response, or the handshake, has begun, and the client knows the id.
+        key: the client's own name for the conversation, 1 to 255 characters, where it sent one and
+            the middleware has ``session_keys``.
+        idempotency_key: the request's ``Idempotency-Key``, 1 to 255 characters, which becomes its
+            first turn's id; None where it has none.
+        history_source: what the client says in ``X-Hermes-History-Source``.
     """
 
     __slots__ = ()
@@ -36,11 +48,12 @@ class HermesSession(Conversation):
         wait for nobody.
 
         Args:
-            lease: seconds after which another may come inside, however this one fares;
-                ``Turn.extend()`` begins them anew.
-            wait: seconds to wait for the others, 0 for none.
+            lease: seconds after which another may come inside, however this one fares: more than
+                0, up to 2,592,000 (30 days), and 60 by default; ``Turn.extend()`` begins them anew.
+            wait: seconds to wait for the others: 0 for none, and 10 by default.
 
         Raises:
+            ConfigurationError: at once: a number is none of these.
             SessionBusy: on entering: the others took longer.
         """
         return Turn(self, self._access, lease=lease, wait=wait)

@@ -76,7 +76,19 @@ class StoredConversation:
         idempotency_key: str | None = None,
         history_source: HistorySource = "session",
     ) -> None:
-        """Keep what a request needs to know of its session; nothing is read yet."""
+        """Keep what a request needs to know of its session; nothing is read yet.
+
+        The middleware makes it, and a test may.
+
+        Args:
+            store: any `Store`.
+            session_id: 1 to 256 characters.
+            owner: as the attribute.
+            is_new: as the attribute; the history is then empty without a ``load()``.
+            key: as the attribute.
+            idempotency_key: as the attribute.
+            history_source: as the attribute.
+        """
         self._id = session_id
         self.owner: str | None = owner
         self.is_new: bool = is_new

@@ -42,9 +42,9 @@ def demo(
 
 @contextmanager
 def serving(
-    command: list[str], port: int, folder: Path, *, ready: str, **environment: str
+    command: list[str], port: int, folder: Path, *, ready: str | None, **environment: str
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """Run a server until the block ends; it answers ``ready`` when the block begins."""
+    """Run a server until the block ends; when it begins, ``ready`` is answered (None: anything)."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     log = folder / "server.log"
     with log.open("a") as output:
@@ -52,7 +52,7 @@ def serving(
             command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            _wait_until_it_answers(f"http://127.0.0.1:{port}{ready}", process, log)
+            _wait_until_it_answers(f"http://127.0.0.1:{port}", ready, process, log)
             yield process
         finally:
             if process.poll() is None:
@@ -60,13 +60,17 @@ def serving(
                 process.wait(timeout=30)
 
 
-def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_it_answers(
+    url: str, ready: str | None, process: "subprocess.Popen[bytes]", log: Path
+) -> None:
     for _ in range(1200):  # some import for half a minute
         assert process.poll() is None, log.read_text()
         try:
-            httpx2.get(url).raise_for_status()
+            answer = httpx2.get(f"{url}{ready or '/'}")
         except httpx2.TransportError:
             time.sleep(0.1)
         else:
+            if ready is not None:
+                answer.raise_for_status()
             return
     raise AssertionError(log.read_text())

@@ -480,7 +480,7 @@ def test_a_single_path_is_a_likely_mistake() -> None:
 
 
 def browser_app() -> ASGIApp:
-    """Return the README's set-up for pages of another origin."""
+    """Return the set-up of docs/cors.md, for pages of another origin."""
     cors = Middleware(
         CORSMiddleware,
         allow_origins=["https://app.example"],

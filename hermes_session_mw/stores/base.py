@@ -44,7 +44,13 @@ class Store(Protocol):
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """Return the conversation, or its newest ``limit`` messages (0: none, but its length).
 
+        Args:
+            session_id: 1 to 256 characters.
+            owner: up to 255 characters; ``""`` where sessions have no owners.
+            limit: how many messages, from the newest back; None for all.
+
         Raises:
+            InvalidKey: an id cannot be stored.
             ValueError: ``limit`` is negative.
             StoreError: the store failed.
         """
@@ -63,6 +69,13 @@ class Store(Protocol):
         Two appends never interleave. A ``turn_id`` that is stored already, with the same
         messages, stores nothing and returns the length as it was after the first time, whatever
         ``expected_length`` says.
+
+        Args:
+            session_id: 1 to 256 characters.
+            messages: at least one JSON object, in order.
+            owner: up to 255 characters.
+            turn_id: 1 to 255 characters; None where the append is not to be repeated.
+            expected_length: the number of messages that have to be there before; None for any.
 
         Raises:
             InvalidMessage: a message cannot be stored as it is.

@@ -118,14 +118,14 @@ class LifecycleStore(Store, Protocol):
         Numbers only grow.
 
         Raises:
-            ValueError: ``seconds`` is not more than 0, or more than ``MAX_LEASE``.
+            ValueError: ``seconds`` is not more than 0, or more than 2,592,000 (30 days).
             SessionBusy: another has it; ``retry_after`` says for how long at most.
             SessionDeleted: the conversation was deleted.
         """
         ...
 
     async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
-        """Keep the turn for ``seconds`` from now.
+        """Keep the turn for ``seconds`` from now, bounded as for ``acquire``.
 
         Raises:
             TurnLost: another has taken it since.
@@ -142,8 +142,8 @@ class LifecycleStore(Store, Protocol):
         """Return the owner's sessions, the ones that were changed last first.
 
         Raises:
-            ValueError: ``limit`` is not between 1 and ``MAX_PAGE``, or ``cursor`` is not one that a
-                page gave.
+            ValueError: ``limit`` is not between 1 and 500, or ``cursor`` is not one that a page
+                gave.
         """
         ...
 
@@ -155,8 +155,8 @@ class LifecycleStore(Store, Protocol):
         """Give the session a title, or none; tell whether there is such a session.
 
         Raises:
-            ValueError: the title is not a text that every database can store, is longer than
-                ``MAX_TITLE``, or is one that the store cannot give twice.
+            ValueError: the title is not a text that every database can store, has more than 500
+                characters, or is one that the store cannot give twice.
         """
         ...
 
