@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection
 
+import anyio
 from starlette.types import Message, Receive, Scope, Send
 
 from .conflicts import answer_conflicts
@@ -13,7 +14,7 @@ from .options import check_choice, check_functions, check_positive, exclusion
 from .refusals import conflict
 from .resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
 from .responder import Responder
-from .session import STATE_KEY
+from .session import STATE_KEY, HermesSession
 from .stores import StoreLike, as_store
 
 _LIFESPAN_ENDS = (
@@ -30,6 +31,10 @@ _SERVED = "hermes_session_mw"
 
 
 _CONNECTIONS = frozenset({"http", "websocket"})
+
+# Seconds, at the end of the lifespan.
+_PATIENCE = 5.0
+_GLANCE = 0.01
 
 
 class HermesSessionMiddleware:
@@ -115,6 +120,8 @@ class HermesSessionMiddleware:
         # Where the scope has this, a framework's error page stands outside of the middleware.
         self.framework_key = "app"
         self._warned = False
+        self._under_way: set[HermesSession] = set()
+        self._patience = _PATIENCE if store_timeout is None else store_timeout
         self._resolver = Resolver(
             self.store,
             self._stamp.field,
@@ -172,11 +179,15 @@ class HermesSessionMiddleware:
             return
         scope["state"][STATE_KEY] = responder.session
         token = current_session.set(responder.session)
+        self._under_way.add(responder.session)
         try:
             await self.app(scope, receive, responder.send)
         finally:
-            if responder.session.has_open:
-                await responder.session.end()
+            try:
+                if responder.session.has_open:
+                    await responder.session.end()
+            finally:
+                self._under_way.discard(responder.session)
             current_session.reset(token)
 
     async def _answer_error(self, scope: Scope, responder: Responder) -> None:
@@ -209,10 +220,18 @@ class HermesSessionMiddleware:
             raise
 
     async def _close_store(self) -> None:
+        # A server that has lost patience cancels what is under way, and comes here before any of it
+        # has ended: first what came of those answers is stored.
+        with anyio.move_on_after(self._patience):
+            while self._records():  # noqa: ASYNC110  # an Event belongs to one event loop
+                await anyio.sleep(_GLANCE)
         try:
             await self.store.aclose()
         except Exception:  # noqa: BLE001  # shutting down goes on, whatever it was
             logger.exception("the session store could not be closed")
+
+    def _records(self) -> bool:
+        return any(session.has_open for session in list(self._under_way))
 
 
 def _own_scope(scope: Scope, field: bytes) -> Scope:
