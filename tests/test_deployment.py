@@ -26,18 +26,22 @@ from .server import ROOT, free_port, serving
 from .store_contract import numbered
 
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
-# Says its process and then, where it is asked to, waits for the gate to be opened.
+# Where it is told of a gate, it waits before it begins, and once more before the end.
 MODEL = """
 import os
 from pathlib import Path
 import anyio
 
 async def answer_to(messages):
-    yield f"{os.getpid()} "
     gate = messages[-1]["content"]
-    while gate and not Path(gate).exists():
-        await anyio.sleep(0.01)
+    await opened(gate, "first")
+    yield f"{os.getpid()} "
+    await opened(gate, "second")
     yield "the end."
+
+async def opened(gate, which):
+    while gate and not Path(gate, which).exists():
+        await anyio.sleep(0.01)
 """
 
 
@@ -76,8 +80,13 @@ class Site:
     def client(self, name: str = "ada") -> httpx2.Client:
         return httpx2.Client(base_url=self.url, auth=(name, "secret"), timeout=30)
 
-    def gate(self, name: str) -> Path:
-        return self.folder / name
+    def gate(self, name: str, *opened: str) -> Path:
+        """Return a gate for the model: a folder, with a file for each half that is open."""
+        gate = self.folder / f"gate-{name}"
+        gate.mkdir()
+        for half in opened:
+            (gate / half).touch()
+        return gate
 
     def stored(self, session_id: str, owner: str = "ada") -> list[dict[str, Any]]:
         return anyio.run(load, self.database, session_id, owner)
@@ -165,7 +174,7 @@ def test_a_client_without_an_id_gets_one(site: Site) -> None:
 
 
 def test_a_stream_arrives_piece_by_piece(site: Site) -> None:
-    """The first piece is here while the model still waits for what comes after it."""
+    """The id is here before the model begins, and a piece while it waits with the next one."""
     gate = site.gate("pieces")
     with (
         site.client() as client,
@@ -174,20 +183,21 @@ def test_a_stream_arrives_piece_by_piece(site: Site) -> None:
         ) as answer,
     ):
         assert answer.headers[SESSION_HEADER] == "pieces"
+        (gate / "first").touch()  # only now does the model begin
         pieces = answer.iter_text()
         assert next(pieces).startswith("data: ")
-        gate.touch()  # only now does the model go on
+        (gate / "second").touch()
         assert "".join(pieces) == "data: the end.\n\n"
     assert site.stored("pieces")[-1]["content"].endswith(" the end.")
 
 
 def test_a_client_that_leaves_is_known_behind_nginx(site: Site) -> None:
     """The application hears of it, and what has come is stored and marked."""
-    never = site.gate("never")
+    gate = site.gate("left", "first")
     with (
         site.client() as client,
         client.stream(
-            "POST", "/v1/chat", json={"text": str(never)}, headers={SESSION_HEADER: "left"}
+            "POST", "/v1/chat", json={"text": str(gate)}, headers={SESSION_HEADER: "left"}
         ) as answer,
     ):
         assert next(answer.iter_text()).startswith("data: ")
@@ -218,7 +228,7 @@ def test_a_spoofed_owner_is_overwritten(site: Site) -> None:
 def test_a_spoofed_scheme_is_overwritten(site: Site) -> None:
     """Nginx says how it was spoken to, and the application believes nginx alone."""
     with site.client() as client:
-        forwarded = {"X-Forwarded-Proto": "gopher", "X-Forwarded-For": "10.9.8.7"}
+        forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "10.9.8.7"}
         answer = client.get("/v1/sessions/", headers=forwarded)
     assert answer.status_code == 307
     assert answer.headers["Location"].startswith("http://127.0.0.1")
@@ -281,17 +291,16 @@ def test_a_stopped_server_keeps_what_has_come(tmp_path: Path) -> None:
     """SIGTERM ends a stream that outlasts the time to be graceful, and stores what it had."""
     with deployed(tmp_path, graceful=1) as site, site.client() as client:
         sent = {SESSION_HEADER: "stopped"}
-        never = {"text": str(site.gate("never"))}
-        with client.stream("POST", "/v1/chat", json=never, headers=sent) as answer:
+        question = {"text": str(site.gate("stopped", "first"))}
+        with client.stream("POST", "/v1/chat", json=question, headers=sent) as answer:
             pieces = answer.iter_text()
             assert next(pieces).startswith("data: ")
             site.process.send_signal(signal.SIGTERM)
             with pytest.raises(httpx2.TransportError):
                 "".join(pieces)
         site.process.wait(timeout=30)
-        question, said = site.stored("stopped")
-        assert question["role"] == "user"
-        assert said["status"] == "incomplete"
+        asked, said = site.stored("stopped")
+        assert (asked["role"], said["status"]) == ("user", "incomplete")
 
 
 def test_old_conversations_are_pruned_by_a_script(tmp_path: Path) -> None:
