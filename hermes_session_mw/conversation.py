@@ -66,16 +66,20 @@ class Conversation(StoredConversation):
         try:
             self._recordings.append(recording)
         except AttributeError:  # the first one
-            self.has_open: bool = True
+            self.open_up()
             self._recordings = [recording]
         return recording
 
     async def end(self) -> None:
         """Store what is still being recorded, give the turn back; the middleware's last act."""
-        for recording in getattr(self, "_recordings", ()):
-            await recording.break_off()
-        if self.held is not None:
-            await self.held.release()
+        try:
+            for recording in getattr(self, "_recordings", ()):
+                await recording.break_off()
+            if self.held is not None:
+                await self.held.release()
+        finally:
+            if self.unended is not None:
+                self.unended.discard(self)
 
     async def _append(self, *messages: Message, turn_id: str | None, length: int | None) -> int:
         taken = as_they_are(messages)

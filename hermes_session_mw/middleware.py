@@ -1,13 +1,16 @@
 """The ASGI middleware."""
 
 from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING
 
-from starlette.types import Message, Receive, Scope, Send
+import anyio
+from starlette.types import Receive, Scope, Send
 
 from .conflicts import answer_conflicts
 from .exceptions import ConfigurationError
 from .headers import SESSION_HEADER, Stamp
 from .ids import is_session_id, mint_session_id
+from .lifespan import serve_lifespan
 from .logging import current_session, logger
 from .options import check_choice, check_functions, check_positive, exclusion
 from .refusals import conflict
@@ -17,11 +20,8 @@ from .session import STATE_KEY
 from .stores import Store, StoreLike, as_store
 from .telemetry import Telemetry
 
-_LIFESPAN_ENDS = (
-    "lifespan.startup.failed",
-    "lifespan.shutdown.complete",
-    "lifespan.shutdown.failed",
-)
+if TYPE_CHECKING:
+    from .stored import StoredConversation
 
 AnyASGIApp = Callable[..., Awaitable[None]]
 """Each framework types the three arguments in its own way; Starlette's names would refuse some."""
@@ -29,8 +29,11 @@ AnyASGIApp = Callable[..., Awaitable[None]]
 _SERVED = "hermes_session_mw"
 """Where an instance leaves the header that it serves in the scope, for others further in."""
 
-
 _CONNECTIONS = frozenset({"http", "websocket"})
+
+# Seconds, at the end of the lifespan: where the store may take any time, and between two looks.
+_PATIENCE = 5.0
+_GLANCE = 0.01
 
 
 class HermesSessionMiddleware:
@@ -119,6 +122,8 @@ class HermesSessionMiddleware:
         # Where the scope has this, a framework's error page stands outside of the middleware.
         self.framework_key = "app"
         self._warned = False
+        self._unended: set[StoredConversation] = set()
+        self._patience = _PATIENCE if store_timeout is None else store_timeout
         self._resolver = Resolver(
             self.store,
             self._stamp.field,
@@ -139,7 +144,7 @@ class HermesSessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
-            await self._serve_lifespan(scope, receive, send)
+            await serve_lifespan(self.app, scope, receive, send, self._close_store)
             return
         is_served = _SERVED in scope and self._stamp.field in scope[_SERVED]
         if is_served or scope["type"] not in _CONNECTIONS:
@@ -177,6 +182,7 @@ class HermesSessionMiddleware:
             await responder.refuse(refusal, receive)
             return
         scope["state"][STATE_KEY] = responder.session
+        responder.session.unended = self._unended
         try:
             await self.app(scope, receive, responder.send)
         finally:
@@ -206,25 +212,12 @@ class HermesSessionMiddleware:
                 self._stamp.name,
             )
 
-    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        closed = False
-
-        async def send_after_closing(message: Message) -> None:
-            nonlocal closed
-            # Servers stop as soon as they see one of these, so the store goes first.
-            if message["type"] in _LIFESPAN_ENDS:
-                closed = True
-                await self._close_store()
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_after_closing)
-        except Exception:
-            if not closed:
-                await self._close_store()
-            raise
-
     async def _close_store(self) -> None:
+        # A server that has lost patience cancels what is under way, and comes here before any of it
+        # has ended: first what came of those answers is stored.
+        with anyio.move_on_after(self._patience):
+            while self._unended:  # noqa: ASYNC110  # an Event belongs to one event loop
+                await anyio.sleep(_GLANCE)
         try:
             await self.store.aclose()
         except Exception:  # noqa: BLE001  # shutting down goes on, whatever it was

@@ -43,6 +43,7 @@ class StoredConversation:
         degraded: the store failed and the history is empty for that reason alone.
         is_told: the response, or the handshake, has begun, and the client knows the id.
         has_open: whether there is something for the middleware to end after the request.
+        unended: the middleware's sessions of which that is so; None where it serves none of them.
         held: the turn that the request is in, None outside of any.
         key: the client's own name for the conversation, where it sent one and it is looked for.
         idempotency_key: the request's ``Idempotency-Key``, which becomes its first turn's id.
@@ -63,6 +64,7 @@ class StoredConversation:
         "is_told",
         "key",
         "owner",
+        "unended",
     )
 
     def __init__(
@@ -98,6 +100,7 @@ class StoredConversation:
         self.degraded: bool = False
         self.is_told: bool = False
         self.has_open: bool = False
+        self.unended: set[StoredConversation] | None = None
         self._access = store if isinstance(store, StoreAccess) else StoreAccess(store)
         self._history: History | None = None
         self.held: HeldTurn | None = None
@@ -150,6 +153,12 @@ class StoredConversation:
         """Whether ``load()`` found anything stored under the id; None where nobody has looked."""
         known = None if self.degraded else self._history
         return None if known is None else known.exists
+
+    def open_up(self) -> None:
+        """Have the middleware end this session after the request, before it closes the store."""
+        self.has_open = True
+        if self.unended is not None:
+            self.unended.add(self)
 
     @property
     def is_deleted(self) -> bool:

@@ -89,7 +89,8 @@ class Turn:
         store = self._access.having("acquire")
         work = store.acquire(session.id, self._lease, session.known_owner())
         self.fence = await self._access.whole("acquire", session.id, work)
-        session.held, session.has_open = self, True
+        session.held = self
+        session.open_up()
 
     async def release(self) -> None:
         """Give the turn back; where that fails, it ends by itself with its lease."""

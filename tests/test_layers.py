@@ -29,7 +29,7 @@ LAYERS = [
     ["turn"],
     ["session"],
     ["conflicts", "inputs", "options", "wishes"],
-    ["answers", "openapi", "resolver", "responder"],
+    ["answers", "lifespan", "openapi", "resolver", "responder"],
     ["middleware"],
     ["installation", "otel", "routes"],
     [""],

@@ -5,13 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore
 
-from .asgi import lifespan, types
+from .asgi import lifespan, request, types
 
 
 class ClosableStore(MemoryStore):
@@ -90,6 +92,55 @@ async def test_an_application_without_a_lifespan_is_left_alone() -> None:
     with pytest.raises(AssertionError):
         await wrapped({"type": "lifespan"}, receive, send)
     assert types(events) == ["closed"]
+
+
+class SlowStore(ClosableStore):
+    """Notes what was appended, after a while."""
+
+    async def append(self, *args: Any, **options: Any) -> int:
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        self.events.append({"type": "appended"})
+        return await super().append(*args, **options)
+
+
+async def answer_for_ever(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await Starlette()(scope, receive, send)
+        return
+    async with scope["state"]["hermes_session"].record({"role": "user"}) as answer:
+        answer.write("so far")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await anyio.sleep_forever()
+
+
+async def test_an_answer_that_is_cut_off_is_stored_before_the_store_is_closed() -> None:
+    """A server cancels what is under way and shuts down at once, yet what has come is stored."""
+    events: list[Any] = []
+    wrapped = HermesSessionMiddleware(answer_for_ever, SlowStore(events))
+    patience = anyio.CancelScope()
+
+    async def serve() -> None:
+        with patience:
+            await request(wrapped)
+
+    async with anyio.create_task_group() as tasks, lifespan(wrapped):
+        tasks.start_soon(serve)
+        await anyio.wait_all_tasks_blocked()
+        patience.cancel()
+    assert types(events) == ["appended", "closed"]
+
+
+async def test_what_never_ends_keeps_no_server_from_ending() -> None:
+    """An answer that is not cut off is waited for as long as the store has for one operation."""
+    events: list[Any] = []
+    wrapped = HermesSessionMiddleware(answer_for_ever, SlowStore(events), store_timeout=0.05)
+    async with anyio.create_task_group() as tasks:
+        async with lifespan(wrapped):
+            tasks.start_soon(request, wrapped)
+            await anyio.wait_all_tasks_blocked()
+        assert types(events) == ["closed"]
+        tasks.cancel_scope.cancel()
 
 
 async def test_an_application_can_be_started_twice(sqlite_url: str) -> None:
