@@ -13,7 +13,12 @@ from types import ModuleType
 import pytest
 
 LEFT_OUT = (
-    *("asgi_correlation_id", "django", "litestar", "starsessions"),  # beside quart in one suite alone
+    *(
+        "asgi_correlation_id",
+        "django",
+        "litestar",
+        "starsessions",
+    ),  # beside quart in one suite alone
     *("llm", "openai", "playwright", "quart", "quart_trio"),
 )
 
