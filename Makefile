@@ -4,6 +4,10 @@
 #              CORS_ORIGINS whose pages may use the API in a browser
 # make test   runs the linter, the type checker and the tests
 # make docs   builds the pages of docs/ into build/docs/index.html; a warning is an error
+# make test-lowest   runs the tests on the lowest allowed version of every dependency
+# make test-wheel   runs the tests on the built wheel, with no source beside them
+#              DOSE=short runs those that say most, and TESTS=... names others
+# make dist    builds the wheel and the sdist in dist/, and checks them; two builds are the same
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
 # make fuzz   sends a million generated header values, and 200,000 over sockets
@@ -18,6 +22,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .bench-venv
+LOWEST_VENV ?= .lowest-venv
+WHEEL_VENV ?= .wheel-venv
 HERMES = .hermes-agent
 NPM_CLIENTS = .npm-clients
 LITELLM = .litellm
@@ -30,9 +36,21 @@ UPSTREAM ?= $(HERMES_UPSTREAM)
 PACE ?= 0.03
 CORS_ORIGINS ?= $(HERMES_CORS_ORIGINS)
 
-PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+QUIETLY = -m pip --disable-pip-version-check install --quiet
+PIP = $(VENV)/bin/python $(QUIETLY) --constraint constraints.txt
+EXTRAS = asyncpg,cli,demo,mysql,otel,postgresql
 
-.PHONY: demo test lint docs conformance fuzz torture bench galera format clean check-python
+# What says most about an installation in about a minute; all of it if DOSE is not short.
+DOSE ?=
+SHORT = $(addsuffix .py,$(addprefix tests/test_,ids headers messages layers public_names middleware \
+  stamping session turn websockets lazy_engine store_errors session_routes docs_examples))
+SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
+
+# The time that is written into what is built: the last commit's, so that two builds are the same.
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
+
+.PHONY: demo test test-lowest test-wheel dist check-tag lint docs conformance fuzz torture bench \
+  galera format clean check-python
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
@@ -51,13 +69,42 @@ docs: $(VENV)/.docs-installed
 	$(VENV)/bin/sphinx-build -W --keep-going -n -q -b html docs build/docs
 	@echo 'Read build/docs/index.html'
 
+test-lowest: $(LOWEST_VENV)/.installed $(HERMES)/.installed
+	$(LOWEST_VENV)/bin/python -m pytest -p tests.lowest $(SUITE) --ignore tests/test_dist.py
+
+# In the unpacked sdist, without the package's source: whatever is imported is the wheel's.
+test-wheel: $(WHEEL_VENV)/.installed $(HERMES)/.installed dist
+	$(WHEEL_VENV)/bin/python $(QUIETLY) --no-deps --force-reinstall dist/*.whl
+	rm -rf build/wheel
+	mkdir -p build/wheel
+	tar -xzf dist/*.tar.gz -C build/wheel --strip-components 1
+	rm -r build/wheel/hermes_session_mw
+	ln -s '$(abspath $(HERMES))' build/wheel/$(HERMES)
+	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' -c \
+	  'import hermes_session_mw as m; assert "site-packages" in m.__file__, m.__file__'
+	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' -m pytest $(SUITE) --ignore tests/test_dist.py
+
+dist: $(VENV)/.test-installed
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(VENV)/bin/python -m build \
+	  --dependency-constraints-txt constraints.txt
+	$(VENV)/bin/python -m twine check --strict dist/*
+
+# TAG is v and the version, whose heading in the changelog has a day.
+check-tag: | check-python
+	@$(PYTHON) -c 'import re, sys, tomllib; \
+	  version = tomllib.load(open("pyproject.toml", "rb"))["project"]["version"]; \
+	  told = re.search(rf"(?m)^## \[{re.escape(version)}\] - \d{{4}}-", open("CHANGELOG.md").read()); \
+	  sys.exit(None if told and sys.argv[1] == f"v{version}" else \
+	    f"the tag {sys.argv[1]} is not v{version}, or the changelog does not tell of it")' '$(TAG)'
+
 format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) build/docs .coverage .hypothesis \
-	  .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) build \
+	  dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --editable '.[demo]'
@@ -71,8 +118,25 @@ $(VENV)/.docs-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 
 $(VENV)/.test-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --upgrade pip
-	$(PIP) --editable '.[asyncpg,cli,demo,mysql,otel,postgresql]' --group dev
+	$(PIP) --editable '.[$(EXTRAS)]' --group dev
 	@touch $@
+
+# These alone, and the package without what it asks for: nothing can bring a newer version along.
+$(LOWEST_VENV)/.installed: pyproject.toml constraints-lowest.txt $(LOWEST_VENV)/bin/python
+	$(LOWEST_VENV)/bin/python $(QUIETLY) --no-deps --requirement constraints-lowest.txt
+	$(LOWEST_VENV)/bin/python $(QUIETLY) --no-deps --editable .
+	$(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check check
+	@touch $@
+
+$(WHEEL_VENV)/.installed: pyproject.toml constraints.txt $(WHEEL_VENV)/bin/python | dist
+	$(WHEEL_VENV)/bin/python $(QUIETLY) --constraint constraints.txt --upgrade pip
+	$(WHEEL_VENV)/bin/python $(QUIETLY) --constraint constraints.txt --group test \
+	  "$$(ls dist/*.whl)[$(EXTRAS)]"
+	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check check
+	@touch $@
+
+$(LOWEST_VENV)/bin/python $(WHEEL_VENV)/bin/python: | check-python
+	$(PYTHON) -m venv $(@D)/..
 
 # Apart, and without what it asks for, which does not go with what the tests need: its database
 # code needs the standard library alone. The tests run it in processes of its own.

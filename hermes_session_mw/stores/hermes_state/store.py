@@ -20,6 +20,7 @@ from ..paging import check_length, check_page, check_title, page_of, place_after
 from ..records import PAGE, SessionInfo, SessionPage, StoredTurn
 from ..sqlalchemy.attempts import Attempts
 from ..sqlalchemy.engine import check_positive
+from ..sqlalchemy.errors import raised_over
 from ..sqlalchemy.runner import PATIENCE
 from ..sqlalchemy.thread_runner import ThreadRunner
 from . import threads as sql
@@ -102,7 +103,7 @@ class HermesStateStore:
             writers=1,
             timeout=timeout,
         )
-        self._attempts = Attempts(self._runner, sqlite3.Error, timeout)
+        self._attempts = Attempts(self._runner, raised_over(sqlite3), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; a session that Hermes has a row of exists, if without a message yet.

@@ -8,7 +8,7 @@ import anyio
 
 from ...exceptions import StoreTimeout
 from ...logging import logger
-from .errors import DATABASE_ERRORS, MAY_QUOTE, REPEATABLE, understand
+from .errors import MAY_QUOTE, REPEATABLE, understand
 from .runner import Runner, T, TimeIsUp, Work
 from .transactions import CommitFailed
 
@@ -20,12 +20,12 @@ _LONGEST_PAUSE = 0.5
 class Attempts:
     """Carries work to the database through ``runner``, for ``timeout`` seconds at most.
 
-    ``driver_error`` is what the driver raises where SQLAlchemy lets it through.
+    ``errors`` are those that the database raises.
     """
 
-    def __init__(self, runner: Runner, driver_error: type[Exception], timeout: float) -> None:
+    def __init__(self, runner: Runner, errors: tuple[type[Exception], ...], timeout: float) -> None:
         self._runner = runner
-        self._errors = (*DATABASE_ERRORS, driver_error)
+        self._errors = errors
         self._timeout = timeout
 
     async def run(self, work: Work[T], *, writes: bool) -> T:

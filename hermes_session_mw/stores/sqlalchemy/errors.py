@@ -8,7 +8,7 @@ log this way.
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -143,6 +143,19 @@ class Failure:
                 "may have been stored: repeat it with the same turn_id"
             )
         return _ERRORS[self.meaning](f"the session store failed ({self.what}): {self.cure}")
+
+
+def raised_over(dbapi: Any) -> tuple[type[Exception], ...]:
+    """Return what an engine raises: SQLAlchemy's errors, the driver's and the system's.
+
+    ``dbapi`` is the driver as the engine's dialect knows it.
+    """
+    asyncpg = getattr(dbapi, "asyncpg", None)
+    if asyncpg is None:
+        return (*DATABASE_ERRORS, dbapi.Error)
+    # Until 2.1, SQLAlchemy hands on as it is what asyncpg raises while it connects.
+    own = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    return (*DATABASE_ERRORS, dbapi.Error, *own)
 
 
 def understand(exc: Exception) -> Failure:

@@ -17,6 +17,7 @@ from .appending import append
 from .attempts import Attempts
 from .database import Database
 from .engine import check_positive, check_url, is_async_engine
+from .errors import raised_over
 from .lifecycle import Lifecycle
 from .loading import load
 from .making import RunnerMaker
@@ -97,15 +98,15 @@ class SQLAlchemyStore(Lifecycle):
         maker = RunnerMaker(create_schema=create_schema, threads=threads, timeout=timeout)
         if isinstance(url_or_engine, str | URL):
             self._url = check_url(url_or_engine)
-            driver_error = self._url.get_dialect().import_dbapi().Error
+            dbapi = self._url.get_dialect().import_dbapi()
             self._runner = maker.own(self._url, engine_options or {})
         elif engine_options:
             raise ConfigurationError("engine_options: the engine given is made already")
         else:
             self._url = url_or_engine.url
-            driver_error = url_or_engine.dialect.loaded_dbapi.Error
+            dbapi = url_or_engine.dialect.loaded_dbapi
             self._runner = maker.borrowing(url_or_engine)
-        self._attempts = Attempts(self._runner, driver_error, timeout)
+        self._attempts = Attempts(self._runner, raised_over(dbapi), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one round trip, and a second one where nothing is stored."""
