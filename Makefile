@@ -1,4 +1,6 @@
-# make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise
+# make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise,
+#              PACE how many seconds the built-in model takes for a word, and UPSTREAM at which
+#              OpenAI-compatible server a real one is, with its API key in HERMES_UPSTREAM_KEY
 # make test   runs the linter, the type checker and the tests
 # make docs   builds the pages of docs/ into build/docs/index.html; a warning is an error
 # make conformance   writes docs/conformance.md anew
@@ -9,6 +11,7 @@
 # make galera   serves a three-node MariaDB Galera cluster on this machine, and prints its URLs
 # make .hermes-agent/.installed   gets Hermes Agent, beside whose code some of the tests run
 # make .npm-clients/.installed   gets the openai npm SDK, which some of the tests drive the demo with
+# make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
 # Each makes its own virtual environment, and installs what it needs into it.
 
 PYTHON ?= python3
@@ -16,11 +19,14 @@ VENV ?= .venv
 BENCH_VENV ?= .bench-venv
 HERMES = .hermes-agent
 NPM_CLIENTS = .npm-clients
+LITELLM = .litellm
 BENCH ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 STORE ?= sqlite:///hermes_demo.db
 COMPACT_AT ?= $(or $(HERMES_COMPACT_AT),0)
+UPSTREAM ?= $(HERMES_UPSTREAM)
+PACE ?= 0.03
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -28,9 +34,9 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --co
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
-	  --compact-at '$(COMPACT_AT)'
+	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' --upstream '$(UPSTREAM)'
 
-test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed
+test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)
 
 lint: $(VENV)/.test-installed
@@ -47,7 +53,8 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build/docs $(HERMES) $(NPM_CLIENTS) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) build/docs $(HERMES) $(NPM_CLIENTS) $(LITELLM) .coverage .hypothesis \
+	  .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
 	$(PIP) --editable '.[demo]'
@@ -83,6 +90,14 @@ $(NPM_CLIENTS)/.installed: tests/clients/package.json
 	  npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error && \
 	  touch .installed; \
 	else echo "npm was not found: the tests with the openai npm SDK will not run" >&2; fi
+
+# Apart, because it pins what it needs itself. The tests run its proxy behind the demo.
+$(LITELLM)/.installed: tests/litellm/requirements.txt | check-python
+	rm -rf $(LITELLM)
+	$(PYTHON) -m venv $(LITELLM)
+	$(LITELLM)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --requirement tests/litellm/requirements.txt
+	@touch $@
 
 $(VENV)/bin/python: | check-python
 	$(PYTHON) -m venv $(VENV)

@@ -10,10 +10,13 @@ from hermes_session_mw import ConfigurationError
 
 from .app import create_app
 from .logs import log_config
+from .model import EchoModel, Model
+from .upstream import TIMEOUT, UpstreamModel
 
 BANNER = """
 The demo serves at {url}
 Conversations are kept in {store}
+Answers come from {model}
 
 Try, in a second terminal:
 
@@ -30,6 +33,8 @@ the conversation goes on. Then try, with the same header:
                      then {url}/v1/responses/ID, or "previous_response_id" in the next body
   another id         POST {url}/v1/session/rotate, or /renew for a new conversation
   a summary          make demo COMPACT_AT=20: older messages become one
+  a real model       make demo UPSTREAM=http://127.0.0.1:11434/v1: any server in the shape of
+                     OpenAI's API, with its key, if it wants one, in HERMES_UPSTREAM_KEY
   API keys           HERMES_API_KEYS=ada-key,bob-key make demo; each key sees its own
                      conversations, with -H 'Authorization: Bearer ada-key'
 
@@ -37,6 +42,14 @@ the conversation goes on. Then try, with the same header:
 
 docs/demo.md has all of it as lines to paste. Another port: make demo PORT=8001
 """
+
+
+def _model(options: argparse.Namespace) -> Model:
+    if not options.upstream:
+        return EchoModel(options.pace)
+    key = os.environ.get("HERMES_UPSTREAM_KEY")
+    name, timeout = options.upstream_model or None, options.upstream_timeout
+    return UpstreamModel(options.upstream, key=key, model=name, timeout=timeout)
 
 
 def main() -> None:
@@ -58,15 +71,45 @@ def main() -> None:
         help="summarise conversations of more than N messages (default: never, or "
         "HERMES_COMPACT_AT)",
     )
+    parser.add_argument(
+        "--pace",
+        type=float,
+        metavar="SECONDS",
+        default=0.0,
+        help="how long the built-in model takes for a word (default: no time)",
+    )
+    parser.add_argument(
+        "--upstream",
+        metavar="URL",
+        default=os.environ.get("HERMES_UPSTREAM"),
+        help="have an OpenAI-compatible server answer, as at http://127.0.0.1:11434/v1; its API "
+        "key is HERMES_UPSTREAM_KEY (default: the built-in model, or HERMES_UPSTREAM)",
+    )
+    parser.add_argument(
+        "--upstream-model",
+        metavar="NAME",
+        default=os.environ.get("HERMES_UPSTREAM_MODEL"),
+        help="which model to ask where a request names none (default: the first that is listed, "
+        "or HERMES_UPSTREAM_MODEL)",
+    )
+    parser.add_argument(
+        "--upstream-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=TIMEOUT,
+        help="how long the upstream may take to be reached, and be silent (default: %(default)s)",
+    )
     options = parser.parse_args()
     try:
-        app = create_app(options.store, compact_at=options.compact_at)
+        model = _model(options)
+        app = create_app(options.store, compact_at=options.compact_at, model=model)
     except ConfigurationError as exc:
         parser.error(str(exc))
     config = uvicorn.Config(app, host=options.host, port=options.port, log_config=log_config())
     listener = config.bind_socket()  # ends the program where the port is taken
     url = f"http://{options.host}:{options.port}"
-    print(BANNER.format(url=url, store=options.store), flush=True)  # noqa: T201
+    answers = options.upstream or "the built-in model, which needs no network"
+    print(BANNER.format(url=url, store=options.store, model=answers), flush=True)  # noqa: T201
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
 

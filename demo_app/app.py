@@ -1,7 +1,8 @@
 """The demo's application: its routes, and the middleware around them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -22,7 +23,7 @@ from hermes_session_mw import (
 from .chat import CHAT, chat_completions
 from .errors import HANDLERS
 from .keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
-from .model import MODEL_NAME
+from .model import EchoModel, Model
 from .responses import RESPONSES, create_response, delete_response, get_response
 
 SESSIONS = "/v1/sessions"
@@ -33,6 +34,7 @@ def create_app(
     *,
     keys: Sequence[str] | None = None,
     compact_at: int = 0,
+    model: Model | None = None,
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
@@ -42,6 +44,7 @@ def create_app(
             HERMES_API_KEYS. Without any, a session's id is all that it takes to read it.
         compact_at: messages that a conversation may have before its oldest ones become a summary;
             0 for any number.
+        model: what answers; None for the one that needs no network. It is closed with the app.
 
     Raises:
         ConfigurationError: the store is a string that is no URL, or HERMES_API_KEYS has no key.
@@ -60,8 +63,15 @@ def create_app(
     ]
     routes += session_routes(kept, prefix=SESSIONS)
     guard = [Middleware(OnlyOwners)] if known else []
-    app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=guard)
-    app.state.store, app.state.compact_at = kept, compact_at
+    answering = model or EchoModel()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None, None]:
+        async with aclosing(answering):
+            yield
+
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=guard, lifespan=lifespan)
+    app.state.store, app.state.compact_at, app.state.model = kept, compact_at, answering
     owner = KeyOwners(known) if known else None
     # With an owner a client may also call its conversations by names of its own.
     named = owner is not None and hasattr(kept, "bind_key")
@@ -95,10 +105,9 @@ async def renew(request: Request) -> Response:
     return JSONResponse({"object": "session", "id": session.id})
 
 
-async def models(_: Request) -> Response:
-    """List the one model."""
-    model = {"id": MODEL_NAME, "object": "model", "created": 0, "owned_by": "hermes_session_mw"}
-    return JSONResponse({"object": "list", "data": [model]})
+async def models(request: Request) -> Response:
+    """List the models."""
+    return JSONResponse({"object": "list", "data": await request.app.state.model.listed()})
 
 
 async def healthz(_: Request) -> Response:

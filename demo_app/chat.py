@@ -1,55 +1,73 @@
 """POST /v1/chat/completions."""
 
+from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hermes_session_mw import HermesSession, Store, get_session
+from hermes_session_mw import HermesSession, StoreUnavailable, get_session
 from hermes_session_mw.messages import encode_messages
 
 from . import turns
+from .bodies import BadRequest
 from .chat_request import ChatRequest
 from .completions import Completion
-from .model import answer, text_of
+from .reply import Reply, again, begin
 from .streaming import EventStream
+from .transcript import answers_calls
 
 CHAT = "/v1/chat/completions"
 
 
 async def chat_completions(request: Request) -> Response:
-    """Answer the last user message, and store it and its answer as one turn."""
+    """Answer what is new, and store it and its answer as one turn."""
     chat = ChatRequest.parse(await request.body())
     session = get_session(request)
     # Refuses what could not be stored, before anything is changed or answered.
     told = turns.tells_history(session)
-    encode_messages([*chat.earlier, chat.user] if told else [chat.user])
-    # Before the response begins, so that a refusal can be one; the middleware gives it back. A
-    # model that streams for longer than the turn's lease calls the turn's extend() meanwhile.
-    await turns.begin(session)
+    encode_messages([*chat.earlier, *chat.new] if told else chat.new)
     state = request.app.state
-    completion = await _again(session, chat) or await _anew(
-        session, chat, state.store, state.compact_at
-    )
+    hold = turns.Hold(state.model.patience)
+    await hold.enter(session)  # before the response begins, so that a refusal can be one
+    reply = await _again(session, chat, state) or await _anew(session, chat, state)
+    reply.keep = hold.keep
+    completion = Completion(reply)
     if chat.stream:
-        return EventStream(completion.events(include_usage=chat.include_usage))
+        events = completion.events(include_usage=chat.include_usage)
+        return EventStream(events, reply.deltas)
     return JSONResponse(await completion.whole())
 
 
-async def _again(session: HermesSession, chat: ChatRequest) -> Completion | None:
+async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Reply | None:
     """Return the stored answer to a request that is repeated under its Idempotency-Key."""
-    turn = await turns.answered_before(session, [*chat.earlier, chat.user])
+    turn = await turns.answered_before(session, [*chat.earlier, *chat.new])
     if turn is None:
         return None
     *question, reply = turn.messages
     prompt = [*chat.system, *session.history[: turn.start or 0], *question]
-    return Completion(prompt, text_of(reply))
+    return again(state.model, prompt, reply, chat.options)
 
 
-async def _anew(
-    session: HermesSession, chat: ChatRequest, store: Store, compact_at: int
-) -> Completion:
+async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Reply:
     """Return the model's answer, which will be stored."""
-    new = await turns.make_room(session, chat.earlier, [chat.user])
-    await turns.shorten(session, compact_at)
+    _check_results(session, chat)
+    new = await turns.make_room(session, chat.earlier, chat.new)
+    await turns.shorten(session, state.compact_at)
     prompt = [*chat.system, *session.history, *new]
-    finish = turns.when_stored(store, session)
-    return Completion(prompt, answer(prompt), session.record(*new), finish)
+    finish = turns.when_stored(state.store, session)
+    deltas = state.model.stream(prompt, chat.options)
+    return await begin(deltas, state.model.name, lambda: session.record(*new), finish)
+
+
+def _check_results(session: HermesSession, chat: ChatRequest) -> None:
+    """Refuse results of tools that nobody called, which no model takes."""
+    if chat.new[0]["role"] != "tool":
+        return
+    if turns.tells_history(session):
+        before = chat.earlier
+    elif session.degraded:
+        raise StoreUnavailable("the calls of the tools cannot be read")
+    else:
+        before = session.history[: turns.before_retry(session.history, chat.new)]
+    if not answers_calls(chat.new, before):
+        problem = "the results at the end are not those of the tools that the message before calls"
+        raise BadRequest(problem, "messages")

@@ -1,6 +1,7 @@
 """A request to /v1/chat/completions, as far as the demo reads it."""
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from hermes_session_mw.messages import Message
@@ -9,6 +10,9 @@ from .bodies import BadRequest, json_object, optional
 
 SYSTEM_ROLES = ("system", "developer")
 
+_OURS = ("messages", "stream", "stream_options")
+"""What the demo itself sees to; the model is told all else."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
@@ -16,40 +20,56 @@ class ChatRequest:
 
     Attributes:
         system: the system and developer messages, which are never stored.
-        earlier: the conversation before ``user``, as the client tells it.
-        user: the last user message, which is the new one.
+        earlier: the conversation before ``new``, as the client tells it.
+        new: what the answer is to: the last user message, or the results of tools at the end.
         stream: answer with server-sent events.
         include_usage: send a chunk with the usage at the stream's end.
+        options: what else the body asks of the model.
     """
 
     system: list[Message]
     earlier: list[Message]
-    user: Message
+    new: list[Message]
     stream: bool
     include_usage: bool
+    options: dict[str, Any]
 
     @classmethod
     def parse(cls, body: bytes) -> "ChatRequest":
         """Read a request's body.
 
         Raises:
-            BadRequest: it is not JSON, a field has a wrong type, or there is no user message.
+            BadRequest: it is not JSON, a field has a wrong type, or there is nothing to answer.
         """
         data = json_object(body)
         messages = _messages(data.get("messages"))
         talk = [message for message in messages if message["role"] not in SYSTEM_ROLES]
-        last = max((at for at, m in enumerate(talk) if m["role"] == "user"), default=None)
-        if last is None:
-            raise BadRequest("there is no user message in 'messages'", "messages")
+        start, end = _new(talk)
+        if optional(data, "n", int, 1) != 1:
+            raise BadRequest(
+                "'n' is not 1, and one answer is what a conversation goes on from", "n"
+            )
         options = optional(data, "stream_options", dict, {})
         optional(data, "model", str, "")
         return cls(
             system=[message for message in messages if message["role"] in SYSTEM_ROLES],
-            earlier=talk[:last],
-            user=talk[last],
+            earlier=talk[:start],
+            new=talk[start:end],
             stream=optional(data, "stream", bool, default=False),
             include_usage=bool(options.get("include_usage")),
+            options={name: value for name, value in data.items() if name not in _OURS},
         )
+
+
+def _new(talk: list[Message]) -> tuple[int, int]:
+    """Return where the new messages begin and end."""
+    results = list(takewhile(lambda message: message["role"] == "tool", reversed(talk)))
+    if results:
+        return len(talk) - len(results), len(talk)
+    last = max((at for at, m in enumerate(talk) if m["role"] == "user"), default=None)
+    if last is None:
+        raise BadRequest("there is no user message in 'messages'", "messages")
+    return last, last + 1
 
 
 def _messages(value: Any) -> list[Message]:
@@ -65,6 +85,8 @@ def _check_message(message: Any, param: str) -> None:
         raise BadRequest(f"'{param}' is not an object", param)
     if not isinstance(message.get("role"), str):
         raise BadRequest(f"'{param}.role' is not a string", f"{param}.role")
+    if message["role"] == "tool" and not isinstance(message.get("tool_call_id"), str):
+        raise BadRequest(f"'{param}.tool_call_id' is not a string", f"{param}.tool_call_id")
     content = message.get("content")
     if not isinstance(content, str | list | None):
         raise BadRequest(f"'{param}.content' is neither text nor a list", f"{param}.content")

@@ -3,69 +3,46 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes_session_mw import HermesSessionError, Recording
-from hermes_session_mw.messages import Message
+from hermes_session_mw import HermesSessionError
 
-from .errors import error_body
-from .model import MODEL_NAME, count_tokens, pieces, text_of
-from .turns import Finish, nothing, unrecorded
+from .failures import ModelFailed, as_failure
+from .reply import Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer to ``prompt``, whose turn ``recording`` stores before the end is said.
+    """An answer, which is stored before the client is told that it was the end."""
 
-    Whoever has read the answer to its end can rely on it: the turn is stored by then, and
-    ``finish`` was done.
-    """
-
-    prompt: Sequence[Message]
-    text: str
-    recording: Recording = field(default_factory=unrecorded)
-    finish: Finish = nothing
+    reply: Reply
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    @property
-    def usage(self) -> dict[str, int]:
-        """The tokens that went in and came out."""
-        prompt = sum(count_tokens(text_of(message)) for message in self.prompt)
-        completion = count_tokens(self.text)
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        }
-
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the answer as one object."""
-        async with self.recording:
-            self.recording.write(self.text)
-        await self.finish()
-        message = {"role": "assistant", "content": self.text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return self._shape("chat.completion", [choice]) | {"usage": self.usage}
+        await self.reply.whole()
+        reason = self.reply.finish_reason
+        choice = {"index": 0, "message": self.reply.message, "finish_reason": reason}
+        return self._shape("chat.completion", [choice]) | {"usage": self.reply.usage}
 
     async def events(self, *, include_usage: bool) -> AsyncGenerator[str, None]:
         """Yield the answer as server-sent events, and store the turn before the last ones."""
         yield self._chunk({"role": "assistant", "content": ""})
         try:
-            async with self.recording, aclosing(pieces(self.text)) as words:
-                async for piece in words:
-                    self.recording.write(piece)
-                    yield self._chunk({"content": piece})
-            await self.finish()
-        except HermesSessionError as exc:
-            yield _event(error_body(str(exc), error_type="server_error"))
+            async with aclosing(self.reply.pieces()) as deltas:
+                async for delta in deltas:
+                    if told := ({"content": delta.text} if delta.text else {}) | delta.fields:
+                        yield self._chunk(told)
+        except (HermesSessionError, ModelFailed) as exc:
+            yield _event(as_failure(exc).body)
             return
-        yield self._chunk({}, finish_reason="stop")
+        yield self._chunk({}, finish_reason=self.reply.finish_reason)
         if include_usage:
-            yield _event(self._shape("chat.completion.chunk", []) | {"usage": self.usage})
+            yield _event(self._shape("chat.completion.chunk", []) | {"usage": self.reply.usage})
         yield "data: [DONE]\n\n"
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> str:
@@ -77,7 +54,7 @@ class Completion:
             "id": self.id,
             "object": kind,
             "created": self.created,
-            "model": MODEL_NAME,
+            "model": self.reply.model,
             "choices": choices,
         }
 

@@ -1,7 +1,6 @@
 """Errors in OpenAI's shape."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,16 +16,10 @@ from hermes_session_mw import (
 )
 
 from .bodies import BadRequest
+from .failures import ModelFailed, error_body
 
 FINAL = {"X-Should-Retry": "false"}
 """OpenAI's SDKs repeat every request that was answered 409, if they are not told this."""
-
-
-def error_body(
-    message: str, error_type: str, param: str | None = None, code: str | None = None
-) -> dict[str, Any]:
-    """Return the JSON object of an error."""
-    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
 
 
 def error_response(
@@ -70,6 +63,12 @@ async def _store_error(_: Request, exc: Exception) -> Response:
     return error_response(503, str(exc), error_type="server_error", headers=headers)
 
 
+async def _model_failed(_: Request, exc: Exception) -> Response:
+    """Answer what the model's failure is to the client."""
+    assert isinstance(exc, ModelFailed)
+    return JSONResponse(exc.body, exc.status, exc.headers)
+
+
 async def _http_error(_: Request, exc: Exception) -> Response:
     """Answer as the framework would."""
     status = getattr(exc, "status_code", 500)
@@ -91,6 +90,7 @@ HANDLERS = {
     TurnConflict: _key_reused,
     NotSupported: _not_supported,
     StoreError: _store_error,
+    ModelFailed: _model_failed,
     HTTPException: _http_error,
     Exception: _server_error,
 }

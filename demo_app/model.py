@@ -1,13 +1,109 @@
-"""A model that needs no network: it answers always alike, and shows what it remembers."""
+"""The model behind the demo, as an object, and the one that needs no network."""
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from anyio.lowlevel import checkpoint
+import anyio
 
 from hermes_session_mw.messages import Message
 
-MODEL_NAME = "hermes-demo"
+Usage = dict[str, Any]
+"""What an answer cost: the ``usage`` of OpenAI's Chat Completions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer, as it comes.
+
+    Attributes:
+        text: the next piece of the answer's text.
+        fields: pieces of what its message has beside role and text, in the shape of a ``delta`` of
+            Chat Completions: ``tool_calls``, ``refusal``.
+        finish_reason: why the answer ends, as Chat Completions call it; None before its end.
+        usage: what it cost, where the model tells.
+        model: which model answers, where it is not the one that was asked for.
+    """
+
+    text: str = ""
+    fields: Message = field(default_factory=dict)
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    model: str | None = None
+
+
+class Model(Protocol):
+    """What answers."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where it does not say itself."""
+        ...
+
+    @property
+    def patience(self) -> float:
+        """Seconds that may pass between two pieces, and before the first one."""
+        ...
+
+    def stream(
+        self, messages: Sequence[Message], options: Mapping[str, Any]
+    ) -> AsyncGenerator[Delta, None]:
+        """Yield the answer to the conversation, in one piece at least.
+
+        ``options`` are what else a body of Chat Completions asks for: ``model``, ``temperature``.
+        """
+        ...
+
+    def retold(self, messages: Sequence[Message], text: str, options: Mapping[str, Any]) -> Delta:
+        """Return what it says of an answer that is told again: its name, and what it did cost."""
+        ...
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """Return what ``GET /v1/models`` lists."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what it holds."""
+        ...
+
+
+class EchoModel:
+    """A model that needs no network: it answers always alike, and shows what it remembers."""
+
+    name = "hermes-demo"
+
+    def __init__(self, pace: float = 0.0) -> None:
+        """Take the seconds between two words."""
+        self.patience = pace
+
+    async def stream(
+        self,
+        messages: Sequence[Message],
+        options: Mapping[str, Any],  # noqa: ARG002  # it has none
+    ) -> AsyncGenerator[Delta, None]:
+        """Yield the answer to the last user message, word by word."""
+        text = answer(messages)
+        for number, word in enumerate(pieces(text)):
+            await anyio.sleep(self.patience if number else 0)
+            yield Delta(word)
+        yield replace(self.retold(messages, text), finish_reason="stop")
+
+    def retold(
+        self, messages: Sequence[Message], text: str, _: Mapping[str, Any] | None = None
+    ) -> Delta:
+        """Return the words that went in and came out, which are this model's tokens."""
+        used, made = sum(len(text_of(each).split()) for each in messages), len(text.split())
+        usage = {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
+        return Delta(usage=usage)
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """Return the one model."""
+        owner = "hermes_session_mw"
+        return [{"id": self.name, "object": "model", "created": 0, "owned_by": owner}]
+
+    async def aclose(self) -> None:
+        """Do nothing: it holds nothing."""
 
 
 def text_of(message: Message) -> str:
@@ -19,21 +115,15 @@ def text_of(message: Message) -> str:
 
 
 def answer(messages: Sequence[Message]) -> str:
-    """Return the answer to the last message, which is a user's."""
-    *earlier, last = [text_of(message) for message in messages if message["role"] == "user"]
+    """Return the built-in model's answer to the last user message."""
+    asked = [message for message in messages if message["role"] == "user"] or messages[-1:]
+    *earlier, last = map(text_of, asked)
     if not earlier:
         return f"You said: {last} | This is your first message in this conversation."
     count = "1 earlier message" if len(earlier) == 1 else f"{len(earlier)} earlier messages"
     return f"You said: {last} | I remember {count}; the first was: {earlier[0]}"
 
 
-async def pieces(text: str) -> AsyncGenerator[str, None]:
-    """Yield the text word by word, as a model at work would; joined, they are the text."""
-    for word in re.findall(r"\s*\S+|\s+", text):
-        await checkpoint()
-        yield word
-
-
-def count_tokens(text: str) -> int:
-    """Return how many tokens this model takes the text for: its words."""
-    return len(text.split())
+def pieces(text: str) -> list[str]:
+    """Return the text word by word, as a model at work would give it; joined, they are the text."""
+    return re.findall(r"\s*\S+|\s+", text)

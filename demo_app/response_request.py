@@ -10,6 +10,15 @@ from .bodies import BadRequest, json_object, optional
 from .chat_request import SYSTEM_ROLES
 
 _ROLES = ("user", "assistant", *SYSTEM_ROLES)
+_OPTIONS = {
+    "model": "model",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_output_tokens": "max_completion_tokens",
+    "user": "user",
+}
+"""What Chat Completions call what a response may ask of the model."""
+
 _TEXT_PARTS = ("input_text", "output_text", "text")
 
 
@@ -25,6 +34,7 @@ class ResponseRequest:
         conversation: the session to go on in.
         store: keep the response, and the turn.
         stream: answer with server-sent events.
+        options: what else the body asks of the model, as Chat Completions would.
     """
 
     instructions: str | None
@@ -34,6 +44,7 @@ class ResponseRequest:
     conversation: str | None
     store: bool
     stream: bool
+    options: dict[str, Any]
 
     @classmethod
     def parse(cls, body: bytes) -> "ResponseRequest":
@@ -62,6 +73,9 @@ class ResponseRequest:
             conversation=conversation,
             store=optional(data, "store", bool, default=True),
             stream=optional(data, "stream", bool, default=False),
+            options={
+                name: data[key] for key, name in _OPTIONS.items() if data.get(key) is not None
+            },
         )
 
 

@@ -2,70 +2,68 @@
 
 import itertools
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
-from hermes_session_mw import HermesSessionError, Recording
+from hermes_session_mw import HermesSessionError
 from hermes_session_mw.messages import Message
 
-from .model import MODEL_NAME, count_tokens, pieces, text_of
-from .turns import Finish, nothing, unrecorded
+from .failures import ModelFailed, as_failure
+from .model import Usage
+from .reply import Reply
+
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Why a response is not complete, by what Chat Completions call it."""
 
 
-def details(prompt: Sequence[Message], text: str, created: int, previous: str | None) -> Message:
+def details(created: int, previous: str | None) -> Message:
     """Return what a response tells beside its text, and is stored with the answer's message."""
-    used = sum(count_tokens(text_of(message)) for message in prompt)
-    made = count_tokens(text)
-    usage = {
-        "input_tokens": used,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": made,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": used + made,
-    }
-    return {"created_at": created, "previous_response_id": previous, "usage": usage}
+    return {"created_at": created, "previous_response_id": previous, "usage": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, whose turn ``recording`` stores before its end is said.
+    """A response, whose turn is stored before its end is said.
 
     Attributes:
         id: the response's.
         session_id: the conversation that it belongs to.
-        text: what the model says.
-        details: what `details` made.
-        recording: what stores the turn.
-        finish: what is done then.
+        reply: what the model says.
+        details: what `details` made; all of it is known at the end.
         is_stored: whether the response can be got again.
         instructions: what the model was told for this response alone.
     """
 
     id: str
     session_id: str
-    text: str
+    reply: Reply
     details: Message
-    recording: Recording = field(default_factory=unrecorded)
-    finish: Finish = nothing
     is_stored: bool = True
     instructions: str | None = None
 
-    def shape(self, status: str = "completed") -> dict[str, Any]:
-        """Return the response as one object, without its text and usage until it is completed."""
-        is_completed = status == "completed"
-        told = self.details if is_completed else self.details | {"usage": None}
+    @property
+    def end(self) -> str:
+        """The status of the response once all of it is there."""
+        return "incomplete" if self.reply.finish_reason in _INCOMPLETE else "completed"
+
+    def shape(self, status: str) -> dict[str, Any]:
+        """Return the response as one object, without its text and usage until it has ended."""
+        has_ended = status == self.end
+        told = self.details if has_ended else self.details | {"usage": None}
+        reason = _INCOMPLETE.get(self.reply.finish_reason)
         return {
             "id": self.id,
             "object": "response",
             "status": status,
             "error": None,
-            "incomplete_details": None,
+            "incomplete_details": {"reason": reason} if reason else None,
             "instructions": self.instructions,
             "max_output_tokens": None,
-            "model": MODEL_NAME,
-            "output": [self._item(status)] if is_completed else [],
+            "model": self.reply.model,
+            "output": [self._item(status)] if has_ended else [],
             "parallel_tool_calls": False,
             "conversation": {"id": self.session_id},
             "store": self.is_stored,
@@ -81,10 +79,8 @@ class Answer:
 
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the response."""
-        async with self.recording:
-            self.recording.write(self.text)
-        await self.finish()
-        return self.shape()
+        await self.reply.whole(self._complete)
+        return self.shape(self.end)
 
     async def events(self) -> AsyncGenerator[str, None]:
         """Yield the response as server-sent events, and store the turn before the last ones."""
@@ -102,22 +98,31 @@ class Answer:
         yield event("response.output_item.added", **at_item, item=item)
         yield event("response.content_part.added", **at_part, part=_part(""))
         try:
-            async with self.recording, aclosing(pieces(self.text)) as words:
-                async for piece in words:
-                    self.recording.write(piece)
-                    yield event("response.output_text.delta", **at_part, delta=piece, logprobs=[])
-            await self.finish()
-        except HermesSessionError as exc:
-            error = {"code": "server_error", "message": str(exc)}
+            async with aclosing(self.reply.pieces(self._complete)) as deltas:
+                async for delta in deltas:
+                    if delta.text:
+                        told = at_part | {"delta": delta.text, "logprobs": []}
+                        yield event("response.output_text.delta", **told)
+        except (HermesSessionError, ModelFailed) as exc:
+            limited = as_failure(exc).status == HTTPStatus.TOO_MANY_REQUESTS
+            code = "rate_limit_exceeded" if limited else "server_error"
+            error = {"code": code, "message": str(exc)}
             yield event("response.failed", response=self.shape("failed") | {"error": error})
             return
-        yield event("response.output_text.done", **at_part, text=self.text, logprobs=[])
-        yield event("response.content_part.done", **at_part, part=_part(self.text))
-        yield event("response.output_item.done", **at_item, item=self._item("completed"))
-        yield event("response.completed", response=self.shape())
+        text = self.reply.text
+        yield event("response.output_text.done", **at_part, text=text, logprobs=[])
+        yield event("response.content_part.done", **at_part, part=_part(text))
+        yield event("response.output_item.done", **at_item, item=self._item(self.end))
+        yield event(f"response.{self.end}", response=self.shape(self.end))
+
+    def _complete(self) -> None:
+        if "model" not in self.details:  # else it is told again
+            usage = self.details["usage"] or _usage(self.reply.usage)
+            self.details.update(model=self.reply.model, usage=usage)
+        self.reply.recording.message["response"] = self.details
 
     def _item(self, status: str) -> dict[str, Any]:
-        content = [_part(self.text)] if status == "completed" else []
+        content = [_part(self.reply.text)] if status == self.end else []
         return {
             "id": self.id.replace("resp_", "msg_"),
             "type": "message",
@@ -125,6 +130,20 @@ class Answer:
             "role": "assistant",
             "content": content,
         }
+
+
+def _usage(usage: Usage | None) -> Usage | None:
+    """Return what Responses call the usage of Chat Completions."""
+    if usage is None:
+        return None
+    used, made = usage["prompt_tokens"], usage["completion_tokens"]
+    return {
+        "input_tokens": used,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": made,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": used + made,
+    }
 
 
 def _part(text: str) -> dict[str, Any]:

@@ -5,7 +5,9 @@ A response is a turn: its id is the turn's, and a key of the store leads from it
 
 import time
 from dataclasses import replace
+from functools import partial
 
+from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -14,7 +16,8 @@ from hermes_session_mw.messages import encode_messages
 
 from . import turns
 from .bodies import BadRequest
-from .model import answer, text_of
+from .model import Model
+from .reply import again, begin
 from .response_ids import ResponseIds, new_response_id, not_found
 from .response_request import ResponseRequest
 from .response_shapes import Answer, details
@@ -34,14 +37,15 @@ async def create_response(request: Request) -> Response:
     ids = ResponseIds(state.store, session.known_owner())
     await _choose(session, asked, ids)
     if not asked.store:
-        made = await _unstored(session, asked, ids)
+        made = await _unstored(session, asked, ids, state)
     else:
-        # Before the response begins, so that a refusal can be one; the middleware gives it back.
-        await session.turn(wait=turns.WAIT).acquire()
-        made = await _stored(session, asked, ids, state.compact_at)
+        hold = turns.Hold(state.model.patience)
+        await hold.enter(session)  # before the response begins, so that a refusal can be one
+        made = await _stored(session, asked, ids, state, hold)
+        made.reply.keep = hold.keep
     made = replace(made, instructions=asked.instructions)
     if asked.stream:
-        return EventStream(made.events())
+        return EventStream(made.events(), made.reply.deltas)
     return JSONResponse(await made.whole())
 
 
@@ -52,7 +56,8 @@ async def get_response(request: Request) -> Response:
     session_id, turn = await ids.turn_of(response_id)
     if session.is_new:
         await session.switch(session_id)
-    return JSONResponse(_again(response_id, session_id, turn).shape())
+    model = request.app.state.model
+    return JSONResponse(await _again(response_id, session_id, turn, model).whole())
 
 
 async def delete_response(request: Request) -> Response:
@@ -82,20 +87,20 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseI
 
 
 async def _stored(
-    session: HermesSession, asked: ResponseRequest, ids: ResponseIds, compact_at: int
+    session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State, hold: turns.Hold
 ) -> Answer:
     """Return the answer that is stored already, or the model's, which will be stored."""
     response_id = new_response_id(session)
     # Under an Idempotency-Key the first attempt may have gone on in a fork.
     tried = await ids.session_of(response_id)
     if tried is not None and tried != session.id:
-        await _enter(session, tried)
+        await _enter(session, tried, hold)
     turn = await turns.answered_before(session, asked.new, response_id)
     if turn is not None:
-        again = _again(response_id, session.id, turn)
-        if again.details["previous_response_id"] != asked.previous:
+        stored = _again(response_id, session.id, turn, state.model)
+        if stored.details["previous_response_id"] != asked.previous:
             raise TurnConflict
-        return again
+        return stored
     new, end = asked.new, await _end_of(ids, asked.previous)
     if end is None:
         earlier = len(new) - 1 if turns.tells_history(session) else 0
@@ -105,38 +110,38 @@ async def _stored(
     elif end not in (session.length, turns.before_retry(session.history, new)):
         child = await session.fork(end)
         await ids.keep(response_id, child.id)
-        await _enter(session, child.id)
+        await _enter(session, child.id, hold)
     elif end < session.length:
         await session.rewind(end)
-    await turns.shorten(session, compact_at)
+    await turns.shorten(session, state.compact_at)
     await ids.keep(response_id, session.id)
-    prompt = [*asked.system, *session.history, *new]
-    text = answer(prompt)
-    recording = session.record(*new, turn_id=response_id)
-    recording.message["response"] = details(prompt, text, int(time.time()), asked.previous)
-    told, finish = recording.message["response"], turns.when_stored(ids.store, session)
-    return Answer(response_id, session.id, text, told, recording, finish)
+    told, finish = details(int(time.time()), asked.previous), turns.when_stored(ids.store, session)
+    deltas = state.model.stream([*asked.system, *session.history, *new], asked.options)
+    record = partial(session.record, *new, turn_id=response_id)
+    reply = await begin(deltas, state.model.name, record, finish)
+    return Answer(response_id, session.id, reply, told)
 
 
-async def _unstored(session: HermesSession, asked: ResponseRequest, ids: ResponseIds) -> Answer:
+async def _unstored(
+    session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State
+) -> Answer:
     """Return the model's answer, of which nothing is kept."""
     history = []
     if not turns.tells_history(session):
         await session.load()
         history = session.history[: await _end_of(ids, asked.previous)]
     prompt = [*asked.system, *history, *asked.new]
-    text = answer(prompt)
-    told = details(prompt, text, int(time.time()), asked.previous)
+    told = details(int(time.time()), asked.previous)
     response_id = new_response_id(session, is_stored=False)
-    return Answer(response_id, session.id, text, told, is_stored=False)
+    reply = await begin(state.model.stream(prompt, asked.options), state.model.name)
+    return Answer(response_id, session.id, reply, told, is_stored=False)
 
 
-def _again(response_id: str, session_id: str, turn: StoredTurn) -> Answer:
+def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) -> Answer:
     """Return an answer as it is stored."""
-    *question, reply = turn.messages
-    text = text_of(reply)
-    told = reply.get("response") or details(question, text, 0, None)
-    return Answer(response_id, session_id, text, told)
+    *question, message = turn.messages
+    reply = again(model, question, message, {})
+    return Answer(response_id, session_id, reply, message.get("response") or details(0, None))
 
 
 async def _end_of(ids: ResponseIds, previous: str | None) -> int | None:
@@ -153,6 +158,6 @@ async def _end_of(ids: ResponseIds, previous: str | None) -> int | None:
     return turn.start + len(turn.messages)
 
 
-async def _enter(session: HermesSession, session_id: str) -> None:
+async def _enter(session: HermesSession, session_id: str, hold: turns.Hold) -> None:
     await session.switch(session_id)
-    await session.turn(wait=turns.WAIT).acquire()
+    await hold.enter(session)

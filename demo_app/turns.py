@@ -8,6 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import cast
 
+import anyio
+
 from hermes_session_mw import (
     HermesSession,
     LifecycleStore,
@@ -17,6 +19,7 @@ from hermes_session_mw import (
     StoredTurn,
     StoreError,
     StoreUnavailable,
+    Turn,
     TurnConflict,
 )
 from hermes_session_mw.messages import Message
@@ -27,6 +30,12 @@ Finish = Callable[[], Awaitable[None]]
 
 WAIT = 10.0
 """Seconds to wait for another turn of the conversation, before this one is answered 409."""
+
+LEASE = 60.0
+"""Seconds after which a turn is another's, beside what the model may take for a piece."""
+
+RENEW = 20.0
+"""Seconds after which a turn is taken for as long again, while pieces come."""
 
 KEEP = 10
 """Messages that stay as they are where a conversation is compacted."""
@@ -39,15 +48,36 @@ def tells_history(session: HermesSession) -> bool:
     return session.is_new or session.history_source == "request"
 
 
-async def begin(session: HermesSession) -> None:
-    """Wait for the session's turn and load its history; the middleware gives the turn back.
+class Hold:
+    """The turn that a request is in; kept while the model is at work, given back afterwards.
 
     A store that has no turns, such as Hermes' own database, goes without.
     """
-    try:
-        await session.turn(wait=WAIT).acquire()
-    except NotSupported:
-        await session.load()
+
+    def __init__(self, patience: float) -> None:
+        """Take the seconds that may pass between two calls of `keep`."""
+        self._lease = LEASE + patience
+        self._turn: Turn | None = None
+        self._until = 0.0
+
+    async def enter(self, session: HermesSession) -> None:
+        """Wait for the session's turn and load its history; the middleware gives the turn back."""
+        try:
+            self._turn = await session.turn(wait=WAIT, lease=self._lease).acquire()
+        except NotSupported:
+            await session.load()
+        self._until = anyio.current_time() + RENEW
+
+    async def keep(self) -> None:
+        """Have the turn's lease begin anew, if that was long ago.
+
+        Raises:
+            TurnLost: another request has taken the turn.
+        """
+        if self._turn is not None and anyio.current_time() >= self._until:
+            self._until = anyio.current_time() + RENEW
+            with suppress(StoreError):  # what is stored in the end is checked against the turn
+                await self._turn.extend()
 
 
 async def answered_before(
@@ -142,8 +172,8 @@ def unrecorded() -> Recording:
 
 
 async def _entitle(store: LifecycleStore, session: HermesSession) -> None:
-    asked = next(message for message in session.history if message["role"] == "user")
-    title, owner = one_line(text_of(asked), TITLE_LENGTH), session.known_owner()
+    asked = (text_of(message) for message in session.history if message["role"] == "user")
+    title, owner = one_line(next(asked, ""), TITLE_LENGTH), session.known_owner()
     # The answer is stored, and worth more than its title, which a store may have for another.
     with suppress(StoreError, ValueError):
         info = await store.info(session.id, owner)

@@ -63,7 +63,7 @@ def serving(
 def _wait_until_it_answers(
     url: str, ready: str | None, process: "subprocess.Popen[bytes]", log: Path
 ) -> None:
-    for _ in range(300):
+    for _ in range(1200):  # some import for half a minute
         assert process.poll() is None, log.read_text()
         try:
             answer = httpx2.get(f"{url}{ready or '/'}")

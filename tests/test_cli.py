@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,13 +17,14 @@ from sqlalchemy import URL, create_engine, text
 
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.cli import hermes as hermes_source
-from hermes_session_mw.cli import terminal
+from hermes_session_mw.cli import main, terminal
 from hermes_session_mw.cli.commands import cli
 from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
 
 from . import mariadb, postgres
 from .command import TURN, environment, fill, run, told
 from .hermes.agent import COMPRESSED, WEATHER, copy_to
+from .server import ROOT
 
 DRIVERS = [
     "sqlite",
@@ -627,6 +629,13 @@ def test_click_is_optional() -> None:
             check=False,
         )
         assert (done.returncode, said in done.stderr) == (returned, True), done.stderr
+
+
+def test_the_script_is_the_command() -> None:
+    """What an installation puts on the PATH is ``hermes-sessions``, and it is this command."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"hermes-sessions": f"{main.__module__}:{main.__name__}"}
+    assert [each.split(">")[0] for each in project["optional-dependencies"]["cli"]] == ["click"]
 
 
 def test_the_help_says_the_exit_codes() -> None:

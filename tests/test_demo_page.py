@@ -9,6 +9,9 @@ import pytest
 
 from .server import ROOT, demo
 from .test_readme import DEMO_URL, promised
+from .upstreams import parrot, upstream
+
+UPSTREAM_URL = "http://127.0.0.1:11434/v1"
 
 PAGE = (ROOT / "docs" / "demo.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
@@ -27,8 +30,9 @@ def test_the_lines_print_what_the_page_says(
 ) -> None:
     """Each block runs against a demo that was started as the last start on the page says."""
     starts = 0
-    with ExitStack() as running:
-        for code in BLOCKS:
+    with upstream(parrot) as server, ExitStack() as running:
+        for block in BLOCKS:
+            code = block.replace(UPSTREAM_URL, server.url)
             if "curl" not in code:
                 running.close()
                 options, environment = options_of(code)
@@ -44,4 +48,4 @@ def test_the_lines_print_what_the_page_says(
             assert promised(code), code
             missing = [text for text in promised(code) if text not in done.stdout]
             assert missing == [], done.stdout
-    assert (starts, len(BLOCKS)) == (3, 18)
+    assert (starts, len(BLOCKS)) == (4, 20)

@@ -13,8 +13,9 @@ from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
-from demo_app import responses, turns
+from demo_app import turns
 from demo_app.app import create_app
+from demo_app.model import EchoModel
 from hermes_session_mw import MemoryStore, StoreUnavailable
 
 from . import json_values
@@ -419,7 +420,7 @@ def test_a_repeated_request_is_answered_again(
     """Under its Idempotency-Key a request gets the same response, and the model is not asked."""
     first = body_of(respond(client, "a", S, K, stream=not stream))
     respond(client, "b", S)
-    monkeypatch.setattr(responses, "answer", None)
+    monkeypatch.setattr(EchoModel, "stream", None)
     again = respond(client, "a", S, K, stream=stream)
     assert body_of(again) == first
     refused = respond(client, "x", S, K)
@@ -472,7 +473,7 @@ def test_a_repetition_goes_on_from_what_broke_off_in_a_fork(
     first = body_of(respond(client, "a", S))
     respond(client, "b", S)
     with monkeypatch.context() as patched:
-        patched.setattr(responses, "answer", None)
+        patched.setattr(EchoModel, "stream", None)
         with pytest.raises(TypeError):
             respond(client, "c", K, previous_response_id=first["id"])
     (fork,) = (session_id for _, session_id in store._sessions if session_id != "s")

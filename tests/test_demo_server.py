@@ -75,7 +75,8 @@ def test_the_demo_says_where_and_what_to_try(tmp_path: Path) -> None:
     assert f"The demo serves at {url}" in log
     assert "sqlite:///hermes_demo.db" in log
     assert f"curl -i {url}/v1/chat/completions" in log
-    for tried in ("/v1/responses", "Idempotency-Key", "X-Hermes-History-Source", "HERMES_API_KEYS"):
+    for tried in ("/v1/responses", "Idempotency-Key", "X-Hermes-History-Source", "HERMES_API_KEYS",
+                  "UPSTREAM=http", "from the built-in model"):  # fmt: skip
         assert tried in log
 
 

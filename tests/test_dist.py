@@ -104,15 +104,26 @@ def python(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pyright(python: Path) -> dict[str, str]:
-    """An environment in which pyright sees the clean Python's packages.
+def pyright(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which pyright sees the clean Python's packages, and the extras' beside it.
 
     The package brings its program along, so that nothing is downloaded; node has to be there.
     """
     if which("node") is None:
         needs("no node, which runs pyright: install nodejs")
     path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
-    return {"PATH": path, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+    extras = tmp_path_factory.mktemp("extras")
+    pip: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+    ]
+    options: list[str | Path] = ["--target", extras, "--constraint", ROOT / "constraints.txt"]
+    run([*pip, *options, "click", "opentelemetry-api"], extras)
+    return {"PATH": path, "PYTHONPATH": str(extras), "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 
 
 def metadata(built: Built) -> Message:

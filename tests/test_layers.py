@@ -124,6 +124,15 @@ def test_pure_modules_know_no_framework_and_no_database(path: Path) -> None:
         assert tops.isdisjoint({"starlette", "anyio", "sqlalchemy"})
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_all_owners_sessions_are_for_the_command_alone(path: Path) -> None:
+    """Nothing that answers requests can get at what looks beyond one owner's sessions."""
+    beyond = {f"stores.sqlalchemy.{name}" for name in ("checking", "pruning", "surveying")}
+    beyond |= {"stores.surveys", "stores.sqlalchemy.operator_store"}
+    if name_of(path) not in beyond and not name_of(path).startswith("cli"):
+        assert imports_of(path).isdisjoint({f"hermes_session_mw.{name}" for name in beyond})
+
+
 TESTS = sorted(Path(__file__).parent.glob("*.py"))
 
 

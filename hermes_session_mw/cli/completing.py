@@ -67,8 +67,13 @@ def complete_ids(
         found = look(Settings(url, _PATIENCE), lambda source: source.ids_like(incomplete, owner))
     except Exception:  # noqa: BLE001  # whatever it is, it is no use in the middle of a line
         return []
-    wanted = [each for each in dict.fromkeys(found) if each not in given and is_session_id(each)]
+    wanted = [each for each in dict.fromkeys(found) if each not in given and _is_plain(each)]
     return [CompletionItem(each) for each in wanted]
+
+
+def _is_plain(session_id: str) -> bool:
+    """Tell whether a command line can have the id as it is, and not take it for an option."""
+    return is_session_id(session_id) and not session_id.startswith("-")
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """Options that several commands have, and what they mean."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
@@ -13,11 +13,23 @@ from .text import shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-settings_of = click.make_pass_decorator(Settings)
-"""Hands a command the store's `Settings`."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
-json_option = click.option("--json", is_flag=True, help="JSON, for programs.")
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+def settings_of(command: Callable[Concatenate[Settings, P], T]) -> Callable[P, T]:
+    """Hand a command the store's `Settings`."""
+    return click.make_pass_decorator(Settings)(command)
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", is_flag=True, help="JSON, for programs.")(command)
+
+
+def yes_option(command: F) -> F:
+    """Add ``--yes``."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(command)
 
 
 def owner_option(command: F) -> F:
@@ -33,10 +45,18 @@ def owners_options(command: F) -> F:
     return one(every(command))
 
 
-ids_argument = click.argument(
-    "ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_ids
-)
-some_ids_argument = click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=complete_ids)
+def ids_argument(command: F) -> F:
+    """Add one id at least."""
+    argument = click.argument(
+        "ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_ids
+    )
+    return argument(command)
+
+
+def some_ids_argument(command: F) -> F:
+    """Add any number of ids."""
+    argument = click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=complete_ids)
+    return argument(command)
 
 
 def whose(owner: str | None, *, all_owners: bool) -> str | None:

@@ -166,6 +166,9 @@ def _of_file(url: URL, access: Access) -> URL:
     file = sqlite_file(url, 0)
     if file is None:
         raise ConfigurationError("store: a SQLite database in memory holds nothing to work on")
+    if url.drivername == "sqlite+aiosqlite":
+        # The same file; and nobody who gives up has to wait for a lock in another's thread.
+        url = url.set(drivername="sqlite")
     path = Path(file.path)
     if access == "create":
         return url

@@ -39,8 +39,8 @@ metadata: MetaData = MetaData()
 class BytesKey(TypeDecorator[str]):
     """Text in a binary column: MySQL's text collations make "a" equal "A", or at least "a "."""
 
-    impl = VARBINARY
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = VARBINARY
+    cache_ok: bool | None = True
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> bytes | None:
         """Return what goes to the database."""

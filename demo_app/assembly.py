@@ -1,0 +1,51 @@
+"""The fields of a message, put together from the pieces that a stream brings."""
+
+from typing import Any
+
+from hermes_session_mw.messages import Message
+
+_STORED = ("refusal", "tool_calls", "reasoning", "reasoning_content")
+
+
+class Fields:
+    """What an answer's message has beside its role and its text, as far as it has come."""
+
+    def __init__(self) -> None:
+        self._fields: Message = {}
+        self._calls: dict[int, Message] = {}
+
+    def add(self, pieces: Message) -> None:
+        """Take the pieces of a delta: texts grow, calls of tools too, each by its index."""
+        for name, value in pieces.items():
+            if name == "tool_calls":
+                for place, piece in enumerate(value):
+                    self._add_call(piece, piece.get("index", place))
+            elif isinstance(value, str):
+                self._fields[name] = self._fields.get(name, "") + value
+            else:
+                self._fields[name] = value
+
+    def __call__(self) -> Message:
+        """Return the message's fields."""
+        calls = [self._calls[index] for index in sorted(self._calls)]
+        return self._fields | ({"tool_calls": calls} if calls else {})
+
+    def stored(self) -> Message:
+        """Return those that belong to the conversation."""
+        return {name: value for name, value in self().items() if name in _STORED}
+
+    def _add_call(self, piece: Message, index: int) -> None:
+        empty: Message = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+        call, function = self._calls.setdefault(index, empty), piece.get("function") or {}
+        call["id"] = piece.get("id") or call["id"]
+        call["function"]["name"] = function.get("name") or call["function"]["name"]
+        call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def as_pieces(message: Message) -> Message:
+    """Return a stored message's fields as a delta has them."""
+    fields: dict[str, Any] = {name: message[name] for name in _STORED if message.get(name)}
+    if "tool_calls" in fields:
+        numbered = enumerate(fields["tool_calls"])
+        fields["tool_calls"] = [{"index": index, **call} for index, call in numbered]
+    return fields

@@ -1,0 +1,133 @@
+"""A model's answer while it comes, and the turn that is stored at its end."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from hermes_session_mw import Recording
+from hermes_session_mw.messages import Message
+
+from .assembly import Fields, as_pieces
+from .failures import ModelRefused
+from .model import Delta, Model, Usage, pieces, text_of
+from .turns import Finish, nothing, unrecorded
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer, as far as it has come.
+
+    Attributes:
+        model: which one answers.
+        deltas: its pieces, all but the first.
+        first: the first one.
+        recording: what stores the turn.
+        finish: what is done then.
+        keep: called for each piece, to keep the turn.
+        usage: what the answer cost; None until that is known.
+        finish_reason: why it ended.
+        fields: what its message has beside its role and its text.
+    """
+
+    model: str
+    deltas: AsyncGenerator[Delta, None]
+    first: Delta
+    recording: Recording = field(default_factory=unrecorded)
+    finish: Finish = nothing
+    keep: Finish = nothing
+    usage: Usage | None = None
+    finish_reason: str = "stop"
+    fields: Fields = field(default_factory=Fields)
+
+    @property
+    def text(self) -> str:
+        """The answer's text."""
+        return self.recording.text
+
+    @property
+    def message(self) -> Message:
+        """The answer as a message."""
+        fields = self.fields()
+        # Where a model calls a tool, it may say nothing.
+        content = None if "tool_calls" in fields and not self.text else self.text
+        return {"role": "assistant", "content": content} | fields
+
+    async def pieces(
+        self, at_end: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[Delta, None]:
+        """Yield the answer, and store its turn before the generator ends.
+
+        So whoever has read the answer to its end can rely on it: the turn is stored by then, and
+        ``finish`` was done. ``at_end`` is called once all has come, before it is stored.
+        """
+        async with self.recording, aclosing(self.deltas):
+            self._take(self.first)
+            yield self.first
+            async for delta in self.deltas:
+                await self.keep()
+                self._take(delta)
+                yield delta
+            self._note()
+            at_end()
+        await self.finish()
+
+    async def whole(self, at_end: Callable[[], None] = lambda: None) -> None:
+        """Wait for all of the answer, and store its turn."""
+        async with aclosing(self.pieces(at_end)) as deltas:
+            async for _ in deltas:
+                pass
+
+    def _take(self, delta: Delta) -> None:
+        self.recording.write(delta.text)
+        self.fields.add(delta.fields)
+        self.model = delta.model or self.model
+        self.usage = delta.usage or self.usage
+        self.finish_reason = delta.finish_reason or self.finish_reason
+
+    def _note(self) -> None:
+        """Have what the answer has beside its text stored with it; not before it is whole."""
+        beside = self.fields.stored()
+        if "tool_calls" in beside:
+            beside["content"] = self.message["content"]
+        elif self.finish_reason != "stop":
+            beside["finish_reason"] = self.finish_reason
+        self.recording.message.update(beside)
+
+
+async def begin(
+    deltas: AsyncGenerator[Delta, None],
+    model: str,
+    record: Callable[[], Recording] = unrecorded,
+    finish: Finish = nothing,
+) -> Reply:
+    """Wait for an answer's first piece: a model that fails before it can still be an HTTP status.
+
+    The question is stored then, as one that was not answered, unless the model takes no such
+    question. ``record`` begins its turn.
+    """
+    try:
+        first = await anext(deltas)
+    except ModelRefused:
+        raise
+    except BaseException:
+        await record().break_off()
+        raise
+    return Reply(first.model or model, deltas, first, record(), finish)
+
+
+def again(
+    model: Model, question: Sequence[Message], message: Message, options: Mapping[str, Any]
+) -> Reply:
+    """Return an answer as it is stored, without asking the model."""
+    fields = as_pieces(message)
+    ended = message.get("finish_reason") or ("tool_calls" if "tool_calls" in fields else "stop")
+    first = model.retold(question, text_of(message), options)
+    last = Delta(fields=fields, finish_reason=ended)
+    return Reply(first.model or model.name, _told(text_of(message), last), first)
+
+
+async def _told(text: str, last: Delta) -> AsyncGenerator[Delta, None]:
+    for word in pieces(text):
+        yield Delta(word)
+    yield last

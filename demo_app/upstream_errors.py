@@ -1,0 +1,78 @@
+"""What an upstream's failures are to the client of the demo."""
+
+import json
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from .failures import ModelFailed, ModelRefused, error_body, upstream_failed
+
+_OF_THIS_SERVER = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.PAYMENT_REQUIRED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+)
+"""What tells the demo that its own key or account will not do; the client's is another one."""
+
+
+_STATUS = re.compile(r"[45][0-9][0-9]")
+
+
+def failure_of(status: int, body: Any, headers: Mapping[str, str]) -> ModelFailed:
+    """Return what an HTTP status of 3xx to 5xx and its body, parsed, are to the client.
+
+    A refusal of the request is passed on as it is, and what is wrong between the demo and the
+    upstream is not: the client can do nothing about it, and its words may not be for the client.
+    """
+    retry = {"Retry-After": headers["Retry-After"]} if "Retry-After" in headers else {}
+    if status in _OF_THIS_SERVER:
+        return upstream_failed(f"the upstream does not accept this server's API key ({status})")
+    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
+        return timed_out()
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ModelFailed(_told(body, status), status, retry)
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ModelRefused(_told(body, status), status, retry)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        error = error_body("the upstream is overloaded", "server_error", code="upstream_error")
+        return ModelFailed(error, status, retry)
+    return upstream_failed(f"the upstream failed, with status {status}")
+
+
+def failure_in_stream(body: Any) -> ModelFailed:
+    """Return what an error event is, which an upstream sends when it has begun its response."""
+    error = body["error"]
+    code = str(error.get("code")) if isinstance(error, dict) else ""
+    return failure_of(int(code) if _STATUS.fullmatch(code) else 500, body, {})
+
+
+def timed_out() -> ModelFailed:
+    """Return what an upstream that is silent for too long is."""
+    return upstream_failed("the upstream timed out", HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout")
+
+
+def _told(body: Any, status: int) -> dict[str, Any]:
+    """Return an upstream's error in OpenAI's shape, whatever shape it has."""
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        error = {"message": error}
+    texts = (error.get(name) for name in ("message", "detail"))
+    message = next((text for text in texts if isinstance(text, str) and text), None)
+    shape = error_body(message or f"the upstream answered {status}", "invalid_request_error")
+    known = {name: error[name] for name in ("type", "param", "code") if error.get(name) is not None}
+    return {"error": shape["error"] | known}
+
+
+def parsed(data: bytes | str) -> Any:
+    """Return the JSON value that an upstream sent, None where it is none.
+
+    A text may hold half characters, which could be neither stored nor sent on.
+    """
+    try:
+        value = json.loads(data, parse_constant=lambda _: None)
+        text = json.dumps(value, ensure_ascii=False)
+        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except (ValueError, RecursionError):
+        return None
