@@ -1,6 +1,7 @@
 # make demo   serves the demo on 127.0.0.1:8000; HOST, PORT, STORE and COMPACT_AT say it otherwise,
-#              PACE how many seconds the built-in model takes for a word, and UPSTREAM at which
-#              OpenAI-compatible server a real one is, with its API key in HERMES_UPSTREAM_KEY
+#              PACE how many seconds the built-in model takes for a word, UPSTREAM at which
+#              OpenAI-compatible server a real one is, with its API key in HERMES_UPSTREAM_KEY, and
+#              CORS_ORIGINS whose pages may use the API in a browser
 # make test   runs the linter, the type checker and the tests
 # make docs   builds the pages of docs/ into build/docs/index.html; a warning is an error
 # make conformance   writes docs/conformance.md anew
@@ -27,6 +28,7 @@ STORE ?= sqlite:///hermes_demo.db
 COMPACT_AT ?= $(or $(HERMES_COMPACT_AT),0)
 UPSTREAM ?= $(HERMES_UPSTREAM)
 PACE ?= 0.03
+CORS_ORIGINS ?= $(HERMES_CORS_ORIGINS)
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -34,7 +36,8 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --co
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
-	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' --upstream '$(UPSTREAM)'
+	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' --upstream '$(UPSTREAM)' \
+	  --cors-origins '$(CORS_ORIGINS)'
 
 test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)
@@ -53,7 +56,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build/docs $(HERMES) $(NPM_CLIENTS) $(LITELLM) .coverage .hypothesis \
+	rm -rf $(VENV) $(BENCH_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) build/docs .coverage .hypothesis \
 	  .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python

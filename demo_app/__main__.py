@@ -12,13 +12,14 @@ from .app import create_app
 from .logs import log_config
 from .model import EchoModel, Model
 from .upstream import TIMEOUT, UpstreamModel
+from .web import parse_origins
 
 BANNER = """
 The demo serves at {url}
 Conversations are kept in {store}
 Answers come from {model}
 
-Try, in a second terminal:
+Open {url} in a browser, or try, in a second terminal:
 
   curl -i {url}/v1/chat/completions \\
     -H 'Content-Type: application/json' -H 'X-Hermes-Session-Id: my-first-thread' \\
@@ -38,6 +39,7 @@ the conversation goes on. Then try, with the same header:
   API keys           HERMES_API_KEYS=ada-key,bob-key make demo; each key sees its own
                      conversations, with -H 'Authorization: Bearer ada-key'
 
+  other pages        make demo CORS_ORIGINS=http://127.0.0.1:9000: that origin's pages may ask too
   Hermes' own        make demo STORE=hermes:$HOME/.hermes/state.db
 
 docs/demo.md has all of it as lines to paste. Another port: make demo PORT=8001
@@ -99,10 +101,21 @@ def main() -> None:
         default=TIMEOUT,
         help="how long the upstream may take to be reached, and be silent (default: %(default)s)",
     )
+    parser.add_argument(
+        "--cors-origins",
+        metavar="ORIGINS",
+        default=os.environ.get("HERMES_CORS_ORIGINS", ""),
+        help="origins whose pages may use the API in a browser, with commas between, or * for all "
+        "(default: none, or HERMES_CORS_ORIGINS)",
+    )
     options = parser.parse_args()
     try:
-        model = _model(options)
-        app = create_app(options.store, compact_at=options.compact_at, model=model)
+        app = create_app(
+            options.store,
+            compact_at=options.compact_at,
+            model=_model(options),
+            origins=parse_origins(options.cors_origins),
+        )
     except ConfigurationError as exc:
         parser.error(str(exc))
     config = uvicorn.Config(app, host=options.host, port=options.port, log_config=log_config())

@@ -25,6 +25,7 @@ from .errors import HANDLERS
 from .keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
 from .model import EchoModel, Model
 from .responses import RESPONSES, create_response, delete_response, get_response
+from .web import OnlyKnownOrigins, allow_origins, is_page, page_routes
 
 SESSIONS = "/v1/sessions"
 
@@ -35,6 +36,7 @@ def create_app(
     keys: Sequence[str] | None = None,
     compact_at: int = 0,
     model: Model | None = None,
+    origins: Sequence[str] = (),
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
@@ -45,6 +47,8 @@ def create_app(
         compact_at: messages that a conversation may have before its oldest ones become a summary;
             0 for any number.
         model: what answers; None for the one that needs no network. It is closed with the app.
+        origins: the origins whose pages may use the API in a browser, or ``*``; the demo's own
+            page needs none.
 
     Raises:
         ConfigurationError: the store is a string that is no URL, or HERMES_API_KEYS has no key.
@@ -61,8 +65,9 @@ def create_app(
         Route("/v1/models", models),
         Route(HEALTH, healthz),
     ]
-    routes += session_routes(kept, prefix=SESSIONS)
-    guard = [Middleware(OnlyOwners)] if known else []
+    routes += [*session_routes(kept, prefix=SESSIONS), *page_routes()]
+    guards = [Middleware(OnlyKnownOrigins, allowed=origins)]
+    guards += [Middleware(OnlyOwners, except_for=is_page)] if known else []
     answering = model or EchoModel()
 
     @asynccontextmanager
@@ -70,14 +75,17 @@ def create_app(
         async with aclosing(answering):
             yield
 
-    app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=guard, lifespan=lifespan)
+    app = Starlette(
+        routes=routes, exception_handlers=HANDLERS, middleware=guards, lifespan=lifespan
+    )
     app.state.store, app.state.compact_at, app.state.model = kept, compact_at, answering
     owner = KeyOwners(known) if known else None
     # With an owner a client may also call its conversations by names of its own.
     named = owner is not None and hasattr(kept, "bind_key")
-    return HermesSessionMiddleware(
-        app, kept, owner=owner, session_keys=named, autoload=needs_history
+    sessions = HermesSessionMiddleware(
+        app, kept, owner=owner, session_keys=named, autoload=needs_history, exclude=is_page
     )
+    return allow_origins(sessions, origins)
 
 
 def needs_history(scope: Scope) -> bool:

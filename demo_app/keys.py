@@ -1,7 +1,7 @@
 """API keys: each is an owner, who sees its own conversations and nobody else's."""
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 from starlette.requests import HTTPConnection
@@ -49,13 +49,16 @@ class KeyOwners:
 class OnlyOwners:
     """Answers 401 to whoever has no key, also where no session is asked for."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, except_for: Callable[[Scope], bool]) -> None:
+        """Take the application, and what of it is everybody's."""
         self.app = app
+        self._is_open = except_for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         app = self.app
-        if scope["type"] == "http" and get_session(HTTPConnection(scope)).owner is None:
+        is_closed = scope["type"] == "http" and not self._is_open(scope)
+        if is_closed and get_session(HTTPConnection(scope)).owner is None:
             message = "There is no such API key: send 'Authorization: Bearer' and yours."
             challenge = {"WWW-Authenticate": "Bearer"}  # RFC 9110, section 15.5.2
             app = error_response(401, message, code="invalid_api_key", headers=challenge)

@@ -7,11 +7,21 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from .litellm_proxy import ANSWER, KEY, litellm_proxy
 from .server import demo
-from .test_demo_server import HEADER, client_of, says
 from .upstreams import Exchange, Upstream, parrot, upstream
+
+HEADER = "X-Hermes-Session-Id"
+
+
+def says(text: str) -> list[ChatCompletionMessageParam]:
+    return [{"role": "user", "content": text}]
+
+
+def client_of(url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0)
 
 
 @pytest.fixture(scope="module")

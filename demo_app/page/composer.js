@@ -1,0 +1,105 @@
+// The box that messages are written in. Its draft is kept for each conversation.
+
+import { byId } from "./dom.js";
+
+/** Calls `on.send(text, place)`, with a place where an earlier question is edited, and `on.stop()`. */
+export class Composer {
+  #field = byId("text");
+  #place = null;
+  #drafts = new Map();
+  #of = null;
+  #on;
+
+  constructor(on) {
+    this.#on = on;
+    byId("composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#send();
+    });
+    byId("stop").addEventListener("click", () => on.stop());
+    byId("cancel-edit").addEventListener("click", () => this.#endEdit());
+    byId("skip").addEventListener("click", (event) => {
+      event.preventDefault(); // the address is the conversation's
+      this.#field.focus();
+    });
+    this.#field.addEventListener("keydown", (event) => {
+      // While an input method composes a word, Enter is its own.
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        this.#send();
+      }
+    });
+    this.#field.addEventListener("input", () => this.#changed());
+    this.#changed();
+  }
+
+  /** Has the box focused; where that would bring up a keyboard on the screen, the messages. */
+  focus() {
+    const hasKeys = !matchMedia("(pointer: coarse)").matches;
+    (hasKeys ? this.#field : byId("talk")).focus({ preventScroll: true });
+  }
+
+  /** Shows another conversation's draft. */
+  turnTo(conversation) {
+    if (this.#of === conversation) return;
+    if (this.#of && this.#place === null) this.#drafts.set(this.#of, this.#field.value);
+    this.#of = conversation;
+    this.#place = null;
+    byId("editing").hidden = true;
+    this.#set(this.#drafts.get(conversation) ?? "");
+  }
+
+  /** Puts a question back that was not answered, before what was written since. */
+  restore(text) {
+    const since = this.#field.value.trim();
+    this.#set(since && since !== text ? `${text}\n\n${since}` : text);
+  }
+
+  /** Has an earlier question edited. */
+  edit(place, text) {
+    this.#drafts.set(this.#of, this.#field.value);
+    this.#place = place;
+    byId("editing").hidden = false;
+    this.#set(text);
+    this.#field.focus();
+  }
+
+  /** Says whether an answer is under way, which can be stopped, and which nothing can be asked beside. */
+  setBusy(busy) {
+    const hadFocus = document.activeElement === byId(busy ? "send" : "stop");
+    byId("send").hidden = busy;
+    byId("stop").hidden = !busy;
+    if (hadFocus) this.focus();
+    this.#changed();
+  }
+
+  #send() {
+    const text = this.#field.value.trim();
+    if (!text || !byId("stop").hidden) return;
+    const place = this.#place;
+    this.#place = null;
+    byId("editing").hidden = true;
+    this.#set(place === null ? "" : (this.#drafts.get(this.#of) ?? ""));
+    this.#on.send(text, place);
+  }
+
+  #endEdit() {
+    this.#place = null;
+    byId("editing").hidden = true;
+    this.#set(this.#drafts.get(this.#of) ?? "");
+    this.focus();
+  }
+
+  #set(text) {
+    this.#field.value = text;
+    this.#changed();
+  }
+
+  #changed() {
+    // Not the attribute: a button that is disabled cannot be found with the keyboard.
+    byId("send").setAttribute("aria-disabled", String(!this.#field.value.trim()));
+    if (CSS.supports("field-sizing", "content")) return;
+    this.#field.style.height = "auto";
+    this.#field.style.height = `${this.#field.scrollHeight}px`;
+  }
+}

@@ -1,0 +1,45 @@
+// What can go wrong, and when it is worth another attempt.
+
+/** The server could not be reached, or the connection ended before the answer did. */
+export class ConnectionLost extends Error {}
+
+/** The server refused; the message is its own, in words. */
+export class ApiError extends Error {
+  constructor(message, status, code = null, retryAfter = null) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.retryAfter = retryAfter;
+  }
+}
+
+const ATTEMPTS = 8;
+const LONGEST = 30; // seconds
+
+/** Returns the seconds that a Retry-After header asks for, at most a minute; null for none. */
+export function secondsOf(header) {
+  if (header === null) return null;
+  const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 60) : null;
+}
+
+/** Returns the seconds until attempt number `attempt` (from 1) is repeated, null for never. */
+export function delayAfter(error, attempt) {
+  if (attempt > ATTEMPTS) return null;
+  // With jitter, so that a server that comes back is not asked by all of its pages at once.
+  const backOff = Math.min(2 ** (attempt - 1), LONGEST) * (0.75 + Math.random() / 2);
+  if (error instanceof ConnectionLost) return backOff;
+  const passes = error instanceof ApiError && [409, 429, 503].includes(error.status);
+  return passes && error.retryAfter !== null ? Math.max(error.retryAfter, backOff) : null;
+}
+
+/** Returns an error in words, for whoever reads the page. */
+export function inWords(error) {
+  if (error instanceof ApiError && error.code === "session_busy") {
+    return "Another tab or device is asking something in this conversation.";
+  }
+  if (error instanceof ApiError && error.status === 401) {
+    return "This server needs an API key, or does not know this one.";
+  }
+  return error.message || "Something went wrong.";
+}

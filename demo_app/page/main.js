@@ -1,0 +1,226 @@
+// Puts the page together: which conversation is open, who is told what, and what each button does.
+
+import { Api, isId } from "./api.js";
+import { Composer } from "./composer.js";
+import { Conversation } from "./conversation.js";
+import { askSettings, askTitle, askToDelete } from "./dialogs.js";
+import { announce, byId, copy, make } from "./dom.js";
+import { closeDrawer, setUpDrawer } from "./drawer.js";
+import { ApiError } from "./errors.js";
+import { MessagesView, textOf } from "./messages-view.js";
+import { hideNotice, showError, showTrouble } from "./notice.js";
+import { addressOf, readSettings, writeSettings } from "./storage.js";
+import { Tabs } from "./tabs.js";
+import { setUpTheme } from "./theme-button.js";
+import { Threads } from "./threads.js";
+import { showThreads } from "./threads-view.js";
+
+const STARTERS = ["My name is Ada.", "What do you remember?", "Say something worth keeping."];
+
+let settings, api, threads, current;
+let conversations; // by id: what streams goes on while another one is looked at
+let trouble = null; // what is wrong though no turn is under way: {error, go, label}
+
+const composer = new Composer({
+  send: (text, place) => act(() => (place === null ? current.ask(text) : current.edit(place, text))),
+  stop: () => current.stop(),
+});
+const view = new MessagesView({
+  regenerate: () => {
+    composer.focus(); // the button that was pressed goes
+    act(() => current.regenerate());
+  },
+  edit: (place, text) => composer.edit(place, text),
+});
+const tabs = new Tabs({
+  changed: ({ base, id, gone }) => {
+    if (base !== api.base) return;
+    if (gone) threads.remove(id);
+    else threads.load();
+    conversations.get(id)?.refresh();
+  },
+  look: () => current.refresh(),
+});
+
+/** Begins anew, with the settings as they are now. */
+function start() {
+  settings = readSettings();
+  api = new Api({ ...settings, base: addressOf(settings.base) ?? addressOf("") });
+  for (const one of conversations?.values() ?? []) one.stop();
+  conversations = new Map();
+  threads = new Threads(api);
+  threads.addEventListener("change", () => showThreads(threads, current?.id));
+  act(() => api.newSession()); // tells the model's name, and whether there is an API, and a key needed
+  threads.load();
+  open(location.hash.slice(1));
+}
+
+/** Opens the conversation of an id, or a new one. */
+function open(id) {
+  if (id && !isId(id)) {
+    history.replaceState(null, "", location.pathname + location.search);
+    id = "";
+  }
+  trouble = null;
+  current = conversations.get(id) ?? watch(new Conversation(api, id || null));
+  if (id) conversations.set(id, current);
+  if (id && !current.turn) current.load();
+  composer.turnTo(current);
+  view.show(current);
+  showAll();
+}
+
+function watch(conversation) {
+  const isOpen = () => conversation === current;
+  const on = (name, listener) => conversation.addEventListener(name, listener);
+  on("change", () => { if (isOpen()) showAll(); });
+  on("piece", () => { if (isOpen()) view.grow(); });
+  on("begin", () => {
+    conversations.set(conversation.id, conversation);
+    if (isOpen()) history.replaceState(null, "", `#${conversation.id}`);
+  });
+  on("answer", ({ detail }) => { if (isOpen()) announce(`Assistant: ${detail}`); });
+  on("unanswered", ({ detail }) => { if (isOpen()) composer.restore(detail); });
+  on("stored", () => {
+    tabs.tell(api.base, conversation.id);
+    if (!threads.isOwn) threads.load();
+  });
+  return conversation;
+}
+
+/** Shows the open conversation as it is now. */
+function showAll() {
+  const { id, title, turn, loading, error, messages, start: first } = current;
+  const isNew = !messages.length && !turn;
+  // Before it has a title of its own it goes by its first words, as the server names it too.
+  const [firstWords] = textOf(messages[0] ?? turn?.question ?? {}).split("\n");
+  const heading = title || (isNew ? "New chat" : firstWords || "Conversation");
+  byId("title").textContent = heading;
+  document.title = isNew && !title ? "Hermes chat" : `${heading} · Hermes chat`;
+  byId("session-id").textContent = id ?? "";
+  byId("copy-id").hidden = !id;
+  byId("tools").hidden = !id || isNew;
+  byId("older").hidden = !first || Boolean(turn);
+  byId("loading").hidden = !loading || !isNew;
+  byId("empty").hidden = !isNew || loading || Boolean(error);
+  byId("empty-text").hidden = Boolean(id);
+  byId("empty-unknown").hidden = !id;
+  composer.setBusy(Boolean(turn));
+  view.show(current);
+  if (turn) showTrouble(turn);
+  else if (error) showError(error, error.status === 401 ? "Give an API key" : "Try again");
+  else if (trouble) showError(trouble.error, trouble.label);
+  else hideNotice();
+  if (id && !isNew && !loading && !error) noteCurrent(heading);
+  showThreads(threads, id);
+}
+
+function noteCurrent(title) {
+  const { id, updated } = current;
+  const known = threads.items.find((one) => one.id === id);
+  const at = updated ?? known?.updated_at ?? new Date().toISOString();
+  if (known?.title !== title || known?.updated_at !== at) threads.note({ id, title, updated_at: at });
+}
+
+/** Does something that may fail, and says so where it does; "Try again" does it again. */
+async function act(doing) {
+  trouble = null;
+  try {
+    await doing();
+  } catch (error) {
+    const needsKey = error instanceof ApiError && [401, 404].includes(error.status) && !error.code?.startsWith("session");
+    trouble = { error, label: needsKey ? "Open the settings" : "Try again", go: needsKey ? openSettings : () => act(doing) };
+  }
+  showAll();
+}
+
+async function openSettings() {
+  const chosen = await askSettings(settings);
+  if (!chosen) return;
+  writeSettings(chosen);
+  start();
+}
+
+function newChat() {
+  history.pushState(null, "", location.pathname + location.search);
+  open("");
+  closeDrawer();
+  composer.focus();
+}
+
+async function rename() {
+  const asked = current;
+  const title = await askTitle(asked.title ?? "");
+  if (!title) return;
+  await act(() => asked.rename(title));
+  tabs.tell(api.base, asked.id);
+  threads.load();
+}
+
+async function fork() {
+  await act(async () => {
+    const made = await current.fork();
+    threads.note(made);
+    threads.load();
+    location.hash = made.id;
+    announce("The conversation was forked. This is the new one.");
+  });
+}
+
+async function remove() {
+  const asked = current;
+  if (!(await askToDelete(asked.title ?? "This conversation"))) return;
+  await act(async () => {
+    await asked.remove();
+    threads.remove(asked.id);
+    conversations.delete(asked.id);
+    tabs.tell(api.base, asked.id, true);
+    newChat();
+    announce("The conversation was deleted.");
+  });
+}
+
+async function copyId() {
+  const done = await copy(current.id);
+  announce(done ? "The session id was copied." : "The browser does not let this page copy.");
+  byId("copy-id-icon").setAttribute("href", done ? "#i-check" : "#i-copy");
+  setTimeout(() => byId("copy-id-icon").setAttribute("href", "#i-copy"), 1500);
+}
+
+function tryAgain() {
+  if (current.turn) current.retry();
+  else if (trouble) trouble.go();
+  else if (current.error?.status === 401) openSettings();
+  else current.load();
+  composer.focus();
+}
+
+function onEscape(event) {
+  if (event.key !== "Escape" || document.querySelector("dialog[open]") || !current.turn) return;
+  current.stop();
+}
+
+for (const [id, listener] of Object.entries({
+  "new-chat": newChat, "open-settings": openSettings, rename, fork, delete: remove, "copy-id": copyId,
+  "more-threads": () => threads.more(), older: () => act(() => current.loadOlder()),
+  threads: ({ target }) => { if (target.closest("a")) closeDrawer(); }, // the open one's link too
+  "notice-go": tryAgain, "notice-stop": () => current.stop(),
+})) {
+  byId(id).addEventListener("click", listener);
+}
+for (const text of STARTERS) {
+  const button = make("button", { type: "button", className: "starter", textContent: text });
+  button.addEventListener("click", () => { composer.focus(); act(() => current.ask(text)); });
+  byId("starters").append(make("li", {}, button));
+}
+addEventListener("hashchange", () => open(location.hash.slice(1)));
+addEventListener("online", () => { for (const one of conversations.values()) one.retry(); });
+addEventListener("storage", ({ key }) => { // another tab wrote it
+  if (key?.startsWith("hermes-threads")) threads.load();
+  const isOther = JSON.stringify(readSettings()) !== JSON.stringify(settings);
+  if (isOther && !current.turn) start();
+});
+document.addEventListener("keydown", onEscape);
+setUpTheme();
+setUpDrawer();
+start();

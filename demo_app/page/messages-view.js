@@ -1,0 +1,142 @@
+// The open conversation's messages. What has not changed keeps its elements, and so its focus.
+
+import { byId, copy, icon, make } from "./dom.js";
+import { render } from "./text.js";
+
+const NAMES = { user: "You", assistant: "Assistant", tool: "Tool", system: "System" };
+
+/** Shows a conversation's messages; `on` has regenerate() and edit(place, text). */
+export class MessagesView {
+  #list = byId("messages");
+  #talk = byId("talk");
+  #shown = []; // {sign, element} for each item
+  #conversation = null;
+  #frame = 0;
+  #follows = true; // the reader is at the end, and stays there
+  #on;
+
+  constructor(on) {
+    this.#on = on;
+    this.#talk.addEventListener("scroll", () => this.#scrolled());
+    byId("newest").addEventListener("click", () => this.toEnd());
+    new ResizeObserver(() => this.#follow()).observe(this.#talk);
+  }
+
+  /** Shows all of it. */
+  show(conversation) {
+    if (this.#conversation !== conversation) {
+      this.#conversation = conversation;
+      this.#shown = [];
+      this.#list.replaceChildren();
+      this.#follows = true;
+    }
+    const wanted = itemsOf(conversation);
+    wanted.forEach((item, at) => this.#put(item, at));
+    for (const { element } of this.#shown.splice(wanted.length)) element.remove();
+    this.#follow();
+  }
+
+  /** Shows what has been added to the answer under way, at the next frame. */
+  grow() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = requestAnimationFrame(() => {
+      const body = this.#list.querySelector("[aria-busy=true] .body");
+      const text = this.#conversation.turn?.text;
+      if (body && text) body.replaceChildren(...render(text));
+      this.#follow();
+    });
+  }
+
+  /** Goes to the newest message. */
+  toEnd() {
+    this.#follows = true;
+    this.#follow();
+  }
+
+  #put(item, at) {
+    const sign = JSON.stringify(item);
+    const shown = this.#shown[at];
+    if (shown?.sign === sign) return;
+    const element = this.#make(item);
+    if (shown) shown.element.replaceWith(element);
+    else this.#list.append(element);
+    this.#shown[at] = { sign, element };
+  }
+
+  #make(item) {
+    const name = NAMES[item.role] ?? item.role;
+    const body = make("div", { className: "body" });
+    if (item.text) body.append(...render(item.text));
+    else if (item.busy) body.append(typing());
+    const article = make("article", { "aria-label": name }, make("h2", { className: "who", textContent: name }), body);
+    if (item.busy) article.setAttribute("aria-busy", "true");
+    if (item.mark) article.append(make("p", { className: "mark", textContent: item.mark }));
+    if (!item.busy) article.append(this.#tools(item));
+    return make("li", { className: `message ${item.role}` }, article);
+  }
+
+  #tools(item) {
+    const tools = make("div", { className: "tools" });
+    const add = (label, name, act) => {
+      const button = make("button", { type: "button", className: "icon small", "aria-label": label, title: label });
+      button.append(icon(name));
+      button.addEventListener("click", () => act(button));
+      tools.append(button);
+    };
+    if (item.text) add("Copy the text", "copy", (button) => copyText(button, item.text));
+    if (item.canEdit) add("Edit the question", "edit", () => this.#on.edit(item.place, item.text));
+    if (item.canRegenerate) add("Regenerate the answer", "again", () => this.#on.regenerate());
+    return tools;
+  }
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#talk;
+    this.#follows = scrollHeight - scrollTop - clientHeight < 48;
+    byId("newest").hidden = this.#follows;
+  }
+
+  #follow() {
+    if (this.#follows) this.#talk.scrollTop = this.#talk.scrollHeight;
+    this.#scrolled();
+  }
+}
+
+function itemsOf({ messages, start, turn }) {
+  const shown = turn ? [...messages, turn.question] : messages;
+  const last = shown.findLastIndex((message) => message.role === "user");
+  const items = shown.map((message, at) => ({
+    role: message.role,
+    place: start + at,
+    text: textOf(message),
+    mark: message.status === "incomplete" ? "This answer was stopped before its end." : "",
+    canEdit: !turn && message.role === "user" && typeof message.content === "string",
+    canRegenerate: !turn && last >= 0 && at === shown.length - 1,
+  }));
+  const answer = turn && answerOf(turn);
+  if (answer?.busy || answer?.text) items.push(answer);
+  return items;
+}
+
+function answerOf({ text, phase }) {
+  const busy = phase === "asking" || phase === "answering";
+  return { role: "assistant", busy, text, mark: !busy && text ? "It broke off here." : "" };
+}
+
+/** Returns a message's text, whether its content is a string, a list of parts, or calls of tools. */
+export function textOf({ content, tool_calls: calls }) {
+  const parts = Array.isArray(content) ? content.map((part) => part.text ?? `[${part.type}]`) : [content];
+  const called = (calls ?? []).map((call) => `[calls ${call.function?.name ?? "a tool"}]`);
+  return [...parts, ...called].filter((part) => typeof part === "string" && part).join("\n\n");
+}
+
+function typing() {
+  const dots = make("span", { className: "typing" }, make("i"), make("i"), make("i"));
+  dots.append(make("span", { className: "sr", textContent: "The answer is on its way" }));
+  return dots;
+}
+
+async function copyText(button, text) {
+  const done = await copy(text);
+  button.replaceChildren(icon(done ? "check" : "copy"));
+  setTimeout(() => button.replaceChildren(icon("copy")), 1500);
+}

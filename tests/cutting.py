@@ -1,0 +1,79 @@
+"""A TCP proxy that cuts connections, as a network does."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class CuttingProxy:
+    """Passes bytes on to a port of this machine, until it is told to cut.
+
+    Attributes:
+        port, url: where it listens.
+        down: whether new connections are cut as soon as they come.
+        refused: how many came while it was down.
+    """
+
+    def __init__(self, port: int, own_port: int = 0) -> None:
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", own_port))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.down = False
+        self.refused = 0
+        self._sockets: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Cut all connections, and those that come, until `mend`."""
+        self.down = True
+        for each in list(self._sockets):
+            _end(each)
+
+    def mend(self) -> None:
+        """Let them through again."""
+        self.down = False
+
+    def close(self) -> None:
+        """Stop listening."""
+        _end(self._listener)
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.down:
+                    self.refused += 1
+                    client.close()
+                    continue
+                server = socket.create_connection(("127.0.0.1", self._port))
+                self._sockets |= {client, server}
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for each in (source, target):
+            _end(each)
+        self._sockets -= {source, target}
+        source.close()
+
+
+def _end(each: socket.socket) -> None:
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def cutting(port: int, own_port: int = 0) -> Iterator[CuttingProxy]:
+    """Yield a proxy before a port, at a port of its own or at the one that is asked for."""
+    proxy = CuttingProxy(port, own_port)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
