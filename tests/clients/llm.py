@@ -49,11 +49,14 @@ class Llm(NamedTuple):
         )
 
     def environment(self) -> dict[str, str]:
-        """Return what the command finds in its environment: none of the machine's keys."""
+        """Return what the command finds in its environment: none of the machine's keys.
+
+        Nor is it measured, since tracing makes it several times as slow.
+        """
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("OPENAI_", "LLM_")) and name != "PYTHONWARNINGS"
+            if not name.startswith(("COVERAGE_", "LLM_", "OPENAI_")) and name != "PYTHONWARNINGS"
         }
         nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
         nowhere |= {name.lower(): value for name, value in nowhere.items()}

@@ -4,6 +4,7 @@ They send the whole conversation along with its id, and what they send is told i
 """
 
 import json
+import socket
 import time
 import uuid
 from typing import Any
@@ -30,9 +31,14 @@ class Desktop:
         system = {"role": "system", "content": "The working folder is the user's own."}
         body = {"model": "demo", "stream": True, "messages": [system, *self.transcript]}
         body["session_id"] = self.id
-        with httpx2.stream(
-            "POST", self._url, json=body, headers={**self._headers, HEADER: self.id}, timeout=60
-        ) as response:
+        headers = {**self._headers, HEADER: self.id}
+        # Who leaves takes in little before, so that the server is in the middle of the answer.
+        little = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)] if leave else []
+        transport = httpx2.HTTPTransport(socket_options=little)
+        with (
+            httpx2.Client(transport=transport, timeout=60) as client,
+            client.stream("POST", self._url, json=body, headers=headers) as response,
+        ):
             self.id = response.headers[HEADER]
             assert response.status_code == 200
             lines = response.iter_lines()
@@ -80,10 +86,11 @@ def test_a_full_history_in_the_body_is_not_stored_again(served: Demo, desktop: D
     assert stored == desktop.transcript
 
 
-def test_attempts_that_broke_off_leave_one_turn(served: Demo, desktop: Desktop) -> None:
+def test_attempts_that_broke_off_leave_one_turn(served: Demo) -> None:
     """Three attempts that end in the middle of the answer, and a fourth, are one turn."""
+    desktop = Desktop(served, desktop_id())
     desktop.say("My name is Ada.")
-    question = "word " * 40_000  # whose answer is more than fits between the two
+    question = "word " * 25_000  # whose answer is more than fits between the two
     desktop.transcript.append({"role": "user", "content": question})
     for _ in range(3):
         desktop.send(leave=True)

