@@ -1,5 +1,7 @@
 """POST /v1/chat/completions."""
 
+from functools import partial
+
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -50,12 +52,11 @@ async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Rep
 async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Reply:
     """Return the model's answer, which will be stored."""
     _check_results(session, chat)
-    new = await turns.make_room(session, chat.earlier, chat.new)
-    await turns.shorten(session, state.compact_at)
-    prompt = [*chat.system, *session.history, *new]
-    finish = turns.when_stored(state.store, session)
-    deltas = state.model.stream(prompt, chat.options)
-    return await begin(deltas, state.model.name, lambda: session.record(*new), finish)
+    place = turns.place(session, chat.earlier, chat.new)
+    place = await turns.shorten(session, place, state.compact_at)
+    finish = turns.when_stored(state.store, session, place)
+    deltas = state.model.stream([*chat.system, *place.prompt(session)], chat.options)
+    return await begin(deltas, state.model.name, partial(place.take, session), finish)
 
 
 def _check_results(session: HermesSession, chat: ChatRequest) -> None:

@@ -1,6 +1,6 @@
 """A model's answer while it comes, and the turn that is stored at its end."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from hermes_session_mw.messages import Message
 from .assembly import Fields, as_pieces
 from .failures import ModelRefused
 from .model import Delta, Model, Usage, pieces, text_of
-from .turns import Finish, nothing, unrecorded
+from .turns import Finish, nothing, unrecorded, unstored
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Reply:
     model: str
     deltas: AsyncGenerator[Delta, None]
     first: Delta
-    recording: Recording = field(default_factory=unrecorded)
+    recording: Recording = field(default_factory=unstored)
     finish: Finish = nothing
     keep: Finish = nothing
     usage: Usage | None = None
@@ -98,7 +98,7 @@ class Reply:
 async def begin(
     deltas: AsyncGenerator[Delta, None],
     model: str,
-    record: Callable[[], Recording] = unrecorded,
+    record: Callable[[], Awaitable[Recording]] = unrecorded,
     finish: Finish = nothing,
 ) -> Reply:
     """Wait for an answer's first piece: a model that fails before it can still be an HTTP status.
@@ -111,9 +111,14 @@ async def begin(
     except ModelRefused:
         raise
     except BaseException:
-        await record().break_off()
+        await (await record()).break_off()
         raise
-    return Reply(first.model or model, deltas, first, record(), finish)
+    try:
+        recording = await record()
+    except BaseException:
+        await deltas.aclose()
+        raise
+    return Reply(first.model or model, deltas, first, recording, finish)
 
 
 def again(

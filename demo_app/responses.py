@@ -104,22 +104,23 @@ async def _stored(
     new, end = asked.new, await _end_of(ids, asked.previous)
     if end is None:
         earlier = len(new) - 1 if turns.tells_history(session) else 0
-        new = await turns.make_room(session, new[:earlier], new[earlier:])
+        place = turns.place(session, new[:earlier], new[earlier:])
     elif session.degraded:
         raise StoreUnavailable("the stored history cannot be read, to go on from a response in it")
     elif end not in (session.length, turns.before_retry(session.history, new)):
         child = await session.fork(end)
         await ids.keep(response_id, child.id)
         await _enter(session, child.id, hold)
-    elif end < session.length:
-        await session.rewind(end)
-    await turns.shorten(session, state.compact_at)
+        place = turns.Place(session.length, new)
+    else:
+        place = turns.Place(end, new)
+    place = await turns.shorten(session, place, state.compact_at)
     await ids.keep(response_id, session.id)
-    told, finish = details(int(time.time()), asked.previous), turns.when_stored(ids.store, session)
-    deltas = state.model.stream([*asked.system, *session.history, *new], asked.options)
-    record = partial(session.record, *new, turn_id=response_id)
+    finish = turns.when_stored(ids.store, session, place)
+    deltas = state.model.stream([*asked.system, *place.prompt(session)], asked.options)
+    record = partial(place.take, session, response_id)
     reply = await begin(deltas, state.model.name, record, finish)
-    return Answer(response_id, session.id, reply, told)
+    return Answer(response_id, session.id, reply, details(int(time.time()), asked.previous))
 
 
 async def _unstored(

@@ -5,6 +5,7 @@ All of it happens inside ``session.turn()``, so that no other request is at it m
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -98,25 +99,40 @@ async def answered_before(
     return turn
 
 
-async def make_room(
-    session: HermesSession, earlier: Sequence[Message], new: Sequence[Message]
-) -> list[Message]:
-    """Rewind the stored history to where the turn begins, and return what the turn has to store.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a turn begins: after ``at`` messages of the stored history, with ``new`` ones."""
+
+    at: int
+    new: list[Message]
+
+    def prompt(self, session: HermesSession) -> list[Message]:
+        """Return what the model is asked."""
+        return [*session.history[: self.at], *self.new]
+
+    async def take(self, session: HermesSession, turn_id: str | None = None) -> Recording:
+        """Rewind the stored history to there, and begin to record the turn.
+
+        Once the model has begun to answer, so that a request which it refuses changes nothing.
+        """
+        if self.at < session.length:
+            await session.rewind(self.at)
+        return session.record(*self.new, turn_id=turn_id)
+
+
+def place(session: HermesSession, earlier: Sequence[Message], new: Sequence[Message]) -> Place:
+    """Return where the turn begins, and what it has to store.
 
     ``earlier`` is what the request's body tells before ``new``. Where it counts, the history keeps
     what the two have in common, and the rest of it is stored with the turn: so a client edits a
     message, or has its last one answered anew.
     """
     if not tells_history(session):
-        at, asked = before_retry(session.history, new), [*new]
-    elif session.degraded:
+        return Place(before_retry(session.history, new), [*new])
+    if session.degraded:
         raise StoreUnavailable("the stored history cannot be compared with the one in the request")
-    else:
-        at = _length_in_common(session.history, earlier)
-        asked = [*earlier[at:], *new]
-    if at < session.length:
-        await session.rewind(at)
-    return asked
+    at = _length_in_common(session.history, earlier)
+    return Place(at, [*earlier[at:], *new])
 
 
 def before_retry(history: Sequence[Message], question: Sequence[Message]) -> int:
@@ -136,23 +152,26 @@ def before_retry(history: Sequence[Message], question: Sequence[Message]) -> int
     return start if repeats else len(history)
 
 
-async def shorten(session: HermesSession, longest: int) -> None:
+async def shorten(session: HermesSession, begun: Place, longest: int) -> Place:
     """Put a summary in the place of the oldest messages, where there are more than ``longest``.
 
-    0 for never. A client that tells its history itself keeps it as long as it likes.
+    Return where the turn begins then. 0 for never. A client that tells its history itself keeps it
+    as long as it likes, and what takes another turn's place leaves it to the next one.
     """
-    if not longest or tells_history(session) or session.length <= max(longest, KEEP):
-        return
+    is_short = session.length <= max(longest, KEEP)
+    if not longest or is_short or tells_history(session) or begun.at < session.length:
+        return begun
     count = session.length - KEEP
     first = one_line(text_of(session.history[0]), 200)
     text = f"Summary of {count} earlier messages; the first was: {first}"
     with suppress(NotSupported):  # Hermes compresses its conversations itself
         await session.compact(keep=KEEP, summary=[{"role": "user", "content": text}])
+    return replace(begun, at=session.length)
 
 
-def when_stored(store: Store, session: HermesSession) -> Finish:
+def when_stored(store: Store, session: HermesSession, begun: Place) -> Finish:
     """Return what is to be done once the turn is stored: the first one names the conversation."""
-    names = hasattr(store, "rename") and session.length == 0
+    names = hasattr(store, "rename") and begun.at == 0
     return partial(_entitle, cast("LifecycleStore", store), session) if names else nothing
 
 
@@ -166,9 +185,14 @@ def one_line(text: str, length: int) -> str:
     return " ".join(line.split())[:length].rstrip()
 
 
-def unrecorded() -> Recording:
+def unstored() -> Recording:
     """Return a recording that stores nothing: for what is stored, or is not to be."""
     return Recording(_store_nothing, _store_nothing, [])
+
+
+async def unrecorded() -> Recording:
+    """Return the same where a turn would begin."""
+    return unstored()
 
 
 async def _entitle(store: LifecycleStore, session: HermesSession) -> None:

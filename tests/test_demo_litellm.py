@@ -141,6 +141,36 @@ def test_an_error_in_litellms_stream_reaches_the_sdk(
     assert answer.choices[0].message.content == "one / half / two"
 
 
+def test_a_tool_is_called_through_litellm(client: openai.OpenAI, behind: Upstream) -> None:
+    """The SDK's loop works: a streamed call, its result alone, and the answer to it."""
+
+    def call(exchange: Exchange) -> None:
+        exchange.head()
+        function = {"name": "sum", "arguments": ""}
+        begun = {"index": 0, "id": "call_1", "type": "function", "function": function}
+        exchange.delta(role="assistant", content=None, tool_calls=[begun])
+        for text in ('{"a": 1,', ' "b": 2}'):
+            exchange.delta(tool_calls=[{"index": 0, "function": {"arguments": text}}])
+        exchange.delta(reason="tool_calls")
+        exchange.event("[DONE]")
+
+    behind.behaviours.insert(0, call)
+    tools: Any = [{"type": "function", "function": {"name": "sum", "parameters": {}}}]
+    asked: dict[str, Any] = {"model": "behind", "tools": tools, "extra_headers": {HEADER: "tools"}}
+    with client.chat.completions.stream(messages=says("1 + 2?"), **asked) as stream:
+        choice = stream.get_final_completion().choices[0]
+    assert choice.finish_reason == "tool_calls"
+    (called,) = choice.message.tool_calls or []
+    assert (called.id, called.function.arguments) == ("call_1", '{"a": 1, "b": 2}')
+    client.chat.completions.create(
+        messages=[{"role": "tool", "tool_call_id": called.id, "content": "3"}], **asked
+    )
+    sent = behind.requests[-1].body
+    assert [each["role"] for each in sent["messages"]] == ["user", "assistant", "tool"]
+    assert sent["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1, "b": 2}'
+    assert sent["tools"] == tools
+
+
 def test_a_key_that_litellm_does_not_know_is_no_fault_of_the_clients(
     proxy: str, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from demo_app import turns
 from demo_app.app import create_app
+from demo_app.failures import ModelRefused, error_body
 from demo_app.model import Delta, EchoModel, Model
 from hermes_session_mw import MemoryStore, StoreUnavailable, TurnLost
 from hermes_session_mw.messages import Message
@@ -289,6 +290,45 @@ def test_more_than_one_answer_is_refused(store: MemoryStore) -> None:
     with client_of(store, EchoModel()) as client:
         assert ask(client, user("Hi"), n=1).status_code == 200
         assert ask(client, user("Hi"), n=2).json()["error"]["param"] == "n"
+
+
+def test_a_request_that_is_refused_changes_nothing(store: MemoryStore, stream: bool) -> None:
+    """An edit, or a retry of what broke off, leaves the history as it was where it is refused."""
+    refusal = ModelRefused(error_body("no", "invalid_request_error"), 400)
+    model = OwnModel(Delta("a"))
+    with client_of(store, model) as client:
+        ask(client, user("Hi"), session_id="s")
+        client.headers[HEADER] = "s"
+        model.deltas = (Delta("half"), LookupError("gone"))
+        ask(client, user("Ho"), session_id="s")
+        before = stored(store, "s")
+        assert len(before) == 4
+        model.deltas = (refusal,)
+        body, edit = {"messages": [user("x")], "stream": stream}, {SOURCE: "request"}
+        for response in (
+            ask(client, user("Ho"), session_id="s", stream=stream),
+            client.post(CHAT, json=body, headers=edit),
+            respond(client, "Ho", S, stream=stream),
+            respond(client, "x", S, edit, stream=stream),
+        ):
+            assert response.status_code == 400
+            assert stored(store, "s") == before
+
+
+def test_a_model_that_cannot_be_heard_out_is_let_go(store: MemoryStore, stream: bool) -> None:
+    """Where the turn cannot begin, the answer that has begun is closed."""
+
+    class Stuck(MemoryStore):
+        async def rewind(self, *_: Any, **__: Any) -> int:
+            raise StoreUnavailable("gone")
+
+    model = OwnModel(Delta("a"), Delta("b"))
+    with client_of(Stuck(), model) as client:
+        ask(client, user("Hi"), session_id="s")
+        edited = {HEADER: "s", SOURCE: "request"}
+        body = {"messages": [user("x")], "stream": stream}
+        assert client.post(CHAT, json=body, headers=edited).status_code == 503
+    assert (len(model.asked), model.open) == (2, 0)
 
 
 async def test_a_client_that_leaves_before_the_first_event_leaves_nothing_open() -> None:

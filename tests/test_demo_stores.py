@@ -6,9 +6,11 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
+from demo_app.model import Delta
 from hermes_session_mw import HermesStateStore, MemoryStore
 
 from .hermes.agent import COMPRESSED, copy_to
+from .test_demo_model import OwnModel
 from .test_editing import Plain
 
 CHAT = "/v1/chat/completions"
@@ -58,6 +60,25 @@ async def test_the_demo_goes_on_with_hermes_own_conversations(tmp_path: Path) ->
         assert response.status_code == 501
         assert response.json()["error"]["code"] == "not_supported"
     await store.aclose()
+
+
+def test_a_model_calls_tools_in_hermes_own_conversations(tmp_path: Path) -> None:
+    """Over a Hermes Agent's state.db calls, results and reasoning are kept as Hermes keeps them."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    model = OwnModel(Delta(fields={"reasoning_content": "Hm.", "tool_calls": [call]}))
+    result = {"role": "tool", "tool_call_id": "c", "content": "3"}
+    with TestClient(create_app(f"hermes:{copy_to(tmp_path)}", model=model)) as client:
+        client.headers[ID] = COMPRESSED
+        body = {"messages": [user("Use a tool.")]}
+        answer = client.post(CHAT, json=body).json()["choices"][0]["message"]
+        assert answer["tool_calls"] == [call]
+        model.deltas = (Delta("It is"), Delta(finish_reason="length"))
+        assert ask(client, result, headers={}) == "It is"
+        ask(client, "And now?", headers={})
+    *_, question, calling, results, said, _ = model.asked[-1][0]
+    assert (question["content"], results["content"]) == ("Use a tool.", "3")
+    assert (calling["tool_calls"], calling["reasoning_content"]) == ([call], "Hm.")
+    assert (said["content"], said["finish_reason"]) == ("It is", "length")
 
 
 def test_api_keys_are_hermes_users(tmp_path: Path) -> None:

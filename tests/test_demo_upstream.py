@@ -490,7 +490,7 @@ def test_an_answer_that_breaks_off_is_stored_as_partial(
 ) -> None:
     """The client is told in the stream, which has no end, and its repetition is there once."""
     half = {"role": "assistant", "content": "half", "status": "incomplete"}
-    patience = 0.7 if behaviour is fall_silent else 20
+    patience = 1.0 if behaviour is fall_silent else 20
     with (
         upstream(behaviour, behaviour, parrot) as server,
         client_of(store, server.url, timeout=patience) as client,

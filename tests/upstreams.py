@@ -145,4 +145,4 @@ def upstream(
 
 def parrot(exchange: Exchange) -> None:
     """Answer with the contents of the messages that came: what a stateless server knows."""
-    exchange.say(" / ".join(str(message["content"]) for message in exchange.body["messages"]))
+    exchange.say(" / ".join(str(message.get("content")) for message in exchange.body["messages"]))
