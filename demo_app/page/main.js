@@ -150,7 +150,7 @@ function newChat() {
 
 async function rename() {
   const asked = current;
-  const title = await askTitle(asked.title ?? "");
+  const title = await askTitle(byId("title").textContent);
   if (!title) return;
   await act(() => asked.rename(title));
   tabs.tell(api.base, asked.id);
@@ -169,7 +169,7 @@ async function fork() {
 
 async function remove() {
   const asked = current;
-  if (!(await askToDelete(asked.title ?? "This conversation"))) return;
+  if (!(await askToDelete(byId("title").textContent))) return;
   await act(async () => {
     await asked.remove();
     threads.remove(asked.id);
