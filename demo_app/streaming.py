@@ -18,7 +18,8 @@ class EventStream(StreamingResponse):
         self, events: AsyncGenerator[str, None], source: AsyncGenerator[Any, None]
     ) -> None:
         """Take what will be sent, and the generator under it, which may have begun before it."""
-        headers = {"Cache-Control": "no-cache"}
+        # The second is for nginx, which would keep the events back until there are many.
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._events, self._source = events, source
 

@@ -32,6 +32,9 @@ nitpick_ignore_regex = [
     ("py:class", r"hermes_session_mw\.otel\._Operation"),  # an Operation
 ]
 
+# The colours of nginx's configuration, whose lexer does not know all of its expressions.
+suppress_warnings = ["misc.highlighting_failure"]
+
 html_theme = "furo"
 html_title = f"hermes_session_mw {version}"
 html_show_copyright = False

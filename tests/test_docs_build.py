@@ -97,6 +97,8 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
         "end",
         "follow_key",
         "has_open",
+        "open_up",
+        "unended",
         "held",
         "is_told",
         "known_owner",

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import logging.config
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -98,6 +100,28 @@ def test_uvicorns_access_log_has_the_fingerprint(tmp_path: Path) -> None:
     assert f"/sessions/{mine}/messages" in lines[2]
     assert "my-thread" not in log
     assert refused.headers[HEADER] not in log
+
+
+def test_the_readmes_configuration_is_uvicorns_with_the_filter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Set up as the README has it, uvicorn's access logger prints the fingerprint it promises."""
+    readme = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(import copy\n.*?)```", readme, re.DOTALL)
+    (promised,) = re.findall(r"^# INFO: +(.*)$", code, re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    config = names["log_config"]
+    logger = {"test.access": config["loggers"]["uvicorn.access"]}
+    logging.config.dictConfig({**config, "loggers": logger})
+    token = current_session.set(HermesSession(MemoryStore(), "my-first-thread"))
+    try:
+        line = ("127.0.0.1:36148", "POST", "/chat", "1.1", 200)
+        logging.getLogger("test.access").info('%s - "%s %s HTTP/%s" %d', *line)
+    finally:
+        current_session.reset(token)
+        logging.getLogger("test.access").handlers.clear()
+    assert promised in capsys.readouterr().out
 
 
 def test_the_demo_logs_no_id(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Pasted one after another, the examples work, and their assertions hold."""
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
-    assert len(LOCAL) == 5
+    assert len(LOCAL) == 6
     for code in LOCAL:
         exec(compile(code, "README.md", "exec"), namespace)
     assert os.listdir(tmp_path) == []  # no example needs a database before a request brings an id
