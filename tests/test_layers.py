@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "hermes_session_mw"
+import hermes_session_mw
+
+PACKAGE = Path(hermes_session_mw.__file__).parent  # the installed one, where that is tested
 
 # Each module may import from those that stand on a line above its own, and from nothing else of
 # the package. A package's own modules share its line.
