@@ -20,6 +20,7 @@ LEFT_OUT = (
         "starsessions",
     ),  # beside quart in one suite alone
     *("llm", "openai", "playwright", "quart", "quart_trio"),
+    *("opentelemetry.exporter", "opentelemetry.instrumentation"),
 )
 
 

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from .hermes.agent import copy_to
+from .machine import needs
 from .server import ROOT
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -41,6 +43,8 @@ def test_a_pages_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("page", sorted(ALONE), ids=lambda page: page.name)
 def test_a_pages_examples_run_alone(page: Path, tmp_path: Path) -> None:
     """So do those of a page that works as one file that Python runs."""
+    if find_spec(page.stem) is None:
+        needs(f"{page.stem} is not installed")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ast.unparse(_code_of(page))],
         capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
