@@ -124,7 +124,8 @@ def visit(browser: Browser) -> Iterator[Visits]:
 def shoot(page: Page, name: str) -> None:
     """Keep a screenshot, for people to look at."""
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"{name}.png", caret="hide")
+    # As it looks once a drawer has come in and a button has lost the pointer.
+    page.screenshot(path=ARTIFACTS / f"{name}.png", caret="hide", animations="disabled")
 
 
 def ask(page: Page, text: str) -> None:
