@@ -36,6 +36,7 @@ nitpick_ignore_regex = [
 suppress_warnings = ["misc.highlighting_failure"]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # the usual one underlines names, like links
 html_title = f"hermes_session_mw {version}"
 html_show_copyright = False
 html_copy_source = False

@@ -11,6 +11,7 @@ from typing import Any
 
 from .exceptions import (
     HermesSessionError,
+    OwnerRequired,
     SessionBusy,
     SessionConflict,
     SessionDeleted,
@@ -146,10 +147,13 @@ _CONFLICTS: dict[type[HermesSessionError], str] = {
 
 
 def conflict(error: Exception) -> Refusal | None:
-    """Return the 409 for an error that an application let through; None where it is another one.
+    """Return the answer to an error that an application let through; None where it is another one.
 
+    A 409, or the 401 for a request of nobody's that was to be stored.
     ``Retry-After`` is in whole seconds: RFC 9110, section 10.2.3.
     """
+    if isinstance(error, OwnerRequired):
+        return OWNER_REQUIRED
     code = next((_CONFLICTS[kind] for kind in type(error).__mro__ if kind in _CONFLICTS), None)
     if code is None:
         return None
@@ -162,5 +166,5 @@ def conflict(error: Exception) -> Refusal | None:
     return Refusal(409, code, str(error), headers=headers, close_code=TRY_AGAIN_LATER, param=param)
 
 
-CONFLICTS = tuple(_CONFLICTS)
+CONFLICTS: tuple[type[HermesSessionError], ...] = (OwnerRequired, *_CONFLICTS)
 """The errors that ``conflict`` answers."""

@@ -134,7 +134,7 @@ def test_every_error_is_in_its_table() -> None:
         if error in CONFLICTS:
             refusal = conflict(error(*_arguments(error)))
             assert refusal is not None
-            assert f"409 `{refusal.code}`" in rows[0]
+            assert f"{refusal.status} `{refusal.code}`" in rows[0]
 
 
 def test_every_column_is_in_its_table() -> None:

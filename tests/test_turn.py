@@ -20,6 +20,7 @@ from hermes_session_mw import (
     HermesSessionError,
     HermesSessionMiddleware,
     MemoryStore,
+    OwnerRequired,
     SessionBusy,
     SessionConflict,
     SessionDeleted,
@@ -30,6 +31,7 @@ from hermes_session_mw import (
     TurnLost,
     get_session,
     install,
+    is_session_id,
 )
 
 from .asgi import Recorder, request, stamp
@@ -264,6 +266,16 @@ def test_a_conflict_is_a_409(make: Any, code: str) -> None:
     assert (error["code"], error["param"]) == (code, at_fault)
     assert error["type"] == "invalid_request_error"
     assert answer.headers.get("retry-after") == ("1" if code == "session_busy" else None)
+
+
+@pytest.mark.parametrize("make", [raw, wrapped, installed, fastapi])
+def test_a_request_of_nobodys_that_cannot_be_stored_is_a_401(make: Any) -> None:
+    """What lets ``OwnerRequired`` through is answered 401, as a request with an id would be."""
+    answer = TestClient(make(OwnerRequired())).get("/")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert is_session_id(answer.headers["x-hermes-session-id"])
+    assert answer.json()["error"]["code"] == "owner_required"
 
 
 async def test_a_retry_is_asked_for_after_whole_seconds() -> None:
