@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from contextlib import suppress
 
 import uvicorn
@@ -119,8 +120,13 @@ def main() -> None:
     except ConfigurationError as exc:
         parser.error(str(exc))
     config = uvicorn.Config(app, host=options.host, port=options.port, log_config=log_config())
-    listener = config.bind_socket()  # ends the program where the port is taken
     url = f"http://{options.host}:{options.port}"
+    try:
+        listener = config.bind_socket()
+    except SystemExit:  # uvicorn has said why
+        other = f"for another port: make demo PORT={options.port + 1}"
+        print(f"The demo cannot serve at {url}; {other}", file=sys.stderr)  # noqa: T201
+        raise
     answers = options.upstream or "the built-in model, which needs no network"
     print(BANNER.format(url=url, store=options.store, model=answers), flush=True)  # noqa: T201
     with suppress(KeyboardInterrupt):

@@ -54,7 +54,7 @@ async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Repl
     _check_results(session, chat)
     place = turns.place(session, chat.earlier, chat.new)
     place = await turns.shorten(session, place, state.compact_at)
-    finish = turns.when_stored(state.store, session, place)
+    finish = turns.when_stored(state.store, session)
     deltas = state.model.stream([*chat.system, *place.prompt(session)], chat.options)
     return await begin(deltas, state.model.name, partial(place.take, session), finish)
 

@@ -118,10 +118,12 @@ def answer(messages: Sequence[Message]) -> str:
     """Return the built-in model's answer to the last user message."""
     asked = [message for message in messages if message["role"] == "user"] or messages[-1:]
     *earlier, last = map(text_of, asked)
-    if not earlier:
-        return f"You said: {last} | This is your first message in this conversation."
-    count = "1 earlier message" if len(earlier) == 1 else f"{len(earlier)} earlier messages"
-    return f"You said: {last} | I remember {count}; the first was: {earlier[0]}"
+    memory = "This is your first message in this conversation."
+    if earlier:
+        count = "1 earlier message" if len(earlier) == 1 else f"{len(earlier)} earlier messages"
+        memory = f"I remember {count}; the first was: {' '.join(earlier[0].split())}"
+    # What has lines may be code in fences, beside which nothing may stand.
+    return f"You said:\n\n{last}\n\n{memory}" if "\n" in last else f"You said: {last} | {memory}"
 
 
 def pieces(text: str) -> list[str]:

@@ -116,7 +116,7 @@ async def _stored(
         place = turns.Place(end, new)
     place = await turns.shorten(session, place, state.compact_at)
     await ids.keep(response_id, session.id)
-    finish = turns.when_stored(ids.store, session, place)
+    finish = turns.when_stored(ids.store, session)
     deltas = state.model.stream([*asked.system, *place.prompt(session)], asked.options)
     record = partial(place.take, session, response_id)
     reply = await begin(deltas, state.model.name, record, finish)

@@ -169,9 +169,12 @@ async def shorten(session: HermesSession, begun: Place, longest: int) -> Place:
     return replace(begun, at=session.length)
 
 
-def when_stored(store: Store, session: HermesSession, begun: Place) -> Finish:
-    """Return what is to be done once the turn is stored: the first one names the conversation."""
-    names = hasattr(store, "rename") and begun.at == 0
+def when_stored(store: Store, session: HermesSession) -> Finish:
+    """Return what is to be done once the turn is stored: a conversation without a title gets one.
+
+    That is the first turn, or the next one where the first broke off.
+    """
+    names = hasattr(store, "rename")
     return partial(_entitle, cast("LifecycleStore", store), session) if names else nothing
 
 
@@ -181,8 +184,13 @@ async def nothing() -> None:
 
 def one_line(text: str, length: int) -> str:
     """Return the text's beginning, as a line that every database and every list can show."""
-    line = "".join(char if char.isprintable() else " " for char in text[: length * 4])
-    return " ".join(line.split())[:length].rstrip()
+    shown = (char if char.isprintable() and char != "`" else " " for char in text[: length * 4])
+    line = " ".join("".join(shown).split())
+    if len(line) <= length:
+        return line
+    cut = line[: length - 1].rstrip()
+    at_a_word = cut.rpartition(" ")[0] if line[len(cut)] != " " else cut
+    return f"{at_a_word or cut}…"
 
 
 def unstored() -> Recording:

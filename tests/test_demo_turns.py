@@ -280,7 +280,11 @@ def test_a_conversation_is_not_summarised_unasked(client: TestClient, store: Mem
     ("text", "title"),
     [
         ("  My name\n\tis Ada.\0 ", "My name is Ada."),
-        ("word " * 100, ("word " * 12).strip()),
+        ("word " * 100, ("word " * 12).strip() + "…"),
+        ("seventh " * 100, ("seventh " * 7).strip() + "…"),
+        ("w" * 100, "w" * 59 + "…"),
+        ("w" * 60, "w" * 60),
+        ("Say `x`:\n```python\nx\n```", "Say x : python x"),
         ([{"type": "image_url", "image_url": {"url": "x"}}], None),
     ],
 )
@@ -292,6 +296,17 @@ def test_the_first_message_names_the_conversation(
     assert info(store).title == title
     say(client, "Another message.")
     assert info(store).title == title
+
+
+def test_a_conversation_whose_first_answer_broke_off_is_named_by_the_next_turn(
+    client: TestClient, store: MemoryStore
+) -> None:
+    """Where the first turn was not completed it gives no title, and the second one does."""
+    broken = {"role": "assistant", "content": "You", "status": "incomplete"}
+    fill(store, user("My name is Ada."), broken)
+    assert info(store).title is None
+    say(client, "And now?")
+    assert info(store).title == "My name is Ada."
 
 
 def test_a_title_of_the_users_own_stays(client: TestClient, store: MemoryStore) -> None:
