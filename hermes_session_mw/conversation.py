@@ -80,6 +80,7 @@ class Conversation(StoredConversation):
         finally:
             if self.unended is not None:
                 self.unended.discard(self)
+                self.unended = None
 
     async def _append(self, *messages: Message, turn_id: str | None, length: int | None) -> int:
         taken = as_they_are(messages)

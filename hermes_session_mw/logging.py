@@ -3,6 +3,7 @@
 An id is a secret: who has it can read the conversation. Logs get its fingerprint instead.
 """
 
+import copy
 import hashlib
 import logging
 import re
@@ -32,6 +33,12 @@ def fingerprint(session_id: str) -> str:
     return hashlib.sha256(session_id.encode("utf-8", "replace")).hexdigest()[:12]
 
 
+class _Replaced(str):
+    """A text that has its fingerprints, which another handler's filter must not take for ids."""
+
+    __slots__ = ()
+
+
 class SessionIdFilter(logging.Filter):
     """Give every log record ``hermes_session``: the current session's fingerprint, or ``"-"``.
 
@@ -44,12 +51,14 @@ class SessionIdFilter(logging.Filter):
 
         Args:
             paths: URL paths below which the next segment is an id, as below the ``prefix`` of
-                ``session_routes``: in the arguments of a record, such as uvicorn's access log
-                has, it is replaced by its fingerprint.
+                ``session_routes``: in the arguments of a record, such as the access logs of
+                uvicorn and Hypercorn have, it is replaced by its fingerprint.
         """
         super().__init__()
         prefixes = "|".join(re.escape(path.rstrip("/")) for path in paths)
-        self._in_path = re.compile(rf"({prefixes})/([^/?#]+)") if paths else None
+        # An id that was not found, for the slashes before it, is one all the same.
+        id_ = r"((?:(?!%2[Ff])[^/?#\s])+)"
+        self._in_path = re.compile(rf"((?:{prefixes})(?:/|%2[Ff])+){id_}") if paths else None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Mark ``record`` and let it through."""
@@ -57,11 +66,19 @@ class SessionIdFilter(logging.Filter):
         record.hermes_session = "-" if session is None else fingerprint(session.id)
         if isinstance(record.args, tuple):
             record.args = tuple(map(self._without_id, record.args))
+        elif isinstance(record.args, dict):
+            # A copy of its own kind, which may have a way of its own to find what it is asked for.
+            own = copy.copy(record.args)
+            own.update({name: self._without_id(value) for name, value in own.items()})
+            record.args = own
         return True
 
     def _without_id(self, argument: object) -> object:
-        if not isinstance(argument, str) or self._in_path is None:
+        if not isinstance(argument, str) or isinstance(argument, _Replaced):
             return argument
-        return self._in_path.sub(
-            lambda found: f"{found[1]}/{fingerprint(unquote(found[2]))}", argument
+        if self._in_path is None:
+            return argument
+        text, count = self._in_path.subn(
+            lambda found: found[1] + fingerprint(unquote(found[2])), argument
         )
+        return _Replaced(text) if count else argument

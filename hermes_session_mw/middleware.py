@@ -188,6 +188,7 @@ class HermesSessionMiddleware:
         finally:
             if responder.session.has_open:
                 await responder.session.end()
+            responder.session.unended = None  # of what is opened from now on nobody knows the end
         if scope["type"] == "http" and not responder.started:
             logger.error("the application returned without a response; it is answered 500")
             await responder.answer_server_error()

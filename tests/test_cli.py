@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import URL, create_engine, text
 
 from hermes_session_mw import SQLAlchemyStore
+from hermes_session_mw.cli import files, main, terminal
 from hermes_session_mw.cli import hermes as hermes_source
-from hermes_session_mw.cli import main, terminal
 from hermes_session_mw.cli.commands import cli
 from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
 
@@ -108,6 +108,17 @@ def test_every_database_has_all_of_it(anywhere: URL, tmp_path: Path) -> None:
     pruned = told(anywhere, "prune", "--older-than", "2001-02-04", "--yes")
     assert pruned == {"dry_run": False, "sessions": 1, "messages": 2, "ids": 1, "keys": 0}
     assert told(anywhere, "list") == {"sessions": [], "cursor": None}
+
+
+def test_the_store_may_be_named_after_the_subcommand(store: str) -> None:
+    """--store and --timeout mean the same after a subcommand, where they count more than before."""
+    for before in ("sqlite:///nowhere.db", store):
+        result = run(before, "list", "--timeout", "9", "--store", store)
+        assert (result.exit_code, "wind:1" in result.stdout) == (0, True)
+    secret = run(store, "list", "--store", "postgresql+psycopg://me:hunter2@127.0.0.1:1/db")
+    assert (secret.exit_code, "hunter2" in secret.stderr) == (3, False)
+    for endless in ("inf", "1e300", "nan", "0"):
+        assert run(store, "list", "--timeout", endless).exit_code == 2
 
 
 def test_list_is_a_table_for_people(store: str) -> None:
@@ -292,6 +303,10 @@ def test_an_exported_file_is_replaced_at_the_end(
     assert file.stat().st_mode & 0o077 == 0
     before = file.read_text()
     assert len(before.splitlines()) == 12
+    link.unlink()
+    link.symlink_to(link)  # leads nowhere
+    assert run(store, "export", "--all", "-o", str(link)).exit_code == 0
+    assert link.read_text() == file.read_text()
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
@@ -348,6 +363,7 @@ WRONG = [
     (f"{HEAD}{ROW}\n{HEAD}{{\n".encode(), 1, "begins in line 4: line 2 is not a JSON object"),
     (f'{HEAD}{ROW}{{"hermes_session"\n'.encode(), 1, "line 3 is not a JSON object"),
     (HEAD.replace('"x"', '"x","owner":7').encode(), 1, "line 1 has an owner that is not a text"),
+    (HEAD.replace('"x"', f'"x","owner":"{"o" * 256}"').encode(), 1, "line 1: owner has 256"),
     (HEAD.replace('"x"', '""').encode() + ROW.encode(), 1, "line 1 has no such id"),
 ]  # fmt: skip
 
@@ -360,6 +376,15 @@ def test_what_is_no_export_is_refused(tmp_path: Path, content: bytes, code: int,
     result = run(f"sqlite:///{tmp_path}/new.db", "import", str(file))
     assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
     assert ("sessions imported: 1" in result.stderr) == ("begins in line 4" in said)
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that no database has a place for is not read to its end."""
+    monkeypatch.setattr(files, "LONGEST", 300)
+    new = f"sqlite:///{tmp_path}/new.db"
+    assert told(new, "import", "-", stdin=HEAD + ROW)["imported"] == 1
+    endless = run(new, "import", "-", stdin=HEAD + "x" * 500)
+    assert (endless.exit_code, "line 2 is longer than 300 bytes" in endless.stderr) == (1, True)
 
 
 def test_odd_files_are_imported(tmp_path: Path) -> None:
@@ -472,6 +497,35 @@ def test_check_lists_problems(store: str) -> None:
     sql(store, "DROP TABLE hermes_archive")
     sql(store, "DROP TABLE hermes_sessions")
     assert json.loads(run(store, "check", "--json").stdout)["sessions"] == 0
+
+
+OTHERS = [
+    "hermes_sessions SET created_at = 'some day'",
+    "hermes_sessions SET updated_at = 5",
+    "hermes_sessions SET turns = 'many'",
+    "hermes_sessions SET title = x'ff00'",
+]
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_a_row_with_a_value_of_another_type_is_told(store: str, change: str) -> None:
+    """SQLite keeps such values; the session is named by check, and elsewhere it is damage: 3."""
+    sql(store, f"UPDATE {change} WHERE id = 'snow'")
+    checked = run(store, "check")
+    assert checked.exit_code == 1
+    assert checked.stdout.startswith(
+        "session snow of bob: a row of hermes_sessions has a value of another type\n"
+    )
+    for command in (["list"], ["show", "snow"], ["export", "snow"]):
+        result = run(store, *command)
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert result.stderr.startswith("Error: a session's row has a value of another type")
+
+
+def test_a_message_that_is_none_is_shown_all_the_same(store: str) -> None:
+    """What stands in a message's place and is no object is shown as it is."""
+    sql(store, "UPDATE hermes_messages SET body = '7' WHERE session_id = 'snow'")
+    assert run(store, "show", "snow").stdout.endswith("\n[2] (no role)\n    7\n")
 
 
 COMMANDS = [

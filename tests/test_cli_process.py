@@ -141,6 +141,31 @@ def test_a_closed_pipe_is_quiet(store: str, command: list[str]) -> None:
     assert (process.returncode, said) == (141, "")
 
 
+def test_streams_may_be_closed(store: str, tmp_path: Path) -> None:
+    """Without a stdout a result is an error, and without a stdin there is nothing to read."""
+    path, file = script_in(tmp_path), tmp_path / "file"
+    for line, code, said in (
+        ("list >&-", 1, "Error: the standard output is closed\n"),
+        ("export --all >&-", 1, "Error: the standard output is closed\n"),
+        ("import - <&-", 0, ""),
+        ("delete rain:1 <&-", 2, "--yes"),
+        ("delete nothing 2>&-", 1, ""),
+        (f"export --all -o {file} <&- >&- 2>&-", 0, ""),
+        ("export --all -o /dev/stdout | grep -c turn_id", 0, ""),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"hermes-sessions {line}"],
+            env=environment(PATH=path, HERMES_STORE=store),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, said in done.stderr) == (code, True), (line, done.stderr)
+        assert "Traceback" not in done.stderr
+    assert done.stdout == "4\n"
+    assert len(file.read_text().splitlines()) == 6
+
+
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_ctrl_c_ends_a_wait_for_the_database(postgres_server: URL, driver: str) -> None:
     """A command that waits for another's lock ends at once, with 130, and has done nothing."""

@@ -1,5 +1,6 @@
 """The store is closed with the application's lifespan, before the server hears of its end."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,9 +12,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
-from hermes_session_mw import HermesSessionMiddleware, MemoryStore
+from hermes_session_mw import HermesSession, HermesSessionMiddleware, MemoryStore
 
-from .asgi import lifespan, request, types
+from .asgi import http_scope, lifespan, request, stamp, types
 
 
 class ClosableStore(MemoryStore):
@@ -141,6 +142,35 @@ async def test_what_never_ends_keeps_no_server_from_ending() -> None:
             await anyio.wait_all_tasks_blocked()
         assert types(events) == ["closed"]
         tasks.cancel_scope.cancel()
+
+
+async def test_what_is_opened_after_the_request_is_not_kept() -> None:
+    """A task that outlives its request may take turns and record; the middleware forgets it."""
+    opened = anyio.Event()
+
+    async with anyio.create_task_group() as tasks:
+
+        async def later(session: HermesSession) -> None:
+            await opened.wait()
+            async with session.turn():
+                await session.record({"role": "user"}).end()
+
+        async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+            session = scope["state"]["hermes_session"]
+            if scope["path"] == "/turn":
+                await session.turn().acquire()
+            tasks.start_soon(later, session)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body"})
+
+        wrapped = HermesSessionMiddleware(app, MemoryStore())
+        sessions = [
+            stamp(await request(wrapped, scope=http_scope(path=path))) for path in ("/", "/turn")
+        ]
+        opened.set()
+    gc.collect()
+    kept = [each.id for each in gc.get_objects() if isinstance(each, HermesSession)]
+    assert set(kept).isdisjoint(sessions)
 
 
 async def test_an_application_can_be_started_twice(sqlite_url: str) -> None:

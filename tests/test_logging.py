@@ -6,6 +6,7 @@ import logging.config
 import re
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -47,6 +48,10 @@ def test_log_records_carry_the_sessions_fingerprint() -> None:
         ("/mounted/sessions/my-id", "/mounted/sessions/{}"),
         ("/threads/a.b/my-id", "/threads/a.b/{}"),
         ("/threads/aXb/my-id", "/threads/aXb/my-id"),
+        ("//sessions//my-id", "//sessions//{}"),
+        ("/sessions%2fmy-id%2F", "/sessions%2f{}%2F"),
+        ("GET /sessions/my-id HTTP/1.1", "GET /sessions/{} HTTP/1.1"),
+        ("/sessions" + "/" * 10_000 + "my-id", "/sessions" + "/" * 10_000 + "{}"),
         ("/sessions", "/sessions"),
         ("/sessions/", "/sessions/"),
         ("/sessions?cursor=1", "/sessions?cursor=1"),
@@ -62,11 +67,39 @@ def test_ids_in_paths_are_replaced(path: str, expected: str) -> None:
 
 
 def test_other_arguments_stay_what_they_are() -> None:
-    """A filter without paths, and arguments that are a mapping, leave a record's text alone."""
-    plain, mapping = record("%s", "/sessions/my-id"), record("%(a)s", {"a": "/sessions/my-id"})
-    assert SessionIdFilter().filter(plain)
-    assert SessionIdFilter(paths=["/sessions"]).filter(mapping)
-    assert plain.getMessage() == mapping.getMessage() == "/sessions/my-id"
+    """A filter without paths leaves a record's text alone, and none changes a caller's mapping."""
+    named = {"a": "/sessions/my-id", "b": 1}
+    lines = [record("%s", "/sessions/my-id"), record("%(a)s", named)]
+    for line in (*lines, record("%(a)s", MappingProxyType(named))):
+        assert SessionIdFilter().filter(line)
+        assert line.getMessage() == "/sessions/my-id"
+    assert SessionIdFilter(paths=["/sessions"]).filter(lines[1])
+    assert named == {"a": "/sessions/my-id", "b": 1}
+
+
+class Atoms(dict[str, str]):
+    """As servers have for their access logs: what is not there is a dash."""
+
+    def __init__(self, path: str, length: int) -> None:
+        super().__init__(path=path, length=str(length))
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name) if name in self else "-"
+
+
+def test_ids_in_a_mapping_are_replaced() -> None:
+    """Arguments that are a mapping, as in Hypercorn's access log, stay one of their kind."""
+    line = record("%(path)s %(length)s %(other)s", Atoms("/sessions/my-id", 7))
+    assert SessionIdFilter(paths=["/sessions"]).filter(line)
+    assert line.getMessage() == f"/sessions/{fingerprint('my-id')} 7 -"
+
+
+def test_each_of_several_handlers_has_the_same_fingerprint() -> None:
+    """A record that passes several filters has the id's fingerprint, and not that one's own."""
+    line = record("%s", "/sessions/my-id")
+    for _ in range(2):
+        assert SessionIdFilter(paths=["/sessions"]).filter(line)
+    assert line.getMessage() == f"/sessions/{fingerprint('my-id')}"
 
 
 def recipe() -> str:

@@ -9,7 +9,18 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import URL, Column, Connection, Engine, MetaData, Table, create_engine, event, text
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    text,
+)
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import Integer
 
@@ -17,6 +28,7 @@ from hermes_session_mw import (
     ConfigurationError,
     SessionDeleted,
     SQLAlchemyStore,
+    StoreMisconfigured,
     StoreUnavailable,
     migrations,
 )
@@ -163,6 +175,36 @@ def test_the_newest_version_has_the_tables_of_today(engine: Engine) -> None:
         newest = described(connection)
     assert newest == today, "the tables changed: see tests/migrations/README.md"
     assert sorted(today) == TABLES
+
+
+FOREIGN = [
+    "CREATE TABLE hermes_sessions (id INTEGER PRIMARY KEY, name VARCHAR(20))",
+    "CREATE TABLE hermes_keys (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL)",
+    "CREATE TABLE hermes_archive (owner INT, session_id INT, number INT, seq INT, turn_id INT)",
+]
+
+
+@pytest.mark.parametrize("statement", FOREIGN, ids=lambda statement: statement.split()[2])
+def test_somebody_elses_table_is_left_alone(engine: Engine, statement: str) -> None:
+    """A table of the same name and another shape is a clear error, and nothing is made."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    before = tables(engine)
+    name = statement.split()[2]
+    with pytest.raises(StoreMisconfigured, match=f"has another table {name} already"):
+        upgrade(engine)
+    with pytest.raises(StoreMisconfigured, match=f"has another table {name} already"):
+        anyio.run(first_use, engine.url)
+    assert tables(engine) == before
+
+
+def tables(engine: Engine) -> dict[str, list[str]]:
+    """Return the columns of each table."""
+    inspector = inspect(engine)
+    return {
+        name: [column["name"] for column in inspector.get_columns(name)]
+        for name in inspector.get_table_names()
+    }
 
 
 def test_an_upgrade_may_be_repeated(engine: Engine) -> None:

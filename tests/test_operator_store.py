@@ -198,6 +198,10 @@ async def test_what_was_counted_is_pruned(url: URL, monkeypatch: pytest.MonkeyPa
 
 
 DAMAGE = {
+    "UPDATE hermes_sessions SET next_seq = 9000000000000000000 WHERE owner = ''": [
+        ("wind:1", "", "it counts 9000000000000000000 messages, numbered from 0, and has 1"),
+        ("wind:1", "", "message 1 is missing"),
+    ],
     "DELETE FROM hermes_messages WHERE session_id = 'rain' AND owner = 'ada' AND seq = 1": [
         ("rain", "ada", "it counts 4 messages, numbered from 0, and has 3"),
         ("rain", "ada", "message 1 is missing"),

@@ -306,6 +306,7 @@ async def test_damage_is_logged_as_an_error(
         ({"sqlstate": "57P01"}, StoreUnavailable),
         ({"sqlstate": "28P01"}, StoreMisconfigured),
         ({"sqlstate": "42501"}, StoreMisconfigured),
+        ({"sqlstate": "3F000"}, StoreMisconfigured),
         ({"sqlstate": "XX001"}, StoreCorrupt),
         ({"sqlstate": "XX000"}, StoreError),
         ({"sqlstate": "22001"}, StoreError),

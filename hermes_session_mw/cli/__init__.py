@@ -4,10 +4,11 @@ It needs click, which ``pip install 'hermes_session_mw[cli]'`` brings. Nothing e
 imports this.
 """
 
+import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
 
 NO_CLICK = 127
 """The exit code where click is not installed: what a shell says of a command that is not there."""
@@ -27,8 +28,21 @@ def main() -> NoReturn:
         sys.exit(NO_CLICK)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+    _fill_in()
     cli(prog_name="hermes-sessions")
     raise AssertionError  # pragma: no cover  # click exits
+
+
+def _fill_in() -> None:
+    """Put streams where the caller has closed them: nothing to read, and nowhere to write."""
+    sys.stdin = sys.stdin or _nothing("r")
+    sys.stdout = sys.stdout or _nothing("r")  # so that a lost result is an error
+    sys.stderr = sys.stderr or _nothing("w")
+
+
+def _nothing(mode: str) -> TextIO:
+    flags = os.O_RDONLY if mode == "r" else os.O_WRONLY
+    return cast("TextIO", open(os.open(os.devnull, flags), mode, closefd=False))
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -34,23 +34,28 @@ Exit codes:
 """
 
 
+_STORE = "A SQLAlchemy URL, or hermes:PATH for a Hermes Agent's state.db."
+_TIMEOUT = "For each operation on the database."
+_SECONDS = click.FloatRange(0, 86_400, min_open=True)
+"""What every driver takes."""
+
+
 class Sessions(click.Group):
     """A group whose errors are lines and codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a subcommand."""
-        with reporting(ctx.params["store"]):
+        with reporting(lambda: ctx.params["store"]):
             return super().invoke(ctx)
 
 
 @click.group(cls=Sessions, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--store", envvar="HERMES_STORE", default=DEFAULT_STORE, show_default=True, show_envvar=True,
-    metavar="URL", help="A SQLAlchemy URL, or hermes:PATH for a Hermes Agent's state.db.",
+    metavar="URL", help=_STORE,
 )  # fmt: skip
 @click.option(
-    "--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
-    metavar="SECONDS", help="For each operation on the database.",
+    "--timeout", type=_SECONDS, default=60.0, show_default=True, metavar="SECONDS", help=_TIMEOUT,
 )  # fmt: skip
 @click.version_option(package_name="hermes_session_mw", message="%(prog)s %(version)s")
 @click.pass_context
@@ -67,5 +72,21 @@ def cli(ctx: click.Context, *, store: str, timeout: float) -> None:
     ctx.obj = Settings(store, timeout)
 
 
-for _command in (check, completion, delete, export, import_, list_sessions, prune, show, stats):
+def _said_later(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Take what stands after the subcommand instead of what stood before it."""
+    if value is not None:
+        before = ctx.find_root().params
+        before[param.name or ""] = value
+        ctx.obj = Settings(before["store"], before["timeout"])
+
+
+for _command in (check, delete, export, import_, list_sessions, prune, show, stats):
+    _command.params += [
+        click.Option([name], callback=_said_later, expose_value=False, **options)
+        for name, options in (
+            ("--store", {"metavar": "URL", "help": _STORE}),
+            ("--timeout", {"type": _SECONDS, "metavar": "SECONDS", "help": _TIMEOUT}),
+        )
+    ]
     cli.add_command(_command)
+cli.add_command(completion)

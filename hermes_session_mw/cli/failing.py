@@ -3,8 +3,9 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import UnsupportedOperation
 
 import click
 
@@ -60,8 +61,8 @@ class Failure(click.ClickException):
 
 
 @contextmanager
-def reporting(url: str) -> Iterator[None]:
-    """Turn errors into their line and code; ``url`` is the store's, whose password is not told."""
+def reporting(url: Callable[[], str]) -> Iterator[None]:
+    """Turn errors into their line and code; ``url`` tells the store's, to hide its password."""
     try:
         yield
         sys.stdout.flush()  # here a pipe that is closed can be told from an error
@@ -72,12 +73,14 @@ def reporting(url: str) -> Iterator[None]:
         if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
             _forget_output()
             raise click.exceptions.Exit(PIPE) from None
-        text = shown(masked(_said(exc), url))
+        text = shown(masked(_said(exc), url()))
         code = next(code for errors, code in CODES if isinstance(exc, errors))
         raise Failure(text, code) from None
 
 
 def _said(exc: Exception) -> str:
+    if isinstance(exc, UnsupportedOperation):
+        return "the standard output is closed"
     if isinstance(exc, OSError) and not isinstance(exc, HermesSessionError):
         return f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)
     return " ".join(str(exc).split("\n"))

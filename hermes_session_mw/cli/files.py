@@ -5,16 +5,21 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
+from ..exceptions import InvalidKey
+from ..stores.base import check_keys
 from .failing import Failure
 from .text import safe_json
 
 HEAD = "hermes_session"
 """The key that only the first line of a session has."""
+
+LONGEST = 2**30
+"""Bytes of a line; no database has a place for a message that takes more."""
 
 
 class Output(Protocol):
@@ -63,11 +68,12 @@ def writing(target: str) -> Iterator[Output]:
         yield _Binary(stream, is_terminal=sys.stdout.isatty())
         stream.flush()
         return
-    path = Path(target).resolve()  # a link stays one
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        with path.open("wb") as device:
+    given = Path(target)
+    if given.exists() and not stat.S_ISREG(given.stat().st_mode):
+        with given.open("wb") as device:
             yield _Binary(device)
         return
+    path = Path(os.path.realpath(given))  # a link stays one
     number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(number, "wb") as file:
@@ -91,15 +97,17 @@ def with_owner(lines: str, owner: str | None) -> str:
     return f"{said}\n{rest}"
 
 
-def sessions_in(stream: Iterable[bytes]) -> Iterator[Exported]:
+def sessions_in(stream: IO[bytes]) -> Iterator[Exported]:
     """Yield the sessions of an export, one at a time, with how many bytes each takes.
 
     Raises:
-        Failure: a line is not UTF-8.
+        Failure: a line is too long, or not UTF-8.
     """
     lines: list[str] = []
     began, size, owner = 1, 0, None
-    for number, raw in enumerate(stream, 1):
+    for number, raw in enumerate(iter(lambda: stream.readline(LONGEST), b""), 1):
+        if len(raw) >= LONGEST:
+            raise Failure(f"line {number} is longer than {LONGEST} bytes")
         try:
             line = raw.decode()
         except UnicodeDecodeError:
@@ -134,6 +142,12 @@ def _head(line: str) -> dict[str, Any] | None:
 
 def _owner(number: int, head: dict[str, Any] | None) -> str | None:
     owner = (head or {}).get("owner")
-    if owner is None or isinstance(owner, str):
-        return owner
-    raise Failure(f"line {number} has an owner that is not a text")
+    if owner is None:
+        return None
+    if not isinstance(owner, str):
+        raise Failure(f"line {number} has an owner that is not a text")
+    try:
+        check_keys("-", owner)
+    except InvalidKey as exc:
+        raise Failure(f"line {number}: {exc}") from None
+    return owner

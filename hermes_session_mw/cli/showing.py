@@ -86,6 +86,8 @@ def _as_text(found: _Conversation) -> Iterator[str]:
 
 
 def _message(message: Message, place: str) -> Iterator[str]:
+    if not isinstance(message, dict):  # damage, which is shown for what it is
+        message = {"content": message}
     rest = {key: value for key, value in message.items() if key not in ("role", "content")}
     yield ""
     yield f"{place} {shown(str(message.get('role', '(no role)')))}"

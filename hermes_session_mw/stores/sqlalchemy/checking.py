@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, Table, inspect, select, text
+from sqlalchemy import Column, DateTime, Select, String, Table, TextClause, inspect, select, text
 
 from ..surveys import Problem
 from .database import Database, Row, text_of
@@ -70,17 +70,43 @@ _ROWS = {
 _QUICK_CHECK = text("PRAGMA quick_check(20)")
 
 
+def _is_of_type(column: Column[Any]) -> str:
+    """Return SQLite's condition that a value is of its column's type, which it does not see to."""
+    name = column.name
+    if isinstance(column.type, DateTime):
+        condition = f"(typeof({name}) = 'text' AND julianday({name}) IS NOT NULL)"
+    else:
+        kind = "text" if isinstance(column.type, String) else "integer"
+        condition = f"typeof({name}) = '{kind}'"
+    return f"({name} IS NULL OR {condition})" if column.nullable else condition
+
+
+def _others(table: Table) -> TextClause:
+    session_id = "id" if table is sessions else "session_id"
+    right = " AND ".join(map(_is_of_type, table.columns))
+    names = f"owner, {session_id} FROM {table.name}"
+    return text(f"SELECT {names} WHERE NOT ({right}) LIMIT 20")  # the schema's names
+
+
+_OF_ANOTHER_TYPE = {table.name: _others(table) for table in metadata.sorted_tables}
+
+
 def missing(database: Database) -> list[Problem]:
     """Return what is missing of the tables, their columns and indexes."""
     return [Problem(what) for what in _missing(inspect(database.connection))]
 
 
 def damage(database: Database) -> list[Problem]:
-    """Return what SQLite finds wrong with its file; other databases look after theirs."""
+    """Return what is wrong with SQLite's file and values; other databases look after theirs."""
     if database.dialect != "sqlite":
         return []
     found = [" ".join(what.split()) for (what,) in database.rows(_QUICK_CHECK, {})]
-    return [Problem(f"SQLite: {what}") for what in found if what != "ok"]
+    problems = [Problem(f"SQLite: {what}") for what in found if what != "ok"]
+    return problems or [
+        Problem(f"a row of {name} has a value of another type", text_of(id_), text_of(owner))
+        for name, statement in _OF_ANOTHER_TYPE.items()
+        for owner, id_ in database.rows(statement, {})
+    ]
 
 
 def check_range(database: Database, after: Key, to: Key | None) -> list[Problem]:
@@ -129,7 +155,7 @@ def _problems(session: _Session | None, texts: dict[str, list[tuple[int, str]]])
     for kind, rows in texts.items():
         numbers = [number for number, _ in rows]
         if session is not None:
-            yield from _gaps(kind, numbers, _span(kind, session))
+            yield from _gaps(kind, numbers, *_ends(kind, session))
         elif rows:
             yield f"there is no session for {len(rows)} {kind}s"
         for number, body in rows:
@@ -137,19 +163,21 @@ def _problems(session: _Session | None, texts: dict[str, list[tuple[int, str]]])
                 yield f"{kind} {number} is not a JSON object"
 
 
-def _span(kind: str, session: _Session) -> range:
-    """Return the numbers that the session's rows should have."""
+def _ends(kind: str, session: _Session) -> tuple[int, int]:
+    """Return the first of the numbers that the session's rows should have, and the one after."""
     if session.is_deleted:
-        return range(0)
-    return range(session.first, session.end) if kind == "message" else range(session.archived)
+        return 0, 0
+    return (session.first, session.end) if kind == "message" else (0, session.archived)
 
 
-def _gaps(kind: str, numbers: list[int], span: range) -> Iterator[str]:
-    if numbers == list(span):
+def _gaps(kind: str, numbers: list[int], first: int, end: int) -> Iterator[str]:
+    count = max(end - first, 0)
+    # As many as there should be, no two of them equal, in order.
+    if len(numbers) == count and (not numbers or (numbers[0], numbers[-1]) == (first, end - 1)):
         return
-    yield f"it counts {len(span)} {kind}s, numbered from {span.start}, and has {len(numbers)}"
+    yield f"it counts {count} {kind}s, numbered from {first}, and has {len(numbers)}"
     found = set(numbers)
-    gap = next((number for number in span if number not in found), None)
+    gap = next((number for number in range(first, end) if number not in found), None)
     if gap is not None:
         yield f"{kind} {gap} is missing"
 

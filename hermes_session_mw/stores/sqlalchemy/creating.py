@@ -13,7 +13,7 @@ from .database import database_of
 from .engine import check_dialect
 from .schema import MYSQL, metadata
 from .transactions import CommitFailed, transaction
-from .upgrading import complete, is_complete
+from .upgrading import check_own, complete, is_complete
 
 # Two processes that start at once would both find no tables and both make them, which
 # "IF NOT EXISTS" alone does not survive on PostgreSQL. Any number will do, if it is ours alone.
@@ -34,10 +34,12 @@ def create(connection: Connection) -> None:
     """Make what is missing, inside the caller's transaction; safe where others do so at once.
 
     Raises:
+        StoreMisconfigured: a table of the name is somebody else's.
         StoreUnavailable: another process has been at it for a minute.
     """
     with _alone(connection):
         if not is_complete(connection):
+            check_own(connection)
             metadata.create_all(connection)
             complete(connection)
 
@@ -54,6 +56,7 @@ def upgrade(connection: Connection) -> None:
     Raises:
         ConfigurationError: it is no connection, as in Alembic's offline mode (``--sql``), or there
             is no SQL for its database.
+        StoreMisconfigured: a table of one of the names is somebody else's; nothing was changed.
         StoreUnavailable: another process has been at it for a minute.
         sqlalchemy.exc.SQLAlchemyError: the database refused.
     """

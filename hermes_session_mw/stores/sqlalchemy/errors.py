@@ -61,6 +61,7 @@ _SQLSTATE: dict[str, Meaning] = {
     "25006": "unavailable",  # read only: a standby
     "28": "misconfigured",  # wrong password
     "3D": "misconfigured",  # no such database
+    "3F": "misconfigured",  # no such schema
     "42": "misconfigured",  # no such table, no right to it
     "XX001": "corrupt",
     "XX002": "corrupt",

@@ -2,7 +2,7 @@
 
 from sqlalchemy import and_, bindparam, or_, select, update
 
-from ...exceptions import SessionNotFound
+from ...exceptions import SessionNotFound, StoreCorrupt
 from .. import transfer
 from ..paging import Place, time_of
 from ..records import SessionInfo
@@ -44,6 +44,8 @@ _rename = (
     # So that nobody finds it changed: MySQL would set a TIMESTAMP by itself.
     .values(title=bindparam("new_title"), updated_at=sessions.c.updated_at)
 )
+NO_VALUE = (TypeError, ValueError, OverflowError)
+"""What comes of a value of another type."""
 ROWS = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 """A history's messages, with the turns that they came in."""
 
@@ -83,13 +85,27 @@ def export(database: Database, session_id: str, owner: str) -> str:
 
 
 def as_info(row: Row) -> SessionInfo:
-    """Return what a row of ``FACTS`` says."""
+    """Return what a row of ``FACTS`` says.
+
+    Raises:
+        StoreCorrupt: it has a value of another type, as SQLite lets it have.
+    """
     session_id, title, length, created, changed, parent = row
-    return SessionInfo(
-        text_of(session_id),
-        title,
-        length,
-        time_of(created),
-        time_of(changed),
-        None if parent is None else text_of(parent),
+    try:
+        return SessionInfo(
+            text_of(session_id),
+            None if title is None else text_of(title),
+            length,
+            time_of(created),
+            time_of(changed),
+            None if parent is None else text_of(parent),
+        )
+    except NO_VALUE:
+        raise of_another_type() from None
+
+
+def of_another_type() -> StoreCorrupt:
+    """Return the error for a row that has one."""
+    return StoreCorrupt(
+        "a session's row has a value of another type: hermes-sessions check names it"
     )

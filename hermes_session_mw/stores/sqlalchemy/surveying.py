@@ -17,7 +17,7 @@ from ..surveys import OwnedPage, OwnedSession, Totals
 from . import schema
 from .clock import microseconds_of
 from .database import Database, Row, text_of
-from .listing import BEFORE, CHANGED, FACTS, ROWS, as_info, info
+from .listing import BEFORE, CHANGED, FACTS, NO_VALUE, ROWS, as_info, info, of_another_type
 from .ranges import is_after, place, snapshot
 from .schema import MYSQL, sessions
 
@@ -197,10 +197,13 @@ def _cursor(changed: int, owner: str | None, session_id: str) -> str:
 
 
 def _all(rows: Sequence[Row]) -> list[OwnedSession]:
-    return [
-        OwnedSession(as_info(facts), text_of(owner), int(turns), int(archived))
-        for *facts, owner, turns, archived in rows
-    ]
+    try:
+        return [
+            OwnedSession(as_info(facts), text_of(owner), int(turns), int(archived))
+            for *facts, owner, turns, archived in rows
+        ]
+    except NO_VALUE:
+        raise of_another_type() from None
 
 
 def _sizes(database: Database) -> dict[str, int]:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
+from ...exceptions import StoreMisconfigured
 from .schema import MYSQL, messages, metadata, sessions
 
 _named = literal("draft.", String) + cast(messages.c.seq, String)
@@ -57,6 +58,23 @@ def _is_complete(inspector: Inspector, table: Table) -> bool:
     return not missing and not loose and indexes.issuperset(each.name for each in table.indexes)
 
 
+def check_own(connection: Connection) -> None:
+    """Check that no table with one of the names is somebody else's.
+
+    Raises:
+        StoreMisconfigured: one is like that of no version.
+    """
+    inspector = inspect(connection)
+    for table in metadata.sorted_tables:
+        if inspector.has_table(table.name):
+            missing, loose = _compare(inspector, table)
+            if not (all(map(_can_add, missing)) and _VALUES.keys() >= set(loose)):
+                raise StoreMisconfigured(
+                    f"the database has another table {table.name} already, and it was not changed: "
+                    "give the store a database, or a schema, of its own"
+                )
+
+
 def complete(connection: Connection) -> None:
     """Bring all tables, which are there, to what they are now."""
     # Those that refer to others first: turns are counted by messages that have a turn's id.
@@ -76,6 +94,10 @@ def _compare(inspector: Inspector, table: Table) -> tuple[list[Column[Any]], lis
     missing = [column for column in table.columns if column.name not in there]
     loose = [each for each in table.columns if not each.nullable and there.get(each.name)]
     return missing, loose
+
+
+def _can_add(column: Column[Any]) -> bool:
+    return column in _VALUES or bool(column.nullable) or column.server_default is not None
 
 
 def _add(connection: Connection, column: Column[Any]) -> None:
