@@ -20,7 +20,7 @@ class Fields:
             if name == "tool_calls":
                 for place, piece in enumerate(value):
                     self._add_call(piece, piece.get("index", place))
-            elif isinstance(value, str):
+            elif isinstance(value, str) and isinstance(self._fields.get(name, ""), str):
                 self._fields[name] = self._fields.get(name, "") + value
             else:
                 self._fields[name] = value
@@ -31,8 +31,13 @@ class Fields:
         return self._fields | ({"tool_calls": calls} if calls else {})
 
     def stored(self) -> Message:
-        """Return those that belong to the conversation."""
-        return {name: value for name, value in self().items() if name in _STORED}
+        """Return those that belong to the conversation, and are what they are called."""
+        fields = self()
+        return {
+            name: fields[name]
+            for name in _STORED
+            if name in fields and (name == "tool_calls" or isinstance(fields[name], str))
+        }
 
     def _add_call(self, piece: Message, index: int) -> None:
         empty: Message = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}

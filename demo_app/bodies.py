@@ -1,6 +1,7 @@
 """Reading a request's JSON, and refusing what cannot be answered."""
 
 import json
+import math
 from typing import Any
 
 
@@ -23,7 +24,7 @@ def json_object(body: bytes) -> dict[str, Any]:
         BadRequest: it is none.
     """
     try:
-        data = json.loads(body, parse_constant=_refuse_constant)
+        data = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise BadRequest("the body is not JSON") from None
     if not isinstance(data, dict):
@@ -42,6 +43,25 @@ def optional(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
         return default
     if not isinstance(value, kind):
         raise BadRequest(f"'{name}' is not of type {kind.__name__}", name)
+    return value
+
+
+def text(data: dict[str, Any], name: str) -> str | None:
+    """Return a field that is sent back to the client, None where it is missing or null.
+
+    Raises:
+        BadRequest: it is no text, or has half characters, which JSON can name and UTF-8 not write.
+    """
+    value: str | None = optional(data, name, str, None)
+    if value is not None and any("\ud800" <= char <= "\udfff" for char in value):
+        raise BadRequest(f"'{name}' holds a lone surrogate", name)
+    return value
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):  # 1e999, which could not be written again
+        raise BadRequest("the body has a number that is too large")
     return value
 
 

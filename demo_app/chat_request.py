@@ -6,7 +6,7 @@ from typing import Any
 
 from hermes_session_mw.messages import Message
 
-from .bodies import BadRequest, json_object, optional
+from .bodies import BadRequest, json_object, optional, text
 
 SYSTEM_ROLES = ("system", "developer")
 
@@ -50,7 +50,7 @@ class ChatRequest:
                 "'n' is not 1, and one answer is what a conversation goes on from", "n"
             )
         options = optional(data, "stream_options", dict, {})
-        optional(data, "model", str, "")
+        text(data, "model")
         return cls(
             system=[message for message in messages if message["role"] in SYSTEM_ROLES],
             earlier=talk[:start],

@@ -1,17 +1,22 @@
 """A model's answer while it comes, and the turn that is stored at its end."""
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes_session_mw import Recording
-from hermes_session_mw.messages import Message
+from hermes_session_mw import InvalidMessage, Recording
+from hermes_session_mw.messages import MAX_MESSAGE_BYTES, Message, encode_messages
 
 from .assembly import Fields, as_pieces
-from .failures import ModelRefused
+from .bodies import BadRequest
+from .failures import ModelRefused, upstream_failed
 from .model import Delta, Model, Usage, pieces, text_of
 from .turns import Finish, nothing, unrecorded, unstored
+
+LONGEST = MAX_MESSAGE_BYTES - 4096
+"""Bytes of an answer's text as JSON: with what marks it as incomplete, a store takes it."""
 
 
 @dataclass(slots=True)
@@ -28,6 +33,7 @@ class Reply:
         usage: what the answer cost; None until that is known.
         finish_reason: why it ended.
         fields: what its message has beside its role and its text.
+        size: bytes that its text takes as JSON.
     """
 
     model: str
@@ -39,6 +45,7 @@ class Reply:
     usage: Usage | None = None
     finish_reason: str = "stop"
     fields: Fields = field(default_factory=Fields)
+    size: int = 0
 
     @property
     def text(self) -> str:
@@ -70,6 +77,7 @@ class Reply:
                 yield delta
             self._note()
             at_end()
+            self._check()
         await self.finish()
 
     async def whole(self, at_end: Callable[[], None] = lambda: None) -> None:
@@ -79,6 +87,10 @@ class Reply:
                 pass
 
     def _take(self, delta: Delta) -> None:
+        text = json.dumps(delta.text, ensure_ascii=False)
+        self.size += len(text.encode(errors="replace")) - 2  # without its quotes
+        if self.size > LONGEST:
+            raise upstream_failed("the answer is too long to be stored")
         self.recording.write(delta.text)
         self.fields.add(delta.fields)
         self.model = delta.model or self.model
@@ -94,6 +106,15 @@ class Reply:
             beside["finish_reason"] = self.finish_reason
         self.recording.message.update(beside)
 
+    def _check(self) -> None:
+        """Refuse what no store takes, while the question and the text can still be stored."""
+        message = self.recording.message
+        try:
+            encode_messages([{"role": "assistant", "content": self.text} | message])
+        except InvalidMessage:
+            message.clear()
+            raise upstream_failed("the answer cannot be stored") from None
+
 
 async def begin(
     deltas: AsyncGenerator[Delta, None],
@@ -108,7 +129,7 @@ async def begin(
     """
     try:
         first = await anext(deltas)
-    except ModelRefused:
+    except (BadRequest, ModelRefused):
         raise
     except BaseException:
         await (await record()).break_off()

@@ -6,7 +6,7 @@ from typing import Any
 from hermes_session_mw import is_session_id
 from hermes_session_mw.messages import Message
 
-from .bodies import BadRequest, json_object, optional
+from .bodies import BadRequest, json_object, optional, text
 from .chat_request import SYSTEM_ROLES
 
 _ROLES = ("user", "assistant", *SYSTEM_ROLES)
@@ -57,14 +57,14 @@ class ResponseRequest:
         messages = _messages(data.get("input"))
         if not any(message["role"] == "user" for message in messages):
             raise BadRequest("there is no user message in 'input'", "input")
-        instructions = _instructions(data)
+        instructions = text(data, "instructions")
         told = [] if instructions is None else [{"role": "system", "content": instructions}]
         previous = optional(data, "previous_response_id", str, None)
         conversation = _conversation(data.get("conversation"))
         if previous is not None and conversation is not None:
             problem = "give 'previous_response_id' or 'conversation', and not both"
             raise BadRequest(problem, "previous_response_id")
-        optional(data, "model", str, "")
+        text(data, "model")
         return cls(
             instructions=instructions,
             system=[*told, *(m for m in messages if m["role"] in SYSTEM_ROLES)],
@@ -77,14 +77,6 @@ class ResponseRequest:
                 name: data[key] for key, name in _OPTIONS.items() if data.get(key) is not None
             },
         )
-
-
-def _instructions(data: dict[str, Any]) -> str | None:
-    text: str | None = optional(data, "instructions", str, None)
-    # They are sent back, and JSON can name half characters that UTF-8 cannot write.
-    if text is not None and any("\ud800" <= char <= "\udfff" for char in text):
-        raise BadRequest("'instructions' holds a lone surrogate", "instructions")
-    return text
 
 
 def _conversation(value: Any) -> str | None:

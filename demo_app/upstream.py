@@ -25,6 +25,9 @@ TIMEOUT = 120.0
 _LARGEST = 4_194_304
 """Bytes of a body that was not streamed, or of one event."""
 
+_MOST = 134_217_728
+"""Characters of all events: a chunk for each token is far longer than the token."""
+
 
 class UpstreamModel:
     """Sends the conversation on to an OpenAI-compatible server, and streams its answer through.
@@ -84,6 +87,7 @@ class UpstreamModel:
             "stream_options": {"include_usage": True},
         }
         has_begun = has_ended = False
+        received = 0
         async with (
             self._answering("POST", "chat/completions", body) as response,
             aclosing(_events(response)) as events,
@@ -92,6 +96,9 @@ class UpstreamModel:
                 if data.strip() == "[DONE]":
                     has_ended = True
                     break
+                received += len(data)
+                if received > _MOST:
+                    raise upstream_failed("the upstream sent too much")
                 delta = delta_of(data)
                 has_begun, has_ended = True, has_ended or delta.finish_reason is not None
                 yield delta if delta.model else replace(delta, model=asked)
@@ -134,8 +141,11 @@ class UpstreamModel:
                 method, path, content=_encoded(body), headers=headers if body else {}
             ) as response:
                 if response.status_code != HTTPStatus.OK:
-                    raise await self._failure(response)
+                    told = parsed((await _read(response)).decode(errors="replace"))
+                    raise failure_of(response.status_code, told, response.headers)
                 yield response
+        except ModelFailed as exc:
+            raise self._without_key(exc) from None
         except httpx2.TimeoutException:
             raise timed_out() from None
         except httpx2.ConnectError:
@@ -144,11 +154,15 @@ class UpstreamModel:
         except httpx2.HTTPError:
             raise upstream_failed("the upstream's answer broke off") from None
 
-    async def _failure(self, response: httpx2.Response) -> ModelFailed:
-        text = (await _read(response)).decode(errors="replace")
-        if self._key:  # some quote it
-            text = text.replace(self._key, "***")
-        return failure_of(response.status_code, parsed(text), response.headers)
+    def _without_key(self, failure: ModelFailed) -> ModelFailed:
+        """Return the failure without the upstream's key, which some quote."""
+        if not self._key:
+            return failure
+        error = {
+            name: field.replace(self._key, "***") if isinstance(field, str) else field
+            for name, field in failure.body["error"].items()
+        }
+        return type(failure)({"error": error}, failure.status, failure.headers)
 
 
 async def _events(response: httpx2.Response) -> AsyncGenerator[str, None]:
@@ -160,7 +174,8 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[str, None]:
         source = aiter(httpx2.EventSource(response, _LARGEST))
         async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent, None]", source)) as events:
             async for event in events:
-                yield event.data
+                if event.data:  # such as "retry: 1000" has none, and is no event to the standard
+                    yield event.data
 
 
 async def _read(response: httpx2.Response) -> bytes:

@@ -16,8 +16,9 @@ _OF_THIS_SERVER = (
 )
 """What tells the demo that its own key or account will not do; the client's is another one."""
 
-
 _STATUS = re.compile(r"[45][0-9][0-9]")
+_WAIT = re.compile(r"[0-9]{1,9}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT")
+"""A Retry-After, in seconds or as a date; what else a header can hold is not for the client."""
 
 
 def failure_of(status: int, body: Any, headers: Mapping[str, str]) -> ModelFailed:
@@ -26,7 +27,8 @@ def failure_of(status: int, body: Any, headers: Mapping[str, str]) -> ModelFaile
     A refusal of the request is passed on as it is, and what is wrong between the demo and the
     upstream is not: the client can do nothing about it, and its words may not be for the client.
     """
-    retry = {"Retry-After": headers["Retry-After"]} if "Retry-After" in headers else {}
+    wait = headers.get("Retry-After", "")
+    retry = {"Retry-After": wait} if _WAIT.fullmatch(wait) else {}
     if status in _OF_THIS_SERVER:
         return upstream_failed(f"the upstream does not accept this server's API key ({status})")
     if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
@@ -61,7 +63,8 @@ def _told(body: Any, status: int) -> dict[str, Any]:
     texts = (error.get(name) for name in ("message", "detail"))
     message = next((text for text in texts if isinstance(text, str) and text), None)
     shape = error_body(message or f"the upstream answered {status}", "invalid_request_error")
-    known = {name: error[name] for name in ("type", "param", "code") if error.get(name) is not None}
+    fields = {name: error.get(name) for name in ("type", "param", "code")}
+    known = {name: field for name, field in fields.items() if isinstance(field, str | int)}
     return {"error": shape["error"] | known}
 
 
@@ -71,8 +74,9 @@ def parsed(data: bytes | str) -> Any:
     A text may hold half characters, which could be neither stored nor sent on.
     """
     try:
-        value = json.loads(data, parse_constant=lambda _: None)
-        text = json.dumps(value, ensure_ascii=False)
-        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        text = json.dumps(json.loads(data), ensure_ascii=False)
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        # Only now: what was too large for a float, as 1e999, is Infinity here.
+        return json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         return None

@@ -188,6 +188,7 @@ BAD_BODIES: dict[str, bytes] = {
     "NaN": b'{"messages": [{"role": "user", "content": "a", "x": NaN}]}',
     "too deep": b"[" * 100_000,
     "a huge number": b'{"messages": ' + b"1" * 5000 + b"}",
+    "a number too large": b'{"seed": -1e999, "messages": [{"role": "user", "content": "hi"}]}',
     "a list": b"[]",
     "null": b"null",
     "no messages": b"{}",
@@ -208,6 +209,8 @@ BAD_BODIES: dict[str, bytes] = {
     "only an assistant": b'{"messages": [{"role": "assistant", "content": "hi"}]}',
     "stream a string": b'{"stream": "yes", "messages": [{"role": "user", "content": "hi"}]}',
     "model a number": b'{"model": 7, "messages": [{"role": "user", "content": "hi"}]}',
+    "model a half character": b'{"model": "\\ud800", "messages": [{"role": "user", '
+    b'"content": "hi"}]}',
     "options a list": b'{"stream_options": [], "messages": [{"role": "user", "content": "hi"}]}',
     "lone surrogate": b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
     "lone surrogate, streamed": b'{"stream": true, "messages": [{"role": "user", '

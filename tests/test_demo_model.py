@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from demo_app import turns
 from demo_app.app import create_app
+from demo_app.bodies import BadRequest
 from demo_app.failures import ModelRefused, error_body
 from demo_app.model import Delta, EchoModel, Model
 from hermes_session_mw import MemoryStore, StoreUnavailable, TurnLost
@@ -292,9 +293,15 @@ def test_more_than_one_answer_is_refused(store: MemoryStore) -> None:
         assert ask(client, user("Hi"), n=2).json()["error"]["param"] == "n"
 
 
-def test_a_request_that_is_refused_changes_nothing(store: MemoryStore, stream: bool) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [ModelRefused(error_body("no", "invalid_request_error"), 400), BadRequest("too deep")],
+    ids=["by the model", "by the demo"],
+)
+def test_a_request_that_is_refused_changes_nothing(
+    store: MemoryStore, stream: bool, refusal: Exception
+) -> None:
     """An edit, or a retry of what broke off, leaves the history as it was where it is refused."""
-    refusal = ModelRefused(error_body("no", "invalid_request_error"), 400)
     model = OwnModel(Delta("a"))
     with client_of(store, model) as client:
         ask(client, user("Hi"), session_id="s")

@@ -377,6 +377,7 @@ BAD: dict[str, Any] = {
     "instructions a list": {"input": "a", "instructions": []},
     "instructions with a lone surrogate": {"input": "a", "instructions": "\ud800"},
     "model a number": {"input": "a", "model": 1},
+    "model with a lone surrogate": {"input": "a", "model": "\ud800"},
 }
 
 

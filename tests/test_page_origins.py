@@ -166,6 +166,29 @@ def test_a_key_is_kept_for_the_tab_or_for_longer(keyed: str, visit: Visits) -> N
     wait_for_answer(second, "first message")
 
 
+def test_a_key_goes_to_its_own_address_alone(keyed: str, url: str, visit: Visits) -> None:
+    """Where another tab gives another address, this tab's key is not sent there."""
+    somebody = visit()
+    somebody.expect("401", "blocked by CORS policy", "net::ERR_FAILED", "403")
+    sent: list[str] = []
+    somebody.context.on(
+        "request",
+        lambda each: (
+            sent.append(each.headers.get("authorization", "")) if each.url.startswith(url) else None
+        ),
+    )
+    first = somebody.open(keyed)
+    set_up(first, key="ada-key")
+    ask(first, "Mine.")
+    wait_for_answer(first, "You said")
+    second = somebody.open(keyed)
+    with first.expect_request(f"{url}/**"):
+        set_up(second, base=url)
+    with first.expect_request(f"{url}/**"):
+        first.reload()
+    assert set(sent) == {""}
+
+
 def test_a_long_list_comes_in_pages(keyed: str, visit: Visits) -> None:
     """The list has its newest thirty at first, and the rest when asked for."""
     headers = {"Authorization": "Bearer ada-key"}

@@ -220,9 +220,59 @@ def test_texts_become_paragraphs_lists_and_code(page: Page, name: str) -> None:
 
 def test_a_hostile_text_takes_no_time(page: Page) -> None:
     """No text makes the layout run for long: each is done before a script is stopped."""
-    page.set_default_timeout(10_000)
-    for text in ("`" * 50_000, "**a" * 20_000, "- " * 50_000, "~~~\n" * 20_000, "*" * 50_000):
-        page.evaluate("async (text) => void (await import('/text.js')).render(text)", text)
+    for text in (
+        "```\n" * 200_000,
+        "`" * 50_000,
+        "**a" * 20_000,
+        "- " * 50_000,
+        "~~~\n" * 20_000,
+        "*" * 50_000,
+    ):
+        taken = page.evaluate(
+            """async (text) => {
+                const { render } = await import("/text.js");
+                const start = performance.now();
+                render(text);
+                return performance.now() - start;
+            }""",
+            text,
+        )
+        assert taken < 10_000, text[:4]
+
+
+@pytest.mark.parametrize("text", ["a\n\n" * 150_000, "- a\n" * 150_000, "`a` " * 150_000])
+def test_a_text_may_have_any_number_of_parts(page: Page, text: str) -> None:
+    """What a text becomes is put into the page, however much it is."""
+    shown = page.evaluate(
+        """async (text) => {
+            const { render } = await import("/text.js");
+            const { make } = await import("/dom.js");
+            return make("div", {}, render(text)).textContent;
+        }""",
+        text,
+    )
+    assert shown.count("a") == 150_000
+
+
+MESSAGES: dict[str, tuple[Any, str]] = {
+    "text": ({"content": "a"}, "a"),
+    "parts": ({"content": [{"type": "text", "text": "a"}, {"type": "image"}]}, "a\n\n[image]"),
+    "calls": ({"content": None, "tool_calls": [{"function": {"name": "f"}}]}, "[calls f]"),
+    "parts of other kinds": ({"content": [None, 1, {"type": {}}, {"text": 1}, {"text": "a"}]}, "a"),
+    "calls of other kinds": (
+        {"content": "a", "tool_calls": [None, {"function": {"name": {"toString": 1}}}]},
+        "a\n\n[calls a tool]\n\n[calls a tool]"),
+    "no calls": ({"content": "a", "tool_calls": "abc"}, "a"),
+    "no content": ({"content": {"a": 1}}, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_of_any_shape_is_shown(page: Page, name: str) -> None:
+    """Whatever a client has stored in a message, the page shows what it knows of it."""
+    message, text = MESSAGES[name]
+    run = "async (message) => (await import('/messages-view.js')).textOf(message)"
+    assert page.evaluate(run, message) == text
 
 
 ADDRESSES = {

@@ -3,15 +3,20 @@
 /** Returns the element of this id. */
 export const byId = (id) => document.getElementById(id);
 
-/** Returns a new element with properties, attributes (names with "-" and "role") and children. */
+/** Returns a new element with properties, attributes (names with "-" and "role") and children, or lists of them. */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (name.includes("-") || name === "role") element.setAttribute(name, value);
     else element[name] = value;
   }
-  element.append(...children);
+  fill(element, children.flat());
   return element;
+}
+
+/** Puts nodes at an element's end: one by one, since a call takes only so many arguments. */
+export function fill(element, nodes) {
+  for (const node of nodes) element.append(node);
 }
 
 /** Returns one of the icons at the end of index.html. */

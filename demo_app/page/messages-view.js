@@ -1,9 +1,9 @@
 // The open conversation's messages. What has not changed keeps its elements, and so its focus.
 
-import { byId, copy, icon, make } from "./dom.js";
+import { byId, copy, fill, icon, make } from "./dom.js";
 import { render } from "./text.js";
 
-const NAMES = { user: "You", assistant: "Assistant", tool: "Tool", system: "System" };
+const NAMES = { __proto__: null, user: "You", assistant: "Assistant", tool: "Tool", system: "System" };
 
 /** Shows a conversation's messages; `on` has regenerate() and edit(place, text). */
 export class MessagesView {
@@ -42,7 +42,10 @@ export class MessagesView {
     this.#frame = requestAnimationFrame(() => {
       const body = this.#list.querySelector("[aria-busy=true] .body");
       const text = this.#conversation.turn?.text;
-      if (body && text) body.replaceChildren(...render(text));
+      if (body && text) {
+        body.replaceChildren();
+        fill(body, render(text));
+      }
       this.#follow();
     });
   }
@@ -66,7 +69,7 @@ export class MessagesView {
   #make(item) {
     const name = NAMES[item.role] ?? item.role;
     const body = make("div", { className: "body" });
-    if (item.text) body.append(...render(item.text));
+    if (item.text) fill(body, render(item.text));
     else if (item.busy) body.append(typing());
     const article = make("article", { "aria-label": name }, make("h2", { className: "who", textContent: name }), body);
     if (item.busy) article.setAttribute("aria-busy", "true");
@@ -122,11 +125,24 @@ function answerOf({ text, phase }) {
   return { role: "assistant", busy, text, mark: !busy && text ? "It broke off here." : "" };
 }
 
-/** Returns a message's text, whether its content is a string, a list of parts, or calls of tools. */
+/**
+ * Returns a message's text, whether its content is a string, a list of parts, or calls of tools.
+ *
+ * Clients may have stored anything there, and the rest of the conversation is shown all the same.
+ */
 export function textOf({ content, tool_calls: calls }) {
-  const parts = Array.isArray(content) ? content.map((part) => part.text ?? `[${part.type}]`) : [content];
-  const called = (calls ?? []).map((call) => `[calls ${call.function?.name ?? "a tool"}]`);
+  const parts = Array.isArray(content) ? content.map((part) => part?.text ?? kindOf(part)) : [content];
+  const called = Array.isArray(calls) ? calls.map(nameOf) : [];
   return [...parts, ...called].filter((part) => typeof part === "string" && part).join("\n\n");
+}
+
+function kindOf(part) {
+  return typeof part?.type === "string" ? `[${part.type}]` : "";
+}
+
+function nameOf(call) {
+  const name = call?.function?.name;
+  return `[calls ${typeof name === "string" && name ? name : "a tool"}]`;
 }
 
 function typing() {

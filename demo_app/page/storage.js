@@ -6,14 +6,16 @@ const KEPT = 200; // conversations; the ones that were not opened for longest ar
 /** Returns {base, key, model, remember}: the API's address, its key, and the model to ask. */
 export function readSettings() {
   const { base = "", key = "", model = "", remember = false } = read("localStorage", SETTINGS) ?? {};
-  const held = remember ? key : (read("sessionStorage", SETTINGS)?.key ?? "");
+  const ofTab = read("sessionStorage", SETTINGS);
+  // Another tab may have given another address since, which this tab's key is not for.
+  const held = remember ? key : ((ofTab?.base === base && ofTab.key) || "");
   return { base, key: held, model, remember };
 }
 
 /** Keeps them: the key for this tab alone, unless it is to be remembered. */
 export function writeSettings({ base, key, model, remember }) {
   write("localStorage", SETTINGS, { base, model, remember, key: remember ? key : "" });
-  write("sessionStorage", SETTINGS, { key: remember ? "" : key });
+  write("sessionStorage", SETTINGS, { base, key: remember ? "" : key });
 }
 
 /** Returns the API's address as a URL that ends with "/"; null where the text is no such address. */

@@ -36,8 +36,9 @@ function goesOn(line, bullets) {
 function endOfFence(lines, from, opening) {
   const closes = (line) =>
     line.trim().length >= opening.length && !line.trim().replaceAll(opening[0], "");
-  const end = lines.findIndex((line, at) => at >= from && closes(line));
-  return end < 0 ? lines.length : end; // while it streams the end is not there yet
+  let end = from;
+  while (end < lines.length && !closes(lines[end])) end += 1;
+  return end; // while it streams the end is not there yet
 }
 
 function codeBlock(code, language) {
@@ -48,12 +49,12 @@ function codeBlock(code, language) {
 }
 
 function list(lines) {
-  const items = lines.map((line) => make("li", {}, ...inline(BULLET.exec(line)[1])));
-  return make("ul", {}, ...items);
+  const items = lines.map((line) => make("li", {}, inline(BULLET.exec(line)[1])));
+  return make("ul", {}, items);
 }
 
 function paragraph(lines) {
-  return make("p", {}, ...inline(lines.join("\n")));
+  return make("p", {}, inline(lines.join("\n")));
 }
 
 function inline(text) {
