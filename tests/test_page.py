@@ -289,6 +289,31 @@ def test_a_restarted_server_is_found_again(tmp_path: Path, visit: Visits) -> Non
         assert len(stored(url, thread_of(page))) == 4
 
 
+def test_a_question_that_a_crash_lost_goes_back_into_the_box(
+    tmp_path: Path, visit: Visits
+) -> None:
+    """Where a server was killed before it stored a turn, the question is in the box again."""
+    port = free_port()
+    command = [sys.executable, "-m", "demo_app", "--port", str(port), "--pace", PACE]
+    somebody = visit()
+    somebody.expect("net::ERR_", "404")
+    with serving(command, port, tmp_path, ready="/healthz") as process:
+        page = somebody.open(f"http://127.0.0.1:{port}")
+        ask(page, f"Are you there? {LONG}")
+        wait_for_a_piece(page, "word3")
+        process.kill()
+        expect(page.get_by_role("alert")).to_contain_text("Your question is kept.")
+    expect(page.locator("#threads a")).to_have_count(1)
+    page.get_by_role("button", name="Give up").click()
+    expect(page.get_by_text("This answer was stopped before its end.")).to_be_visible()
+    with serving(command, port, tmp_path, ready="/healthz"):
+        box = page.get_by_role("textbox", name="Message")
+        expect(box).to_have_value(f"Are you there? {LONG}")
+        expect(page.locator("#threads a")).to_have_count(0)
+        assert messages(page) == []
+        assert "No conversations yet." in page.locator("#threads-note").inner_text()
+
+
 IMPATIENT = """
 from demo_app import __main__, turns
 turns.WAIT = 0.05  # seconds, before a second question is refused

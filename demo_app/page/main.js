@@ -46,7 +46,7 @@ const tabs = new Tabs({
 function start() {
   settings = readSettings();
   api = new Api({ ...settings, base: addressOf(settings.base) ?? addressOf("") });
-  for (const one of conversations?.values() ?? []) one.stop();
+  for (const one of new Set([...(conversations?.values() ?? []), ...(current ? [current] : [])])) one.leave();
   conversations = new Map();
   threads = new Threads(api);
   threads.addEventListener("change", () => showThreads(threads, current?.id));
@@ -80,7 +80,12 @@ function watch(conversation) {
     if (isOpen()) history.replaceState(null, "", `#${conversation.id}`);
   });
   on("answer", ({ detail }) => { if (isOpen()) announce(`Assistant: ${detail}`); });
-  on("unanswered", ({ detail }) => { if (isOpen()) composer.restore(detail); });
+  on("unanswered", ({ detail }) => composer.restore(conversation, detail));
+  on("missing", () => {
+    if (conversations.get(conversation.id) !== conversation) return;
+    if (threads.isOwn) threads.remove(conversation.id);
+    else threads.load();
+  });
   on("stored", () => {
     tabs.tell(api.base, conversation.id);
     if (!threads.isOwn) threads.load();
@@ -136,9 +141,11 @@ async function act(doing) {
 
 async function openSettings() {
   const chosen = await askSettings(settings);
-  if (!chosen) return;
+  const isOther = (name) => chosen[name] !== settings[name];
+  if (!chosen || !Object.keys(chosen).some(isOther)) return;
   writeSettings(chosen);
-  start();
+  if (["base", "key", "model"].some(isOther)) start();
+  else settings = chosen;
 }
 
 function newChat() {
