@@ -137,7 +137,9 @@ def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -
     ask(page, "My name is Ada.")
     expect(page.get_by_role("button", name="Give up")).to_be_visible()
     box.fill("And a draft.")
-    set_up(page, key="ada-key")
+    page.get_by_role("button", name="Open the settings").click()
+    page.get_by_label("API key").fill("ada-key")
+    page.keyboard.press("Enter")
     expect(box).to_have_value("My name is Ada.\n\nAnd a draft.")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

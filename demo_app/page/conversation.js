@@ -1,6 +1,6 @@
 // A conversation as this page knows it: the stored messages, and the turn under way.
 
-import { ApiError } from "./errors.js";
+import { ApiError, isBusy } from "./errors.js";
 import { Turn } from "./turn.js";
 
 /**
@@ -66,7 +66,7 @@ export class Conversation extends EventTarget {
 
   /** Reads again if others have changed the conversation; a change of our own changed its length. */
   async refresh({ own = false } = {}) {
-    const waits = this.turn?.phase === "waiting" && this.turn.error.code === "session_busy";
+    const waits = this.turn?.phase === "waiting" && isBusy(this.turn.error);
     if (!this.id || (this.turn && !waits) || this.loading) return;
     try {
       const info = await this.#info();

@@ -6,9 +6,9 @@ import { Conversation } from "./conversation.js";
 import { askSettings, askTitle, askToDelete } from "./dialogs.js";
 import { announce, byId, copy, make } from "./dom.js";
 import { closeDrawer, setUpDrawer } from "./drawer.js";
-import { ApiError } from "./errors.js";
+import { ApiError, needsKey } from "./errors.js";
 import { MessagesView, textOf } from "./messages-view.js";
-import { hideNotice, showError, showTrouble } from "./notice.js";
+import { SETTINGS, hideNotice, showError, showTrouble } from "./notice.js";
 import { addressOf, readSettings, writeSettings } from "./storage.js";
 import { Tabs } from "./tabs.js";
 import { setUpTheme } from "./theme-button.js";
@@ -113,7 +113,7 @@ function showAll() {
   composer.setBusy(Boolean(turn));
   view.show(current);
   if (turn) showTrouble(turn);
-  else if (error) showError(error, error.status === 401 ? "Give an API key" : "Try again");
+  else if (error) showError(error, needsKey(error) ? SETTINGS : "Try again");
   else if (trouble) showError(trouble.error, trouble.label);
   else hideNotice();
   if (id && !isNew && !loading && !error) noteCurrent(heading);
@@ -133,8 +133,9 @@ async function act(doing) {
   try {
     await doing();
   } catch (error) {
-    const needsKey = error instanceof ApiError && [401, 404].includes(error.status) && !error.code?.startsWith("session");
-    trouble = { error, label: needsKey ? "Open the settings" : "Try again", go: needsKey ? openSettings : () => act(doing) };
+    const isElsewhere = error instanceof ApiError && error.status === 404 && !error.code?.startsWith("session");
+    const isSetting = isElsewhere || needsKey(error);
+    trouble = { error, label: isSetting ? SETTINGS : "Try again", go: isSetting ? openSettings : () => act(doing) };
   }
   showAll();
 }
@@ -195,9 +196,9 @@ async function copyId() {
 }
 
 function tryAgain() {
+  if (needsKey(current.turn?.error ?? current.error)) return openSettings();
   if (current.turn) current.retry();
   else if (trouble) trouble.go();
-  else if (current.error?.status === 401) openSettings();
   else current.load();
   composer.focus();
 }
