@@ -218,12 +218,15 @@ def test_a_dropped_connection_says_so_and_recovers(
     somebody = visit()
     somebody.expect("net::ERR_")
     page = somebody.open(proxy.url)
+    page.set_viewport_size({"width": 700, "height": 420})
     ask(page, f"Are you there? {LONG}")
-    wait_for_a_piece(page, "word3")
+    wait_for_a_piece(page, "word70")
     proxy.cut()
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("Your question is kept.")
-    expect(page.get_by_text("It broke off here.")).to_be_visible()
+    # The notice takes some of the room, and the reader stays at the end.
+    expect(page.get_by_text("It broke off here.")).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("button", name="Newest")).to_be_hidden()
     shoot(page, "wide-dropped")
     page.get_by_role("button", name="Try again").click()
     expect(alert).to_contain_text("cannot be reached")
@@ -289,6 +292,31 @@ def test_a_restarted_server_is_found_again(tmp_path: Path, visit: Visits) -> Non
         assert len(stored(url, thread_of(page))) == 4
 
 
+def test_a_question_that_a_crash_lost_goes_back_into_the_box(
+    tmp_path: Path, visit: Visits
+) -> None:
+    """Where a server was killed before it stored a turn, the question is in the box again."""
+    port = free_port()
+    command = [sys.executable, "-m", "demo_app", "--port", str(port), "--pace", PACE]
+    somebody = visit()
+    somebody.expect("net::ERR_", "404")
+    with serving(command, port, tmp_path, ready="/healthz") as process:
+        page = somebody.open(f"http://127.0.0.1:{port}")
+        ask(page, f"Are you there? {LONG}")
+        wait_for_a_piece(page, "word3")
+        process.kill()
+        expect(page.get_by_role("alert")).to_contain_text("Your question is kept.")
+    expect(page.locator("#threads a")).to_have_count(1)
+    page.get_by_role("button", name="Give up").click()
+    expect(page.get_by_text("This answer was stopped before its end.")).to_be_visible()
+    with serving(command, port, tmp_path, ready="/healthz"):
+        box = page.get_by_role("textbox", name="Message")
+        expect(box).to_have_value(f"Are you there? {LONG}")
+        expect(page.locator("#threads a")).to_have_count(0)
+        assert messages(page) == []
+        assert "No conversations yet." in page.locator("#threads-note").inner_text()
+
+
 IMPATIENT = """
 from demo_app import __main__, turns
 turns.WAIT = 0.05  # seconds, before a second question is refused
@@ -313,7 +341,11 @@ def test_a_busy_conversation_says_so_and_is_asked_again(tmp_path: Path, visit: V
         wait_for_a_piece(first)
         ask(second, "Me too!")
         alert = second.get_by_role("alert")
-        expect(alert).to_contain_text("Another tab or device is asking something")
+        expect(alert).to_contain_text("another tab is asking, or the last answer broke off.")
+        expect(second.locator("#notice")).to_contain_text("It is free again in ")
+        second.get_by_role("button", name="Try again").click()
+        expect(alert).to_contain_text("Trying again")
+        expect(second.locator("#notice")).to_contain_text("It is free again in ")
         shoot(second, "wide-busy")
         wait_for_answer(second, "I remember 2 earlier messages; the first was: Hi.")
         expect(alert).to_be_hidden()

@@ -128,6 +128,33 @@ def test_a_key_is_asked_for(keyed: str, visit: Visits) -> None:
     wait_for_answer(page, "first message")
 
 
+def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -> None:
+    """A question that needed a key is in the box once the key is there, and so is a draft."""
+    somebody = visit()
+    somebody.expect("401", "404")
+    page = somebody.open(keyed)
+    box = page.get_by_role("textbox", name="Message")
+    ask(page, "My name is Ada.")
+    expect(page.get_by_role("button", name="Give up")).to_be_visible()
+    box.fill("And a draft.")
+    page.get_by_role("button", name="Open the settings").click()
+    page.get_by_label("API key").fill("ada-key")
+    page.keyboard.press("Enter")
+    expect(box).to_have_value("My name is Ada.\n\nAnd a draft.")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    set_up(page, key="ada-key")  # nothing else than it was
+    expect(box).to_have_value("My name is Ada.\n\nAnd a draft.")
+    assert asked == []
+    set_up(page, key="ada-key", remember=True)
+    box.press("Enter")
+    wait_for_answer(page, "You said: My name is Ada.")
+    box.fill("Another draft.")
+    set_up(page, key="bob-key")
+    expect(page.get_by_text("Nothing is stored under this id yet.")).to_be_visible()
+    expect(box).to_have_value("Another draft.")
+
+
 def test_two_keys_see_their_own(keyed: str, elsewhere: str, visit: Visits) -> None:
     """Each key has its list, from the server; another's conversation does not exist."""
     ada, bob = visit(), visit()

@@ -193,6 +193,45 @@ def test_it_fits_on_a_phone(url: str, visit: Visits) -> None:
     assert small == 0  # below that a phone zooms in
 
 
+def test_a_phone_shows_the_empty_page_from_its_beginning(url: str, visit: Visits) -> None:
+    """A window too low for the first page shows its beginning, beside a notice too."""
+    somebody = visit(phone=True)
+    somebody.expect("503")
+    somebody.context.route("**/v1/models", lambda route: route.fulfill(status=503))
+    page = somebody.open(url)
+    for width, height in ((320, 568), (844, 390)):
+        page.set_viewport_size({"width": width, "height": height})
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("alert")).to_be_visible()
+        heading = page.get_by_role("heading", name="A conversation that goes on")
+        expect(heading).to_be_visible()
+        assert page.locator("#talk").evaluate("e => e.scrollHeight > e.clientHeight"), width
+        assert page.locator("#talk").evaluate("e => e.scrollTop") == 0
+        expect(page.get_by_role("button", name="Newest")).to_be_hidden()
+        shoot(page, f"phone-empty-{width}")
+
+
+def test_a_long_word_fits_into_titles_and_dialogs(url: str, visit: Visits) -> None:
+    """A title without a space is cut where it is asked about, and leaves room for its buttons."""
+    page = visit(phone=True).open(url)
+    page.set_viewport_size({"width": 390, "height": 700})
+    ask(page, "w" * 300)
+    wait_for_answer(page, "first message")
+    assert overflow(page) <= 0
+    sizes = page.locator(".bar button:visible").evaluate_all(
+        "all => all.map((e) => [e.offsetWidth, e.offsetHeight])"
+    )
+    assert len(sizes) == 5
+    assert all(min(size) >= 40 for size in sizes)
+    shoot(page, "phone-long-title")
+    page.get_by_role("button", name="Delete").tap()
+    dialog = page.get_by_role("dialog")
+    assert dialog.evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+    expect(dialog).to_contain_text(f"“{'w' * 60}")
+    shoot(page, "phone-long-delete")
+
+
 def ground(page: Page) -> str:
     colour: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
     return colour

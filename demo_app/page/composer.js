@@ -1,4 +1,4 @@
-// The box that messages are written in. Its draft is kept for each conversation.
+// The box that messages are written in. Its draft is kept for each conversation, by its id.
 
 import { byId } from "./dom.js";
 
@@ -41,23 +41,27 @@ export class Composer {
 
   /** Shows another conversation's draft. */
   turnTo(conversation) {
-    if (this.#of === conversation) return;
-    if (this.#of && this.#place === null) this.#drafts.set(this.#of, this.#field.value);
+    const before = this.#of;
     this.#of = conversation;
+    if (!before || before.id === conversation.id) return; // the same one, with other settings
+    if (this.#place === null) this.#keep(before, this.#field.value);
     this.#place = null;
     byId("editing").hidden = true;
-    this.#set(this.#drafts.get(conversation) ?? "");
+    this.#set(this.#take());
   }
 
-  /** Puts a question back that was not answered, before what was written since. */
-  restore(text) {
-    const since = this.#field.value.trim();
-    this.#set(since && since !== text ? `${text}\n\n${since}` : text);
+  /** Puts a question back that was not answered, before what was written since in its conversation. */
+  restore(conversation, text) {
+    const isInBox = conversation.id === this.#of.id && this.#place === null;
+    const since = (isInBox ? this.#field.value : (this.#drafts.get(nameOf(conversation)) ?? "")).trim();
+    const all = since && since !== text ? `${text}\n\n${since}` : text;
+    if (isInBox) this.#set(all);
+    else this.#keep(conversation, all);
   }
 
   /** Has an earlier question edited. */
   edit(place, text) {
-    this.#drafts.set(this.#of, this.#field.value);
+    if (this.#place === null) this.#keep(this.#of, this.#field.value);
     this.#place = place;
     byId("editing").hidden = false;
     this.#set(text);
@@ -79,15 +83,27 @@ export class Composer {
     const place = this.#place;
     this.#place = null;
     byId("editing").hidden = true;
-    this.#set(place === null ? "" : (this.#drafts.get(this.#of) ?? ""));
+    this.#set(place === null ? "" : this.#take());
     this.#on.send(text, place);
   }
 
   #endEdit() {
     this.#place = null;
     byId("editing").hidden = true;
-    this.#set(this.#drafts.get(this.#of) ?? "");
+    this.#set(this.#take());
     this.focus();
+  }
+
+  #keep(conversation, text) {
+    this.#drafts.set(nameOf(conversation), text);
+  }
+
+  /** Returns the draft that was kept for the open conversation. */
+  #take() {
+    const name = nameOf(this.#of);
+    const text = this.#drafts.get(name) ?? "";
+    this.#drafts.delete(name);
+    return text;
   }
 
   #set(text) {
@@ -102,4 +118,8 @@ export class Composer {
     this.#field.style.height = "auto";
     this.#field.style.height = `${this.#field.scrollHeight}px`;
   }
+}
+
+function nameOf({ id }) {
+  return id ?? ""; // what has no id yet is the new chat
 }

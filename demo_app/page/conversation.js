@@ -1,11 +1,12 @@
 // A conversation as this page knows it: the stored messages, and the turn under way.
 
-import { ApiError } from "./errors.js";
+import { ApiError, isBusy } from "./errors.js";
 import { Turn } from "./turn.js";
 
 /**
  * Fires "change" when something is to be shown anew, "piece" when the answer has grown, "begin" when
- * the id is known or is another one, "stored" after each turn, and "answer" with a whole answer.
+ * the id is known or is another one, "stored" after each turn, "answer" with a whole answer,
+ * "unanswered" with a question that nothing has come of, and "missing" where nothing is stored.
  */
 export class Conversation extends EventTarget {
   id;
@@ -18,6 +19,8 @@ export class Conversation extends EventTarget {
   #api;
   #updated = null;
   #reading = null; // what load() is waiting for
+  #unsure = []; // {content, place} of questions whose answers broke off: they may not be stored
+  #isLeft = false;
 
   constructor(api, id = null) {
     super();
@@ -52,6 +55,7 @@ export class Conversation extends EventTarget {
       const page = info ? await this.#api.messages(this.id, null, limit) : nothing;
       // While a turn is under way the page shows what it asked, and reads all of it at its end.
       if (!this.turn) this.#take(info, page.data, page.next_before ?? 0);
+      if (!info && !this.turn) this.#fire("missing");
     } catch (error) {
       this.error = error;
     } finally {
@@ -62,7 +66,7 @@ export class Conversation extends EventTarget {
 
   /** Reads again if others have changed the conversation; a change of our own changed its length. */
   async refresh({ own = false } = {}) {
-    const waits = this.turn?.phase === "waiting" && this.turn.error.code === "session_busy";
+    const waits = this.turn?.phase === "waiting" && isBusy(this.turn.error);
     if (!this.id || (this.turn && !waits) || this.loading) return;
     try {
       const info = await this.#info();
@@ -103,7 +107,7 @@ export class Conversation extends EventTarget {
       await this.loadAll();
       if (this.messages[place]?.role !== "user") throw new Error("The conversation has changed meanwhile.");
     } catch (error) {
-      this.dispatchEvent(new CustomEvent("unanswered", { detail: text }));
+      this.#tell("unanswered", text);
       throw error;
     }
     await this.#askAt(place, { ...this.messages[place], content: text });
@@ -111,6 +115,13 @@ export class Conversation extends EventTarget {
 
   stop() {
     this.turn?.stop();
+  }
+
+  /** Ends it, for another one in its place: what cannot be told to be stored is unanswered. */
+  leave() {
+    this.#isLeft = true;
+    if (this.turn) this.stop();
+    else this.#giveBack();
   }
 
   retry() {
@@ -149,24 +160,38 @@ export class Conversation extends EventTarget {
   async #run(turn) {
     if (this.turn) return;
     this.turn = turn;
+    const place = this.length;
     this.#fire("change");
     const done = await turn.run((signal) => this.#attempt(turn, signal), () => this.#fire("change"));
     this.#keep(turn, done);
     this.turn = null;
     this.#fire("change");
-    if (done) this.dispatchEvent(new CustomEvent("answer", { detail: turn.text }));
-    if (!done && !turn.text && !turn.before?.includes(turn.question)) {
-      this.dispatchEvent(new CustomEvent("unanswered", { detail: turn.question.content }));
+    if (done) this.#tell("answer", turn.text);
+    if (!done && !turn.before?.includes(turn.question)) {
+      this.#unsure.push({ content: turn.question.content, place });
+      if (!turn.text) this.#giveBack();
     }
     // A server needs a moment to see that we have left, and to store what it had said.
     if (!done) await new Promise((resolve) => setTimeout(resolve, 500));
     await this.refresh({ own: done });
+    if (this.#isLeft) this.#giveBack();
     this.#fire("stored");
+  }
+
+  /** Says that the questions of broken answers are unanswered, unless they are stored after all. */
+  #giveBack(isStored = () => false) {
+    const lost = this.#unsure.filter((one) => !isStored(one));
+    this.#unsure = [];
+    for (const { content } of lost.reverse()) this.#tell("unanswered", content); // each goes before the others
   }
 
   async #attempt(turn, signal) {
     // The id comes before the question, so that a question whose answer is lost can be repeated.
-    if (!this.id) this.#moveTo(await this.#api.newSession());
+    if (!this.id) {
+      const id = await this.#api.newSession();
+      signal.throwIfAborted(); // or it would move after it has been left
+      this.#moveTo(id);
+    }
     const messages = [...(turn.earlier ?? []), turn.question];
     const told = turn.earlier !== null;
     const answer = await this.#api.ask(this.id, messages, { told, key: turn.key, signal });
@@ -207,6 +232,9 @@ export class Conversation extends EventTarget {
     this.#updated = info?.updated_at ?? null;
     this.messages = messages;
     this.start = start;
+    this.#giveBack(({ content, place }) => messages.some((message, at) => (
+      start + at >= place && message.role === "user" && message.content === content
+    )));
   }
 
   #retitle(title) {
@@ -216,5 +244,9 @@ export class Conversation extends EventTarget {
 
   #fire(name) {
     this.dispatchEvent(new Event(name));
+  }
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }

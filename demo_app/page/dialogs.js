@@ -3,6 +3,8 @@
 import { byId } from "./dom.js";
 import { addressOf } from "./storage.js";
 
+const LONGEST = 100; // letters of a title that is asked about
+
 /** Asks for the API's address, its key and the model: {base, key, model, remember}. */
 export async function askSettings({ base, key, model, remember }) {
   const [baseField, keyField] = [byId("base"), byId("key")];
@@ -34,7 +36,8 @@ export async function askTitle(title) {
 
 /** Asks whether a conversation is to be deleted. */
 export function askToDelete(title) {
-  byId("delete-name").textContent = title;
+  const letters = [...title]; // not halves of them
+  byId("delete-name").textContent = letters.length > LONGEST ? `${letters.slice(0, LONGEST).join("")}…` : title;
   return ask("delete-dialog");
 }
 

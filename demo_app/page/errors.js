@@ -33,12 +33,18 @@ export function delayAfter(error, attempt) {
   return passes && error.retryAfter !== null ? Math.max(error.retryAfter, backOff) : null;
 }
 
+/** Tells whether another turn holds the conversation. */
+export const isBusy = (error) => error instanceof ApiError && error.code === "session_busy";
+
+/** Tells whether there is no API key, or a wrong one. */
+export const needsKey = (error) => error instanceof ApiError && error.status === 401;
+
 /** Returns an error in words, for whoever reads the page. */
 export function inWords(error) {
-  if (error instanceof ApiError && error.code === "session_busy") {
-    return "Another tab or device is asking something in this conversation.";
+  if (isBusy(error)) {
+    return "This conversation is still busy: another tab is asking, or the last answer broke off.";
   }
-  if (error instanceof ApiError && error.status === 401) {
+  if (needsKey(error)) {
     return "This server needs an API key, or does not know this one.";
   }
   return error.message || "Something went wrong.";

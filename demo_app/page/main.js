@@ -6,9 +6,9 @@ import { Conversation } from "./conversation.js";
 import { askSettings, askTitle, askToDelete } from "./dialogs.js";
 import { announce, byId, copy, make } from "./dom.js";
 import { closeDrawer, setUpDrawer } from "./drawer.js";
-import { ApiError } from "./errors.js";
+import { ApiError, needsKey } from "./errors.js";
 import { MessagesView, textOf } from "./messages-view.js";
-import { hideNotice, showError, showTrouble } from "./notice.js";
+import { SETTINGS, hideNotice, showError, showTrouble } from "./notice.js";
 import { addressOf, readSettings, writeSettings } from "./storage.js";
 import { Tabs } from "./tabs.js";
 import { setUpTheme } from "./theme-button.js";
@@ -46,7 +46,7 @@ const tabs = new Tabs({
 function start() {
   settings = readSettings();
   api = new Api({ ...settings, base: addressOf(settings.base) ?? addressOf("") });
-  for (const one of conversations?.values() ?? []) one.stop();
+  for (const one of new Set([...(conversations?.values() ?? []), ...(current ? [current] : [])])) one.leave();
   conversations = new Map();
   threads = new Threads(api);
   threads.addEventListener("change", () => showThreads(threads, current?.id));
@@ -80,7 +80,12 @@ function watch(conversation) {
     if (isOpen()) history.replaceState(null, "", `#${conversation.id}`);
   });
   on("answer", ({ detail }) => { if (isOpen()) announce(`Assistant: ${detail}`); });
-  on("unanswered", ({ detail }) => { if (isOpen()) composer.restore(detail); });
+  on("unanswered", ({ detail }) => composer.restore(conversation, detail));
+  on("missing", () => {
+    if (conversations.get(conversation.id) !== conversation) return;
+    if (threads.isOwn) threads.remove(conversation.id);
+    else threads.load();
+  });
   on("stored", () => {
     tabs.tell(api.base, conversation.id);
     if (!threads.isOwn) threads.load();
@@ -108,7 +113,7 @@ function showAll() {
   composer.setBusy(Boolean(turn));
   view.show(current);
   if (turn) showTrouble(turn);
-  else if (error) showError(error, error.status === 401 ? "Give an API key" : "Try again");
+  else if (error) showError(error, needsKey(error) ? SETTINGS : "Try again");
   else if (trouble) showError(trouble.error, trouble.label);
   else hideNotice();
   if (id && !isNew && !loading && !error) noteCurrent(heading);
@@ -128,17 +133,20 @@ async function act(doing) {
   try {
     await doing();
   } catch (error) {
-    const needsKey = error instanceof ApiError && [401, 404].includes(error.status) && !error.code?.startsWith("session");
-    trouble = { error, label: needsKey ? "Open the settings" : "Try again", go: needsKey ? openSettings : () => act(doing) };
+    const isElsewhere = error instanceof ApiError && error.status === 404 && !error.code?.startsWith("session");
+    const isSetting = isElsewhere || needsKey(error);
+    trouble = { error, label: isSetting ? SETTINGS : "Try again", go: isSetting ? openSettings : () => act(doing) };
   }
   showAll();
 }
 
 async function openSettings() {
   const chosen = await askSettings(settings);
-  if (!chosen) return;
+  const isOther = (name) => chosen[name] !== settings[name];
+  if (!chosen || !Object.keys(chosen).some(isOther)) return;
   writeSettings(chosen);
-  start();
+  if (["base", "key", "model"].some(isOther)) start();
+  else settings = chosen;
 }
 
 function newChat() {
@@ -188,9 +196,9 @@ async function copyId() {
 }
 
 function tryAgain() {
+  if (needsKey(current.turn?.error ?? current.error)) return openSettings();
   if (current.turn) current.retry();
   else if (trouble) trouble.go();
-  else if (current.error?.status === 401) openSettings();
   else current.load();
   composer.focus();
 }

@@ -13,6 +13,7 @@ export class MessagesView {
   #conversation = null;
   #frame = 0;
   #follows = true; // the reader is at the end, and stays there
+  #height = 0; // of the window that the messages are seen through, when it was last looked at
   #on;
 
   constructor(on) {
@@ -31,6 +32,7 @@ export class MessagesView {
       this.#follows = true;
     }
     const wanted = itemsOf(conversation);
+    if (!wanted.length) this.#talk.scrollTop = 0;
     wanted.forEach((item, at) => this.#put(item, at));
     for (const { element } of this.#shown.splice(wanted.length)) element.remove();
     this.#follow();
@@ -94,12 +96,16 @@ export class MessagesView {
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#talk;
-    this.#follows = scrollHeight - scrollTop - clientHeight < 48;
+    // Where a notice has taken some of the room, it was not the reader who left the end.
+    if (clientHeight === this.#height) this.#follows = scrollHeight - scrollTop - clientHeight < 48;
+    if (!this.#shown.length) this.#follows = true;
     byId("newest").hidden = this.#follows;
   }
 
   #follow() {
-    if (this.#follows) this.#talk.scrollTop = this.#talk.scrollHeight;
+    // What stands there without messages is read from its beginning.
+    if (this.#follows && this.#shown.length) this.#talk.scrollTop = this.#talk.scrollHeight;
+    this.#height = this.#talk.clientHeight;
     this.#scrolled();
   }
 }

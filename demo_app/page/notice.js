@@ -1,7 +1,10 @@
 // What stands above the message box when something is wrong, and what can be done about it.
 
 import { byId } from "./dom.js";
-import { ConnectionLost, inWords } from "./errors.js";
+import { ConnectionLost, inWords, isBusy, needsKey } from "./errors.js";
+
+/** The label of the way out where a key is missing. */
+export const SETTINGS = "Open the settings";
 
 let countdown = 0;
 
@@ -15,15 +18,19 @@ export function showTrouble(turn) {
   }
   const kept = turn.error instanceof ConnectionLost ? " Your question is kept." : "";
   const next = { waiting: " It will be tried again.", failed: "", asking: " Trying again…" }[turn.phase];
-  show(`${inWords(turn.error)}${kept}${next}`, turn.phase === "asking" ? "" : "Try again", "Give up");
-  if (turn.phase === "waiting") {
-    const tick = () => {
-      const seconds = Math.max(Math.ceil((turn.retryAt - Date.now()) / 1000), 0);
-      byId("notice-go").textContent = `Try again (${seconds} s)`;
-    };
-    tick();
-    countdown = setInterval(tick, 1000);
-  }
+  const go = needsKey(turn.error) ? SETTINGS : "Try again";
+  show(`${inWords(turn.error)}${kept}${next}`, turn.phase === "asking" ? "" : go, "Give up");
+  if (turn.retryAt === null) return;
+  tick(turn);
+  countdown = setInterval(tick, 1000, turn);
+}
+
+/** Shows the seconds: those until the next attempt, or until a busy conversation is free again. */
+function tick({ error, phase, retryAt }) {
+  const seconds = Math.max(Math.ceil((retryAt - Date.now()) / 1000), 0);
+  const left = isBusy(error) && seconds ? ` It is free again in ${seconds} s at the latest.` : "";
+  byId("notice-time").textContent = left;
+  if (phase === "waiting" && !left) byId("notice-go").textContent = `Try again (${seconds} s)`;
 }
 
 /** Shows an error that no turn has; `go` is the label of the button beside it, or "". */
@@ -34,11 +41,12 @@ export function showError(error, go) {
 
 export function hideNotice() {
   byId("notice").hidden = true;
-  byId("notice-text").textContent = "";
+  byId("notice-text").textContent = byId("notice-time").textContent = "";
 }
 
 function show(text, go, stop) {
   byId("notice").hidden = false;
+  byId("notice-time").textContent = "";
   if (byId("notice-text").textContent !== text) byId("notice-text").textContent = text;
   for (const [id, label] of [["notice-go", go], ["notice-stop", stop]]) {
     byId(id).hidden = !label;
