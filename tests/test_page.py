@@ -292,9 +292,7 @@ def test_a_restarted_server_is_found_again(tmp_path: Path, visit: Visits) -> Non
         assert len(stored(url, thread_of(page))) == 4
 
 
-def test_a_question_that_a_crash_lost_goes_back_into_the_box(
-    tmp_path: Path, visit: Visits
-) -> None:
+def test_a_question_that_a_crash_lost_goes_back_into_the_box(tmp_path: Path, visit: Visits) -> None:
     """Where a server was killed before it stored a turn, the question is in the box again."""
     port = free_port()
     command = [sys.executable, "-m", "demo_app", "--port", str(port), "--pace", PACE]
