@@ -349,6 +349,13 @@ def test_limits_are_positive(option: str) -> None:
         SQLAlchemyStore(**{option: 0})  # type: ignore[arg-type]  # one of three ints
 
 
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
+def test_a_time_out_is_a_number_of_seconds(timeout: float) -> None:
+    """A time-out that no timer has is refused at once, and not by the first request."""
+    with pytest.raises(ConfigurationError, match=r"timeout: .+ not a number of"):
+        SQLAlchemyStore(timeout=timeout)
+
+
 def test_limit_errors_are_of_their_kinds() -> None:
     """What catches an invalid message catches one that is too large, or one too many."""
     assert issubclass(MessageTooLarge, InvalidMessage)

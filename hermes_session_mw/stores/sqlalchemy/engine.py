@@ -4,6 +4,7 @@ Nothing here opens a connection before one is asked for.
 """
 
 import importlib
+import math
 import sqlite3
 import sys
 import urllib.parse
@@ -81,14 +82,14 @@ def check_url(url: str | URL) -> URL:
 
 
 def check_positive(**numbers: float) -> None:
-    """Refuse a number that nothing could meet.
+    """Refuse a number that nothing could meet, or no timer can count to.
 
     Raises:
-        ConfigurationError: it is not more than 0.
+        ConfigurationError: it is not more than 0, or has no end.
     """
     for name, number in numbers.items():
-        if number <= 0:
-            raise ConfigurationError(f"{name}: {number} is not more than 0")
+        if not 0 < number < math.inf:
+            raise ConfigurationError(f"{name}: {number} is not a number of more than 0")
 
 
 def check_dialect(name: str) -> None:
