@@ -11,7 +11,7 @@ import sys
 
 import anyio
 
-from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable
+from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreTimeout, StoreUnavailable
 
 PARENT = os.getppid()
 
@@ -25,7 +25,7 @@ async def write(url: str, session_id: str, name: str, mode: str) -> None:
         while os.getppid() == PARENT:
             try:
                 length = await store.append(session_id, messages, turn_id=turn_id)
-            except AppendInDoubt:
+            except (AppendInDoubt, StoreTimeout):  # it may have been stored
                 tell("doubt", turn)
                 if mode == "trust":
                     break
