@@ -76,7 +76,7 @@ class Visitor:
         unexpected = [
             fault for fault in self.faults if not any(re.search(p, fault) for p in self.expected)
         ]
-        assert unexpected == []
+        assert unexpected == [], unexpected  # pytest rewrites no assertion here
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
