@@ -224,7 +224,8 @@ def test_a_dropped_connection_says_so_and_recovers(
     proxy.cut()
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("Your question is kept.")
-    # The notice takes some of the room, and the reader stays at the end.
+    # The notice takes some of the room, and the reader stays at the end: also after two frames.
+    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
     expect(page.get_by_text("It broke off here.")).to_be_in_viewport(ratio=1)
     expect(page.get_by_role("button", name="Newest")).to_be_hidden()
     shoot(page, "wide-dropped")
