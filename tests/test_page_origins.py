@@ -112,10 +112,13 @@ def test_a_key_is_asked_for(keyed: str, visit: Visits) -> None:
     page = somebody.open(keyed)
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("needs an API key")
+    note = page.locator("#threads-note")
+    expect(note).to_have_text("Give an API key to see your conversations.")
     shoot(page, "phone-needs-key")
     page.get_by_role("button", name="Open the settings").click()
     page.get_by_label("API key").fill("no-such-key")
     page.keyboard.press("Enter")
+    expect(note).to_have_text("This server needs an API key, or does not know this one.")
     expect(alert).to_contain_text("needs an API key, or does not know this one")
     page.get_by_role("button", name="Open the settings").click()
     page.get_by_label("API key").fill("ädä")
@@ -126,6 +129,9 @@ def test_a_key_is_asked_for(keyed: str, visit: Visits) -> None:
     expect(alert).to_be_hidden()
     ask(page, "Hello.")
     wait_for_answer(page, "first message")
+    page.get_by_role("button", name="Delete").click()
+    text = page.locator("#delete-text")
+    expect(text).to_have_text("“Hello.” will be gone for good.", use_inner_text=True)
 
 
 def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -> None:
