@@ -197,11 +197,20 @@ def test_a_question_is_edited(quick: str, visit: Visits) -> None:
     question.get_by_role("button", name="Edit the question").click()
     box = page.get_by_role("textbox", name="Message")
     expect(box).to_have_value("Two.")
+    expect(question).to_contain_class("edited")
+    expect(page.locator(".replaced")).to_have_count(3)
+    shoot(page, "wide-editing")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".edited, .replaced")).to_have_count(0)
+    page.set_viewport_size({"width": 1280, "height": 420})
+    question.get_by_role("button", name="Edit the question").click()
+    expect(question.locator(".body")).to_be_in_viewport(ratio=1)
     ask(page, "Zwei.")
     wait_for_answer(page, "You said: Zwei.")
     kept = [each["content"] for each in stored(quick, thread_of(page))]
     assert kept == messages(page)
     assert (len(kept), kept[0], kept[2]) == (4, "My name is Ada.", "Zwei.")
+    expect(page.locator(".edited, .replaced")).to_have_count(0)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ let trouble = null; // what is wrong though no turn is under way: {error, go, la
 const composer = new Composer({
   send: (text, place) => act(() => (place === null ? current.ask(text) : current.edit(place, text))),
   stop: () => current.stop(),
+  mark: (place) => view.mark(place),
 });
 const view = new MessagesView({
   regenerate: () => {
