@@ -135,7 +135,7 @@ def test_a_key_is_asked_for(keyed: str, visit: Visits) -> None:
 
 
 def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -> None:
-    """A question that needed a key is in the box once the key is there, and so is a draft."""
+    """A question that needed a key is in the box once there is one, and drafts stay as well."""
     somebody = visit()
     somebody.expect("401", "404")
     page = somebody.open(keyed)
@@ -152,6 +152,7 @@ def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -
     set_up(page, key="ada-key")  # nothing else than it was
     expect(box).to_have_value("My name is Ada.\n\nAnd a draft.")
     assert asked == []
+    expect(page.locator("#models option")).to_have_count(1)  # the server's, to choose from
     set_up(page, key="ada-key", remember=True)
     box.press("Enter")
     wait_for_answer(page, "You said: My name is Ada.")
