@@ -197,11 +197,20 @@ def test_a_question_is_edited(quick: str, visit: Visits) -> None:
     question.get_by_role("button", name="Edit the question").click()
     box = page.get_by_role("textbox", name="Message")
     expect(box).to_have_value("Two.")
+    expect(question).to_contain_class("edited")
+    expect(page.locator(".replaced")).to_have_count(3)
+    shoot(page, "wide-editing")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".edited, .replaced")).to_have_count(0)
+    page.set_viewport_size({"width": 1280, "height": 420})
+    question.get_by_role("button", name="Edit the question").click()
+    expect(question.locator(".body")).to_be_in_viewport(ratio=1)
     ask(page, "Zwei.")
     wait_for_answer(page, "You said: Zwei.")
     kept = [each["content"] for each in stored(quick, thread_of(page))]
     assert kept == messages(page)
     assert (len(kept), kept[0], kept[2]) == (4, "My name is Ada.", "Zwei.")
+    expect(page.locator(".edited, .replaced")).to_have_count(0)
 
 
 @pytest.fixture
@@ -224,9 +233,11 @@ def test_a_dropped_connection_says_so_and_recovers(
     proxy.cut()
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("Your question is kept.")
-    # The notice takes some of the room, and the reader stays at the end.
+    # The notice takes some of the room, and the reader stays at the end: also after two frames.
+    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
+    left = "e => e.scrollHeight - e.scrollTop - e.clientHeight"
+    assert page.locator("#talk").evaluate(left) < 48
     expect(page.get_by_text("It broke off here.")).to_be_in_viewport(ratio=1)
-    expect(page.get_by_role("button", name="Newest")).to_be_hidden()
     shoot(page, "wide-dropped")
     page.get_by_role("button", name="Try again").click()
     expect(alert).to_contain_text("cannot be reached")
@@ -382,6 +393,7 @@ def test_rename_fork_and_delete(quick: str, visit: Visits) -> None:
     expect(page.get_by_role("navigation").get_by_role("link", name="All about Ada")).to_be_visible()
     page.get_by_role("button", name="Fork").click()
     page.wait_for_function("id => location.hash.slice(1) !== id", arg=first)
+    expect(page.get_by_role("heading", level=1)).to_have_text("All about Ada")
     wait_for_answer(page, "first message")
     fork = thread_of(page)
     ask(page, "In the fork.")
@@ -391,6 +403,8 @@ def test_rename_fork_and_delete(quick: str, visit: Visits) -> None:
     page.get_by_role("button", name="Keep it").click()
     assert len(stored(quick, fork)) == 4
     page.get_by_role("button", name="Delete").click()
+    text = page.locator("#delete-text")
+    expect(text).to_contain_text("for everyone who has its id.", use_inner_text=True)
     shoot(page, "wide-delete")
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("New chat")
@@ -425,12 +439,37 @@ def test_an_id_without_a_conversation_can_begin_one(quick: str, visit: Visits) -
     somebody.expect("404")
     page = somebody.open(f"{quick}/#an-id-of-my-own")
     expect(page.get_by_text("Nothing is stored under this id yet.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Nothing here yet")).to_be_visible()
     ask(page, "Hello.")
     wait_for_answer(page, "first message")
     assert thread_of(page) == "an-id-of-my-own"
     page.goto(f"{quick}/#no id <b>")
     expect(page.get_by_role("heading", level=1)).to_have_text("New chat")
     assert thread_of(page) == ""
+    expect(page.get_by_role("alert")).to_have_text("That link has no valid id.")
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_deletion_in_another_tab_is_told(quick: str, visit: Visits) -> None:
+    """Who looks at a conversation that another tab deletes is told so, and keeps his draft."""
+    somebody = visit()
+    somebody.expect("404")
+    first = somebody.open(quick)
+    ask(first, "My name is Ada.")
+    wait_for_answer(first, "first message")
+    second = somebody.open(first.url)
+    wait_for_answer(second, "first message")
+    box = second.get_by_role("textbox", name="Message")
+    box.fill("And now?")
+    first.get_by_role("button", name="Delete").click()
+    first.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(second.get_by_text("This conversation was deleted.")).to_be_visible()
+    expect(second.get_by_role("heading", level=1)).to_have_text("Deleted")
+    expect(second.locator("#threads a")).to_have_count(0)
+    shoot(second, "wide-deleted")
+    box.press("Enter")
+    wait_for_answer(second, "You said: And now? | This is your first message")
 
 
 def test_a_refusal_is_told_in_words(quick: str, visit: Visits) -> None:

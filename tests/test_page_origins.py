@@ -112,10 +112,13 @@ def test_a_key_is_asked_for(keyed: str, visit: Visits) -> None:
     page = somebody.open(keyed)
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("needs an API key")
+    note = page.locator("#threads-note")
+    expect(note).to_have_text("Give an API key to see your conversations.")
     shoot(page, "phone-needs-key")
     page.get_by_role("button", name="Open the settings").click()
     page.get_by_label("API key").fill("no-such-key")
     page.keyboard.press("Enter")
+    expect(note).to_have_text("This server needs an API key, or does not know this one.")
     expect(alert).to_contain_text("needs an API key, or does not know this one")
     page.get_by_role("button", name="Open the settings").click()
     page.get_by_label("API key").fill("ädä")
@@ -126,10 +129,13 @@ def test_a_key_is_asked_for(keyed: str, visit: Visits) -> None:
     expect(alert).to_be_hidden()
     ask(page, "Hello.")
     wait_for_answer(page, "first message")
+    page.get_by_role("button", name="Delete").click()
+    text = page.locator("#delete-text")
+    expect(text).to_have_text("“Hello.” will be gone for good.", use_inner_text=True)
 
 
 def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -> None:
-    """A question that needed a key is in the box once the key is there, and so is a draft."""
+    """A question that needed a key is in the box once there is one, and drafts stay as well."""
     somebody = visit()
     somebody.expect("401", "404")
     page = somebody.open(keyed)
@@ -146,6 +152,7 @@ def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -
     set_up(page, key="ada-key")  # nothing else than it was
     expect(box).to_have_value("My name is Ada.\n\nAnd a draft.")
     assert asked == []
+    expect(page.locator("#models option")).to_have_count(1)  # the server's, to choose from
     set_up(page, key="ada-key", remember=True)
     box.press("Enter")
     wait_for_answer(page, "You said: My name is Ada.")

@@ -20,6 +20,8 @@ export function randomKey() {
 }
 
 export class Api {
+  models = []; // the names that the server has told
+
   /** Takes the API's address (a URL that ends with "/"), an API key or "", and a model or "". */
   constructor({ base, key, model }) {
     this.base = base;
@@ -35,7 +37,8 @@ export class Api {
   async newSession() {
     const response = await this.#fetch("v1/models");
     const models = (await response.json().catch(() => null))?.data;
-    if (models?.length === 1) this.model ||= models[0].id;
+    if (Array.isArray(models)) this.models = models.map((one) => String(one.id));
+    if (this.models.length === 1) this.model ||= this.models[0];
     return response.headers.get(SESSION);
   }
 

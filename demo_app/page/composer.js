@@ -2,7 +2,10 @@
 
 import { byId } from "./dom.js";
 
-/** Calls `on.send(text, place)`, with a place where an earlier question is edited, and `on.stop()`. */
+/**
+ * Calls `on.send(text, place)`, with a place where an earlier question is edited, `on.stop()`, and
+ * `on.mark(place)` with the place of what is being edited, or null.
+ */
 export class Composer {
   #field = byId("text");
   #place = null;
@@ -45,8 +48,7 @@ export class Composer {
     this.#of = conversation;
     if (!before || before.id === conversation.id) return; // the same one, with other settings
     if (this.#place === null) this.#keep(before, this.#field.value);
-    this.#place = null;
-    byId("editing").hidden = true;
+    this.#editAt(null);
     this.#set(this.#take());
   }
 
@@ -62,9 +64,8 @@ export class Composer {
   /** Has an earlier question edited. */
   edit(place, text) {
     if (this.#place === null) this.#keep(this.#of, this.#field.value);
-    this.#place = place;
-    byId("editing").hidden = false;
     this.#set(text);
+    this.#editAt(place);
     this.#field.focus();
   }
 
@@ -81,15 +82,19 @@ export class Composer {
     const text = this.#field.value.trim();
     if (!text || !byId("stop").hidden) return;
     const place = this.#place;
-    this.#place = null;
-    byId("editing").hidden = true;
+    this.#editAt(null);
     this.#set(place === null ? "" : this.#take());
     this.#on.send(text, place);
   }
 
+  #editAt(place) {
+    this.#place = place;
+    byId("editing").hidden = place === null;
+    this.#on.mark(place);
+  }
+
   #endEdit() {
-    this.#place = null;
-    byId("editing").hidden = true;
+    this.#editAt(null);
     this.#set(this.#take());
     this.focus();
   }

@@ -16,6 +16,7 @@ export class Conversation extends EventTarget {
   loading = false;
   error = null; // why the messages could not be loaded
   turn = null;
+  isGone = false; // it was stored, and is no more
   #api;
   #updated = null;
   #reading = null; // what load() is waiting for
@@ -134,7 +135,9 @@ export class Conversation extends EventTarget {
   }
 
   async fork() {
-    return this.#api.fork(this.id);
+    const made = await this.#api.fork(this.id);
+    if (made.title || !this.title) return made;
+    return this.#api.rename(made.id, this.title).catch(() => made); // without a title it is a fork too
   }
 
   async remove() {
@@ -206,6 +209,7 @@ export class Conversation extends EventTarget {
   #moveTo(id) {
     if (!id || id === this.id) return;
     this.id = id;
+    this.isGone = false;
     this.#fire("begin");
   }
 
@@ -228,6 +232,7 @@ export class Conversation extends EventTarget {
   }
 
   #take(info, messages, start) {
+    this.isGone = !info && (this.isGone || this.#updated !== null);
     this.title = info?.title ?? null;
     this.#updated = info?.updated_at ?? null;
     this.messages = messages;

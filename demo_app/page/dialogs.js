@@ -1,12 +1,13 @@
 // The three dialogs. Each resolves with what was chosen, or with null.
 
-import { byId } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { addressOf } from "./storage.js";
 
 const LONGEST = 100; // letters of a title that is asked about
 
-/** Asks for the API's address, its key and the model: {base, key, model, remember}. */
-export async function askSettings({ base, key, model, remember }) {
+/** Asks for the API's address, its key and one of its models: {base, key, model, remember}. */
+export async function askSettings({ base, key, model, remember }, models) {
+  byId("models").replaceChildren(...models.map((value) => make("option", { value })));
   const [baseField, keyField] = [byId("base"), byId("key")];
   baseField.value = base;
   keyField.value = key;
@@ -34,8 +35,9 @@ export async function askTitle(title) {
   return (await asking) ? field.value.trim() : null;
 }
 
-/** Asks whether a conversation is to be deleted. */
-export function askToDelete(title) {
+/** Asks whether a conversation is to be deleted; it is everybody's where no key owns it. */
+export function askToDelete(title, isEverybodys) {
+  byId("delete-everybody").hidden = !isEverybodys;
   const letters = [...title]; // not halves of them
   byId("delete-name").textContent = letters.length > LONGEST ? `${letters.slice(0, LONGEST).join("")}…` : title;
   return ask("delete-dialog");

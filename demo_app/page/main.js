@@ -15,15 +15,18 @@ import { setUpTheme } from "./theme-button.js";
 import { Threads } from "./threads.js";
 import { showThreads } from "./threads-view.js";
 
+const GREETING = "A conversation that goes on";
 const STARTERS = ["My name is Ada.", "What do you remember?", "Say something worth keeping."];
 
 let settings, api, threads, current;
 let conversations; // by id: what streams goes on while another one is looked at
+let dismissed = null; // an error of the open conversation that was seen
 let trouble = null; // what is wrong though no turn is under way: {error, go, label}
 
 const composer = new Composer({
   send: (text, place) => act(() => (place === null ? current.ask(text) : current.edit(place, text))),
   stop: () => current.stop(),
+  mark: (place) => view.mark(place),
 });
 const view = new MessagesView({
   regenerate: () => {
@@ -50,18 +53,29 @@ function start() {
   conversations = new Map();
   threads = new Threads(api);
   threads.addEventListener("change", () => showThreads(threads, current?.id));
-  act(() => api.newSession()); // tells the model's name, and whether there is an API, and a key needed
+  act(greet);
   threads.load();
   open(location.hash.slice(1));
 }
 
+/** Asks for the models' names, and so whether there is an API, and a key needed. */
+async function greet() {
+  try {
+    await api.newSession();
+  } catch (error) {
+    if (needsKey(error)) threads.refuse();
+    throw error;
+  }
+}
+
 /** Opens the conversation of an id, or a new one. */
 function open(id) {
+  trouble = null;
   if (id && !isId(id)) {
     history.replaceState(null, "", location.pathname + location.search);
     id = "";
+    trouble = { error: new Error("That link has no valid id."), label: "" };
   }
-  trouble = null;
   current = conversations.get(id) ?? watch(new Conversation(api, id || null));
   if (id) conversations.set(id, current);
   if (id && !current.turn) current.load();
@@ -99,7 +113,8 @@ function showAll() {
   const isNew = !messages.length && !turn;
   // Before it has a title of its own it goes by its first words, as the server names it too.
   const [firstWords] = textOf(messages[0] ?? turn?.question ?? {}).split("\n");
-  const heading = title || (isNew ? "New chat" : firstWords || "Conversation");
+  const isGone = isNew && current.isGone;
+  const heading = title || (isGone ? "Deleted" : isNew ? "New chat" : firstWords || "Conversation");
   byId("title").textContent = heading;
   document.title = isNew && !title ? "Hermes chat" : `${heading} · Hermes chat`;
   byId("session-id").textContent = id ?? "";
@@ -109,11 +124,13 @@ function showAll() {
   byId("loading").hidden = !loading || !isNew;
   byId("empty").hidden = !isNew || loading || Boolean(error);
   byId("empty-text").hidden = Boolean(id);
-  byId("empty-unknown").hidden = !id;
+  byId("empty-unknown").hidden = !id || isGone;
+  byId("empty-gone").hidden = !isGone;
+  byId("empty-title").textContent = isGone ? "Nothing here any more" : id ? "Nothing here yet" : GREETING;
   composer.setBusy(Boolean(turn));
   view.show(current);
   if (turn) showTrouble(turn);
-  else if (error) showError(error, needsKey(error) ? SETTINGS : "Try again");
+  else if (error && error !== dismissed) showError(error, needsKey(error) ? SETTINGS : "Try again");
   else if (trouble) showError(trouble.error, trouble.label);
   else hideNotice();
   if (id && !isNew && !loading && !error) noteCurrent(heading);
@@ -141,7 +158,7 @@ async function act(doing) {
 }
 
 async function openSettings() {
-  const chosen = await askSettings(settings);
+  const chosen = await askSettings(settings, api.models);
   const isOther = (name) => chosen[name] !== settings[name];
   if (!chosen || !Object.keys(chosen).some(isOther)) return;
   writeSettings(chosen);
@@ -177,7 +194,7 @@ async function fork() {
 
 async function remove() {
   const asked = current;
-  if (!(await askToDelete(byId("title").textContent))) return;
+  if (!(await askToDelete(byId("title").textContent, threads.isOwn))) return;
   await act(async () => {
     await asked.remove();
     threads.remove(asked.id);
@@ -203,6 +220,14 @@ function tryAgain() {
   composer.focus();
 }
 
+function giveUp() {
+  if (current.turn) return current.stop();
+  dismissed = current.error;
+  trouble = null;
+  showAll();
+  composer.focus();
+}
+
 function onEscape(event) {
   if (event.key !== "Escape" || document.querySelector("dialog[open]") || !current.turn) return;
   current.stop();
@@ -212,7 +237,7 @@ for (const [id, listener] of Object.entries({
   "new-chat": newChat, "open-settings": openSettings, rename, fork, delete: remove, "copy-id": copyId,
   "more-threads": () => threads.more(), older: () => act(() => current.loadOlder()),
   threads: ({ target }) => { if (target.closest("a")) closeDrawer(); }, // the open one's link too
-  "notice-go": tryAgain, "notice-stop": () => current.stop(),
+  "notice-go": tryAgain, "notice-stop": giveUp,
 })) {
   byId(id).addEventListener("click", listener);
 }

@@ -9,10 +9,11 @@ const NAMES = { __proto__: null, user: "You", assistant: "Assistant", tool: "Too
 export class MessagesView {
   #list = byId("messages");
   #talk = byId("talk");
-  #shown = []; // {sign, element} for each item
+  #shown = []; // {sign, element, place} for each item
   #conversation = null;
   #frame = 0;
   #follows = true; // the reader is at the end, and stays there
+  #edited = null; // the place of the question that is being edited
   #height = 0; // of the window that the messages are seen through, when it was last looked at
   #on;
 
@@ -35,7 +36,17 @@ export class MessagesView {
     if (!wanted.length) this.#talk.scrollTop = 0;
     wanted.forEach((item, at) => this.#put(item, at));
     for (const { element } of this.#shown.splice(wanted.length)) element.remove();
+    this.#showMark();
     this.#follow();
+  }
+
+  /** Marks the question that is being edited, and what its new answer will replace; null for none. */
+  mark(place) {
+    this.#edited = place;
+    this.#showMark();
+    if (place === null) return;
+    this.#follows = false;
+    this.#list.querySelector(".edited")?.scrollIntoView({ block: "nearest" });
   }
 
   /** Shows what has been added to the answer under way, at the next frame. */
@@ -58,6 +69,14 @@ export class MessagesView {
     this.#follow();
   }
 
+  #showMark() {
+    const edited = this.#edited;
+    for (const { element, place } of this.#shown) {
+      element.classList.toggle("edited", edited !== null && place === edited);
+      element.classList.toggle("replaced", edited !== null && place > edited);
+    }
+  }
+
   #put(item, at) {
     const sign = JSON.stringify(item);
     const shown = this.#shown[at];
@@ -65,7 +84,7 @@ export class MessagesView {
     const element = this.#make(item);
     if (shown) shown.element.replaceWith(element);
     else this.#list.append(element);
-    this.#shown[at] = { sign, element };
+    this.#shown[at] = { sign, element, place: item.place };
   }
 
   #make(item) {

@@ -36,7 +36,7 @@ function tick({ error, phase, retryAt }) {
 /** Shows an error that no turn has; `go` is the label of the button beside it, or "". */
 export function showError(error, go) {
   clearInterval(countdown);
-  show(inWords(error), go, "");
+  show(inWords(error), go, "Dismiss");
 }
 
 export function hideNotice() {

@@ -1,6 +1,7 @@
 // The list of conversations at the side.
 
 import { byId, make } from "./dom.js";
+import { inWords, needsKey } from "./errors.js";
 
 const AGO = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
 const STEPS = [[60, "second"], [60, "minute"], [24, "hour"], [7, "day"], [5, "week"], [12, "month"], [Infinity, "year"]];
@@ -26,8 +27,9 @@ function itemOf({ id, title, updated_at: at }, isCurrent) {
   return make("li", {}, link);
 }
 
-function noteOf({ items, isOwn, error }) {
-  if (error) return `The list could not be read. ${error.message}`;
+function noteOf({ items, isOwn, isKeyless, error }) {
+  if (error) return needsKey(error) ? inWords(error) : `The list could not be read. ${inWords(error)}`;
+  if (isKeyless) return "Give an API key to see your conversations.";
   if (isOwn && items.length) return "Only this browser lists these: without an API key, an id is all it takes to read one.";
   return items.length ? "" : "No conversations yet.";
 }

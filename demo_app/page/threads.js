@@ -10,6 +10,7 @@ export class Threads extends EventTarget {
   items = [];
   isOwn = true;
   error = null;
+  isKeyless = false; // there is no API key, and the server needs one
   #api;
   #own;
   #cursor = null;
@@ -54,6 +55,12 @@ export class Threads extends EventTarget {
     if (!this.isOwn) return;
     this.#own.put(one);
     this.#showOwn();
+  }
+
+  /** Is told that the server does nothing without a key, or not with this one. */
+  refuse() {
+    this.isKeyless = !this.#api.key;
+    this.#fire();
   }
 
   remove(id) {
