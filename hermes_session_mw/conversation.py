@@ -78,9 +78,7 @@ class Conversation(StoredConversation):
             if self.held is not None:
                 await self.held.release()
         finally:
-            if self.unended is not None:
-                self.unended.discard(self)
-                self.unended = None
+            self.close_off()
 
     async def _append(self, *messages: Message, turn_id: str | None, length: int | None) -> int:
         taken = as_they_are(messages)

@@ -232,7 +232,7 @@ def test_an_id_that_several_owners_have_asks_whose(store: str) -> None:
     assert told(store, "show", "rain", "--owner", "bob")["session"]["owner"] == "bob"
     assert run(store, "show", "rain", "--owner", "eve").exit_code == 1
     unknown = run(store, "show", "nothing")
-    assert (unknown.exit_code, unknown.stderr) == (1, "Error: there is no session nothing\n")
+    assert (unknown.exit_code, unknown.stderr) == (1, "Error: there is no session 'nothing'\n")
 
 
 def test_stats_of_an_empty_store(store: str, tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_delete_says_what_was_not_there(store: str) -> None:
     """Ids that are unknown are told, exit code 1, and the others are deleted all the same."""
     result = run(store, "delete", "snow", "nothing", "snow", "--yes")
     assert (result.exit_code, result.stdout) == (1, "1 session deleted\n")
-    assert result.stderr == "Error: there is no session nothing\n"
+    assert result.stderr == "Error: there is no session 'nothing'\n"
     assert told(store, "delete", "wind:1", "--yes") == {"deleted": ["wind:1"], "missing": []}
     none = run(store, "delete", "nothing")
     assert (none.exit_code, none.stdout) == (1, "0 sessions deleted\n")

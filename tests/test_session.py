@@ -184,3 +184,12 @@ def test_a_store_that_keeps_the_time_itself_is_not_timed_again(
     """A store that ends every operation soon enough by itself costs no second time limit."""
     access = StoreAccess(SQLAlchemyStore("sqlite://", timeout=own), 5.0)
     assert access._timeout == timed
+
+
+async def test_a_session_without_a_middleware_may_be_ended() -> None:
+    """Who makes a session himself ends it himself, and nobody waits for it."""
+    session = HermesSession(MemoryStore(), "id")
+    async with session.turn():
+        await session.end()
+    assert session.held is None
+    assert session.unended is None

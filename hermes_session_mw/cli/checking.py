@@ -14,7 +14,7 @@ from .terminal import progress
 from .text import shown
 
 
-@click.command()
+@click.command(short_help="Look for damage, and change nothing.")
 @json_option
 @settings_of
 def check(settings: Settings, *, json: bool) -> None:

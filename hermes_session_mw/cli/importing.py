@@ -42,7 +42,7 @@ class _Report:
         )
 
 
-@click.command("import")
+@click.command("import", short_help="Store sessions from JSON Lines.")
 @click.argument("file", type=click.File("rb"))
 @click.option("--as", "new_id", metavar="NEWID", help="The id for the one session in the file.")
 @click.option("--owner", help="Whose they will be, whatever the file says; '' is nobody's.")

@@ -48,7 +48,7 @@ def list_sessions(
         _print(page, archived=archived)
 
 
-@click.command()
+@click.command(short_help="Count sessions, messages, turns and owners.")
 @owners_options
 @json_option
 @settings_of
@@ -71,6 +71,8 @@ def _print(page: OwnedPage, *, archived: bool) -> None:
     rows = [_row(each)[: len(headers)] for each in page.sessions]
     for line in table(headers, rows, width()):
         click.echo(line)
+    if not page.sessions:
+        click.echo("no sessions", err=True)
     if page.cursor is not None:
         click.echo(f"There are more: --cursor {page.cursor}", err=True)
 

@@ -40,8 +40,8 @@ def owner_option(command: F) -> F:
 
 def owners_options(command: F) -> F:
     """Add ``--owner`` and ``--all-owners``, which is the default."""
-    one = click.option("--owner", help="Only this owner's; '' are those of nobody.")
-    every = click.option("--all-owners", is_flag=True, help="All owners', as by default.")
+    one = click.option("--owner", help="Only this owner's; '' for those without one.")
+    every = click.option("--all-owners", is_flag=True, help="Of all owners (the default).")
     return one(every(command))
 
 
@@ -86,4 +86,4 @@ async def session_of(source: Source, session_id: str, owner: str | None) -> Owne
 
 def unknown(session_id: str) -> Failure:
     """Return the failure of a session that there is not."""
-    return Failure(f"there is no session {shown(session_id)}")
+    return Failure(f"there is no session '{shown(session_id)}'")

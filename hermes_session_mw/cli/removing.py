@@ -59,7 +59,7 @@ def delete(
         gone = operate(settings, "delete", remove, access="write")
     missing = [each for each in wanted if each not in gone]
     for each in missing:
-        click.echo(f"Error: there is no session {shown(each)}", err=True)
+        click.echo(f"Error: there is no session '{shown(each)}'", err=True)
     click.echo(
         as_json({"deleted": gone, "missing": missing})
         if json
@@ -69,7 +69,7 @@ def delete(
         raise click.exceptions.Exit(PROBLEM)
 
 
-@click.command()
+@click.command(short_help="Delete what nobody has changed for some time.")
 @click.option(
     "--older-than", type=AGE, required=True, metavar="AGE|TIME",
     help="30d, 12h, 45m, 10s, 2w; or 2026-01-31, or 2026-01-31T12:00:00Z.",

@@ -197,7 +197,7 @@ async def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     store = HermesStateStore(path)
     for operation in (store.load("a"), store.append("a", TURN)):
-        with pytest.raises(StoreMisconfigured, match="no such file"):
+        with pytest.raises(StoreMisconfigured, match="no such file as"):
             await operation
     assert not path.exists()
     await store.aclose()

@@ -68,8 +68,8 @@ class StateFile(SQLiteFile):
             raise StoreUnavailable("Hermes' database is gone, and is never made here: put it back")
         else:
             raise StoreMisconfigured(
-                "there is no such file, and Hermes' database is never made here: give the path of "
-                "its state.db, or start Hermes once"
+                f"there is no such file as {self.path}, and Hermes' database is never made here: "
+                "give the path of its state.db, or start Hermes once"
             )
         super()._before_connect(dialect, record, arguments, options)
 

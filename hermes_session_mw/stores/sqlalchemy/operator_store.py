@@ -174,7 +174,8 @@ def _of_file(url: URL, access: Access) -> URL:
         return url
     if not path.is_file():
         raise StoreMisconfigured(
-            f"there is no file {path}, and none is made: check the store's URL"
+            f"there is no file {path}, and none is made: name the store by its URL, with "
+            "--store or in HERMES_STORE"
         )
     # In WAL a reader that may not write would leave the side files behind.
     mode = "rw" if access == "write" or _is_in_wal(file.path) else "ro"
