@@ -155,7 +155,7 @@ def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -
     expect(page.locator("#models option")).to_have_count(1)  # the server's, to choose from
     set_up(page, key="ada-key", remember=True)
     box.press("Enter")
-    wait_for_answer(page, "You said: My name is Ada.")
+    wait_for_answer(page, "And a draft.")
     box.fill("Another draft.")
     set_up(page, key="bob-key")
     expect(page.get_by_text("Nothing is stored under this id yet.")).to_be_visible()
