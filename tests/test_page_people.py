@@ -228,7 +228,7 @@ def test_a_long_word_fits_into_titles_and_dialogs(url: str, visit: Visits) -> No
     page.get_by_role("button", name="Delete").tap()
     dialog = page.get_by_role("dialog")
     assert dialog.evaluate("e => e.scrollWidth - e.clientWidth") <= 0
-    expect(dialog).to_contain_text(f"“{'w' * 60}")
+    expect(dialog).to_contain_text(f"“{'w' * 59}…”")
     shoot(page, "phone-long-delete")
 
 
