@@ -81,12 +81,7 @@ class StoreAccess:
         # A store of three methods knows of no fence, and gives out none.
         fenced = {} if fence is None else {"fence": fence}
         storing = self._store.append(session_id, messages, **options, **fenced)  # type: ignore[arg-type]
-        if self._telemetry is None:
-            return await self._in_time(storing, shield=True)
-        with self._telemetry.operation("append", session_id) as operation:
-            length = await self._in_time(storing, shield=True)
-            operation.count(len(messages))
-            return length
+        return await self.whole("append", session_id, storing, stores=len(messages))
 
     def having(self, operation: str) -> LifecycleStore:
         """Return the store, which has the operation; its outcome is awaited by ``whole``.
@@ -98,15 +93,21 @@ class StoreAccess:
             raise NotSupported(self._store, operation)
         return cast("LifecycleStore", self._store)
 
-    async def whole(self, name: str, session_id: str, operation: Awaitable[T]) -> T:
+    async def whole(
+        self, name: str, session_id: str, operation: Awaitable[T], *, stores: int | None = None
+    ) -> T:
         """Return an operation's outcome; it is not cancelled, and ends when its time is up.
 
-        ``name`` is the store's method, and ``session_id`` the session that it is about.
+        ``name`` is the store's method, ``session_id`` the session that it is about, and ``stores``
+        the number of messages that it stores, where telemetry is to count them.
         """
         if self._telemetry is None:
             return await self._in_time(operation, shield=True)
-        with self._telemetry.operation(name, session_id):
-            return await self._in_time(operation, shield=True)
+        with self._telemetry.operation(name, session_id) as told:
+            outcome = await self._in_time(operation, shield=True)
+            if stores is not None:
+                told.count(stores)
+            return outcome
 
     async def _in_time(self, operation: Awaitable[T], *, shield: bool) -> T:
         if self._timeout is None and not shield:

@@ -17,6 +17,7 @@ from hermes_session_mw import (
     StoreCorrupt,
     StoreMisconfigured,
 )
+from hermes_session_mw.stores import paging
 from hermes_session_mw.stores.sqlalchemy import (
     housekeeping,
     operator_store,
@@ -315,7 +316,7 @@ async def test_a_cursor_that_no_page_gave_is_refused(cursor: str, tmp_path: Path
     with pytest.raises(ValueError, match="cursor"):
         await store.survey(cursor=cursor)
     with pytest.raises(ValueError, match="cursor"):
-        surveying.place_in_survey(surveying._cursor(2**63, "", "a"))
+        surveying.place_in_survey(paging.cursor_to(2**63, "", "a"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, DateTime, Select, String, Table, TextClause, inspect, select, text
 
 from ..surveys import Problem
+from .appending import SUPPORTED_DIALECTS
 from .database import Database, Row, text_of
 from .ranges import is_after, is_up_to, place, snapshot
-from .schema import MYSQL, archive, messages, metadata, sessions
+from .schema import archive, messages, metadata, sessions
 
 Key = tuple[str, str]
 """An owner and an id."""
@@ -49,7 +50,7 @@ def _ranged(statement: Select[Any], table: Table, name: str) -> dict[tuple[str, 
     """Return it for each dialect, with an upper end and without."""
     owner, id_ = table.c.owner, table.c[name]
     forms = {}
-    for dialect in ("sqlite", "postgresql", *MYSQL):
+    for dialect in SUPPORTED_DIALECTS:
         after = statement.where(is_after(dialect, owner, id_))
         forms[dialect, False] = after
         forms[dialect, True] = after.where(is_up_to(dialect, owner, id_))

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select, text, tuple_, update
+from sqlalchemy import Update, bindparam, delete, func, select, text, update
 
 from .clock import now_in_milliseconds
 from .database import Database, text_of
 from .editing import TOUCH
-from .schema import MYSQL, WHOSE, archive, keys, messages, of_session, sessions
+from .ranges import is_after, place
+from .schema import IS_STORED, MYSQL, WHOSE, archive, keys, messages, of_session, sessions
 from .transactions import transaction
 
 BATCH = 500
@@ -35,8 +36,7 @@ class Expired(NamedTuple):
 
 _mark_deleted = (
     update(sessions)
-    # A row without a turn is there for a lease alone.
-    .where(*WHOSE, sessions.c.deleted_at.is_(None), sessions.c.turns > 0)
+    .where(*WHOSE, *IS_STORED)
     .values(deleted_at=func.now(), updated_at=func.now(), title=None, parent_id=None)
 )
 _remove_contents = [
@@ -45,7 +45,7 @@ _remove_contents = [
     )
     for table in (messages, archive, keys)
 ]
-REMOVE_SESSION = delete(sessions).where(*WHOSE)
+_remove_session = delete(sessions).where(*WHOSE)
 
 # By the database's clock alone: those of several machines may differ. SQLite has no intervals.
 _ON_MYSQL = "updated_at < now() - INTERVAL :seconds SECOND"
@@ -56,16 +56,10 @@ _IS_IDLE = {
 }
 # Who is in a turn has not written yet, and is using it.
 IS_FREE = sessions.c.leased_until <= now_in_milliseconds()
-# MySQL goes through a whole index for a comparison of tuples, and the others for this.
 _OWNER, _ID = sessions.c.owner, sessions.c.id
-_AFTER_ON_MYSQL = or_(
-    bindparam("of_owner") < _OWNER,
-    and_(bindparam("of_owner") == _OWNER, bindparam("of_session") < _ID),
-)
-_AFTER = tuple_(_OWNER, _ID) > tuple_(bindparam("of_owner"), bindparam("of_session"))
 _FIND = {
     dialect: select(_OWNER, _ID, sessions.c.next_seq)
-    .where(text(is_idle), IS_FREE, _AFTER_ON_MYSQL if dialect in MYSQL else _AFTER)
+    .where(text(is_idle), IS_FREE, is_after(dialect, _OWNER, _ID))
     .order_by(_OWNER, _ID)
     .limit(BATCH)
     for dialect, is_idle in _IS_IDLE.items()
@@ -85,29 +79,33 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
     with transaction(database):
         found = database.run(_mark_deleted, key) > 0
         if found:
-            empty(database, key)
+            _empty(database, key)
     return found
 
 
 def find_expired(database: Database, seconds: float, after: tuple[str, str]) -> Sequence[Expired]:
     """Return the next sessions, by owner and id, that were not written to for ``seconds``."""
-    owner, session_id = after
-    parameters = {**of_session(session_id, owner), "seconds": seconds}
-    rows = database.rows(_FIND[database.dialect], parameters)
+    rows = database.rows(_FIND[database.dialect], {**place("after", after), "seconds": seconds})
     return [Expired(text_of(owner), text_of(id_), length) for owner, id_, length in rows]
 
 
 def remove_expired(database: Database, portion: Sequence[Expired], seconds: float) -> int:
     """Remove those of ``portion`` that are expired still, and return how many."""
-    removed = 0
+    return len(remove_locked(database, portion, _LOCK[database.dialect], {"seconds": seconds}))
+
+
+def remove_locked(
+    database: Database, portion: Sequence[Expired], lock: Update, values: dict[str, Any]
+) -> list[Expired]:
+    """Remove those of ``portion`` that ``lock``, with ``values``, finds; return them."""
+    removed = []
     with transaction(database):
-        for owner, session_id, _ in portion:
-            key = of_session(session_id, owner)
-            lock = _LOCK[database.dialect]
-            if database.run(lock, {**key, "seconds": seconds}):
-                empty(database, key)
-                database.run(REMOVE_SESSION, key)
-                removed += 1
+        for each in portion:
+            key = of_session(each.session_id, each.owner)
+            if database.run(lock, {**key, **values}):
+                _empty(database, key)
+                database.run(_remove_session, key)
+                removed.append(each)
     return removed
 
 
@@ -131,7 +129,6 @@ def portions(expired: Sequence[Expired]) -> Iterator[list[Expired]]:
         yield portion
 
 
-def empty(database: Database, key: dict[str, Any]) -> None:
-    """Remove all that is in a session; ``key`` is as for ``WHOSE``."""
+def _empty(database: Database, key: dict[str, Any]) -> None:
     for statement in _remove_contents:
         database.run(statement, key)

@@ -9,7 +9,7 @@ from ..records import SessionInfo
 from .clock import microseconds_of
 from .database import Database, Row, text_of
 from .editing import locked
-from .schema import IN_SESSION, IS_SESSION, WHOSE, messages, of_session, sessions
+from .schema import IN_SESSION, IS_SESSION, IS_STORED, WHOSE, messages, of_session, sessions
 from .transactions import transaction
 
 CHANGED = microseconds_of(sessions.c.updated_at)
@@ -20,7 +20,7 @@ FACTS = select(
     microseconds_of(sessions.c.created_at),
     CHANGED,
     sessions.c.parent_id,
-).where(sessions.c.turns > 0, sessions.c.deleted_at.is_(None))
+).where(*IS_STORED)
 """What `as_info` takes, of each session that there is."""
 
 _info = FACTS.where(*IS_SESSION)
@@ -40,7 +40,7 @@ _FIRST_PAGE = Place(2**63 - 1, "")
 
 _rename = (
     update(sessions)
-    .where(*WHOSE, sessions.c.turns > 0, sessions.c.deleted_at.is_(None))
+    .where(*WHOSE, *IS_STORED)
     # So that nobody finds it changed: MySQL would set a TIMESTAMP by itself.
     .values(title=bindparam("new_title"), updated_at=sessions.c.updated_at)
 )

@@ -7,21 +7,22 @@ is removed. The rules are those of ``housekeeping``.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Delete, Select, bindparam, case, delete, func, select
+from sqlalchemy import Delete, Select, and_, bindparam, case, delete, func, select
 
 from ..surveys import Idle
+from .appending import SUPPORTED_DIALECTS
 from .clock import now_in_milliseconds, time_at
 from .database import Database, text_of
 from .editing import TOUCH
-from .housekeeping import BATCH, IS_FREE, LEADS_SOMEWHERE, REMOVE_SESSION, Expired, empty
+from .housekeeping import BATCH, IS_FREE, LEADS_SOMEWHERE, Expired, remove_locked
 from .ranges import is_after, place
-from .schema import MYSQL, keys, of_session, sessions
+from .schema import IS_STORED, keys, sessions
 from .surveying import given, in_two_forms
 from .transactions import transaction
 
 _CUTOFF = time_at(bindparam("cutoff"))
 _is_idle = (sessions.c.updated_at < _CUTOFF, IS_FREE)
-_is_there = (sessions.c.turns > 0) & sessions.c.deleted_at.is_(None)
+_is_there = and_(*IS_STORED)
 _kept = sessions.c.next_seq - sessions.c.first_seq + sessions.c.archived
 _now = select(now_in_milliseconds())
 
@@ -39,7 +40,7 @@ _find: dict[str, dict[bool, Select[Any]]] = {
         .order_by(sessions.c.owner, sessions.c.id)
         .limit(BATCH)
     )
-    for dialect in ("sqlite", "postgresql", *MYSQL)
+    for dialect in SUPPORTED_DIALECTS
 }
 _lock = TOUCH.where(*_is_idle)
 
@@ -80,15 +81,7 @@ def find_idle(
 
 def remove_idle(database: Database, cutoff: int, portion: Sequence[Expired]) -> list[Expired]:
     """Remove those of ``portion`` that nobody has changed meanwhile, and return them."""
-    removed = []
-    with transaction(database):
-        for each in portion:
-            key = of_session(each.session_id, each.owner)
-            if database.run(_lock, {**key, "cutoff": cutoff}):
-                empty(database, key)
-                database.run(REMOVE_SESSION, key)
-                removed.append(each)
-    return removed
+    return remove_locked(database, portion, _lock, {"cutoff": cutoff})
 
 
 def drop_idle_keys(database: Database, cutoff: int, owner: str | None) -> int:

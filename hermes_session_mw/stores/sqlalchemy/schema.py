@@ -169,6 +169,8 @@ IN_ARCHIVE = (
     archive.c.owner == bindparam("owner"),
     archive.c.session_id == bindparam("session_id"),
 )
+# A row without a turn is there for a lease alone, and one that was deleted for its id.
+IS_STORED = (sessions.c.turns > 0, sessions.c.deleted_at.is_(None))
 # For an UPDATE, which keeps the columns' own names for what it sets.
 WHOSE = (sessions.c.owner == bindparam("of_owner"), sessions.c.id == bindparam("of_session"))
 

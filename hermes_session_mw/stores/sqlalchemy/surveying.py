@@ -3,23 +3,21 @@
 Statements come in two forms, for one owner and for all, by whether an owner is given.
 """
 
-import base64
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Integer, Select, and_, bindparam, case, distinct, func, or_, select, text
 
 from .. import transfer
-from ..base import check_text
-from ..paging import place_of, time_of
+from ..paging import cursor_to, place_in, place_of, time_of
 from ..surveys import OwnedPage, OwnedSession, Totals
 from . import schema
+from .appending import SUPPORTED_DIALECTS
 from .clock import microseconds_of
 from .database import Database, Row, text_of
 from .listing import BEFORE, CHANGED, FACTS, NO_VALUE, ROWS, as_info, info, of_another_type
 from .ranges import is_after, place, snapshot
-from .schema import MYSQL, sessions
+from .schema import IS_STORED, MYSQL, sessions
 
 WALK = 500
 """Sessions that one statement of a walk finds."""
@@ -56,13 +54,12 @@ _walk = {
     dialect: in_two_forms(
         _owned.where(is_after(dialect, _OWNER, _ID)).order_by(_OWNER, _ID).limit(WALK)
     )
-    for dialect in ("sqlite", "postgresql", *MYSQL)
+    for dialect in SUPPORTED_DIALECTS
 }
 _like = in_two_forms(
     select(_ID)
     .where(
-        sessions.c.turns > 0,
-        sessions.c.deleted_at.is_(None),
+        *IS_STORED,
         func.substr(_ID, 1, bindparam("size", type_=Integer)) == bindparam("start", type_=_ID.type),
     )
     .order_by(sessions.c.updated_at.desc(), _ID)
@@ -79,7 +76,7 @@ _totals = in_two_forms(
         _sum(case((bindparam("nobody", type_=_OWNER.type) == _OWNER, 1), else_=0)),
         microseconds_of(func.min(sessions.c.created_at)),
         microseconds_of(func.max(sessions.c.updated_at)),
-    ).where(sessions.c.turns > 0, sessions.c.deleted_at.is_(None))
+    ).where(*IS_STORED)
 )
 _deleted = in_two_forms(
     select(func.count()).select_from(sessions).where(sessions.c.deleted_at.is_not(None))
@@ -167,7 +164,9 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
     if len(found) <= limit:
         return OwnedPage(found, None)
     last = found[limit - 1]
-    return OwnedPage(found[:limit], _cursor(place_of(last.info).changed, last.owner, last.info.id))
+    return OwnedPage(
+        found[:limit], cursor_to(place_of(last.info).changed, last.owner, last.info.id)
+    )
 
 
 def place_in_survey(cursor: str | None) -> tuple[int, str, str]:
@@ -178,22 +177,8 @@ def place_in_survey(cursor: str | None) -> tuple[int, str, str]:
     """
     if cursor is None:
         return 2**63 - 1, "", ""
-    try:
-        changed, owner, session_id = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
-        # As it is written here: no fraction, no true, no other spelling.
-        if type(changed) is int and _cursor(changed, owner, session_id) == cursor:
-            check_text("cursor", owner, 255, ValueError)
-            check_text("cursor", session_id, 256, ValueError)
-            if -(2**63) <= changed < 2**63:
-                return changed, owner, session_id
-    except (ValueError, TypeError, RecursionError):
-        pass
-    raise ValueError("cursor: it is not one that a page of this list gave")
-
-
-def _cursor(changed: int, owner: str | None, session_id: str) -> str:
-    plain = json.dumps([changed, owner, session_id])
-    return base64.urlsafe_b64encode(plain.encode()).decode("ascii")
+    changed, (owner, session_id) = place_in(cursor, 255, 256)
+    return changed, owner, session_id
 
 
 def _all(rows: Sequence[Row]) -> list[OwnedSession]:
