@@ -25,15 +25,8 @@ from . import mariadb, postgres
 from .command import TURN, environment, fill, run, told
 from .hermes.agent import COMPRESSED, WEATHER, copy_to
 from .server import ROOT
+from .test_operator_store import DRIVERS
 
-DRIVERS = [
-    "sqlite",
-    "sqlite+aiosqlite",
-    "postgresql+psycopg",
-    "postgresql+asyncpg",
-    "mysql+pymysql",
-    "mysql+asyncmy",
-]
 HOSTILE = "a\x1b]0;mine\x07\u202e\x9b31m\nb"
 
 

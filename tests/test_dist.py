@@ -86,12 +86,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return build(ROOT, tmp_path_factory.mktemp("built"))
 
 
-@pytest.fixture(scope="module")
-def python(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python that has the wheel, without extras, what it asks for, and nothing else."""
-    folder = tmp_path_factory.mktemp("clean")
-    run([sys.executable, "-m", "venv", folder], folder)
-    python = folder / "bin" / "python"
+def pip_install(python: Path, *what: str | Path) -> None:
+    """Install it in the versions that the project is tested with."""
     pip: list[str | Path] = [
         python,
         "-m",
@@ -100,7 +96,16 @@ def python(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "install",
         "--quiet",
     ]
-    run([*pip, "--constraint", ROOT / "constraints.txt", built.wheel], folder)
+    run([*pip, "--constraint", ROOT / "constraints.txt", *what], python.parent)
+
+
+@pytest.fixture(scope="module")
+def python(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has the wheel, without extras, what it asks for, and nothing else."""
+    folder = tmp_path_factory.mktemp("clean")
+    run([sys.executable, "-m", "venv", folder], folder)
+    python = folder / "bin" / "python"
+    pip_install(python, built.wheel)
     return python
 
 
@@ -114,16 +119,7 @@ def pyright(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         needs("no node, which runs pyright: install nodejs")
     path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
     extras = tmp_path_factory.mktemp("extras")
-    pip: list[str | Path] = [
-        python,
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-    ]
-    options: list[str | Path] = ["--target", extras, "--constraint", ROOT / "constraints.txt"]
-    run([*pip, *options, "click", "opentelemetry-api"], extras)
+    pip_install(python, "--target", extras, "click", "opentelemetry-api")
     return {"PATH": path, "PYTHONPATH": str(extras), "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 
 
