@@ -72,13 +72,10 @@ class Conversation(StoredConversation):
 
     async def end(self) -> None:
         """Store what is still being recorded, give the turn back; the middleware's last act."""
-        try:
-            for recording in getattr(self, "_recordings", ()):
-                await recording.break_off()
-            if self.held is not None:
-                await self.held.release()
-        finally:
-            self.close_off()
+        for recording in getattr(self, "_recordings", ()):
+            await recording.break_off()
+        if self.held is not None:
+            await self.held.release()
 
     async def _append(self, *messages: Message, turn_id: str | None, length: int | None) -> int:
         taken = as_they_are(messages)

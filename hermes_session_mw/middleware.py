@@ -186,9 +186,12 @@ class HermesSessionMiddleware:
         try:
             await self.app(scope, receive, responder.send)
         finally:
-            if responder.session.has_open:
-                await responder.session.end()
             responder.session.unended = None  # of what is opened from now on nobody knows the end
+            if responder.session.has_open:
+                try:
+                    await responder.session.end()
+                finally:
+                    self._unended.discard(responder.session)
         if scope["type"] == "http" and not responder.started:
             logger.error("the application returned without a response; it is answered 500")
             await responder.answer_server_error()

@@ -160,12 +160,6 @@ class StoredConversation:
         if self.unended is not None:
             self.unended.add(self)
 
-    def close_off(self) -> None:
-        """Have the middleware wait for this session no more."""
-        if self.unended is not None:
-            self.unended.discard(self)
-            self.unended = None
-
     @property
     def is_deleted(self) -> bool:
         """Whether ``load()`` found that the session was deleted: nothing can be appended to it."""

@@ -97,7 +97,6 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
         "end",
         "follow_key",
         "has_open",
-        "close_off",
         "open_up",
         "unended",
         "held",
