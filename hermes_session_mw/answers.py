@@ -16,7 +16,7 @@ from .exceptions import (
 )
 from .inputs import NOT_FOUND
 from .logging import logger
-from .refusals import Refusal, conflict
+from .refusals import Refusal, refusal_of
 from .stores import SessionInfo
 
 UNKNOWN_OWNER = Refusal(
@@ -88,4 +88,4 @@ def refusal_for(error: HermesSessionError) -> Refusal | None:
         case SessionTaken():
             return TAKEN
         case _:
-            return conflict(error)
+            return refusal_of(error)

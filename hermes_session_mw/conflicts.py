@@ -1,33 +1,38 @@
-"""The 409s of a Starlette application, whose own error page would answer them 500."""
+"""The answers of a Starlette application to errors that its own error page would answer 500."""
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from .headers import SESSION_HEADER
-from .refusals import CONFLICTS, Refusal, conflict
+from .refusals import ANSWERED, Refusal, log_failure, refusal_of
 
 
-def answer_conflicts(app: object) -> None:
-    """Have a Starlette or FastAPI application answer the package's conflicts, if it does not yet.
+def answer_errors(app: object) -> None:
+    """Have a Starlette or FastAPI application answer the package's errors, if it does not yet.
 
     An application of another kind lets them through to the middleware, which answers them itself.
     """
     if not isinstance(app, Starlette) or app.middleware_stack is not None:
         return
-    for kind in CONFLICTS:
+    for kind in ANSWERED:
         # Exception's own handler is the error page's.
         bases = [base for base in kind.__mro__ if base is not Exception]
-        if not any(base in app.exception_handlers for base in bases):
+        known = [app.exception_handlers[base] for base in bases if base in app.exception_handlers]
+        theirs = next((handler for handler in known if handler is not _answer), None)
+        if not known:
             app.add_exception_handler(kind, _answer)
+        elif theirs is not None and known[0] is _answer:  # of TimeoutError, which is another's base
+            app.add_exception_handler(kind, theirs)
 
 
 async def _answer(connection: HTTPConnection, exc: Exception) -> Response:
     if connection.scope["type"] == "websocket":
         raise exc  # to the middleware, which closes it where the server can send no response
-    refusal = conflict(exc)
-    if refusal is None:  # pragma: no cover  # for the type checker: it is one of CONFLICTS
+    refusal = refusal_of(exc)
+    if refusal is None:  # pragma: no cover  # for the type checker: it is one of ANSWERED
         raise exc
+    log_failure(exc, refusal)
     return response_of(refusal, SESSION_HEADER)
 
 

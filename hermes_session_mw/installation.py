@@ -6,7 +6,7 @@ from typing import TypedDict, TypeVar, Unpack
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Scope
 
-from .conflicts import answer_conflicts
+from .conflicts import answer_errors
 from .exceptions import ConfigurationError
 from .middleware import HermesSessionMiddleware
 from .resolver import InvalidIds, OnStoreError, OwnerHook, UnknownIds
@@ -64,7 +64,7 @@ def install(
             "and before its lifespan"
         )
     middleware = HermesSessionMiddleware(_never_called, store, **options)
-    answer_conflicts(app)
+    answer_errors(app)
     # Only a router further out stands outside of it now; the application's own name is in every
     # scope that reaches it.
     middleware.framework_key = "router"

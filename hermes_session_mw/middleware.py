@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from .conflicts import answer_conflicts
+from .conflicts import answer_errors
 from .exceptions import ConfigurationError
 from .headers import SESSION_HEADER, Stamp
 from .ids import is_session_id, mint_session_id
 from .lifespan import serve_lifespan
 from .logging import current_session, logger
 from .options import check_choice, check_functions, check_positive, exclusion
-from .refusals import conflict
+from .refusals import log_failure, refusal_of
 from .resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
 from .responder import Responder
 from .session import STATE_KEY
@@ -110,7 +110,7 @@ class HermesSessionMiddleware:
                 "session_keys: give an owner too, or whoever guesses a key reads the conversation"
             )
         self.app = app
-        answer_conflicts(app)
+        answer_errors(app)
         self.store: Store = as_store(store, store_timeout)
         if session_keys and not hasattr(self.store, "bind_key"):
             raise ConfigurationError(
@@ -159,7 +159,7 @@ class HermesSessionMiddleware:
             else:
                 await self._respond(own_scope, receive, responder)
         except Exception as exc:
-            if responder.started or not await self._answer_conflict(exc, scope, responder):
+            if responder.started or not await self._answer_exception(exc, scope, responder):
                 raise
         finally:
             if responder.token is not None:
@@ -196,12 +196,13 @@ class HermesSessionMiddleware:
             logger.error("the application returned without a response; it is answered 500")
             await responder.answer_server_error()
 
-    async def _answer_conflict(self, exc: Exception, scope: Scope, responder: Responder) -> bool:
+    async def _answer_exception(self, exc: Exception, scope: Scope, responder: Responder) -> bool:
         """Answer for an application that raised; tell whether that was all there is to do."""
-        refusal = conflict(exc)
+        refusal = refusal_of(exc)
         if refusal is None:
             await self._answer_error(scope, responder)
             return False
+        log_failure(exc, refusal)
         await responder.answer(refusal)
         return True
 

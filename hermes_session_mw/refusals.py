@@ -4,12 +4,14 @@ Rules of this file: values in, ASGI messages out; nothing that the client sent i
 """
 
 import json
+import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .exceptions import (
+    AppendInDoubt,
     HermesSessionError,
     OwnerRequired,
     SessionBusy,
@@ -17,12 +19,17 @@ from .exceptions import (
     SessionDeleted,
     SessionFull,
     SessionTaken,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
     TurnConflict,
     TurnLost,
 )
 from .headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
+from .logging import logger
 
 POLICY_VIOLATION = 1008
+INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 """WebSocket close codes: RFC 6455, section 7.4.1, and IANA's registry."""
 
@@ -132,6 +139,25 @@ STORE_UNAVAILABLE = Refusal(
     close_code=TRY_AGAIN_LATER,
 )
 
+STORE_NOT_REACHED = replace(
+    STORE_UNAVAILABLE,
+    message="The session's store cannot be reached at the moment: try again later.",
+)
+
+IN_DOUBT = replace(
+    STORE_UNAVAILABLE,
+    message="The session's store did not answer in time, and may have stored it all the same: "
+    "try again later, with the same Idempotency-Key if there was one.",
+)
+
+STORE_FAILED = Refusal(
+    500,
+    "session_store_failed",
+    "The session's store has failed, and will fail again until somebody has mended it.",
+    type="server_error",
+    close_code=INTERNAL_ERROR,
+)
+
 _LONGEST_WAIT = 86_400
 """Seconds."""
 
@@ -146,25 +172,48 @@ _CONFLICTS: dict[type[HermesSessionError], str] = {
 }
 
 
-def conflict(error: Exception) -> Refusal | None:
+_STORE_ERRORS: dict[type[HermesSessionError], Refusal] = {
+    StoreError: STORE_FAILED,  # first: it is the one that an application's own handler replaces
+    StoreUnavailable: STORE_NOT_REACHED,
+    StoreTimeout: IN_DOUBT,
+    AppendInDoubt: IN_DOUBT,
+}
+
+
+def refusal_of(error: Exception) -> Refusal | None:
     """Return the answer to an error that an application let through; None where it is another one.
 
-    A 409, or the 401 for a request of nobody's that was to be stored.
-    ``Retry-After`` is in whole seconds: RFC 9110, section 10.2.3.
+    A 409 for a conflict, the 401 for a request of nobody's that was to be stored, a 503 where the
+    store is unavailable, and a 500 where it fails in another way.
     """
     if isinstance(error, OwnerRequired):
         return OWNER_REQUIRED
-    code = next((_CONFLICTS[kind] for kind in type(error).__mro__ if kind in _CONFLICTS), None)
-    if code is None:
-        return None
+    kinds = type(error).__mro__
+    failure = next((_STORE_ERRORS[kind] for kind in kinds if kind in _STORE_ERRORS), None)
+    if failure is not None:
+        return failure
+    code = next((_CONFLICTS[kind] for kind in kinds if kind in _CONFLICTS), None)
+    return None if code is None else _conflict(code, error)
+
+
+def _conflict(code: str, error: Exception) -> Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, SessionBusy):
-        # A store of somebody else's may say anything.
+        # A store of somebody else's may say anything. Whole seconds: RFC 9110, section 10.2.3.
         wait = error.retry_after if 1 <= error.retry_after <= _LONGEST_WAIT else 1
         headers = ((b"retry-after", str(math.ceil(wait)).encode()),)
     param = IDEMPOTENCY_HEADER if isinstance(error, TurnConflict) else None
     return Refusal(409, code, str(error), headers=headers, close_code=TRY_AGAIN_LATER, param=param)
 
 
-CONFLICTS: tuple[type[HermesSessionError], ...] = (OwnerRequired, *_CONFLICTS)
-"""The errors that ``conflict`` answers."""
+ANSWERED: tuple[type[HermesSessionError], ...] = (OwnerRequired, *_CONFLICTS, *_STORE_ERRORS)
+"""The errors that ``refusal_of`` answers."""
+
+
+def log_failure(error: Exception, refusal: Refusal) -> None:
+    """Log that an application's request is answered for its store's failure, which ends there."""
+    if refusal.status < 500:  # noqa: PLR2004  # a conflict is the client's to see to
+        return
+    level = logging.ERROR if refusal is STORE_FAILED else logging.WARNING
+    logger.log(level, "a request is answered %d: %s", refusal.status, error)
+    logger.debug("the store's failure in full", exc_info=error)

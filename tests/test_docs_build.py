@@ -19,7 +19,7 @@ from hermes_session_mw import (
     SQLAlchemyStore,
     refusals,
 )
-from hermes_session_mw.refusals import CONFLICTS, Refusal, conflict
+from hermes_session_mw.refusals import ANSWERED, Refusal, refusal_of
 from hermes_session_mw.stores.sqlalchemy.schema import metadata
 
 from .server import ROOT
@@ -111,9 +111,9 @@ def test_every_refusal_is_in_its_table() -> None:
     """Each answer of the middleware's own has a row with its status, code and close code."""
     page = (REFERENCE / "wire.md").read_text()
     known = [value for value in vars(refusals).values() if isinstance(value, Refusal)]
-    raised = [kind(*_arguments(kind)) for kind in CONFLICTS]
-    found = [*known, *(each for error in raised if (each := conflict(error)))]
-    assert len(found) == len(known) + len(CONFLICTS)
+    raised = [kind(*_arguments(kind)) for kind in ANSWERED]
+    found = [*known, *(each for error in raised if (each := refusal_of(error)))]
+    assert len(found) == len(known) + len(ANSWERED)
     for refusal in found:
         row = rf"^\| {refusal.status} \| `{refusal.code}` \|.*\| {refusal.close_code} \|$"
         assert re.search(row, page, flags=re.MULTILINE), refusal.code
@@ -131,8 +131,8 @@ def test_every_error_is_in_its_table() -> None:
     for name, error in errors.items():
         rows = re.findall(rf"^\| [^|]*`{name}`.*$", page, flags=re.MULTILINE)
         assert len(rows) == (error is not HermesSessionError), name
-        if error in CONFLICTS:
-            refusal = conflict(error(*_arguments(error)))
+        if error in ANSWERED:
+            refusal = refusal_of(error(*_arguments(error)))
             assert refusal is not None
             assert f"{refusal.status} `{refusal.code}`" in rows[0]
 

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from hermes_session_mw import (
+    AppendInDoubt,
     ConfigurationError,
     HermesSession,
     HermesSessionError,
@@ -26,6 +27,11 @@ from hermes_session_mw import (
     SessionDeleted,
     SessionFull,
     SessionTaken,
+    SQLAlchemyStore,
+    StoreCorrupt,
+    StoreError,
+    StoreMisconfigured,
+    StoreTimeout,
     StoreUnavailable,
     TurnConflict,
     TurnLost,
@@ -268,6 +274,58 @@ def test_a_conflict_is_a_409(make: Any, code: str) -> None:
     assert answer.headers.get("retry-after") == ("1" if code == "session_busy" else None)
 
 
+STORE_ERRORS = [
+    (StoreUnavailable("not now"), 503, "session_store_unavailable"),
+    (StoreTimeout("too late"), 503, "session_store_unavailable"),
+    (AppendInDoubt("perhaps"), 503, "session_store_unavailable"),
+    (StoreMisconfigured("no table"), 500, "session_store_failed"),
+    (StoreCorrupt("no JSON"), 500, "session_store_failed"),
+    (StoreError("another"), 500, "session_store_failed"),
+]
+
+
+@pytest.mark.parametrize("make", [raw, wrapped, installed, fastapi])
+@pytest.mark.parametrize(("failure", "status", "code"), STORE_ERRORS)
+def test_a_stores_failure_is_a_503_or_a_500(
+    make: Any, failure: StoreError, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a store raises is answered as JSON without its text, which is logged in its place."""
+    answer = TestClient(make(failure)).get("/", headers={"X-Hermes-Session-Id": "mine"})
+    assert answer.status_code == status
+    assert answer.headers["x-hermes-session-id"] == "mine"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
+    error = answer.json()["error"]
+    assert (error["code"], error["type"]) == (code, "server_error")
+    assert str(failure) not in answer.text
+    assert ("Idempotency-Key" in error["message"]) == isinstance(
+        failure, StoreTimeout | AppendInDoubt
+    )
+    (record,) = caplog.records
+    assert record.levelname == ("WARNING" if status == 503 else "ERROR")
+    assert str(failure) in record.getMessage()
+
+
+@pytest.mark.parametrize("failing", ["append", "record"])
+def test_an_append_to_a_store_that_is_not_there_is_a_503(failing: str) -> None:
+    """An endpoint that does nothing about it answers 503 where its turn cannot be stored."""
+
+    async def endpoint(request: Request) -> Response:
+        session = get_session(request)
+        if failing == "append":
+            await session.append(*numbered(0))
+        else:
+            async with session.record(*numbered(0)) as answer:
+                answer.write("yes")
+        return Response()
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    store = SQLAlchemyStore("postgresql+psycopg://nobody@127.0.0.1:1/none", timeout=0.2)
+    answer = TestClient(install(app, store)).get("/")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["error"]["code"] == "session_store_unavailable"
+
+
 @pytest.mark.parametrize("make", [raw, wrapped, installed, fastapi])
 def test_a_request_of_nobodys_that_cannot_be_stored_is_a_401(make: Any) -> None:
     """What lets ``OwnerRequired`` through is answered 401, as a request with an id would be."""
@@ -283,6 +341,32 @@ async def test_a_retry_is_asked_for_after_whole_seconds() -> None:
     for seconds, said in ((12.1, "13"), (0, "1"), (-5, "1"), (math.inf, "1"), (math.nan, "1")):
         client = TestClient(raw(SessionBusy(seconds)))
         assert client.get("/").headers["retry-after"] == said
+
+
+@pytest.mark.parametrize(
+    ("kind", "later"),
+    [
+        (StoreUnavailable, False),
+        (StoreError, False),
+        (TimeoutError, False),
+        (StoreUnavailable, True),
+        (StoreError, True),
+    ],
+)
+def test_an_own_answer_to_a_stores_failure_comes_first(kind: Any, *, later: bool) -> None:
+    """An application that answers the failure, or its base, itself is left to do so."""
+
+    async def own(_: Request, exc: Exception) -> Response:
+        return PlainTextResponse(type(exc).__name__, 504)
+
+    routes = [Route("/", fails(StoreTimeout("late")))]
+    for make in (HermesSessionMiddleware, install):
+        app: Any = Starlette(routes=routes, exception_handlers={} if later else {kind: own})
+        wrapping = make(app, MemoryStore())
+        if later:
+            app.add_exception_handler(kind, own)
+        answer = TestClient(wrapping).get("/")
+        assert (answer.status_code, answer.text) == (504, "StoreTimeout")
 
 
 @pytest.mark.parametrize("kind", [SessionBusy, HermesSessionError])
@@ -331,13 +415,17 @@ def test_a_second_request_is_told_to_come_again() -> None:
     assert (answer.status_code, answer.json()) == (200, 1)
 
 
-async def test_a_websockets_conflict_closes_it() -> None:
-    """Before it is accepted a socket is closed with "try again later"."""
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(SessionBusy(1), 1013), (StoreUnavailable("not now"), 1013), (StoreCorrupt("no JSON"), 1011)],
+)
+async def test_a_websockets_conflict_closes_it(error: Exception, code: int) -> None:
+    """Before it is accepted a socket is closed with "try again later", or "internal error"."""
     sent: list[Any] = []
 
     async def app(_scope: Any, receive: Any, _send: Any) -> None:
         await receive()
-        raise SessionBusy(1)
+        raise error
 
     async def receive() -> Any:
         return {"type": "websocket.connect"}
@@ -347,7 +435,7 @@ async def test_a_websockets_conflict_closes_it() -> None:
 
     scope = {"type": "websocket", "path": "/", "headers": [], "state": {}}
     await HermesSessionMiddleware(app, MemoryStore())(scope, receive, send)
-    assert sent == [{"type": "websocket.close", "code": 1013}]
+    assert sent == [{"type": "websocket.close", "code": code}]
 
 
 async def test_a_turn_of_a_new_session_counts_too() -> None:
