@@ -41,6 +41,14 @@ _TIMEOUT_ARGUMENT = {
     "asyncmy": "connect_timeout",
 }
 
+# A named prepared statement is one server connection's own: behind a pooler that lends one for a
+# transaction, the next has none of the name, or another. A statement without a name is sent anew
+# each time, in the same round trip, by asyncpg also where SQLAlchemy keeps it in its own cache.
+_NO_NAMED_STATEMENTS: dict[str, dict[str, Any]] = {
+    "psycopg": {"prepare_threshold": None},
+    "psycopg_async": {"prepare_threshold": None},
+    "asyncpg": {"statement_cache_size": 0},
+}
 
 _PACKAGES = {
     "asyncpg": "'hermes_session_mw[asyncpg]'",
@@ -181,6 +189,8 @@ def _arguments(
         # libpq takes whole seconds only, and takes 1 for 2.
         seconds = timeout if argument == "timeout" else max(int(timeout), 2)
         connect_args.setdefault(argument, seconds)
+    for name, value in _NO_NAMED_STATEMENTS.get(driver, {}).items():
+        connect_args.setdefault(name, value)
     if driver == "pymysql":
         connect_args.setdefault("read_timeout", timeout)  # the handshake has no other
     if driver == "pysqlite":
