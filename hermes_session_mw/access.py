@@ -1,5 +1,7 @@
 """A store as one request uses it: each operation has its time, and fails as the package says."""
 
+import inspect
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, cast
 
@@ -7,7 +9,7 @@ import anyio
 
 from .exceptions import NotSupported, StoreError, StoreTimeout
 from .ids import mint_session_id
-from .messages import Message
+from .messages import Message, encode_messages
 from .stores.base import History, Store
 from .stores.lifecycle import LifecycleStore
 from .telemetry import Telemetry
@@ -75,13 +77,39 @@ class StoreAccess:
         turn_id: str | None,
         expected_length: int | None,
         fence: int | None = None,
+        replace_from: int | None = None,
     ) -> int:
         """See `LifecycleStore.append`; once under way it ends by itself, or when its time is up."""
         options = {"owner": owner, "turn_id": turn_id, "expected_length": expected_length}
-        # A store of three methods knows of no fence, and gives out none.
-        fenced = {} if fence is None else {"fence": fence}
-        storing = self._store.append(session_id, messages, **options, **fenced)  # type: ignore[arg-type]
+        # A store of three methods knows of no fence, and gives out none; nor does it replace.
+        more = {"fence": fence, "replace_from": replace_from}
+        asked = {name: value for name, value in more.items() if value is not None}
+        storing = self._store.append(session_id, messages, **options, **asked)  # type: ignore[arg-type]
         return await self.whole("append", session_id, storing, stores=len(messages))
+
+    def check_replaces(self) -> None:
+        """Refuse to replace where the store can only append.
+
+        Raises:
+            NotSupported: its ``append`` does not take ``replace_from``.
+        """
+        known = inspect.signature(self._store.append).parameters
+        takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values())
+        if "replace_from" not in known and not takes_any:
+            raise NotSupported(self._store, "append", " with replace_from")
+
+    def check(self, messages: Sequence[Message]) -> None:
+        """Refuse what the store would refuse to append, without asking its database.
+
+        Raises:
+            InvalidMessage: it cannot be stored as it is; by a store without ``check``, what is not
+                JSON alone is refused.
+        """
+        check = getattr(self._store, "check", None)
+        if callable(check):
+            check(messages)
+        else:
+            encode_messages(messages, sys.maxsize, sys.maxsize)
 
     def having(self, operation: str) -> LifecycleStore:
         """Return the store, which has the operation; its outcome is awaited by ``whole``.

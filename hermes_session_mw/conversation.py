@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from .exceptions import StoreError
 from .messages import Message, decode_messages, encode_messages
 from .recording import Recording
 from .stored import StoredConversation
@@ -18,7 +19,11 @@ class Conversation(StoredConversation):
     _recordings: list[Recording]  # made when it is needed
 
     async def append(
-        self, *messages: Message, turn_id: str | None = None, expected_length: int | None = None
+        self,
+        *messages: Message,
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+        replace_from: int | None = None,
     ) -> int:
         """Store ``messages`` at the conversation's end, all or none, and return its new length.
 
@@ -32,11 +37,17 @@ class Conversation(StoredConversation):
                 Where the request has an ``Idempotency-Key``, that is its first turn's id unless
                 another is given.
             expected_length: store only if the conversation has just that many messages.
+            replace_from: keep the conversation's first so many messages, and store these in the
+                place of the rest, in one step: to edit a question, or to regenerate an answer.
+                What was there is kept for audit, as with ``rewind``.
 
         Raises:
             InvalidMessage: a message cannot be stored as it is.
             InvalidKey: the turn id cannot be stored.
-            SessionConflict: the conversation has another length than ``expected_length``.
+            SessionConflict: the conversation has another length than ``expected_length``, or is
+                shorter than ``replace_from``.
+            ValueError: ``replace_from`` is negative.
+            NotSupported: the store cannot replace.
             TurnConflict: the turn id is taken by other messages.
             TurnLost: inside ``turn()``: another has taken the turn since.
             SessionDeleted: the conversation was deleted, also where that was after ``load()``.
@@ -44,10 +55,31 @@ class Conversation(StoredConversation):
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed; ``StoreTimeout``: it may still have happened.
         """
-        return await self._append(*messages, turn_id=self._named(turn_id), length=expected_length)
+        if replace_from is not None:
+            self._access.check_replaces()
+        named = self._named(turn_id)
+        return await self._append(
+            *messages, turn_id=named, length=expected_length, replace_from=replace_from
+        )
+
+    def check(self, *messages: Message) -> None:
+        """Refuse what cannot be stored, before a model is asked; the database is not.
+
+        The limits are the store's own: give the messages of one turn. A store without a ``check``
+        of its own is checked for being JSON alone.
+
+        Raises:
+            InvalidMessage: there is none, or one cannot be stored as it is.
+            MessageTooLarge, TurnTooLong: kinds of it.
+        """
+        self._access.check(messages)
 
     def record(
-        self, *question: Message, turn_id: str | None = None, expected_length: int | None = None
+        self,
+        *question: Message,
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+        replace_from: int | None = None,
     ) -> Recording:
         """Begin a turn whose answer streams: give it what was asked, and write the answer to it.
 
@@ -60,8 +92,11 @@ class Conversation(StoredConversation):
             InvalidMessage, OwnerRequired: at once, before anything is answered.
         """
         self.known_owner()
-        part = partial(self._append, turn_id=None, length=expected_length)
-        whole = partial(self._append, turn_id=self._named(turn_id), length=expected_length)
+        if replace_from is not None:
+            self._access.check_replaces()
+        append = partial(self._append, length=expected_length, replace_from=replace_from)
+        part = partial(append, turn_id=None)
+        whole = partial(append, turn_id=self._named(turn_id))
         recording = Recording(whole, part, as_they_are(question) if question else [])
         try:
             self._recordings.append(recording)
@@ -77,11 +112,22 @@ class Conversation(StoredConversation):
         if self.held is not None:
             await self.held.release()
 
-    async def _append(self, *messages: Message, turn_id: str | None, length: int | None) -> int:
+    async def _append(
+        self,
+        *messages: Message,
+        turn_id: str | None,
+        length: int | None,
+        replace_from: int | None = None,
+    ) -> int:
         taken = as_they_are(messages)
-        owner = self.known_owner()
-        stored = await self._access.append(self.id, taken, owner, turn_id, length, self._fence())
-        self._remember(taken, stored)
+        owner, fence = self.known_owner(), self._fence()
+        stored = await self._access.append(
+            self.id, taken, owner, turn_id, length, fence, replace_from
+        )
+        if replace_from is None:
+            self._remember(taken, stored)
+        elif turn_id is None or not await self._was_stored(taken, replace_from):
+            self._remember_replaced(taken, replace_from)
         return stored
 
     def _named(self, turn_id: str | None) -> str | None:
@@ -102,6 +148,34 @@ class Conversation(StoredConversation):
         # append on the condition of it finds out.
         seen = known.length + len(messages)
         self._history = History([*known.messages, *messages], seen, exists=True)
+
+    async def _was_stored(self, messages: list[Message], replace_from: int) -> bool:
+        """Tell whether the turn that is to replace may have been there, and load what is if so.
+
+        A repetition changes nothing, and returns what the first time did. Where the history has
+        other messages behind what may be the same ones, only the store knows which it was.
+        """
+        known = self._history
+        if known is None or known.length <= replace_from + len(messages):
+            return False
+        start = replace_from - (known.length - len(known.messages))
+        seen = known.messages[max(start, 0) : max(start + len(messages), 0)]
+        if seen != messages[len(messages) - len(seen) :]:
+            return False
+        try:
+            self._history = await self._access.load(self.id, self.known_owner(), self._access.limit)
+        except StoreError:
+            return False  # what was asked for is done
+        return True
+
+    def _remember_replaced(self, messages: list[Message], replace_from: int) -> None:
+        known = self._loaded() if self.is_new else self._history
+        if known is None:
+            return
+        keep = min(replace_from, known.length)
+        unseen = known.length - len(known.messages)
+        left = known.messages[: max(keep - unseen, 0)]
+        self._history = History([*left, *messages], keep + len(messages), exists=True)
 
 
 def as_they_are(messages: Sequence[Message]) -> list[Message]:

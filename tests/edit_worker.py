@@ -1,7 +1,7 @@
 """A process that edits one session until it is killed: ``python -m tests.edit_worker URL ID LOG``.
 
-It appends, rewinds, compacts, and appends in turns; the names of the messages whose append was
-acknowledged go to the log, a line each.
+It appends, replaces, rewinds, compacts, and appends in turns; the names of the messages whose
+append was acknowledged go to the log, a line each.
 """
 
 import itertools
@@ -33,6 +33,13 @@ async def _append_in_turn(store: SQLAlchemyStore, session_id: str, names: list[s
     return names[:1]
 
 
+async def _replace(store: SQLAlchemyStore, session_id: str, names: list[str]) -> list[str]:
+    keep = max((await store.load(session_id, limit=0)).length - len(names), 0)
+    messages = [{"name": name} for name in names]
+    await store.append(session_id, messages, turn_id=names[0], replace_from=keep)
+    return names
+
+
 async def _rewind(store: SQLAlchemyStore, session_id: str, names: list[str]) -> list[str]:
     history = await store.load(session_id, limit=0)
     await store.rewind(session_id, max(history.length - len(names), 0))
@@ -46,7 +53,7 @@ async def _compact(store: SQLAlchemyStore, session_id: str, names: list[str]) ->
     return []
 
 
-_WORK = [_append, _append, _append, _append_in_turn, _rewind, _compact]
+_WORK = [_append, _append, _append, _append_in_turn, _replace, _rewind, _compact]
 
 
 async def _main(*arguments: str) -> None:

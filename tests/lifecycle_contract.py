@@ -17,12 +17,14 @@ from hermes_session_mw import (
     InvalidMessage,
     LifecycleStore,
     MemoryStore,
+    MessageTooLarge,
     SessionBusy,
     SessionConflict,
     SessionDeleted,
     SessionNotFound,
     TurnConflict,
     TurnLost,
+    TurnTooLong,
 )
 
 from . import json_values
@@ -127,6 +129,133 @@ class LifecycleContract:
         assert await store.append(session_id, numbered(3), turn_id="3") == 1
         assert await store.append(session_id, numbered(0), turn_id="0") == 1
         assert (await store.load(session_id)).messages == numbered(0)
+
+    # Replacing
+
+    async def test_a_replacement_is_one_step(self, store: LifecycleStore) -> None:
+        """The beginning stays, the turn takes the place of the rest, which is archived."""
+        session_id = await stored(store)
+        new = numbered(7, 3)
+        assert await store.append(session_id, new, turn_id="new", replace_from=2) == 5
+        assert await store.load(session_id) == History([*numbered(0, 2), *new], 5, exists=True)
+        assert await archive_of(store, session_id) == [(2, "2", "replace"), (3, "3", "replace")]
+        found = [await store.find_turn(session_id, turn_id) for turn_id in ("1", "2", "new")]
+        assert [turn and turn.start for turn in found] == [1, None, 2]
+        assert await store.append(session_id, numbered(11), expected_length=5) == 6
+        assert await store.load(session_id, limit=2) == History(
+            [{"n": 9}, {"n": 11}], 6, exists=True
+        )
+
+    @pytest.mark.parametrize("keep", [0, 1, 4])
+    async def test_a_replacement_may_keep_all_or_nothing(
+        self, store: LifecycleStore, keep: int
+    ) -> None:
+        """A turn may take the place of everything, or of nothing, as a plain append does."""
+        session_id = await stored(store)
+        assert await store.append(session_id, numbered(8), replace_from=keep) == keep + 1
+        assert (await store.load(session_id)).messages == [*numbered(0, keep), {"n": 8}]
+        assert len(await store.archived(session_id)) == 4 - keep
+        unknown = new_id()
+        assert await store.append(unknown, numbered(0), "ada", replace_from=0) == 1
+        assert await store.load(unknown, "ada") == History(numbered(0), 1, exists=True)
+
+    async def test_a_replacement_is_repeated_by_its_turn_id(self, store: LifecycleStore) -> None:
+        """Repeated it stores nothing and archives nothing more, whatever came meanwhile."""
+        session_id = await stored(store)
+
+        async def replace() -> int:
+            return await store.append(session_id, numbered(7, 2), turn_id="new", replace_from=1)
+
+        assert [await replace(), await replace()] == [3, 3]
+        assert await store.append(session_id, numbered(9)) == 4
+        assert await replace() == 3
+        with pytest.raises(TurnConflict):
+            await store.append(session_id, numbered(7), turn_id="new", replace_from=1)
+        # A late repetition of what was replaced brings nothing back either.
+        assert await store.append(session_id, numbered(3), turn_id="3", replace_from=0) == 4
+        assert (await store.load(session_id)).messages == [*numbered(0), *numbered(7, 3)]
+        assert len(await store.archived(session_id)) == 3
+
+    async def test_what_cannot_be_replaced(self, store: LifecycleStore) -> None:
+        """A refused replacement leaves everything as it was, and an unknown session unknown."""
+        session_id, unknown, deleted = await stored(store), new_id(), await stored(store)
+        await store.delete(deleted)
+        for refused, length in ((session_id, 4), (unknown, 0)):
+            with pytest.raises(SessionConflict) as caught:
+                await store.append(refused, numbered(7), replace_from=5)
+            assert (caught.value.expected, caught.value.actual) == (5, length)
+        with pytest.raises(SessionConflict) as caught:
+            await store.append(session_id, numbered(7), expected_length=1, replace_from=1)
+        assert (caught.value.expected, caught.value.actual) == (1, 4)
+        for impossible in ([], [{"n": math.nan}]):
+            with pytest.raises(InvalidMessage):
+                await store.append(session_id, impossible, replace_from=1)
+        with pytest.raises(ValueError, match="negative"):
+            await store.append(session_id, numbered(7), replace_from=-1)
+        with pytest.raises(SessionDeleted):
+            await store.append(deleted, numbered(7), replace_from=0)
+        assert await store.load(unknown) == UNKNOWN
+        assert await store.load(session_id) == History(numbered(0, 4), 4, exists=True)
+        assert list(await store.archived(session_id)) == []
+        assert await store.append(session_id, numbered(7), expected_length=4, replace_from=1) == 2
+
+    async def test_a_late_holder_replaces_nothing(self, store: LifecycleStore) -> None:
+        """A replacement is fenced as every other write of a turn."""
+        session_id = await stored(store)
+        first = await store.acquire(session_id, 30)
+        await store.release(session_id, first)
+        second = await store.acquire(session_id, 30)
+        with pytest.raises(TurnLost):
+            await store.append(session_id, numbered(7), fence=first, replace_from=1)
+        assert (await store.load(session_id)).length == 4
+        assert await store.append(session_id, numbered(7), fence=second, replace_from=1) == 2
+
+    async def test_a_session_goes_on_after_a_replacement(self, store: LifecycleStore) -> None:
+        """Rewound, compacted, forked, moved or sent elsewhere, it is as any other."""
+        session_id, child, moved, other = await stored(store), *(new_id() for _ in range(3))
+        await store.append(session_id, numbered(7, 3), turn_id="new", replace_from=2)
+        assert await store.fork(session_id, child, length=3) == 3
+        assert (await store.load(child)).messages == [*numbered(0, 2), {"n": 7}]
+        assert await store.append(child, numbered(5), replace_from=1) == 2
+        assert await store.import_(await store.export(session_id), session_id=other) == other
+        assert (await store.load(other)).messages == [*numbered(0, 2), *numbered(7, 3)]
+        assert await store.rotate(session_id, moved)
+        assert await store.compact(moved, [*numbered(0, 2), {"n": 7}], SUMMARY) == 3
+        assert await store.append(moved, numbered(10), turn_id="again", replace_from=2) == 3
+        assert await store.rewind(moved, 2) == 2
+        assert (await store.load(moved)).messages == [*SUMMARY, {"n": 8}]
+        reasons = [old.reason for old in await store.archived(moved)]
+        assert reasons == ["replace"] * 2 + ["compact"] * 3 + ["replace", "rewind"]
+        turn = await store.find_turn(moved, "new")
+        assert turn is not None
+        assert (turn.messages, turn.start) == (numbered(7, 3), None)
+
+    async def test_replacements_at_once_follow_each_other(self, store: LifecycleStore) -> None:
+        """Of many at once each is whole, one stands in the end, and the others are archived."""
+        session_id = await stored(store)
+        async with anyio.create_task_group() as tasks:
+            for number in range(10, 18, 2):
+                tasks.start_soon(
+                    lambda n: store.append(session_id, numbered(n, 2), replace_from=3), number
+                )
+        *kept, first, second = (await store.load(session_id)).messages
+        assert (kept, second["n"]) == (numbered(0, 3), first["n"] + 1)
+        archived = [n for n, _, _ in await archive_of(store, session_id)]
+        assert sorted([*archived, first["n"], second["n"]]) == [3, *range(10, 18)]
+
+    async def test_what_would_be_refused_is_told_before(self, store: Any) -> None:
+        """A check finds what an append would refuse for itself, by the store's own limits."""
+        store.check(numbered(0, 2))
+        for impossible in ([], [{"n": math.nan}], [{1: 2}], [{"text": "\ud800"}], ["text"]):
+            with pytest.raises(InvalidMessage):
+                store.check(impossible)
+        room = store.max_message_bytes - len('{"text":""}')
+        store.check([{"text": "x" * room}])
+        with pytest.raises(MessageTooLarge):
+            store.check([{"text": "x" * (room + 1)}])
+        store.check(numbered(0, store.max_turn_messages))
+        with pytest.raises(TurnTooLong):
+            store.check(numbered(0, store.max_turn_messages + 1))
 
     # Compacting
 

@@ -11,7 +11,9 @@ from hermes_session_mw import LifecycleStore, SessionConflict
 Step = tuple[str, int, int]
 
 _steps = st.tuples(
-    st.sampled_from(["append", "append", "repeat", "rewind", "compact", "stale", "limit"]),
+    st.sampled_from(
+        ["append", "append", "repeat", "rewind", "replace", "compact", "stale", "limit"]
+    ),
     st.integers(0, 6),
     st.integers(0, 3),
 )
@@ -91,6 +93,19 @@ class Model:
         assert await self._store.rewind(self._id, size) == min(size, len(self._history))
         self._archived += self._history[size:]
         del self._history[size:]
+
+    async def _replace(self, size: int, number: int) -> None:
+        keep = min(size, len(self._history))
+        messages = self._new(number + 1)
+        turn_id = f"turn-{len(self._turns)}"
+        self._turns.append((turn_id, messages))
+        self._archived += self._history[keep:]
+        self._history[keep:] = messages
+        for _ in range(1 + number % 2):
+            length = await self._store.append(
+                self._id, messages, turn_id=turn_id, replace_from=keep
+            )
+            assert length == len(self._history)
 
     async def _compact(self, size: int, number: int) -> None:
         cut = min(size + 1, len(self._history))

@@ -63,10 +63,23 @@ async def test_round_trips_of_each_operation(server_url: URL) -> None:
             return proxy.round_trips - before
 
         assert await cost(lambda: store.append(known, TURN)) == (1 if is_postgresql else 5)
+        edited = new_id()
+        await store.append(edited, numbered(0, 20))
+        append, replace = 1 if is_postgresql else 5, 7 if is_postgresql else 8
+        rewind = await cost(lambda: shorten(store, edited))
+        assert rewind - 1 == 7  # a load tells it how long the history is
+        assert await cost(lambda: store.append(edited, TURN, replace_from=1)) == replace
+        transaction = 0 if is_postgresql else 2  # there the append has none of its own
+        assert replace <= rewind - 1 + append - transaction
         assert await cost(lambda: store.load(known)) == 1
         assert await cost(lambda: store.load(known, limit=2)) == 1
         assert await cost(lambda: store.load(unknown)) == 2  # the second: was it deleted?
         await store.aclose()
+
+
+async def shorten(store: SQLAlchemyStore, session_id: str) -> None:
+    """Rewind by one message."""
+    await store.rewind(session_id, (await store.load(session_id, limit=0)).length - 1)
 
 
 @pytest.fixture

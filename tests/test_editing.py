@@ -1,5 +1,6 @@
 """Rewinding, compacting, forking and rotating a request's session."""
 
+import math
 from contextlib import suppress
 from typing import Any
 
@@ -9,13 +10,16 @@ from hermes_session_mw import (
     HermesSession,
     HermesSessionMiddleware,
     HistoryNotLoaded,
+    InvalidMessage,
     MemoryStore,
+    MessageTooLarge,
     NotSupported,
     OwnerRequired,
     ResponseStarted,
     SessionConflict,
     SessionDeleted,
     SessionNotFound,
+    StoreUnavailable,
     TurnConflict,
 )
 from hermes_session_mw.access import StoreAccess
@@ -70,6 +74,92 @@ async def test_a_rewind_before_the_load_is_seen_by_the_load() -> None:
     with pytest.raises(HistoryNotLoaded):
         _ = session.history
     assert await session.load() == numbered(0)
+
+
+async def test_a_replacement_shows_in_the_history() -> None:
+    """The turn stands in the place of the rest at once, which is kept in the archive."""
+    store = MemoryStore()
+    session = await stored(store)
+    assert await session.append({"n": "a"}, {"n": "b"}, replace_from=3) == 5
+    assert (session.history, session.length) == ([*numbered(0, 3), {"n": "a"}, {"n": "b"}], 5)
+    assert (await store.load("id")).messages == session.history
+    assert await session.append({"n": "c"}, replace_from=1, expected_length=5) == 2
+    assert (session.history, session.length) == ([*numbered(0), {"n": "c"}], 2)
+    assert [old.reason for old in await store.archived("id")] == ["replace"] * 6
+    new = HermesSession(store, "new", is_new=True)
+    assert await new.append(*numbered(0), replace_from=0) == 1
+    assert new.history == numbered(0)
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [(5, [3, 4, "x"]), (4, [3, "x"]), (3, ["x"]), (1, ["x"]), (0, ["x"])]
+)
+async def test_a_replacement_in_what_was_loaded_in_part(keep: int, left: list[Any]) -> None:
+    """Of a history that was loaded in part, the loaded part is what stands at its end."""
+    store = MemoryStore()
+    session = await stored(store, limit=2)
+    assert await session.append({"n": "x"}, replace_from=keep) == keep + 1
+    assert (session.history, session.length) == ([{"n": n} for n in left], keep + 1)
+    assert (await store.load("id", limit=len(left))).messages == session.history
+
+
+async def test_a_replacement_before_the_load_is_seen_by_the_load() -> None:
+    """Replacing needs no history."""
+    store = MemoryStore()
+    await stored(store)
+    session = HermesSession(store, "id")
+    assert await session.append({"n": "x"}, turn_id="t", replace_from=1) == 2
+    with pytest.raises(HistoryNotLoaded):
+        _ = session.history
+    assert await session.load() == [*numbered(0), {"n": "x"}]
+
+
+async def test_a_replacement_after_others_appended() -> None:
+    """What others stored meanwhile is not in the history, and a condition on its length says so."""
+    store = MemoryStore()
+    session = await stored(store, count=2)
+    await store.append("id", numbered(2, 2))
+    assert await session.append({"n": "x"}, replace_from=3) == 4
+    assert (session.history, session.length) == ([*numbered(0, 2), {"n": "x"}], 3)
+    with pytest.raises(SessionConflict):
+        await session.append({"n": "y"}, expected_length=session.length)
+
+
+@pytest.mark.parametrize("limit", [None, 3, 2, 1])
+async def test_a_repeated_replacement_leaves_what_came_after_it(limit: int | None) -> None:
+    """A repetition stores nothing, so that the turns behind the first one stay in the history."""
+    store = MemoryStore()
+    session = await stored(store, count=2)
+    await session.append({"n": "x"}, turn_id="t", replace_from=1)
+    await session.append({"n": "y"})
+    late = HermesSession(StoreAccess(store, limit=limit), "id")
+    await late.load()
+    assert await late.append({"n": "x"}, turn_id="t", replace_from=1) == 2
+    assert late.length == 3
+    assert late.history == [{"n": 0}, {"n": "x"}, {"n": "y"}][-(limit or 3) :]
+    assert (await store.load("id", limit=limit)).messages == late.history
+
+
+async def test_a_replacement_by_the_same_messages_is_one() -> None:
+    """Asked and answered as before, the conversation ends there, and the rest is archived."""
+    store = MemoryStore()
+    session = await stored(store)
+    assert await session.append(*numbered(2), turn_id="t", replace_from=2) == 3
+    assert (session.history, session.length) == (numbered(0, 3), 3)
+    assert len(await store.archived("id")) == 3
+
+
+async def test_a_replacement_is_done_where_nobody_can_look_at_it() -> None:
+    """Where the store fails right after it, the history is what was asked for."""
+    store = MemoryStore()
+    session = await stored(store)
+
+    async def fails(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("down")
+
+    store.load = fails  # type: ignore[method-assign]
+    assert await session.append(*numbered(2), turn_id="t", replace_from=2) == 3
+    assert (session.history, session.length) == (numbered(0, 3), 3)
 
 
 async def test_a_compaction_shows_in_the_history() -> None:
@@ -259,8 +349,7 @@ async def test_a_broken_answer_leaves_the_key_free() -> None:
             raise OSError("gone")
     assert await session.find_turn() is None
     again = HermesSession(store, "id", idempotency_key="k")
-    await again.rewind(0)
-    async with again.record(*numbered(0)) as answer:
+    async with again.record(*numbered(0), replace_from=0) as answer:
         answer.write("whole")
     found = await again.find_turn()
     assert found is not None
@@ -291,6 +380,7 @@ class Plain:
 
 USES: dict[str, Any] = {
     "rewind": lambda session: session.rewind(0),
+    "append": lambda session: session.append(*numbered(0), replace_from=0),
     "compact": lambda session: session.compact(keep=0, summary=SUMMARY),
     "fork": lambda session: session.fork(),
     "rotate": lambda session: session.rotate(),
@@ -308,6 +398,34 @@ async def test_a_plain_store_says_what_it_cannot_do(operation: str) -> None:
     with pytest.raises(NotSupported, match=rf"Plain does not support {operation}\(\)"):
         await USES[operation](session)
     assert await session.load() == numbered(0)
+
+
+class Forwarding(Plain):
+    """A store that hands on whatever it is asked for."""
+
+    async def append(self, *arguments: Any, **options: Any) -> int:
+        return await self._store.append(*arguments, **options)
+
+
+async def test_a_store_that_hands_on_what_it_is_asked_may_replace() -> None:
+    """A wrapper that takes any option is not refused for its signature."""
+    session = HermesSession(Forwarding(), "id", is_new=True)
+    await session.append(*numbered(0, 3))
+    assert await session.append(*numbered(7), replace_from=1) == 2
+    assert await session.load() == [{"n": 0}, {"n": 7}]
+
+
+async def test_what_cannot_be_stored_is_told_before_the_model_is_asked() -> None:
+    """A check goes by the store's own limits; a store without any is held to JSON."""
+    for store in (MemoryStore(max_message_bytes=20), Plain()):
+        session = HermesSession(store, "id")
+        session.check({"text": "12345678"}, {"text": "1"})
+        for impossible in ([], [{"n": math.nan}], [{1: 2}]):
+            with pytest.raises(InvalidMessage):
+                session.check(*impossible)
+    with pytest.raises(MessageTooLarge):
+        HermesSession(MemoryStore(max_message_bytes=20), "id").check({"text": "1234567890"})
+    HermesSession(Plain(), "id").check({"text": "1234567890"})
 
 
 @pytest.mark.parametrize("operation", USES)

@@ -150,6 +150,24 @@ async def test_a_session_may_have_only_so_many_turns(make: Make) -> None:
 
 
 @every_store
+async def test_a_full_session_can_be_replaced_by_one_that_is_no_longer(make: Make) -> None:
+    """A turn of a full session can be edited, and makes the conversation no longer."""
+    store: Any = make(max_turns=2)
+    session_id = new_id()
+    for number in range(2):
+        await store.append(session_id, numbered(number * 2, 2))
+    for _ in range(2):
+        assert await store.append(session_id, numbered(7, 2), replace_from=2) == 4
+        for keep, more in ((2, 3), (4, 1)):
+            with pytest.raises(SessionFull):
+                await store.append(session_id, numbered(9, more), replace_from=keep)
+    assert (await store.load(session_id)).messages == [*numbered(0, 2), *numbered(7, 2)]
+    assert await store.append(session_id, numbered(7), replace_from=0) == 1
+    with pytest.raises(SessionFull):
+        await store.append(session_id, numbered(9))
+
+
+@every_store
 async def test_a_deleted_session_is_unknown_and_stays_so(make: Make) -> None:
     """A deleted session loads as empty, and no append brings it back, be it a repeated one."""
     store, session_id = make(), new_id()

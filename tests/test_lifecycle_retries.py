@@ -32,7 +32,24 @@ async def _import(store: SQLAlchemyStore, session_id: str) -> Any:
     return (await store.import_(lines)).endswith("-in")
 
 
+async def _replace_in_turn(store: SQLAlchemyStore, session_id: str) -> Any:
+    return await store.append(
+        session_id, numbered(9), expected_length=4, fence=FENCE, replace_from=2
+    )
+
+
+FENCE = 1
+"""The first turn's, which the test has taken."""
 EDITS: dict[str, tuple[Edit, Any]] = {
+    "replace": (lambda store, id_: store.append(id_, numbered(9), replace_from=2), 3),
+    "replace under an id": (
+        lambda store, id_: store.append(id_, numbered(9), turn_id="mine", replace_from=2),
+        3,
+    ),
+    "replace in a turn": (
+        _replace_in_turn,
+        3,
+    ),
     "rewind": (lambda store, id_: store.rewind(id_, 2), 2),
     "compact": (lambda store, id_: store.compact(id_, numbered(0, 3), [{"s": 1}]), 2),
     "fork": (lambda store, id_: store.fork(id_, f"{id_}-child", length=3), 3),
@@ -70,6 +87,7 @@ async def test_a_lost_reply_to_an_edit_is_found_out(server_url: URL, edit: str) 
     session_id = new_id()
     async with through_a_proxy(server_url) as (proxy, store):
         await store.append(session_id, numbered(0, 4), turn_id="t")
+        assert await store.acquire(session_id, 60) == FENCE
         proxy.lose = 1
         outcome = await work(store, session_id)
         assert proxy.lost == 1
@@ -77,7 +95,7 @@ async def test_a_lost_reply_to_an_edit_is_found_out(server_url: URL, edit: str) 
         total = len(await store.archived(session_id)) + (await store.load(session_id)).length
         new = f"{session_id}-new"
         total += len(await store.archived(new)) + (await store.load(new)).length
-        assert total == 4 + (edit == "compact")
+        assert total == 4 + edit.startswith(("compact", "replace"))
 
 
 @every_driver
@@ -97,9 +115,13 @@ async def test_an_id_that_was_taken_by_another_stays_taken(server_url: URL, edit
         assert (await store.load(session_id)).messages == numbered(0, 4)
 
 
+REPLACED: list[list[int]] = [[], [300], [600], [300, 600]]
+"""Which replacements may be there: one that met a shorter history is a conflict."""
+
+
 @every_driver
 async def test_edits_at_once_lose_nothing(server_url: URL) -> None:
-    """Appends, rewinds and compactions of many at once leave each message once, here or there."""
+    """Edits of all kinds at once leave each message once, in the history or the archive."""
     session_id = new_id()
     store = SQLAlchemyStore(server_url, timeout=30)
     await store.append(session_id, numbered(0, 4))
@@ -110,7 +132,11 @@ async def test_edits_at_once_lose_nothing(server_url: URL) -> None:
     async def edit(number: int) -> None:
         history = await store.load(session_id)
         try:
-            if number % 2:
+            if number % 3 == 0:
+                await store.append(
+                    session_id, numbered(number * 100), replace_from=max(history.length - 1, 0)
+                )
+            elif number % 3 == 1:
                 await store.rewind(session_id, max(history.length - 1, 0))
             else:
                 await store.compact(session_id, history.messages[:2], [{"summary": number}])
@@ -123,7 +149,9 @@ async def test_edits_at_once_lose_nothing(server_url: URL) -> None:
             tasks.start_soon(edit, number)
     kept = (await store.load(session_id)).messages
     archived = [old.message for old in await store.archived(session_id)]
-    numbers = sorted(each["n"] for each in [*kept, *archived] if "n" in each)
+    everything = [each["n"] for each in [*kept, *archived] if "n" in each]
+    numbers = sorted(number for number in everything if number < 100)
+    assert sorted(number for number in everything if number >= 100) in REPLACED
     assert numbers == sorted([0, 1, 2, 3, *(n * 10 + part for n in range(1, 9) for part in (0, 1))])
     own = [each["n"] for each in kept if "n" in each]
     whole = [n for n in own if n % 10 == 0 and n + 1 in own]

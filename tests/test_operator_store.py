@@ -194,7 +194,7 @@ async def test_what_was_counted_is_pruned(url: URL, monkeypatch: pytest.MonkeyPa
     assert await store._write(lambda c: pruning.remove_idle(c, cutoff, changed)) == []
     await store.release("snow", fence, "bob")
     assert await store.count_idle(cutoff) == Idle(1, 3, 0, 0)
-    assert await store.check(steps.append) == []
+    assert await store.check_integrity(steps.append) == []
     await store.aclose()
 
 
@@ -242,10 +242,10 @@ async def test_what_does_not_fit_together_is_told(url: URL, statement: str) -> N
     await filled(url)
     store = OperatorStore(url)
     steps: list[int] = []
-    assert list(await store.check(steps.append)) == []
+    assert list(await store.check_integrity(steps.append)) == []
     assert sum(steps) == 4
     sql(url, statement)
-    found = await store.check(steps.append)
+    found = await store.check_integrity(steps.append)
     assert sorted(found, key=repr) == sorted(
         (Problem(what, id_, owner) for id_, owner, what in DAMAGE[statement]), key=repr
     )
@@ -268,7 +268,7 @@ async def test_rows_without_their_session_are_told(url: URL) -> None:
 
     run(url, orphan)
     store = OperatorStore(url)
-    assert list(await store.check(lambda _: None)) == [
+    assert list(await store.check_integrity(lambda _: None)) == [
         Problem("there is no session for 1 messages", "rain", "bob"),
         Problem("there is no session for 1 messages", "snow", "bob"),
         Problem("there is no session for 2 archived messages", "snow", "bob"),
@@ -289,7 +289,7 @@ async def test_what_the_schema_lacks_is_told(url: URL) -> None:
         connection.execute(text("ALTER TABLE hermes_sessions DROP COLUMN title"))
 
     run(url, damage)
-    assert {each.what for each in await store.check(lambda _: None)} == {
+    assert {each.what for each in await store.check_integrity(lambda _: None)} == {
         "the table hermes_keys is missing",
         "the column hermes_sessions.title is missing",
         "the index ix_hermes_archive_turn_id is missing",
@@ -339,7 +339,7 @@ async def test_looking_makes_and_changes_no_file(tmp_path: Path) -> None:
         before = path.read_bytes(), sorted(tmp_path.iterdir())
         look = OperatorStore(url)
         assert names(await look.walk()) == [("", "rain")]
-        assert list(await look.check(lambda _: None)) == []
+        assert list(await look.check_integrity(lambda _: None)) == []
         await look.aclose()
         assert (path.read_bytes(), sorted(tmp_path.iterdir())) == before
     write = OperatorStore(url, access="write")
@@ -358,7 +358,7 @@ async def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     pages[5 * 4096 : 6 * 4096] = bytes(4096)  # a table's first page
     path.write_bytes(pages)
     look = OperatorStore(f"sqlite:///{path}")
-    problems = await look.check(lambda _: None)
+    problems = await look.check_integrity(lambda _: None)
     assert problems
     assert all(each.what.startswith("SQLite: ") for each in problems)
     await look.aclose()
@@ -366,7 +366,7 @@ async def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     look = OperatorStore(f"sqlite:///{path}")
     with pytest.raises(StoreCorrupt):
         await look.walk()
-    (problem,) = await look.check(lambda _: None)
+    (problem,) = await look.check_integrity(lambda _: None)
     assert "SQLITE_NOTADB" in problem.what
     await look.aclose()
 

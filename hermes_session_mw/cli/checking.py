@@ -32,7 +32,7 @@ def check(settings: Settings, *, json: bool) -> None:
             advance(steps)
 
         with progress("Checking", expected) as advance:
-            return await source.check(note), sum(seen)
+            return await source.check_integrity(note), sum(seen)
 
     problems, seen = look(settings, examine)
     if json:

@@ -50,7 +50,7 @@ class HermesSource:
         """Refuse it: Hermes does not say when a row was taken out."""
         raise NotSupported(self._store, "archived")
 
-    async def check(self, advance: Callable[[int], None]) -> Sequence[Problem]:
+    async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
         """See `Source.check`: whether the file is Hermes', and what it lists can be read."""
         problems = []
         try:

@@ -48,7 +48,7 @@ class Source(Protocol):
         """See `LifecycleStore.archived`."""
         ...
 
-    async def check(self, advance: Callable[[int], None]) -> Sequence[Problem]:
+    async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
         """Return what is wrong."""
         ...
 

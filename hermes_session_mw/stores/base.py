@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
-from ..exceptions import InvalidKey, TurnConflict
+from ..exceptions import InvalidKey, SessionConflict, TurnConflict
 from ..messages import Message, decode_messages, encode_messages
 
 MAX_TURNS = 100_000
@@ -39,6 +39,12 @@ class Store(Protocol):
 
     Ids and owners compare byte for byte. A conversation of another owner is simply unknown.
     ``tests/store_contract.py`` in the project's repository holds an implementation to all of this.
+
+    A store may have a method ``check(messages: Sequence[Message]) -> None`` too, which raises
+    ``InvalidMessage`` for what ``append`` would refuse for itself, and touches no database; and
+    the attributes ``max_message_bytes``, the bytes of UTF-8 that one message may take as JSON, and
+    ``max_turn_messages``, the messages that one append may have. So what cannot be stored is
+    refused before a model is asked.
     """
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
@@ -124,6 +130,26 @@ def check_limit(limit: int | None) -> None:
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit: {limit} is negative; give None for all messages")
+
+
+def check_replace_from(replace_from: int | None) -> None:
+    """Refuse a negative number of messages to keep.
+
+    Raises:
+        ValueError: it is.
+    """
+    if replace_from is not None and replace_from < 0:
+        raise ValueError(f"replace_from: {replace_from} is negative; it is how many messages stay")
+
+
+def check_replaced(replace_from: int, length: int) -> None:
+    """Refuse to keep more messages than there are: the caller has seen another history.
+
+    Raises:
+        SessionConflict: there are fewer.
+    """
+    if replace_from > length:
+        raise SessionConflict(replace_from, length)
 
 
 def check_age(older_than: timedelta) -> None:

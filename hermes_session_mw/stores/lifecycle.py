@@ -34,11 +34,22 @@ class LifecycleStore(Store, Protocol):
         expected_length: int | None = None,
         *,
         fence: int | None = None,
+        replace_from: int | None = None,
     ) -> int:
         """See `Store.append`.
 
+        ``replace_from`` is the number of messages to keep of the history: ``messages`` take the
+        place of the rest, which is archived, in the same transaction. So an edited or regenerated
+        turn stands until the new one does. ``expected_length`` is the length before it. Of a
+        history that is full, one that is no longer may take the place.
+
         A ``turn_id`` stays taken after its messages were archived: repeated, it stores nothing and
         returns how many messages of the history come before the turn's end, as far as there are.
+        With ``replace_from`` it archives nothing more either.
+
+        Raises:
+            ValueError: ``replace_from`` is negative.
+            SessionConflict: also where there are fewer messages than ``replace_from``.
         """
         ...
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ..messages import Message
 
-Reason = Literal["rewind", "compact"]
+Reason = Literal["rewind", "replace", "compact"]
 """Why a message was archived."""
 
 PAGE = 50

@@ -33,12 +33,14 @@ class Wrapped(HermesStateStore):
         owner: str = "",
         turn_id: str | None = None,
         expected_length: int | None = None,
+        *,
+        replace_from: int | None = None,
     ) -> int:
         wrapped: list[Any] = [
             {"role": "user", "content": m} if type(m) is not str else m for m in messages
         ]
         return await super().append(
-            session_id, wrapped, owner, turn_id=turn_id, expected_length=expected_length
+            session_id, wrapped, owner, turn_id, expected_length, replace_from=replace_from
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hermes_session_mw import HermesStateStore, InvalidMessage
+from hermes_session_mw import HermesStateStore, InvalidMessage, MessageTooLarge, TurnTooLong
 
 from .. import json_values
 from .agent import WEATHER, ask, golden, hermes, without_times
@@ -254,3 +254,25 @@ async def test_a_broken_answer_is_marked_in_hermes_way(state: HermesStateStore) 
     ):
         with pytest.raises(InvalidMessage, match="'status'"):
             await state.append("s", [other])
+
+
+def test_a_check_finds_what_an_append_would_refuse(state_db: Path) -> None:
+    """What Hermes' tables cannot hold is told without the file, which may be missing."""
+    state, exact = (
+        HermesStateStore(state_db.parent / "none.db", exact=each) for each in (False, True)
+    )
+    spaced = {"role": "user", "content": " spaces "}
+    state.check([spaced])
+    upkeep = {
+        "role": "user",
+        "content": "Review the conversation above and consider saving to memory",
+    }
+    for refused in ([], [{"content": "no role"}], [upkeep], [{"role": "user", "content": 7}]):
+        with pytest.raises(InvalidMessage):
+            state.check(refused)
+    with pytest.raises(InvalidMessage, match="changed"):
+        exact.check([spaced])
+    with pytest.raises(MessageTooLarge):
+        HermesStateStore(state_db, max_message_bytes=20).check([spaced])
+    with pytest.raises(TurnTooLong):
+        HermesStateStore(state_db, max_turn_messages=1).check([spaced, spaced])

@@ -49,6 +49,9 @@ async def test_a_column_that_came_later_may_be_missing(
         await state.append(WEATHER, [{"role": "user", "content": "x", "api_content": "y"}])
     with pytest.raises(StoreMisconfigured, match=r"messages\.active"):
         await state.rewind(WEATHER, 1)
+    with pytest.raises(StoreMisconfigured, match=r"messages\.active"):
+        await state.append(WEATHER, TURN, replace_from=1)
+    assert await state.append(WEATHER, TURN, replace_from=9) == 10
 
 
 async def test_a_file_without_owners_has_none(state: HermesStateStore, state_db: Path) -> None:

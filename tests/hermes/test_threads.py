@@ -5,9 +5,15 @@ from typing import Any
 
 import pytest
 
-from hermes_session_mw import HermesStateStore, NotSupported, StoredTurn
+from hermes_session_mw import (
+    HermesStateStore,
+    NotSupported,
+    SessionConflict,
+    SessionFull,
+    StoredTurn,
+)
 
-from .agent import COMPRESSED, REWOUND, TIP, WEATHER, ask, golden, hermes
+from .agent import COMPRESSED, REWOUND, TIP, WEATHER, ask, golden, hermes, without_times
 
 TURN: list[dict[str, Any]] = [
     {"role": "user", "content": "x"},
@@ -116,6 +122,60 @@ async def test_what_is_taken_back_is_out_of_hermes_history(
     assert await state.append(WEATHER, TURN, expected_length=6) == 8
     assert await state.rewind(WEATHER, 0) == 0
     assert (await state.load(WEATHER)).exists
+
+
+async def test_what_is_replaced_is_out_of_hermes_history(
+    state: HermesStateStore, state_db: Path
+) -> None:
+    """A replacement is a rewind and a turn at once: rows stay, not active, and are counted."""
+    assert await state.append(WEATHER, TURN, turn_id="t", replace_from=6) == 8
+    with hermes(state_db) as agent:
+        shown = agent.conversation(WEATHER)
+        assert (shown[:6], without_times(shown[6:])) == (golden(WEATHER)[:6], TURN)
+        everything = agent.call("get_messages_as_conversation", WEATHER, include_inactive=True)
+        assert everything == [*golden(WEATHER), *shown[6:]]
+        assert agent.call("get_session", WEATHER)["rewind_count"] == 1
+        assert await state.append(WEATHER, TURN, turn_id="t", replace_from=6) == 8
+        assert await state.append(WEATHER, TURN, replace_from=8) == 10
+        assert agent.call("get_session", WEATHER)["rewind_count"] == 1
+    assert await state.find_turn(WEATHER, "t") == StoredTurn("t", TURN, 6)
+    for refused, expected in ((11, None), (0, 9)):
+        with pytest.raises(SessionConflict):
+            await state.append(WEATHER, TURN, expected_length=expected, replace_from=refused)
+    with pytest.raises(SessionConflict):
+        await state.append("nope", TURN, replace_from=1)
+    with pytest.raises(ValueError, match="negative"):
+        await state.append(WEATHER, TURN, replace_from=-1)
+    assert await state.append("nope", TURN, replace_from=0) == 2
+    assert await state.append(WEATHER, TURN, replace_from=0) == 2
+    found = await state.find_turn(WEATHER, "t")
+    assert found == StoredTurn("t", TURN, None)
+
+
+async def test_a_replacement_counts_what_hermes_shows(
+    state: HermesStateStore, state_db: Path
+) -> None:
+    """Where Hermes hides its own upkeep, a replacement keeps as many of the rest."""
+    with hermes(state_db) as agent:
+        agent.append(REWOUND, {"role": "user", "content": UPKEEP}, *TURN, *TURN)
+        shown = agent.conversation(REWOUND)
+        assert await state.append(REWOUND, TURN, replace_from=5) == 7
+        now = agent.conversation(REWOUND)
+        assert (now[:5], without_times(now[5:])) == (shown[:5], TURN)
+
+
+async def test_a_replacement_in_a_full_session(state_db: Path) -> None:
+    """A question may be replaced by another; one more than there may be is refused."""
+    store = HermesStateStore(state_db, max_turns=5)
+    try:
+        assert await store.append(WEATHER, TURN) == 10
+        assert await store.append(WEATHER, TURN) == 12
+        assert await store.append(WEATHER, [*TURN, *TURN[1:]], replace_from=10) == 13
+        assert await store.append(WEATHER, TURN[1:], replace_from=12) == 13
+        with pytest.raises(SessionFull):
+            await store.append(WEATHER, [*TURN[1:], *TURN[1:]], replace_from=12)
+    finally:
+        await store.aclose()
 
 
 async def test_a_rewind_counts_what_hermes_shows(state: HermesStateStore, state_db: Path) -> None:

@@ -15,7 +15,7 @@ from ...messages import (
     decode_messages,
     encode_messages,
 )
-from ..base import MAX_TURNS, History, check_keys, check_limit
+from ..base import MAX_TURNS, History, check_keys, check_limit, check_replace_from
 from ..paging import check_length, check_page, check_title, page_of, place_after
 from ..records import PAGE, SessionInfo, SessionPage, StoredTurn
 from ..sqlalchemy.attempts import Attempts
@@ -26,7 +26,8 @@ from ..sqlalchemy.thread_runner import ThreadRunner
 from . import threads as sql
 from .file import StateFile, make_engine, path_of
 from .reading import load
-from .writing import Append, append
+from .rows import COLUMNS, encode
+from .writing import Append, append, check_visible
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds."""
@@ -44,6 +45,8 @@ class HermesStateStore:
 
     Attributes:
         timeout: the seconds after which every operation ends, whatever the database does.
+        max_message_bytes: bytes of UTF-8 that one message may take as JSON.
+        max_turn_messages: messages that one append may have.
     """
 
     def __init__(
@@ -91,6 +94,9 @@ class HermesStateStore:
             encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
         )
         self._append = partial(Append, source=source, max_turns=max_turns, exact=exact)
+        self._exact = exact
+        self.max_message_bytes = max_message_bytes
+        self.max_turn_messages = max_turn_messages
         self.timeout = timeout
         threads = threads or _THREADS
         patience = timeout * PATIENCE
@@ -122,8 +128,13 @@ class HermesStateStore:
         owner: str = "",
         turn_id: str | None = None,
         expected_length: int | None = None,
+        *,
+        replace_from: int | None = None,
     ) -> int:
         """See `Store.append`; the messages go to where the conversation goes on by then.
+
+        With ``replace_from`` they take the place of all but its first messages, as for
+        `LifecycleStore.append`; Hermes keeps those out of its history, as after a ``rewind``.
 
         Raises:
             InvalidMessage: also where a message would come back changed.
@@ -133,9 +144,28 @@ class HermesStateStore:
                 place for one, that this would have to write.
         """
         check_keys(session_id, owner, turn_id)
+        check_replace_from(replace_from)
         taken = decode_messages(self._encode(messages))  # the caller's may change meanwhile
-        wanted = self._append(session_id, taken, owner, turn_id, expected_length)
+        wanted = self._append(session_id, taken, owner, turn_id, expected_length, replace_from)
         return await self._attempts.run(lambda c: append(c, wanted), writes=True)
+
+    def check(self, messages: Sequence[Message]) -> None:
+        """Refuse what ``append`` would refuse for itself; the file is not asked.
+
+        What only an older file has no place for is found out by ``append``.
+
+        Raises:
+            InvalidMessage: there is no message, or one cannot be stored, or would come back
+                changed.
+            MessageTooLarge: one takes more bytes than ``max_message_bytes``.
+            TurnTooLong: there are more than ``max_turn_messages``.
+        """
+        taken = decode_messages(self._encode(messages))
+        rows = [
+            encode(number, message, COLUMNS, exact=self._exact)
+            for number, message in enumerate(taken)
+        ]
+        check_visible(rows, [])
 
     async def rewind(
         self, session_id: str, length: int, owner: str = "", *, fence: int | None = None

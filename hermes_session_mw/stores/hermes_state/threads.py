@@ -16,6 +16,7 @@ from .lineage import PLAIN, Found, find
 from .reading import measure, rows_of, snapshot, visible
 from .rows import decode
 from .turns import recall
+from .writing import place_of, take_out
 
 _MAX_TITLE = 100  # characters that Hermes gives a title
 
@@ -42,10 +43,6 @@ _about = {
 }
 _titled = text("SELECT id FROM sessions WHERE title = :title AND id <> :session_id")
 _title = text("UPDATE sessions SET title = :title WHERE id = :session_id")
-_take_out = text("UPDATE messages SET active = 0 WHERE id = :id")
-_count_rewind = text(
-    "UPDATE sessions SET rewind_count = coalesce(rewind_count, 0) + 1 WHERE id = :session_id"
-)
 
 
 def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
@@ -127,12 +124,7 @@ def rewind(database: Database, session_id: str, length: int, owner: str) -> int:
         whole = len(visible(rows))
         if whole <= length:
             return whole
-        # Between the messages that Hermes shows there may stand some that it does not.
-        ends = range(length, len(rows)) if whole < len(rows) else (length,)
-        keep = next(end for end in ends if len(visible(rows[:end])) == length)
-        database.run(_take_out, *[{"id": row["id"]} for row in rows[keep:]])
-        if "rewind_count" in columns.sessions:
-            database.run(_count_rewind, {"session_id": found.tip})
+        take_out(database, columns, found.tip, rows[place_of(rows, length) :])
         return length
 
 

@@ -20,6 +20,7 @@ from ...exceptions import (
     TurnConflict,
 )
 from ...messages import Message
+from ..base import check_replaced
 from ..sqlalchemy.database import Database
 from ..sqlalchemy.transactions import transaction
 from .columns import Columns, columns_of
@@ -49,6 +50,10 @@ _questions = {
     )
     for has_active in (True, False)
 }
+_take_out = text("UPDATE messages SET active = 0 WHERE id = :id")
+_count_rewind = text(
+    "UPDATE sessions SET rewind_count = coalesce(rewind_count, 0) + 1 WHERE id = :session_id"
+)
 _last_id = text("SELECT max(id) FROM messages WHERE session_id = :session_id")
 
 
@@ -61,6 +66,7 @@ class Append:
     owner: str
     turn_id: str | None
     expected_length: int | None
+    replace_from: int | None
     source: str
     max_turns: int
     exact: bool
@@ -98,7 +104,9 @@ def _add(database: Database, columns: Columns, wanted: Append, found: Found | No
         for number, message in enumerate(wanted.messages)
     ]
     _number(rows, now)
-    length = _check_place(database, columns, wanted, found, rows)
+    place = _place(database, columns, wanted, found, rows)
+    if found is not None and place.leaving:
+        take_out(database, columns, found.tip, place.leaving)
     if found is None:
         found = Found((wanted.session_id,), now, is_own=True)
         values = {"session_id": wanted.session_id, "source": wanted.source, "now": now}
@@ -116,13 +124,20 @@ def _add(database: Database, columns: Columns, wanted: Append, found: Found | No
         added = [added_to(message) for message in wanted.messages]
         turn = Turn(found.began, found.tip, first, last, digest_of(wanted.messages), added)
         remember(database, wanted.session_id, wanted.turn_id, turn)
-    return length + len(rows)
+    return place.length + len(rows)
 
 
-def _check_place(
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where rows may follow: after ``length`` messages, once the rows ``leaving`` are taken out."""
+
+    length: int
+    leaving: list[Row]
+
+
+def _place(
     database: Database, columns: Columns, wanted: Append, found: Found | None, rows: list[Row]
-) -> int:
-    """Return the length so far, where the rows may follow."""
+) -> _Place:
     length, is_plain, turns = 0, True, 0
     if found is not None:
         _check_lock(database, columns, found.tip)
@@ -131,16 +146,50 @@ def _check_place(
         ((turns,),) = database.rows(_questions[has_active], {"session_id": found.tip})
     if wanted.expected_length is not None and wanted.expected_length != length:
         raise SessionConflict(wanted.expected_length, length)
-    if turns >= wanted.max_turns:
+    keep = length if wanted.replace_from is None else wanted.replace_from
+    check_replaced(keep, length)
+    before: list[Row] = []
+    leaving: list[Row] = []
+    if found is not None and (keep < length or not is_plain):
+        before = rows_of(database, columns, found.tip)
+    if keep < length:
+        cut = place_of(before, keep)
+        before, leaving = before[:cut], before[cut:]
+        turns = sum(row["role"] == "user" for row in before)
+    # A full history may be replaced by one that is no longer.
+    if turns >= wanted.max_turns and keep + len(rows) > length:
         raise SessionFull(wanted.max_turns)
-    # Hermes leaves out what looks like its own upkeep, and the answer to that.
-    before = [] if is_plain or found is None else rows_of(database, columns, found.tip)
+    check_visible(rows, before)
+    return _Place(keep, leaving)
+
+
+def check_visible(rows: list[Row], before: list[Row]) -> None:
+    """Refuse what Hermes leaves out for its own upkeep, and the answer to that.
+
+    Raises:
+        InvalidMessage: ``rows`` would not come back after the rows ``before``.
+    """
     if len(visible(before + rows)) != len(visible(before)) + len(rows):
         raise InvalidMessage(
             "the messages look like Hermes' own upkeep, and would not come back from its "
             "database; nothing was stored"
         )
-    return length
+
+
+def place_of(rows: list[Row], length: int) -> int:
+    """Return how many of the rows hold the first ``length`` messages that Hermes shows."""
+    whole = len(visible(rows))
+    # Between the messages that Hermes shows there may stand some that it does not.
+    ends = range(length, len(rows)) if whole < len(rows) else (length,)
+    return next(end for end in ends if len(visible(rows[:end])) == length)
+
+
+def take_out(database: Database, columns: Columns, session_id: str, rows: list[Row]) -> None:
+    """Have Hermes leave the rows out of its history, as its own rewind does; they stay."""
+    columns.check_known("what is taken back", "messages.active")
+    database.run(_take_out, *[{"id": row["id"]} for row in rows])
+    if "rewind_count" in columns.sessions:
+        database.run(_count_rewind, {"session_id": session_id})
 
 
 def _check_lock(database: Database, columns: Columns, session_id: str) -> None:

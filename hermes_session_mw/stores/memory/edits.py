@@ -46,7 +46,7 @@ class Edits(KeptSessions):
         check_keys(session_id, owner)
         check_length(skipped)
         bodies = self._encode(summary)
-        seen = encode_replaced(replaced, skipped, self._max_message_bytes)
+        seen = encode_replaced(replaced, skipped, self.max_message_bytes)
         cut = skipped + len(seen)
 
         def change(kept: Kept) -> tuple[Kept, int]:

@@ -81,8 +81,8 @@ class KeptSessions:
     """The sessions of one store, and the keys that lead to them; safe between threads."""
 
     def __init__(self, max_message_bytes: int, max_turn_messages: int, max_turns: int) -> None:
-        self._max_message_bytes = max_message_bytes
-        self._max_turn_messages = max_turn_messages
+        self.max_message_bytes = max_message_bytes
+        self.max_turn_messages = max_turn_messages
         self._max_turns = max_turns
         self._sessions: dict[Key, Kept] = {}
         self._keys: dict[Key, str] = {}
@@ -90,7 +90,7 @@ class KeptSessions:
         self._lock = threading.Lock()
 
     def _encode(self, messages: Sequence[Message]) -> list[str]:
-        return encode_messages(messages, self._max_message_bytes, self._max_turn_messages)
+        return encode_messages(messages, self.max_message_bytes, self.max_turn_messages)
 
     async def _look(self, session_id: str, owner: str) -> Kept:
         await checkpoint()

@@ -10,7 +10,16 @@ from anyio.lowlevel import checkpoint
 
 from ...exceptions import SessionConflict, SessionFull
 from ...messages import MAX_MESSAGE_BYTES, MAX_TURN_MESSAGES, Message, decode_messages
-from ..base import MAX_TURNS, History, check_age, check_keys, check_limit, length_after_repeat
+from ..base import (
+    MAX_TURNS,
+    History,
+    check_age,
+    check_keys,
+    check_limit,
+    check_replace_from,
+    check_replaced,
+    length_after_repeat,
+)
 from .edits import Edits
 from .kept import Kept, Row
 from .threads import Threads
@@ -22,6 +31,10 @@ class MemoryStore(Edits, Threads):
     It is a `LifecycleStore`. Messages pass through JSON as they would on their way to a database,
     so that what a test sees is what a real store would give. ``aclose()`` keeps them. The limits
     are `SQLAlchemyStore`'s.
+
+    Attributes:
+        max_message_bytes: bytes of UTF-8 that one message may take as JSON.
+        max_turn_messages: messages that one turn may have.
     """
 
     def __init__(
@@ -52,25 +65,43 @@ class MemoryStore(Edits, Threads):
         expected_length: int | None = None,
         *,
         fence: int | None = None,
+        replace_from: int | None = None,
     ) -> int:
         """See `Store.append`, and `LifecycleStore.append`."""
         check_keys(session_id, owner, turn_id)
+        check_replace_from(replace_from)
         bodies = self._encode(messages)
 
         def change(kept: Kept) -> tuple[Kept, int]:
             stored = [] if turn_id is None else kept.turn(turn_id)
             if stored:
                 return kept, length_after_repeat(stored, bodies, kept.first, kept.end)
-            if expected_length is not None and expected_length != len(kept.rows):
-                raise SessionConflict(expected_length, len(kept.rows))
-            if kept.turns >= self._max_turns:
-                raise SessionFull(self._max_turns)
+            before = len(kept.rows)
+            if expected_length is not None and expected_length != before:
+                raise SessionConflict(expected_length, before)
+            keep = before if replace_from is None else replace_from
+            check_replaced(keep, before)
             name = turn_id or secrets.token_hex(16)
-            rows = [*kept.rows, *(Row(name, body) for body in bodies)]
-            grown = replace(kept, rows=rows, turns=kept.turns + 1, used_at=time.time())
+            rows = [*kept.rows[:keep], *(Row(name, body) for body in bodies)]
+            # A full history may be replaced by one that is no longer.
+            if kept.turns >= self._max_turns and len(rows) > before:
+                raise SessionFull(self._max_turns)
+            archive = kept.archived(keep, before, "replace") if keep < before else kept.archive
+            turns, now = kept.turns + 1, time.time()
+            grown = replace(kept, rows=rows, archive=archive, turns=turns, used_at=now)
             return grown, len(rows)
 
         return await self._change(session_id, owner, change, fence)
+
+    def check(self, messages: Sequence[Message]) -> None:
+        """Refuse what ``append`` would refuse for itself; the database is not asked.
+
+        Raises:
+            InvalidMessage: there is no message, or one cannot be stored as it is.
+            MessageTooLarge: one takes more bytes than ``max_message_bytes``.
+            TurnTooLong: there are more than ``max_turn_messages``.
+        """
+        self._encode(messages)
 
     async def delete(self, session_id: str, owner: str = "") -> bool:
         """See `SQLAlchemyStore.delete`."""

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from ...exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from ..base import length_after_repeat
-from .database import Database
+from .database import Database, Row
 from .schema import IS_SESSION, MYSQL, WHOSE, messages, of_session, sessions
 from .transactions import committing, transaction
 from .turns import rows_of_turn
@@ -45,6 +45,7 @@ _COUNTERS = (
     sessions.c.next_seq,
     sessions.c.first_seq,
     sessions.c.turns,
+    sessions.c.archived,
     sessions.c.fence,
     sessions.c.deleted_at,
 )
@@ -136,28 +137,74 @@ def append(
         if done:
             return 1 + int(max(seq - first for seq, first in done))
     with transaction(database):
-        taken = _take(database, {**key, "count": len(bodies)})
-        start = taken.end - len(bodies)
-        if taken.is_deleted:
-            raise SessionDeleted
-        if fence is not None and fence != taken.fence:
-            raise TurnLost
-        # Asked only now: who holds the row's lock sees every turn stored before.
-        stored = rows_of_turn(database, turn_id, key) if may_be_stored else []
-        if stored:
-            # Committed and not rolled back: an earlier COMMIT of the turn, whose reply was lost,
-            # may still wait for a standby, and this one waits for it too.
-            database.run(_give_back, of_session(session_id, owner) | {"taken": len(bodies)})
-        else:
-            if expected_length is not None and expected_length != start - taken.first:
-                raise SessionConflict(expected_length, start - taken.first)
+        taken, stored = begin_turn(
+            database, key, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
+        )
+        if not stored:
+            check_expected(expected_length, taken.length)
             if taken.turns > max_turns:
                 raise SessionFull(max_turns)
-            add_messages(database, key, start, [(turn_id, body) for body in bodies])
-    if not stored:
-        return taken.end - taken.first
+            add_messages(database, key, taken.start, [(turn_id, body) for body in bodies])
+    if stored:
+        return length_of_repeated(stored, bodies, taken)
+    return taken.length + len(bodies)
+
+
+class Taken(NamedTuple):
+    """The session's counters, its row being held; a turn's numbers begin at ``start``.
+
+    The history's messages have the numbers from ``first`` to before ``start``; the turn is counted
+    in ``turns``.
+    """
+
+    start: int
+    first: int
+    turns: int
+    archived: int
+
+    @property
+    def length(self) -> int:
+        """How many messages the history has, without the turn."""
+        return self.start - self.first
+
+
+def begin_turn(
+    database: Database,
+    key: dict[str, Any],
+    turn_id: str,
+    count: int,
+    *,
+    may_be_stored: bool,
+    fence: int | None,
+) -> tuple[Taken, Sequence[Row]]:
+    """Hold the session's row, and take ``count`` numbers for a turn.
+
+    Return the counters, and the turn's rows where it is stored already: no numbers are taken then.
+    """
+    end, first, turns, archived, current, deleted_at = _take(database, {**key, "count": count})
+    if deleted_at is not None:
+        raise SessionDeleted
+    if fence is not None and fence != current:
+        raise TurnLost
+    # Asked only now: who holds the row's lock sees every turn stored before.
+    stored = rows_of_turn(database, turn_id, key) if may_be_stored else []
+    if stored:
+        # Committed and not rolled back: an earlier COMMIT of the turn, whose reply was lost,
+        # may still wait for a standby, and this one waits for it too.
+        database.run(_give_back, of_session(**key) | {"taken": count})
+    return Taken(end - count, first, turns, archived), stored
+
+
+def check_expected(expected: int | None, length: int) -> None:
+    """Refuse another length than the one that was expected."""
+    if expected is not None and expected != length:
+        raise SessionConflict(expected, length)
+
+
+def length_of_repeated(stored: Sequence[Row], bodies: Sequence[str], taken: Taken) -> int:
+    """Return how many messages of the history come before a stored turn's end."""
     texts = [(seq, body) for seq, body, _ in stored]
-    return length_after_repeat(texts, bodies, taken.first, start)
+    return length_after_repeat(texts, bodies, taken.first, taken.start)
 
 
 def add_messages(
@@ -169,22 +216,12 @@ def add_messages(
     database.run(_add, *values)
 
 
-class _Taken(NamedTuple):
-    """The session's counters, the turn's numbers counted in; the names are those of `_COUNTERS`."""
-
-    end: int
-    first: int
-    turns: int
-    fence: int
-    is_deleted: bool
-
-
-def _take(database: Database, parameters: dict[str, Any]) -> _Taken:
+def _take(database: Database, parameters: dict[str, Any]) -> Row:
     dialect = database.dialect
     if dialect in MYSQL:
         database.run(_TAKE_NUMBERS[dialect], parameters)
         rows = database.rows(_taken, parameters)
     else:
         rows = database.rows(_TAKE_NUMBERS[dialect], parameters)
-    ((end, first, turns, fence, deleted_at),) = rows
-    return _Taken(end, first, turns, fence, deleted_at is not None)
+    (counters,) = rows
+    return counters

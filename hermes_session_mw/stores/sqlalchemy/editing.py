@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy import func as sql
 
-from ...exceptions import SessionConflict, SessionDeleted, TurnLost
+from ...exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from ...messages import decode_messages
-from ..base import is_same
+from ..base import check_replaced, is_same
 from ..paging import time_of
 from ..records import ArchivedMessage, Reason
-from .appending import add_messages
+from .appending import add_messages, begin_turn, check_expected, length_of_repeated
 from .clock import microseconds_of
 from .database import Database, text_of
 from .schema import (
@@ -124,6 +124,41 @@ def rewind(database: Database, session_id: str, length: int, owner: str, fence: 
         session = _move(database, key, session, (cut, session.end), "rewind")
         _write(database, key, session._replace(end=cut))
     return length
+
+
+def replace(
+    database: Database,
+    session_id: str,
+    bodies: Sequence[str],
+    owner: str,
+    turn_id: str,
+    expected_length: int | None,
+    *,
+    replace_from: int,
+    may_be_stored: bool,
+    max_turns: int,
+    fence: int | None,
+) -> int:
+    """See `LifecycleStore.append` with ``replace_from``; the messages come as JSON texts."""
+    key = {"session_id": session_id, "owner": owner}
+    with transaction(database):
+        taken, stored = begin_turn(
+            database, key, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
+        )
+        length = replace_from + len(bodies)
+        if not stored:
+            check_expected(expected_length, taken.length)
+            check_replaced(replace_from, taken.length)
+            # A full history may be replaced by one that is no longer.
+            if taken.turns > max_turns and length > taken.length:
+                raise SessionFull(max_turns)
+            cut = taken.first + replace_from
+            if cut < taken.start:
+                session = Counters(taken.first, taken.start, archived=taken.archived)
+                session = _move(database, key, session, (cut, taken.start), "replace")
+                _write(database, key, session._replace(end=taken.first + length))
+            add_messages(database, key, cut, [(turn_id, body) for body in bodies])
+    return length_of_repeated(stored, bodies, taken) if stored else length
 
 
 def compact(

@@ -27,7 +27,7 @@ class Lifecycle:
 
     _attempts: Attempts
     _encode: Callable[[Sequence[Message]], list[str]]
-    _max_message_bytes: int
+    max_message_bytes: int
     _max_turns: int
 
     async def _read(self, work: Callable[[Database], T]) -> T:
@@ -62,7 +62,7 @@ class Lifecycle:
         """See `LifecycleStore.compact`."""
         check_keys(session_id, owner)
         check_length(skipped)
-        seen = encode_replaced(replaced, skipped, self._max_message_bytes)
+        seen = encode_replaced(replaced, skipped, self.max_message_bytes)
         bodies = self._encode(summary)
         turn_id = secrets.token_hex(16)
 
@@ -162,7 +162,7 @@ class Lifecycle:
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
-        session = transfer.read(lines, self._max_message_bytes)
+        session = transfer.read(lines, self.max_message_bytes)
         new_id = session.session_id if session_id is None else session_id
         check_keys(new_id, owner)
         if session.turns > self._max_turns:

@@ -126,7 +126,7 @@ class OperatorStore(SQLAlchemyStore):
         keys = await self._write(lambda c: pruning.drop_idle_keys(c, cutoff, owner))
         return Idle(removed.sessions, removed.messages, removed.ids, keys)
 
-    async def check(self, advance: Callable[[int], None]) -> Sequence[Problem]:
+    async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
         """Return what is wrong with the tables and with what is in them; nothing is written.
 
         ``advance`` is as for ``prune_idle``. Where tables or columns are missing, or SQLite finds

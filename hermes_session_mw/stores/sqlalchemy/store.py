@@ -11,11 +11,12 @@ from sqlalchemy import URL, Engine
 
 from ...exceptions import ConfigurationError
 from ...messages import MAX_MESSAGE_BYTES, MAX_TURN_MESSAGES, Message, encode_messages
-from ..base import MAX_TURNS, History, Store, check_age, check_keys, check_limit
+from ..base import MAX_TURNS, History, Store, check_age, check_keys, check_limit, check_replace_from
 from . import housekeeping
 from .appending import append
 from .attempts import Attempts
 from .database import Database
+from .editing import replace
 from .engine import check_positive, check_url, is_async_engine
 from .errors import raised_over
 from .lifecycle import Lifecycle
@@ -47,6 +48,8 @@ class SQLAlchemyStore(Lifecycle):
 
     Attributes:
         timeout: the seconds after which every operation ends, whatever the database does.
+        max_message_bytes: bytes of UTF-8 that one message may take as JSON.
+        max_turn_messages: messages that one turn may have.
     """
 
     def __init__(
@@ -92,7 +95,8 @@ class SQLAlchemyStore(Lifecycle):
         self._encode = partial(
             encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
         )
-        self._max_message_bytes = max_message_bytes
+        self.max_message_bytes = max_message_bytes
+        self.max_turn_messages = max_turn_messages
         self._max_turns = max_turns
         self.timeout = timeout
         maker = RunnerMaker(create_schema=create_schema, threads=threads, timeout=timeout)
@@ -123,6 +127,7 @@ class SQLAlchemyStore(Lifecycle):
         expected_length: int | None = None,
         *,
         fence: int | None = None,
+        replace_from: int | None = None,
     ) -> int:
         """See `Store.append`, and `LifecycleStore.append`; one short transaction.
 
@@ -133,25 +138,36 @@ class SQLAlchemyStore(Lifecycle):
             AppendInDoubt: that remained open.
         """
         check_keys(session_id, owner, turn_id)
+        check_replace_from(replace_from)
         bodies = self._encode(messages)
         turn = turn_id or secrets.token_hex(16)
         attempts = itertools.count()
 
         def work(database: Database) -> int:
-            again = next(attempts) > 0 or turn_id is not None
-            return append(
+            do = append if replace_from is None else partial(replace, replace_from=replace_from)
+            return do(
                 database,
                 session_id,
                 bodies,
                 owner,
                 turn,
                 expected_length,
-                may_be_stored=again,
+                may_be_stored=next(attempts) > 0 or turn_id is not None,
                 max_turns=self._max_turns,
                 fence=fence,
             )
 
         return await self._attempts.run(work, writes=True)
+
+    def check(self, messages: Sequence[Message]) -> None:
+        """Refuse what ``append`` would refuse for itself; the database is not asked.
+
+        Raises:
+            InvalidMessage: there is no message, or one cannot be stored as it is.
+            MessageTooLarge: one takes more bytes than ``max_message_bytes``.
+            TurnTooLong: there are more than ``max_turn_messages``.
+        """
+        self._encode(messages)
 
     async def delete(self, session_id: str, owner: str = "") -> bool:
         """Remove the conversation, and tell whether there was one.
