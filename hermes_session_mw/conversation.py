@@ -105,6 +105,17 @@ class Conversation(StoredConversation):
             self._recordings = [recording]
         return recording
 
+    @property
+    def is_recording(self) -> bool:
+        """Whether there is a recording that has not ended."""
+        return not all(each.ended for each in getattr(self, "_recordings", ()))
+
+    async def give_back_answered(self) -> None:
+        """Give the turn back where the answer ends it, as it is about to do."""
+        held = self.held
+        if held is not None and not held.is_in_block and not self.is_recording:
+            await held.release()
+
     async def end(self) -> None:
         """Store what is still being recorded, give the turn back; the middleware's last act."""
         for recording in getattr(self, "_recordings", ()):

@@ -27,6 +27,9 @@ _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token: RFC 9110, sec
 _ALLOW_CREDENTIALS = b"access-control-allow-credentials"
 _ALLOW_ORIGIN = b"access-control-allow-origin"
 _CACHE_CONTROL = b"cache-control"
+_CONNECTION = b"connection"
+_CONTENT_LENGTH = b"content-length"
+_COOKIE = b"cookie"
 _EXPOSE = b"access-control-expose-headers"
 _VARY = b"vary"
 _NOTED = frozenset({_ALLOW_CREDENTIALS, _ALLOW_ORIGIN, _CACHE_CONTROL, _EXPOSE, _VARY})
@@ -66,6 +69,26 @@ def find_fields(headers: RawHeaders, fields: Fields) -> dict[bytes, list[bytes]]
         if len(key) in sizes and (name := key.lower()) in names and (trimmed := value.strip(_OWS)):
             found.setdefault(name, []).append(trimmed)
     return found
+
+
+def join_cookies(headers: RawHeaders) -> Pairs:
+    """Return a request's headers with no more than one ``cookie`` field.
+
+    Over HTTP/2 and HTTP/3 clients split it, and a server is to join it before an application reads
+    it (RFC 9113, section 8.2.3), which not all of them do.
+    """
+    pairs = [(key, value) for key, value in headers]
+    cookies = [value for key, value in pairs if key.lower() == _COOKIE]
+    if len(cookies) <= 1:
+        return pairs
+    joined = (_COOKIE, b"; ".join(cookies))
+    return [*(pair for pair in pairs if pair[0].lower() != _COOKIE), joined]
+
+
+def content_length(headers: RawHeaders) -> int | None:
+    """Return how many bytes the body is said to have; None where that is not said."""
+    said = [value for key, value in headers if key.lower() == _CONTENT_LENGTH]
+    return int(said[0]) if len(said) == 1 and said[0].isdigit() else None
 
 
 class Stamp:
@@ -141,6 +164,12 @@ class Stamp:
         with_credentials = b"true" in _tokens(headers, _ALLOW_CREDENTIALS)
         if with_credentials or b"*" not in _tokens(headers, _EXPOSE):
             _list_in(headers, _EXPOSE, self._token)
+
+
+def say_close(headers: Pairs) -> None:
+    """Have the connection closed after the response, unless the headers say something about it."""
+    if all(key.lower() != _CONNECTION for key, _ in headers):
+        headers.append((_CONNECTION, b"close"))
 
 
 def _list_in(headers: Pairs, field: bytes, token: bytes) -> None:

@@ -183,10 +183,13 @@ class HermesSessionMiddleware:
             return
         scope["state"][STATE_KEY] = responder.session
         responder.session.unended = self._unended
+        responder.session.keeps_turns = scope["type"] == "http"
         try:
             await self.app(scope, receive, responder.send)
         finally:
-            responder.session.unended = None  # of what is opened from now on nobody knows the end
+            # Of what is opened from now on nobody knows the end.
+            responder.session.unended = None
+            responder.session.keeps_turns = False
             if responder.session.has_open:
                 try:
                     await responder.session.end()

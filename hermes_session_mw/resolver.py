@@ -10,7 +10,7 @@ from starlette.types import Scope
 from . import refusals
 from .access import StoreAccess
 from .exceptions import ConfigurationError, InvalidKey, StoreError
-from .headers import Fields, find_fields
+from .headers import Fields, find_fields, join_cookies
 from .ids import MAX_ID_LENGTH, SESSION_ID, is_header_safe, is_session_id, mint_session_id
 from .logging import fingerprint, logger
 from .refusals import Refusal
@@ -153,6 +153,9 @@ class Resolver:
 
 async def ask_owner(hook: OwnerHook, connection: HTTPConnection) -> str | None:
     """Return whose the connection is; None also for a name that nothing can be stored under."""
+    # Of several fields, ``headers["cookie"]`` is the first alone; so is ``cookies``, in Starlette
+    # before 0.49.3.
+    connection.scope["headers"] = join_cookies(connection.scope["headers"])
     answer = hook(connection)
     owner = await answer if inspect.isawaitable(answer) else answer
     try:

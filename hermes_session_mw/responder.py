@@ -1,4 +1,8 @@
-"""What goes out on one connection: the stamp on its first message, and nothing touched else."""
+"""What goes out on one connection: the stamp on its first message, and nothing touched else.
+
+A turn that the answer ends is given back before the answer's last part goes out: a client that has
+all of it finds the session free, and one that never takes the rest keeps nobody waiting.
+"""
 
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -6,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
 
-from .headers import Stamp
+from .headers import Stamp, content_length, say_close
 from .ids import mint_session_id
 from .refusals import Refusal, server_error
 
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 _DENIAL = "websocket.http.response"
 _RESPONSE_STARTS = ("http.response.start", "websocket.http.response.start")
 _STARTS = frozenset((*_RESPONSE_STARTS, "websocket.accept", "websocket.close"))
+_BODIES = frozenset({"http.response.body", "http.response.zerocopysend"})
+_WHOLE_FILE = "http.response.pathsend"
+_SERVER_ERRORS = 500
 
 
 class Responder:
@@ -30,7 +37,7 @@ class Responder:
         started: whether a response, or a WebSocket's opening or closing, has begun to go out.
     """
 
-    __slots__ = ("_scope", "_send", "_stamp", "session", "started", "token")
+    __slots__ = ("_missing", "_scope", "_send", "_stamp", "session", "started", "token")
 
     def __init__(self, scope: Scope, send: Send, stamp: Stamp) -> None:
         self._scope = scope
@@ -39,31 +46,73 @@ class Responder:
         self.session: HermesSession | None = None
         self.started: bool = False
         self.token: Token[HasId | None] | None = None
+        # Bytes that the body still has to bring; None where nobody has said so.
+        self._missing: int | None = None
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send ``message``, and stamp it if it is one that begins a response.
 
-        No coroutine of its own: of a stream, all but the first message go through as they are.
+        No coroutine of its own: of a stream, all but the first message go through as they are, and
+        the last one where a turn ends with it.
         """
         kind = message["type"]
         if kind in _STARTS:
-            # Stamped first: where the application's headers are none, nothing has begun.
-            message = self._stamped(kind, message)
-            self.started = True
+            return self._begin(kind, message)
+        session = self.session
+        if session is not None and session.held is not None and self._is_last(kind, message):
+            return self._finish(session, message)
         return self._send(message)
 
-    def _stamped(self, kind: str, message: Message) -> Message:
-        headers = message.get("headers") or ()
-        session = self.session
-        if session is not None:
-            session.is_told = True
+    async def _begin(self, kind: str, message: Message) -> None:
+        headers, session = message.get("headers") or (), self.session
         # Where making an id raised there is no session; its response gets an id all the same.
         value = (mint_session_id() if session is None else session.id).encode("ascii")
+        # Stamped first: where the application's headers are none, nothing has begun.
         if kind in _RESPONSE_STARTS:
-            return {**message, "headers": self._stamp.response(headers, value)}
-        if kind == "websocket.accept" and self._accept_takes_headers():
-            return {**message, "headers": self._stamp.once(headers, value)}
-        return message
+            stamped = self._stamp.response(headers, value)
+            if message.get("status", 0) >= _SERVER_ERRORS and self._speaks_http_1():
+                # An exception may follow, whereupon the server closes the connection: a proxy that
+                # kept it would lose the next client's request.
+                say_close(stamped)
+            self._missing = (
+                None if session is None or session.held is None else content_length(stamped)
+            )
+            message = {**message, "headers": stamped}
+        elif kind == "websocket.accept" and self._accept_takes_headers():
+            message = {**message, "headers": self._stamp.once(headers, value)}
+        before, self.started = self.started, True
+        if session is not None:
+            session.is_told = True
+        try:
+            await self._send(message)
+        except OSError:  # the client has left: nobody can be answered
+            raise
+        except Exception:
+            # The server has refused it, and waits for another. One that was cancelled may be out.
+            self.started = before
+            if session is not None:
+                session.is_told = before
+            raise
+
+    def _is_last(self, kind: str, message: Message) -> bool:
+        """Tell whether the message completes the response's body."""
+        if kind == _WHOLE_FILE:
+            return True
+        if kind not in _BODIES:
+            return False
+        if self._missing is not None:
+            self._missing -= len(message.get("body", b""))
+            if self._missing <= 0:
+                return True
+        return not message.get("more_body", False)
+
+    async def _finish(self, session: "HermesSession", message: Message) -> None:
+        await session.give_back_answered()
+        await self._send(message)
+
+    def _speaks_http_1(self) -> bool:
+        scope = self._scope
+        return scope["type"] == "http" and str(scope.get("http_version", "")).startswith("1")
 
     async def refuse(self, refusal: Refusal, receive: Receive) -> None:
         """Answer with ``refusal`` in the application's place."""

@@ -20,9 +20,15 @@ HistorySource = Literal["session", "request"]
 
 
 class HeldTurn(Protocol):
-    """A turn that a request is in; ``fence`` is its number."""
+    """A turn that a request is in.
+
+    ``fence`` is its number; ``is_in_block`` tells whether it is inside of its ``async with`` block,
+    and ``is_left`` whether it has outlasted that.
+    """
 
     fence: int
+    is_in_block: bool
+    is_left: bool
 
     async def take(self) -> None:
         """Take it again, under the id that the session has now."""
@@ -45,6 +51,8 @@ class StoredConversation:
         has_open: whether there is something for the middleware to end after the request.
         unended: the middleware's sessions of which that is so; None where it serves none of them.
         held: the turn that the request is in, None outside of any.
+        keeps_turns: whether the answer gives a turn back that was left before: in an HTTP request
+            that the middleware serves.
         key: the client's own name for the conversation, where it sent one and it is looked for.
         idempotency_key: the request's ``Idempotency-Key``, which becomes its first turn's id.
         history_source: what the client says in ``X-Hermes-History-Source``.
@@ -62,6 +70,7 @@ class StoredConversation:
         "idempotency_key",
         "is_new",
         "is_told",
+        "keeps_turns",
         "key",
         "owner",
         "unended",
@@ -104,6 +113,7 @@ class StoredConversation:
         self._access = store if isinstance(store, StoreAccess) else StoreAccess(store)
         self._history: History | None = None
         self.held: HeldTurn | None = None
+        self.keeps_turns: bool = False
         self._key_is_used = False
 
     @property

@@ -23,13 +23,18 @@ _LONGEST_PAUSE = 0.5
 
 
 class Turn:
-    """A session's turn: taken by ``async with``, or by ``acquire()`` and ``release()``.
+    """A session's turn: taken by ``async with``, or by ``acquire()``.
 
-    A streaming endpoint acquires it before it begins its response, so that a refusal can still be
-    one. Whatever is not released is so by the middleware, once the application has returned.
+    The end of its block gives it back. In an HTTP request whose response has not begun by then, the
+    response does, because one that streams is made after the endpoint's last line: the middleware
+    gives the turn back just before it sends the last part of the body, and at the latest when the
+    application has returned. A recording that has not ended keeps the turn until then. So it is
+    with a turn that was taken by ``acquire()``. ``release()`` gives it back at once.
 
     Attributes:
         fence: the number of this turn; every write in it is refused once there is a higher one.
+        is_in_block: whether it is inside of its ``async with`` block.
+        is_left: whether the block has ended, and the response is to give the turn back.
     """
 
     def __init__(
@@ -43,6 +48,8 @@ class Turn:
         if not 0 < lease <= MAX_LEASE or not wait >= 0:
             raise ConfigurationError(f"turn: {lease} and {wait} are no seconds to hold and to wait")
         self.fence: int = 0
+        self.is_in_block: bool = False
+        self.is_left: bool = False
         self._session = session
         self._access = access
         self._lease = lease
@@ -51,15 +58,21 @@ class Turn:
     async def acquire(self) -> Self:
         """Wait for the turn, take it, and load the history; nothing where it is held already.
 
+        A turn of the same request whose block was left is given back before.
+
         Raises:
             SessionBusy: the others took longer than ``wait``.
             RuntimeError: the request is in another turn of the session.
         """
-        if self._session.held is self:
+        held = self._session.held
+        if held is not None and held.is_left:
+            await held.release()
+        elif held is self:
             return self
-        if self._session.held is not None:
+        elif held is not None:
             raise RuntimeError("this request is in a turn of the session already")
         await self._take_in_time()
+        self.is_left = False
         try:
             await self._session.load()
         except BaseException:
@@ -98,23 +111,47 @@ class Turn:
         if session.held is not self:
             return
         session.held = None
-        store = self._access.having("release")
         try:
-            work = store.release(session.id, self.fence, session.owner or "")
+            work = self._access.having("release").release(
+                session.id, self.fence, session.owner or ""
+            )
             await self._access.whole("release", session.id, work)
-        except StoreError as exc:
-            logger.warning("session %s keeps its lease: %s", fingerprint(session.id), exc)
+        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+            # Its own text may hold ids.
+            why = exc if isinstance(exc, StoreError) else type(exc).__name__
+            logger.warning("session %s keeps its lease: %s", fingerprint(session.id), why)
+            logger.debug("the failure in full", exc_info=exc)
 
     async def __aenter__(self) -> Self:
-        return await self.acquire()
+        await self.acquire()
+        self.is_in_block = True
+        return self
 
     async def __aexit__(
         self,
         _kind: type[BaseException] | None,
-        _exc: BaseException | None,
+        exc: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        await self.release()
+        """Give the turn back, or leave that to the response.
+
+        Raises:
+            RuntimeError: an answer is still recorded, and no response is to come with it.
+        """
+        self.is_in_block = False
+        session = self._session
+        if session.held is not self:
+            return
+        is_recording = session.is_recording
+        if session.keeps_turns and (is_recording or not session.is_told):
+            self.is_left = True
+            return
+        await session.end()
+        if is_recording and exc is None:
+            raise RuntimeError(
+                "the turn was left while an answer was recorded in it, which is stored as far as "
+                "it came: end the recording inside of the turn's block"
+            )
 
     async def _take_in_time(self) -> None:
         deadline = anyio.current_time() + self._wait
