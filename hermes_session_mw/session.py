@@ -47,6 +47,10 @@ class HermesSession(Conversation):
         another has come inside since, because the lease ran out. Requests that do not ask for it
         wait for nobody.
 
+        Leaving the block gives the turn back. In an HTTP request whose response has not begun, that
+        is left to the response, so that an answer which is returned from the block streams inside
+        of the turn; see `Turn`.
+
         Args:
             lease: seconds after which another may come inside, however this one fares: more than
                 0, up to 2,592,000 (30 days), and 60 by default; ``Turn.extend()`` begins them anew.
@@ -55,6 +59,7 @@ class HermesSession(Conversation):
         Raises:
             ConfigurationError: at once: a number is none of these.
             SessionBusy: on entering: the others took longer.
+            RuntimeError: on leaving: an answer is still recorded, and there is no response to come.
         """
         return Turn(self, self._access, lease=lease, wait=wait)
 

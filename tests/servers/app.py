@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from hermes_session_mw import SQLAlchemyStore, get_session, install
@@ -96,6 +97,22 @@ async def denied(websocket: WebSocket) -> None:
     await websocket.send_denial_response(PlainTextResponse("no", 403))
 
 
+async def line_feed(_: Request) -> Response:
+    """Answer with a header that no server takes."""
+    response = PlainTextResponse("never seen")
+    response.raw_headers.append((b"x-line", b"one\ntwo"))
+    return response
+
+
+class Mistaken:
+    """Answers a WebSocket's handshake as if it were a request, as Sanic does for unknown paths."""
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the start of a page."""
+        await receive()
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+
+
 app = install(
     Starlette(
         routes=[
@@ -105,7 +122,9 @@ app = install(
             Route("/stream", stream),
             Route("/next", next_event, methods=["POST"]),
             Route("/left", how_many_left),
+            Route("/line-feed", line_feed),
             WebSocketRoute("/ws", chat),
+            WebSocketRoute("/mistaken", Mistaken()),
             WebSocketRoute("/denied", denied),
         ],
         **limit,

@@ -35,6 +35,8 @@ WITHOUT_LIFESPAN: dict[str, Callable[[int], list[str]]] = {
 }
 # Granian 2.8 sends no headers of an accept at all, whoever sets them: its limit, not ours.
 DROPS_ACCEPT_HEADERS = ("granian",)
+# Where the application has accepted nothing and raised, Granian answers by itself.
+CANNOT_DENY = ("granian",)
 
 
 def uvicorn(port: int, *options: str) -> list[str]:
@@ -182,6 +184,34 @@ def test_a_websocket_is_denied(server: Running) -> None:
         assert response.status_code == status
         (value,) = response.headers.get_all(HEADER)
         assert value == "denied" if path == "/denied" else is_session_id(value)
+
+
+def test_a_response_that_the_server_refuses_is_a_stamped_500(server: Running) -> None:
+    """A header with a line feed is a 500 with the id, or the connection's end: no page without."""
+    if server.name.startswith("uvicorn"):
+        with pytest.raises(httpx2.RemoteProtocolError):
+            server.get("/line-feed", "refused")
+    else:
+        refused = server.get("/line-feed", "refused")
+        assert (refused.status_code, stamp(refused)) == (500, "refused")
+        assert refused.headers["connection"] == "close"
+    assert stamp(server.get("/", "after")) == "after"
+
+
+def test_a_handshake_that_is_answered_as_a_request_is_a_stamped_500(server: Running) -> None:
+    """What the server refuses to send before the handshake leaves room for a denial of ours."""
+    url = f"ws://127.0.0.1:{server.port}/mistaken"
+    with (
+        pytest.raises(websockets.exceptions.InvalidStatus) as caught,
+        connect(url, additional_headers={HEADER: "mistaken"}),
+    ):
+        pass
+    response = caught.value.response
+    if server.name in CANNOT_DENY:
+        assert response.status_code == 403
+    else:
+        assert response.status_code == 500
+        assert response.headers.get_all(HEADER) == ["mistaken"]
 
 
 @pytest.mark.parametrize("name", SERVERS)
