@@ -17,6 +17,7 @@
 # make .hermes-agent/.installed   gets Hermes Agent, beside whose code some of the tests run
 # make .npm-clients/.installed   gets the openai npm SDK, which some of the tests drive the demo with
 # make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
+# Tests run in WORKERS processes at once (3), each with databases of its own; WORKERS=0 is none but pytest's.
 # Each makes its own virtual environment, and installs what it needs into it.
 
 PYTHON ?= python3
@@ -28,6 +29,7 @@ HERMES = .hermes-agent
 NPM_CLIENTS = .npm-clients
 LITELLM = .litellm
 BENCH ?=
+WORKERS ?= 3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 STORE ?= $(or $(HERMES_STORE),sqlite:///hermes_demo.db)
@@ -37,6 +39,8 @@ PACE ?= 0.03
 CORS_ORIGINS ?= $(HERMES_CORS_ORIGINS)
 
 QUIETLY = -m pip --disable-pip-version-check install --quiet
+# More than the cores of a small machine: tests wait, for servers and browsers, more than they compute.
+PYTEST = -m pytest --numprocesses $(WORKERS) --dist loadscope
 PIP = $(VENV)/bin/python $(QUIETLY) --constraint constraints.txt
 EXTRAS = asyncpg,cli,demo,mysql,otel,postgresql
 
@@ -58,7 +62,7 @@ demo: $(VENV)/.demo-installed
 	  --cors-origins '$(CORS_ORIGINS)'
 
 test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed
-	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing $(TESTS)
+	$(VENV)/bin/python $(PYTEST) --cov --cov-report=term-missing $(TESTS)
 
 lint: $(VENV)/.test-installed
 	$(VENV)/bin/ruff format --check .
@@ -70,7 +74,7 @@ docs: $(VENV)/.docs-installed
 	@echo 'Read build/docs/index.html'
 
 test-lowest: $(LOWEST_VENV)/.installed $(HERMES)/.installed
-	$(LOWEST_VENV)/bin/python -m pytest -p tests.lowest $(SUITE) --ignore tests/test_dist.py
+	$(LOWEST_VENV)/bin/python $(PYTEST) -p tests.lowest $(SUITE) --ignore tests/test_dist.py
 
 # In the unpacked sdist, without the package's source: whatever is imported is the wheel's.
 test-wheel: $(WHEEL_VENV)/.installed $(HERMES)/.installed dist
@@ -82,7 +86,7 @@ test-wheel: $(WHEEL_VENV)/.installed $(HERMES)/.installed dist
 	ln -s '$(abspath $(HERMES))' build/wheel/$(HERMES)
 	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' -c \
 	  'import hermes_session_mw as m; assert "site-packages" in m.__file__, m.__file__'
-	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' -m pytest $(SUITE) --ignore tests/test_dist.py
+	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' $(PYTEST) $(SUITE) --ignore tests/test_dist.py
 
 dist: $(VENV)/.test-installed
 	rm -rf dist

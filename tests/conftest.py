@@ -1,5 +1,6 @@
 """Fixtures that more than one file needs."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,10 @@ from sqlalchemy import URL
 
 from . import mariadb, postgres
 from .machine import needs
+
+# A script's background job begins with SIGINT ignored, and so would the servers that tests stop by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

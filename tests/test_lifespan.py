@@ -169,7 +169,7 @@ async def test_what_is_opened_after_the_request_is_not_kept() -> None:
         ]
         opened.set()
     gc.collect()
-    kept = [each.id for each in gc.get_objects() if isinstance(each, HermesSession)]
+    kept = [each.id for each in gc.get_objects() if type(each) is HermesSession]
     assert set(kept).isdisjoint(sessions)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from demo_app.web import FOLDER
 
@@ -145,7 +145,8 @@ def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -
     box.fill("And a draft.")
     page.get_by_role("button", name="Open the settings").click()
     page.get_by_label("API key").fill("ada-key")
-    page.keyboard.press("Enter")
+    with page.expect_response("**/v1/sessions?*"), page.expect_response("**/v1/models"):
+        page.keyboard.press("Enter")
     expect(box).to_have_value("My name is Ada.\n\nAnd a draft.")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -160,6 +161,20 @@ def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -
     set_up(page, key="bob-key")
     expect(page.get_by_text("Nothing is stored under this id yet.")).to_be_visible()
     expect(box).to_have_value("Another draft.")
+
+
+def test_models_that_are_told_late_are_offered(keyed: str, visit: Visits) -> None:
+    """A settings dialog that was opened before the server told its models offers them as well."""
+    somebody = visit()
+    somebody.expect("401")
+    page = somebody.open("about:blank")
+    held: list[Route] = []
+    page.route("**/v1/models", lambda route: held.append(route))
+    page.goto(keyed)
+    page.get_by_role("button", name="Settings", exact=True).click()
+    expect(page.locator("#models option")).to_have_count(0)
+    held[0].fulfill(json={"object": "list", "data": [{"id": "late"}]})
+    expect(page.locator("#models option")).to_have_count(1)
 
 
 def test_two_keys_see_their_own(keyed: str, elsewhere: str, visit: Visits) -> None:

@@ -5,9 +5,14 @@ import { addressOf } from "./storage.js";
 
 const LONGEST = 100; // letters of a title that is asked about
 
+/** Offers the models that there are; also in a dialog that was opened before the server told them. */
+export function offerModels(models) {
+  byId("models").replaceChildren(...models.map((value) => make("option", { value })));
+}
+
 /** Asks for the API's address, its key and one of its models: {base, key, model, remember}. */
 export async function askSettings({ base, key, model, remember }, models) {
-  byId("models").replaceChildren(...models.map((value) => make("option", { value })));
+  offerModels(models);
   const [baseField, keyField] = [byId("base"), byId("key")];
   baseField.value = base;
   keyField.value = key;

@@ -3,7 +3,7 @@
 import { Api, isId } from "./api.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
-import { askSettings, askTitle, askToDelete } from "./dialogs.js";
+import { askSettings, askTitle, askToDelete, offerModels } from "./dialogs.js";
 import { announce, byId, copy, make } from "./dom.js";
 import { closeDrawer, setUpDrawer } from "./drawer.js";
 import { ApiError, needsKey } from "./errors.js";
@@ -60,8 +60,10 @@ function start() {
 
 /** Asks for the models' names, and so whether there is an API, and a key needed. */
 async function greet() {
+  const asked = api;
   try {
-    await api.newSession();
+    await asked.newSession();
+    if (asked === api) offerModels(asked.models);
   } catch (error) {
     if (needsKey(error)) threads.refuse();
     throw error;
