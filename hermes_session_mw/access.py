@@ -10,11 +10,15 @@ import anyio
 from .exceptions import NotSupported, StoreError, StoreTimeout
 from .ids import mint_session_id
 from .messages import Message, encode_messages
+from .recording import Limits
 from .stores.base import History, Store
 from .stores.lifecycle import LifecycleStore
 from .telemetry import Telemetry
 
 T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Seconds for one operation of a store that has no end set, where something has to end."""
 
 
 class StoreAccess:
@@ -23,10 +27,11 @@ class StoreAccess:
     ``timeout`` is the seconds that it has for each operation, None for no end; ``limit`` the number
     of newest messages that a session loads, None for all; ``degrade`` says that it goes on with an
     empty history where the store fails; ``new_id`` makes ids for sessions that come out of others;
-    ``telemetry`` is told of every operation.
+    ``telemetry`` is told of every operation. ``patience`` is the seconds for which something is
+    tried again that nobody else would try.
     """
 
-    __slots__ = ("_store", "_telemetry", "_timeout", "degrade", "limit", "new_id")
+    __slots__ = ("_store", "_telemetry", "_timeout", "degrade", "limit", "new_id", "patience")
 
     def __init__(
         self,
@@ -45,6 +50,7 @@ class StoreAccess:
         # A store that keeps the time itself need not be watched: that is half the price of a wait.
         keeps_time = own is not None and timeout is not None and own <= timeout
         self._timeout = None if keeps_time else timeout
+        self.patience: float = (timeout or own or PATIENCE) * 2
         self.limit: int | None = limit
         self.degrade: bool = degrade
 
@@ -86,6 +92,12 @@ class StoreAccess:
         asked = {name: value for name, value in more.items() if value is not None}
         storing = self._store.append(session_id, messages, **options, **asked)  # type: ignore[arg-type]
         return await self.whole("append", session_id, storing, stores=len(messages))
+
+    @property
+    def limits(self) -> Limits:
+        """What the store takes, as far as it says so."""
+        names = "max_message_bytes", "max_turn_messages"
+        return Limits(self.check, *(getattr(self._store, name, sys.maxsize) for name in names))
 
     def check_replaces(self) -> None:
         """Refuse to replace where the store can only append.

@@ -1,14 +1,22 @@
 """A conversation as one request adds to it."""
 
+import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from .exceptions import StoreError
+import anyio
+
+from .exceptions import StoreError, StoreMisconfigured
+from .logging import logger
 from .messages import Message, decode_messages, encode_messages
 from .recording import Recording
 from .stored import StoredConversation
-from .stores.base import History
+from .stores.base import History, check_keys, check_replace_from
+
+# Seconds between two tries to store what broke off.
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
 
 
 class Conversation(StoredConversation):
@@ -89,15 +97,23 @@ class Conversation(StoredConversation):
         The arguments are as for ``append``.
 
         Raises:
-            InvalidMessage, OwnerRequired: at once, before anything is answered.
+            InvalidMessage, InvalidKey, ValueError, NotSupported, OwnerRequired: as for ``append``;
+                at once, before anything is answered.
         """
-        self.known_owner()
+        check_keys(self.id, self.known_owner(), turn_id)
+        check_replace_from(replace_from)
         if replace_from is not None:
             self._access.check_replaces()
+        if question:
+            self._access.check(question)
         append = partial(self._append, length=expected_length, replace_from=replace_from)
-        part = partial(append, turn_id=None)
-        whole = partial(append, turn_id=self._named(turn_id))
-        recording = Recording(whole, part, as_they_are(question) if question else [])
+        recording = Recording(
+            partial(append, turn_id=self._named(turn_id)),
+            partial(self._append_part, append, secrets.token_hex(16)),
+            as_they_are(question) if question else [],
+            limits=self._access.limits,
+            replaces=replace_from is not None,
+        )
         try:
             self._recordings.append(recording)
         except AttributeError:  # the first one
@@ -118,10 +134,34 @@ class Conversation(StoredConversation):
 
     async def end(self) -> None:
         """Store what is still being recorded, give the turn back; the middleware's last act."""
-        for recording in getattr(self, "_recordings", ()):
+        recordings: Sequence[Recording] = getattr(self, "_recordings", ())
+        for recording in recordings:
             await recording.break_off()
+        if waiting := [recording for recording in recordings if recording.is_waiting]:
+            await self._repeat(waiting)
         if self.held is not None:
             await self.held.release()
+
+    async def _repeat(self, waiting: list[Recording]) -> None:
+        """Try again for a while to store what broke off while the store was unavailable."""
+        pause, until = _FIRST_PAUSE, anyio.current_time() + self._access.patience
+        with anyio.CancelScope(shield=True):  # whoever would wait for it has left
+            while waiting and anyio.current_time() + pause < until:
+                await anyio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                await waiting[0].break_off()
+                waiting = [recording for recording in waiting if recording.is_waiting]
+        for _ in waiting:
+            logger.warning("an answer that broke off is lost: the store remains unavailable")
+
+    async def _append_part(
+        self, append: Callable[..., Awaitable[int]], turn_id: str, *messages: Message
+    ) -> int:
+        """Store what broke off, under an id of its own, so that it can be tried again."""
+        try:
+            return await append(*messages, turn_id=turn_id)
+        except StoreMisconfigured:  # Hermes' database may have no place for an id
+            return await append(*messages, turn_id=None)
 
     async def _append(
         self,

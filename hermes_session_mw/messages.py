@@ -23,6 +23,8 @@ MAX_TURN_MESSAGES = 1000
 """Messages that one turn may have, unless a store is told otherwise."""
 
 
+_PORTION = 4096  # characters
+
 # Made once: json.dumps makes another for each call.
 _as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -77,6 +79,23 @@ def parse_messages(texts: str, count: int) -> list[Message]:
     if len(messages) != count:
         raise _not_json()
     return messages
+
+
+def size_of_text(text: str) -> int:
+    """Return the bytes of UTF-8 that a text takes in a message, without its quotation marks."""
+    return len(_as_json(text).encode("utf-8", "surrogatepass")) - 2
+
+
+def beginning_of(text: str, room: int) -> str:
+    """Return the longest beginning of ``text`` that takes up to ``room`` bytes in a message."""
+    kept, at = 0, 0
+    for step in (_PORTION, 1):
+        while at < len(text):
+            size = size_of_text(text[at : at + step])
+            if kept + size > room:
+                break
+            kept, at = kept + size, at + step
+    return text[:at]
 
 
 def _encode(number: int, message: Message, max_bytes: int) -> str:

@@ -1,17 +1,51 @@
 """An answer that is recorded while it streams, and stored once: whole, or as far as it came."""
 
-from collections.abc import Awaitable, Callable
+import re
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from .exceptions import InvalidMessage, MessageTooLarge, StoreUnavailable, TurnTooLong
 from .logging import logger
-from .messages import Message
+from .messages import Message, beginning_of, encode_messages, size_of_text
 
 INCOMPLETE = {"status": "incomplete"}
 """What marks an answer that broke off: the term of OpenAI's Responses API for such an item."""
 
 Append = Callable[..., Awaitable[int]]
 """``HermesSession.append``, with its keyword arguments given."""
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_EMPTY: Message = {"role": "assistant", "content": ""}
+
+
+def _any_json(messages: Sequence[Message]) -> None:
+    encode_messages(messages, sys.maxsize, sys.maxsize)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a store takes.
+
+    Attributes:
+        check: raises ``InvalidMessage`` for messages that it would refuse.
+        message_bytes: bytes of UTF-8 that one message may take as JSON.
+        turn_messages: messages that one turn may have.
+    """
+
+    check: Callable[[Sequence[Message]], None] = _any_json
+    message_bytes: int = sys.maxsize
+    turn_messages: int = sys.maxsize
+
+    def allow(self, *messages: Message) -> bool:
+        """Tell whether the messages can be stored."""
+        try:
+            self.check(messages)
+        except InvalidMessage:
+            return False
+        return True
 
 
 class Recording:
@@ -20,25 +54,48 @@ class Recording:
     As a context manager it stores the turn at the end of its block. Where the block ends by an
     exception, a cancellation among them, what has come is stored and marked: the answer gets
     ``"status": "incomplete"``; if there is none yet, the question stands alone; and the exception
-    goes on. A block that is
-    never left, because whoever iterated over it went away, is ended by the middleware in the same
-    way, as soon as the application has returned. What broke off does not take the turn's id, so
-    that the request can be repeated under it.
+    goes on. A block that is never left, because whoever iterated over it went away, is ended by the
+    middleware in the same way, as soon as the application has returned. What broke off does not
+    take the turn's id, so that the request can be repeated under it.
+
+    An answer that cannot be stored as it is, is stored as far as it can be, marked in the same way:
+    the question, whole messages up to the first that cannot be stored, and the answer without the
+    keys that cannot be, its text cut where it is too long. Then the error is raised.
+
+    A turn that is to replace another (``replace_from``) does so in one step, at its end. Until then
+    the old one stands, and it goes on to stand where the block ends by an error, where the turn
+    cannot be stored, and where nothing of the answer has come. But where the client leaves, or the
+    request is cancelled, what has come takes the place of the old turn, marked: who stops an answer
+    has seen it.
 
     Attributes:
         message: what the answer has beside its role and its text: put ``tool_calls`` there.
         length: the conversation's new length, once the turn is stored.
     """
 
-    def __init__(self, append: Append, append_part: Append, question: list[Message]) -> None:
+    def __init__(
+        self,
+        append: Append,
+        append_part: Append,
+        question: list[Message],
+        *,
+        limits: Limits | None = None,
+        replaces: bool = False,
+    ) -> None:
         """Keep what was asked; ``append`` stores the whole turn, ``append_part`` what broke off."""
         self.message: Message = {}
         self.length: int | None = None
         self._append = append
         self._append_part = append_part
         self._turn = question
+        self._limits = limits or Limits()
+        self._replaces = replaces
         self._pieces: list[str] = []
+        self._size = len('{"role":"assistant","content":""}')
         self._ended = False
+        self._refused: InvalidMessage | None = None
+        self._waiting: list[Message] = []
+        self._told = False
 
     @property
     def text(self) -> str:
@@ -50,42 +107,86 @@ class Recording:
         """Whether the turn was stored or that was tried; what comes after is recorded no more."""
         return self._ended
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether what broke off could not be stored yet, because the store was unavailable."""
+        return bool(self._waiting)
+
     def write(self, text: str) -> None:
         """Add a piece to the answer's text.
 
         Raises:
+            MessageTooLarge: no store could take the text with the piece; what fits is stored at the
+                block's end.
+            TypeError: the piece is no text, as where a model sends None.
             RuntimeError: the recording has ended.
         """
         self._check_open()
+        if not isinstance(text, str):
+            raise TypeError(f"a piece of an answer is a str, not a {type(text).__name__}")
         self._pieces.append(text)
+        self._size += size_of_text(text)
+        if self._size > self._limits.message_bytes:
+            self._refused = MessageTooLarge(
+                f"the answer takes more than {self._limits.message_bytes} bytes as JSON, which is "
+                "what the store takes"
+            )
+            raise self._refused
 
     def add(self, *messages: Message) -> None:
         """Add whole messages to the turn, before the answer: tool calls and their results.
 
         Raises:
+            InvalidMessage: one cannot be stored; those before it are.
+            TurnTooLong: there are more than one turn may have, the answer to come counted in.
             RuntimeError: the recording has ended.
         """
         self._check_open()
-        self._turn += messages
+        for message in messages:
+            try:
+                self._check_room()
+                self._limits.check([message])
+            except InvalidMessage as exc:
+                _claim(exc, "it is left out")
+                self._refused = exc
+                raise
+            self._turn.append(message)
 
     async def end(self) -> None:
         """Store the turn as complete, unless it has ended.
 
         Raises:
+            InvalidMessage: it cannot be stored as it is; what can be of it is, marked as
+                incomplete, unless it was to replace another turn, which stands.
             HermesSessionError: as for ``HermesSession.append``.
         """
-        await self._end(complete=True)
+        if self._ended:
+            return
+        self._ended = True
+        refused = self._refused
+        if refused is None:
+            try:
+                self.length = await self._append(*self._turn, self._answer())
+            except InvalidMessage as exc:
+                refused = exc
+        if refused is not None:
+            await self._keep_what_can_be(refused)
+            raise refused
 
     async def break_off(self) -> None:
         """Store what has come as incomplete, unless the turn has ended.
 
         A failure is logged: whoever would be told has left, or is being told of something else.
+        Where the store was unavailable, another call tries again, and stores it once; the
+        middleware does so for a while.
         """
-        try:
-            await self._end(complete=False)
-        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
-            logger.warning("an answer that broke off is lost: %s", type(exc).__name__)
-            logger.debug("the failure in full", exc_info=exc)
+        if not self._ended:
+            self._ended = True
+            if not self._replaces or self._has_answer:
+                self._waiting = (
+                    [*self._turn, *self._part()] if self._refused is None else self._storable()
+                )
+        await self._store_waiting()
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,22 +197,110 @@ class Recording:
         exc: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        await (self.end() if exc is None else self.break_off())
+        if exc is None:
+            await self.end()
+        elif self._replaces and isinstance(exc, Exception) and not self._ended:
+            self._ended = True  # the old turn stands
+        else:
+            await self.break_off()
 
-    async def _end(self, *, complete: bool) -> None:
-        if self._ended:
+    @property
+    def _has_answer(self) -> bool:
+        return bool(self._pieces) or bool(self.message)
+
+    def _answer(self) -> Message:
+        return {"role": "assistant", "content": self.text} | self.message
+
+    def _part(self) -> list[Message]:
+        return [self._answer() | INCOMPLETE] if self._has_answer else []
+
+    async def _keep_what_can_be(self, refused: InvalidMessage) -> None:
+        what = "the turn that it was to replace stands"
+        if not self._replaces:
+            self._waiting = self._storable()
+            await self._store_waiting()
+            what = "what can be of the turn is kept, as incomplete"
+        _claim(refused, what)
+
+    async def _store_waiting(self) -> None:
+        if not self._waiting:
             return
-        self._ended = True
-        append = self._append if complete else self._append_part
-        self.length = await append(*self._turn, *self._answer(complete=complete))
+        messages, self._waiting = self._waiting, []
+        try:
+            self.length = await self._append_part(*messages)
+        except StoreUnavailable as exc:
+            if not self._told:
+                logger.warning("an answer that broke off is not stored yet: %s", type(exc).__name__)
+            self._waiting, self._told = messages, True
+            logger.debug("the failure in full", exc_info=exc)
+        except InvalidMessage as exc:
+            storable = self._storable()
+            if storable and storable != messages:
+                self._waiting = storable
+                await self._store_waiting()
+            else:
+                _log_lost(exc)
+        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+            _log_lost(exc)
 
-    def _answer(self, *, complete: bool) -> list[Message]:
-        has_come = bool(self._pieces) or bool(self.message)
-        if not (complete or has_come):
-            return []
-        answer = {"role": "assistant", "content": self.text} | self.message
-        return [answer if complete else answer | INCOMPLETE]
+    def _storable(self) -> list[Message]:
+        """Return what can be stored of the turn: the question first, then the rest in order."""
+        answer = self._storable_answer()
+        most = self._limits.turn_messages - len(answer)
+        turn: list[Message] = []
+        for message in self._turn[:most]:
+            if not self._limits.allow(message):
+                break
+            turn.append(message)
+        return [*turn, *answer]
+
+    def _storable_answer(self) -> list[Message]:
+        allow = self._limits.allow
+        answer = dict(_EMPTY)
+        for name, value in self.message.items():
+            if name != "content" and allow(answer | {name: value} | INCOMPLETE):
+                answer[name] = value
+        content = self.message.get("content", self.text)
+        if isinstance(content, str):
+            text = _LONE_SURROGATE.sub("\ufffd", content)
+            (frame,) = encode_messages([answer | INCOMPLETE], sys.maxsize)
+            text = beginning_of(text, self._limits.message_bytes - len(frame.encode()))
+            answer["content"] = _longest(
+                text, lambda part: allow(answer | {"content": part} | INCOMPLETE)
+            )
+        elif allow(answer | {"content": content} | INCOMPLETE):
+            answer["content"] = content
+        is_empty = not answer["content"] and answer.keys() <= _EMPTY.keys()
+        return [] if is_empty else [answer | INCOMPLETE]
+
+    def _check_room(self) -> None:
+        most = self._limits.turn_messages
+        if len(self._turn) + 2 > most:
+            raise TurnTooLong(f"the turn has more than {most} messages, its answer counted in")
 
     def _check_open(self) -> None:
         if self._ended:
             raise RuntimeError("this turn is stored already, and records nothing more")
+        if self._refused is not None:
+            raise self._refused
+
+
+def _longest(text: str, allowed: Callable[[str], bool]) -> str:
+    """Return the text's longest beginning that is allowed, or "" where none is."""
+    if allowed(text):
+        return text
+    fits, too_long = 0, len(text)
+    while fits + 1 < too_long:
+        middle = (fits + too_long) // 2
+        fits, too_long = (middle, too_long) if allowed(text[:middle]) else (fits, middle)
+    return text[:fits]
+
+
+def _claim(error: InvalidMessage, what: str) -> None:
+    """Have the error's text tell what was stored: by itself it says that nothing was."""
+    error.args = (f"{str(error).removesuffix('; nothing was stored')}; {what}",)
+
+
+def _log_lost(failure: Exception) -> None:
+    logger.warning("an answer that broke off is lost: %s", type(failure).__name__)
+    logger.debug("the failure in full", exc_info=failure)

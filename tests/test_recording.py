@@ -1,7 +1,11 @@
 """A streamed answer is stored once: whole, or as far as it came, whoever left and however."""
 
+import json
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,18 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw import (
+    AppendInDoubt,
     HermesSessionMiddleware,
     History,
+    InvalidKey,
     InvalidMessage,
     MemoryStore,
+    MessageTooLarge,
     OwnerRequired,
     SQLAlchemyStore,
+    StoreMisconfigured,
     StoreUnavailable,
+    TurnTooLong,
     get_session,
 )
 from hermes_session_mw.recording import Recording
@@ -231,15 +240,21 @@ async def test_what_cannot_be_stored_is_refused_at_once() -> None:
     async def work(session: Any) -> None:
         with pytest.raises(InvalidMessage):
             session.record({"n": float("nan")})
+        with pytest.raises(MessageTooLarge):
+            session.record({"text": "x" * 200})
+        with pytest.raises(InvalidKey):
+            session.record(USER, turn_id="")
+        with pytest.raises(ValueError, match="negative"):
+            session.record(USER, replace_from=-1)
         session.record()  # a turn may begin with the answer
         session.owner = None
         with pytest.raises(OwnerRequired):
             session.record(USER)
         session.owner = ""
 
-    store = MemoryStore()
+    store = MemoryStore(max_message_bytes=200)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recording, "_answer", lambda *_, **__: [WHOLE])
+        patch.setattr(Recording, "_part", lambda _: [WHOLE])
         await run(work, store)
     assert (await store.load("id")).messages == [WHOLE]
 
@@ -263,9 +278,497 @@ async def test_a_failure_at_the_end_is_told_or_logged(caplog: pytest.LogCaptureF
                 raise Gone
         session.record(USER)
 
-    await run(work, FailingStore())
+    await run(work, FailingStore(), store_timeout=0.05)
     warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    assert warnings == ["an answer that broke off is lost: StoreUnavailable"] * 2
+    assert warnings == [
+        *["an answer that broke off is not stored yet: StoreUnavailable"] * 2,
+        *["an answer that broke off is lost: the store remains unavailable"] * 2,
+    ]
+
+
+class Recovering(SQLAlchemyStore):
+    """A store that is away for a while, and stores the first turn before it says so."""
+
+    def __init__(self, url: str, failures: int) -> None:
+        super().__init__(url)
+        self.failures = failures
+
+    async def append(self, *arguments: Any, **options: Any) -> int:
+        self.failures -= 1
+        if self.failures == 1:
+            await super().append(*arguments, **options)
+        if self.failures >= 0:
+            raise AppendInDoubt("perhaps")
+        return await super().append(*arguments, **options)
+
+
+@pytest.mark.parametrize("ending", ["left", "failed", "cancelled"])
+async def test_what_broke_off_is_stored_once_the_store_is_back(
+    sqlite_url: str, ending: str
+) -> None:
+    """It is tried again for a while, under one id: an outcome that was in doubt doubles nothing."""
+
+    async def work(session: Any) -> None:
+        answer = session.record(USER)
+        answer.write("one two ")
+        if ending == "left":
+            return
+        async with answer:
+            if ending == "failed":
+                raise Gone
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await anyio.sleep_forever()
+            raise Gone
+
+    store = Recovering(sqlite_url, failures=3)
+    with pytest.raises(Gone) if ending != "left" else nullcontext():
+        await run(work, store)
+    assert store.failures < 0
+    assert await store.load("id") == History([USER, BROKEN], 2, exists=True)
+    await store.aclose()
+
+
+class WithoutIds(MemoryStore):
+    """A store that has no place for a turn's id, as an old state.db of Hermes has none."""
+
+    async def append(self, *arguments: Any, **options: Any) -> int:
+        if options["turn_id"] is not None:
+            raise StoreMisconfigured("no place")
+        return await super().append(*arguments, **options)
+
+
+async def test_what_broke_off_needs_no_place_for_its_id() -> None:
+    """Where the store cannot keep an id, the part is stored without one."""
+    store = WithoutIds()
+    with pytest.raises(Gone):
+        await request(HermesSessionMiddleware(streaming(two_and_gone), store), "id")
+    assert (await store.load("id")).messages == [USER, BROKEN]
+
+
+# What cannot be stored as it is
+
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+RESULT = {"role": "tool", "tool_call_id": "1", "content": "3"}
+
+
+def marked(text: str, **fields: Any) -> dict[str, Any]:
+    """Return an answer that broke off."""
+    return {"role": "assistant", "content": text, **fields, "status": "incomplete"}
+
+
+async def failing_at_the_end(
+    store: Any, fill: Callable[[Recording], object], error: type[Exception] = InvalidMessage
+) -> list[Any]:
+    """Record a turn whose end raises, and return what is stored."""
+    told: list[str] = []
+
+    async def work(session: Any) -> None:
+        answer = session.record(USER, turn_id="t")
+        with pytest.raises(error) as caught:
+            async with answer:
+                fill(answer)
+        told.append(str(caught.value))
+        assert answer.ended
+        assert answer.length == session.length
+        assert await session.find_turn("t") is None  # the id is free for a repetition
+        # What was refused stays refused, and the conversation goes on.
+        await answer.end()
+        assert await session.append(USER) == answer.length + 1
+
+    await run(work, store)
+    (text,) = told
+    assert "nothing was stored" not in text
+    *kept, last = (await store.load("id")).messages
+    assert last == USER
+    return list(kept)
+
+
+BAD: list[tuple[dict[Any, Any], dict[str, Any]]] = [
+    ({"tool_calls": [{"arguments": {"x": math.nan}}]}, {}),
+    ({"usage": {1: 2}}, {}),
+    ({1: 2}, {}),
+    ({"name": "\ud800"}, {}),
+    ({"pair": (1, 2), "model": "m"}, {"model": "m"}),
+    ({"blob": "x" * 4096, "model": "m"}, {"model": "m"}),
+    ({"half": "x" * 1500, "more": "x" * 1500}, {"half": "x" * 1500}),
+]
+
+
+@pytest.mark.parametrize(("fields", "left"), BAD)
+async def test_the_question_survives_an_answer_that_cannot_be_stored(
+    fields: dict[Any, Any], left: dict[str, Any]
+) -> None:
+    """What can be stored is, marked and without the keys that cannot; then the error is raised."""
+
+    def fill(answer: Recording) -> None:
+        answer.write("Three.")
+        answer.message.update(fields)
+
+    stored = await failing_at_the_end(MemoryStore(max_message_bytes=2048), fill)
+    assert stored == [USER, marked("Three.", **left)]
+
+
+@pytest.mark.parametrize("content", [[{"type": "text", "text": math.nan}], "x\ud800y", b"x", ""])
+async def test_a_content_that_cannot_be_stored_is_kept_as_far_as_it_can_be(content: Any) -> None:
+    """A lone surrogate becomes a replacement character; a content that is no text is left out."""
+
+    def fill(answer: Recording) -> None:
+        answer.message["content"] = content
+        answer.message["bad"] = {1: 2}
+
+    stored = await failing_at_the_end(MemoryStore(), fill)
+    assert stored == ([USER, marked("x\ufffdy")] if content == "x\ud800y" else [USER])
+
+
+async def test_an_answer_that_broke_off_is_kept_as_far_as_it_can_be() -> None:
+    """What the client saw is stored, though the answer has a key by then that cannot be."""
+
+    async def work(session: Any) -> None:
+        answer = session.record(USER)
+        answer.write("one two ")
+        answer.message["n"] = math.nan
+
+    store = MemoryStore()
+    await run(work, store)
+    assert (await store.load("id")).messages == [USER, BROKEN]
+
+
+async def test_a_failure_of_another_kind_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A third party's store that raises what it likes loses what broke off, and is told of."""
+
+    class Odd(MemoryStore):
+        async def append(self, *_: Any, **__: Any) -> int:
+            raise KeyError("odd")
+
+    async def work(session: Any) -> None:
+        session.record(USER)
+
+    await run(work, Odd())
+    assert "an answer that broke off is lost: KeyError" in caplog.text
+
+
+async def test_a_recording_without_limits_takes_any_json() -> None:
+    """One that is made without a store is held to JSON alone."""
+    stored: list[Any] = []
+
+    async def append(*messages: Any) -> int:
+        stored.extend(messages)
+        return len(stored)
+
+    recording = Recording(append, append, [])
+    recording.add(CALL)
+    with pytest.raises(InvalidMessage):
+        recording.add({"n": math.nan})
+    await recording.break_off()
+    assert stored == [CALL]
+
+
+async def test_a_content_that_is_no_text_may_be_kept() -> None:
+    """Parts of a content are kept beside a key that cannot be."""
+    parts = [{"type": "text", "text": "Three."}]
+
+    def fill(answer: Recording) -> None:
+        answer.message.update(content=parts, bad=math.nan)
+
+    stored = await failing_at_the_end(MemoryStore(), fill)
+    assert stored == [USER, {"role": "assistant", "content": parts, "status": "incomplete"}]
+
+
+@pytest.mark.parametrize("piece", ["x", "é", "\u0000", "\U0001f600", '"\n'])
+async def test_an_answer_that_would_not_fit_is_ended_while_it_streams(piece: str) -> None:
+    """As soon as the text can no longer fit, the next piece is refused; what fits is stored."""
+    most = 500
+    written: list[str] = []
+
+    def fill(answer: Recording) -> None:
+        while True:
+            answer.write(piece)
+            written.append(piece)
+
+    stored = await failing_at_the_end(MemoryStore(max_message_bytes=most), fill, MessageTooLarge)
+    question, answer = stored
+    whole = {"role": "assistant", "content": "".join(written)}
+    as_json = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
+    assert len(as_json(whole).encode()) <= most < len(as_json(whole).encode()) + 6 * len(piece)
+    assert question == USER
+    assert whole["content"].startswith(answer["content"])
+    assert len(as_json(answer).encode()) <= most < len(as_json(answer).encode()) + 6
+    assert answer["status"] == "incomplete"
+
+
+async def test_one_piece_that_would_not_fit_is_cut() -> None:
+    """An answer that comes at once is kept as far as it fits as well."""
+
+    def fill(answer: Recording) -> None:
+        answer.write("x" * 100_000)
+
+    _, answer = await failing_at_the_end(
+        MemoryStore(max_message_bytes=10_000), fill, MessageTooLarge
+    )
+    assert len(json.dumps(answer, separators=(",", ":"))) == 10_000
+
+
+async def test_an_answer_that_just_fits_is_stored_whole() -> None:
+    """The mark of an answer that broke off takes no room from one that did not."""
+    store = MemoryStore(max_message_bytes=500)
+    frame = len('{"role":"assistant","content":""}')
+
+    async def work(session: Any) -> None:
+        async with session.record(USER) as answer:
+            for _ in range(500 - frame):
+                answer.write("x")
+
+    await run(work, store)
+    (_, answer) = (await store.load("id")).messages
+    assert answer == {"role": "assistant", "content": "x" * (500 - frame)}
+
+
+async def test_a_refused_piece_cannot_be_overlooked() -> None:
+    """Where the endpoint goes on after it, what comes later is refused too, and so is the end."""
+
+    def fill(answer: Recording) -> None:
+        answer.write("one ")
+        for piece in ("x" * 1000, "two "):
+            with pytest.raises(MessageTooLarge):
+                answer.write(piece)
+        with pytest.raises(MessageTooLarge):
+            answer.add(RESULT)
+
+    stored = await failing_at_the_end(MemoryStore(max_message_bytes=200), fill, MessageTooLarge)
+    assert stored[1]["content"].startswith("one xxx")
+
+
+async def test_a_piece_that_is_no_text_is_refused_at_once() -> None:
+    """A model that sends None for a piece costs neither the question nor the text before it."""
+
+    def fill(answer: Recording) -> None:
+        answer.write("one two ")
+        answer.write(None)  # type: ignore[arg-type]
+
+    assert await failing_at_the_end(MemoryStore(), fill, TypeError) == [USER, BROKEN]
+
+
+@pytest.mark.parametrize("bad", [{"n": math.nan}, {"text": "x" * 2048}])
+async def test_a_message_that_cannot_be_stored_is_refused_when_it_is_added(bad: Any) -> None:
+    """The messages before it stay, and what had come of the answer."""
+
+    def fill(answer: Recording) -> None:
+        answer.write("Let me see. ")
+        answer.add(CALL, bad, RESULT)
+
+    stored = await failing_at_the_end(MemoryStore(max_message_bytes=2048), fill)
+    assert stored == [USER, CALL, marked("Let me see. ")]
+
+
+async def test_a_message_that_is_spoilt_later_is_left_out_with_what_follows() -> None:
+    """Whole messages are kept up to the first that cannot be stored."""
+    spoilt = {**RESULT}
+
+    def fill(answer: Recording) -> None:
+        answer.add(CALL, spoilt, CALL)
+        spoilt["content"] = math.nan  # type: ignore[assignment]
+        answer.write("Three.")
+
+    stored = await failing_at_the_end(MemoryStore(), fill)
+    assert stored == [USER, CALL, marked("Three.")]
+
+
+async def test_a_turn_that_becomes_too_long_is_refused_when_it_does() -> None:
+    """The answer that is to come is counted in, so that it has its place."""
+
+    def fill(answer: Recording) -> None:
+        answer.add(CALL, RESULT)
+        answer.write("Three.")
+        answer.add(RESULT)
+
+    stored = await failing_at_the_end(MemoryStore(max_turn_messages=4), fill, TurnTooLong)
+    assert stored == [USER, CALL, RESULT, marked("Three.")]
+
+
+class Strict:
+    """A store of three methods and a check, which tells of no limits."""
+
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+
+    async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
+        return await self._store.load(session_id, owner, limit)
+
+    async def append(self, session_id: str, messages: Any, *rest: Any, **options: Any) -> int:
+        self.check(messages)
+        return await self._store.append(session_id, messages, *rest, **options)
+
+    async def find_turn(self, *arguments: Any) -> Any:
+        return await self._store.find_turn(*arguments)
+
+    def check(self, messages: Any) -> None:
+        if any(len(str(message.get("content"))) > 100 or "x" in message for message in messages):
+            raise InvalidMessage("no")
+
+    async def aclose(self) -> None: ...
+
+
+async def test_a_store_that_only_checks_gets_what_it_takes() -> None:
+    """Where a store tells of no limit, its check alone decides how much is kept."""
+
+    def fill(answer: Recording) -> None:
+        answer.write("y" * 5000)
+        answer.message["x"] = 1
+
+    assert await failing_at_the_end(Strict(), fill) == [USER, marked("y" * 100)]
+
+
+class Refusing(Strict):
+    """A store that refuses what its check lets through, and every answer."""
+
+    async def append(self, session_id: str, messages: Any, *rest: Any, **options: Any) -> int:
+        if any(message["role"] == "assistant" for message in messages):
+            raise InvalidMessage("no answers")
+        return await super().append(session_id, messages, *rest, **options)
+
+
+async def test_what_a_store_refuses_for_no_reason_is_told_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A store whose check lets through what it refuses then costs no more than its error."""
+
+    async def work(session: Any) -> None:
+        with pytest.raises(InvalidMessage, match="no answers"):
+            async with session.record(USER) as answer:
+                answer.write("one two ")
+
+    await run(work, Refusing())
+    assert "an answer that broke off is lost: InvalidMessage" in caplog.text
+
+
+async def test_an_answer_that_cannot_be_stored_waits_for_the_store_too(sqlite_url: str) -> None:
+    """Where the store is away just then, what can be stored is tried again."""
+
+    async def work(session: Any) -> None:
+        answer = session.record(USER)
+        answer.write("one two ")
+        answer.message["n"] = math.nan
+        with pytest.raises(InvalidMessage):
+            await answer.end()
+
+    store = Recovering(sqlite_url, failures=2)
+    await run(work, store)
+    assert await store.load("id") == History([USER, BROKEN], 2, exists=True)
+    await store.aclose()
+
+
+# Replacing
+
+OLD = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+EDITED = {"role": "user", "content": "Once more."}
+
+
+async def replaced(
+    work: Callable[[Any], Awaitable[object]], store: MemoryStore | None = None, **options: Any
+) -> tuple[list[Any], list[str]]:
+    """Run it on a session of two turns, and return the history, and why messages are archived."""
+    store = store or MemoryStore()
+    for _ in range(2):
+        await store.append("id", OLD)
+    await run(work, store, **options)
+    history = await store.load("id")
+    return history.messages, [old.reason for old in await store.archived("id")]
+
+
+async def test_a_recording_may_replace_a_turn() -> None:
+    """Until the new turn is whole the old one stands, and then the new one does, at once."""
+    store = MemoryStore()
+
+    async def work(session: Any) -> None:
+        async with session.record(EDITED, replace_from=2) as answer:
+            answer.write("one two three")
+            assert (await store.load("id")).messages == [*OLD, *OLD]
+        assert (answer.length, session.length) == (4, 4)
+        assert session.history == [*OLD, EDITED, WHOLE]
+
+    assert await replaced(work, store) == ([*OLD, EDITED, WHOLE], ["replace"] * 2)
+
+
+async def test_an_answer_alone_may_be_replaced() -> None:
+    """To regenerate an answer, its question stays."""
+
+    async def work(session: Any) -> None:
+        async with session.record(replace_from=3) as answer:
+            answer.write("one two three")
+
+    assert await replaced(work) == ([*OLD, OLD[0], WHOLE], ["replace"])
+
+
+@pytest.mark.parametrize("problem", ["failed", "refused", "too large", "unstorable"])
+async def test_a_replacement_that_fails_leaves_the_old_turn(problem: str) -> None:
+    """Where the model breaks off, or the new answer cannot be stored, the old turn stands."""
+
+    async def fail(answer: Recording) -> None:
+        async with answer:
+            answer.write("one two ")
+            if problem == "failed":
+                raise Gone
+            if problem == "too large":
+                answer.write("x" * 1000)
+            if problem == "refused":
+                answer.add({"n": math.nan})
+            answer.message["n"] = math.nan
+
+    async def work(session: Any) -> None:
+        with pytest.raises((Gone, InvalidMessage)) as caught:
+            await fail(session.record(EDITED, replace_from=2))
+        if problem == "unstorable":
+            assert "stands" in str(caught.value)
+        assert session.history == [*OLD, *OLD]
+
+    store = MemoryStore(max_message_bytes=200)
+    assert await replaced(work, store) == ([*OLD, *OLD], [])
+
+
+async def test_a_replacement_of_which_nothing_came_leaves_the_old_turn() -> None:
+    """A client that leaves before the first piece has changed nothing."""
+
+    async def work(session: Any) -> None:
+        session.record(EDITED, replace_from=2).add(CALL)
+
+    assert await replaced(work) == ([*OLD, *OLD], [])
+
+
+@pytest.mark.parametrize("ending", ["left hanging", "cancelled", "told to"])
+async def test_a_replacement_that_is_stopped_takes_its_place(ending: str) -> None:
+    """Where the client stops it, what it has seen stands there, marked; the old is archived."""
+
+    async def work(session: Any) -> None:
+        answer = session.record(EDITED, replace_from=2)
+        answer.write("one two ")
+        if ending == "told to":
+            await answer.break_off()
+        if ending == "cancelled":
+            with anyio.CancelScope() as scope:
+                async with answer:
+                    scope.cancel()
+                    await anyio.sleep_forever()
+            assert session.history == [*OLD, EDITED, BROKEN]
+
+    assert await replaced(work) == ([*OLD, EDITED, BROKEN], ["replace"] * 2)
+
+
+async def test_a_replacement_that_the_store_does_not_take_is_told() -> None:
+    """Where the store fails at the end, the error is raised, and the old turn stands."""
+
+    class Failing(MemoryStore):
+        async def append(self, *arguments: Any, **options: Any) -> int:
+            if options.get("replace_from") is not None:
+                raise StoreUnavailable("down")
+            return await super().append(*arguments, **options)
+
+    async def work(session: Any) -> None:
+        with pytest.raises(StoreUnavailable):
+            async with session.record(EDITED, replace_from=2) as answer:
+                answer.write("one two three")
+
+    assert await replaced(work, Failing()) == ([*OLD, *OLD], [])
 
 
 async def test_raw_applications_record_too(sqlite_url: str) -> None:
