@@ -24,12 +24,13 @@ from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
 from hermes_session_mw.stores.sqlalchemy.runner import TimeIsUp
 
 from .freezing import freezing
+from .machine import needs_driver
 from .server import ROOT
 from .store_contract import new_id
 
 T = TypeVar("T")
 HELLO = {"role": "user", "content": "hello"}
-SYNC = ["postgresql+psycopg", "mysql+pymysql"]
+SYNC = ["postgresql+psycopg", "postgresql+psycopg2", "mysql+pymysql"]
 ASYNC = ["postgresql+asyncpg", "postgresql+psycopg_async", "mysql+asyncmy"]
 CASES = [
     *[(driver, loop) for driver in SYNC for loop in ("asyncio", "trio")],
@@ -43,6 +44,7 @@ TIMEOUT = 0.5
 @pytest.fixture
 def server_url(request: pytest.FixtureRequest, driver: str) -> URL:
     """The database of the driver's server."""
+    needs_driver(driver)
     kind = "postgres_url" if driver.startswith("postgresql") else "mysql_url"
     url: URL = request.getfixturevalue(kind)
     if driver.endswith("asyncpg"):

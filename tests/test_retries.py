@@ -17,11 +17,12 @@ from hermes_session_mw.stores.sqlalchemy.errors import Meaning, understand
 from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 from . import mariadb
+from .machine import needs_driver
 from .proxy import LosingProxy, losing
 from .store_contract import new_id
 
 HELLO = {"role": "user", "content": "hello"}
-SYNC = ["postgresql+psycopg", "mysql+pymysql"]
+SYNC = ["postgresql+psycopg", "postgresql+psycopg2", "mysql+pymysql"]
 CASES = [
     *[(driver, loop) for driver in SYNC for loop in ("asyncio", "trio")],
     *[(driver, "asyncio") for driver in ("postgresql+asyncpg", "mysql+asyncmy")],
@@ -32,6 +33,7 @@ every_driver = pytest.mark.parametrize(("driver", "anyio_backend"), CASES)
 @pytest.fixture
 def server_url(request: pytest.FixtureRequest, driver: str) -> URL:
     """The database of the driver's server."""
+    needs_driver(driver)
     kind = "postgres_url" if driver.startswith("postgresql") else "mysql_url"
     url: URL = request.getfixturevalue(kind)
     return url.set(drivername=driver)

@@ -13,6 +13,7 @@ from sqlalchemy.pool import Pool, QueuePool
 
 from hermes_session_mw import MemoryStore, SQLAlchemyStore, Store
 
+from .machine import needs_driver
 from .store_contract import StoreContract, numbered
 
 
@@ -28,7 +29,14 @@ class Case:
         return f"{self.database}{'-borrowed' if self.borrowed else ''}-{self.backend}"
 
 
-ANY_LOOP = ["memory", "sqlite", "sqlite-in-memory", "postgresql+psycopg", "mysql+pymysql"]
+ANY_LOOP = [
+    "memory",
+    "sqlite",
+    "sqlite-in-memory",
+    "postgresql+psycopg",
+    "postgresql+psycopg2",
+    "mysql+pymysql",
+]
 ASYNCIO_ONLY = [
     "sqlite+aiosqlite",
     "postgresql+asyncpg",
@@ -40,6 +48,7 @@ CASES = [
     *[Case(name, "asyncio") for name in ASYNCIO_ONLY],
     Case("sqlite", "trio", borrowed=True),
     Case("postgresql+psycopg", "trio", borrowed=True),
+    Case("postgresql+psycopg2", "trio", borrowed=True),
     Case("postgresql+asyncpg", "asyncio", borrowed=True),
     Case("sqlite+aiosqlite", "asyncio", borrowed=True),
     Case("mariadb+pymysql", "trio", borrowed=True),
@@ -100,6 +109,7 @@ async def store(
 
 def url_of(database: str, folder: Path, request: pytest.FixtureRequest) -> URL:
     """Return a URL of the kind, in this run's own folder or database."""
+    needs_driver(database)
     server = {"postgresql": "postgres_url", "mysql": "mysql_url", "mariadb": "mysql_url"}
     if (kind := database.split("+", maxsplit=1)[0]) in server:
         url: Any = request.getfixturevalue(server[kind])

@@ -15,7 +15,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from ...exceptions import StoreMisconfigured
 from .database import database_of
-from .runner import T, TimeIsUp, Work, unique
+from .runner import T, TimeIsUp, Work, give_up_after, unique
 
 
 class _Slot:
@@ -103,6 +103,9 @@ class AsyncRunner:
         with engine.sync_engine.connect() as connection:
             try:
                 return work(database_of(connection))
+            except Exception as exc:
+                give_up_after(exc, connection)
+                raise
             finally:
                 # Coverage does not follow a greenlet that was switched.
                 if self._owned and engine is not slot.engine:  # pragma: no cover

@@ -6,15 +6,23 @@ import time
 
 import anyio
 
-from ...exceptions import StoreTimeout
+from ...exceptions import HermesSessionError, StoreTimeout
 from ...logging import logger
-from .errors import MAY_QUOTE, REPEATABLE, understand
+from .errors import REPEATABLE, Failure, understand, understand_other
 from .runner import Runner, T, TimeIsUp, Work
 from .transactions import CommitFailed
 
 # Seconds.
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.5
+
+_MOST_MOVES = 6
+"""Connections that may lead to a server which takes no writes, before that is the answer.
+
+SQLAlchemy's own pool holds five of a primary that is a standby now, and a proxy may lead to such a
+one again. A server that is read-only for good is told in a fraction of a second, not at the end of
+the time.
+"""
 
 
 class Attempts:
@@ -32,11 +40,13 @@ class Attempts:
         """Run ``work`` until it is done or time is up.
 
         Raises:
-            StoreError: it was not done; whatever the database raised has become one.
+            StoreError: it was not done; whatever the database, its driver or the system raised has
+                become one.
         """
         deadline = time.monotonic() + self._timeout
         before = ""
         in_doubt = False
+        moves = 0
         for attempt in itertools.count():
             began = time.monotonic()
             committing = False
@@ -47,9 +57,12 @@ class Attempts:
                 cause, committing = exc.cause, True
             except TimeIsUp:
                 raise self._timed_out(before) from None
-            except self._errors as exc:
+            except HermesSessionError:
+                raise
+            except Exception as exc:  # noqa: BLE001  # a driver lets anything through
                 cause = exc
-            failure = understand(cause)
+            failure = self._understand(cause, writes=writes)
+            moves += failure.meaning == "read_only"
             before = f"; before that: {failure.what}"
             in_doubt |= committing and failure.leaves_open
             # Full jitter: those who met once do not meet again in step.
@@ -57,13 +70,18 @@ class Attempts:
             now = time.monotonic()
             # Another attempt as long as this one would not end in time.
             late = pause + (now - began) > min(deadline - now, _time_left())
-            if late or failure.meaning not in REPEATABLE:
+            if late or moves >= _MOST_MOVES or failure.meaning not in REPEATABLE:
                 logger.debug("the database's error in full", exc_info=cause)
                 error = failure.as_store_error(in_doubt=in_doubt)
                 # A cause that may quote the row would be in every traceback.
-                raise error from (None if failure.meaning in MAY_QUOTE else cause)
+                raise error from (None if failure.quotes else cause)
             await anyio.sleep(pause)
         raise AssertionError  # pragma: no cover  # there is always another attempt
+
+    def _understand(self, cause: Exception, *, writes: bool) -> Failure:
+        if isinstance(cause, self._errors):
+            return understand(cause, only_read=not writes)
+        return understand_other(cause)
 
     def _timed_out(self, before: str) -> StoreTimeout:
         return StoreTimeout(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from ...exceptions import ConfigurationError, StoreUnavailable
 from .database import database_of
-from .engine import check_dialect
+from .drivers import check_dialect
 from .schema import MYSQL, metadata
 from .transactions import CommitFailed, transaction
 from .upgrading import check_own, complete, is_complete

@@ -6,22 +6,34 @@ and the rest is left out. An engine that is the caller's, or that somebody liste
 SQLAlchemy's way.
 """
 
+import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from sqlalchemy import Connection, Dialect, Engine, Executable
+from sqlalchemy import Connection, Dialect, Engine, Executable, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from .errors import is_out_of_step
+from ...exceptions import StoreMisconfigured
+from .errors import OVER_PACKET, is_out_of_step
+from .schema import MYSQL
 
 Row = Sequence[Any]
 Values = Mapping[str, Any]
 
 _DIRECT = "hermes_direct"
+
+_LARGE = 256 * 1024
+"""Characters that every MySQL server takes in one statement, whatever they are."""
+
+_MAX_PACKET = "hermes_max_packet"
+_ASK_MAX_PACKET = text("SELECT @@max_allowed_packet")
+_AROUND = 4096  # bytes of a statement that are not its values
+# What a driver doubles, writing a value into the statement.
+_ESCAPED = re.compile(rb"[\x00\n\r\x1a\"'\\]")
 
 _COUNTED = {"preserve_rowcount": True}  # which SQLAlchemy keeps of an INSERT only if it is told so
 
@@ -52,6 +64,7 @@ class Database:
 
     def run(self, statement: Executable, *values: Values) -> int:
         """Execute a statement for each of ``values``; return how many rows it found, where one."""
+        self._check_size(values)
         # A list of one is "many" to drivers, which count otherwise then.
         given = values[0] if len(values) == 1 else list(values)
         return self.connection.execute(statement, given, execution_options=_COUNTED).rowcount
@@ -59,6 +72,33 @@ class Database:
     def command(self, sql: str) -> None:
         """Execute a command without parameters: BEGIN, COMMIT, ROLLBACK."""
         self.connection.exec_driver_sql(sql)
+
+    def _check_size(self, values: Sequence[Values]) -> None:
+        """Refuse a row that MySQL would not take: it cuts the connection off, often unheard.
+
+        Raises:
+            StoreMisconfigured: the server takes no packet of that size.
+        """
+        if self.dialect not in MYSQL:
+            return
+        for row in values:
+            texts = [value for value in row.values() if isinstance(value, str)]
+            if sum(map(len, texts)) > _LARGE:
+                encoded = [each.encode() for each in texts]
+                size = sum(len(each) + len(_ESCAPED.findall(each)) for each in encoded) + _AROUND
+                most = self._max_packet()
+                if size > most:
+                    raise StoreMisconfigured(
+                        f"the session store failed (max_allowed_packet is {most} bytes): "
+                        f"{OVER_PACKET}"
+                    )
+
+    def _max_packet(self) -> int:
+        info = self.connection.info
+        if _MAX_PACKET not in info:
+            ((info[_MAX_PACKET],),) = self.rows(_ASK_MAX_PACKET, {})
+        most: int = info[_MAX_PACKET]
+        return most
 
 
 class DirectDatabase(Database):
@@ -85,6 +125,7 @@ class DirectDatabase(Database):
 
     def run(self, statement: Executable, *values: Values) -> int:
         """See `Database.run`."""
+        self._check_size(values)
         form = self._form(statement)
         cursor = self._lent.cursor()
         try:

@@ -1,23 +1,20 @@
-"""Engines of our own: how they are checked, made and set up.
+"""Engines of our own: how they are made and set up.
 
 Nothing here opens a connection before one is asked for.
 """
 
-import importlib
 import math
-import sqlite3
 import sys
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import sqlalchemy
-from sqlalchemy import URL, Engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy import URL, Engine, event
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from ...exceptions import ConfigurationError, StoreMisconfigured
-from .appending import SUPPORTED_DIALECTS
 from .database import go_direct
 from .lending import renew_after_loss
 from .sqlite_file import SQLiteFile
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
-
-_SQLITE_MINIMUM = (3, 35)  # the first with RETURNING
 
 # Each driver's own name for the seconds that it waits: for SQLite's lock, for a connection.
 _TIMEOUT_ARGUMENT = {
@@ -50,45 +45,6 @@ _NO_NAMED_STATEMENTS: dict[str, dict[str, Any]] = {
     "asyncpg": {"statement_cache_size": 0},
 }
 
-_PACKAGES = {
-    "asyncpg": "'hermes_session_mw[asyncpg]'",
-    "psycopg": "'hermes_session_mw[postgresql]'",
-    "pymysql": "'hermes_session_mw[mysql]'",
-    "aiosqlite": "aiosqlite 'sqlalchemy[asyncio]'",
-}
-
-
-def check_url(url: str | URL) -> URL:
-    """Return ``url`` parsed; its driver is there and its database is one that we speak to.
-
-    Raises:
-        ConfigurationError: it is not, or the driver is not installed.
-    """
-    try:
-        parsed = make_url(url)
-        dialect = parsed.get_dialect()
-        if dialect.name in SUPPORTED_DIALECTS:  # others may do anything here
-            dialect().create_connect_args(parsed)
-    except (ArgumentError, NoSuchModuleError, ValueError) as exc:
-        first_line = str(exc).split("\n", 1)[0]
-        raise ConfigurationError(
-            f"store: not a database URL ({first_line}); one is for instance "
-            "sqlite:///sessions.db or postgresql+psycopg://user@host/name"
-        ) from exc
-    check_dialect(dialect.name)
-    try:
-        dialect.import_dbapi()
-        if dialect.is_async:
-            importlib.import_module("sqlalchemy.ext.asyncio")
-    except ImportError as exc:
-        package = _PACKAGES.get(dialect.driver, f"the driver named {dialect.driver}")
-        raise ConfigurationError(
-            f"store: the driver for {parsed.drivername} is not installed ({exc}): "
-            f"pip install {package}"
-        ) from exc
-    return parsed
-
-
 def check_positive(**numbers: float) -> None:
     """Refuse a number that nothing could meet, or no timer can count to.
 
@@ -98,21 +54,6 @@ def check_positive(**numbers: float) -> None:
     for name, number in numbers.items():
         if not 0 < number < math.inf:
             raise ConfigurationError(f"{name}: {number} is not a number of more than 0")
-
-
-def check_dialect(name: str) -> None:
-    """Refuse a database that the SQL was not written and tested for.
-
-    Raises:
-        ConfigurationError: there is no SQL for it, or the SQLite library is too old.
-    """
-    if name not in SUPPORTED_DIALECTS:
-        known = ", ".join(sorted(SUPPORTED_DIALECTS))
-        raise ConfigurationError(f"store: {name} is not supported; these are: {known}")
-    if name == "sqlite" and sqlite3.sqlite_version_info < _SQLITE_MINIMUM:
-        raise ConfigurationError(
-            f"store: SQLite {sqlite3.sqlite_version} is too old; 3.35 is the first that will do"
-        )
 
 
 def is_async_engine(value: object) -> TypeGuard["AsyncEngine"]:
@@ -201,6 +142,8 @@ def _arguments(
         "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": timeout,
+        # What was given up is made anew at once, for whoever gave it up; the rest stays.
+        "pool_use_lifo": True,
         # Nothing is left open: transactions are ended in so many words. Saves MySQL a round trip.
         "pool_reset_on_return": None,
     }

@@ -1,9 +1,10 @@
 """Database errors: what each means, and the package's own that it becomes at the store's edge.
 
 A MySQL error is known by its number (its drivers give some of them a SQLSTATE that says less),
-then comes the SQLSTATE, then SQLite's name. The text of a new error names the driver's class and
-code, and its first line only where that cannot hold a value: an id or a message must not get into a
-log this way.
+then comes the SQLSTATE, then SQLite's name. libpq gives none for what a server says while it lets
+nobody in: psycopg's and psycopg2's are known by their text. The text of a new error names the
+driver's class and code, and its first line only where that cannot hold a value: an id or a message
+must not get into a log this way.
 """
 
 import re
@@ -24,16 +25,23 @@ from ...exceptions import (
 DATABASE_ERRORS = (SQLAlchemyError, OSError)
 """What an engine raises: asyncpg lets a refused connection through as the OSError that it is."""
 
-Meaning = Literal["conflict", "lost", "unavailable", "misconfigured", "corrupt", "other"]
+Meaning = Literal[
+    "conflict", "stale", "lost", "read_only", "unavailable", "misconfigured", "corrupt", "other"
+]
 """What an error says.
 
-``conflict``: another transaction was in the way, and this one is undone. ``lost``: the connection
-is gone; where that was during COMMIT, nobody knows whether it happened. The others are not mended
-by trying again at once.
+``conflict``: another transaction was in the way, and this one is undone. ``stale``: what the
+connection has prepared does not fit the tables any more. ``lost``: the connection is gone; where
+that was during COMMIT, nobody knows whether it happened. ``read_only``: this server takes no writes
+(any more), but the one that a new connection leads to may. The others are not mended by trying
+again at once.
 """
 
-REPEATABLE: frozenset[Meaning] = frozenset({"conflict", "lost"})
-MAY_QUOTE: frozenset[Meaning] = frozenset({"other", "corrupt"})
+REPEATABLE: frozenset[Meaning] = frozenset({"conflict", "stale", "lost", "read_only"})
+GIVE_UP: frozenset[Meaning] = frozenset({"stale", "lost", "read_only"})
+"""The meanings of which the connection is not used again."""
+
+_MAY_QUOTE: frozenset[Meaning] = frozenset({"other", "corrupt"})
 """The meanings of which some errors' own text holds a value: an id, or a message."""
 
 # https://www.sqlite.org/rescode.html, by the first part of the name.
@@ -44,6 +52,7 @@ _SQLITE: dict[str, Meaning] = {
     "SQLITE_IOERR": "unavailable",
     "SQLITE_READONLY": "unavailable",
     "SQLITE_CANTOPEN": "unavailable",
+    "SQLITE_TOOBIG": "misconfigured",
     "SQLITE_CORRUPT": "corrupt",
     "SQLITE_NOTADB": "corrupt",
 }
@@ -58,7 +67,9 @@ _SQLSTATE: dict[str, Meaning] = {
     "57": "unavailable",  # cancelled, by a statement's time-out for instance
     "53": "unavailable",  # disk full, out of memory, too many connections
     "58": "unavailable",  # system error
-    "25006": "unavailable",  # read only: a standby
+    "25006": "read_only",  # a standby, or a primary that is one now
+    "22021": "misconfigured",  # text that is none in the client's encoding
+    "22P05": "misconfigured",  # text that the database's encoding does not have
     "28": "misconfigured",  # wrong password
     "3D": "misconfigured",  # no such database
     "3F": "misconfigured",  # no such schema
@@ -80,37 +91,87 @@ _MYSQL: dict[int, Meaning] = {
     2006: "lost",  # server has gone away
     2013: "lost",  # lost connection during query
     2055: "lost",
-    1040: "unavailable",  # too many connections
-    1047: "unavailable",  # a Galera node without its cluster
     1053: "lost",  # server shutdown in progress
+    1158: "lost",  # the server could not read what it was sent
+    1159: "lost",  # ... in time
+    1160: "lost",  # or could not write its answer
+    1161: "lost",
+    4031: "lost",  # MySQL closed a connection that was idle for too long
+    1047: "read_only",  # a Galera node without its cluster
+    1290: "read_only",  # the server
+    1792: "read_only",  # the transaction, as the server begins them
+    1836: "read_only",  # the server
+    1040: "unavailable",  # too many connections
+    1203: "unavailable",  # ... of this user
+    1226: "unavailable",  # ... of this user
+    1129: "unavailable",  # too many connections of this host failed
     1021: "unavailable",  # disk full
     1114: "unavailable",  # table is full
-    1290: "unavailable",  # read only
-    1836: "unavailable",  # read only
+    1317: "unavailable",  # the statement was killed
+    1969: "unavailable",  # the statement took longer than max_statement_time
+    3024: "unavailable",  # ... than MySQL's max_execution_time
     2002: "unavailable",  # cannot connect
     2003: "unavailable",
+    2005: "unavailable",  # unknown host
     1044: "misconfigured",  # access denied
     1045: "misconfigured",
+    1130: "misconfigured",  # not from this host
     1142: "misconfigured",
+    1698: "misconfigured",
     1049: "misconfigured",  # no such database
     1146: "misconfigured",  # no such table
     1054: "misconfigured",  # no such column
+    1153: "misconfigured",  # a larger packet than the server takes
+    1366: "misconfigured",  # text that the column's character set does not have
 }
 
 # SQLite has one code for all that a statement may have wrong.
 _LACKS = re.compile(r"no such (table|column)|table \w+ has no column")
 
-_NO_CLUSTER = "1047"  # which a Galera node answers at COMMIT too, for what its cluster may have
+# Where at COMMIT, it may have happened: what a Galera node without its cluster says of what that
+# may have, and a statement that was ended from outside.
+_LEAVES_OPEN = frozenset({"1047", "1317", "1969", "3024"})
+
+_LOCK_TIMEOUT = "1205"
+
+# What libpq makes of a server's refusal, which it passes on without its SQLSTATE. Of several hosts
+# one is enough: the others may be the standbys that take no writes.
+_REFUSED = re.compile(
+    r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no such (database|user)"
+    r"|(database|role) \".*\" (does not exist|is not permitted)|permission denied for database"
+    r"|no password supplied|does not support SSL"
+)
+# MariaDB has one number for what has none of its own.
+_OVER_WRITE_SET = "Maximum writeset size exceeded"
+# PostgreSQL's function that finds a prepared statement's plan out of date; its code, 0A000, is also
+# that of whatever the server cannot do.
+_CHECKS_PLAN = "RevalidateCachedQuery"
+_NO_THREAD = "can't start new thread"
 
 _CURES: dict[Meaning, str] = {
     "conflict": "another writer was in the way; try again",
+    "stale": "try again: the tables were changed meanwhile",
     "lost": "try again; if it lasts, see whether the database is up",
+    "read_only": "try again; if it lasts, see whether the URL leads to a server that takes writes",
     "unavailable": "try again; if it lasts, see whether the database is up, and has room",
     "misconfigured": "check the store's URL, the database's tables and the user's rights",
     "corrupt": "stop writing, keep the file as it is and restore a backup",
     "other": "see its cause, which is logged at DEBUG",
 }
-_SQLITE_CURES = {
+_UTF8 = "let the connection's encoding and the database's be UTF-8 (on MariaDB utf8mb4)"
+_SMALLER = "or lower the store's max_message_bytes or max_turn_messages"
+OVER_PACKET = f"a message is larger than the server's max_allowed_packet: raise that, {_SMALLER}"
+_OWN_CURES = {
+    "1105": f"the turn is larger than the server's wsrep_max_ws_size: raise that, {_SMALLER}",
+    "1153": OVER_PACKET,
+    "1203": "the user has as many connections as it may: raise that, or make the pool smaller",
+    "1226": "the user has as many of these as it may: raise that, or make the pool smaller",
+    "1317": "the statement was killed at the server; try again",
+    "1366": _UTF8,
+    "1969": "the statement took longer than the server's max_statement_time; try again",
+    "22021": _UTF8,
+    "22P05": _UTF8,
+    "SQLITE_TOOBIG": f"a message is larger than SQLite takes: {_SMALLER[3:]}",
     "SQLITE_BUSY": "another writer holds the lock; try again",
     "SQLITE_FULL": "make room on the disk; no restart is needed",
     "SQLITE_IOERR": "check the disk; no restart is needed",
@@ -119,7 +180,9 @@ _SQLITE_CURES = {
 }
 _ERRORS: dict[Meaning, type[StoreError]] = {
     "conflict": StoreUnavailable,
+    "stale": StoreUnavailable,
     "lost": StoreUnavailable,
+    "read_only": StoreUnavailable,
     "unavailable": StoreUnavailable,
     "misconfigured": StoreMisconfigured,
     "corrupt": StoreCorrupt,
@@ -129,12 +192,17 @@ _ERRORS: dict[Meaning, type[StoreError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A database error, understood; ``leaves_open``: where at COMMIT, it may have happened."""
+    """A database error, understood.
+
+    ``leaves_open``: where at COMMIT, it may have happened. ``quotes``: the error's own text may
+    hold an id or a message.
+    """
 
     meaning: Meaning
     what: str
     cure: str
     leaves_open: bool = False
+    quotes: bool = False
 
     def as_store_error(self, *, in_doubt: bool) -> StoreError:
         """Return the package's own error for it; ``in_doubt``: a commit may have happened."""
@@ -159,8 +227,12 @@ def raised_over(dbapi: Any) -> tuple[type[Exception], ...]:
     return (*DATABASE_ERRORS, dbapi.Error, *own)
 
 
-def understand(exc: Exception) -> Failure:
-    """Return what ``exc`` says: one of ``DATABASE_ERRORS``, or a driver's own."""
+def understand(exc: Exception, *, only_read: bool = False) -> Failure:
+    """Return what ``exc`` says: one of ``DATABASE_ERRORS``, or a driver's own.
+
+    ``only_read`` says that nothing was written, and no lock taken: who waited in vain then waited
+    for the server to have what others have acknowledged.
+    """
     if isinstance(exc, StatementError):
         exc.hide_parameters = True  # whoever logs the cause must not log ids and messages
     if isinstance(exc, PoolTimeout):
@@ -171,19 +243,41 @@ def understand(exc: Exception) -> Failure:
         )
     cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
     meaning, code = _meaning(exc, cause)
+    if code == _LOCK_TIMEOUT and only_read:
+        meaning = "unavailable"
+    cure = _CURES[meaning] if meaning == "other" else _OWN_CURES.get(_short(code), _CURES[meaning])
+    quotes = meaning in _MAY_QUOTE or cure is _UTF8
     what = f"{type(cause).__name__} {code}".rstrip()
-    if meaning not in MAY_QUOTE:
+    if not quotes:
         what = f"{what}: {_text(cause)}"
-    cure = _SQLITE_CURES.get(_short(code), _CURES[meaning])
-    return Failure(meaning, what, cure, leaves_open=meaning == "lost" or code == _NO_CLUSTER)
+    leaves_open = meaning == "lost" or code in _LEAVES_OPEN
+    return Failure(meaning, what, cure, leaves_open, quotes)
+
+
+def understand_other(exc: Exception) -> Failure:
+    """Return what ``exc`` says, which is neither a database's error nor a driver's.
+
+    Drivers let through what Python raises over a value that they cannot send, or cannot read.
+    """
+    what = type(exc).__name__
+    if isinstance(exc, UnicodeError):
+        return Failure("misconfigured", what, _UTF8, quotes=True)
+    if isinstance(exc, RuntimeError) and str(exc) == _NO_THREAD:
+        cure = "the system has no thread to give; try again, or where none can be, use MemoryStore"
+        return Failure("unavailable", f"{what}: {_NO_THREAD}", cure)
+    return Failure("other", what, _CURES["other"], quotes=True)
 
 
 def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # noqa: PLR0911  # one each
     number = _mysql_number(cause)
     if number is not None:
+        if _OVER_WRITE_SET in str(cause):
+            return "misconfigured", str(number)
         return _MYSQL.get(number, "other"), str(number)
-    state = getattr(cause, "sqlstate", None)
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg2's
     if state:
+        if _is_plan_stale(cause):
+            return "stale", state
         known = (_SQLSTATE[prefix] for prefix in _prefixes(state) if prefix in _SQLSTATE)
         return next(known, "other"), state
     name = getattr(cause, "sqlite_errorname", None)
@@ -193,12 +287,38 @@ def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # no
         return _SQLITE.get(_short(name), "other"), name
     if str(cause).startswith("Could not decode"):  # sqlite3's, which has no code
         return "corrupt", ""
+    return _meaning_without_code(exc, cause), ""
+
+
+def _meaning_without_code(exc: Exception, cause: BaseException) -> Meaning:
+    named = type(cause).__name__
+    if _REFUSED.search(str(cause)) and named == "OperationalError":
+        return "misconfigured"
+    if _matches_no_host(cause):
+        return "unavailable"
     # Without a code it is the connection that failed: no server spoke. A driver's error that did
     # not pass through SQLAlchemy was raised where a pooled connection was made ready.
     if getattr(exc, "connection_invalidated", False) or _is_raw(exc) or is_out_of_step(cause):
-        return "lost", ""
-    named = type(cause).__name__ in ("OperationalError", "InterfaceError")
-    return ("unavailable" if named or isinstance(cause, OSError) else "other"), ""
+        return "lost"
+    of_connection = named in ("OperationalError", "InterfaceError") or isinstance(cause, OSError)
+    return "unavailable" if of_connection else "other"
+
+
+def _is_plan_stale(cause: BaseException) -> bool:
+    """Tell whether a prepared statement would return something else than when it was prepared."""
+    told = getattr(cause, "diag", None)  # psycopg's and psycopg2's
+    if getattr(told, "source_function", None) == _CHECKS_PLAN:
+        return True
+    return type(cause.__cause__).__name__ == "InvalidCachedStatementError"  # asyncpg's
+
+
+def _matches_no_host(cause: BaseException) -> bool:
+    """Tell whether asyncpg found that every host answers, and none is of the kind asked for.
+
+    SQLAlchemy 2.1 wraps the error, and 2.0 hands it on.
+    """
+    own = (cause, cause.__cause__)
+    return "TargetServerAttributeNotMatched" in [type(each).__name__ for each in own]
 
 
 def is_out_of_step(cause: BaseException | None) -> bool:
@@ -230,4 +350,7 @@ def _short(name: str) -> str:
 
 def _text(cause: BaseException) -> str:
     text = cause.args[1] if _mysql_number(cause) is not None and len(cause.args) > 1 else cause
-    return str(text).split("\n", 1)[0][:200]
+    lines = str(text).split("\n")
+    # Of several hosts, the one whose answer decides.
+    telling = next((line for line in lines if _REFUSED.search(line)), lines[0])
+    return telling[:200]

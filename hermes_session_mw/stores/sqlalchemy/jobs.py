@@ -137,7 +137,8 @@ class Job(Generic[T]):
             rest = self._seconds - (time.monotonic() - self._began)
             self._timer = threading.Timer(max(rest, 0), self.break_off)
             self._timer.daemon = True
-            self._timer.start()
+            with suppress(RuntimeError):  # no thread can be had: it is broken off by closing alone
+                self._timer.start()
 
 
 def _shut_down(driver_connection: Any) -> None:

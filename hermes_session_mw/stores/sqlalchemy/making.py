@@ -5,11 +5,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from .creating import create
 from .database import database_of
+from .drivers import check_engine, check_options
 from .engine import (
-    check_dialect,
     default_threads,
     extra_writers,
     is_async,
@@ -17,7 +18,8 @@ from .engine import (
     make_engine,
     sqlite_file,
 )
-from .runner import PATIENCE, Runner
+from .errors import understand
+from .runner import PATIENCE, Runner, give_up_after
 from .thread_runner import ThreadRunner
 from .transactions import transaction
 from .upgrading import is_complete
@@ -38,7 +40,12 @@ class RunnerMaker:
         self._timeout = timeout
 
     def own(self, url: URL, options: Mapping[str, Any]) -> Runner:
-        """Return a runner that makes its own engine, with ``options``."""
+        """Return a runner that makes its own engine, with ``options``.
+
+        Raises:
+            ConfigurationError: they name another driver than the URL.
+        """
+        check_options(options)
         threads = self._threads or default_threads(url)
         patience = self._timeout * PATIENCE
         settings: dict[str, Any] = {
@@ -55,9 +62,9 @@ class RunnerMaker:
         """Return a runner over an engine of the caller's.
 
         Raises:
-            ConfigurationError: there is no SQL for its database.
+            ConfigurationError: its database, or its driver, is not one of those that were tested.
         """
-        check_dialect(engine.dialect.name)
+        check_engine(engine.dialect)
         if isinstance(engine, Engine):
             lent = engine.execution_options(isolation_level="AUTOCOMMIT")
             return self._in_threads(lambda: lent, engine.url, owned=False)
@@ -81,7 +88,28 @@ class RunnerMaker:
         return AsyncRunner(make, self._prepare, owned=owned, timeout=self._timeout)
 
     def _prepare(self, connection: Connection) -> None:
-        if not self._create_schema or is_complete(connection):
+        if not self._create_schema:
             return
-        with transaction(database_of(connection)):
-            create(connection)
+        try:
+            if self._is_complete(connection):
+                return
+            with transaction(database_of(connection)):
+                create(connection)
+        except Exception as exc:
+            give_up_after(exc, connection)
+            raise
+
+    @staticmethod
+    def _is_complete(connection: Connection) -> bool:
+        """Tell whether all tables are there.
+
+        Raises:
+            StoreUnavailable: a Galera node is not up with its cluster, and makes readers wait.
+        """
+        try:
+            return is_complete(connection)
+        except DBAPIError as exc:
+            failure = understand(exc, only_read=True)
+            if failure.meaning == "unavailable":
+                raise failure.as_store_error(in_doubt=False) from exc
+            raise

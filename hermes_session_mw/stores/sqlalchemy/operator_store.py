@@ -19,7 +19,8 @@ from ..base import check_keys
 from ..paging import check_page
 from ..surveys import Access, Idle, OwnedPage, OwnedSession, Problem, Totals
 from . import checking, pruning, surveying
-from .engine import check_url, sqlite_file
+from .drivers import check_url
+from .engine import sqlite_file
 from .housekeeping import BATCH, Expired, portions
 from .ranges import FIRST
 from .store import SQLAlchemyStore

@@ -4,7 +4,12 @@ import itertools
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
 from .database import Database
+from .errors import GIVE_UP, understand
+from .transactions import CommitFailed
 
 T = TypeVar("T")
 Work = Callable[[Database], T]
@@ -35,6 +40,17 @@ class Runner(Protocol):
     async def aclose(self) -> None:
         """Dispose of the engine if it is our own; a later call makes another."""
         ...
+
+
+def give_up_after(exc: Exception, connection: Connection) -> None:
+    """Have a connection not used again of which ``exc`` says that it leads to the wrong server.
+
+    That one alone: a store that reads a standby keeps its pool, whatever it is asked to write.
+    """
+    cause = exc.cause if isinstance(exc, CommitFailed) else exc
+    known = isinstance(cause, SQLAlchemyError) and not connection.invalidated
+    if known and understand(cause).meaning in GIVE_UP:
+        connection.invalidate()
 
 
 def unique(name: str) -> str:

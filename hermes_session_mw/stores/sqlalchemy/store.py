@@ -16,8 +16,9 @@ from . import housekeeping
 from .appending import append
 from .attempts import Attempts
 from .database import Database
+from .drivers import check_url
 from .editing import replace
-from .engine import check_positive, check_url, is_async_engine
+from .engine import check_positive, is_async_engine
 from .errors import raised_over
 from .lifecycle import Lifecycle
 from .loading import load
@@ -81,9 +82,9 @@ class SQLAlchemyStore(Lifecycle):
             engine_options: for ``create_engine`` or ``create_async_engine``, with a URL.
 
         Raises:
-            ConfigurationError: the URL is none, the database is not supported, its driver is not
-                installed, a number is not positive, or options are given for an engine that
-                exists already.
+            ConfigurationError: the URL is none, the database or the driver is not supported, the
+                driver is not installed, a number is not positive, or options are given for an
+                engine that exists already.
         """
         check_positive(
             timeout=timeout,

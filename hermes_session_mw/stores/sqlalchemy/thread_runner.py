@@ -18,7 +18,7 @@ from .database import Database, database_of
 from .jobs import Job
 from .lending import is_fit
 from .mailbox import Mailbox
-from .runner import PATIENCE, T, Work, unique
+from .runner import PATIENCE, T, Work, give_up_after, unique
 
 
 class ThreadRunner:
@@ -84,7 +84,10 @@ class ThreadRunner:
         ending = _dismiss(self._readers, self._all_writers)
         if engine is not None and self._owned:
             with anyio.move_on_after(self._timeout, shield=True):
-                await anyio.to_thread.run_sync(_close, engine, ending, abandon_on_cancel=True)
+                try:
+                    await anyio.to_thread.run_sync(_close, engine, ending, abandon_on_cancel=True)
+                except RuntimeError:  # no thread can be had, and what is open has to be closed
+                    engine.dispose()
 
     def __repr__(self) -> str:
         left = len(self._left())
@@ -103,6 +106,10 @@ class ThreadRunner:
         try:
             job.use(connection.connection.driver_connection)
             value = work(database)
+        except Exception as exc:
+            give_up_after(exc, connection)
+            raise
+        else:
             keep = database.is_direct and engine is self._engine
             return value
         finally:
