@@ -38,9 +38,22 @@ def server() -> Iterator[URL]:
 @contextmanager
 def database(maintenance: URL) -> Iterator[URL]:
     """Yield the URL of a new database of our own, and drop it after."""
+    with _made(maintenance, "") as url:
+        yield url
+
+
+@contextmanager
+def encoded(maintenance: URL, encoding: str) -> Iterator[URL]:
+    """Yield the URL of one whose texts have another encoding than the server's others."""
+    with _made(maintenance, f"ENCODING {encoding} TEMPLATE template0 LOCALE 'C'") as url:
+        yield url
+
+
+@contextmanager
+def _made(maintenance: URL, options: str) -> Iterator[URL]:
     name = f"hermes_test_{secrets.token_hex(6)}"
     with connect(maintenance) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        connection.execute(f'CREATE DATABASE "{name}" {options}'.encode())
     try:
         yield maintenance.set(database=name)
     finally:

@@ -3,18 +3,24 @@
 import logging
 import os
 import pickle
+import secrets
 import socket
 import sqlite3
+import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psycopg
 import pytest
 import sqlalchemy
 from sqlalchemy import URL, create_engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from hermes_session_mw import (
     HermesSessionMiddleware,
@@ -27,13 +33,44 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.stores.sqlalchemy.errors import understand
 
+from . import mariadb, postgres
 from .asgi import Recorder, request
+from .machine import needs, needs_driver
 from .store_contract import new_id
 
 HELLO = {"role": "user", "content": "hello"}
 SECRET = "sec" + "ret"  # so that no line of this file in a traceback holds it
-DRIVERS = ["postgresql+psycopg", "postgresql+asyncpg"]
+DRIVERS = [
+    "postgresql+psycopg",
+    "postgresql+psycopg_async",
+    "postgresql+psycopg2",
+    "postgresql+asyncpg",
+]
+ON_MYSQL = ["mysql+pymysql", "mysql+asyncmy"]
 asyncio_alone = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    """Each of PostgreSQL's drivers."""
+    name: str = request.param
+    needs_driver(name)
+    return name
+
+
+def borrowed(url: URL, **connect_args: Any) -> tuple[SQLAlchemyStore, Any]:
+    """Return a store over an engine of the caller's, and that engine."""
+    make = create_async_engine if url.get_dialect().is_async else create_engine
+    engine = make(url, connect_args=connect_args)
+    return SQLAlchemyStore(engine), engine
+
+
+async def dispose(engine: Any) -> None:
+    """Dispose of an engine of either kind."""
+    if hasattr(engine, "sync_engine"):
+        await engine.dispose()
+    else:
+        engine.dispose()
 
 
 @pytest.fixture
@@ -144,7 +181,6 @@ async def test_a_read_only_file_is_unavailable(sqlite_url: str, tmp_path: Path) 
 
 
 @asyncio_alone
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_server_that_is_not_there_is_unavailable(driver: str, closed_port: int) -> None:
     """A refused connection is a clear error, and no crash."""
     store = SQLAlchemyStore(f"{driver}://postgres@127.0.0.1:{closed_port}/x")
@@ -153,7 +189,6 @@ async def test_a_server_that_is_not_there_is_unavailable(driver: str, closed_por
 
 
 @asyncio_alone
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_server_that_never_answers_never_hangs_a_request(
     driver: str, silent_port: int
 ) -> None:
@@ -168,16 +203,56 @@ async def test_a_server_that_never_answers_never_hangs_a_request(
 
 
 @asyncio_alone
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_missing_database_is_an_error_of_its_own(driver: str, postgres_url: URL) -> None:
     """A database that does not exist is named in the error."""
     store = SQLAlchemyStore(postgres_url.set(drivername=driver, database="no_such_database"))
-    with pytest.raises(StoreError, match='"no_such_database" does not exist'):
+    with pytest.raises(StoreMisconfigured, match='"no_such_database" does not exist'):
         await store.load("id")
 
 
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[URL]:
+    """A PostgreSQL of our own that asks one user for a password, and lets another not in."""
+    if postgres.binaries() is None:
+        needs("no PostgreSQL server: install postgresql")
+    with postgres.own_server() as own:
+        with postgres.connect(own.url) as connection:
+            connection.execute("CREATE ROLE locked LOGIN PASSWORD 'right'")
+            connection.execute("CREATE ROLE stranger LOGIN")
+            ((path,),) = connection.execute("SHOW hba_file").fetchall()
+            rules = ["postgres 127.0.0.1/32 trust", "locked 127.0.0.1/32 scram-sha-256"]
+            Path(path).write_text("\n".join(f"host all {rule}" for rule in rules) + "\n")
+            connection.execute("SELECT pg_reload_conf()")
+        yield own.url
+
+
 @asyncio_alone
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("hosts", [1, 2])
+@pytest.mark.parametrize(
+    ("user", "told"),
+    [
+        ({"username": "locked", "password": "wrong"}, "password authentication failed"),
+        ({"username": "stranger"}, r"no pg_hba\.conf entry"),
+        ({"database": "nowhere"}, '"nowhere" does not exist'),
+    ],
+)
+async def test_who_is_not_let_in_has_to_change_something(
+    driver: str, guarded: URL, user: dict[str, Any], told: str, hosts: int
+) -> None:
+    """A wrong password, a user without an entry and a missing database are no "try again"."""
+    url = guarded.set(drivername=driver, **user)
+    if hosts == 2:  # of which the first is not there at all
+        several = [f"{url.host}:1", f"{url.host}:{url.port}"]
+        url = URL.create(
+            driver, url.username, url.password, database=url.database, query={"host": several}
+        )
+    store = SQLAlchemyStore(url)
+    with pytest.raises(StoreMisconfigured, match=told) as caught:
+        await store.load("id")
+    assert "wrong" not in str(caught.value)
+
+
+@asyncio_alone
 async def test_missing_tables_are_a_misconfiguration(driver: str, postgres_server: URL) -> None:
     """Without tables, and without leave to make them, the error says what is missing."""
     url = postgres_server.set(drivername=driver)
@@ -188,7 +263,6 @@ async def test_missing_tables_are_a_misconfiguration(driver: str, postgres_serve
 
 
 @asyncio_alone
-@pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_killed_connection_costs_nothing(driver: str, postgres_url: URL) -> None:
     """After the server has cut a connection, the operation is repeated over a new one."""
     url = postgres_url.set(drivername=driver)
@@ -212,15 +286,101 @@ async def test_a_read_only_server_is_unavailable(postgres_url: URL) -> None:
     await maker.load("id")
     await maker.aclose()
     store = SQLAlchemyStore(url)
-    with pytest.raises(StoreUnavailable, match="25006"):
+    with pytest.raises(StoreUnavailable, match=r"25006.*takes writes"):
         await store.append("id", [HELLO])
+    await store.aclose()
+
+
+@asyncio_alone
+async def test_a_plan_that_is_out_of_date_is_made_anew(driver: str, postgres_server: URL) -> None:
+    """A table that is altered while its statements are prepared fails no operation."""
+    with postgres.database(postgres_server) as url:
+        # psycopg prepares what it has seen; asyncpg always does, and psycopg2 never.
+        prepares = {"prepare_threshold": 0} if "psycopg2" not in driver else {}
+        store, engine = borrowed(
+            url.set(drivername=driver), **({} if driver.endswith("asyncpg") else prepares)
+        )
+        for _ in range(3):
+            await store.append("id", [HELLO])
+            await store.load("id")
+        for kind in ("varchar", "text"):
+            with postgres.connect(url) as connection:
+                connection.execute(f"ALTER TABLE hermes_messages ALTER body TYPE {kind}".encode())
+            assert (await store.load("id")).length == 3
+        assert await store.append("id", [HELLO], expected_length=3) == 4
+        await dispose(engine)
+
+
+@asyncio_alone
+async def test_a_client_encoding_that_lacks_a_character_is_told(
+    driver: str, postgres_url: URL
+) -> None:
+    """What a connection's encoding cannot send is a store's error, without the text."""
+    latin = {"client_encoding": "LATIN1"}
+    args = {"server_settings": latin} if driver.endswith("asyncpg") else latin
+    session_id = new_id()
+    store, engine = borrowed(postgres_url.set(drivername=driver), **args)
+    with pytest.raises(StoreError) as caught:
+        await store.append(session_id, [{"content": f"{SECRET} \u4f60"}])
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    await dispose(engine)
+    store = SQLAlchemyStore(postgres_url.set(drivername=driver))
+    assert (await store.load(session_id)).length == 0
+    await store.aclose()
+
+
+@asyncio_alone
+async def test_a_database_without_an_encoding_raises_nothing_raw(
+    driver: str, postgres_server: URL
+) -> None:
+    """Over a database of SQL_ASCII a text comes back as it was, or is a store's error."""
+    message = {"content": f"{SECRET} \u4f60"}
+    raised: list[StoreError] = []
+    with postgres.encoded(postgres_server, "SQL_ASCII") as url:
+        store, engine = borrowed(url.set(drivername=driver))
+        try:
+            await store.append("id", [message])
+            assert (await store.load("id")).messages == [message]
+        except StoreError as exc:
+            raised.append(exc)
+        await dispose(engine)
+    assert SECRET not in "".join("".join(traceback.format_exception(exc)) for exc in raised)
+
+
+@asyncio_alone
+async def test_a_database_of_another_encoding_is_misconfigured(
+    driver: str, postgres_server: URL
+) -> None:
+    """A character that the database's encoding does not have is told, and not quoted."""
+    with postgres.encoded(postgres_server, "LATIN1") as url:
+        store = SQLAlchemyStore(url.set(drivername=driver))
+        with pytest.raises(StoreMisconfigured, match=r"\): .*UTF-8"):
+            await store.append("id", [{"content": "\u4f60"}])
+        assert (await store.load("id")).length == 0
+        await store.aclose()
+
+
+async def test_a_system_without_threads_to_give_is_unavailable(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no thread can be had the store says so, closes all the same, and works again later."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store = SQLAlchemyStore(sqlite_url)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(StoreUnavailable, match="no thread to give"):
+        await store.append("id", [HELLO])
+    monkeypatch.undo()
+    assert await store.append("id", [HELLO]) == 1
     await store.aclose()
 
 
 async def test_a_lock_that_is_not_had_is_unavailable(postgres_url: URL) -> None:
     """A row that another transaction holds too long is an error, and nothing is written."""
     url = postgres_url.update_query_dict({"options": "-c lock_timeout=50"})
-    store = SQLAlchemyStore(url, timeout=0.3)
+    store = SQLAlchemyStore(url, timeout=2)
     session_id = new_id()
     await store.append(session_id, [HELLO])
     holder = create_engine(postgres_url)
@@ -292,6 +452,136 @@ async def test_damage_is_logged_as_an_error(
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+@pytest.fixture
+def restricted(mysql_server: URL, mysql_url: URL) -> Iterator[URL]:
+    """A MariaDB user who may have one connection at a time."""
+    name = f"few_{secrets.token_hex(4)}"
+    mariadb.execute(mysql_server, f"CREATE USER '{name}'@'%' IDENTIFIED BY 'p'")
+    mariadb.execute(mysql_server, f"GRANT ALL ON *.* TO '{name}'@'%' WITH MAX_USER_CONNECTIONS 1")
+    yield mysql_url.set(username=name, password="p")
+    mariadb.execute(mysql_server, f"DROP USER '{name}'@'%'")
+
+
+@asyncio_alone
+@pytest.mark.parametrize("on_mysql", ON_MYSQL)
+async def test_a_user_with_too_many_connections_is_unavailable(
+    on_mysql: str, restricted: URL
+) -> None:
+    """Where the user's connections are used up the error says so, and it works once one is free."""
+    store = SQLAlchemyStore(restricted.set(drivername=on_mysql))
+    with mariadb.connect(restricted), pytest.raises(StoreUnavailable, match=r"1226.*as many"):
+        await store.load("id")
+    with anyio.fail_after(30):
+        while True:  # until the server has seen the other one go
+            with suppress(StoreUnavailable):
+                await store.load("id")
+                break
+    await store.aclose()
+
+
+async def held_row(url: URL) -> tuple[str, Any]:
+    """Return the id of a session whose row is locked, and the engine that holds the lock."""
+    session_id = new_id()
+    store = SQLAlchemyStore(url)
+    await store.append(session_id, [HELLO])
+    await store.aclose()
+    holder = create_engine(url, poolclass=NullPool)
+    connection = holder.connect()
+    lock = sqlalchemy.text("SELECT 1 FROM hermes_sessions WHERE id = :id FOR UPDATE")
+    connection.execute(lock, {"id": session_id.encode()})
+    return session_id, connection
+
+
+@asyncio_alone
+@pytest.mark.parametrize("on_mysql", ON_MYSQL)
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("SET SESSION max_statement_time = 0.2", "1969.*max_statement_time"),
+        ("SET SESSION TRANSACTION READ ONLY", "1792.*takes writes"),
+    ],
+)
+async def test_what_a_mariadb_session_may_not_do_is_unavailable(
+    on_mysql: str, mysql_url: URL, settings: str, told: str
+) -> None:
+    """A statement that took too long, or that may not write, is told, and nothing is written."""
+    session_id, connection = await held_row(mysql_url)
+    url = mysql_url.set(drivername=on_mysql)
+    options = {"connect_args": {"init_command": settings}}
+    store = SQLAlchemyStore(url, timeout=20, engine_options=options)
+    with pytest.raises(StoreUnavailable, match=told):
+        await store.append(session_id, [HELLO])
+    connection.close()
+    assert (await store.load(session_id)).length == 1
+    await store.aclose()
+
+
+@asyncio_alone
+@pytest.mark.parametrize("on_mysql", ON_MYSQL)
+async def test_a_statement_that_is_killed_is_unavailable(on_mysql: str, mysql_url: URL) -> None:
+    """KILL QUERY ends an append, which is told, and leaves nothing of it."""
+    session_id, connection = await held_row(mysql_url)
+    store = SQLAlchemyStore(mysql_url.set(drivername=on_mysql), timeout=20)
+    waiting = sqlalchemy.text(
+        "SELECT id FROM information_schema.processlist "
+        "WHERE db = database() AND info LIKE 'INSERT INTO hermes_sessions%'"
+    )
+    watcher = create_engine(mysql_url, poolclass=NullPool)
+
+    async def append() -> None:
+        with pytest.raises(StoreUnavailable, match=r"1317.*killed"):
+            await store.append(session_id, [HELLO])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(append)
+        with watcher.connect() as other, anyio.fail_after(30):
+            while not (found := other.execute(waiting).scalars().all()):  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+            other.exec_driver_sql(f"KILL QUERY {found[0]}")
+    connection.close()
+    assert await store.append(session_id, [HELLO]) == 2
+    await store.aclose()
+
+
+@asyncio_alone
+@pytest.mark.parametrize("lent", [False, True])
+@pytest.mark.parametrize("on_mysql", ON_MYSQL)
+async def test_a_message_over_the_servers_packet_is_refused(
+    on_mysql: str, lent: bool, mysql_url: URL
+) -> None:
+    """It is not sent, so that no connection is lost over it, and the error names both limits."""
+    session_id = new_id()
+    url = mysql_url.set(drivername=on_mysql)
+    engine = create_async_engine(url) if "asyncmy" in on_mysql else create_engine(url)
+    store = SQLAlchemyStore(engine if lent else url, max_message_bytes=64 << 20, timeout=60)
+    with mariadb.connect(mysql_url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        ((most,),) = cursor.fetchall()
+    assert await store.append(session_id, [HELLO]) == 1
+    # Quotes and backslashes take two bytes in a statement.
+    for text in ("x" * most, '"' * (most // 4), "x" * (40 << 20)):
+        with pytest.raises(StoreMisconfigured, match=r"max_allowed_packet.*max_message_bytes"):
+            await store.append(session_id, [{"content": text}])
+    large = [{"content": '\\"' * (1 << 20)}]
+    assert await store.append(session_id, large) == 2
+    assert (await store.load(session_id)).messages == [HELLO, *large]
+    await store.aclose()
+    await dispose(engine)
+
+
+@asyncio_alone
+async def test_a_message_of_many_megabytes_comes_back(driver: str, postgres_url: URL) -> None:
+    """PostgreSQL's drivers carry 17 MB as they carry 17 bytes."""
+    session_id = new_id()
+    message = {"content": '\u00e9"\\' * (17 << 18)}
+    store = SQLAlchemyStore(
+        postgres_url.set(drivername=driver), max_message_bytes=64 << 20, timeout=60
+    )
+    assert await store.append(session_id, [message]) == 1
+    assert (await store.load(session_id)).messages == [message]
+    await store.aclose()
+
+
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
@@ -304,6 +594,11 @@ async def test_damage_is_logged_as_an_error(
         ({"sqlstate": "40P01"}, StoreUnavailable),
         ({"sqlstate": "53300"}, StoreUnavailable),
         ({"sqlstate": "57P01"}, StoreUnavailable),
+        ({"sqlstate": "25006"}, StoreUnavailable),
+        ({"sqlstate": "0A000"}, StoreError),
+        ({"pgcode": "55P03"}, StoreUnavailable),
+        ({"pgcode": "28P01"}, StoreMisconfigured),
+        ({"sqlite_errorname": "SQLITE_TOOBIG"}, StoreMisconfigured),
         ({"sqlstate": "28P01"}, StoreMisconfigured),
         ({"sqlstate": "42501"}, StoreMisconfigured),
         ({"sqlstate": "3F000"}, StoreMisconfigured),
@@ -331,6 +626,20 @@ def test_codes_have_their_class(attributes: dict[str, str], expected: type[Store
         (1180, StoreUnavailable, True),
         (1047, StoreUnavailable, True),
         (1040, StoreUnavailable, False),
+        (1129, StoreUnavailable, False),
+        (1203, StoreUnavailable, False),
+        (1226, StoreUnavailable, False),
+        (1290, StoreUnavailable, False),
+        (1317, StoreUnavailable, True),
+        (1792, StoreUnavailable, False),
+        (1836, StoreUnavailable, False),
+        (1969, StoreUnavailable, True),
+        (2005, StoreUnavailable, False),
+        (3024, StoreUnavailable, True),
+        (4031, StoreUnavailable, True),
+        (1105, StoreError, False),
+        (1130, StoreMisconfigured, False),
+        (1153, StoreMisconfigured, False),
         (1146, StoreMisconfigured, False),
         (1064, StoreError, False),
     ],
@@ -342,6 +651,22 @@ def test_numbers_have_their_class(
     failure = understand(DBAPIError("COMMIT", None, Exception(number, "text")))
     assert type(failure.as_store_error(in_doubt=False)) is expected
     assert failure.leaves_open == leaves_open
+
+
+def test_a_write_set_that_is_too_large_is_named() -> None:
+    """MariaDB's number for whatever has none of its own is known by its text, where it is this."""
+    cause = Exception(1105, "Maximum writeset size exceeded by 1048576: 1105")
+    failure = understand(DBAPIError("COMMIT", None, cause))
+    assert type(failure.as_store_error(in_doubt=False)) is StoreMisconfigured
+    assert "wsrep_max_ws_size" in failure.cure
+
+
+def test_text_that_a_column_cannot_hold_is_not_quoted() -> None:
+    """MariaDB quotes the bytes that a column's character set lacks; the error does not."""
+    cause = Exception(1366, f"Incorrect string value: '{SECRET}' for column `body`")
+    error = understand(DBAPIError("INSERT", None, cause)).as_store_error(in_doubt=False)
+    assert type(error) is StoreMisconfigured
+    assert SECRET not in str(error)
 
 
 def test_a_conflict_survives_pickling() -> None:

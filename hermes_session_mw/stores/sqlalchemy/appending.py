@@ -110,6 +110,9 @@ def _in_one_statement() -> Executable:
 
 _append_at_once = _in_one_statement()
 
+_MOST_AT_ONCE = 32 * 1024
+"""Characters that are sent as an array: psycopg takes a second or more to quote a megabyte."""
+
 
 def append(
     database: Database,
@@ -129,7 +132,8 @@ def append(
     or because an attempt's outcome is not known.
     """
     key = {"session_id": session_id, "owner": owner}
-    plain = not may_be_stored and expected_length is None and fence is None
+    is_small = sum(map(len, bodies)) <= _MOST_AT_ONCE
+    plain = not may_be_stored and expected_length is None and fence is None and is_small
     if database.dialect == "postgresql" and plain:
         turn = {**key, "turn_id": turn_id, "bodies": list(bodies), "count": len(bodies)}
         with committing():

@@ -144,7 +144,7 @@ _REFUSED = re.compile(
 # MariaDB has one number for what has none of its own.
 _OVER_WRITE_SET = "Maximum writeset size exceeded"
 # PostgreSQL's function that finds a prepared statement's plan out of date; its code, 0A000, is also
-# that of whatever the server cannot do.
+# that of whatever the server cannot do. For asyncpg, SQLAlchemy has an error of its own.
 _CHECKS_PLAN = "RevalidateCachedQuery"
 _NO_THREAD = "can't start new thread"
 
@@ -275,9 +275,9 @@ def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # no
             return "misconfigured", str(number)
         return _MYSQL.get(number, "other"), str(number)
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg2's
+    if _is_plan_stale(cause):
+        return "stale", state or ""
     if state:
-        if _is_plan_stale(cause):
-            return "stale", state
         known = (_SQLSTATE[prefix] for prefix in _prefixes(state) if prefix in _SQLSTATE)
         return next(known, "other"), state
     name = getattr(cause, "sqlite_errorname", None)
@@ -307,9 +307,8 @@ def _meaning_without_code(exc: Exception, cause: BaseException) -> Meaning:
 def _is_plan_stale(cause: BaseException) -> bool:
     """Tell whether a prepared statement would return something else than when it was prepared."""
     told = getattr(cause, "diag", None)  # psycopg's and psycopg2's
-    if getattr(told, "source_function", None) == _CHECKS_PLAN:
-        return True
-    return type(cause.__cause__).__name__ == "InvalidCachedStatementError"  # asyncpg's
+    function = getattr(told, "source_function", None)
+    return function == _CHECKS_PLAN or type(cause).__name__ == "InvalidCachedStatementError"
 
 
 def _matches_no_host(cause: BaseException) -> bool:
