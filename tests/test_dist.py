@@ -17,6 +17,7 @@ from shutil import which
 from typing import Any
 
 import pytest
+from sqlalchemy import URL
 
 from .machine import needs
 from .server import ROOT
@@ -107,6 +108,47 @@ def python(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     pip_install(python, built.wheel)
     return python
+
+
+# An extra, and the URLs that it is for.
+DRIVERS = {
+    "postgresql": ["postgresql+psycopg", "postgresql+psycopg_async"],
+    "asyncpg": ["postgresql+asyncpg"],
+    "mysql": ["mysql+pymysql", "mariadb+pymysql"],
+    "asyncmy": ["mysql+asyncmy", "mariadb+asyncmy"],
+    "aiosqlite": ["sqlite+aiosqlite"],
+}
+NO_DRIVERS = {"cli", "demo", "otel"}
+
+APPEND = """
+import anyio, sys
+from hermes_session_mw import SQLAlchemyStore
+
+async def main(url):
+    store = SQLAlchemyStore(url, timeout=60)
+    assert await store.append(url, [{"role": "user", "content": "hello"}]) == 1
+    await store.aclose()
+
+for url in sys.argv[1:]:
+    anyio.run(main, url)
+"""
+
+
+@pytest.mark.parametrize("extra", sorted(set(PROJECT["optional-dependencies"]) - NO_DRIVERS))
+def test_an_extra_brings_what_its_urls_need(
+    built: Built, python: Path, tmp_path: Path, request: pytest.FixtureRequest, extra: str
+) -> None:
+    """Alone beside the wheel, each connects by every URL that the pages name it for."""
+    pip_install(python, "--target", tmp_path / "extra", f"{built.wheel}[{extra}]")
+    urls = []
+    for name in DRIVERS[extra]:
+        if name.startswith("sqlite"):
+            url = URL.create(name, database=f"{tmp_path}/chat.db")
+        else:
+            kind = "postgres_url" if name.startswith("postgresql") else "mysql_url"
+            url = request.getfixturevalue(kind).set(drivername=name)
+        urls.append(url.render_as_string(hide_password=False))
+    run([python, "-W", "error", "-c", APPEND, *urls], tmp_path, PYTHONPATH=f"{tmp_path}/extra")
 
 
 @pytest.fixture(scope="module")

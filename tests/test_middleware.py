@@ -420,7 +420,7 @@ async def test_a_new_id_that_is_not_valid_is_a_loud_mistake() -> None:
             "store: oracle is not supported; these are: mariadb, mysql, postgresql",
         ),
         ({"store": "nosuch://"}, "store: not a database URL"),
-        ({"store": "postgresql+psycopg2://"}, r"not installed.*pip install"),
+        ({"store": "mysql+mysqldb://"}, r"mysqldb is not .*mysql\+pymysql://"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused_at_once(

@@ -109,8 +109,8 @@ class SQLAlchemyStore(Lifecycle):
             raise ConfigurationError("engine_options: the engine given is made already")
         else:
             self._url = url_or_engine.url
-            dbapi = url_or_engine.dialect.loaded_dbapi
             self._runner = maker.borrowing(url_or_engine)
+            dbapi = url_or_engine.dialect.loaded_dbapi
         self._attempts = Attempts(self._runner, raised_over(dbapi), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
