@@ -10,7 +10,7 @@ from sqlalchemy import URL
 from . import mariadb, postgres
 from .machine import needs
 
-# A script's background job begins with SIGINT ignored, and so would the servers that tests stop by it.
+# A script's background job begins with SIGINT ignored, and so would servers that tests stop by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

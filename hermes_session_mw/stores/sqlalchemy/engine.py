@@ -45,6 +45,7 @@ _NO_NAMED_STATEMENTS: dict[str, dict[str, Any]] = {
     "asyncpg": {"statement_cache_size": 0},
 }
 
+
 def check_positive(**numbers: float) -> None:
     """Refuse a number that nothing could meet, or no timer can count to.
 
