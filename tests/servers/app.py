@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from hermes_session_mw import SQLAlchemyStore, get_session, install
+from hermes_session_mw import Recording, SQLAlchemyStore, get_session, install
 
 FOLDER = Path(os.environ["HERMES_TEST_FOLDER"])
 MOST = 1000
@@ -97,6 +97,46 @@ async def denied(websocket: WebSocket) -> None:
     await websocket.send_denial_response(PlainTextResponse("no", 403))
 
 
+def answer_of(answer: Recording) -> AsyncIterator[str]:
+    """Record and yield an answer of two pieces, the second when somebody asks for it."""
+
+    async def pieces() -> AsyncIterator[str]:
+        async with answer:
+            answer.write("one ")
+            yield "one "
+            await turns.acquire()
+            answer.write("two")
+            yield "two"
+
+    return pieces()
+
+
+async def recorded_inside(request: Request) -> Response:
+    """Stream from inside of a turn, and record what was asked there."""
+    session = get_session(request)
+    async with session.turn(wait=0):
+        answer = session.record({"role": "user", "content": "Count."})
+        return StreamingResponse(answer_of(answer))
+
+
+async def recorded_later(request: Request) -> Response:
+    """Stream from inside of a turn, and record where the stream begins."""
+    session = get_session(request)
+
+    async def pieces() -> AsyncIterator[str]:
+        async for piece in answer_of(session.record({"role": "user", "content": "Count."})):
+            yield piece
+
+    async with session.turn(wait=0):
+        return StreamingResponse(pieces())
+
+
+async def large(request: Request) -> Response:
+    """Take the turn, and answer with more than fits between server and client."""
+    await get_session(request).turn(wait=0).acquire()
+    return PlainTextResponse("x" * 50_000_000)
+
+
 async def line_feed(_: Request) -> Response:
     """Answer with a header that no server takes."""
     response = PlainTextResponse("never seen")
@@ -122,6 +162,9 @@ app = install(
             Route("/stream", stream),
             Route("/next", next_event, methods=["POST"]),
             Route("/left", how_many_left),
+            Route("/recorded-inside", recorded_inside),
+            Route("/recorded-later", recorded_later),
+            Route("/large", large),
             Route("/line-feed", line_feed),
             WebSocketRoute("/ws", chat),
             WebSocketRoute("/mistaken", Mistaken()),

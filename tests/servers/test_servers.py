@@ -143,6 +143,41 @@ def test_one_event_at_a_time(server: Running) -> None:
             assert next(lines).endswith(f" {n}")
 
 
+@pytest.mark.parametrize("path", ["/recorded-inside", "/recorded-later"])
+def test_one_answer_streams_at_a_time(server: Running, path: str) -> None:
+    """While an answer streams from a turn another is a 409; read to its end, the next comes in."""
+    session_id = path.strip("/")
+    for _ in range(10):
+        with httpx2.stream("GET", f"{server.url}{path}", headers={HEADER: session_id}) as first:
+            assert first.status_code == 200
+            pieces = first.iter_text()
+            assert next(pieces) == "one "
+            second = server.get(path, session_id)
+            assert (second.status_code, stamp(second)) == (409, session_id)
+            assert second.json()["error"]["code"] == "session_busy"
+            assert 1 <= int(second.headers["retry-after"]) <= 60
+            httpx2.post(f"{server.url}/next")
+            assert "".join(pieces) == "two"
+    assert server.get("/", session_id).json()["before"] == 20
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
+def test_a_large_answer_that_nobody_reads_holds_no_turn(server: Running, version: str) -> None:
+    """While the rest of a whole answer waits for its client, the next request is let in."""
+    if version == "HTTP/2" and server.name.startswith("uvicorn"):
+        return  # it speaks none
+    is_2, session_id = version == "HTTP/2", f"large-{version[-1]}"
+    headers = {HEADER: session_id}
+    with (
+        httpx2.Client(http1=not is_2, http2=is_2) as client,
+        client.stream("GET", f"{server.url}/large", headers=headers) as answer,
+    ):
+        assert (answer.status_code, answer.http_version) == (200, version)
+        next(answer.iter_raw())
+        with httpx2.stream("GET", f"{server.url}/large", headers=headers) as another:
+            assert another.status_code == 200
+
+
 def test_a_client_that_leaves_ends_its_stream(server: Running) -> None:
     """The application hears that the client is gone, and the server goes on."""
     before = int(server.get("/left").text)
