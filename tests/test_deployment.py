@@ -132,7 +132,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def told(events: str) -> str:
     """Return the text that server-sent events bring."""
-    data = re.findall(r"^data: (.*)$", events, re.MULTILINE)
+    *data, last = re.findall(r"^data: (.*)$", events, re.MULTILINE)
+    assert last == "[DONE]"
     return "".join(json.loads(each)["text"] for each in data)
 
 
