@@ -14,6 +14,12 @@ from .messages import Message, beginning_of, encode_messages, size_of_text
 INCOMPLETE = {"status": "incomplete"}
 """What marks an answer that broke off: the term of OpenAI's Responses API for such an item."""
 
+
+def is_incomplete(message: Message) -> bool:
+    """Tell whether the message is an answer that broke off, also as Hermes' own database has it."""
+    return INCOMPLETE["status"] in (message.get("status"), message.get("finish_reason"))
+
+
 Append = Callable[..., Awaitable[int]]
 """``HermesSession.append``, with its keyword arguments given."""
 

@@ -6,12 +6,22 @@ from collections.abc import Sequence
 from starlette.requests import HTTPConnection
 
 from .conversation import Conversation, as_they_are
-from .exceptions import InvalidKey, ResponseStarted, SessionMissing, TurnConflict
+from .exceptions import (
+    InvalidKey,
+    ResponseStarted,
+    SessionConflict,
+    SessionMissing,
+    TurnConflict,
+)
 from .ids import is_header_safe
 from .messages import Message
 from .stores.base import History
 from .stores.records import StoredTurn
+from .tool_calls import find_cut
 from .turn import LEASE, WAIT, Turn
+
+_BEFORE = 100
+"""Messages that are read before those that a compaction keeps, to find where their turn begins."""
 
 STATE_KEY = "hermes_session"
 """Where the session stands in the ASGI scope's ``state``."""
@@ -109,23 +119,27 @@ class HermesSession(Conversation):
     async def compact(self, *, keep: int, summary: Sequence[Message]) -> int:
         """Replace all but the newest ``keep`` messages by ``summary``; return the new length.
 
+        More of them stay, as far back as to where a turn begins; fewer, from the next turn on,
+        where no turn begins before; and part of a turn only where it is the only one. A call of a
+        tool and its result are never parted. ``keep=0`` replaces everything.
+
         It is about the messages that this object has seen: what others append meanwhile is kept,
         in order. What was replaced is kept for audit, as with ``rewind``.
 
         Raises:
             HistoryNotLoaded: as for ``history``.
-            ValueError: there are no more than ``keep``, or it is negative.
+            ValueError: ``keep`` is negative, or leaves nothing that could be replaced.
             SessionConflict: the history was rewound or compacted since it was loaded.
             InvalidMessage: the summary cannot be stored.
             TurnLost: inside ``turn()``: another has taken the turn since.
         """
-        known = self._loaded()
-        replaced = known.length - keep
-        if keep < 0 or replaced <= 0:
+        store, known = self._access.having("compact"), self._loaded()
+        if not 0 <= keep < known.length:
             raise ValueError(f"keep: {keep} of {known.length} messages leaves none to replace")
+        replaced = await self._cut(keep) if keep else known.length
         unseen = known.length - len(known.messages)
         seen = known.messages[: max(replaced - unseen, 0)]
-        work = self._access.having("compact").compact(
+        work = store.compact(
             self.id,
             seen,
             summary,
@@ -137,8 +151,23 @@ class HermesSession(Conversation):
         # Of an older part that was not loaded, neither is the summary.
         before = summary if replaced >= unseen else ()
         left = [*before, *known.messages[len(seen) :]]
-        self._history = History(left, len(summary) + keep, exists=True)
+        self._history = History(left, len(summary) + known.length - replaced, exists=True)
         return length
+
+    async def _cut(self, keep: int) -> int:
+        """Return how many messages come before the newest ``keep``, rounded to whole turns."""
+        known = self._loaded()
+        messages, wanted = known.messages, known.length - keep
+        if wanted < known.length - len(messages):  # the turns there are not loaded
+            older = await self._access.load(self.id, self.known_owner(), keep + _BEFORE)
+            if older.length < known.length:
+                raise SessionConflict(known.length, older.length)
+            messages = older.messages[: len(older.messages) - (older.length - known.length)]
+        skipped = known.length - len(messages)
+        cut = find_cut(messages, wanted - skipped, first=0 if skipped else 1)
+        if cut is None:
+            raise ValueError(f"keep: {keep} parts a call of a tool from its result, wherever cut")
+        return skipped + cut
 
     async def fork(self, length: int | None = None) -> "HermesSession":
         """Begin another session with the first ``length`` messages, all by default; return it.

@@ -1,19 +1,26 @@
 """What one request knows of its conversation, and reading it."""
 
 import logging
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from .access import StoreAccess
 from .exceptions import (
     HistoryNotLoaded,
     OwnerRequired,
+    SessionConflict,
     StoreCorrupt,
     StoreError,
     StoreMisconfigured,
 )
 from .logging import fingerprint, logger
 from .messages import Message
+from .prompts import Count, Limits, estimate_tokens, prompt_of, window_of
 from .stores.base import History, Store
+from .tool_calls import find_standing, find_turn_start, stands_alone, unanswered_calls
+
+MORE = 10
+"""How many times ``history_limit`` is read where a turn is longer than that, and at least 100."""
 
 HistorySource = Literal["session", "request"]
 """Whose history counts: the stored one, or the one that the client sends."""
@@ -125,7 +132,7 @@ class StoredConversation:
     def history(self) -> list[Message]:
         """The conversation so far, oldest message first, each exactly as it was appended.
 
-        The list is the session's own: give a model ``[*session.history, user]``, and leave it.
+        The list is the session's own: leave it as it is, and give a model ``prompt(user)``.
         It is what ``load()`` found, and after it what this object appended; a turn that another
         request stored meanwhile is seen by the next ``load()``.
 
@@ -147,15 +154,86 @@ class StoredConversation:
         """
         return self._loaded().length
 
+    @property
+    def unanswered_calls(self) -> list[Message]:
+        """The calls of tools at the history's end that have no result yet.
+
+        Each is a dict as the answer's ``tool_calls`` has it, with its ``id``; or the answer's
+        ``function_call``. Until their results are appended a model cannot go on from here:
+        ``prompt()`` leaves such calls out. An answer that broke off has none.
+
+        Raises:
+            HistoryNotLoaded: as for ``history``.
+        """
+        return unanswered_calls(self.history)
+
+    def prompt(self, *new: Message, replace_from: int | None = None) -> list[Message]:
+        """Return the history and what is new as a model takes them, in Chat Completions' shape.
+
+        Every message is there as it was stored, but for what a strict provider refuses: keys that
+        are for the store alone (``status``, ``metadata``, ``finish_reason``, ``model``, ``usage``,
+        and what Hermes Agent keeps beside a message), calls of tools that have no result, results
+        that have no call, and answers in which nothing is left. What is stored stays as it is.
+
+        Args:
+            new: messages that are not stored yet, such as the user's.
+            replace_from: take the history's first so many messages alone, as ``append`` does.
+
+        Raises:
+            HistoryNotLoaded: as for ``history``.
+            SessionConflict: the history is shorter than ``replace_from``.
+            ValueError: ``replace_from`` is negative.
+        """
+        history, _ = self._first(replace_from)
+        return prompt_of([*history, *_given(new)])
+
+    def window(
+        self,
+        *new: Message,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        count: Count | None = None,
+        replace_from: int | None = None,
+    ) -> list[Message]:
+        """Return the newest part of ``prompt(*new)`` that is within the limits, in whole turns.
+
+        The window begins where a turn does, so that no call is without its result; the
+        system and developer messages that the conversation begins with stay in front of it. Its
+        beginning moves in steps, so that most requests begin as the one before, and a provider's
+        prompt cache hits: between half of the limits and all of them are used. What is ``new`` is
+        always given, and counts.
+
+        A turn that is longer than the limits is begun at a later message, which is no result.
+
+        Args:
+            new: as for ``prompt``.
+            max_messages: messages, more than 0; None for any number.
+            max_tokens: tokens, more than 0; None for any number.
+            count: returns the tokens that a message takes; it is asked once for each message that
+                may be in the window. By default a token for 4 bytes of its texts is counted.
+            replace_from: as for ``prompt``.
+
+        Raises:
+            HistoryNotLoaded, SessionConflict: as for ``prompt``.
+            ValueError: a limit is not more than 0, or ``replace_from`` is negative.
+        """
+        limits = Limits(max_messages, max_tokens, count or estimate_tokens, self._access.limit)
+        history, skipped = self._first(replace_from)
+        return window_of(history, _given(new), limits, skipped=skipped)
+
     async def load(self) -> list[Message]:
         """Read the conversation from the store, and return it as ``history``.
+
+        With ``history_limit`` it is the newest messages, from where a turn begins; where the last
+        turn alone has more, it is all of that turn, or else a part that begins with no result of
+        a tool.
 
         Raises:
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed or did not answer in time, and the middleware's
                 ``on_store_error`` is ``"unavailable"``.
         """
-        self._history = await self._read(self._access.limit) or History([], 0, exists=False)
+        self._history = await self._read_turns() or History([], 0, exists=False)
         return self.history
 
     @property
@@ -201,6 +279,32 @@ class StoredConversation:
             self._history = History([], 0, exists=False)
         return self._history
 
+    def _first(self, count: int | None) -> tuple[list[Message], int]:
+        """Return the history's first ``count`` messages, and how many of them are not loaded."""
+        known = self._loaded()
+        skipped = known.length - len(known.messages)
+        if count is None:
+            return known.messages, skipped
+        if count < 0:
+            raise ValueError(f"replace_from: {count} is negative")
+        if count > known.length:
+            raise SessionConflict(count, known.length)
+        return known.messages[: max(count - skipped, 0)], min(skipped, count)
+
+    async def _read_turns(self) -> History | None:
+        """Return what is stored, as much as is to be loaded; None as for ``_read``."""
+        limit = self._access.limit
+        history = await self._read(limit)
+        if limit is None or history is None or history.length <= len(history.messages):
+            return history
+        start = find_turn_start(history.messages, range(len(history.messages)))
+        if start is not None:
+            return _from(history, start)
+        if history.messages and stands_alone(history.messages[0]):
+            return history  # the last answer alone, as a rule
+        history = await self._read(max(MORE * limit, 100))
+        return history and _from(history, _start_before(history, limit))
+
     async def _read(self, limit: int | None) -> History | None:
         """Return what is stored; None where the store failed and the session is degraded."""
         owner = self.known_owner()
@@ -234,3 +338,26 @@ class StoredConversation:
         if self.owner is None:
             raise OwnerRequired
         return self.owner
+
+
+def _start_before(history: History, limit: int) -> int:
+    """Return where to begin so that a turn is whole, and there are ``limit`` messages if can be."""
+    messages = history.messages
+    newest = max(len(messages) - limit, 0)
+    before, after = range(newest, -1, -1), range(newest, len(messages))
+    start = find_turn_start(messages, before)
+    if start is None and history.length == len(messages):
+        return 0  # the conversation's beginning, whatever it is
+    start = find_standing(messages, [*after, *before]) if start is None else start
+    return len(messages) if start is None else start
+
+
+def _from(history: History, start: int) -> History:
+    return History(history.messages[start:], history.length, history.exists, history.deleted)
+
+
+def _given(new: Sequence[Message]) -> Sequence[Message]:
+    for message in new:
+        if not isinstance(message, dict):
+            raise TypeError(f"a message is a dict, not a {type(message).__name__}")
+    return new

@@ -16,6 +16,8 @@ LAYERS = [
     ["headers", "messages", "logging", "telemetry"],
     ["refusals"],
     ["recording"],
+    ["tool_calls"],
+    ["prompts"],
     ["stores.base"],
     ["stores.records"],
     ["stores.lifecycle", "stores.paging"],
@@ -47,6 +49,7 @@ PURE = {
     "logging",
     "messages",
     "openapi",
+    "prompts",
     "recording",
     "refusals",
     "stores.base",
@@ -56,6 +59,7 @@ PURE = {
     "stores.surveys",
     "stores.transfer",
     "telemetry",
+    "tool_calls",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,0 +1,254 @@
+"""What a model is given of a stored conversation: clean, paired, and no more than it takes.
+
+Rules of this file: pure functions; stored messages are never changed, and what comes out of
+``prompt_of`` and ``window_of`` is a list of new dicts. A window is found from its end: what is
+before it is not looked at, but for the instructions at the conversation's beginning.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from typing import Any
+
+from .messages import Message
+from .recording import INCOMPLETE
+from .tool_calls import (
+    INSTRUCTIONS,
+    find_calling,
+    find_standing,
+    find_turn_start,
+    is_result,
+    paired,
+)
+
+STORED_ONLY = frozenset(
+    {
+        *INCOMPLETE,
+        "metadata",  # the application's own
+        *("finish_reason", "model", "usage"),  # of the response that brought the message
+        # What Hermes Agent keeps beside a message, and does not send either.
+        *("timestamp", "message_id", "tool_name", "observed", "effect_disposition"),
+        *("api_content", "reasoning", "codex_reasoning_items", "codex_message_items"),
+    }
+)
+"""Keys of a message that are for the store alone: no provider has to have them back."""
+
+_SAYING = ("content", "tool_calls", "function_call", "refusal", "audio")
+_BYTES_PER_TOKEN = 4
+_TOKENS_PER_MESSAGE = 4
+_TOKENS_PER_FILE = 1000
+_COARSE = 1 << 62  # where no limit is a number of messages: coarser than any history is long
+
+Count = Callable[[Message], int]
+"""Tells how many tokens a message takes."""
+
+
+def prompt_of(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages as a model takes them.
+
+    Without the keys that are for the store alone, without calls of tools that have no result and
+    results that have no call, and without answers in which nothing is left.
+    """
+    return [message for message in paired([_sent(each) for each in messages]) if _says(message)]
+
+
+def estimate_tokens(message: Message) -> int:
+    """Return about how many tokens a message takes, without a tokenizer.
+
+    A token for every 4 bytes of UTF-8 in its keys and texts, 4 for the message itself, and 1,000
+    for a file that is inline as a ``data:`` URL. English takes about as many; other languages and
+    code may take a third more or less.
+    """
+    tokens, size = _TOKENS_PER_MESSAGE, 0
+    for text in _texts(message):
+        if text.startswith("data:"):
+            tokens += _TOKENS_PER_FILE
+        else:
+            size += len(text) if text.isascii() else len(text.encode(errors="replace"))
+    return tokens + size // _BYTES_PER_TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a window may have.
+
+    Attributes:
+        max_messages: messages, more than 0; None for any number.
+        max_tokens: tokens, more than 0; None for any number.
+        count: tells a message's tokens; it is asked once for each that may be in the window.
+        loaded: the ``history_limit`` that the history was loaded with, None for all of it.
+    """
+
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    count: Count = estimate_tokens
+    loaded: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that no window could keep.
+
+        Raises:
+            ValueError: one is not more than 0.
+        """
+        for name in ("max_messages", "max_tokens"):
+            most = getattr(self, name)
+            if most is not None and most <= 0:
+                raise ValueError(f"{name}: {most} is not more than 0; give None for any number")
+
+
+def window_of(
+    history: Sequence[Message], new: Sequence[Message], limits: Limits, *, skipped: int = 0
+) -> list[Message]:
+    """Return the end of the history and what is new, in whole turns, as a model takes them.
+
+    The instructions that the conversation begins with stay in front. ``skipped`` is the number of
+    its messages that come before ``history``.
+
+    So that a provider's prompt cache keeps hitting, the window does not slide with each turn: it
+    begins at the same message until that is out of the limits, and then moves on at once, so far
+    that about half of them is used. To do so without keeping anything, let ``lo`` be the earliest
+    beginning that is within the limits, and ``hi`` the earliest within half of them. The window
+    begins between the two, at a multiple of half of ``max_messages``; or, where it is tokens that
+    limit it, at the multiple of the greatest power of two. Both count from the conversation's
+    beginning, and so are the same for the next request.
+    """
+    return _Window(history, new, limits, skipped).messages()
+
+
+class _Window:
+    """The search for one window; a place is one in the history with the new messages after it."""
+
+    def __init__(
+        self, history: Sequence[Message], new: Sequence[Message], limits: Limits, skipped: int
+    ) -> None:
+        self._history = history
+        self._new = new
+        self._limits = limits
+        self._skipped = skipped
+        self._all = _Joined(history, new)
+        self._counted: dict[int, int] = {}
+        self._front = self._length_of_front()
+
+    def messages(self) -> list[Message]:
+        """Return the window."""
+        front = self._history[: self._front]
+        return prompt_of([*front, *self._history[self._start() :], *self._new])
+
+    def _length_of_front(self) -> int:
+        """Return how many instructions the conversation begins with, as far as they may stay."""
+        most = 0 if self._skipped else len(self._history)
+        if self._limits.max_messages is not None:
+            most = min(most, self._limits.max_messages)
+        for at in range(most):
+            is_instruction = self._history[at].get("role") in INSTRUCTIONS
+            if not is_instruction or not self._has_room(at + 1):
+                return at
+        return most
+
+    def _has_room(self, front: int) -> bool:
+        most = self._limits.max_tokens
+        return most is None or sum(map(self._tokens, range(front))) <= most
+
+    def _tokens(self, at: int) -> int:
+        if at not in self._counted:
+            self._counted[at] = self._limits.count(_sent(self._all[at]))
+        return self._counted[at]
+
+    def _start(self) -> int:
+        """Return the place where the window begins."""
+        lo, hi, step = self._bounds()
+        if lo <= self._front and not self._skipped:
+            return self._front  # all of it is within the limits
+        last, is_needed = self._last_start()
+        lo, hi = min(lo, last), min(hi, last)
+        wanted = _step(lo + self._skipped, hi + self._skipped, step) - self._skipped
+        lo, wanted = max(lo, 0), max(wanted, 0)
+        end = last + 1 if is_needed else last
+        earlier = range(wanted - 1, lo - 1, -1)
+        middle = range(wanted, min(hi + 1, end))
+        turns = chain(middle, earlier, range(max(hi + 1, wanted), end))
+        start = find_turn_start(self._all, turns)
+        if start is None:  # a turn that is longer than the limits
+            start = find_standing(self._all, chain(range(wanted, end), earlier))
+        return last if start is None else start
+
+    def _bounds(self) -> tuple[int, int, int]:
+        """Return the earliest places within all limits, and within half of them, and the steps."""
+        lo, hi, step = self._front, self._front, _COARSE
+        if self._skipped and self._limits.loaded is not None:
+            # More may have been loaded, where a turn is longer than the limit.
+            lo = min(0, len(self._history) - self._limits.loaded)
+            hi = len(self._history) - self._limits.loaded // 2
+            step = self._limits.loaded - self._limits.loaded // 2
+        if self._limits.max_messages is not None:
+            most = self._limits.max_messages - self._front
+            lo = max(lo, len(self._all) - most)
+            hi = max(hi, len(self._all) - most // 2)
+            step = min(step, max(most - most // 2, 1))
+        if self._limits.max_tokens is not None:
+            most = self._limits.max_tokens - sum(map(self._tokens, range(self._front)))
+            lo, half = self._token_bounds(lo, most)
+            hi = max(hi, half)
+        return lo, max(lo, hi), step
+
+    def _token_bounds(self, lo: int, most: int) -> tuple[int, int]:
+        taken, half = 0, len(self._all)
+        for at in range(len(self._all) - 1, max(lo, 0) - 1, -1):
+            taken += self._tokens(at)
+            if taken > most:
+                return at + 1, half
+            if taken <= most // 2:
+                half = at
+        return lo, half
+
+    def _last_start(self) -> tuple[int, bool]:
+        """Return the last place to begin at, and whether the message there has to be in."""
+        if self._new and is_result(self._new[0]):
+            calling = find_calling(self._history)
+            if calling is not None:
+                return calling, True
+        return len(self._history), False
+
+
+class _Joined(Sequence[Message]):
+    """Two sequences as one, without copying them."""
+
+    def __init__(self, first: Sequence[Message], second: Sequence[Message]) -> None:
+        self._first = first
+        self._second = second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, at: Any) -> Any:
+        is_first = at < len(self._first)
+        return self._first[at] if is_first else self._second[at - len(self._first)]
+
+
+def _step(lo: int, hi: int, step: int) -> int:
+    """Return a multiple of ``step``, or else of half of it, a quarter, ..., from lo to hi."""
+    for halved in count():
+        at = -(-(lo << halved) // step) * step >> halved
+        if at <= hi:
+            return at
+    raise AssertionError  # pragma: no cover  # steps of one do not miss lo
+
+
+def _sent(message: Message) -> Message:
+    return {name: value for name, value in message.items() if name not in STORED_ONLY}
+
+
+def _says(message: Message) -> bool:
+    return message.get("role") != "assistant" or any(message.get(name) for name in _SAYING)
+
+
+def _texts(message: Message) -> Iterator[str]:
+    level: list[object] = [message]
+    while level:
+        value = level.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            level += [*value, *value.values()]
+        elif isinstance(value, list):
+            level += value

@@ -1,0 +1,189 @@
+"""Which messages belong together: a tool's call and its results, and where a turn begins.
+
+Rules of this file: pure functions over messages in the shape of OpenAI's Chat Completions. They
+read ``role``, ``tool_calls``, ``function_call``, ``tool_call_id`` and ``name``; a message of any
+other shape stands on its own.
+
+Providers accept a tool's result only right after the message that calls the tool, and such a
+message only with all its results. So a history may be cut only where no call is parted from its
+results, and is best cut where a turn begins. In these cases u is a user's message, s a system or
+developer message, a an answer, c an answer that calls a tool, r a result, and x a message of
+another shape; a turn begins after each |:
+
+    |ua|ua      a question and its answer
+    |ucra|ua    calls and results are in the middle of a turn
+    |uccra      so is a call that has no result
+    |sua|sua    instructions belong to the question after them
+    |ua|us      what has no answer yet is a turn
+    |ua|uua     questions in a row begin one turn
+    a|ua        an answer to nothing begins none
+    |ucrsa      nor do instructions that no question follows
+    cura        nor does a question between a call and its result
+    ra|ua       nor does a result whose call is gone
+    |x|x|ua|x   a message of another shape is a turn of its own
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from .messages import Message
+from .recording import is_incomplete
+
+INSTRUCTIONS = ("system", "developer")
+_OPENING = ("user", *INSTRUCTIONS)
+_RESULTS = ("tool", "function")
+_CALLS = ("tool_calls", "function_call")
+
+_Key = tuple[str, str | None]
+"""What a call and its results have in common: the result's role, and the id or the name."""
+
+
+def is_result(message: Message) -> bool:
+    """Tell whether the message is a tool's result, or a function's, as it was called once."""
+    return message.get("role") in _RESULTS
+
+
+def stands_alone(message: Message) -> bool:
+    """Tell whether the message has no part in a call: it is no result, and calls no tool."""
+    return not is_result(message) and not _calls(message)
+
+
+def starts_turn(messages: Sequence[Message], at: int) -> bool:
+    """Tell whether a turn begins with ``messages[at]``; the table above has the cases."""
+    role = messages[at].get("role")
+    if role == "assistant" or role in _RESULTS:
+        return False
+    if role not in _OPENING:
+        return True
+    if at and messages[at - 1].get("role") in _OPENING:
+        return False
+    asks, end = False, at
+    while end < len(messages) and messages[end].get("role") in _OPENING:
+        asks = asks or messages[end].get("role") not in INSTRUCTIONS
+        end += 1
+    return end == len(messages) or (asks and not is_result(messages[end]))
+
+
+def find_turn_start(messages: Sequence[Message], places: Iterable[int]) -> int | None:
+    """Return the first of the places where a turn begins, None where it does at none."""
+    return next((at for at in places if starts_turn(messages, at)), None)
+
+
+def find_standing(messages: Sequence[Message], places: Iterable[int]) -> int | None:
+    """Return the first of the places whose message stands on its own: it is no tool's result."""
+    return next((at for at in places if not is_result(messages[at])), None)
+
+
+def find_calling(messages: Sequence[Message]) -> int | None:
+    """Return where the message is whose calls may still be answered at the end, if there is one."""
+    at = find_standing(messages, range(len(messages) - 1, -1, -1))
+    return at if at is not None and _calls(messages[at]) else None
+
+
+def unanswered_calls(messages: Sequence[Message]) -> list[Message]:
+    """Return the calls that wait for a result at the end, as the message that calls has them.
+
+    An answer that broke off calls nothing: what is there of its calls may be half of them.
+    """
+    at = find_calling(messages)
+    if at is None or is_incomplete(messages[at]):
+        return []
+    answered = Counter(_key_of_result(messages[i]) for i in range(at + 1, len(messages)))
+    return [call for key, call in _calls(messages[at]) if not _take(answered, key)]
+
+
+def paired(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages without calls that have no result, and results that have no call.
+
+    Of several results for one call the newest is left. What is changed is copied.
+    """
+    left: list[Message] = []
+    at = 0
+    while at < len(messages):
+        end = at + 1
+        while end < len(messages) and is_result(messages[end]):
+            end += 1
+        if not is_result(messages[at]):
+            left += _paired(messages[at], messages[at + 1 : end])
+        at = end
+    return left
+
+
+def find_cut(messages: Sequence[Message], last: int, *, first: int = 1) -> int | None:
+    """Return where to cut a history in two, from ``first`` to ``last`` if that can be.
+
+    It is cut where a turn begins, the nearest before ``last`` or else the nearest after it; within
+    a turn only where there is no other, and never between a call and its result, however far they
+    are apart. None where it cannot be cut.
+    """
+    whole, reach, ends = [], -1, _far_results(messages)
+    for at in range(len(messages)):
+        if at > reach:
+            whole.append(at)
+        reach = max(reach, ends.get(at, -1))
+    before = [at for at in reversed(whole) if first <= at <= last]
+    after = [at for at in whole if at > last]
+    start = find_turn_start(messages, [*before, *after])
+    return find_standing(messages, before) if start is None else start
+
+
+def _calls(message: Message) -> list[tuple[_Key, Message]]:
+    """Return the message's calls, each with what its result has to name."""
+    if message.get("role") != "assistant":
+        return []
+    given, function = message.get("tool_calls"), message.get("function_call")
+    several = given if isinstance(given, list) else []
+    calls = [*((call, "id", "tool") for call in several), (function, "name", "function")]
+    return [
+        ((kind, call.get(name)), call)
+        for call, name, kind in calls
+        if isinstance(call, dict) and _is_name(call.get(name))
+    ]
+
+
+def _key_of_result(message: Message) -> _Key:
+    kind = message["role"]
+    name = message.get("tool_call_id" if kind == "tool" else "name")
+    return (kind, name) if _is_name(name) else ("", None)
+
+
+def _is_name(value: object) -> bool:
+    # Some local servers have no ids: then calls and results are counted.
+    return value is None or isinstance(value, str)
+
+
+def _paired(message: Message, results: Sequence[Message]) -> list[Message]:
+    if message.get("role") != "assistant" or not any(name in message for name in _CALLS):
+        return [message]
+    come = Counter[_Key](map(_key_of_result, results))
+    both = Counter(key for key, _ in _calls(message)) & come
+    due = both.copy()
+    kept = [result for result in reversed(results) if _take(due, _key_of_result(result))]
+    return [_with_calls(message, both), *reversed(kept)]
+
+
+def _with_calls(message: Message, due: Counter[_Key]) -> Message:
+    """Return the message with as many of its calls as are due, and no key that would be empty."""
+    kept: dict[str, list[Message]] = {"tool": [], "function": []}
+    for (kind, name), call in _calls(message):
+        if _take(due, (kind, name)):
+            kept[kind].append(call)
+    calls = {"tool_calls": kept["tool"], "function_call": next(iter(kept["function"]), None)}
+    changed = {name: calls.get(name, value) for name, value in message.items()}
+    return {name: value for name, value in changed.items() if value or name not in _CALLS}
+
+
+def _take(due: Counter[_Key], key: _Key) -> bool:
+    due[key] -= 1
+    return due[key] >= 0
+
+
+def _far_results(messages: Sequence[Message]) -> dict[int, int]:
+    """Return where the last result of each message's calls is, by the message's own place."""
+    called: dict[_Key | None, int] = {}
+    last: dict[int, int] = {}
+    for at, message in enumerate(messages):
+        called.update((key, at) for key, _ in _calls(message))
+        if is_result(message) and (place := called.get(_key_of_result(message))) is not None:
+            last[place] = at
+    return last
