@@ -16,7 +16,7 @@ from .exceptions import (
 from .logging import fingerprint, logger
 from .messages import Message
 from .prompts import Count, Limits, estimate_tokens, prompt_of, window_of
-from .stores.base import History, Store
+from .stores.base import History, Store, check_replace_from
 from .tool_calls import find_standing, find_turn_start, stands_alone, unanswered_calls
 
 MORE = 10
@@ -285,8 +285,7 @@ class StoredConversation:
         skipped = known.length - len(known.messages)
         if count is None:
             return known.messages, skipped
-        if count < 0:
-            raise ValueError(f"replace_from: {count} is negative")
+        check_replace_from(count)
         if count > known.length:
             raise SessionConflict(count, known.length)
         return known.messages[: max(count - skipped, 0)], min(skipped, count)

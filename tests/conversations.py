@@ -46,9 +46,9 @@ def turn(number: int) -> list[Message]:
 
 def _answer(draw: st.DrawFn) -> Message:
     calls: list[str] = draw(st.lists(st.sampled_from(["1", "2", "3"]), max_size=3))
-    content = draw(st.sampled_from([None, "", "!", "a longer answer"]))
+    content: str | None = draw(st.sampled_from([None, "", "!", "a longer answer"]))
     message: dict[str, Any] = {"role": "assistant", "content": content}
-    if calls or draw(st.integers(0, 1)):
+    if calls or content is None:
         message["tool_calls"] = [call(name) for name in calls]
     if draw(st.integers(0, 5)) == 0:
         message["status"] = "incomplete"

@@ -25,6 +25,7 @@ from hermes_session_mw import (
 from hermes_session_mw.access import StoreAccess
 
 from .asgi import HEADER, Recorder, http_scope, request, stamp
+from .conversations import message_of
 from .store_contract import numbered
 
 SUMMARY = [{"summary": True}]
@@ -190,6 +191,52 @@ async def test_a_compaction_of_what_was_loaded_in_part(keep: int, seen: list[Any
     assert await session.compact(keep=keep, summary=SUMMARY) == keep + 1
     assert (session.history, session.length) == (seen, keep + 1)
     assert (await store.load("id")).messages == [*SUMMARY, *numbered(5 - keep, keep)]
+
+
+COMPACTIONS = [
+    # a history, its history_limit, how many messages are to be kept, and which are
+    ("ucraua", None, 4, "ua"), ("ucraua", None, 1, "ua"), ("uaucraua", None, 4, "ucraua"),
+    ("ucracra", None, 3, "cra"), ("ucracra", None, 2, "cra"), ("ua" * 9 + "ucraua", 3, 4, "ucraua"),
+    ("ua" * 99 + "ucra", 2, 6, "uaucra"), ("ucra", None, 0, ""), ("sucraua", None, 5, "ua"),
+    ("u" + "cr" * 99, 4, 8, "cr" * 4), ("u" + "cr" * 99, 4, 9, "cr" * 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("letters", "limit", "keep", "kept"), COMPACTIONS)
+async def test_a_compaction_keeps_calls_with_their_results(
+    letters: str, limit: int | None, keep: int, kept: str
+) -> None:
+    """What is kept is rounded to whole turns, also where they are not loaded."""
+    store = MemoryStore()
+    await store.append("id", [message_of(letter) for letter in letters])
+    session = HermesSession(StoreAccess(store, limit=limit), "id")
+    await session.load()
+    assert await session.compact(keep=keep, summary=SUMMARY) == 1 + len(kept)
+    left = [*SUMMARY, *(message_of(letter) for letter in kept)]
+    assert (await store.load("id")).messages == left
+    assert session.length == len(left)
+    assert session.history == left[len(left) - len(session.history) :]
+
+
+async def test_a_compaction_of_results_alone() -> None:
+    """Where a history cannot be cut at all nothing is changed, and that is told."""
+    store = MemoryStore()
+    await store.append("id", [message_of(letter) for letter in "crr"])
+    session = HermesSession(store, "id")
+    await session.load()
+    with pytest.raises(ValueError, match="parts a call"):
+        await session.compact(keep=1, summary=SUMMARY)
+    assert (await store.load("id")).length == 3
+
+
+async def test_a_compaction_of_turns_that_are_gone() -> None:
+    """Where turns that are not loaded were rewound meanwhile, it replaces nothing."""
+    store = MemoryStore()
+    session = await stored(store, limit=2)
+    await store.rewind("id", 3)
+    with pytest.raises(SessionConflict):
+        await session.compact(keep=4, summary=SUMMARY)
+    assert (await store.load("id")).length == 3
 
 
 @pytest.mark.parametrize("keep", [-1, 5, 6])

@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
-from itertools import takewhile
 from typing import Any
 
 import httpx2
