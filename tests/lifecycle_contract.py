@@ -6,6 +6,7 @@ for ``StoreContract``. Each test uses ids and owners of its own, so one database
 
 import json
 import math
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -49,6 +50,34 @@ async def archive_of(store: LifecycleStore, session_id: str, owner: str = "") ->
     found = await store.archived(session_id, owner)
     assert all(old.archived_at.utcoffset() is not None for old in found)
     return [(old.message["n"], old.turn_id, old.reason) for old in found if "n" in old.message]
+
+
+async def pruned(store: LifecycleStore, session_id: str) -> None:
+    """Prune, in a store that can, until nothing is known of the session, not even of its end."""
+    prune = getattr(store, "prune", None)
+    if prune is None:
+        pytest.skip("the store prunes nothing")
+    witness = new_id()
+    await store.append(witness, numbered(0))
+    with anyio.fail_after(60):
+        # It was used after the session, so that it is pruned with it, or later: no sooner.
+        while (await store.load(witness)).exists:
+            await anyio.sleep(0.1)  # longer than any lease that is to end
+            await prune(timedelta(0))
+    assert await store.load(session_id) == UNKNOWN
+
+
+async def begin(store: LifecycleStore, session_id: str, how: str) -> None:
+    """Have a session with one message begin under an id."""
+    other = await stored(store, 1)
+    if how == "append":
+        await store.append(session_id, numbered(0))
+    elif how == "fork":
+        await store.fork(other, session_id)
+    elif how == "import":
+        await store.import_(export_of(numbered(0)), session_id=session_id)
+    else:
+        await store.rotate(other, session_id)
 
 
 class LifecycleContract:
@@ -522,6 +551,77 @@ class LifecycleContract:
         with pytest.raises((TurnLost, SessionDeleted)):
             await store.extend(session_id, fence, 30, owner)
         await store.release(session_id, fence, owner)
+
+    @pytest.mark.parametrize("ending", ["pruned", "deleted", "rotated", "taken alone"])
+    async def test_numbers_grow_over_a_prune(self, store: LifecycleStore, ending: str) -> None:
+        """However a session ends, and is pruned: who was in its turn is late in the next one's."""
+        session_id = await stored(store) if ending != "taken alone" else new_id()
+        for _ in range(2):
+            await store.release(session_id, await store.acquire(session_id, 30))
+        late = await store.acquire(session_id, 0.05)
+        if ending == "pruned":
+            await store.append(session_id, numbered(4), fence=late)
+        elif ending == "deleted":
+            assert await store.delete(session_id)
+        elif ending == "rotated":
+            assert await store.rotate(session_id, new_id())
+        await pruned(store, session_id)
+        with pytest.raises(TurnLost):
+            await store.append(session_id, numbered(9), fence=late)
+        with pytest.raises(TurnLost):
+            await store.extend(session_id, late, 30)
+        fence = await store.acquire(session_id, 30)
+        assert fence > late
+        await store.release(session_id, late)
+        with pytest.raises(SessionBusy):
+            await store.acquire(session_id, 30)
+        assert await store.append(session_id, numbered(0), fence=fence) == 1
+        with pytest.raises(TurnLost):
+            await store.append(session_id, numbered(9), fence=late)
+        assert (await store.load(session_id)).messages == numbered(0)
+
+    @pytest.mark.parametrize("first", ["append", "fork", "import", "rotate"])
+    async def test_who_was_in_a_pruned_turn_is_late_in_any_session(
+        self, store: LifecycleStore, first: str
+    ) -> None:
+        """Whatever begins under the id of a session that was pruned, the turn before it is over."""
+        session_id = await stored(store)
+        late = await store.acquire(session_id, 0.05)
+        await pruned(store, session_id)
+        await begin(store, session_id, first)
+        for write in (
+            lambda: store.append(session_id, numbered(9), fence=late),
+            lambda: store.rewind(session_id, 0, fence=late),
+            lambda: store.extend(session_id, late, 30),
+        ):
+            with pytest.raises(TurnLost):
+                await write()
+        assert await store.acquire(session_id, 30) > late
+        assert (await store.load(session_id)).messages == numbered(0)
+
+    @pytest.mark.parametrize("first", ["fork", "import", "rotate"])
+    async def test_a_turn_alone_keeps_no_id(self, store: LifecycleStore, first: str) -> None:
+        """A session may begin under an id whose turn alone was taken; its numbers go on."""
+        session_id = new_id()
+        for _ in range(3):
+            late = await store.acquire(session_id, 30)
+            await store.release(session_id, late)
+        await begin(store, session_id, first)
+        assert (await store.load(session_id)).messages == numbered(0)
+        assert await store.acquire(session_id, 30) > late
+        with pytest.raises(TurnLost):
+            await store.append(session_id, numbered(9), fence=late)
+
+    async def test_a_rotation_ends_the_turn(self, store: LifecycleStore) -> None:
+        """Who was in a turn as the session got its new id writes under neither of the two."""
+        old, new = await stored(store), new_id()
+        fence = await store.acquire(old, 30)
+        assert await store.rotate(old, new)
+        with pytest.raises(SessionDeleted):
+            await store.append(old, numbered(9), fence=fence)
+        with pytest.raises(TurnLost):
+            await store.append(new, numbered(9), fence=fence)
+        assert await store.acquire(new, 30) > fence
 
     async def wait_for_turn(self, store: LifecycleStore, session_id: str) -> int:
         """Return the number of the turn, once it is free."""

@@ -6,10 +6,16 @@ from sqlalchemy import Connection, inspect
 
 from .server import ROOT
 
-VERSIONS = ["draft-1", "draft-2", "draft-3", "0.1.0"]
+VERSIONS = ["draft-1", "draft-2", "draft-3", "0.1.0", "0.2.0"]
 """Oldest first."""
 
-TABLES = ["hermes_archive", "hermes_keys", "hermes_messages", "hermes_sessions"]
+TABLES = [
+    "hermes_archive",
+    "hermes_counters",
+    "hermes_keys",
+    "hermes_messages",
+    "hermes_sessions",
+]
 
 
 def load_version(connection: Connection, version: str) -> None:

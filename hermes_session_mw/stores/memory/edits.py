@@ -100,9 +100,9 @@ class Edits(KeptSessions):
             raise SessionNotFound
         turn_id = secrets.token_hex(16)
         rows = [Row(turn_id, row.body) for row in parent.rows[:length]]
-        child = Kept(rows, turns=parent.turns, parent_id=session_id)
         with self._lock:
-            self._check_unused(new_id, owner)
+            fence = self._unused(new_id, owner).fence
+            child = Kept(rows, turns=parent.turns, parent_id=session_id, fence=fence)
             self._sessions[owner, new_id] = child
         return len(rows)
 
@@ -115,13 +115,14 @@ class Edits(KeptSessions):
         check_keys(new_id, to)
         await self._look(session_id, owner)
         with self._lock:
-            self._check_unused(new_id, to)
+            unused = self._unused(new_id, to)
             self._lead_keys(owner, session_id, new_id if to == owner else None)
             kept = self._sessions.get((owner, session_id), Kept())
             if not kept.exists:
                 return False
-            self._sessions[to, new_id] = replace(kept, leased_until=float("-inf"))
-            self._sessions[owner, session_id] = Kept(deleted=True)
+            fence = self._next_fence(kept, unused)
+            self._sessions[to, new_id] = replace(kept, fence=fence, leased_until=float("-inf"))
+            self._sessions[owner, session_id] = Kept(deleted=True, fence=kept.fence)
             return True
 
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
@@ -133,7 +134,7 @@ class Edits(KeptSessions):
             now = time.monotonic()
             if kept.leased_until > now:
                 raise SessionBusy(kept.leased_until - now)
-            fence = kept.fence + 1
+            fence = self._next_fence(kept)
             return replace(kept, fence=fence, leased_until=now + seconds), fence
 
         return await self._change(session_id, owner, change)

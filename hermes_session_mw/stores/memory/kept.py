@@ -87,6 +87,8 @@ class KeptSessions:
         self._sessions: dict[Key, Kept] = {}
         self._keys: dict[Key, str] = {}
         self._bound_at: dict[Key, float] = {}
+        # No number of a turn that a removed session had is greater.
+        self._floor = 0
         self._lock = threading.Lock()
 
     def _encode(self, messages: Sequence[Message]) -> list[str]:
@@ -116,10 +118,15 @@ class KeptSessions:
                 self._sessions[owner, session_id] = changed
             return value
 
-    def _check_unused(self, session_id: str, owner: str) -> None:
+    def _unused(self, session_id: str, owner: str) -> Kept:
+        """Return what there is under an id that nothing is, or was, stored under: a lease."""
         kept = self._sessions.get((owner, session_id), Kept())
         if kept.exists or kept.deleted:
             raise SessionConflict(0, len(kept.rows))
+        return kept
+
+    def _next_fence(self, *kept: Kept) -> int:
+        return max(self._floor, *(each.fence for each in kept)) + 1
 
     def _bind(self, key: Key, session_id: str) -> None:
         self._keys[key] = session_id

@@ -111,7 +111,8 @@ class MemoryStore(Edits, Threads):
             kept = self._sessions.get((owner, session_id), Kept())
             if not kept.exists:
                 return False
-            self._sessions[owner, session_id] = Kept(deleted=True, used_at=time.time())
+            gone = Kept(deleted=True, used_at=time.time(), fence=kept.fence)
+            self._sessions[owner, session_id] = gone
             self._lead_keys(owner, session_id, None)
             return True
 
@@ -127,7 +128,8 @@ class MemoryStore(Edits, Threads):
                 if each.used_at < oldest and each.leased_until <= now
             ]
             for owner, session_id in expired:
-                del self._sessions[owner, session_id]
+                removed = self._sessions.pop((owner, session_id))
+                self._floor = max(self._floor, removed.fence)
                 self._lead_keys(owner, session_id, None)
             for key, leads_to in list(self._keys.items()):
                 if self._bound_at[key] < oldest and (key[0], leads_to) not in self._sessions:

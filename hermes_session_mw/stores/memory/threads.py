@@ -71,13 +71,14 @@ class Threads(KeptSessions):
             raise SessionFull(self._max_turns)
         await checkpoint()
         with self._lock:
-            self._check_unused(new_id, owner)
+            fence = self._unused(new_id, owner).fence
             self._sessions[owner, new_id] = Kept(
                 [Row(turn_id, body) for turn_id, body in session.rows],
                 turns=session.turns,
                 title=session.title,
                 created_at=session.created_at.timestamp(),
                 used_at=time.time(),
+                fence=fence,
             )
         return new_id
 

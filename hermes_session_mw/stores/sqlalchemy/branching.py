@@ -13,7 +13,8 @@ from ..transfer import Transfer
 from .appending import add_messages
 from .clock import time_at
 from .database import Database, text_of
-from .editing import locked
+from .editing import Counters, locked
+from .fences import next_fence
 from .listing import ROWS
 from .schema import (
     IN_SESSION,
@@ -46,18 +47,38 @@ def _unless_there(columns: dict[str, Any], source: Select[Any] | None = None) ->
     }
 
 
-# No session yet: it has no turn.
-INSERT_EMPTY = _unless_there(
-    {"owner": bindparam("owner"), "id": bindparam("session_id"), "next_seq": 0, "turns": 0}
-)
+# What is there already is left as it is, and locked, which an INSERT that ignores it would not do.
+_EMPTY: dict[str, Any] = {
+    "owner": bindparam("owner"),
+    "id": bindparam("session_id"),
+    "next_seq": 0,
+    "turns": 0,  # no session yet
+}
+_UNCHANGED = {"next_seq": sessions.c.next_seq}
+_ON_ROW: dict[str, Any] = {
+    "index_elements": [sessions.c.owner, sessions.c.id],
+    "set_": _UNCHANGED,
+}
+_HOLD = {
+    "sqlite": sqlite.insert(sessions).values(_EMPTY).on_conflict_do_update(**_ON_ROW),
+    "postgresql": postgresql.insert(sessions).values(_EMPTY).on_conflict_do_update(**_ON_ROW),
+    **dict.fromkeys(
+        MYSQL, mysql.insert(sessions).values(_EMPTY).on_duplicate_key_update(_UNCHANGED)
+    ),
+}
+_remove_empty = delete(sessions).where(*WHOSE)
+
+# Of a row that was there for a lease alone, whose number is not given out again.
+_FENCE = bindparam("fence", type_=sessions.c.fence.type)
 _INSERT_IMPORTED = _unless_there(
     {
-        "owner": bindparam("owner"),
-        "id": bindparam("session_id"),
+        "owner": bindparam("new_owner"),
+        "id": bindparam("new_id"),
         "next_seq": bindparam("length"),
         "turns": bindparam("count"),
         "title": bindparam("title"),
         "created_at": time_at(bindparam("created")),
+        "fence": _FENCE,
     }
 )
 _child = {
@@ -66,19 +87,17 @@ _child = {
     "next_seq": bindparam("length", type_=sessions.c.next_seq.type),
     "turns": sessions.c.turns,
     "parent_id": sessions.c.id,
+    "fence": _FENCE,
 }
 _INSERT_CHILD = _unless_there(_child, select(*_child.values()).where(*IS_SESSION))
-_CARRIED = (
-    "next_seq",
-    "first_seq",
-    "turns",
-    "archived",
-    "fence",
-    "created_at",
-    "title",
-    "parent_id",
-)
-_moved = {"owner": _NEW_OWNER, "id": _NEW_ID, **{name: sessions.c[name] for name in _CARRIED}}
+_CARRIED = ("next_seq", "first_seq", "turns", "archived", "created_at", "title", "parent_id")
+_moved = {
+    "owner": _NEW_OWNER,
+    "id": _NEW_ID,
+    **{name: sessions.c[name] for name in _CARRIED},
+    # Greater than that of whoever was in a turn, under the old id or the new one.
+    "fence": next_fence(sessions.c.fence, _FENCE),
+}
 _INSERT_MOVED = _unless_there(_moved, select(*_moved.values()).where(*IS_SESSION))
 
 _copied = {
@@ -110,7 +129,27 @@ _retire = (
     .where(*WHOSE)
     .values(deleted_at=func.now(), updated_at=func.now(), title=null(), parent_id=null())
 )
-_parent = select(sessions.c.parent_id).where(*IS_SESSION)
+
+
+def hold_row(database: Database, session_id: str, owner: str) -> None:
+    """Hold the session's row until the transaction ends; it is made where there is none."""
+    database.run(_HOLD[database.dialect], {"session_id": session_id, "owner": owner})
+
+
+def _begin(
+    database: Database, insert_row: dict[str, Insert], values: dict[str, Any], new_owner: str
+) -> Counters | None:
+    """Insert the row of a session that begins; where there is one already, return that instead."""
+    statement, new_id = insert_row[database.dialect], values["new_id"]
+    if database.run(statement, {**values, "new_owner": new_owner, "fence": 0}):
+        return None
+    hold_row(database, new_id, new_owner)
+    there = locked(database, new_id, new_owner)
+    if there.exists or there.is_deleted:
+        return there
+    database.run(_remove_empty, of_session(new_id, new_owner))
+    database.run(statement, {**values, "new_owner": new_owner, "fence": there.fence})
+    return None
 
 
 def fork(
@@ -131,10 +170,9 @@ def fork(
             raise SessionNotFound
         count = parent.length if length is None else min(length, parent.length)
         values = {**key, "new_id": new_id, "length": count}
-        if not database.run(_INSERT_CHILD[database.dialect], values):
-            there = locked(database, new_id, owner)
-            ((parent_id,),) = database.rows(_parent, {"session_id": new_id, "owner": owner})
-            if repeated and parent_id is not None and text_of(parent_id) == session_id:
+        there = _begin(database, _INSERT_CHILD, values, owner)
+        if there is not None:
+            if repeated and there.parent_id == session_id:
                 return there.length
             raise SessionConflict(0, there.length)
         span = {"first": parent.first, "to_seq": parent.first + count}
@@ -164,8 +202,9 @@ def rotate(
             database.run(_drop_keys, whose)
         if not there.exists:
             return repeated and locked(database, new_id, new_owner).exists
-        if not database.run(_INSERT_MOVED[database.dialect], {**key, **to}):
-            raise SessionConflict(0, locked(database, new_id, new_owner).length)
+        taken = _begin(database, _INSERT_MOVED, {**key, "new_id": new_id}, new_owner)
+        if taken is not None:
+            raise SessionConflict(0, taken.length)
         for statement in _move:
             database.run(statement, {**whose, **to})
         database.run(_retire, whose)
@@ -178,17 +217,17 @@ def bring_in(
     """See `LifecycleStore.import_`."""
     key = {"session_id": session_id, "owner": owner}
     values = {
-        **key,
+        "new_id": session_id,
         "length": len(session.rows),
         "count": session.turns,
         "title": session.title,
         "created": session.created,
     }
     with transaction(database):
-        if database.run(_INSERT_IMPORTED[database.dialect], values):
+        there = _begin(database, _INSERT_IMPORTED, values, owner)
+        if there is None:
             add_messages(database, key, 0, session.rows)
             return
-        there = locked(database, session_id, owner)
         stored = [(text_of(turn_id), body) for turn_id, body in database.rows(ROWS, key)]
         if not (repeated and stored == session.rows):
             raise SessionConflict(0, there.length)

@@ -15,7 +15,7 @@ from ..surveys import Problem
 from .appending import SUPPORTED_DIALECTS
 from .database import Database, Row, text_of
 from .ranges import is_after, is_up_to, place, snapshot
-from .schema import archive, messages, metadata, sessions
+from .schema import archive, counters, messages, metadata, sessions
 
 Key = tuple[str, str]
 """An owner and an id."""
@@ -85,7 +85,8 @@ def _is_of_type(column: Column[Any]) -> str:
 def _others(table: Table) -> TextClause:
     session_id = "id" if table is sessions else "session_id"
     right = " AND ".join(map(_is_of_type, table.columns))
-    names = f"owner, {session_id} FROM {table.name}"
+    key = "NULL, NULL" if table is counters else f"owner, {session_id}"
+    names = f"{key} FROM {table.name}"
     return text(f"SELECT {names} WHERE NOT ({right}) LIMIT 20")  # the schema's names
 
 
@@ -104,7 +105,10 @@ def damage(database: Database) -> list[Problem]:
     found = [" ".join(what.split()) for (what,) in database.rows(_QUICK_CHECK, {})]
     problems = [Problem(f"SQLite: {what}") for what in found if what != "ok"]
     return problems or [
-        Problem(f"a row of {name} has a value of another type", text_of(id_), text_of(owner))
+        Problem(
+            f"a row of {name} has a value of another type",
+            *(None if key is None else text_of(key) for key in (id_, owner)),
+        )
         for name, statement in _OF_ANOTHER_TYPE.items()
         for owner, id_ in database.rows(statement, {})
     ]

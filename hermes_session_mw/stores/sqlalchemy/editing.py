@@ -41,6 +41,7 @@ class Counters(NamedTuple):
     archived: int = 0
     fence: int = 0
     is_deleted: bool = False
+    parent_id: str | None = None
 
     @property
     def length(self) -> int:
@@ -53,16 +54,23 @@ class Counters(NamedTuple):
         return self.turns > 0 and not self.is_deleted
 
 
-# Changes nothing, and takes the row's lock: from here on nobody else can write to the session.
+# Changes nothing, and takes the row's lock, if the row is as a condition says.
 TOUCH = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
-_counters = select(
-    sessions.c.first_seq,
-    sessions.c.next_seq,
-    sessions.c.turns,
-    sessions.c.archived,
-    sessions.c.fence,
-    sessions.c.deleted_at,
-).where(*IS_SESSION)
+# Locked by reading it, so that nobody makes, changes or removes the row in between; SQLite has all
+# locked by then. PostgreSQL's weaker lock lets foreign keys be checked.
+_counters = (
+    select(
+        sessions.c.first_seq,
+        sessions.c.next_seq,
+        sessions.c.turns,
+        sessions.c.archived,
+        sessions.c.fence,
+        sessions.c.deleted_at,
+        sessions.c.parent_id,
+    )
+    .where(*IS_SESSION)
+    .with_for_update(key_share=True)
+)
 
 _IN_RANGE = (
     *IN_SESSION,
@@ -105,12 +113,12 @@ _archived = (
 
 def locked(database: Database, session_id: str, owner: str) -> Counters:
     """Hold the session's row until the transaction ends, and return what it says."""
-    database.run(TOUCH, of_session(session_id, owner))
     rows = database.rows(_counters, {"session_id": session_id, "owner": owner})
     if not rows:
         return Counters()
-    ((first, end, turns, archived, fence, deleted_at),) = rows
-    return Counters(first, end, turns, archived, fence, deleted_at is not None)
+    ((first, end, turns, archived, fence, deleted_at, parent_id),) = rows
+    parent = None if parent_id is None else text_of(parent_id)
+    return Counters(first, end, turns, archived, fence, deleted_at is not None, parent)
 
 
 def rewind(database: Database, session_id: str, length: int, owner: str, fence: int | None) -> int:

@@ -7,11 +7,22 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Update, bindparam, delete, func, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    TextClause,
+    Update,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
 
 from .clock import now_in_milliseconds
 from .database import Database, text_of
 from .editing import TOUCH
+from .fences import raise_floor
 from .ranges import is_after, place
 from .schema import IS_STORED, MYSQL, WHOSE, archive, keys, messages, of_session, sessions
 from .transactions import transaction
@@ -27,11 +38,12 @@ _PORTION = 1000
 
 
 class Expired(NamedTuple):
-    """A session that nobody has used for long."""
+    """A session that nobody has used for long; ``fence`` is the last number of its turns."""
 
     owner: str
     session_id: str
     length: int
+    fence: int = 0
 
 
 _mark_deleted = (
@@ -57,14 +69,21 @@ _IS_IDLE = {
 # Who is in a turn has not written yet, and is using it.
 IS_FREE = sessions.c.leased_until <= now_in_milliseconds()
 _OWNER, _ID = sessions.c.owner, sessions.c.id
+
+
+def lock_where(*conditions: ColumnElement[bool] | TextClause) -> Update:
+    """Return the statement that locks a session to be removed, for `remove_locked`."""
+    return TOUCH.where(*conditions, sessions.c.fence <= bindparam("floor"))
+
+
 _FIND = {
-    dialect: select(_OWNER, _ID, sessions.c.next_seq)
+    dialect: select(_OWNER, _ID, sessions.c.next_seq, sessions.c.fence)
     .where(text(is_idle), IS_FREE, is_after(dialect, _OWNER, _ID))
     .order_by(_OWNER, _ID)
     .limit(BATCH)
     for dialect, is_idle in _IS_IDLE.items()
 }
-_LOCK = {dialect: TOUCH.where(text(is_idle), IS_FREE) for dialect, is_idle in _IS_IDLE.items()}
+_LOCK = {dialect: lock_where(text(is_idle), IS_FREE) for dialect, is_idle in _IS_IDLE.items()}
 
 LEADS_SOMEWHERE = select(_ID).where(keys.c.owner == _OWNER, keys.c.session_id == _ID).exists()
 _DROP_IDLE_KEYS = {
@@ -86,7 +105,7 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
 def find_expired(database: Database, seconds: float, after: tuple[str, str]) -> Sequence[Expired]:
     """Return the next sessions, by owner and id, that were not written to for ``seconds``."""
     rows = database.rows(_FIND[database.dialect], {**place("after", after), "seconds": seconds})
-    return [Expired(text_of(owner), text_of(id_), length) for owner, id_, length in rows]
+    return [Expired(text_of(owner), text_of(id_), *numbers) for owner, id_, *numbers in rows]
 
 
 def remove_expired(database: Database, portion: Sequence[Expired], seconds: float) -> int:
@@ -97,12 +116,18 @@ def remove_expired(database: Database, portion: Sequence[Expired], seconds: floa
 def remove_locked(
     database: Database, portion: Sequence[Expired], lock: Update, values: dict[str, Any]
 ) -> list[Expired]:
-    """Remove those of ``portion`` that ``lock``, with ``values``, finds; return them."""
+    """Remove those of ``portion`` that ``lock``, with ``values``, finds; return them.
+
+    A session that somebody was in a turn of since it was found stays, for its number is not below
+    the floor.
+    """
     removed = []
+    floor = max(each.fence for each in portion)
+    raise_floor(database, floor)
     with transaction(database):
         for each in portion:
             key = of_session(each.session_id, each.owner)
-            if database.run(lock, {**key, **values}):
+            if database.run(lock, {**key, **values, "floor": floor}):
                 _empty(database, key)
                 database.run(_remove_session, key)
                 removed.append(each)

@@ -1,15 +1,19 @@
 """The SQL that gives out a session's turns: a lease, and a number that only grows.
 
 The rules are those of ``editing``. The lease says when another may take the turn; what keeps a late
-holder from writing is the number, which every write in a turn is checked against.
+holder from writing is the number, which every write in a turn is checked against (see ``fences``).
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import bindparam, select, update
 
 from ...exceptions import SessionBusy, SessionDeleted, TurnLost
-from .branching import INSERT_EMPTY
+from .branching import hold_row
 from .clock import now_in_milliseconds
-from .database import Database
+from .database import Database, Row
+from .fences import next_fence
 from .schema import IS_SESSION, WHOSE, of_session, sessions
 from .transactions import transaction
 
@@ -21,7 +25,7 @@ _take = (
         sessions.c.deleted_at.is_(None),
         sessions.c.leased_until <= now_in_milliseconds(),
     )
-    .values(fence=sessions.c.fence + 1, leased_until=_ends)
+    .values(fence=next_fence(sessions.c.fence), leased_until=_ends)
 )
 _HELD = (*WHOSE, sessions.c.fence == bindparam("held"), sessions.c.deleted_at.is_(None))
 _keep = update(sessions).where(*_HELD).values(leased_until=_ends)
@@ -40,15 +44,24 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
     before = database.rows(_lease, key)
     for _, left, deleted_at in before:
         _check_free(left, deleted_at)
-    with transaction(database):
-        if not before:
-            database.run(INSERT_EMPTY[database.dialect], key)
-        lease = {"lease": _milliseconds(seconds)}
-        taken = database.run(_take, of_session(session_id, owner) | lease)
-        ((fence, left, deleted_at),) = database.rows(_lease, key)
+    values = of_session(session_id, owner) | {"lease": _milliseconds(seconds)}
+    taken, rows = _try_to_take(database, key, values) if before else (0, [])
+    if not rows:  # there was none, or it was removed since
+        taken, rows = _try_to_take(database, key, values, makes_row=True)
+    ((fence, left, deleted_at),) = rows
     if not taken:
         _check_free(max(left, 1), deleted_at)  # it may be free again by now
     return int(fence)
+
+
+def _try_to_take(
+    database: Database, key: dict[str, Any], values: dict[str, Any], *, makes_row: bool = False
+) -> tuple[int, Sequence[Row]]:
+    """Take the turn if it is free; return whether it was, 1 or 0, and the lease as it is now."""
+    with transaction(database):
+        if makes_row:
+            hold_row(database, **key)
+        return database.run(_take, values), database.rows(_lease, key)
 
 
 def extend(database: Database, session_id: str, owner: str, fence: int, seconds: float) -> None:

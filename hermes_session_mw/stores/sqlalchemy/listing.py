@@ -76,8 +76,8 @@ def export(database: Database, session_id: str, owner: str) -> str:
     """See `LifecycleStore.export`."""
     with transaction(database):
         # Held, so that what the two statements find belongs together.
-        locked(database, session_id, owner)
-        session = info(database, session_id, owner)
+        exists = locked(database, session_id, owner).exists
+        session = info(database, session_id, owner) if exists else None
         rows = database.rows(ROWS, {"session_id": session_id, "owner": owner})
     if session is None:
         raise SessionNotFound

@@ -41,20 +41,30 @@ _newest = (
 )
 _all_joined = _in_one_row(_in_order)
 _newest_joined = _in_one_row(select(_newest.c.seq, _newest.c.body).order_by(_newest.c.seq), _first)
-_state = select(sessions.c.deleted_at, sessions.c.turns).where(*IS_SESSION)
+_state = select(
+    sessions.c.deleted_at, sessions.c.turns, sessions.c.next_seq - sessions.c.first_seq
+).where(*IS_SESSION)
 
 _MOST = 2**63 - 1  # what a database takes for a number
 
 
-def load(database: Database, session_id: str, owner: str, limit: int | None) -> History:
-    """See `Store.load`; one statement, and where it finds nothing another, to tell why."""
+def load(
+    database: Database, session_id: str, owner: str, limit: int | None, *, again: bool = True
+) -> History:
+    """See `Store.load`; one statement, and where it finds nothing another, to tell why.
+
+    ``again``: whether to begin anew where the other finds that there are messages by now.
+    """
     key = {"session_id": session_id, "owner": owner}
     # At least one message, because the last one tells the length.
     newest = {} if limit is None else {"newest": min(max(limit, 1), _MOST)}
     of_one_row = database.dialect == "sqlite"
     count, length, texts = (_joined if of_one_row else _fetched)(database, {**key, **newest})
     if not count:
-        return _without_messages(database, key)
+        history = _without_messages(database, key)
+        if again and history.length:
+            return load(database, session_id, owner, limit, again=False)
+        return history
     return History([] if limit == 0 else parse_messages(texts, count), length, exists=True)
 
 
@@ -63,9 +73,10 @@ def _without_messages(database: Database, key: dict[str, Any]) -> History:
 
     Not every row is proof of a session: somebody may only have taken the turn to write to it.
     """
-    deleted_at, turns = next(iter(database.rows(_state, key)), (None, 0))
+    deleted_at, turns, length = next(iter(database.rows(_state, key)), (None, 0, 0))
     deleted = deleted_at is not None
-    return History([], 0, exists=turns > 0 and not deleted, deleted=deleted)
+    exists = turns > 0 and not deleted
+    return History([], length if exists else 0, exists=exists, deleted=deleted)
 
 
 def _fetched(database: Database, parameters: dict[str, Any]) -> tuple[int, int, str]:

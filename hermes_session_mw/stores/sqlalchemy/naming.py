@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import Insert, bindparam, delete, func, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from .database import Database, text_of
@@ -15,17 +15,22 @@ _KEY: dict[str, Any] = {
     "session_id": bindparam("session_id"),
 }
 _LED = {"session_id": bindparam("session_id"), "updated_at": func.now()}
-_ANEW: dict[str, Any] = {"index_elements": [keys.c.owner, keys.c.name], "set_": _LED}
-_bind = {
-    "sqlite": sqlite.insert(keys).values(_KEY).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(keys).values(_KEY).on_conflict_do_nothing(),
-    **dict.fromkeys(MYSQL, mysql.insert(keys).prefix_with("IGNORE").values(_KEY)),
-}
-_lead = {
-    "sqlite": sqlite.insert(keys).values(_KEY).on_conflict_do_update(**_ANEW),
-    "postgresql": postgresql.insert(keys).values(_KEY).on_conflict_do_update(**_ANEW),
-    **dict.fromkeys(MYSQL, mysql.insert(keys).values(_KEY).on_duplicate_key_update(_LED)),
-}
+# Locks a key that is there: left alone it might be dropped before it is read.
+_UNCHANGED = {"session_id": keys.c.session_id}
+
+
+def _upsert(to: dict[str, Any]) -> dict[str, Insert]:
+    """Return, for each dialect, the INSERT of a key that sets ``to`` where there is one."""
+    on_row: dict[str, Any] = {"index_elements": [keys.c.owner, keys.c.name], "set_": to}
+    return {
+        "sqlite": sqlite.insert(keys).values(_KEY).on_conflict_do_update(**on_row),
+        "postgresql": postgresql.insert(keys).values(_KEY).on_conflict_do_update(**on_row),
+        **dict.fromkeys(MYSQL, mysql.insert(keys).values(_KEY).on_duplicate_key_update(to)),
+    }
+
+
+_bind = _upsert(_UNCHANGED)
+_lead = _upsert(_LED)
 _IS_KEY = (keys.c.owner == bindparam("of_owner"), keys.c.name == bindparam("of_name"))
 _find = select(keys.c.session_id).where(*_IS_KEY)
 _drop = delete(keys).where(*_IS_KEY)

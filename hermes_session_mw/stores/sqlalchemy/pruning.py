@@ -13,8 +13,7 @@ from ..surveys import Idle
 from .appending import SUPPORTED_DIALECTS
 from .clock import now_in_milliseconds, time_at
 from .database import Database, text_of
-from .editing import TOUCH
-from .housekeeping import BATCH, IS_FREE, LEADS_SOMEWHERE, Expired, remove_locked
+from .housekeeping import BATCH, IS_FREE, LEADS_SOMEWHERE, Expired, lock_where, remove_locked
 from .ranges import is_after, place
 from .schema import IS_STORED, keys, sessions
 from .surveying import given, in_two_forms
@@ -35,14 +34,14 @@ _count = in_two_forms(
 )
 _find: dict[str, dict[bool, Select[Any]]] = {
     dialect: in_two_forms(
-        select(sessions.c.owner, sessions.c.id, _kept, _is_there)
+        select(sessions.c.owner, sessions.c.id, _kept, sessions.c.fence, _is_there)
         .where(*_is_idle, is_after(dialect, sessions.c.owner, sessions.c.id))
         .order_by(sessions.c.owner, sessions.c.id)
         .limit(BATCH)
     )
     for dialect in SUPPORTED_DIALECTS
 }
-_lock = TOUCH.where(*_is_idle)
+_lock = lock_where(*_is_idle)
 
 _is_idle_key = (keys.c.updated_at < _CUTOFF, ~LEADS_SOMEWHERE)
 _of_owner = keys.c.owner == bindparam("owner")
@@ -74,8 +73,11 @@ def find_idle(
     """Return the next sessions, and the keys of those of them that hold a conversation."""
     values = {"cutoff": cutoff, **place("after", after), **given(owner)}
     rows = database.rows(_find[database.dialect][owner is not None], values)
-    found = [Expired(text_of(whose), text_of(id_), int(kept)) for whose, id_, kept, _ in rows]
-    there = {each[:2] for each, row in zip(found, rows, strict=True) if row[3]}
+    found = [
+        Expired(text_of(whose), text_of(id_), int(kept), int(fence))
+        for whose, id_, kept, fence, _ in rows
+    ]
+    there = {each[:2] for each, row in zip(found, rows, strict=True) if row[-1]}
     return found, frozenset(there)
 
 

@@ -2,7 +2,8 @@
 
 A history is one range read of one table's primary key, without a join: ``hermes_messages`` holds
 what is in it, numbered from ``first_seq`` to before ``next_seq`` without a gap, and
-``hermes_archive`` what was in it once. All tables shard by owner, and by session but for the keys.
+``hermes_archive`` what was in it once. Those two, the sessions and the keys shard by owner, and but
+for the keys by session; ``hermes_counters`` has a few numbers of each database's own.
 Nothing is ordered by a clock: ``seq`` orders, and comes from the counter ``next_seq``.
 """
 
@@ -139,6 +140,15 @@ keys: Table = Table(
     Column("session_id", _key("session_id"), nullable=False),
     Column("updated_at", _time, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("owner", "name"),
+    **_ENGINE_OPTIONS,
+)
+
+counters: Table = Table(
+    "hermes_counters",
+    metadata,
+    # What no row of a session can hold, for it outlives them all: a few rows, of the whole store.
+    Column("name", String(20), primary_key=True),
+    Column("value", BigInteger, nullable=False),
     **_ENGINE_OPTIONS,
 )
 

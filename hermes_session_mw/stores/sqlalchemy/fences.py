@@ -1,0 +1,66 @@
+"""The numbers of turns, which only grow, also where a session's row is removed and made again.
+
+A row has the last number of its session. What has to outlive the row is kept once for all sessions:
+the *floor*, which no number that a removed row ever had is above. Whoever removes a row raises the
+floor first, and commits that; whoever gives out a number goes beyond both, in the statement that
+writes it, so that it sees every floor that was raised before the row was made. So no lock on a
+session's row is ever held while the floor's is waited for.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
+
+from .database import Database
+from .schema import MYSQL, counters
+from .transactions import transaction
+
+
+class _greatest(FunctionElement[int]):  # noqa: N801  # used like a function
+    """The greatest of several numbers."""
+
+    type: TypeEngine[int] = BigInteger()
+    inherit_cache: bool | None = True
+
+
+@compiles(_greatest)
+def _compile_greatest(element: _greatest, compiler: SQLCompiler, **options: Any) -> str:
+    name = "max" if compiler.dialect.name == "sqlite" else "greatest"
+    return f"{name}({compiler.process(element.clauses, **options)})"
+
+
+_FENCE = "fence"
+_floor = func.coalesce(
+    select(counters.c.value).where(counters.c.name == _FENCE).scalar_subquery(), 0
+)
+_read = select(_floor)
+
+_ROW = {"name": _FENCE, "value": bindparam("floor", type_=counters.c.value.type)}
+_RAISED = {"value": _greatest(counters.c.value, _ROW["value"])}
+_RAISE = {
+    "sqlite": sqlite.insert(counters)
+    .values(_ROW)
+    .on_conflict_do_update(index_elements=[counters.c.name], set_=_RAISED),
+    "postgresql": postgresql.insert(counters)
+    .values(_ROW)
+    .on_conflict_do_update(index_elements=[counters.c.name], set_=_RAISED),
+    **dict.fromkeys(MYSQL, mysql.insert(counters).values(_ROW).on_duplicate_key_update(_RAISED)),
+}
+
+
+def next_fence(*fences: ColumnElement[int]) -> ColumnElement[int]:
+    """Return the expression of a number that is greater than ``fences``, and than the floor."""
+    return _greatest(*fences, _floor) + 1
+
+
+def raise_floor(database: Database, fence: int) -> None:
+    """Have no number up to ``fence`` given out to a row that is made from now on."""
+    # Most often it is as high already: rows that were never in a turn have the number 0.
+    if fence and fence > database.rows(_read, {})[0][0]:
+        with transaction(database):
+            database.run(_RAISE[database.dialect], {"floor": fence})

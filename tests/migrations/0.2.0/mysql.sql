@@ -1,0 +1,60 @@
+CREATE TABLE hermes_keys (
+    owner VARBINARY(1020) NOT NULL,
+    name VARBINARY(1020) NOT NULL,
+    session_id VARBINARY(1024) NOT NULL,
+    updated_at TIMESTAMP NOT NULL DEFAULT (now()),
+    PRIMARY KEY (owner, name)
+)ENGINE=InnoDB;
+
+CREATE INDEX ix_hermes_keys_session_id ON hermes_keys (owner, session_id);
+
+CREATE TABLE hermes_sessions (
+    owner VARBINARY(1020) NOT NULL,
+    id VARBINARY(1024) NOT NULL,
+    next_seq BIGINT NOT NULL,
+    turns BIGINT NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT (now()),
+    updated_at TIMESTAMP NOT NULL DEFAULT (now()),
+    deleted_at TIMESTAMP NULL,
+    first_seq BIGINT NOT NULL DEFAULT '0',
+    archived BIGINT NOT NULL DEFAULT '0',
+    fence BIGINT NOT NULL DEFAULT '0',
+    leased_until BIGINT NOT NULL DEFAULT '0',
+    title TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    parent_id VARBINARY(1024),
+    PRIMARY KEY (owner, id)
+)ENGINE=InnoDB;
+
+CREATE TABLE hermes_archive (
+    owner VARBINARY(1020) NOT NULL,
+    session_id VARBINARY(1024) NOT NULL,
+    number BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    turn_id VARBINARY(1020) NOT NULL,
+    body LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    reason VARCHAR(20) NOT NULL,
+    archived_at TIMESTAMP NOT NULL DEFAULT (now()),
+    PRIMARY KEY (owner, session_id, number),
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+)ENGINE=InnoDB;
+
+CREATE INDEX ix_hermes_archive_turn_id ON hermes_archive (owner, session_id, turn_id);
+
+CREATE TABLE hermes_messages (
+    owner VARBINARY(1020) NOT NULL,
+    session_id VARBINARY(1024) NOT NULL,
+    seq BIGINT NOT NULL,
+    turn_id VARBINARY(1020) NOT NULL,
+    body LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT (now()),
+    PRIMARY KEY (owner, session_id, seq),
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+)ENGINE=InnoDB;
+
+CREATE INDEX ix_hermes_messages_turn_id ON hermes_messages (owner, session_id, turn_id);
+
+CREATE TABLE hermes_counters (
+    name VARCHAR(20) NOT NULL,
+    value BIGINT NOT NULL,
+    PRIMARY KEY (name)
+)ENGINE=InnoDB;

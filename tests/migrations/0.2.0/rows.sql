@@ -1,0 +1,32 @@
+INSERT INTO hermes_sessions (owner, id, next_seq, turns, created_at, updated_at, deleted_at, first_seq, archived, fence, leased_until, title, parent_id) VALUES
+    ('', 'thread', 4, 2, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 0, 0, 0, NULL, NULL),
+    ('', 'unnamed', 3, 2, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 0, 0, 0, NULL, NULL),
+    ('ada', 'thread', 1, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', NULL, 0, 0, 1, 1795169260000, NULL, NULL),
+    ('', 'gone', 2, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', '2026-11-20 10:01:00', 0, 0, 0, 0, NULL, NULL),
+    ('', 'edited', 4, 3, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 2, 0, 0, 'Two words', NULL),
+    ('', 'forked', 2, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', NULL, 0, 0, 0, 0, NULL, 'thread');
+
+INSERT INTO hermes_messages (owner, session_id, seq, turn_id, body, created_at) VALUES
+    ('', 'thread', 0, 'first', '{"n":0}', '2026-11-20 10:00:00'),
+    ('', 'thread', 1, 'first', '{"n":1}', '2026-11-20 10:00:00'),
+    ('', 'thread', 2, 'second', '{"n":2}', '2026-11-20 10:01:00'),
+    ('', 'thread', 3, 'second', '{"n":3}', '2026-11-20 10:01:00'),
+    ('', 'unnamed', 0, 'c6c72261a2e8effbe2c26bfcf9701996', '{"n":0}', '2026-11-20 10:00:00'),
+    ('', 'unnamed', 1, 'c6c72261a2e8effbe2c26bfcf9701996', '{"n":1}', '2026-11-20 10:00:00'),
+    ('', 'unnamed', 2, 'third', '{"n":2}', '2026-11-20 10:01:00'),
+    ('ada', 'thread', 0, 'first', '{"n":0}', '2026-11-20 10:00:00'),
+    ('', 'edited', 0, 'first', '{"n":0}', '2026-11-20 10:00:00'),
+    ('', 'edited', 1, 'first', '{"n":1}', '2026-11-20 10:00:00'),
+    ('', 'edited', 2, 'third', '{"n":2}', '2026-11-20 10:01:00'),
+    ('', 'edited', 3, 'third', '{"n":3}', '2026-11-20 10:01:00'),
+    ('', 'forked', 0, 'f531ba905ad3a02d370b44c58d1e2904', '{"n":0}', '2026-11-20 10:00:00'),
+    ('', 'forked', 1, 'f531ba905ad3a02d370b44c58d1e2904', '{"n":1}', '2026-11-20 10:00:00');
+
+INSERT INTO hermes_archive (owner, session_id, number, seq, turn_id, body, reason, archived_at) VALUES
+    ('', 'edited', 0, 2, 'second', '{"n":5}', 'rewind', '2026-11-20 10:01:00'),
+    ('', 'edited', 1, 3, 'second', '{"n":6}', 'rewind', '2026-11-20 10:01:00');
+
+INSERT INTO hermes_keys (owner, name, session_id, updated_at) VALUES
+    ('ada', 'work', 'thread', '2026-11-20 10:00:00');
+
+INSERT INTO hermes_counters (name, value) VALUES ('fence', 7);

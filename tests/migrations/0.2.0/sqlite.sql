@@ -1,0 +1,65 @@
+CREATE TABLE hermes_keys (
+    owner VARCHAR(255) NOT NULL,
+    name VARCHAR(255) NOT NULL,
+    session_id VARCHAR(256) NOT NULL,
+    updated_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    PRIMARY KEY (owner, name)
+)
+ WITHOUT ROWID;
+
+CREATE INDEX ix_hermes_keys_session_id ON hermes_keys (owner, session_id);
+
+CREATE TABLE hermes_sessions (
+    owner VARCHAR(255) NOT NULL,
+    id VARCHAR(256) NOT NULL,
+    next_seq BIGINT NOT NULL,
+    turns BIGINT NOT NULL,
+    created_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    deleted_at DATETIME,
+    first_seq BIGINT DEFAULT '0' NOT NULL,
+    archived BIGINT DEFAULT '0' NOT NULL,
+    fence BIGINT DEFAULT '0' NOT NULL,
+    leased_until BIGINT DEFAULT '0' NOT NULL,
+    title TEXT,
+    parent_id VARCHAR(256),
+    PRIMARY KEY (owner, id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE hermes_archive (
+    owner VARCHAR(255) NOT NULL,
+    session_id VARCHAR(256) NOT NULL,
+    number BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    turn_id VARCHAR(255) NOT NULL,
+    body TEXT NOT NULL,
+    reason VARCHAR(20) NOT NULL,
+    archived_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    PRIMARY KEY (owner, session_id, number),
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+)
+ WITHOUT ROWID;
+
+CREATE INDEX ix_hermes_archive_turn_id ON hermes_archive (owner, session_id, turn_id);
+
+CREATE TABLE hermes_messages (
+    owner VARCHAR(255) NOT NULL,
+    session_id VARCHAR(256) NOT NULL,
+    seq BIGINT NOT NULL,
+    turn_id VARCHAR(255) NOT NULL,
+    body TEXT NOT NULL,
+    created_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    PRIMARY KEY (owner, session_id, seq),
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+)
+ WITHOUT ROWID;
+
+CREATE INDEX ix_hermes_messages_turn_id ON hermes_messages (owner, session_id, turn_id);
+
+CREATE TABLE hermes_counters (
+    name VARCHAR(20) NOT NULL,
+    value BIGINT NOT NULL,
+    PRIMARY KEY (name)
+)
+ WITHOUT ROWID;
