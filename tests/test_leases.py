@@ -1,15 +1,32 @@
-"""Turns over real processes: whoever is inside may die, or be late."""
+"""Turns: whoever is inside may die or be late, and sessions be removed meanwhile."""
 
 import sys
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE, Popen
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from hermes_session_mw import HermesSession, SessionBusy, SQLAlchemyStore, TurnLost
+from hermes_session_mw import (
+    HermesSession,
+    MemoryStore,
+    SessionBusy,
+    SessionDeleted,
+    SQLAlchemyStore,
+    TurnLost,
+)
+from hermes_session_mw.stores.sqlalchemy import pruning
 
 from .server import ROOT
+from .store_contract import new_id, numbered
+from .test_housekeeping import Make, every_store, make
+
+__all__ = ["make"]  # a fixture
 
 HELLO = {"role": "user", "content": "hello"}
 HOLDER = """
@@ -64,3 +81,54 @@ async def test_a_late_holder_is_refused(tmp_path: Path) -> None:
     assert [await each.load() for each in (late, next_one)] == [[HELLO], [HELLO]]
     await store.aclose()
     await others.aclose()
+
+
+@every_store
+async def test_turns_are_given_out_beside_prune_and_delete(make: Make) -> None:
+    """Whoever asks meanwhile gets a number that is greater, or an error of the package's own."""
+    store: Any = make()
+    owner = new_id()
+    pruned, deleted = 0, 0
+    fences: list[int] = []
+
+    async def prune() -> None:
+        nonlocal pruned
+        while True:
+            await remove_idle(store, owner)
+            pruned += await store.prune(timedelta(0))
+
+    async def delete() -> None:
+        nonlocal deleted
+        while True:
+            await anyio.sleep(0.01)
+            deleted += await store.delete("s", owner)
+
+    async def write() -> None:
+        while True:
+            with suppress(SessionDeleted):
+                await store.append("s", numbered(0), owner)
+            await anyio.lowlevel.checkpoint()
+
+    with anyio.fail_after(120):
+        async with anyio.create_task_group() as tasks:
+            for each in (prune, delete, write):
+                tasks.start_soon(each)
+            while len(fences) < 30 or not deleted:
+                with suppress(SessionDeleted, TurnLost):
+                    fences.append(await store.acquire("s", 60, owner))
+                    await store.append("s", numbered(1), owner, fence=fences[-1])
+                    await store.release("s", fences[-1], owner)
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    assert fences == sorted(set(fences))
+
+
+async def remove_idle(store: Any, owner: str) -> None:
+    """Remove the owner's sessions that are not in a turn, however young, as an operator could."""
+    if isinstance(store, MemoryStore):
+        return
+    at_any_time = 2_000_000_000
+    find = partial(pruning.find_idle, cutoff=at_any_time, owner=owner, after=("", ""))
+    found, _ = await store._read(find)
+    if found:
+        await store._write(lambda c: pruning.remove_idle(c, at_any_time, found))

@@ -10,7 +10,7 @@ from tests import mariadb, postgres
 
 from .programs import PROGRAMS, Shared
 
-COUNTS = {"kills": 350, "servers": 60, "lost": 300, "clock": 20}
+COUNTS = {"kills": 350, "servers": 60, "lost": 300, "prune": 350, "clock": 20}
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def parse() -> argparse.Namespace:
         ("--kills", "kills", "writers killed"),
         ("--server-kills", "servers", "crashes of the server"),
         ("--lost", "lost", "lost replies to COMMIT"),
+        ("--prune-kills", "prune", "kills while sessions are pruned and deleted"),
         ("--clock-jumps", "clock", "jumps of the clock"),
     ]:
         text = f"{what}, for each database; %(default)s if not given"

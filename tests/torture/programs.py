@@ -14,6 +14,7 @@ from .clock import Clock, library, turn_clock
 from .kills import kill_writers
 from .lost_commits import lose_commits
 from .servers import kill_server
+from .turns import remove_under_turns
 
 Shared = Mapping[str, URL]
 """Servers that are used as they are; each program makes a database of its own there."""
@@ -77,6 +78,13 @@ def _clock(database: str, folder: Path, rounds: int, shared: Shared) -> Outcome:
             return turn_clock(clock, url, folder, rounds, {})
 
 
+def _prune(driver: str, folder: Path, rounds: int, shared: Shared) -> Outcome:
+    with _database(driver.partition("+")[0], folder, shared) as url:
+        return remove_under_turns(
+            url if driver == "sqlite" else url.set(drivername=driver), folder, rounds
+        )
+
+
 @contextmanager
 def _database(name: str, folder: Path, shared: Shared) -> Iterator[URL]:
     if name == "sqlite":
@@ -91,5 +99,8 @@ PROGRAMS = {
     "kills": Program(_kills, ALL),
     "servers": Program(_servers, ALL[1:], own_servers=True),
     "lost": Program(_lost, [driver for each in _DRIVERS.values() for driver in each]),
+    "prune": Program(
+        _prune, ["sqlite", "postgresql+psycopg", "postgresql+asyncpg", "mysql+pymysql"]
+    ),
     "clock": Program(_clock, ALL, own_servers=True, fakes_time=True),
 }

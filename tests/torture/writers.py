@@ -43,6 +43,9 @@ class Writers:
         running: the processes, by the writers' names.
     """
 
+    goes_on: bytes = b"stored "
+    """What a line begins with that says that a writer gets on."""
+
     def __init__(
         self,
         folder: Path,
@@ -78,8 +81,13 @@ class Writers:
 
     def replace_one(self) -> None:
         """Kill one of them with SIGKILL, and start another."""
-        self._kill(random.choice(list(self.running)))
+        name = random.choice(list(self.running))
+        self._kill(name)
+        self.succeed(name)
         self._start()
+
+    def succeed(self, name: str) -> None:
+        """Note that the next one to be started comes in the place of ``name``."""
 
     def wait_for_turns(self, turns: int, *, of_each: bool = True) -> None:
         """Wait until each of them, or else one of them, has had so many more turns acknowledged."""
@@ -91,7 +99,7 @@ class Writers:
                 assert self.running[name].poll() is None, self._why(name)
                 with self._output(name).open("rb") as output:
                     output.seek(before[name])
-                    if output.read().count(b"stored ") >= turns:
+                    if output.read().count(self.goes_on) >= turns:
                         waiting.remove(name)
             assert time.monotonic() < deadline, f"writers {waiting} do not get on"
             time.sleep(0.02)
@@ -100,14 +108,17 @@ class Writers:
         """Return what each writer said that there ever was."""
         return {str(number): _read(self._output(str(number))) for number in range(self._started)}
 
+    def command(self, name: str) -> list[str]:
+        """Return the module that a writer is, and what it is told."""
+        url = self._urls[int(name) % len(self._urls)]
+        return ["tests.torture.writer", url, self.session_id, name, self._mode]
+
     def _start(self) -> None:
         name = str(self._started)
-        url = self._urls[self._started % len(self._urls)]
-        command = [sys.executable, "-m", "tests.torture.writer", url, self.session_id, name]
         output, errors = self._output(name), self._errors(name)
         with output.open("wb") as out, errors.open("wb") as err, held_back():
             self.running[name] = subprocess.Popen(
-                [*command, self._mode],
+                [sys.executable, "-m", *self.command(name)],
                 stdout=out,
                 stderr=err,
                 cwd=ROOT,

@@ -127,7 +127,13 @@ _drop_keys = delete(keys).where(*_of(keys))
 _retire = (
     update(sessions)
     .where(*WHOSE)
-    .values(deleted_at=func.now(), updated_at=func.now(), title=null(), parent_id=null())
+    .values(
+        deleted_at=func.now(),
+        updated_at=func.now(),
+        title=null(),
+        parent_id=null(),
+        leased_until=0,
+    )
 )
 
 

@@ -46,11 +46,15 @@ class Expired(NamedTuple):
     fence: int = 0
 
 
-_mark_deleted = (
-    update(sessions)
-    .where(*WHOSE, *IS_STORED)
-    .values(deleted_at=func.now(), updated_at=func.now(), title=None, parent_id=None)
-)
+# Nobody is in its turn any more, so that a prune need not wait for the lease to end.
+_GONE = {
+    "deleted_at": func.now(),
+    "updated_at": func.now(),
+    "title": None,
+    "parent_id": None,
+    "leased_until": 0,
+}
+_mark_deleted = update(sessions).where(*WHOSE, *IS_STORED).values(_GONE)
 _remove_contents = [
     delete(table).where(
         table.c.owner == bindparam("of_owner"), table.c.session_id == bindparam("of_session")

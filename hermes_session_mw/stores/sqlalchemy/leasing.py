@@ -42,16 +42,15 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
     key = {"session_id": session_id, "owner": owner}
     # A look first: who waits for another looks often, and need not keep the others from writing.
     before = database.rows(_lease, key)
-    for _, left, deleted_at in before:
-        _check_free(left, deleted_at)
+    _check_free(before)
     values = of_session(session_id, owner) | {"lease": _milliseconds(seconds)}
-    taken, rows = _try_to_take(database, key, values) if before else (0, [])
-    if not rows:  # there was none, or it was removed since
+    taken, rows = _try_to_take(database, key, values) if before else (0, before)
+    if not taken:  # by others; or there was no row, or it was removed since, and is there again
+        _check_free(rows)
         taken, rows = _try_to_take(database, key, values, makes_row=True)
-    ((fence, left, deleted_at),) = rows
     if not taken:
-        _check_free(max(left, 1), deleted_at)  # it may be free again by now
-    return int(fence)
+        _check_free(rows, at_least=1)  # it may be free again by now
+    return int(rows[0][0])
 
 
 def _try_to_take(
@@ -78,11 +77,13 @@ def release(database: Database, session_id: str, owner: str, fence: int) -> None
         database.run(_give_back, of_session(session_id, owner) | {"held": fence})
 
 
-def _check_free(left: int, deleted_at: object) -> None:
-    if deleted_at is not None:
-        raise SessionDeleted
-    if left > 0:
-        raise SessionBusy(left / 1000)
+def _check_free(rows: Sequence[Row], at_least: int = 0) -> None:
+    """Check that the turn is free; else it is for ``at_least`` milliseconds more that it is not."""
+    for _, left, deleted_at in rows:
+        if deleted_at is not None:
+            raise SessionDeleted
+        if (busy := max(left, at_least)) > 0:
+            raise SessionBusy(busy / 1000)
 
 
 def _milliseconds(seconds: float) -> int:
