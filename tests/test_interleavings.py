@@ -33,9 +33,14 @@ from .store_contract import new_id, numbered
 from .test_store_contract import url_of
 
 DATABASES = ["sqlite", "postgresql+psycopg", "mysql+pymysql"]
+HURRIED: dict[str, dict[str, Any]] = {
+    "sqlite": {},
+    "postgresql": {"options": "-c synchronous_commit=off"},
+    "mysql": {},
+}
 IMPATIENT: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": 0.01},
-    "postgresql": {"options": "-c lock_timeout=10ms"},
+    "postgresql": {"options": "-c synchronous_commit=off -c lock_timeout=10ms"},
     "mysql": {"init_command": "SET innodb_lock_wait_timeout = 0"},
 }
 # Before a COMMIT all locks are held, and a BEGIN, but for SQLite's, takes none.
@@ -203,7 +208,7 @@ class Interrupted:
     """An engine whose statement with a given number has something done before it, elsewhere."""
 
     def __init__(self, url: URL) -> None:
-        self.engine = create_engine(url)
+        self.engine = create_engine(url, connect_args=HURRIED[url.get_backend_name()])
         self._elsewhere = create_engine(
             url,
             isolation_level="AUTOCOMMIT",

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ async def check(url: URL, version: str) -> None:
     assert [each.message for each in await store.archived("thread")] == numbered(4, 2)
     assert await store.compact("unnamed", numbered(0, 3), [{"n": -1}]) == 3
     assert (await store.load("unnamed")).messages == [{"n": -1}, *numbered(3, 2)]
+    late = await store.acquire("unnamed", 0.001)
     await store.rotate("thread", "rotated", owner="ada")
     assert (await store.load("rotated", "ada")).messages == numbered(0, 1)
     if version not in ("draft-1", "draft-2"):
@@ -122,6 +124,11 @@ async def check(url: URL, version: str) -> None:
         assert forked is not None
         assert (edited.title, forked.parent_id) == ("Two words", "thread")
     assert await store.delete("unnamed")
+    with anyio.fail_after(60):
+        while (await store.load("unnamed")).deleted:
+            await anyio.sleep(0.1)
+            await store.prune(timedelta(0))
+    assert await store.acquire("unnamed", 60) > late
     await store.aclose()
 
 
@@ -166,6 +173,41 @@ def test_a_store_upgrades_at_its_first_use(engine: Engine) -> None:
     anyio.run(check, engine.url, VERSIONS[0])
 
 
+def test_turns_ask_for_the_migration(engine: Engine) -> None:
+    """Over the tables of 0.1.0 a turn's error names it; all else, and who writes meanwhile, go on.
+
+    A store that was there before takes turns once it has run.
+    """
+    started_with(engine, "0.1.0")
+    anyio.run(upgraded_meanwhile, engine)
+
+
+async def upgraded_meanwhile(engine: Engine) -> None:
+    store = SQLAlchemyStore(engine.url, create_schema=False)
+    with pytest.raises(StoreMisconfigured, match=r"hermes_session_mw\.migrations\.upgrade"):
+        await store.acquire("thread", 60)
+    assert (await store.load("thread")).length == 4
+    lengths: list[int] = []
+
+    async def write() -> None:
+        while True:  # as 0.1.0 does it
+            lengths.append(await store.append("writing", numbered(0)))
+            await store.delete(f"none-{len(lengths)}")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write)
+        while len(lengths) < 5:
+            await anyio.sleep(0.01)
+        await anyio.to_thread.run_sync(upgrade, engine)
+        written = len(lengths)
+        while len(lengths) < written + 5:
+            await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert await store.acquire("thread", 60) == 1
+    assert (await store.load("writing")).length in (len(lengths), len(lengths) + 1)
+    await store.aclose()
+
+
 def test_the_newest_version_has_the_tables_of_today(engine: Engine) -> None:
     """A change to the tables asks for a version of its own under tests/migrations."""
     today = fresh(engine)
@@ -180,6 +222,7 @@ def test_the_newest_version_has_the_tables_of_today(engine: Engine) -> None:
 FOREIGN = [
     "CREATE TABLE hermes_sessions (id INTEGER PRIMARY KEY, name VARCHAR(20))",
     "CREATE TABLE hermes_keys (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL)",
+    "CREATE TABLE hermes_counters (name VARCHAR(20) PRIMARY KEY, total INTEGER)",
     "CREATE TABLE hermes_archive (owner INT, session_id INT, number INT, seq INT, turn_id INT)",
 ]
 

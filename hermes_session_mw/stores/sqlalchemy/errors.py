@@ -161,14 +161,23 @@ _CURES: dict[Meaning, str] = {
 _UTF8 = "let the connection's encoding and the database's be UTF-8 (on MariaDB utf8mb4)"
 _SMALLER = "or lower the store's max_message_bytes or max_turn_messages"
 OVER_PACKET = f"a message is larger than the server's max_allowed_packet: raise that, {_SMALLER}"
+_UPGRADE = (
+    "its tables are missing, or are those of an earlier version: upgrade them with "
+    "hermes_session_mw.migrations.upgrade, or let the store do it (create_schema=True)"
+)
 _OWN_CURES = {
+    "1054": _UPGRADE,
     "1105": f"the turn is larger than the server's wsrep_max_ws_size: raise that, {_SMALLER}",
+    "1146": _UPGRADE,
     "1153": OVER_PACKET,
     "1203": "the user has as many connections as it may: raise that, or make the pool smaller",
     "1226": "the user has as many of these as it may: raise that, or make the pool smaller",
     "1317": "the statement was killed at the server; try again",
     "1366": _UTF8,
     "1969": "the statement took longer than the server's max_statement_time; try again",
+    "42703": _UPGRADE,
+    "42P01": _UPGRADE,
+    "SQLITE_ERROR": _UPGRADE,  # where it is about a table or a column
     "22021": _UTF8,
     "22P05": _UTF8,
     "SQLITE_TOOBIG": f"a message is larger than SQLite takes: {_SMALLER[3:]}",
