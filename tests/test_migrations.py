@@ -196,11 +196,11 @@ async def upgraded_meanwhile(engine: Engine) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(write)
-        while len(lengths) < 5:
+        while len(lengths) < 5:  # noqa: ASYNC110  # nobody tells
             await anyio.sleep(0.01)
         await anyio.to_thread.run_sync(upgrade, engine)
         written = len(lengths)
-        while len(lengths) < written + 5:
+        while len(lengths) < written + 5:  # noqa: ASYNC110
             await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     assert await store.acquire("thread", 60) == 1
