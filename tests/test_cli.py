@@ -515,6 +515,14 @@ def test_a_row_with_a_value_of_another_type_is_told(store: str, change: str) -> 
         assert result.stderr.startswith("Error: a session's row has a value of another type")
 
 
+def test_a_counter_with_a_value_of_another_type_is_told(store: str) -> None:
+    """It is no session's, and check names its table."""
+    sql(store, "INSERT INTO hermes_counters (name, value) VALUES ('fence', 'many')")
+    checked = run(store, "check")
+    assert checked.exit_code == 1
+    assert checked.stdout.startswith("a row of hermes_counters has a value of another type\n")
+
+
 def test_a_message_that_is_none_is_shown_all_the_same(store: str) -> None:
     """What stands in a message's place and is no object is shown as it is."""
     sql(store, "UPDATE hermes_messages SET body = '7' WHERE session_id = 'snow'")

@@ -354,8 +354,12 @@ async def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     await store.append("rain", [{"text": "x" * 50_000}])
     await store.append("snow", numbered(0))
     await store.aclose()
+    with closing(sqlite3.connect(path)) as connection:
+        (place,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'ix_hermes_messages_turn_id'"
+        ).fetchone()
     pages = bytearray(path.read_bytes())
-    pages[5 * 4096 : 6 * 4096] = bytes(4096)  # a table's first page
+    pages[(place - 1) * 4096 : place * 4096] = bytes(4096)
     path.write_bytes(pages)
     look = OperatorStore(f"sqlite:///{path}")
     problems = await look.check_integrity(lambda _: None)
