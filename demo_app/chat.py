@@ -45,7 +45,8 @@ async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Rep
     if turn is None:
         return None
     *question, reply = turn.messages
-    prompt = [*chat.system, *session.history[: turn.start or 0], *question]
+    start = min(turn.start or 0, session.length)  # nothing, where the history cannot be read
+    prompt = [*chat.system, *session.prompt(*question, replace_from=start)]
     return again(state.model, prompt, reply, chat.options)
 
 

@@ -101,12 +101,10 @@ async def _stored(
         if stored.details["previous_response_id"] != asked.previous:
             raise TurnConflict
         return stored
-    new, end = asked.new, await _end_of(ids, asked.previous)
+    new, end = asked.new, await _end_of(session, ids, asked.previous)
     if end is None:
         earlier = len(new) - 1 if turns.tells_history(session) else 0
         place = turns.place(session, new[:earlier], new[earlier:])
-    elif session.degraded:
-        raise StoreUnavailable("the stored history cannot be read, to go on from a response in it")
     elif end not in (session.length, turns.before_retry(session.history, new)):
         child = await session.fork(end)
         await ids.keep(response_id, child.id)
@@ -127,14 +125,16 @@ async def _unstored(
     session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State
 ) -> Answer:
     """Return the model's answer, of which nothing is kept."""
-    history = []
+    prompt = asked.new
     if not turns.tells_history(session):
         await session.load()
-        history = session.history[: await _end_of(ids, asked.previous)]
-    prompt = [*asked.system, *history, *asked.new]
+        prompt = session.prompt(
+            *asked.new, replace_from=await _end_of(session, ids, asked.previous)
+        )
+    messages = [*asked.system, *prompt]
     told = details(int(time.time()), asked.previous)
     response_id = new_response_id(session, is_stored=False)
-    reply = await begin(state.model.stream(prompt, asked.options), state.model.name)
+    reply = await begin(state.model.stream(messages, asked.options), state.model.name)
     return Answer(response_id, session.id, reply, told, is_stored=False)
 
 
@@ -145,17 +145,20 @@ def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) ->
     return Answer(response_id, session_id, reply, message.get("response") or details(0, None))
 
 
-async def _end_of(ids: ResponseIds, previous: str | None) -> int | None:
+async def _end_of(session: HermesSession, ids: ResponseIds, previous: str | None) -> int | None:
     """Return how many messages come before the end of the response to go on from.
 
     Raises:
         BadRequest: it broke off, or is not in the history any more (404).
+        StoreUnavailable: the history cannot be read.
     """
     if previous is None:
         return None
     _, turn = await ids.turn_of(previous, *_PREVIOUS)
     if turn.start is None:
         raise not_found(previous, *_PREVIOUS)
+    if session.degraded:
+        raise StoreUnavailable("the stored history cannot be read, to go on from a response in it")
     return turn.start + len(turn.messages)
 
 

@@ -24,6 +24,7 @@ from hermes_session_mw import (
     TurnConflict,
 )
 from hermes_session_mw.messages import Message
+from hermes_session_mw.recording import is_incomplete
 
 from .model import text_of
 
@@ -108,7 +109,7 @@ class Place:
 
     def prompt(self, session: HermesSession) -> list[Message]:
         """Return what the model is asked."""
-        return [*session.history[: self.at], *self.new]
+        return session.prompt(*self.new, replace_from=self.at)
 
     async def take(self, session: HermesSession, turn_id: str | None = None) -> Recording:
         """Rewind the stored history to there, and begin to record the turn.
@@ -144,8 +145,7 @@ def before_retry(history: Sequence[Message], question: Sequence[Message]) -> int
     it takes the first one's place, and is not there twice.
     """
     end = len(history)
-    # In Hermes' own database the mark is the finish reason.
-    if history and "incomplete" in (history[-1].get("status"), history[-1].get("finish_reason")):
+    if history and is_incomplete(history[-1]):
         end -= 1
     start = end - len(question)
     repeats = start >= 0 and _are_same(history[start:end], question)

@@ -561,8 +561,9 @@ def test_an_unreadable_history_is_not_forked() -> None:
     with TestClient(create_app(store, keys=())) as client:
         first = body_of(respond(client, "a", S))
         store.failure = StoreUnavailable("gone")
-        refused = respond(client, "b", previous_response_id=first["id"])
-        assert error_of(refused)[0] == 503
+        for kept in (True, False):
+            refused = respond(client, "b", previous_response_id=first["id"], store=kept)
+            assert error_of(refused)[0] == 503
         assert len(store._sessions) == 1
 
 
