@@ -472,6 +472,30 @@ class LifecycleContract:
             await store.rotate(old, taken)
         assert (await store.load(old)).length == 4 == (await store.load(taken)).length
 
+    @pytest.mark.parametrize("source", ["stored", "deleted", "unknown"])
+    async def test_where_a_rotation_may_lead(self, store: LifecycleStore, source: str) -> None:
+        """A used id of the new owner's is a conflict, whatever is moved; a third one's is free."""
+        old, key = new_id(), new_id()
+        if source != "unknown":
+            await store.append(old, numbered(0), "guest")
+        if source == "deleted":
+            await store.delete(old, "guest")
+        await store.move_key(key, old, "guest")
+        for to_owner in ("guest", "ada"):
+            kept, deleted = new_id(), new_id()
+            await store.append(kept, numbered(0, 1), to_owner)
+            await store.append(deleted, numbered(0), to_owner)
+            await store.delete(deleted, to_owner)
+            for target, length in ((kept, 2), (deleted, 0)):
+                with pytest.raises(SessionConflict) as caught:
+                    await store.rotate(old, target, "guest", to_owner)
+                assert (caught.value.expected, caught.value.actual) == (0, length)
+                assert await store.find_key(key, "guest") == old
+            assert (await store.load(kept, to_owner)).length == 2
+        anothers = await stored(store, owner="eve")
+        assert await store.rotate(old, anothers, "guest", "ada") == (source == "stored")
+        assert (await store.load(anothers, "eve")).length == 4
+
     # Turns that are taken
 
     async def test_one_has_the_turn(self, store: LifecycleStore) -> None:

@@ -118,7 +118,8 @@ class LifecycleStore(Store, Protocol):
         was anything to move.
 
         Raises:
-            SessionConflict: something is, or was, stored under the new id.
+            SessionConflict: something is, or was, stored under the new id; also where there is
+                nothing to move.
         """
         ...
 

@@ -45,8 +45,8 @@ class Counters(NamedTuple):
 
     @property
     def length(self) -> int:
-        """How many messages the history has."""
-        return self.end - self.first
+        """How many messages the history has; a deleted one has none, whatever its numbers say."""
+        return 0 if self.is_deleted else self.end - self.first
 
     @property
     def exists(self) -> bool:
