@@ -100,7 +100,10 @@ def beginning_of(text: str, room: int) -> str:
 
 def _encode(number: int, message: Message, max_bytes: int) -> str:
     if not isinstance(message, dict):
-        raise _invalid(number, f"is a {type(message).__name__}, not a dict")
+        hint = ""
+        if isinstance(message, (list, tuple)):
+            hint = ": a session's append(*messages) takes each message by itself"
+        raise _invalid(number, f"is a {type(message).__name__}, not a dict{hint}")
     try:
         body = _as_json(message)
         size = len(body.encode())

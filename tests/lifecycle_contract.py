@@ -483,7 +483,7 @@ class LifecycleContract:
         await store.move_key(key, old, "guest")
         for to_owner in ("guest", "ada"):
             kept, deleted = new_id(), new_id()
-            await store.append(kept, numbered(0, 1), to_owner)
+            await store.append(kept, numbered(0, 2), to_owner)
             await store.append(deleted, numbered(0), to_owner)
             await store.delete(deleted, to_owner)
             for target, length in ((kept, 2), (deleted, 0)):

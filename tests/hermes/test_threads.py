@@ -94,6 +94,43 @@ async def test_a_title_is_hermes_title(state: HermesStateStore, state_db: Path) 
     assert not await state.rename(WEATHER, "x", owner="u7")
 
 
+async def test_a_title_tells_nothing_of_another_owners(
+    state: HermesStateStore, state_db: Path
+) -> None:
+    """Whether another has it or not, an owner gives a title and reads it, and is told the same."""
+    for owner in ("ada", "bob"):
+        for name in ("one", "two"):
+            await state.append(f"{owner}-{name}", TURN, owner)
+            assert await state.rename(f"{owner}-{name}", f"{name} more", owner)
+    assert await state.rename("bob-two", "one more", "bob")  # which bob has too
+    assert await state.rename("bob-two", "alone", "bob")
+    for owner, name, title in (
+        ("ada", "one", "one more"),
+        ("bob", "one", "one more"),
+        ("ada", "two", "two more"),
+        ("bob", "two", "alone"),
+    ):
+        info = await state.info(f"{owner}-{name}", owner)
+        assert info is not None
+        assert info.title == title
+    listed = (await state.list("bob")).sessions
+    assert {each.title for each in listed} == {"one more", "alone"}
+    with hermes(state_db) as agent:
+        assert agent.call("get_session_title", "ada-one") == "one more"
+        assert agent.call("get_session_title", "bob-one") is None
+        assert agent.call("get_session_title", "bob-two") == "alone"
+        agent.call("set_session_title", "bob-one", "Hermes says so")
+    assert await state.rename("ada-one", None, "ada")
+    titles = {each.id: each.title for each in (await state.list("bob")).sessions}
+    assert titles["bob-one"] == "Hermes says so"
+    # Begun anew under its id by somebody else, a session has not its title.
+    assert await state.rename("bob-one", "two more", "bob")
+    ask(state_db, "UPDATE sessions SET started_at = started_at + 1 WHERE id = 'bob-one'")
+    info = await state.info("bob-one", "bob")
+    assert info is not None
+    assert info.title is None
+
+
 @pytest.mark.parametrize("title", ["", " a", "a  b", "a\tb", "\u200bx", "a\ufffcb", "x" * 101])
 async def test_a_title_that_hermes_would_change_is_refused(
     state: HermesStateStore, state_db: Path, title: str

@@ -209,13 +209,19 @@ class HermesStateStore:
         """See `LifecycleStore.rename`.
 
         Raises:
-            ValueError: Hermes would not have the title as it is, or another conversation has it.
+            ValueError: Hermes would not have the title as it is; or, without an owner, another
+                conversation has it. An owner's title may be any: whether another owner has it is
+                nobody's business, and Hermes shows none then.
+            StoreMisconfigured: an owner's title, in a database without the table ``state_meta``.
         """
         check_keys(session_id, owner)
         check_title(title)
         sql.check_hermes_title(title)
         work = partial(sql.rename, session_id=session_id, title=title, owner=owner)
-        return await self._attempts.run(work, writes=True)
+        done = await self._attempts.run(work, writes=True)
+        if done is None:
+            raise ValueError("title: another conversation in Hermes' database has it")
+        return done
 
     async def aclose(self) -> None:
         """Close the file; a later call opens it again."""

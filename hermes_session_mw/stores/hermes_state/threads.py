@@ -15,6 +15,7 @@ from .columns import Columns, columns_of
 from .lineage import PLAIN, Found, find
 from .reading import measure, rows_of, snapshot, visible
 from .rows import decode
+from .titles import keep_title, kept_title
 from .turns import recall
 from .writing import place_of, take_out
 
@@ -73,24 +74,33 @@ def list_page(database: Database, owner: str, limit: int, after: Place | None) -
         return listed
 
 
-def rename(database: Database, session_id: str, title: str | None, owner: str) -> bool:
+def rename(database: Database, session_id: str, title: str | None, owner: str) -> bool | None:
     """See `LifecycleStore.rename`; the title goes to where the conversation goes on.
 
-    Raises:
-        ValueError: another conversation has the title.
+    Returns None where a conversation that the caller may see has the title: "" sees all. An owner
+    is never told so: a title that is taken is kept beside.
     """
     with transaction(database):
         columns = columns_of(database)
         columns.check_known("a title", "sessions.title")
+        if owner:
+            columns.check_known("an owner's title", "state_meta.key", "state_meta.value")
         found = find(database, columns, session_id, owner)
         if found is None or not found.is_own:
             return False
         key = {"title": title, "session_id": found.tip}
+        beside = None
         for (other,) in database.rows(_titled, key):
-            if other not in found.chain:
-                raise ValueError("title: another conversation in Hermes' database has it")
-            database.run(_title, {"title": None, "session_id": other})
-        database.run(_title, key)
+            if other in found.chain:
+                database.run(_title, {"title": None, "session_id": other})
+            elif owner:
+                beside = title
+            else:
+                return None
+        database.run(_title, key if beside is None else {**key, "title": None})
+        if columns.meta:
+            ((_, began, *_),) = database.rows(_about[True], {"session_id": found.tip})
+            keep_title(database, found.tip, began, beside)
         return True
 
 
@@ -159,6 +169,8 @@ def _info(database: Database, columns: Columns, found: Found) -> SessionInfo:
     has_title = "title" in columns.sessions
     told = [database.rows(_about[has_title], {"session_id": each})[0] for each in found.chain]
     title = told[-1][0]
+    if title is None and columns.meta:
+        title = kept_title(database, found.tip, told[-1][1])
     begun, parent = told[0][1], told[0][3]
     changed = max(row[2] for row in told)
     length, _ = measure(database, columns, found.tip)
