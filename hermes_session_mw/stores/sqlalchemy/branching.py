@@ -207,10 +207,10 @@ def rotate(
         else:
             database.run(_drop_keys, whose)
         if not there.exists:
-            taken = locked(database, new_id, new_owner)
-            if taken.is_deleted or (taken.exists and not repeated):
-                raise SessionConflict(0, taken.length)
-            return taken.exists
+            used = locked(database, new_id, new_owner)
+            if used.is_deleted or (used.exists and not repeated):
+                raise SessionConflict(0, used.length)
+            return used.exists
         taken = _begin(database, _INSERT_MOVED, {**key, "new_id": new_id}, new_owner)
         if taken is not None:
             raise SessionConflict(0, taken.length)
