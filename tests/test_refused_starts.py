@@ -242,3 +242,24 @@ async def test_our_own_error_says_that_the_connection_closes() -> None:
     with pytest.raises(LookupError):
         await run(work, server, http_scope([], type="websocket", **denying))
     assert b"connection" not in dict(server.log[0]["headers"])
+
+
+async def test_a_server_that_takes_nothing_sees_the_first_error() -> None:
+    """Where there is no session yet, and the 500 is refused as well, the first error is told."""
+
+    def new_id() -> str:
+        raise LookupError
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError("it is not asked")
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is read")
+
+    async def send(_: Message) -> None:
+        raise ValueError("the server does not send this")
+
+    with pytest.raises(LookupError):
+        await HermesSessionMiddleware(app, MemoryStore(), new_id=new_id)(
+            http_scope(), receive, send
+        )
