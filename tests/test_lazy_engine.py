@@ -261,7 +261,7 @@ def test_options_are_for_engines_of_our_own(sqlite_url: str) -> None:
     [
         ("sqlite:///x.db", {"timeout": 2.5, "check_same_thread": False}),
         ("sqlite+aiosqlite:///x.db", {"timeout": 2.5}),
-        ("postgresql+psycopg://x", {"connect_timeout": 2}),
+        ("postgresql+psycopg://x", {"connect_timeout": 2, "client_encoding": "utf8"}),
         ("postgresql+asyncpg://x", {"timeout": 2.5}),
         ("postgresql+pg8000://x", {}),
     ],

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from ...exceptions import StoreMisconfigured
+from .connection_settings import check_settings
 from .database import database_of
 from .runner import T, TimeIsUp, Work, give_up_after, unique
 
@@ -102,7 +103,9 @@ class AsyncRunner:
         # One greenlet for all of it: each switch between the two worlds costs as much as a query.
         with engine.sync_engine.connect() as connection:
             try:
-                return work(database_of(connection))
+                database = database_of(connection)
+                check_settings(database)
+                return work(database)
             except Exception as exc:
                 give_up_after(exc, connection)
                 raise

@@ -185,13 +185,18 @@ def database_of(connection: Connection) -> Database:
     """Return how statements are to be carried out on ``connection``."""
     engine = connection.engine
     heard = engine.dispatch.before_cursor_execute or engine.dispatch.after_cursor_execute
-    direct = _DIRECT in connection.get_execution_options() and not heard and not engine.echo
+    direct = is_ours(connection) and not heard and not engine.echo
     return DirectDatabase(connection) if direct else Database(connection)
 
 
 def go_direct(engine: Engine) -> None:
     """Have an engine of our own used directly, as long as nobody listens to its statements."""
     engine.update_execution_options(**{_DIRECT: True})
+
+
+def is_ours(connection: Connection) -> bool:
+    """Tell whether the connection is one of an engine of our own."""
+    return _DIRECT in connection.get_execution_options()
 
 
 def is_stale(cause: BaseException | None) -> bool:

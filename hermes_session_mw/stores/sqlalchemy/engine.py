@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from ...exceptions import ConfigurationError, StoreMisconfigured
+from .connection_settings import set_each
 from .database import go_direct
 from .lending import renew_after_loss
 from .sqlite_file import SQLiteFile
@@ -35,6 +36,8 @@ _TIMEOUT_ARGUMENT = {
     "pymysql": "connect_timeout",
     "asyncmy": "connect_timeout",
 }
+
+_TAKES_ENCODING = ("psycopg", "psycopg_async", "psycopg2")
 
 # A named prepared statement is one server connection's own: behind a pooler that lends one for a
 # transaction, the next has none of the name, or another. A statement without a name is sent anew
@@ -133,6 +136,8 @@ def _arguments(
         connect_args.setdefault(argument, seconds)
     for name, value in _NO_NAMED_STATEMENTS.get(driver, {}).items():
         connect_args.setdefault(name, value)
+    if driver in _TAKES_ENCODING:
+        connect_args["client_encoding"] = "utf8"  # whatever the role's, or PGCLIENTENCODING
     if driver == "pymysql":
         connect_args.setdefault("read_timeout", timeout)  # the handshake has no other
     if driver == "pysqlite":
@@ -159,6 +164,7 @@ def _arguments(
 
 def _set_up(engine: Engine, file: SQLiteFile | None) -> None:
     go_direct(engine)
+    set_each(engine)
     renew_after_loss(engine)
     # Who may only read cannot set a file up, and reads it as it is.
     if engine.dialect.name == "sqlite" and engine.url.query.get("mode") != "ro":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from .connection_settings import check_isolation, check_settings
 from .creating import create
 from .database import database_of
 from .drivers import check_engine, check_options
@@ -43,9 +44,10 @@ class RunnerMaker:
         """Return a runner that makes its own engine, with ``options``.
 
         Raises:
-            ConfigurationError: they name another driver than the URL.
+            ConfigurationError: they name another driver than the URL, or an isolation level.
         """
         check_options(options)
+        check_isolation(options)
         threads = self._threads or default_threads(url)
         patience = self._timeout * PATIENCE
         settings: dict[str, Any] = {
@@ -107,6 +109,7 @@ class RunnerMaker:
             StoreUnavailable: a Galera node is not up with its cluster, and makes readers wait.
         """
         try:
+            check_settings(database_of(connection))
             return is_complete(connection)
         except DBAPIError as exc:
             failure = understand(exc, only_read=True)

@@ -13,6 +13,7 @@ from anyio.lowlevel import RunVar
 from sqlalchemy import Connection, Engine, event
 
 from ...exceptions import StoreUnavailable
+from .connection_settings import check_settings
 from .crew import Crew
 from .database import Database, database_of
 from .jobs import Job
@@ -105,6 +106,7 @@ class ThreadRunner:
         keep = False
         try:
             job.use(connection.connection.driver_connection)
+            check_settings(database)
             value = work(database)
         except Exception as exc:
             give_up_after(exc, connection)
