@@ -18,22 +18,28 @@ from .machine import needs
 from .store_contract import new_id, numbered
 
 # Harmless, each of them, and each something else to a server that reads it another way.
-TEXTS = [
-    "'",
-    "''",
-    '"',
-    "`",
-    "\\",
-    "\\\\",
-    'it\'s \\ "so"',
-    "\\n, and not a newline",
-    "a newline\nand\r\na tab\t",
-    "100 %, %s, %(name)s, ?, :name, $1",
-    "caf\u00e9 \u65e5\u672c \U0001d11e",
-    "trailing ",
-    " ",
+PIECES = [
+    *[
+        "'",
+        "''",
+        '"',
+        "`",
+        "\\",
+        "\\\\",
+        'it\'s \\ "so"',
+        "\\n, and not a newline",
+        " ",
+        "trailing ",
+    ],
+    *[
+        "a newline\nand\r\na tab\t",
+        "100 %, %s, %(name)s, ?, :name, $1",
+        "caf\u00e9 \u65e5\U0001d11e",
+    ],
 ]
-MESSAGES = [{text: text, "list": [text, {"text": text}]} for text in ["", "a\x00b", *TEXTS]]
+MESSAGES = [{text: text, "list": [text, {"text": text}]} for text in ["", "a\x00b", *PIECES]]
+# Where a store takes a text for a name, a few are enough: each ends in what a server may misread.
+TEXTS = ["; ".join(PIECES), "'".join(PIECES) + "'", "\\", "trailing "]
 
 mysql_drivers = pytest.mark.parametrize(
     ("driver", "anyio_backend"),
@@ -243,6 +249,20 @@ async def test_a_character_set_that_lacks_letters_is_refused(mysql_url: URL, dri
     async with using(SQLAlchemyStore(url)) as store:
         with pytest.raises(StoreMisconfigured, match="charset=utf8mb4"):
             await store.load("id")
+
+
+async def test_a_connection_that_is_lost_while_it_is_asked_is_replaced(mysql_url: URL) -> None:
+    """Where the first connection breaks before it has answered, another is made and asked."""
+    killed: list[int] = []
+
+    def connected(connection: Any, _record: object) -> None:
+        if not killed:
+            killed.append(connection.thread_id())
+            mariadb.execute(mysql_url, f"KILL {killed[0]}")
+
+    async with borrowing(mysql_url, connected) as store:
+        assert await store.append(new_id(), numbered(0)) == 1
+    assert killed
 
 
 @mysql_drivers

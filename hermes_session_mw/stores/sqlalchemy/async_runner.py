@@ -5,26 +5,35 @@ bring by itself.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
 
 import anyio
-from anyio.lowlevel import RunVar
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from ...exceptions import StoreMisconfigured
 from .connection_settings import check_settings
 from .database import database_of
-from .runner import T, TimeIsUp, Work, give_up_after, unique
+from .lending import shut_down
+from .per_loop import PerLoop
+from .runner import T, TimeIsUp, Work, give_up_after
 
 
 class _Slot:
-    """One event loop's engine: an asyncio driver's connections cannot leave their loop."""
+    """One event loop's engine: an asyncio driver's connections cannot leave their loop.
+
+    ``watch`` ends with the loop, if that ends as asyncio has it, and has the engine disposed.
+    """
 
     def __init__(self) -> None:
         self.engine: AsyncEngine | None = None
         self.lock = anyio.Lock()
+        self.watch: AsyncGenerator[None, None] | None = None
+        self.connections: WeakSet[Any] = WeakSet()
 
 
 class AsyncRunner:
@@ -46,7 +55,7 @@ class AsyncRunner:
         self._prepare = prepare
         self._owned = owned
         self._timeout = timeout
-        self._slot: RunVar[_Slot] = RunVar(unique("engine"))
+        self._slots: PerLoop[_Slot] = PerLoop(_cut_off)
 
     async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:  # noqa: ARG002  # as the other has it
         """See `Runner.run`."""
@@ -63,22 +72,46 @@ class AsyncRunner:
 
     async def aclose(self) -> None:
         """See `Runner.aclose`."""
-        slot = self._slot.get(None)
+        slot = self._slots.get()
         if slot is None or slot.engine is None:
             return
         engine, slot.engine = slot.engine, None
+        watch, slot.watch = slot.watch, None
         await self._dispose(engine)
+        if watch is not None:
+            await watch.aclose()
 
     def __repr__(self) -> str:
         return "asyncio"
 
     async def _make_ready(self, slot: _Slot) -> AsyncEngine:
         async with slot.lock:
-            slot.engine = slot.engine or await self._new_engine()
+            if slot.engine is None:
+                slot.engine = await self._new_engine(slot)
+                slot.watch = self._until_the_loop_ends(slot, slot.engine)
+                await anext(slot.watch)
             return slot.engine
 
-    async def _new_engine(self) -> AsyncEngine:
+    async def _until_the_loop_ends(
+        self, slot: _Slot, engine: AsyncEngine
+    ) -> AsyncGenerator[None, None]:
+        # ``asyncio.run`` and its like close all generators that were begun, as the last thing that
+        # a loop does.
+        try:
+            yield
+        finally:
+            if slot.engine is engine:
+                slot.engine = None
+                await self._dispose(engine)
+
+    async def _new_engine(self, slot: _Slot) -> AsyncEngine:
         engine = self._make()
+        if self._owned:
+            event.listen(
+                engine.sync_engine,
+                "connect",
+                lambda _, record: slot.connections.add(record.driver_connection),
+            )
         try:
             async with engine.connect() as connection:
                 await connection.run_sync(self._prepare)
@@ -122,8 +155,21 @@ class AsyncRunner:
                 "this database driver works under asyncio alone: under trio give the store a "
                 "sync URL, such as sqlite:/// or postgresql+psycopg://"
             ) from None
-        slot = self._slot.get(None)
+        slot = self._slots.get()
         if slot is None:
             slot = _Slot()
-            self._slot.set(slot)
+            self._slots.set(slot)
         return slot
+
+
+def _cut_off(slot: _Slot) -> None:
+    """End the connections of a loop that was closed and has not ended as asyncio has it.
+
+    What a driver would say to the server first, it could only say in its loop.
+    """
+    for connection in list(slot.connections):
+        shut_down(connection)
+        # Each has another word for giving up, which ends with what the closed loop has to do.
+        for name in ("terminate", "stop"):
+            with suppress(Exception):
+                getattr(connection, name)()

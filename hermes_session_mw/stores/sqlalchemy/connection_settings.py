@@ -14,6 +14,7 @@ from sqlalchemy import Engine, Executable, Text, bindparam, event, func, literal
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from ...exceptions import ConfigurationError, StoreMisconfigured
+from ...logging import logger
 from .database import Database, is_ours
 from .errors import understand
 from .schema import MYSQL, BytesKey
@@ -131,8 +132,15 @@ def _problems(database: Database) -> Iterator[str]:
 def _problems_on_mysql(database: Database, row: tuple[Any, ...]) -> Iterator[str]:
     if row[:3] != (_PROBE, _HEX, _HEX):
         yield f"{_MANGLED}; set charset=utf8mb4, and no NO_BACKSLASH_ESCAPES in sql_mode"
-        return
-    modes = set(row[3].split(","))
+    else:
+        yield from _problems_of_modes(database, set(row[3].split(",")))
+        if not row[4]:
+            yield "it does not commit by itself (autocommit)"
+        if database.connection.get_isolation_level() == "READ UNCOMMITTED":
+            yield "it reads what may never be committed: choose another isolation level"
+
+
+def _problems_of_modes(database: Database, modes: set[str]) -> Iterator[str]:
     if not modes & _STRICT:
         yield "its sql_mode is not strict, and cuts off what does not fit: add STRICT_TRANS_TABLES"
     for mode in modes & _OTHER_SQL:
@@ -144,10 +152,6 @@ def _problems_on_mysql(database: Database, row: tuple[Any, ...]) -> Iterator[str
             "SQLAlchemy does not know of its ANSI_QUOTES: set sql_mode by a connect listener with "
             "insert=True, and alike for all of the engine's connections"
         )
-    if not row[4]:
-        yield "it does not commit by itself (autocommit)"
-    if database.connection.get_isolation_level() == "READ UNCOMMITTED":
-        yield "it reads what may never be committed: choose another isolation level"
 
 
 def _problems_on_sqlite(database: Database, row: tuple[Any, ...]) -> Iterator[str]:
@@ -162,11 +166,10 @@ def _ask(database: Database) -> tuple[Any, ...]:
     """Return the probe's row, or an empty one where the driver or the server balked at it."""
     try:
         ((*row,),) = database.rows(_ASKS[database.dialect], _VALUES)
-    except (UnicodeError, LookupError, TypeError, ValueError):
-        return ()
-    except StatementError as exc:
+    except (UnicodeError, LookupError, TypeError, ValueError, StatementError) as exc:
         # Without a meaning of its own it is the statement that failed, and the driver made that.
-        if not isinstance(exc, DBAPIError) or understand(exc).meaning == "other":
-            return ()
-        raise
+        if isinstance(exc, DBAPIError) and understand(exc).meaning != "other":
+            raise
+        logger.debug("a connection was asked what it makes of texts", exc_info=True)
+        return ()
     return tuple(row)

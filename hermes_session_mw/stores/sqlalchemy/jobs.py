@@ -6,14 +6,13 @@ down: the driver then finds the connection broken, and the thread returns.
 """
 
 import contextvars
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable  # noqa: TC003  # one import fewer to wonder about
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
+from .lending import shut_down
 from .mailbox import Mailbox
 from .runner import TimeIsUp
 
@@ -113,7 +112,7 @@ class Job(Generic[T]):
         with self._lock:
             self._connection = driver_connection
             if self._broken_off:  # too late, while it was being connected
-                _shut_down(driver_connection)
+                shut_down(driver_connection)
 
     def hangs(self, since: float) -> bool:
         """Tell whether it has been at work for ``since`` seconds."""
@@ -125,7 +124,7 @@ class Job(Generic[T]):
         with self._lock:
             self._broken_off = True
             if self._connection is not None:
-                _shut_down(self._connection)
+                shut_down(self._connection)
 
     def _leave(self) -> None:
         """Wait for it no longer; where it goes on all the same, have it broken off in its time."""
@@ -139,15 +138,3 @@ class Job(Generic[T]):
             self._timer.daemon = True
             with suppress(RuntimeError):  # no thread can be had: it is broken off by closing alone
                 self._timer.start()
-
-
-def _shut_down(driver_connection: Any) -> None:
-    """Shut the socket down, where the driver has one; SQLite has none, and its waits end."""
-    # psycopg and mysqlclient tell it; PyMySQL keeps it to itself.
-    owner = driver_connection if hasattr(driver_connection, "fileno") else None
-    owner = owner or getattr(driver_connection, "_sock", None)
-    if owner is None:
-        return
-    # Closed meanwhile, it says so in its driver's own way.
-    with suppress(Exception), socket.socket(fileno=os.dup(owner.fileno())) as copy:
-        copy.shutdown(socket.SHUT_RDWR)

@@ -1,6 +1,12 @@
-"""Which connections are used again: none older than a loss, none whose file is another now."""
+"""Which connections are used again: none older than a loss, none whose file is another now.
 
+And how one is given up from outside of whoever waits on it.
+"""
+
+import os
+import socket
 import time
+from contextlib import suppress
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, event
@@ -62,3 +68,18 @@ def renew_after_loss(engine: Engine) -> None:
     event.listen(engine, "connect", connected)
     event.listen(engine, "invalidate", lost)
     check_each(engine, lambda info, writes: info[_MADE_AT] > lost_at)  # noqa: ARG005  # by name
+
+
+def shut_down(driver_connection: Any) -> None:
+    """Shut the socket down, where the driver has one; SQLite has none, and its waits end."""
+    # psycopg and mysqlclient tell it; PyMySQL keeps it to itself, and asyncio's have a transport.
+    owner = driver_connection if hasattr(driver_connection, "fileno") else None
+    owner = owner or getattr(driver_connection, "_sock", None)
+    transport = getattr(driver_connection, "_transport", None)
+    if owner is None and transport is not None:
+        owner = transport.get_extra_info("socket")
+    if owner is None:
+        return
+    # Closed meanwhile, it says so in its driver's own way.
+    with suppress(Exception), socket.socket(fileno=os.dup(owner.fileno())) as copy:
+        copy.shutdown(socket.SHUT_RDWR)

@@ -4,10 +4,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
-from anyio.lowlevel import current_token
+
+from .per_loop import native_token
 
 Wake = Callable[[Callable[[], None]], object]
 """An event loop's way of being asked, from any thread, to call a function."""
@@ -36,8 +37,7 @@ class Mailbox:
     """Where threads leave word for one event loop; made inside of it."""
 
     def __init__(self) -> None:
-        token: Any = current_token()
-        token = getattr(token, "native_token", token)  # wrapped by newer versions of anyio
+        token = native_token()
         self._loop = token if isinstance(token, asyncio.AbstractEventLoop) else None
         self._wake: Wake = token.call_soon_threadsafe if self._loop else token.run_sync_soon
         self._done: deque[Waiting] = deque()

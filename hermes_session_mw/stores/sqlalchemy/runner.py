@@ -1,6 +1,5 @@
 """What carries the SQL, which is plain functions, to a database without blocking the event loop."""
 
-import itertools
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -16,8 +15,6 @@ Work = Callable[[Database], T]
 
 PATIENCE = 0.9
 """The part of an operation's time that one wait may take, so that its own error comes in time."""
-
-_numbers = itertools.count()
 
 
 class TimeIsUp(Exception):
@@ -51,8 +48,3 @@ def give_up_after(exc: Exception, connection: Connection) -> None:
     known = isinstance(cause, SQLAlchemyError) and not connection.invalidated
     if known and understand(cause).meaning in GIVE_UP:
         connection.invalidate()
-
-
-def unique(name: str) -> str:
-    """Return a name for a run variable, which anyio once told apart by their names alone."""
-    return f"hermes_session_mw.{name}.{next(_numbers)}"

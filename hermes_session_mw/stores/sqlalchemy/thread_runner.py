@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import RunVar
 from sqlalchemy import Connection, Engine, event
 
 from ...exceptions import StoreUnavailable
@@ -19,7 +18,8 @@ from .database import Database, database_of
 from .jobs import Job
 from .lending import is_fit
 from .mailbox import Mailbox
-from .runner import PATIENCE, T, Work, give_up_after, unique
+from .per_loop import PerLoop
+from .runner import PATIENCE, T, Work, give_up_after
 
 
 class ThreadRunner:
@@ -53,7 +53,7 @@ class ThreadRunner:
         self._lock = threading.Lock()
         self._here = threading.local()
         # Word is left for one event loop, and a process may have several.
-        self._mailbox: RunVar[Mailbox] = RunVar(unique("mailbox"))
+        self._mailboxes: PerLoop[Mailbox] = PerLoop(_forget)
         self._hire()
         _thread_runners.add(self)
 
@@ -167,10 +167,10 @@ class ThreadRunner:
             job.use(driver_connection)
 
     def _own_mailbox(self) -> Mailbox:
-        mailbox = self._mailbox.get(None)
+        mailbox = self._mailboxes.get()
         if mailbox is None:
             mailbox = Mailbox()
-            self._mailbox.set(mailbox)
+            self._mailboxes.set(mailbox)
         return mailbox
 
     def forget_in_child(self) -> None:  # pragma: no cover  # runs in another process
@@ -184,6 +184,10 @@ class ThreadRunner:
         self._lock = threading.Lock()
         self._dismiss.detach()
         self._hire()
+
+
+def _forget(_mailbox: Mailbox) -> None:
+    """Do nothing more with it: nobody waits for its word."""
 
 
 def _give_back(here: Any) -> None:
