@@ -261,8 +261,11 @@ def test_options_are_for_engines_of_our_own(sqlite_url: str) -> None:
     [
         ("sqlite:///x.db", {"timeout": 2.5, "check_same_thread": False}),
         ("sqlite+aiosqlite:///x.db", {"timeout": 2.5}),
-        ("postgresql+psycopg://x", {"connect_timeout": 2, "client_encoding": "utf8"}),
-        ("postgresql+asyncpg://x", {"timeout": 2.5}),
+        (
+            "postgresql+psycopg://x",
+            {"connect_timeout": 2, "client_encoding": "utf8", "prepare_threshold": None},
+        ),
+        ("postgresql+asyncpg://x", {"timeout": 2.5, "statement_cache_size": 0}),
         ("postgresql+pg8000://x", {}),
     ],
 )
