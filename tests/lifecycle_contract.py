@@ -643,6 +643,9 @@ class LifecycleContract:
         assert await store.rotate(old, new)
         with pytest.raises(SessionDeleted):
             await store.append(old, numbered(9), fence=fence)
+        for session_id in (old, new):
+            with pytest.raises(TurnLost):
+                await store.extend(session_id, fence, 30)
         with pytest.raises(TurnLost):
             await store.append(new, numbered(9), fence=fence)
         assert await store.acquire(new, 30) > fence

@@ -140,7 +140,7 @@ class LifecycleStore(Store, Protocol):
         """Keep the turn for ``seconds`` from now, bounded as for ``acquire``.
 
         Raises:
-            TurnLost: another has taken it since.
+            TurnLost: another has taken it since, or the session was deleted, pruned or rotated.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The long run, on databases of its own."""
 
 import argparse
+import random
 import signal
 import sys
 import tempfile
@@ -10,7 +11,14 @@ from tests import mariadb, postgres
 
 from .programs import PROGRAMS, Shared
 
-COUNTS = {"kills": 350, "servers": 60, "lost": 300, "prune": 350, "clock": 20}
+COUNTS = {
+    "kills": 350,
+    "servers": 60,
+    "lost": 300,
+    "model": 20_000,
+    "prune": 350,
+    "clock": 20,
+}
 
 
 def main() -> None:
@@ -18,6 +26,7 @@ def main() -> None:
     options = parse()
     # So that everything is stopped and tidied up, as it is after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    random.seed(options.seed)
     with postgres.server() as postgres_server, mariadb.server() as mysql_server:
         for program in [options.only] if options.only else PROGRAMS:
             run(
@@ -34,12 +43,14 @@ def parse() -> argparse.Namespace:
         ("--kills", "kills", "writers killed"),
         ("--server-kills", "servers", "crashes of the server"),
         ("--lost", "lost", "lost replies to COMMIT"),
+        ("--operations", "model", "acknowledged operations, held against the model"),
         ("--prune-kills", "prune", "kills while sessions are pruned and deleted"),
         ("--clock-jumps", "clock", "jumps of the clock"),
     ]:
         text = f"{what}, for each database; %(default)s if not given"
         parser.add_argument(option, type=int, dest=program, default=COUNTS[program], help=text)
     parser.add_argument("--only", choices=PROGRAMS, help="run this one alone")
+    parser.add_argument("--seed", type=int, help="what choices come from; another each time")
     return parser.parse_args()
 
 

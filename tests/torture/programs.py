@@ -1,5 +1,6 @@
 """Each program, on each database that it is for."""
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from .checker import Outcome
 from .clock import Clock, library, turn_clock
 from .kills import kill_writers
 from .lost_commits import lose_commits
+from .model.supervisor import check_against_the_model
 from .servers import kill_server
 from .turns import remove_under_turns
 
@@ -79,10 +81,19 @@ def _clock(database: str, folder: Path, rounds: int, shared: Shared) -> Outcome:
 
 
 def _prune(driver: str, folder: Path, rounds: int, shared: Shared) -> Outcome:
+    with _database_by(driver, folder, shared) as url:
+        return remove_under_turns(url, folder, rounds)
+
+
+def _model(driver: str, folder: Path, rounds: int, shared: Shared) -> Outcome:
+    with _database_by(driver, folder, shared) as url:
+        return check_against_the_model(url, folder, rounds, seed=random.getrandbits(32))
+
+
+@contextmanager
+def _database_by(driver: str, folder: Path, shared: Shared) -> Iterator[URL]:
     with _database(driver.partition("+")[0], folder, shared) as url:
-        return remove_under_turns(
-            url if driver == "sqlite" else url.set(drivername=driver), folder, rounds
-        )
+        yield url if driver == "sqlite" else url.set(drivername=driver)
 
 
 @contextmanager
@@ -95,10 +106,12 @@ def _database(name: str, folder: Path, shared: Shared) -> Iterator[URL]:
 
 
 ALL = ["sqlite", "postgresql", "mysql"]
+EACH_DRIVER = ["sqlite", *(driver for each in _DRIVERS.values() for driver in each)]
 PROGRAMS = {
     "kills": Program(_kills, ALL),
     "servers": Program(_servers, ALL[1:], own_servers=True),
-    "lost": Program(_lost, [driver for each in _DRIVERS.values() for driver in each]),
+    "lost": Program(_lost, EACH_DRIVER[1:]),
+    "model": Program(_model, EACH_DRIVER),
     "prune": Program(
         _prune, ["sqlite", "postgresql+psycopg", "postgresql+asyncpg", "mysql+pymysql"]
     ),

@@ -59,9 +59,7 @@ class Writers:
         self._folder = folder
         self._urls = [url.render_as_string(hide_password=False) for url in urls]
         self._mode = mode
-        # Who is killed takes along what it has measured; measuring would only cost time.
-        plain = {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE")}
-        self._environment = {**plain, **(environment or {})}
+        self._environment = {**unmeasured(), **(environment or {})}
         self._started = 0
 
     def __enter__(self) -> Self:
@@ -142,6 +140,14 @@ class Writers:
 
     def _errors(self, name: str) -> Path:
         return self._folder / f"{name}.err"
+
+
+def unmeasured() -> dict[str, str]:
+    """Return the environment of a process whose coverage is not measured.
+
+    Who is killed takes along what it has measured; measuring would only cost time.
+    """
+    return {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE")}
 
 
 def _read(output: Path) -> Report:

@@ -5,7 +5,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...exceptions import SessionBusy, SessionConflict, SessionNotFound
+from ...exceptions import (
+    SessionBusy,
+    SessionConflict,
+    SessionDeleted,
+    SessionNotFound,
+    TurnLost,
+)
 from ...messages import Message, decode_messages
 from ..base import check_keys, encode_replaced, is_same
 from ..paging import check_lease, check_length
@@ -147,7 +153,10 @@ class Edits(KeptSessions):
         def change(kept: Kept) -> tuple[Kept, None]:
             return replace(kept, leased_until=time.monotonic() + seconds), None
 
-        await self._change(session_id, owner, change, fence)
+        try:
+            await self._change(session_id, owner, change, fence)
+        except SessionDeleted:
+            raise TurnLost from None
 
     async def release(self, session_id: str, fence: int, owner: str = "") -> None:
         """See `LifecycleStore.release`."""
