@@ -17,6 +17,7 @@ COUNTS = {
     "lost": 300,
     "model": 20_000,
     "prune": 350,
+    "replace": 300,
     "clock": 20,
 }
 
@@ -45,6 +46,7 @@ def parse() -> argparse.Namespace:
         ("--lost", "lost", "lost replies to COMMIT"),
         ("--operations", "model", "acknowledged operations, held against the model"),
         ("--prune-kills", "prune", "kills while sessions are pruned and deleted"),
+        ("--replacing-kills", "replace", "writers killed that append and replace"),
         ("--clock-jumps", "clock", "jumps of the clock"),
     ]:
         text = f"{what}, for each database; %(default)s if not given"

@@ -34,7 +34,7 @@ def outcome(writers: Writers, url: URL, rounds: int) -> Outcome:
     """Check what the writers, which have ended, left behind."""
     reports = writers.reports()
     history = anyio.run(_load, url, writers.session_id)
-    _check_numbers(url, writers.session_id, history.length)
+    check_numbers(url, writers.session_id, history.length)
     return Outcome(
         rounds,
         stored=check(history, reports),
@@ -69,7 +69,8 @@ def _check_one(name: str, stored: Mapping[int, int], report: Report) -> None:
     assert unsaid <= {report.next_turn}, (name, unsaid, report.next_turn)
 
 
-def _check_numbers(url: URL, session_id: str, length: int) -> None:
+def check_numbers(url: URL, session_id: str, length: int) -> None:
+    """Check that the messages' numbers have no gaps, and that the counter is behind them."""
     own = messages.c.session_id == session_id
     numbers = select(func.count(), func.min(messages.c.seq), func.max(messages.c.seq)).where(own)
     counter = select(sessions.c.next_seq).where(sessions.c.id == session_id)

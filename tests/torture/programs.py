@@ -15,6 +15,7 @@ from .clock import Clock, library, turn_clock
 from .kills import kill_writers
 from .lost_commits import lose_commits
 from .model.supervisor import check_against_the_model
+from .replacements import kill_replacing_writers
 from .servers import kill_server
 from .turns import remove_under_turns
 
@@ -96,6 +97,16 @@ def _database_by(driver: str, folder: Path, shared: Shared) -> Iterator[URL]:
         yield url if driver == "sqlite" else url.set(drivername=driver)
 
 
+def _replace(database: str, folder: Path, rounds: int, shared: Shared) -> Outcome:
+    if database == "sqlite":
+        with _database(database, folder, shared) as url:
+            return kill_replacing_writers([url], folder, rounds)
+    with _OWN_SERVER[database]() as server:
+        url = server.url.set(database=_OWN_DATABASE[database])
+        urls = [url.set(drivername=driver) for driver in _DRIVERS[database]]
+        return kill_replacing_writers(urls, folder, rounds, server)
+
+
 @contextmanager
 def _database(name: str, folder: Path, shared: Shared) -> Iterator[URL]:
     if name == "sqlite":
@@ -115,5 +126,6 @@ PROGRAMS = {
     "prune": Program(
         _prune, ["sqlite", "postgresql+psycopg", "postgresql+asyncpg", "mysql+pymysql"]
     ),
+    "replace": Program(_replace, ALL, own_servers=True),
     "clock": Program(_clock, ALL, own_servers=True, fakes_time=True),
 }

@@ -9,7 +9,15 @@ from tests.machine import needs
 
 from .programs import PROGRAMS
 
-ROUNDS = {"kills": 10, "servers": 2, "lost": 5, "model": 100, "prune": 20, "clock": 2}
+ROUNDS = {
+    "kills": 10,
+    "servers": 2,
+    "lost": 5,
+    "model": 100,
+    "prune": 20,
+    "replace": 10,
+    "clock": 2,
+}
 
 
 @pytest.mark.parametrize(

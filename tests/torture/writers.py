@@ -26,13 +26,15 @@ class Report:
     acknowledged: dict[int, int] = field(default_factory=dict)
     """The length that each was given."""
     in_doubt: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+    """What was not stored because others were at it."""
     doubts: int = 0
     unavailable: int = 0
 
     @property
     def next_turn(self) -> int:
         """The first turn that nothing was said of: it may be stored, or not."""
-        return max([*self.acknowledged, *self.in_doubt], default=-1) + 1
+        return max([*self.acknowledged, *self.in_doubt, *self.refused], default=-1) + 1
 
 
 class Writers:
@@ -50,7 +52,7 @@ class Writers:
         self,
         folder: Path,
         *urls: URL,
-        mode: Literal["repeat", "trust"],
+        mode: Literal["repeat", "trust", "replace"],
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Take where their output goes, the URLs that they get in turn, and what more they see."""
@@ -161,6 +163,8 @@ def _read(output: Path) -> Report:
         elif what == "doubt":
             report.in_doubt.add(int(turn))
             report.doubts += 1
+        elif what == "refused":
+            report.refused.add(int(turn))
         else:
             report.unavailable += 1
     return report
