@@ -1,5 +1,6 @@
 """The fields of a message, put together from the pieces that a stream brings."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from hermes_session_mw.messages import Message
@@ -45,6 +46,17 @@ class Fields:
         call["id"] = piece.get("id") or call["id"]
         call["function"]["name"] = function.get("name") or call["function"]["name"]
         call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def texts_in(pieces: Message) -> Iterator[str]:
+    """Yield the texts of a delta's pieces that are stored beside the answer's own."""
+    for name in _STORED:
+        value = pieces.get(name)
+        if isinstance(value, str):
+            yield value
+        elif name == "tool_calls" and value:
+            for piece in value:
+                yield (piece.get("function") or {}).get("arguments") or ""
 
 
 def as_pieces(message: Message) -> Message:

@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hermes_session_mw import HermesSession, StoreUnavailable, get_session
-from hermes_session_mw.messages import encode_messages
 
 from . import turns
 from .bodies import BadRequest
@@ -24,9 +23,7 @@ async def chat_completions(request: Request) -> Response:
     """Answer what is new, and store it and its answer as one turn."""
     chat = ChatRequest.parse(await request.body())
     session = get_session(request)
-    # Refuses what could not be stored, before anything is changed or answered.
-    told = turns.tells_history(session)
-    encode_messages([*chat.earlier, *chat.new] if told else chat.new)
+    session.check(*chat.new)  # refuses what could not be stored, before anything is answered
     state = request.app.state
     hold = turns.Hold(state.model.patience)
     await hold.enter(session)  # before the response begins, so that a refusal can be one
@@ -54,6 +51,7 @@ async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Repl
     """Return the model's answer, which will be stored."""
     _check_results(session, chat)
     place = turns.place(session, chat.earlier, chat.new)
+    place.check(session)
     place = await turns.shorten(session, place, state.compact_at)
     finish = turns.when_stored(state.store, session)
     deltas = state.model.stream([*chat.system, *place.prompt(session)], chat.options)

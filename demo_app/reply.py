@@ -1,22 +1,18 @@
 """A model's answer while it comes, and the turn that is stored at its end."""
 
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from hermes_session_mw import InvalidMessage, Recording
-from hermes_session_mw.messages import MAX_MESSAGE_BYTES, Message, encode_messages
+from hermes_session_mw import InvalidMessage, MessageTooLarge, Recording
+from hermes_session_mw.messages import Message
 
-from .assembly import Fields, as_pieces
+from .assembly import Fields, as_pieces, texts_in
 from .bodies import BadRequest
 from .failures import ModelRefused, upstream_failed
 from .model import Delta, Model, Usage, pieces, text_of
-from .turns import Finish, nothing, unrecorded, unstored
-
-LONGEST = MAX_MESSAGE_BYTES - 4096
-"""Bytes of an answer's text as JSON: with what marks it as incomplete, a store takes it."""
+from .turns import Finish, nothing, unstored
 
 
 @dataclass(slots=True)
@@ -33,7 +29,6 @@ class Reply:
         usage: what the answer cost; None until that is known.
         finish_reason: why it ended.
         fields: what its message has beside its role and its text.
-        size: bytes that its text takes as JSON.
     """
 
     model: str
@@ -45,7 +40,6 @@ class Reply:
     usage: Usage | None = None
     finish_reason: str = "stop"
     fields: Fields = field(default_factory=Fields)
-    size: int = 0
 
     @property
     def text(self) -> str:
@@ -68,16 +62,20 @@ class Reply:
         So whoever has read the answer to its end can rely on it: the turn is stored by then, and
         ``finish`` was done. ``at_end`` is called once all has come, before it is stored.
         """
-        async with self.recording, aclosing(self.deltas):
-            self._take(self.first)
-            yield self.first
-            async for delta in self.deltas:
-                await self.keep()
-                self._take(delta)
-                yield delta
-            self._note()
-            at_end()
-            self._check()
+        try:
+            async with self.recording, aclosing(self.deltas):
+                self._take(self.first)
+                yield self.first
+                async for delta in self.deltas:
+                    await self.keep()
+                    self._take(delta)
+                    yield delta
+                self._note()
+                at_end()
+        except MessageTooLarge:
+            raise upstream_failed("the answer is too long to be stored") from None
+        except InvalidMessage:
+            raise upstream_failed("the answer cannot be stored") from None
         await self.finish()
 
     async def whole(self, at_end: Callable[[], None] = lambda: None) -> None:
@@ -87,11 +85,9 @@ class Reply:
                 pass
 
     def _take(self, delta: Delta) -> None:
-        text = json.dumps(delta.text, ensure_ascii=False)
-        self.size += len(text.encode(errors="replace")) - 2  # without its quotes
-        if self.size > LONGEST:
-            raise upstream_failed("the answer is too long to be stored")
         self.recording.write(delta.text)
+        for text in texts_in(delta.fields):
+            self.recording.count(text)
         self.fields.add(delta.fields)
         self.model = delta.model or self.model
         self.usage = delta.usage or self.usage
@@ -106,36 +102,27 @@ class Reply:
             beside["finish_reason"] = self.finish_reason
         self.recording.message.update(beside)
 
-    def _check(self) -> None:
-        """Refuse what no store takes, while the question and the text can still be stored."""
-        message = self.recording.message
-        try:
-            encode_messages([{"role": "assistant", "content": self.text} | message])
-        except InvalidMessage:
-            message.clear()
-            raise upstream_failed("the answer cannot be stored") from None
-
 
 async def begin(
     deltas: AsyncGenerator[Delta, None],
     model: str,
-    record: Callable[[], Awaitable[Recording]] = unrecorded,
+    record: Callable[[], Recording] = unstored,
     finish: Finish = nothing,
 ) -> Reply:
     """Wait for an answer's first piece: a model that fails before it can still be an HTTP status.
 
     The question is stored then, as one that was not answered, unless the model takes no such
-    question. ``record`` begins its turn.
+    question, or its turn was to take another's place. ``record`` begins the turn.
     """
     try:
         first = await anext(deltas)
     except (BadRequest, ModelRefused):
         raise
     except BaseException:
-        await (await record()).break_off()
+        await record().break_off()
         raise
     try:
-        recording = await record()
+        recording = record()
     except BaseException:
         await deltas.aclose()
         raise

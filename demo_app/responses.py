@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnConflict, get_session
-from hermes_session_mw.messages import encode_messages
 
 from . import turns
 from .bodies import BadRequest
@@ -32,8 +31,8 @@ _PREVIOUS = ("previous_response_id", "previous_response_not_found")
 async def create_response(request: Request) -> Response:
     """Answer the input, in the conversation that the header or the body names."""
     asked = ResponseRequest.parse(await request.body())
-    encode_messages(asked.new)  # refuses what could not be stored, before anything is changed
     session, state = get_session(request), request.app.state
+    session.check(*asked.new)  # refuses what could not be stored, before anything is changed
     ids = ResponseIds(state.store, session.known_owner())
     await _choose(session, asked, ids)
     if not asked.store:
@@ -112,6 +111,7 @@ async def _stored(
         place = turns.Place(session.length, new)
     else:
         place = turns.Place(end, new)
+    place.check(session)
     place = await turns.shorten(session, place, state.compact_at)
     await ids.keep(response_id, session.id)
     finish = turns.when_stored(ids.store, session)

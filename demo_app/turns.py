@@ -111,14 +111,17 @@ class Place:
         """Return what the model is asked."""
         return session.prompt(*self.new, replace_from=self.at)
 
-    async def take(self, session: HermesSession, turn_id: str | None = None) -> Recording:
-        """Rewind the stored history to there, and begin to record the turn.
+    def check(self, session: HermesSession) -> None:
+        """Refuse what could not be stored there, with an answer, before the model is asked."""
+        session.check(*self.new, {"role": "assistant", "content": ""})
+
+    def take(self, session: HermesSession, turn_id: str | None = None) -> Recording:
+        """Begin to record the turn, which at its end takes the place of what is stored after it.
 
         Once the model has begun to answer, so that a request which it refuses changes nothing.
         """
-        if self.at < session.length:
-            await session.rewind(self.at)
-        return session.record(*self.new, turn_id=turn_id)
+        replaces = self.at if self.at < session.length else None
+        return session.record(*self.new, turn_id=turn_id, replace_from=replaces)
 
 
 def place(session: HermesSession, earlier: Sequence[Message], new: Sequence[Message]) -> Place:
@@ -196,11 +199,6 @@ def one_line(text: str, length: int) -> str:
 def unstored() -> Recording:
     """Return a recording that stores nothing: for what is stored, or is not to be."""
     return Recording(_store_nothing, _store_nothing, [])
-
-
-async def unrecorded() -> Recording:
-    """Return the same where a turn would begin."""
-    return unstored()
 
 
 async def _entitle(store: LifecycleStore, session: HermesSession) -> None:

@@ -122,8 +122,8 @@ class Recording:
         """Add a piece to the answer's text.
 
         Raises:
-            MessageTooLarge: no store could take the text with the piece; what fits is stored at the
-                block's end.
+            MessageTooLarge: with the piece the answer is larger than the store takes; what fits is
+                stored at the block's end.
             TypeError: the piece is no text, as where a model sends None.
             RuntimeError: the recording has ended.
         """
@@ -131,6 +131,18 @@ class Recording:
         if not isinstance(text, str):
             raise TypeError(f"a piece of an answer is a str, not a {type(text).__name__}")
         self._pieces.append(text)
+        self.count(text)
+
+    def count(self, text: str) -> None:
+        """Count a piece of text that the answer will have elsewhere, as a tool's arguments.
+
+        It is not kept: put it into ``message``. So an answer that would not fit is ended while it
+        streams.
+
+        Raises:
+            MessageTooLarge, RuntimeError: as for ``write``.
+        """
+        self._check_open()
         self._size += size_of_text(text)
         if self._size > self._limits.message_bytes:
             self._refused = MessageTooLarge(

@@ -326,15 +326,25 @@ def test_a_model_that_cannot_be_heard_out_is_let_go(store: MemoryStore, stream: 
     """Where the turn cannot begin, the answer that has begun is closed."""
 
     class Stuck(MemoryStore):
-        async def rewind(self, *_: Any, **__: Any) -> int:
-            raise StoreUnavailable("gone")
+        async def append(  # type: ignore[override]  # one that cannot replace
+            self,
+            session_id: str,
+            messages: Any,
+            owner: str = "",
+            turn_id: str | None = None,
+            expected_length: int | None = None,
+            *,
+            fence: int | None = None,
+        ) -> int:
+            rest = owner, turn_id, expected_length
+            return await super().append(session_id, messages, *rest, fence=fence)
 
     model = OwnModel(Delta("a"), Delta("b"))
     with client_of(Stuck(), model) as client:
         ask(client, user("Hi"), session_id="s")
         edited = {HEADER: "s", SOURCE: "request"}
         body = {"messages": [user("x")], "stream": stream}
-        assert client.post(CHAT, json=body, headers=edited).status_code == 503
+        assert client.post(CHAT, json=body, headers=edited).status_code == 501
     assert (len(model.asked), model.open) == (2, 0)
 
 

@@ -1,16 +1,21 @@
 """The demo as a user runs it: a real server, and a restart between."""
 
+import itertools
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import anyio
 import httpx2
 import pytest
 from sqlalchemy import URL
 
-from .server import ROOT, demo
+from hermes_session_mw import SQLAlchemyStore
+from hermes_session_mw.messages import Message
+
+from .server import ROOT, demo, free_port, serving
 
 HEADER = "X-Hermes-Session-Id"
 
@@ -39,6 +44,35 @@ def test_a_conversation_goes_on_after_a_restart(
         assert second.headers[HEADER] == session_id
         assert content(second).endswith("the first was: My name is Ada.")
     assert (tmp_path / "hermes_demo.db").exists() == (database == "sqlite")
+
+
+def test_a_regeneration_that_is_killed_leaves_the_old_turn(tmp_path: Path) -> None:
+    """Until a new answer is whole the old one stands, whatever becomes of the process."""
+    port = free_port()
+    command = [sys.executable, "-m", "demo_app", "--port", str(port), "--pace", "0.1"]
+    told = {HEADER: "s", "X-Hermes-History-Source": "request"}
+    body = {"messages": [{"role": "user", "content": "one"}], "stream": True}
+    with serving(command, port, tmp_path, ready="/healthz") as process:
+        url = f"http://127.0.0.1:{port}"
+        answer = content(ask(url, "one", **{HEADER: "s"}))
+        endpoint = f"{url}/v1/chat/completions"
+        with httpx2.stream("POST", endpoint, json=body, headers=told) as response:
+            words = (line for line in response.iter_lines() if '"content": "' in line)
+            assert len([*itertools.islice(words, 4)]) == 4  # it is in the middle of the answer
+            process.kill()
+            process.wait()
+
+    async def stored() -> list[Message]:
+        store = SQLAlchemyStore(f"sqlite:///{tmp_path}/hermes_demo.db")
+        history = await store.load("s")
+        assert list(await store.archived("s")) == []
+        await store.aclose()
+        return history.messages
+
+    assert anyio.run(stored) == [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": answer},
+    ]
 
 
 def run_demo(*options: str) -> "subprocess.CompletedProcess[str]":

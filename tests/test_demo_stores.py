@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
 from demo_app.model import Delta
-from hermes_session_mw import HermesStateStore, MemoryStore
+from hermes_session_mw import HermesStateStore, MemoryStore, SQLAlchemyStore
 
 from .hermes.agent import COMPRESSED, copy_to
 from .test_demo_model import OwnModel
@@ -115,3 +116,101 @@ async def test_a_session_rotates_and_begins_anew() -> None:
     renewed = client.post("/v1/session/renew", headers={ID: new})
     assert renewed.headers[ID] not in (new, "mine")
     assert (await store.load(new)).length == 2
+
+
+REQUEST = {"X-Hermes-History-Source": "request"}
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "streamed"])
+def stream(request: pytest.FixtureRequest) -> bool:
+    """Whether the answers of this test are streamed."""
+    return bool(request.param)
+
+
+def sized(kind: str, folder: Path, most: int) -> Any:
+    """Return a store of a kind whose messages may take so many bytes."""
+    match kind:
+        case "memory":
+            return MemoryStore(max_message_bytes=most)
+        case "sqlite":
+            return SQLAlchemyStore(f"sqlite:///{folder}/s.db", max_message_bytes=most)
+        case _:
+            return HermesStateStore(copy_to(folder), max_message_bytes=most)
+
+
+async def contents(store: Any, session_id: str) -> list[Any]:
+    return [message["content"] for message in (await store.load(session_id)).messages]
+
+
+every_kind = pytest.mark.parametrize("kind", ["memory", "sqlite", "hermes"])
+
+
+@every_kind
+async def test_what_a_small_store_does_not_take_is_refused_before_the_model_is_asked(
+    tmp_path: Path, kind: str, *, stream: bool
+) -> None:
+    """A store of 64 KiB refuses what is larger, though every default would take it."""
+    store, model = sized(kind, tmp_path, 65_536), OwnModel(Delta("Good."))
+    with TestClient(create_app(store, keys=(), model=model), headers={ID: "s"}) as client:
+        ask(client, "a", headers={})
+        body = {"messages": [user("x" * 70_000)], "stream": stream}
+        for headers in ({}, REQUEST):
+            response = client.post(CHAT, json=body, headers=headers)
+            assert response.status_code == 400
+            assert "65536" in response.json()["error"]["message"]
+        if kind != "hermes":
+            response = client.post("/v1/responses", json={"input": "x" * 70_000}, headers=REQUEST)
+            assert response.status_code == 400
+        assert len(model.asked) == 1
+    assert await contents(store, "s") == ["a", "Good."]
+    await store.aclose()
+
+
+@every_kind
+async def test_an_edited_turn_stands_where_the_new_answer_does_not_fit(
+    tmp_path: Path, kind: str, *, stream: bool
+) -> None:
+    """An answer that the store does not take is ended; the turn that it was to replace stands."""
+    store, model = sized(kind, tmp_path, 65_536), OwnModel(Delta("Good."))
+    with TestClient(create_app(store, keys=(), model=model), headers={ID: "s"}) as client:
+        ask(client, "a", headers={})
+        model.deltas = (Delta("x" * 40_000),) * 3
+        body = {"messages": [user("b")], "stream": stream}
+        response = client.post(CHAT, json=body, headers=REQUEST)
+        assert response.status_code == (200 if stream else 502)
+        assert "too long to be stored" in response.text
+        assert await contents(store, "s") == ["a", "Good."]
+        client.post(CHAT, json=body)
+    *_, question, answer = await contents(store, "s")
+    assert question == "b"
+    assert answer == "x" * len(answer)
+    assert 65_000 < len(answer) < 65_536
+    await store.aclose()
+
+
+@every_kind
+async def test_a_large_store_takes_large_messages(
+    tmp_path: Path, kind: str, *, stream: bool
+) -> None:
+    """A store of 20 MB takes questions and answers that the default would not."""
+    store = sized(kind, tmp_path, 20_000_000)
+    large = "x" * 2_000_000
+    model = OwnModel(*[Delta(large)] * 2)
+    with TestClient(create_app(store, keys=(), model=model), headers={ID: "s"}) as client:
+        body = {"messages": [user(large)], "stream": stream}
+        assert client.post(CHAT, json=body).status_code == 200
+    assert await contents(store, "s") == [large, large * 2]
+    await store.aclose()
+
+
+async def test_what_hermes_cannot_keep_is_refused_before_the_model_is_asked(
+    tmp_path: Path,
+) -> None:
+    """A message with a key that Hermes' table has no column for is a 400, and costs nothing."""
+    model = OwnModel(Delta("Good."))
+    with TestClient(create_app(f"hermes:{copy_to(tmp_path)}", model=model)) as client:
+        body = {"messages": [{**user("Hi"), "name": "ada"}]}
+        response = client.post(CHAT, json=body, headers={ID: "s"})
+    assert response.status_code == 400
+    assert "'name'" in response.json()["error"]["message"]
+    assert model.asked == []
