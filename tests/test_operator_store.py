@@ -253,6 +253,21 @@ async def test_what_does_not_fit_together_is_told(url: URL, statement: str) -> N
 
 
 @ENGINES
+async def test_a_replaced_turn_leaves_nothing_to_be_told(url: URL) -> None:
+    """After replacements, also of all and of nothing, rows and counters fit together."""
+    store, look = SQLAlchemyStore(url), OperatorStore(url)
+    for number in range(3):
+        await store.append("edited", numbered(number * 2, 2))
+    for keep in (3, 0, 1):
+        await store.append("edited", numbered(9, 3), turn_id=f"t{keep}", replace_from=keep)
+        await store.append("edited", numbered(9, 3), turn_id=f"t{keep}", replace_from=keep)
+    assert list(await look.check_integrity(lambda _: None)) == []
+    assert ((await look.load("edited")).length, len(await look.archived("edited"))) == (4, 11)
+    await store.aclose()
+    await look.aclose()
+
+
+@ENGINES
 async def test_rows_without_their_session_are_told(url: URL) -> None:
     """Messages whose session is gone are found, also behind the last session that there is."""
     await filled(url)
