@@ -133,9 +133,9 @@ def sized(kind: str, folder: Path, most: int) -> Any:
         case "memory":
             return MemoryStore(max_message_bytes=most)
         case "sqlite":
-            return SQLAlchemyStore(f"sqlite:///{folder}/s.db", max_message_bytes=most)
-        case _:
-            return HermesStateStore(copy_to(folder), max_message_bytes=most)
+            return SQLAlchemyStore(f"sqlite:///{folder}/s.db", max_message_bytes=most, timeout=60)
+        case _:  # which indexes each word
+            return HermesStateStore(copy_to(folder), max_message_bytes=most, timeout=60)
 
 
 async def contents(store: Any, session_id: str) -> list[Any]:
@@ -194,7 +194,7 @@ async def test_a_large_store_takes_large_messages(
 ) -> None:
     """A store of 20 MB takes questions and answers that the default would not."""
     store = sized(kind, tmp_path, 20_000_000)
-    large = "x" * 2_000_000
+    large = "x" * 1_200_000
     model = OwnModel(*[Delta(large)] * 2)
     with TestClient(create_app(store, keys=(), model=model), headers={ID: "s"}) as client:
         body = {"messages": [user(large)], "stream": stream}

@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,13 @@ def kill_replacing_writers(
                 writers.wait_for_turns(1, of_each=False)
             else:
                 writers.replace_one()
-            history, _ = anyio.run(_load, urls[0], writers.session_id)
+            history = anyio.run(_history, urls[0], writers.session_id)
             turns_of(history.messages)
             assert history.length >= length, (history.length, length)
             length = history.length
     reports = writers.reports()
-    history, archived = anyio.run(_load, urls[0], writers.session_id)
+    history = anyio.run(_history, urls[0], writers.session_id)
+    archived = anyio.run(_archived, urls[0], writers.session_id)
     check_numbers(urls[0], writers.session_id, history.length)
     return Outcome(
         rounds,
@@ -97,8 +99,18 @@ def turns_of(messages: Sequence[dict[str, Any]]) -> dict[Turn, Turn | None]:
     return turns
 
 
-async def _load(url: URL, session_id: str) -> tuple[History, Sequence[ArchivedMessage]]:
-    store = SQLAlchemyStore(url, timeout=60)
-    history, archived = await store.load(session_id), await store.archived(session_id)
+async def _history(url: URL, session_id: str) -> History:
+    async with _store(url) as store:
+        return await store.load(session_id)
+
+
+async def _archived(url: URL, session_id: str) -> Sequence[ArchivedMessage]:
+    async with _store(url) as store:
+        return await store.archived(session_id)
+
+
+@asynccontextmanager
+async def _store(url: URL) -> AsyncIterator[SQLAlchemyStore]:
+    store = SQLAlchemyStore(url, timeout=600)  # whatever else the machine does
+    yield store
     await store.aclose()
-    return history, archived

@@ -59,6 +59,7 @@ async def replace(store: SQLAlchemyStore, session_id: str, name: str) -> None:
     for turn in itertools.count():
         if os.getppid() != PARENT:
             return
+        await anyio.sleep(random.uniform(0, 0.1))  # as if a model had answered
         session = HermesSession(access, session_id)
         try:
             async with session.turn(lease=1, wait=5):
