@@ -1,5 +1,6 @@
 """A TCP proxy that cuts connections, as a network does."""
 
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 
 class CuttingProxy:
-    """Passes bytes on to a port of this machine, until it is told to cut.
+    """Passes bytes on to a port of this machine, or to several in turn, until it is told to cut.
 
     Attributes:
         port, url: where it listens.
@@ -15,8 +16,8 @@ class CuttingProxy:
         refused: how many came while it was down.
     """
 
-    def __init__(self, port: int, own_port: int = 0) -> None:
-        self._port = port
+    def __init__(self, *ports: int, own_port: int = 0) -> None:
+        self.lead_to(*ports)
         self._listener = socket.create_server(("127.0.0.1", own_port))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -24,6 +25,10 @@ class CuttingProxy:
         self.refused = 0
         self._sockets: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def lead_to(self, *ports: int) -> None:
+        """Have new connections lead elsewhere; those that there are stay."""
+        self._ports = itertools.cycle(ports)
 
     def cut(self) -> None:
         """Cut all connections, and those that come, until `mend`."""
@@ -49,7 +54,7 @@ class CuttingProxy:
                     self.refused += 1
                     client.close()
                     continue
-                server = socket.create_connection(("127.0.0.1", self._port))
+                server = socket.create_connection(("127.0.0.1", next(self._ports)))
                 self._sockets |= {client, server}
                 for ends in ((client, server), (server, client)):
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
@@ -70,9 +75,9 @@ def _end(each: socket.socket) -> None:
 
 
 @contextmanager
-def cutting(port: int, own_port: int = 0) -> Iterator[CuttingProxy]:
-    """Yield a proxy before a port, at a port of its own or at the one that is asked for."""
-    proxy = CuttingProxy(port, own_port)
+def cutting(*ports: int, own_port: int = 0) -> Iterator[CuttingProxy]:
+    """Yield a proxy before ports, at a port of its own or at the one that is asked for."""
+    proxy = CuttingProxy(*ports, own_port=own_port)
     try:
         yield proxy
     finally:

@@ -298,7 +298,7 @@ def test_a_restarted_server_is_found_again(tmp_path: Path, visit: Visits) -> Non
         here = between.port
     ask(page, "Still there?")
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
-    with demo(tmp_path) as url, cutting(int(url.rpartition(":")[2]), here) as between:
+    with demo(tmp_path) as url, cutting(int(url.rpartition(":")[2]), own_port=here) as between:
         wait_for_answer(page, "the first was: My name is Ada.")
         assert len(stored(url, thread_of(page))) == 4
 

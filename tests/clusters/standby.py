@@ -71,6 +71,20 @@ class Server:
         """Wait until some client's COMMIT waits for the standby."""
         wait_until(lambda: bool(self.execute(f"SELECT 1 {WAITING_COMMITS}")), 20, "a COMMIT")
 
+    def wait_until_read_only(self) -> None:
+        """Wait until a new session may not write."""
+        self.wait_for("SELECT 1 WHERE current_setting('transaction_read_only') = 'on'")
+
+    def wait_for(self, statement: str) -> None:
+        """Wait until a statement finds something; what it names may not be there yet."""
+
+        def found() -> bool:
+            with suppress(psycopg.errors.UndefinedTable):
+                return bool(self.execute(statement))
+            return False
+
+        wait_until(found, 20, statement)
+
     def promote(self) -> None:
         """Make the standby a primary; whoever says so knows that the old one is dead."""
         postgres.run([program("pg_ctl"), "promote", "-D", self.data, "-w"], self._user)

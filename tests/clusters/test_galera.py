@@ -13,10 +13,12 @@ from hermes_session_mw import (
     History,
     SQLAlchemyStore,
     StoreError,
+    StoreMisconfigured,
     StoreUnavailable,
 )
 from tests import mariadb
 from tests.asgi import Recorder, request
+from tests.cutting import cutting
 from tests.machine import needs
 from tests.store_contract import new_id
 
@@ -79,6 +81,55 @@ async def test_a_killed_node_costs_nothing_acknowledged(
     await _all_agree(session_id, stores, writers.acknowledged)
 
 
+@asynccontextmanager
+async def _rejecting(node: Node) -> AsyncIterator[None]:
+    """Have a node answer every query with 1047, as one does that is not ready."""
+    with mariadb.connect(node.own_url) as connection, connection.cursor() as cursor:
+        cursor.execute("SET GLOBAL wsrep_reject_queries = ALL")
+        try:
+            yield
+        finally:
+            cursor.execute("SET GLOBAL wsrep_reject_queries = NONE")
+
+
+@pytest.mark.parametrize("driver", ["pymysql", "asyncmy"])
+async def test_a_node_that_rejects_is_left_for_another(
+    cluster: galera.Cluster, stores: list[SQLAlchemyStore], driver: str
+) -> None:
+    """Behind a proxy that leads to every node in turn no operation fails for one that rejects."""
+    session_id = new_id()
+    length = await stores[0].append(session_id, turn_of("0", 0))
+    ports = [url.port or 0 for url in cluster.urls]
+    with cutting(*ports) as proxy:
+        url = cluster.urls[0].set(drivername=f"mysql+{driver}", port=proxy.port)
+        store = SQLAlchemyStore(url, timeout=20)
+        async with anyio.create_task_group() as tasks:  # so that its pool has some of each
+            for _ in range(10):
+                tasks.start_soon(store.load, session_id)
+        async with _rejecting(cluster.nodes[1]):
+            for turn in range(1, 40):
+                length += 3
+                assert await store.append(session_id, turn_of("0", turn)) == length
+        await store.aclose()
+
+
+async def test_a_turn_over_the_write_set_is_named(
+    cluster: galera.Cluster, stores: list[SQLAlchemyStore]
+) -> None:
+    """What the cluster would not replicate is no "try again", and names the setting."""
+    session_id = new_id()
+    await stores[0].append(session_id, turn_of("0", 0))
+    node = cluster.nodes[0]
+    (before,) = ask(node, "SELECT @@GLOBAL.wsrep_max_ws_size")
+    mariadb.execute(node.own_url, "SET GLOBAL wsrep_max_ws_size = 65536")
+    try:
+        with pytest.raises(StoreMisconfigured, match=r"1105.*wsrep_max_ws_size"):
+            await stores[0].append(session_id, [{"content": "x" * 200_000}])
+    finally:
+        mariadb.execute(node.own_url, f"SET GLOBAL wsrep_max_ws_size = {before}")
+    assert await stores[0].append(session_id, turn_of("0", 1)) == 6
+
+
 async def test_without_a_quorum_nothing_is_written(
     cluster: galera.Cluster, stores: list[SQLAlchemyStore]
 ) -> None:
@@ -93,6 +144,11 @@ async def test_without_a_quorum_nothing_is_written(
             with pytest.raises(StoreUnavailable, match="1047"):
                 await store.append(session_id, turn_of("1", 0))
             assert (await request(app, session_id))[0]["status"] == 503
+        for driver in ("pymysql", "asyncmy"):  # whose first use looks for the tables
+            fresh = SQLAlchemyStore(cluster.urls[0].set(drivername=f"mysql+{driver}"), timeout=600)
+            with anyio.fail_after(60), pytest.raises(StoreUnavailable):
+                await fresh.load(session_id)
+            await fresh.aclose()
     assert await store.load(session_id) == History(turn_of("0", 0), 3, exists=True)
     assert (await request(app, session_id))[0]["status"] == 200
     for turn, other in enumerate(stores, 1):
@@ -154,6 +210,14 @@ async def _alone(cluster: galera.Cluster) -> AsyncIterator[None]:
         for size, node in enumerate(others, 2):
             await run_sync(node.start)
             await run_sync(node.wait_until_synced, size)
+
+
+def ask(node: Node, statement: str) -> tuple[int, ...]:
+    """Return the one row that a node answers."""
+    with mariadb.connect(node.own_url) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        ((value,),) = cursor.fetchall()
+    return (int(value),)
 
 
 async def _all_agree(
