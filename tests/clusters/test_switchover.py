@@ -30,8 +30,8 @@ def servers() -> Iterator[tuple[URL, URL]]:
     with mariadb.own_server() as first, mariadb.own_server() as second:
         for own in (first, second):
             mariadb.execute(own.url, "CREATE DATABASE chat")
-            mariadb.execute(own.url, f"CREATE USER {USER}@'%'")
-            mariadb.execute(own.url, f"GRANT ALL ON chat.* TO {USER}@'%'")
+            mariadb.execute(own.url, f"CREATE USER {USER}@localhost")
+            mariadb.execute(own.url, f"GRANT ALL ON chat.* TO {USER}@localhost")
         yield first.url, second.url
 
 
@@ -51,7 +51,7 @@ def url_of(server: URL, driver: str, port: int) -> URL:
 async def test_a_server_that_is_read_only_now_is_left(
     servers: tuple[URL, URL], proxy: CuttingProxy, driver: str
 ) -> None:
-    """Ten at once go on with the second server, though their connections to the first still work."""
+    """Ten at once go on with the second server, while their connections to the first still work."""
     first, second = servers
     there = SQLAlchemyStore(url_of(second, driver, second.port or 0))
     await there.load(new_id())  # which makes the tables
