@@ -114,8 +114,8 @@ class LifecycleStore(Store, Protocol):
         """Move everything to ``new_id``, and to another owner where one is given.
 
         The old id is then as one that was deleted. Keys that led to it lead to the new one, or
-        nowhere where the owner is another, also where nothing was stored yet. Returns whether there
-        was anything to move.
+        nowhere where the owner is another, also where nothing was stored yet. Whoever is in a turn
+        is late from then on. Returns whether there was anything to move.
 
         Raises:
             SessionConflict: something is, or was, stored under the new id; also where there is
@@ -127,7 +127,7 @@ class LifecycleStore(Store, Protocol):
         """Take the session's turn for ``seconds``, and return its fencing number.
 
         The turn is free when it was released, or when its time is up by the store's own clock.
-        Numbers only grow.
+        Numbers only grow, also where the session is deleted or pruned and its id used again.
 
         Raises:
             ValueError: ``seconds`` is not more than 0, or more than 2,592,000 (30 days).

@@ -82,6 +82,17 @@ class Takers(Writers):
         """See `Writers.succeed`."""
         self._free.append(self._roles.pop(name))
 
+    def wait_for_writes(self, count: int) -> None:
+        """Wait until so many more were acknowledged, of whomever."""
+        deadline = time.monotonic() + 90
+        before = self._writes()
+        while self._writes() < before + count:
+            assert time.monotonic() < deadline, "nobody gets on"
+            time.sleep(0.02)
+
+    def _writes(self) -> int:
+        return sum(self._output(each).read_bytes().count(b"did stored ") for each in self.running)
+
     def said(self) -> Said:
         """Return what was said."""
         outputs = [self._output(str(number)).read_text() for number in range(self._started)]
@@ -92,7 +103,8 @@ def remove_under_turns(url: URL, folder: Path, kills: int) -> TurnsOutcome:
     """Kill ``kills`` of the eight, each replaced by another."""
     with Takers(folder, url) as takers:
         for _ in range(kills):
-            time.sleep(random.uniform(0, 0.4))
+            takers.wait_for_writes(3)
+            time.sleep(random.uniform(0, 0.1))
             takers.replace_one()
         takers.wait_for_turns(1)
     said = takers.said()

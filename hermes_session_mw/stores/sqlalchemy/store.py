@@ -192,7 +192,8 @@ class SQLAlchemyStore(Lifecycle):
         Keys that are as old, and that lead to nothing stored, go with it.
 
         Time is the database's own. The work is done in small transactions, so that nobody waits
-        long; a session that is appended to meanwhile stays. After a failure, call it again.
+        long; a session that is appended to meanwhile, or whose turn is taken, stays. After a
+        failure, call it again.
 
         Raises:
             ValueError: ``older_than`` is negative.
