@@ -49,7 +49,7 @@ def server_url(request: pytest.FixtureRequest, driver: str) -> URL:
 
 @pytest.mark.parametrize(("driver", "anyio_backend"), SERVERS)
 async def test_round_trips_of_each_operation(server_url: URL) -> None:
-    """A load is one round trip; so is an append on PostgreSQL, and elsewhere it is a transaction."""
+    """A load is one round trip; so is an append on PostgreSQL, elsewhere it is a transaction."""
     known, unknown = new_id(), new_id()
     is_postgresql = server_url.get_backend_name() == "postgresql"
     with counting(server_url) as (proxy, url):
