@@ -65,12 +65,14 @@ async def test_round_trips_of_each_operation(server_url: URL) -> None:
         assert await cost(lambda: store.append(known, TURN)) == (1 if is_postgresql else 5)
         edited = new_id()
         await store.append(edited, numbered(0, 20))
-        append, replace = 1 if is_postgresql else 5, 7 if is_postgresql else 8
+        # asyncpg asks about a statement without a name before it sends many rows for it.
+        asks = int(server_url.drivername == "postgresql+asyncpg")
+        append, replace = 1 if is_postgresql else 5, 7 + asks if is_postgresql else 8
         rewind = await cost(lambda: shorten(store, edited))
         assert rewind - 1 == 6  # a load tells it how long the history is
         assert await cost(lambda: store.append(edited, TURN, replace_from=1)) == replace
         transaction = 0 if is_postgresql else 2  # there the append has none of its own
-        assert replace <= rewind - 1 + append - transaction
+        assert replace <= rewind - 1 + append - transaction + asks
         assert await cost(lambda: store.load(known)) == 1
         assert await cost(lambda: store.load(known, limit=2)) == 1
         assert await cost(lambda: store.load(unknown)) == 2  # the second: was it deleted?
