@@ -1,14 +1,15 @@
 """Edits whose COMMIT's reply was lost are found out, done once, and told as they were done."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection, create_engine, select
 
 from hermes_session_mw import SessionConflict, SQLAlchemyStore
+from hermes_session_mw.stores.sqlalchemy.schema import sessions
 
 from .proxy import LosingProxy, losing
 from .store_contract import new_id, numbered
@@ -113,6 +114,107 @@ async def test_an_id_that_was_taken_by_another_stays_taken(server_url: URL, edit
         for end in ("child", "new", "in"):
             assert (await store.load(f"{session_id}-{end}")).messages == numbered(9)
         assert (await store.load(session_id)).messages == numbered(0, 4)
+
+
+WAITING = {
+    "postgresql": (
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ),
+    "mysql": (
+        "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx "
+        "JOIN information_schema.processlist ON id = trx_mysql_thread_id "
+        "WHERE db = database() AND trx_state = 'LOCK WAIT'"
+    ),
+}
+SYNC = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+CUT = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
+MAKE: dict[str, tuple[Edit, Edit]] = {
+    "fork": (
+        lambda store, id_: store.fork(id_, f"{id_}-new", length=2),
+        lambda store, id_: store.fork(id_, f"{id_}-new", length=1),
+    ),
+    "rotate": (
+        lambda store, id_: store.rotate(id_, f"{id_}-new"),
+        lambda store, id_: store.rotate(id_, f"{id_}-new"),
+    ),
+}
+
+
+class Held:
+    """Two connections, of which one holds a session's row."""
+
+    def __init__(self, holder: Connection, looker: Connection) -> None:
+        self._holder = holder
+        self._looker = looker
+
+    def hold(self, session_id: str) -> None:
+        """Hold the row, so that others wait for it in the order in which they came."""
+        self._holder.execute(select(sessions).where(sessions.c.id == session_id).with_for_update())
+
+    def let_go(self) -> None:
+        """Let the first of them have it."""
+        self._holder.rollback()
+
+    async def waiting(self, count: int, *but: int) -> set[int]:
+        """Return who waits, once they are so many, without those who have ended."""
+        with anyio.fail_after(60):
+            while True:
+                rows = self._looker.exec_driver_sql(WAITING[self._looker.dialect.name])
+                found = {int(each) for (each,) in rows}
+                if len(found) == count and found.isdisjoint(but):
+                    return found
+                # InnoDB tells the same again until it was not asked for 0.1 s.
+                await anyio.sleep(0.15)
+
+    def cut(self, waiting: int) -> None:
+        """End the connection of one who waits."""
+        self._looker.exec_driver_sql(CUT[self._looker.dialect.name].format(waiting))
+
+
+@pytest.fixture
+def held(server_url: URL) -> Iterator[Held]:
+    """A connection that holds locks, and another that sees and cuts who waits for them."""
+    engine = create_engine(server_url.set(drivername=SYNC[server_url.get_backend_name()]))
+    with engine.connect() as holder, engine.connect() as looker:
+        yield Held(holder, looker.execution_options(isolation_level="AUTOCOMMIT"))
+    engine.dispose()
+
+
+@every_driver
+@pytest.mark.parametrize("edit", MAKE)
+async def test_who_begins_anew_takes_nobody_elses_work_for_its_own(
+    server_url: URL, held: Held, edit: str
+) -> None:
+    """One whose connection broke before its COMMIT is refused an id that another took meanwhile."""
+    session_id = new_id()
+    ours, theirs = (SQLAlchemyStore(server_url, timeout=90) for _ in range(2))
+    await theirs.append(session_id, numbered(0, 4))
+    mine, other = MAKE[edit]
+    outcomes: list[Any] = []
+
+    async def do_mine() -> None:
+        with pytest.raises(SessionConflict) as conflict:
+            await mine(ours, session_id)
+        outcomes.append((conflict.value.expected, conflict.value.actual))
+
+    async def do_other() -> None:
+        outcomes.append(await other(theirs, session_id))
+
+    held.hold(session_id)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(do_mine)
+        (first,) = await held.waiting(1)
+        tasks.start_soon(do_other)
+        await held.waiting(2)
+        held.cut(first)
+        await held.waiting(2, first)
+        held.let_go()
+    length = {"fork": 1, "rotate": 4}[edit]
+    assert outcomes == [{"fork": 1, "rotate": True}[edit], (0, length)]
+    assert (await ours.load(f"{session_id}-new")).length == length
+    await ours.aclose()
+    await theirs.aclose()
 
 
 REPLACED: list[list[int]] = [[], [300], [600], [300, 600]]

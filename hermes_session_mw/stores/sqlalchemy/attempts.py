@@ -3,6 +3,7 @@
 import itertools
 import random
 import time
+from collections.abc import Callable
 
 import anyio
 
@@ -36,8 +37,13 @@ class Attempts:
         self._errors = errors
         self._timeout = timeout
 
-    async def run(self, work: Work[T], *, writes: bool) -> T:
+    async def run(
+        self, work: Work[T], *, writes: bool, on_doubt: Callable[[], None] | None = None
+    ) -> T:
         """Run ``work`` until it is done or time is up.
+
+        ``on_doubt`` is called where nobody knows any more whether it was done, before it is
+        repeated. A repetition for any other reason is of work that was not.
 
         Raises:
             StoreError: it was not done; whatever the database, its driver or the system raised has
@@ -64,7 +70,10 @@ class Attempts:
             failure = self._understand(cause, writes=writes)
             moves += failure.meaning == "read_only"
             before = f"; before that: {failure.what}"
-            in_doubt |= committing and failure.leaves_open
+            if committing and failure.leaves_open:
+                in_doubt = True
+                if on_doubt is not None:
+                    on_doubt()
             # Full jitter: those who met once do not meet again in step.
             pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
             now = time.monotonic()

@@ -1,6 +1,5 @@
 """What `SQLAlchemyStore` offers beyond `Store`: a `LifecycleStore`'s operations, each one hop."""
 
-import itertools
 import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -38,8 +37,13 @@ class Lifecycle:
 
     async def _write_once(self, work: Callable[[Database, bool], T]) -> T:
         """Run work that is told whether it may have been done already."""
-        attempts = itertools.count()
-        return await self._write(lambda c: work(c, next(attempts) > 0))
+        repeated = False
+
+        def doubt() -> None:
+            nonlocal repeated
+            repeated = True
+
+        return await self._attempts.run(lambda c: work(c, repeated), writes=True, on_doubt=doubt)
 
     async def rewind(
         self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
