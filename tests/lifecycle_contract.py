@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from hermes_session_mw import (
+    HermesSession,
     History,
     InvalidKey,
     InvalidMessage,
@@ -285,6 +286,50 @@ class LifecycleContract:
         store.check(numbered(0, store.max_turn_messages))
         with pytest.raises(TurnTooLong):
             store.check(numbered(0, store.max_turn_messages + 1))
+
+    async def test_a_question_survives_its_answer(self, store: LifecycleStore) -> None:
+        """Of an answer that cannot be stored what can be is, marked; then the error is raised."""
+        session = HermesSession(store, new_id(), is_new=True)
+        question = {"role": "user", "content": "Well?"}
+        answer = session.record(question)
+        answer.write("Yes.")
+        answer.message["tool_calls"] = [{"arguments": math.nan}]
+        with pytest.raises(InvalidMessage):
+            await answer.end()
+        part = {"role": "assistant", "content": "Yes.", "status": "incomplete"}
+        assert await session.load() == [question, part]
+        answer = session.record(question)
+        with pytest.raises(MessageTooLarge):
+            answer.write("x" * 2**21)
+        with pytest.raises(MessageTooLarge):
+            await answer.end()
+        *_, again, cut = await session.load()
+        assert again == question
+        assert 2**20 - 100 < len(cut["content"]) < 2**20
+        assert cut["status"] == "incomplete"
+
+    async def test_a_turn_stands_until_the_one_that_replaces_it_is_whole(
+        self, store: LifecycleStore
+    ) -> None:
+        """A new answer that cannot be stored leaves the old turn, and one that can replaces it."""
+        session_id = await stored(store)
+        session = HermesSession(store, session_id)
+        await session.load()
+        answer = session.record(replace_from=2)
+        answer.message["n"] = math.nan
+        with pytest.raises(InvalidMessage):
+            await answer.end()
+        assert await session.load() == numbered(0, 4)
+        async with session.record({"n": "new"}, replace_from=2) as answer:
+            answer.write("Yes.")
+            assert (await store.load(session_id)).messages == numbered(0, 4)
+        assert session.history == [
+            *numbered(0, 2),
+            {"n": "new"},
+            {"role": "assistant", "content": "Yes."},
+        ]
+        assert await session.load() == (await store.load(session_id)).messages
+        assert await archive_of(store, session_id) == [(2, "2", "replace"), (3, "3", "replace")]
 
     # Compacting
 

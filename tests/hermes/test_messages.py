@@ -1,6 +1,7 @@
 """Messages on their way into Hermes' table and out of it, beside Hermes' own code."""
 
 import json
+import math
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hermes_session_mw import HermesStateStore, InvalidMessage, MessageTooLarge, TurnTooLong
+from hermes_session_mw import (
+    HermesSession,
+    HermesStateStore,
+    InvalidMessage,
+    MessageTooLarge,
+    TurnTooLong,
+)
 
 from .. import json_values
 from .agent import WEATHER, ask, golden, hermes, without_times
@@ -276,3 +283,25 @@ def test_a_check_finds_what_an_append_would_refuse(state_db: Path) -> None:
         HermesStateStore(state_db, max_message_bytes=20).check([spaced])
     with pytest.raises(TurnTooLong):
         HermesStateStore(state_db, max_turn_messages=1).check([spaced, spaced])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"tool_calls": [{"arguments": math.nan}]}, {"usage": {"total": 3}}, {"n": "x" * 2**21}]
+)
+async def test_a_question_survives_its_answer(state: HermesStateStore, bad: dict[str, Any]) -> None:
+    """Of an answer that Hermes' tables cannot hold the text is kept, marked as Hermes marks it."""
+    session = HermesSession(state, "new", is_new=True)
+    question = {"role": "user", "content": "Well?"}
+    answer = session.record(question)
+    answer.write("Yes.")
+    answer.message.update(bad)
+    with pytest.raises(InvalidMessage):
+        await answer.end()
+    part = {"role": "assistant", "content": "Yes.", "finish_reason": "incomplete"}
+    assert without_times(await session.load()) == [question, part]
+    answer = session.record({"role": "user", "content": "Again?"}, replace_from=0)
+    answer.write("No.")
+    answer.message.update(bad)
+    with pytest.raises(InvalidMessage):
+        await answer.end()
+    assert without_times(await session.load()) == [question, part]
