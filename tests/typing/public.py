@@ -128,7 +128,9 @@ async def writing(session: HermesSession) -> None:
         assert_type(await session.append(user, turn_id="a-turn", expected_length=0), int)
     except SessionConflict as error:
         assert_type(error, SessionConflict)
-    recording = session.record(user)
+    session.check(user)
+    assert_type(await session.append(user, replace_from=0), int)
+    recording = session.record(user, replace_from=0)
     assert_type(recording, Recording)
     async with recording as answer:
         assert_type(answer, Recording)
