@@ -3,6 +3,7 @@
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -213,11 +214,11 @@ class Conversation(StoredConversation):
         seen = known.messages[max(start, 0) : max(start + len(messages), 0)]
         if seen != messages[len(messages) - len(seen) :]:
             return False
-        try:
-            self._history = await self._access.load(self.id, self.known_owner(), self._access.limit)
-        except StoreError:
-            return False  # what was asked for is done
-        return True
+        read = partial(self._access.load, self.id, self.known_owner())
+        with suppress(StoreError):  # what was asked for is done
+            self._history = await self._read_turns(read)
+            return True
+        return False
 
     def _remember_replaced(self, messages: list[Message], replace_from: int) -> None:
         known = self._loaded() if self.is_new else self._history

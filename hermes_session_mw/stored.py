@@ -1,7 +1,7 @@
 """What one request knows of its conversation, and reading it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
 from .access import StoreAccess
@@ -24,6 +24,10 @@ MORE = 10
 
 HistorySource = Literal["session", "request"]
 """Whose history counts: the stored one, or the one that the client sends."""
+
+
+Read = Callable[[int | None], Awaitable[History | None]]
+"""Reads the newest so many messages, or all."""
 
 
 class HeldTurn(Protocol):
@@ -290,10 +294,10 @@ class StoredConversation:
             raise SessionConflict(count, known.length)
         return known.messages[: max(count - skipped, 0)], min(skipped, count)
 
-    async def _read_turns(self) -> History | None:
-        """Return what is stored, as much as is to be loaded; None as for ``_read``."""
-        limit = self._access.limit
-        history = await self._read(limit)
+    async def _read_turns(self, read: Read | None = None) -> History | None:
+        """Return what is stored, as much as is to be loaded; None as for ``_read``, or ``read``."""
+        limit, read = self._access.limit, read or self._read
+        history = await read(limit)
         if limit is None or history is None or history.length <= len(history.messages):
             return history
         start = find_turn_start(history.messages, range(len(history.messages)))
@@ -301,7 +305,7 @@ class StoredConversation:
             return _from(history, start)
         if history.messages and stands_alone(history.messages[0]):
             return history  # the last answer alone, as a rule
-        history = await self._read(max(MORE * limit, 100))
+        history = await read(max(MORE * limit, 100))
         return history and _from(history, _start_before(history, limit))
 
     async def _read(self, limit: int | None) -> History | None:

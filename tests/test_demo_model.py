@@ -322,6 +322,19 @@ def test_a_request_that_is_refused_changes_nothing(
             assert stored(store, "s") == before
 
 
+def test_an_answer_that_is_no_text_is_stored_as_far_as_it_is(
+    store: MemoryStore, stream: bool
+) -> None:
+    """Half a character at the end of an answer costs neither the question nor the rest."""
+    with client_of(store, OwnModel(Delta("Well\ud83d"))) as client:
+        answer = ask(client, user("Hi"), session_id="s", stream=stream)
+        told = (chunks_of(answer)[-1] if stream else answer.json())["error"]
+    assert told["message"] == "the answer cannot be stored"
+    assert answer.status_code == (200 if stream else 502)
+    part = {"role": "assistant", "content": "Well\ufffd", "status": "incomplete"}
+    assert stored(store, "s") == [user("Hi"), part]
+
+
 def test_a_model_that_cannot_be_heard_out_is_let_go(store: MemoryStore, stream: bool) -> None:
     """Where the turn cannot begin, the answer that has begun is closed."""
 
