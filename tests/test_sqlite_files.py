@@ -1,18 +1,16 @@
 """What can happen to a SQLite file, and to many processes that write to one."""
 
-import fcntl
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import anyio
 import pytest
 
 from hermes_session_mw import SQLAlchemyStore, StoreCorrupt, StoreUnavailable
 from hermes_session_mw.stores.sqlalchemy import sqlite_file
-from hermes_session_mw.stores.sqlalchemy.sqlite_file import Line, Turn, Wait
 
 from .server import ROOT
 from .store_contract import numbered
@@ -259,78 +257,50 @@ def _worst_wait(folder: Path, name: str) -> float:
     return max(others) * len(others) / sum(others)
 
 
-async def test_a_turn_that_does_not_come_is_unavailable(tmp_path: Path) -> None:
-    """A process that keeps the turn for itself costs writers their time, and readers nothing."""
-    store = SQLAlchemyStore(url_of("sqlite", tmp_path), timeout=0.5)
+KILLED = """
+import os, sys, anyio
+from hermes_session_mw import SQLAlchemyStore
+
+async def main():
+    store = SQLAlchemyStore(sys.argv[1])
+    await store.append("id", [{"n": 0}])
+    await store.aclose()  # which brings the file up to date
+    await store.append("id", [{"n": 1}])
+    os._exit(0)  # as if killed: nothing is closed
+
+anyio.run(main)
+"""
+
+
+async def test_a_removed_wal_takes_what_was_acknowledged_with_it(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """Without the -wal that a killed process left, its last turns are gone, and nothing says so."""
+    command = [sys.executable, "-c", KILLED, sqlite_url]
+    subprocess.run(command, cwd=ROOT, check=True)  # noqa: ASYNC221  # for a moment
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for suffix in SUFFIXES:
+        shutil.copy(tmp_path / f"sessions.db{suffix}", kept)
+    (tmp_path / "sessions.db-wal").unlink()
+    for folder, length in ((tmp_path, 1), (kept, 2)):
+        store = SQLAlchemyStore(url_of("sqlite", folder))
+        assert (await store.load("id")).messages == numbered(0, length)
+        await store.aclose()
+
+
+async def test_a_wal_that_is_removed_from_under_a_process_keeps_others_out(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """The process that has it open goes on and loses nothing; others are told until it closes."""
+    store = SQLAlchemyStore(sqlite_url)
     await store.append("id", numbered(0))
-    with (tmp_path / "sessions.db-turns").open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(fails_to_append, store)
-            assert (await store.load("id")).length == 1
+    await store.load("id")
+    (tmp_path / "sessions.db-wal").unlink()
     assert await store.append("id", numbered(1)) == 2
+    other = SQLAlchemyStore(sqlite_url)
+    with pytest.raises(StoreUnavailable, match="SQLITE_IOERR_SHORT_READ"):
+        await other.load("id")
     await store.aclose()
-
-
-async def fails_to_append(store: SQLAlchemyStore) -> None:
-    with pytest.raises(StoreUnavailable, match="another writer holds the lock"):
-        await store.append("id", numbered(1))
-
-
-async def test_without_a_place_for_turns_writers_go_on(tmp_path: Path) -> None:
-    """Where the side file cannot be made, SQLite's own lock is enough."""
-    (tmp_path / "sessions.db-turns").mkdir()
-    store = SQLAlchemyStore(url_of("sqlite", tmp_path))
-    assert await store.append("id", numbered(0)) == 1
-    await store.aclose()
-
-
-def waits(path: str, seconds: float) -> Turn | None:
-    """Return a turn at ``path`` that came in time."""
-    turn = Turn()
-    return turn if turn.wait(Line(path), path, seconds) else None
-
-
-def test_a_turn_that_comes_too_late_is_passed_on(tmp_path: Path) -> None:
-    """Who has given up does not keep the turn; who was given it while giving up has it."""
-    path = str(tmp_path / "turns")
-    first = waits(path, 0)
-    assert first is not None
-    assert waits(path, 0) is None
-    first.end()
-    last = waits(path, 30)
-    assert last is not None
-    last.end()
-    wait = Wait(Line(path))
-    assert wait.ends_within(30)
-    assert not wait.give_up()
-
-
-def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
-    """A writer that is killed during its turn keeps nobody waiting."""
-    path = str(tmp_path / "turns")
-    holder = (
-        "import sys, time\n"
-        "from hermes_session_mw.stores.sqlalchemy.sqlite_file import Line, Turn\n"
-        "turn = Turn()\n"
-        "print(turn.wait(Line(sys.argv[1]), sys.argv[1], 1), flush=True)\n"
-        "time.sleep(100)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", holder, path], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "True\n"
-        assert waits(path, 0.05) is None
-        process.kill()
-        assert waits(path, 30) is not None
-
-
-def test_a_forked_child_opens_the_line_itself(tmp_path: Path) -> None:
-    """A child that was forked stands in line by itself, and not in its parent's place."""
-    line = Line(str(tmp_path / "turns"))
-    assert line.is_own
-    child = os.fork()
-    if child == 0:
-        os._exit(line.is_own)
-    assert os.waitpid(child, 0)[1] == 0
+    assert (await other.load("id")).messages == numbered(0, 2)
+    await other.aclose()

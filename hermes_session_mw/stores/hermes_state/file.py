@@ -14,7 +14,8 @@ from sqlalchemy.pool import QueuePool
 from ...exceptions import ConfigurationError, StoreMisconfigured, StoreUnavailable
 from ..sqlalchemy.database import go_direct
 from ..sqlalchemy.lending import renew_after_loss
-from ..sqlalchemy.sqlite_file import SQLiteFile, Turn
+from ..sqlalchemy.sqlite_file import SQLiteFile
+from ..sqlalchemy.sqlite_write_queue import WriteTicket
 
 
 def path_of(value: "str | os.PathLike[str]") -> str:
@@ -55,9 +56,9 @@ class StateFile(SQLiteFile):
         self._was_there = True
         self._was_seen = False
 
-    def turn(self) -> Turn:
-        """Return a turn at once: Hermes does not wait in line, so no line is kept."""
-        return Turn()
+    def ticket(self) -> WriteTicket:
+        """Return a ticket at once: Hermes does not wait in line, so no line is kept."""
+        return WriteTicket()
 
     def _before_connect(
         self, dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]

@@ -7,7 +7,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .database import Database
 from .schema import MYSQL
-from .sqlite_file import Turn, turn_of
+from .sqlite_file import ticket_of
+from .sqlite_write_queue import WriteTicket  # noqa: TC001  # one import fewer to wonder about
 
 # The row's lock is all the isolation that is needed; a stricter level, as a server may have for its
 # default, would only add failures to serialize. SQLite's own BEGIN is deferred: it takes the write
@@ -33,20 +34,24 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
         CommitFailed: the COMMIT did.
     """
 
-    __slots__ = ("_database", "_turn")
+    __slots__ = ("_database", "_ticket")
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._turn: Turn | None = None
+        self._ticket: WriteTicket | None = None
 
     def __enter__(self) -> None:
-        """Wait for the turn to write, where there are turns, and begin."""
-        self._turn = turn_of(self._database)
+        """Wait for the ticket to write with, where there is a queue, and begin."""
+        self._ticket = ticket_of(self._database)
         try:
             _end_begun(self._database)
-            self._database.command(_BEGIN[self._database.dialect])
+            begin = _BEGIN[self._database.dialect]
+            if self._ticket is None:
+                self._database.command(begin)
+            else:
+                self._ticket.begin(self._database, begin)
         except BaseException:
-            self._end_turn()
+            self._end_ticket()
             raise
 
     def __exit__(self, _kind: object, exc: BaseException | None, _traceback: object) -> None:
@@ -63,11 +68,11 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
                     raise CommitFailed(failure) from failure
                 raise
         finally:
-            self._end_turn()
+            self._end_ticket()
 
-    def _end_turn(self) -> None:
-        if self._turn is not None:
-            self._turn.end()
+    def _end_ticket(self) -> None:
+        if self._ticket is not None:
+            self._ticket.end()
 
 
 @contextmanager
