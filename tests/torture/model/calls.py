@@ -146,9 +146,9 @@ async def _see(store: LifecycleStore, place: Place, _given: Given) -> Any:
     _, *lines = (await store.export(session_id, owner)).splitlines()
     exported = [json.loads(line) for line in lines]
     rows = tuple(Row(line["message"]["text"], _turn(line["turn_id"])) for line in exported)
-    assert info is not None
-    assert [row.text for row in rows] == _texts(history.messages)
-    assert info.length == history.length == len(rows)
+    assert info is not None, place
+    assert [row.text for row in rows] == _texts(history.messages), (place, rows, history)
+    assert info.length == history.length == len(rows), (place, rows, history, info)
     return history.exists, history.deleted, rows, archive, info.parent_id
 
 

@@ -9,7 +9,7 @@ places it has to do with, and choices that touch none of them are not made in an
 (conflict-directed backjumping).
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from .contract import READS, Operation, Place, Session, World, step, touched
@@ -20,6 +20,9 @@ _MOST = 100_000
 
 class NoOrder(AssertionError):
     """The store's answers fit into no order of the operations."""
+
+
+_Why = frozenset[Place] | None
 
 
 @dataclass(frozen=True)
@@ -61,22 +64,37 @@ class Search:
         if self._why_not(self._node(0, 0, float("-inf"), begin)) is not None:
             raise NoOrder(self._furthest)
 
-    def _why_not(self, node: _Node) -> frozenset[Place] | None:
-        """Return None where the rest fits, or else the places that this has to do with."""
-        if node.done & self._all == self._all:
-            return None
-        key = node.done, node.world
-        if key in self._failed:
-            return self._failed[key]
-        if len(self._failed) >= _MOST:
-            raise NoOrder(f"gave up after {_MOST} nodes; {self._furthest}")
-        why = self._try_all(node)
-        if why is not None:
-            self._failed[key] = why
+    def _why_not(self, begin: _Node) -> _Why:
+        """Return None where the rest fits, or else the places that this has to do with.
+
+        That is a recursion from node to node, as deep as there are operations.
+        """
+        stack = [(begin, self._try_all(begin))]
+        why: _Why = None
+        while stack:
+            node, trying = stack[-1]
+            try:
+                after = trying.send(why)
+            except StopIteration as end:
+                why = end.value
+                if why is not None:
+                    self._failed[node.done, node.world] = why
+                stack.pop()
+            else:
+                why = self._failed.get((after.done, after.world))
+                if why is None:
+                    stack.append((after, self._try_all(after)))
+            if len(self._failed) > _MOST:
+                raise NoOrder(f"gave up after {_MOST} nodes; {self._furthest}")
         return why
 
-    def _try_all(self, node: _Node) -> frozenset[Place] | None:
-        """Try the first choice, and then those that have to do with why the others failed."""
+    def _try_all(self, node: _Node) -> Generator[_Node, _Why, _Why]:
+        """Try the first choice, and then those that have to do with why the others failed.
+
+        It yields what comes after a choice, and is sent why that does not fit.
+        """
+        if node.done & self._all == self._all:
+            return None
         choices = self._choices(node)
         self._remember_furthest(node, choices)
         rest, places = choices[1:], frozenset[Place]()
@@ -89,7 +107,7 @@ class Search:
             for world in worlds:
                 latest = max(node.latest_call, operation.call)
                 after = self._node(node.done | 1 << choice.at, node.low, latest, world)
-                why = self._why_not(after)
+                why = yield after
                 if why is None or why.isdisjoint(choice.places | choice.ended):
                     return why
                 places |= why if why.isdisjoint(choice.places) else why | choice.places

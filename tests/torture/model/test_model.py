@@ -328,7 +328,7 @@ async def small_history(chosen: Sequence[tuple[int, int, int, bool]]) -> list[Op
     return done
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -36,7 +36,7 @@ _ANYHOW = {
     "rewind": 5,
     "compact": 6,
     "acquire": 12,
-    "stale": 2,
+    "stale": 4,
     "fork": 7,
     "rotate": 5,
     "delete": 2,
