@@ -31,7 +31,7 @@ from hermes_session_mw import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from hermes_session_mw.stores.sqlalchemy.errors import understand
+from hermes_session_mw.stores.sqlalchemy.errors import understand, understand_other
 
 from . import mariadb, postgres
 from .asgi import Recorder, request
@@ -356,7 +356,6 @@ async def test_a_database_of_another_encoding_is_misconfigured(
         store = SQLAlchemyStore(url.set(drivername=driver))
         with pytest.raises(StoreMisconfigured, match=r"\): .*UTF-8"):
             await store.append("id", [{"content": "\u4f60"}])
-        assert (await store.load("id")).length == 0
         await store.aclose()
 
 
@@ -374,7 +373,9 @@ async def test_a_system_without_threads_to_give_is_unavailable(
         await store.append("id", [HELLO])
     monkeypatch.undo()
     assert await store.append("id", [HELLO]) == 1
+    monkeypatch.setattr(threading.Thread, "start", start)
     await store.aclose()
+    assert "no engine yet" in repr(store)
 
 
 async def test_a_lock_that_is_not_had_is_unavailable(postgres_url: URL) -> None:
@@ -651,6 +652,32 @@ def test_numbers_have_their_class(
     failure = understand(DBAPIError("COMMIT", None, Exception(number, "text")))
     assert type(failure.as_store_error(in_doubt=False)) is expected
     assert failure.leaves_open == leaves_open
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (UnicodeEncodeError("latin-1", SECRET, 0, 1, SECRET), StoreMisconfigured),
+        (TypeError(SECRET), StoreError),
+        (RuntimeError(SECRET), StoreError),
+        (RuntimeError("can't start new thread"), StoreUnavailable),
+    ],
+)
+def test_what_a_driver_lets_through_is_a_stores_error(
+    raised: Exception, expected: type[StoreError]
+) -> None:
+    """Python's own errors have a class each, and their text, which may be a message's, is not in."""
+    failure = understand_other(raised)
+    assert type(failure.as_store_error(in_doubt=False)) is expected
+    assert SECRET not in str(failure.as_store_error(in_doubt=False))
+    assert failure.quotes == (expected is not StoreUnavailable)
+
+
+def test_who_only_reads_waits_for_no_lock() -> None:
+    """A lock's time-out is a conflict for a writer; a reader's Galera node is not up to date."""
+    waited = DBAPIError("SELECT", None, Exception(1205, "Lock wait timeout exceeded"))
+    assert understand(waited).meaning == "conflict"
+    assert understand(waited, only_read=True).meaning == "unavailable"
 
 
 def test_a_write_set_that_is_too_large_is_named() -> None:

@@ -11,6 +11,7 @@ from hermes_session_mw import (
     SessionConflict,
     SessionFull,
     StoredTurn,
+    StoreMisconfigured,
 )
 
 from .agent import COMPRESSED, REWOUND, TIP, WEATHER, ask, golden, hermes, without_times
@@ -92,6 +93,22 @@ async def test_a_title_is_hermes_title(state: HermesStateStore, state_db: Path) 
         assert agent.call("get_session_title", COMPRESSED) is None
     assert not await state.rename("nope", "x")
     assert not await state.rename(WEATHER, "x", owner="u7")
+
+
+async def test_a_database_without_keys_and_values_keeps_no_owners_titles(
+    state: HermesStateStore, state_db: Path
+) -> None:
+    """There an owner's title is refused, whoever has it; one without an owner is Hermes' own."""
+    await state.append("adas", TURN, "ada")
+    ask(state_db, "DROP TABLE state_meta")
+    with pytest.raises(StoreMisconfigured, match=r"state_meta\.key"):
+        await state.rename("adas", "Anything", "ada")
+    assert await state.rename("adas", "Anything")
+    info = await state.info("adas", "ada")
+    assert info is not None
+    assert info.title == "Anything"
+    assert await state.rename("adas", None)
+    assert await state.info("adas") is not None
 
 
 async def test_a_title_tells_nothing_of_another_owners(
