@@ -666,7 +666,7 @@ def test_numbers_have_their_class(
 def test_what_a_driver_lets_through_is_a_stores_error(
     raised: Exception, expected: type[StoreError]
 ) -> None:
-    """Python's own errors have a class each, and their text, which may be a message's, is not in."""
+    """Python's own errors have a class each; their text, which may be a message's, is left out."""
     failure = understand_other(raised)
     assert type(failure.as_store_error(in_doubt=False)) is expected
     assert SECRET not in str(failure.as_store_error(in_doubt=False))
