@@ -493,3 +493,29 @@ async def test_the_password_is_not_shown(postgres_url: URL) -> None:
     wrapped = HermesSessionMiddleware(Recorder(), store)
     assert stamp(await request(wrapped, "id")) == "id"
     await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("driver", ["postgresql+asyncpg", "postgresql+psycopg_async"])
+@pytest.mark.parametrize("borrowed", [False, True])
+async def test_nobody_is_kept_from_a_connection(
+    postgres_url: URL, driver: str, borrowed: bool
+) -> None:
+    """Who waits for a connection gets it before one who has just given it back."""
+    url = postgres_url.set(drivername=driver)
+    engine = sqlalchemy_asyncio.create_async_engine(url, pool_size=2, max_overflow=0)
+    store = SQLAlchemyStore(engine) if borrowed else SQLAlchemyStore(url, threads=2)
+    await store.load("id")
+    loads = dict.fromkeys(range(8), 0)
+
+    async def load(task: int) -> None:
+        while min(loads.values()) < 5:
+            await store.load("id")
+            loads[task] += 1
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            for task in loads:
+                tasks.start_soon(load, task)
+    await store.aclose()
+    await engine.dispose()

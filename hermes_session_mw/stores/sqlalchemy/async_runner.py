@@ -34,6 +34,18 @@ class _Slot:
         self.lock = anyio.Lock()
         self.watch: AsyncGenerator[None, None] | None = None
         self.connections: WeakSet[Any] = WeakSet()
+        self.running = 0
+
+
+async def _let_others_go_first(slot: _Slot, engine: AsyncEngine) -> None:
+    """Let one who waits for a connection have the one that was just given back.
+
+    asyncio's queue, which is SQLAlchemy's pool, only wakes them: who goes on without a pause takes
+    it again, and others wait until their time is up.
+    """
+    lent = getattr(engine.pool, "checkedout", None)  # not every pool has a limit
+    if lent is not None and slot.running > lent():
+        await asyncio.sleep(0)
 
 
 class AsyncRunner:
@@ -64,7 +76,12 @@ class AsyncRunner:
         try:
             async with asyncio.timeout(seconds) as limit:
                 engine = slot.engine or await self._make_ready(slot)
-                return await greenlet_spawn(self._work, work, engine, slot)
+                slot.running += 1
+                try:
+                    return await greenlet_spawn(self._work, work, engine, slot)
+                finally:
+                    slot.running -= 1
+                    await _let_others_go_first(slot, engine)
         except TimeoutError:
             if limit.expired():
                 raise TimeIsUp from None
