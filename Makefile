@@ -9,7 +9,7 @@
 #              DOSE=short runs those that say most, and TESTS=... names others
 # make dist    builds the wheel and the sdist in dist/, and checks them; two builds are the same
 # make conformance   writes docs/conformance.md anew
-# make torture   kills writers and servers, loses replies, sets clocks back; checks what is left
+# make torture   kills writers, servers and poolers, loses replies, sets clocks back; checks what is left
 # make fuzz   sends a million generated header values, and 200,000 over sockets
 # make bench   measures this package beside its peers, and writes docs/benchmarks/ anew;
 #              BENCH=--short only shows that all of it works: add '--output DIRECTORY' then

@@ -91,6 +91,7 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
+admin_users = {server["user"]}
 pool_mode = {mode}
 default_pool_size = {POOL_SIZE if mode == "transaction" else 20}
 max_client_conn = 200

@@ -1,12 +1,24 @@
 """Stores behind a real PgBouncer, whose server connections are lent for a transaction."""
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Literal
 
+import anyio
+import anyio.to_thread
 import pytest
 from sqlalchemy import URL, text
 
-from hermes_session_mw import SQLAlchemyStore, Store
+from hermes_session_mw import (
+    HermesSessionError,
+    SQLAlchemyStore,
+    Store,
+    StoreTimeout,
+    StoreUnavailable,
+)
+from hermes_session_mw.messages import Message
 
 from .lifecycle_contract import LifecycleContract, ThreadsContract
 from .machine import needs
@@ -31,14 +43,6 @@ def transaction_pooler(postgres_url: URL) -> Iterator[PgBouncer]:
     """A pooler that lends its four server connections for a transaction."""
     needs(missing())
     with own_pooler(postgres_url, "transaction") as pooler:
-        yield pooler
-
-
-@pytest.fixture(scope="module")
-def session_pooler(postgres_url: URL) -> Iterator[PgBouncer]:
-    """A pooler that lends its server connections for as long as a client is connected."""
-    needs(missing())
-    with own_pooler(postgres_url, "session") as pooler:
         yield pooler
 
 
@@ -81,3 +85,127 @@ async def test_no_statement_has_a_name(postgres_url: URL, driver: str, asked_for
     found = await store._runner.run(lambda d: d.rows(names, {}), writes=False, seconds=30)
     assert bool(found) is asked_for
     await store.aclose()
+
+
+class Task:
+    """One of the tasks that append at the same time: what it was told of its turns."""
+
+    def __init__(self, store: SQLAlchemyStore, session_id: str, name: int) -> None:
+        self.session_id = session_id
+        self.name = name
+        self.acknowledged: list[int] = []
+        self._store = store
+
+    async def run(self, until: anyio.Event) -> None:
+        """Append one turn after the other until told to stop."""
+        for turn in itertools.count():
+            if until.is_set():
+                return
+            messages = [{"task": self.name, "turn": turn, "part": part} for part in range(2)]
+            if turn % 2:  # in a transaction, and repeated until it is acknowledged
+                await self._repeated(messages, f"{self.name}-{turn}")
+                self.acknowledged.append(turn)
+            else:  # in one statement, at first; not repeated
+                with suppress(StoreUnavailable, StoreTimeout):
+                    await self._store.append(self.session_id, messages)
+                    self.acknowledged.append(turn)
+
+    def check(self, stored: Mapping[int, list[Message]]) -> None:
+        """Hold the session's messages against what was acknowledged."""
+        own = [(message["turn"], message["part"]) for message in stored[self.name]]
+        turns = [turn for turn, part in own if part == 0]
+        assert own == [(turn, part) for turn in turns for part in range(2)]
+        assert turns == sorted(set(turns))
+        assert set(self.acknowledged) <= set(turns)
+
+    async def _repeated(self, messages: list[Message], turn_id: str) -> None:
+        while True:
+            with suppress(StoreUnavailable, StoreTimeout):
+                await self._store.append(self.session_id, messages, turn_id=turn_id)
+                return
+            await anyio.sleep(0.05)
+
+
+async def disturb(pooler: PgBouncer, mode: str) -> None:
+    """Pause the pooler, have it reconnect, and start it anew, while it is in use."""
+    # In session mode, a pause waits until the last client has gone.
+    commands = ["RECONNECT"] if mode == "session" else ["PAUSE", "RESUME", "RECONNECT"]
+    for _ in range(2):
+        for command in commands:
+            await anyio.to_thread.run_sync(pooler.ask, command)
+            await anyio.sleep(0.1)
+        await anyio.to_thread.run_sync(pooler.kill)
+        await anyio.to_thread.run_sync(pooler.start)
+        await anyio.sleep(0.5)
+
+
+@EITHER
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_nothing_is_lost_while_the_pooler_is_disturbed(
+    postgres_url: URL, driver: str, mode: Literal["transaction", "session"]
+) -> None:
+    """What 32 tasks had acknowledged stays, while the pooler pauses, reconnects and restarts."""
+    needs(missing())
+    sessions = [new_id() for _ in range(4)]
+    until = anyio.Event()
+    with own_pooler(postgres_url, mode) as pooler:
+        store = SQLAlchemyStore(pooler.url.set(drivername=driver), timeout=20)
+        running = [Task(store, sessions[at % 4], at) for at in range(32)]
+        async with anyio.create_task_group() as tasks:
+            for task in running:
+                tasks.start_soon(task.run, until)
+            await disturb(pooler, mode)
+            goals = {task: len(task.acknowledged) + 2 for task in running}
+            with anyio.fail_after(120):  # all of them go on
+                for task, goal in goals.items():
+                    while len(task.acknowledged) < goal:  # noqa: ASYNC110  # nobody tells
+                        await anyio.sleep(0.05)
+            until.set()
+        await store.aclose()
+    direct = SQLAlchemyStore(postgres_url.set(drivername=driver))
+    for session_id in sessions:
+        stored: dict[int, list[Message]] = defaultdict(list)
+        messages = (await direct.load(session_id)).messages
+        for first, second in zip(messages[::2], messages[1::2], strict=True):
+            assert (first["task"], first["turn"]) == (second["task"], second["turn"])
+            stored[first["task"]] += [first, second]
+        for task in running:
+            if task.session_id == session_id:
+                task.check(stored)
+    await direct.aclose()
+
+
+@EITHER
+async def test_statements_that_have_names_lose_nothing(postgres_url: URL, driver: str) -> None:
+    """With prepared statements asked for, a pooler makes appends fail, but loses none."""
+    needs(missing())
+    acknowledged: dict[str, list[int]] = {}
+    failed = 0
+    with own_pooler(postgres_url, "transaction") as pooler:
+
+        async def write(store: SQLAlchemyStore, session_id: str, turns: int) -> None:
+            nonlocal failed
+            for turn in range(turns):
+                try:
+                    await store.append(session_id, [{"n": turn}, {"n": turn}], turn_id=str(turn))
+                except HermesSessionError:
+                    failed += 1
+                else:
+                    acknowledged.setdefault(session_id, []).append(turn)
+
+        options = {"connect_args": ASKED_FOR[driver]}
+        url = pooler.url.set(drivername=driver)
+        stores = [SQLAlchemyStore(url, timeout=5, engine_options=options) for _ in range(3)]
+        await write(stores[0], new_id(), 3)  # alone, which goes well
+        async with anyio.create_task_group() as tasks:
+            for number in range(12):
+                tasks.start_soon(write, stores[number % 3], new_id(), 15)
+        for store in stores:
+            await store.aclose()
+    direct = SQLAlchemyStore(postgres_url.set(drivername=driver))
+    for session_id, turns in acknowledged.items():
+        stored = [message["n"] for message in (await direct.load(session_id)).messages]
+        assert [turn for turn in turns if stored.count(turn) != 2] == []
+    await direct.aclose()
+    assert acknowledged
+    assert failed

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from tests import mariadb, postgres
+from tests import mariadb, pgbouncer, postgres
 
 from .checker import Outcome
 from .clock import Clock, library, turn_clock
 from .kills import kill_writers
 from .lost_commits import lose_commits
 from .model.supervisor import check_against_the_model
+from .pooler import disturb_pooler
 from .replacements import kill_replacing_writers
 from .servers import kill_server
 from .turns import remove_under_turns
@@ -32,11 +33,14 @@ class Program:
     databases: list[str]
     own_servers: bool = False
     fakes_time: bool = False
+    pools: bool = False
 
     def missing(self, database: str) -> str | None:
         """Return what has to be installed first, if anything."""
         if self.fakes_time and library() is None:
             return "no libfaketime: install faketime"
+        if self.pools and pgbouncer.missing():
+            return pgbouncer.missing()
         if self.own_servers and database == "postgresql" and postgres.binaries() is None:
             return "no PostgreSQL to start: install postgresql"
         if self.own_servers and database == "mysql" and mariadb.binary() is None:
@@ -69,6 +73,11 @@ def _servers(database: str, folder: Path, rounds: int, _: Shared) -> Outcome:
 def _lost(driver: str, folder: Path, rounds: int, shared: Shared) -> Outcome:
     with _database(driver.partition("+")[0], folder, shared) as url:
         return lose_commits(url, driver, folder, rounds)
+
+
+def _pooler(driver: str, folder: Path, rounds: int, shared: Shared) -> Outcome:
+    with _database("postgresql", folder, shared) as url:
+        return disturb_pooler(url, driver, folder, rounds)
 
 
 def _clock(database: str, folder: Path, rounds: int, shared: Shared) -> Outcome:
@@ -122,6 +131,11 @@ PROGRAMS = {
     "kills": Program(_kills, ALL),
     "servers": Program(_servers, ALL[1:], own_servers=True),
     "lost": Program(_lost, EACH_DRIVER[1:]),
+    "pooler": Program(
+        _pooler,
+        ["postgresql+psycopg", "postgresql+psycopg_async", "postgresql+asyncpg"],
+        pools=True,
+    ),
     "model": Program(_model, EACH_DRIVER),
     "prune": Program(
         _prune, ["sqlite", "postgresql+psycopg", "postgresql+asyncpg", "mysql+pymysql"]

@@ -13,6 +13,7 @@ ROUNDS = {
     "kills": 10,
     "servers": 2,
     "lost": 5,
+    "pooler": 5,
     "model": 100,
     "prune": 20,
     "replace": 10,
@@ -27,7 +28,7 @@ ROUNDS = {
 def test_what_was_acknowledged_stays(
     name: str, database: str, tmp_path: Path, postgres_server: URL, mysql_server: URL
 ) -> None:
-    """Whatever is killed, lost or set back: what was acknowledged is there, whole, and in order."""
+    """Whatever is killed, paused, lost or set back: what was acknowledged is there, in order."""
     program = PROGRAMS[name]
     needs(program.missing(database))
     shared = {"postgresql": postgres_server, "mysql": mysql_server}
