@@ -1,4 +1,4 @@
-"""A TCP proxy that loses the reply to a COMMIT."""
+"""TCP proxies: one loses the reply to a COMMIT, one puts other words into what passes."""
 
 import re
 import socket
@@ -73,7 +73,7 @@ class LosingProxy:
         with suppress(OSError):
             while data := client.recv(65536):
                 self._asked(data, client)
-                server.sendall(data)
+                server.sendall(self._request(data))
         with suppress(OSError):
             server.shutdown(socket.SHUT_WR)
         answers.join()
@@ -85,7 +85,7 @@ class LosingProxy:
         with suppress(OSError):
             while data := server.recv(65536):
                 self._answered(data, client)
-                client.sendall(data)
+                client.sendall(self._answer(data))
         with suppress(OSError):
             client.shutdown(socket.SHUT_WR)
 
@@ -97,12 +97,57 @@ class LosingProxy:
         if self._by_answer and _COMMITTED.search(data) and self.loses():
             self._cut(client)
 
+    def _request(self, data: bytes) -> bytes:
+        return data
+
+    def _answer(self, data: bytes) -> bytes:
+        return data
+
     def _cut(self, client: socket.socket) -> None:
         # The reply finds nobody; the database has done what it was asked to.
         client.shutdown(socket.SHUT_RDWR)
         if self.dies:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
+
+
+class RewritingProxy(LosingProxy):
+    """Puts ``new`` in the place of ``old`` in requests, or in answers, as often as it is to lose.
+
+    ``new`` is filled up to ``old``'s length, so that the lengths in the protocol stay right.
+    """
+
+    def __init__(self, target: URL, old: bytes, new: bytes, *, in_answers: bool = False) -> None:
+        super().__init__(target)
+        self._old, self._new = old, new.ljust(len(old))
+        assert len(self._new) == len(old)
+        self._in_answers = in_answers
+
+    def _asked(self, data: bytes, client: socket.socket) -> None:
+        """Lose nothing."""
+
+    def _request(self, data: bytes) -> bytes:
+        return data if self._in_answers else self._rewritten(data)
+
+    def _answer(self, data: bytes) -> bytes:
+        return self._rewritten(data) if self._in_answers else data
+
+    def _rewritten(self, data: bytes) -> bytes:
+        if self._old in data and self.loses():
+            return data.replace(self._old, self._new)
+        return data
+
+
+@contextmanager
+def rewriting(
+    target: URL, old: bytes, new: bytes, *, in_answers: bool = False
+) -> Iterator[tuple[RewritingProxy, URL]]:
+    """Yield a proxy in front of a database, and the URL through it."""
+    proxy = RewritingProxy(target, old, new, in_answers=in_answers)
+    try:
+        yield proxy, target.set(port=proxy.port)
+    finally:
+        proxy.close()
 
 
 @contextmanager

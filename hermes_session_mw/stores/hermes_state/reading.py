@@ -90,7 +90,7 @@ def snapshot(database: Database) -> Iterator[None]:
     finally:
         # Where the connection was lost, so was the transaction.
         if not database.connection.invalidated:
-            database.command("ROLLBACK")
+            database.rollback()
 
 
 def _active(columns: Columns) -> str:

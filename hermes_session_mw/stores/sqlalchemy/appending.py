@@ -21,7 +21,7 @@ from ...exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from ..base import length_after_repeat
 from .database import Database, Row
 from .schema import IS_SESSION, MYSQL, WHOSE, messages, of_session, sessions
-from .transactions import committing, transaction
+from .transactions import check_none_open, committing, transaction
 from .turns import rows_of_turn
 
 _COLUMNS = ("owner", "session_id", "seq", "turn_id", "body")
@@ -134,10 +134,12 @@ def append(
     key = {"session_id": session_id, "owner": owner}
     is_small = sum(map(len, bodies)) <= _MOST_AT_ONCE
     plain = not may_be_stored and expected_length is None and fence is None and is_small
-    if database.dialect == "postgresql" and plain:
+    # Only where it is known that it is committed by itself.
+    if database.dialect == "postgresql" and plain and database.in_transaction() is False:
         turn = {**key, "turn_id": turn_id, "bodies": list(bodies), "count": len(bodies)}
         with committing():
             done = database.rows(_append_at_once, {**turn, "max_turns": max_turns})
+            check_none_open(database, "after the append")
         if done:
             return 1 + int(max(seq - first for seq, first in done))
     with transaction(database):

@@ -70,7 +70,7 @@ def upgrade(connection: Connection) -> None:
         create(connection)
     else:
         try:
-            with transaction(database_of(connection)):
+            with transaction(database_of(connection), may_end=True):
                 create(connection)
         except CommitFailed as exc:
             raise exc.cause from None

@@ -13,12 +13,13 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from sqlalchemy import Connection, Dialect, Engine, Executable, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from ...exceptions import StoreMisconfigured
-from .errors import OVER_PACKET, is_out_of_step
+from .driver_state import IS_OPEN, TAGGED
+from .errors import OVER_PACKET, is_out_of_step, raised_over
 from .schema import MYSQL
 
 Row = Sequence[Any]
@@ -36,6 +37,10 @@ _AROUND = 4096  # bytes of a statement that are not its values
 _ESCAPED = re.compile(rb"[\x00\n\r\x1a\"'\\]")
 
 _COUNTED = {"preserve_rowcount": True}  # which SQLAlchemy keeps of an INSERT only if it is told so
+
+# Whatever completion_type says: the next transaction is begun in so many words.
+_COMMIT = dict.fromkeys(MYSQL, "COMMIT AND NO CHAIN")
+_ROLLBACK = dict.fromkeys(MYSQL, "ROLLBACK AND NO CHAIN")
 
 # After these, what a connection knows of its file may be wrong for good: another is opened.
 _STALE = ("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")
@@ -70,8 +75,58 @@ class Database:
         return self.connection.execute(statement, given, execution_options=_COUNTED).rowcount
 
     def command(self, sql: str) -> None:
-        """Execute a command without parameters: BEGIN, COMMIT, ROLLBACK."""
+        """Execute a command without parameters, such as BEGIN."""
         self.connection.exec_driver_sql(sql)
+
+    def commit(self) -> str | None:
+        """Execute COMMIT; return the tag that PostgreSQL answers it with.
+
+        By the driver itself there, as SQLAlchemy keeps the tag to itself.
+        """
+        sql = _COMMIT.get(self.dialect, "COMMIT")
+        execute = TAGGED.get(self.connection.dialect.driver)
+        if execute is None:
+            self.command(sql)
+            return None
+        try:
+            return str(execute(self.connection.connection.driver_connection, sql))
+        except BaseException as exc:  # noqa: BLE001  # raised anew
+            self._fail(sql, exc)
+
+    def rollback(self) -> None:
+        """Execute ROLLBACK."""
+        self.command(_ROLLBACK.get(self.dialect, "ROLLBACK"))
+
+    def in_transaction(self) -> bool | None:
+        """Tell whether a transaction is open, by the server's last answer; None if nobody knows."""
+        is_open = IS_OPEN.get(self.connection.dialect.driver)
+        return None if is_open is None else is_open(self.connection.connection.driver_connection)
+
+    def _fail(self, sql: str, exc: BaseException, cursor: Any = None) -> NoReturn:
+        """Raise what SQLAlchemy would, and let go of a connection that cannot be used again."""
+        dialect, lent = self.connection.dialect, self.connection.connection
+        errors: Any = raised_over(dialect.loaded_dbapi)
+        if not isinstance(exc, errors) or isinstance(exc, SQLAlchemyError):
+            # A SQLite file stays locked as long as a transaction is open, or a cursor of one.
+            if self.dialect == "sqlite":
+                with suppress(Exception):
+                    cursor.close()
+                    lent.rollback()
+            # Cancelled in the middle: the answer may still come, to the next one who asks.
+            self.connection.invalidate(exc)
+            raise exc
+        lost = is_stale(exc) or isinstance(exc, OSError) or dialect.is_disconnect(exc, lent, None)
+        if lost:
+            self.connection.invalidate(exc)
+        raise DBAPIError.instance(
+            sql,
+            None,
+            exc,
+            errors,
+            hide_parameters=True,
+            connection_invalidated=lost,
+            dialect=dialect,
+        ) from exc
 
     def _check_size(self, values: Sequence[Values]) -> None:
         """Refuse a row that MySQL would not take: it cuts the connection off, often unheard.
@@ -153,32 +208,6 @@ class DirectDatabase(Database):
         if form is None:
             form = self._forms[statement] = _Form(statement, self.connection.dialect)
         return form
-
-    def _fail(self, sql: str, exc: BaseException, cursor: Any) -> NoReturn:
-        """Raise what SQLAlchemy would, and let go of a connection that cannot be used again."""
-        dialect = self.connection.dialect
-        error = dialect.loaded_dbapi.Error
-        if not isinstance(exc, error):
-            # A SQLite file stays locked as long as a transaction is open, or a cursor of one.
-            if self.dialect == "sqlite":
-                with suppress(Exception):
-                    cursor.close()
-                    self._lent.rollback()
-            # Cancelled in the middle: the answer may still come, to the next one who asks.
-            self.connection.invalidate(exc)
-            raise exc
-        lost = is_stale(exc) or dialect.is_disconnect(exc, self._lent, None)
-        if lost:
-            self.connection.invalidate(exc)
-        raise DBAPIError.instance(
-            sql,
-            None,
-            exc,
-            error,
-            hide_parameters=True,
-            connection_invalidated=lost,
-            dialect=dialect,
-        ) from exc
 
 
 def database_of(connection: Connection) -> Database:

@@ -43,8 +43,7 @@ _TAKES_ENCODING = ("psycopg", "psycopg_async", "psycopg2")
 # transaction, the next has none of the name, or another. A statement without a name is sent anew
 # each time, in the same round trip, by asyncpg also where SQLAlchemy keeps it in its own cache.
 _NO_NAMED_STATEMENTS: dict[str, dict[str, Any]] = {
-    "psycopg": {"prepare_threshold": None},
-    "psycopg_async": {"prepare_threshold": None},
+    "psycopg": {"prepare_threshold": None},  # SQLAlchemy's name for the asyncio one, too
     "asyncpg": {"statement_cache_size": 0},
 }
 

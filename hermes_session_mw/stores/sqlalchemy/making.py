@@ -95,7 +95,7 @@ class RunnerMaker:
         try:
             if self._is_complete(connection):
                 return
-            with transaction(database_of(connection)):
+            with transaction(database_of(connection), may_end=True):
                 create(connection)
         except Exception as exc:
             give_up_after(exc, connection)

@@ -36,7 +36,7 @@ def snapshot(database: Database) -> Iterator[None]:
     finally:
         # Where the connection was lost, so was the transaction.
         if not database.connection.invalidated:
-            database.command("ROLLBACK")
+            database.rollback()
 
 
 def is_after(dialect: str, owner: Column[Any], name: Column[Any]) -> ColumnElement[bool]:

@@ -1,9 +1,17 @@
-"""Transactions, begun and ended in so many words: connections come in AUTOCOMMIT."""
+"""Transactions, begun and ended in so many words: connections come in AUTOCOMMIT.
+
+One rule, on every driver and for engines of the caller's too: nothing counts as stored without the
+server's own word. A transaction is open after its BEGIN and until its COMMIT, the COMMIT is
+answered as one, and none is open after it, nor around a statement that commits itself. Where the
+server's answers say otherwise, as behind a pooler that gave the statements to different server
+connections, the connection is given up, and what was done on it is in doubt (`CommitFailed`): it is
+looked for, and repeated.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from .database import Database
 from .schema import MYSQL
@@ -20,6 +28,17 @@ _BEGIN = {
 }
 
 
+# Where a driver does not tell, the server is asked: it has the savepoint in its transaction alone.
+_SAVEPOINT = "SAVEPOINT hermes_session_mw"
+_RELEASE = "RELEASE SAVEPOINT hermes_session_mw"
+
+
+class OutOfTransaction(SQLAlchemyError):
+    """What was to be a transaction was none, by the server's answers; the connection is gone."""
+
+    connection_invalidated = True
+
+
 class CommitFailed(Exception):
     """A failure during COMMIT: if the connection went with it, nobody knows how it ended."""
 
@@ -30,26 +49,24 @@ class CommitFailed(Exception):
 class transaction:  # noqa: N801  # used like a function; made by contextlib it costs twice as much
     """Commit what is done inside, or roll it back where it raises; begun ready to write.
 
+    ``may_end``: what is done inside may commit by itself, as MySQL does at each change of a table.
+
     Raises:
-        CommitFailed: the COMMIT did.
+        CommitFailed: the COMMIT did, or was none.
     """
 
-    __slots__ = ("_database", "_ticket")
+    __slots__ = ("_database", "_may_end", "_ticket")
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, may_end: bool = False) -> None:
         self._database = database
+        self._may_end = may_end and database.dialect in MYSQL
         self._ticket: WriteTicket | None = None
 
     def __enter__(self) -> None:
         """Wait for the ticket to write with, where there is a queue, and begin."""
         self._ticket = ticket_of(self._database)
         try:
-            _end_begun(self._database)
-            begin = _BEGIN[self._database.dialect]
-            if self._ticket is None:
-                self._database.command(begin)
-            else:
-                self._ticket.begin(self._database, begin)
+            self._begin()
         except BaseException:
             self._end_ticket()
             raise
@@ -61,7 +78,7 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
                 _undo(self._database)
                 return
             try:
-                self._database.command("COMMIT")
+                self._commit()
             except BaseException as failure:
                 _undo(self._database)
                 if isinstance(failure, SQLAlchemyError):
@@ -69,6 +86,34 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
                 raise
         finally:
             self._end_ticket()
+
+    def _begin(self) -> None:
+        database = self._database
+        _end_begun(database)
+        check_none_open(database, "before BEGIN")
+        begin = _BEGIN[database.dialect]
+        if self._ticket is None:
+            database.command(begin)
+        else:
+            self._ticket.begin(database, begin)
+        is_open = database.in_transaction()
+        if is_open is None:
+            database.command(_SAVEPOINT)
+        elif not is_open:
+            raise _given_up(database, "no transaction is open after BEGIN")
+
+    def _commit(self) -> None:
+        database = self._database
+        if not self._may_end:
+            is_open = database.in_transaction()
+            if is_open is None:
+                _release(database)
+            elif not is_open:
+                raise _given_up(database, "no transaction is open before COMMIT")
+        tag = database.commit()
+        if tag not in (None, "COMMIT"):
+            raise _given_up(database, f"COMMIT was answered by {tag}")
+        check_none_open(database, "after COMMIT")
 
     def _end_ticket(self) -> None:
         if self._ticket is not None:
@@ -88,6 +133,30 @@ def committing() -> Iterator[None]:
         raise CommitFailed(exc) from exc
 
 
+def check_none_open(database: Database, when: str) -> None:
+    """Give the connection up where a transaction is open, whosever it may be.
+
+    Raises:
+        OutOfTransaction: one is.
+    """
+    if database.in_transaction():
+        raise _given_up(database, f"a transaction is open {when}")
+
+
+def _release(database: Database) -> None:
+    try:
+        database.command(_RELEASE)
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise
+        raise _given_up(database, "no transaction is open before COMMIT") from exc
+
+
+def _given_up(database: Database, why: str) -> OutOfTransaction:
+    database.connection.invalidate()
+    return OutOfTransaction(why)
+
+
 def _end_begun(database: Database) -> None:
     # A borrowed engine may begin by itself, as SQLAlchemy's recipe for SQLite has it do; begun like
     # that, a transaction cannot wait for the lock.
@@ -104,6 +173,6 @@ def _undo(database: Database) -> None:
     if connection.invalidated:
         return
     try:
-        database.command("ROLLBACK")
+        database.rollback()
     except SQLAlchemyError:
         connection.invalidate()  # broken, or not in a transaction any more: never lent again
