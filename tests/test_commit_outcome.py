@@ -125,7 +125,7 @@ async def test_a_transaction_that_is_never_one_is_an_error(
     session_id = new_id()
     with rewriting(url, asked, done) as (proxy, through):
         store = make(through, borrowed=borrowed, timeout=3)
-        assert await store.append(session_id, numbered(0, 2), expected_length=0) == 2
+        assert await make(url).append(session_id, numbered(0, 2), expected_length=0) == 2
         proxy.lose = 1_000
         with pytest.raises((AppendInDoubt, StoreUnavailable)) as caught:
             await store.append(session_id, numbered(2, 2), expected_length=2)
