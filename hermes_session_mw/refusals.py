@@ -13,6 +13,8 @@ from typing import Any
 from .exceptions import (
     AppendInDoubt,
     HermesSessionError,
+    InvalidMessage,
+    MessageTooLarge,
     OwnerRequired,
     SessionBusy,
     SessionConflict,
@@ -24,6 +26,7 @@ from .exceptions import (
     StoreUnavailable,
     TurnConflict,
     TurnLost,
+    TurnTooLong,
 )
 from .headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
 from .logging import logger
@@ -172,6 +175,13 @@ _CONFLICTS: dict[type[HermesSessionError], str] = {
 }
 
 
+_UNSTORABLE: dict[type[HermesSessionError], tuple[int, str]] = {
+    InvalidMessage: (400, "invalid_message"),
+    MessageTooLarge: (413, "message_too_large"),
+    TurnTooLong: (413, "turn_too_long"),
+}
+
+
 _STORE_ERRORS: dict[type[HermesSessionError], Refusal] = {
     StoreError: STORE_FAILED,  # first: it is the one that an application's own handler replaces
     StoreUnavailable: STORE_NOT_REACHED,
@@ -183,8 +193,9 @@ _STORE_ERRORS: dict[type[HermesSessionError], Refusal] = {
 def refusal_of(error: Exception) -> Refusal | None:
     """Return the answer to an error that an application let through; None where it is another one.
 
-    A 409 for a conflict, the 401 for a request of nobody's that was to be stored, a 503 where the
-    store is unavailable, and a 500 where it fails in another way.
+    A 400 or 413 for messages that cannot be stored, a 409 for a conflict, the 401 for a request of
+    nobody's that was to be stored, a 503 where the store is unavailable, and a 500 where it fails
+    in another way.
     """
     if isinstance(error, OwnerRequired):
         return OWNER_REQUIRED
@@ -192,6 +203,9 @@ def refusal_of(error: Exception) -> Refusal | None:
     failure = next((_STORE_ERRORS[kind] for kind in kinds if kind in _STORE_ERRORS), None)
     if failure is not None:
         return failure
+    unstorable = next((_UNSTORABLE[kind] for kind in kinds if kind in _UNSTORABLE), None)
+    if unstorable is not None:
+        return Refusal(*unstorable, str(error), param="messages")
     code = next((_CONFLICTS[kind] for kind in kinds if kind in _CONFLICTS), None)
     return None if code is None else _conflict(code, error)
 
@@ -206,7 +220,12 @@ def _conflict(code: str, error: Exception) -> Refusal:
     return Refusal(409, code, str(error), headers=headers, close_code=TRY_AGAIN_LATER, param=param)
 
 
-ANSWERED: tuple[type[HermesSessionError], ...] = (OwnerRequired, *_CONFLICTS, *_STORE_ERRORS)
+ANSWERED: tuple[type[HermesSessionError], ...] = (
+    OwnerRequired,
+    *_UNSTORABLE,
+    *_CONFLICTS,
+    *_STORE_ERRORS,
+)
 """The errors that ``refusal_of`` answers."""
 
 

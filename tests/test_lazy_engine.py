@@ -249,6 +249,20 @@ async def test_a_borrowed_engine_is_left_to_its_owner(sqlite_url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize("given", [None, 5, object()])
+def test_a_store_takes_a_url_or_an_engine(given: Any) -> None:
+    """What is neither, as a setting that is missing, is refused by name."""
+    with pytest.raises(ConfigurationError, match="neither a URL nor an engine"):
+        SQLAlchemyStore(given)
+
+
+@pytest.mark.parametrize("given", ["1MB", True, None])
+def test_a_limit_is_a_number(given: Any) -> None:
+    """A limit that is no number is refused by its name."""
+    with pytest.raises(ConfigurationError, match="max_message_bytes"):
+        SQLAlchemyStore("sqlite://", max_message_bytes=given)
+
+
 def test_options_are_for_engines_of_our_own(sqlite_url: str) -> None:
     """Options for an engine that exists already would do nothing, so they are refused."""
     engine = create_engine(sqlite_url)

@@ -20,7 +20,9 @@ from hermes_session_mw import (
     HermesSession,
     HermesSessionError,
     HermesSessionMiddleware,
+    InvalidMessage,
     MemoryStore,
+    MessageTooLarge,
     OwnerRequired,
     SessionBusy,
     SessionConflict,
@@ -35,6 +37,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     TurnConflict,
     TurnLost,
+    TurnTooLong,
     get_session,
     install,
     is_session_id,
@@ -272,6 +275,26 @@ def test_a_conflict_is_a_409(make: Any, code: str) -> None:
     assert (error["code"], error["param"]) == (code, at_fault)
     assert error["type"] == "invalid_request_error"
     assert answer.headers.get("retry-after") == ("1" if code == "session_busy" else None)
+
+
+UNSTORABLE = [
+    (InvalidMessage("no JSON"), 400, "invalid_message"),
+    (MessageTooLarge("too large"), 413, "message_too_large"),
+    (TurnTooLong("too long"), 413, "turn_too_long"),
+]
+
+
+@pytest.mark.parametrize("make", [raw, wrapped, installed, fastapi])
+@pytest.mark.parametrize(("error", "status", "code"), UNSTORABLE)
+def test_messages_that_cannot_be_stored_are_the_clients(
+    make: Any, error: Exception, status: int, code: str
+) -> None:
+    """What ``check`` or ``append`` refuses, let through, is a 400 or a 413 that says why."""
+    answer = TestClient(make(error)).get("/", headers={"X-Hermes-Session-Id": "mine"})
+    assert answer.status_code == status
+    assert answer.headers["x-hermes-session-id"] == "mine"
+    told = {"message": str(error), "type": "invalid_request_error", "param": "messages"}
+    assert answer.json() == {"error": {**told, "code": code}}
 
 
 STORE_ERRORS = [

@@ -48,15 +48,16 @@ _NO_NAMED_STATEMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def check_positive(**numbers: float) -> None:
+def check_positive(**numbers: object) -> None:
     """Refuse a number that nothing could meet, or no timer can count to.
 
     Raises:
         ConfigurationError: it is not more than 0, or has no end.
     """
     for name, number in numbers.items():
-        if not 0 < number < math.inf:
-            raise ConfigurationError(f"{name}: {number} is not a number of more than 0")
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        if not (is_number and 0 < number < math.inf):  # type: ignore[operator]  # mypy forgets it
+            raise ConfigurationError(f"{name}: {number!r} is not a number of more than 0")
 
 
 def is_async_engine(value: object) -> TypeGuard["AsyncEngine"]:

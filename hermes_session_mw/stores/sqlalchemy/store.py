@@ -107,6 +107,8 @@ class SQLAlchemyStore(Lifecycle):
             self._runner = maker.own(self._url, engine_options or {})
         elif engine_options:
             raise ConfigurationError("engine_options: the engine given is made already")
+        elif not (isinstance(url_or_engine, Engine) or is_async_engine(url_or_engine)):
+            raise ConfigurationError(f"store: {url_or_engine!r} is neither a URL nor an engine")
         else:
             self._url = url_or_engine.url
             self._runner = maker.borrowing(url_or_engine)
