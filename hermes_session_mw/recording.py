@@ -75,7 +75,6 @@ class Recording:
     has seen it.
 
     Attributes:
-        message: what the answer has beside its role and its text: put ``tool_calls`` there.
         length: the conversation's new length, once the turn is stored.
     """
 
@@ -89,7 +88,7 @@ class Recording:
         replaces: bool = False,
     ) -> None:
         """Keep what was asked; ``append`` stores the whole turn, ``append_part`` what broke off."""
-        self.message: Message = {}
+        self._message: Message = {}
         self.length: int | None = None
         self._append = append
         self._append_part = append_part
@@ -102,6 +101,21 @@ class Recording:
         self._refused: InvalidMessage | None = None
         self._waiting: list[Message] = []
         self._told = False
+
+    @property
+    def message(self) -> Message:
+        """What the answer has beside its role and its text: put ``tool_calls`` there.
+
+        Raises:
+            TypeError: it is set to what is no dict.
+        """
+        return self._message
+
+    @message.setter
+    def message(self, message: Message) -> None:
+        if not isinstance(message, dict):
+            raise TypeError(f"a message is a dict, not a {type(message).__name__}")
+        self._message = message
 
     @property
     def text(self) -> str:

@@ -549,6 +549,19 @@ async def test_a_piece_that_is_no_text_is_refused_at_once() -> None:
     assert await failing_at_the_end(MemoryStore(), fill, TypeError) == [USER, BROKEN]
 
 
+@pytest.mark.parametrize("message", [None, [("model", "m")], "text"])
+async def test_a_message_that_is_no_dict_is_refused_at_once(message: Any) -> None:
+    """Keys of another type than a dict cost neither the question nor the text before them."""
+
+    def fill(answer: Recording) -> None:
+        answer.write("one two ")
+        answer.message = {"model": "m"}
+        answer.message = message
+
+    stored = await failing_at_the_end(MemoryStore(), fill, TypeError)
+    assert stored == [USER, marked("one two ", model="m")]
+
+
 @pytest.mark.parametrize("bad", [{"n": math.nan}, {"text": "x" * 2048}])
 async def test_a_message_that_cannot_be_stored_is_refused_when_it_is_added(bad: Any) -> None:
     """The messages before it stay, and what had come of the answer."""
