@@ -9,7 +9,8 @@ from typing import Any, Literal
 import anyio
 import anyio.to_thread
 import pytest
-from sqlalchemy import URL, text
+from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from hermes_session_mw import (
     HermesSessionError,
@@ -21,7 +22,7 @@ from hermes_session_mw import (
 from hermes_session_mw.messages import Message
 
 from .lifecycle_contract import LifecycleContract, ThreadsContract
-from .machine import needs
+from .machine import needs, needs_driver
 from .pgbouncer import PgBouncer, missing, own_pooler
 from .store_contract import StoreContract, new_id, numbered
 
@@ -35,6 +36,12 @@ ASKED_FOR = {
     "postgresql+psycopg": {"prepare_threshold": 2},
     "postgresql+psycopg_async": {"prepare_threshold": 2},
     "postgresql+asyncpg": {"statement_cache_size": 100},
+}
+
+UNNAMED = {
+    "postgresql+psycopg": {"prepare_threshold": None},
+    "postgresql+psycopg_async": {"prepare_threshold": None},
+    "postgresql+asyncpg": {"statement_cache_size": 0},
 }
 
 
@@ -85,6 +92,14 @@ async def test_no_statement_has_a_name(postgres_url: URL, driver: str, asked_for
     found = await store._runner.run(lambda d: d.rows(names, {}), writes=False, seconds=30)
     assert bool(found) is asked_for
     await store.aclose()
+
+
+async def dispose(engine: Engine | AsyncEngine) -> None:
+    """Close an engine's connections."""
+    if isinstance(engine, AsyncEngine):
+        await engine.dispose()
+    else:
+        engine.dispose()
 
 
 class Task:
@@ -139,13 +154,16 @@ async def disturb(pooler: PgBouncer, mode: str) -> None:
         await anyio.sleep(0.5)
 
 
-@EITHER
+@pytest.mark.parametrize(
+    ("driver", "anyio_backend"), [*DRIVERS, ("postgresql+psycopg2", "asyncio")]
+)
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 async def test_nothing_is_lost_while_the_pooler_is_disturbed(
     postgres_url: URL, driver: str, mode: Literal["transaction", "session"]
 ) -> None:
     """What 32 tasks had acknowledged stays, while the pooler pauses, reconnects and restarts."""
     needs(missing())
+    needs_driver(driver)
     sessions = [new_id() for _ in range(4)]
     until = anyio.Event()
     with own_pooler(postgres_url, mode) as pooler:
@@ -176,8 +194,36 @@ async def test_nothing_is_lost_while_the_pooler_is_disturbed(
 
 
 @EITHER
-async def test_statements_that_have_names_lose_nothing(postgres_url: URL, driver: str) -> None:
-    """With prepared statements asked for, a pooler makes appends fail, but loses none."""
+async def test_an_engine_of_the_callers_without_names(
+    transaction_pooler: PgBouncer, driver: str
+) -> None:
+    """An engine of the caller's that prepares nothing under a name works in transaction mode."""
+    url = transaction_pooler.url.set(drivername=driver)
+    create: Any = create_async_engine if url.get_dialect().is_async else create_engine
+    engine = create(url, connect_args=UNNAMED[driver])
+    store = SQLAlchemyStore(engine)
+    session_id = new_id()
+    lengths: list[int] = []
+
+    async def write(task: int) -> None:
+        for turn in range(5):
+            turn_id = f"{task}-{turn}" if turn % 2 else None
+            lengths.append(await store.append(session_id, numbered(0, 2), turn_id=turn_id))
+
+    async with anyio.create_task_group() as tasks:
+        for task in range(12):
+            tasks.start_soon(write, task)
+    assert sorted(lengths) == list(range(2, 122, 2))
+    assert (await store.load(session_id)).length == 120
+    await dispose(engine)
+
+
+@EITHER
+@pytest.mark.parametrize("borrowed", [False, True], ids=["asked-for", "borrowed"])
+async def test_statements_that_have_names_lose_nothing(
+    postgres_url: URL, driver: str, borrowed: bool
+) -> None:
+    """Where statements have names, a pooler makes appends fail, but none that was acknowledged."""
     needs(missing())
     acknowledged: dict[str, list[int]] = {}
     failed = 0
@@ -195,13 +241,21 @@ async def test_statements_that_have_names_lose_nothing(postgres_url: URL, driver
 
         options = {"connect_args": ASKED_FOR[driver]}
         url = pooler.url.set(drivername=driver)
-        stores = [SQLAlchemyStore(url, timeout=5, engine_options=options) for _ in range(3)]
+        engines: list[Any] = []
+        if borrowed:
+            create: Any = create_async_engine if url.get_dialect().is_async else create_engine
+            engines = [create(url) for _ in range(3)]
+            stores = [SQLAlchemyStore(engine, timeout=5) for engine in engines]
+        else:
+            stores = [SQLAlchemyStore(url, timeout=5, engine_options=options) for _ in range(3)]
         await write(stores[0], new_id(), 3)  # alone, which goes well
         async with anyio.create_task_group() as tasks:
             for number in range(12):
                 tasks.start_soon(write, stores[number % 3], new_id(), 15)
         for store in stores:
             await store.aclose()
+        for engine in engines:
+            await dispose(engine)
     direct = SQLAlchemyStore(postgres_url.set(drivername=driver))
     for session_id, turns in acknowledged.items():
         stored = [message["n"] for message in (await direct.load(session_id)).messages]
