@@ -55,7 +55,7 @@ class Conversation(StoredConversation):
             InvalidKey: the turn id cannot be stored.
             SessionConflict: the conversation has another length than ``expected_length``, or is
                 shorter than ``replace_from``.
-            ValueError: ``replace_from`` is negative.
+            TypeError, ValueError: ``replace_from`` is no int, or negative.
             NotSupported: the store cannot replace.
             TurnConflict: the turn id is taken by other messages.
             TurnLost: inside ``turn()``: another has taken the turn since.
@@ -64,6 +64,7 @@ class Conversation(StoredConversation):
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed; ``StoreTimeout``: it may still have happened.
         """
+        check_replace_from(replace_from)
         if replace_from is not None:
             self._access.check_replaces()
         named = self._named(turn_id)
@@ -75,13 +76,16 @@ class Conversation(StoredConversation):
         """Refuse what cannot be stored, before a model is asked; the database is not.
 
         The limits are the store's own: give the messages of one turn. A store without a ``check``
-        of its own is checked for being JSON alone.
+        of its own is checked for being JSON alone. What the database's server takes of one packet
+        is not known here. Without a message there is nothing to refuse, so that an endpoint
+        which edits and regenerates may call it for both.
 
         Raises:
-            InvalidMessage: there is none, or one cannot be stored as it is.
+            InvalidMessage: one cannot be stored as it is.
             MessageTooLarge, TurnTooLong: kinds of it.
         """
-        self._access.check(messages)
+        if messages:
+            self._access.check(messages)
 
     def record(
         self,
@@ -98,13 +102,16 @@ class Conversation(StoredConversation):
         The arguments are as for ``append``.
 
         Raises:
-            InvalidMessage, InvalidKey, ValueError, NotSupported, OwnerRequired: as for ``append``;
-                at once, before anything is answered.
+            InvalidMessage, InvalidKey, TypeError, ValueError, NotSupported, OwnerRequired: as for
+                ``append``; at once, before anything is answered.
+            SessionConflict: at once, where the history is known to be shorter than
+                ``replace_from``; else as for ``append``, at the end.
         """
         check_keys(self.id, self.known_owner(), turn_id)
         check_replace_from(replace_from)
         if replace_from is not None:
             self._access.check_replaces()
+            self._check_known(replace_from)
         if question:
             self._access.check(question)
         append = partial(self._append, length=expected_length, replace_from=replace_from)
@@ -216,7 +223,7 @@ class Conversation(StoredConversation):
             return False
         read = partial(self._access.load, self.id, self.known_owner())
         with suppress(StoreError):  # what was asked for is done
-            self._history = await self._read_turns(read)
+            self._history = await self._read_turns(self._limit, read)
             return True
         return False
 

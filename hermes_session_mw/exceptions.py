@@ -5,7 +5,7 @@
     HermesSessionError
     ├── ConfigurationError        an option that cannot work; raised where it is given
     ├── SessionMissing            no middleware has put a session on this connection
-    ├── HistoryNotLoaded          .history or .length read before load()
+    ├── HistoryNotLoaded          the history, or the part that is needed, is not loaded
     ├── OwnerRequired             an append for a connection that has no owner
     ├── InvalidMessage            a message that cannot be stored as it is
     │   ├── MessageTooLarge       it takes more bytes than a message may
@@ -29,6 +29,9 @@
         └── StoreCorrupt          what is stored cannot be read
 """
 
+from collections.abc import Callable
+from functools import partial
+
 
 class HermesSessionError(Exception):
     """The base of every error in this package."""
@@ -50,13 +53,14 @@ class SessionMissing(HermesSessionError, LookupError):
 
 
 class HistoryNotLoaded(HermesSessionError, RuntimeError):
-    """The stored conversation was asked for before it was loaded."""
+    """The stored conversation, or the part of it that is needed, is not loaded."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the history is not loaded: call 'await session.load()' first, "
-            "or leave the middleware's autoload on"
-        )
+    def __init__(
+        self,
+        problem: str = "the history is not loaded: call 'await session.load()' first, "
+        "or leave the middleware's autoload on",
+    ) -> None:
+        super().__init__(problem)
 
 
 class OwnerRequired(HermesSessionError, PermissionError):
@@ -94,18 +98,22 @@ class SessionConflict(HermesSessionError):
     Attributes:
         expected: the number of messages that the caller expected.
         actual: the number of messages that are stored.
+        at_least: whether more than ``expected`` would have done, as for ``replace_from``.
     """
 
-    def __init__(self, expected: int, actual: int) -> None:
+    def __init__(self, expected: int, actual: int, *, at_least: bool = False) -> None:
         self.expected = expected
         self.actual = actual
+        self.at_least = at_least
+        wanted = f"at least {expected}" if at_least else f"{expected}"
         super().__init__(
-            f"the conversation has {actual} messages, not the expected {expected}: "
+            f"the conversation has {actual} messages, not the expected {wanted}: "
             "load it again and decide anew"
         )
 
-    def __reduce__(self) -> tuple[type["SessionConflict"], tuple[int, int]]:
-        return type(self), (self.expected, self.actual)
+    def __reduce__(self) -> tuple[Callable[..., "SessionConflict"], tuple[int, int]]:
+        made = partial(type(self), at_least=self.at_least)
+        return made, (self.expected, self.actual)
 
 
 class TurnConflict(HermesSessionError):

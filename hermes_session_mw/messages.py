@@ -39,11 +39,16 @@ def encode_messages(
     Control characters, NUL among them, are escaped, so that any text column can hold the result.
 
     Raises:
-        InvalidMessage: there is none, or one is not a dict, is not JSON (NaN, bytes, a tuple, a
-            key that is not a string, a lone surrogate, nested deeper than ``MAX_DEPTH``).
+        InvalidMessage: there is none, they are a dict, or one is not a dict, is not JSON (NaN,
+            bytes, a tuple, a key that is not a string, a lone surrogate, nested deeper than
+            ``MAX_DEPTH``).
         MessageTooLarge: one takes more than ``max_bytes`` bytes of UTF-8.
         TurnTooLong: there are more than ``max_messages``.
     """
+    if isinstance(messages, dict):
+        raise InvalidMessage(
+            "a dict is given where a list of messages is taken: give [message]; nothing was stored"
+        )
     if len(messages) > max_messages:
         raise TurnTooLong(
             f"the turn has {len(messages)} messages, and may have {max_messages}; "
@@ -151,4 +156,4 @@ def _not_json() -> StoreCorrupt:
 def _invalid(
     number: int, problem: str, error: type[InvalidMessage] = InvalidMessage
 ) -> InvalidMessage:
-    return error(f"message {number} of the append {problem}; nothing was stored")
+    return error(f"message {number} {problem}; nothing was stored")

@@ -101,7 +101,8 @@ def window_of(
 ) -> list[Message]:
     """Return the end of the history and what is new, in whole turns, as a model takes them.
 
-    The instructions that the conversation begins with stay in front. ``skipped`` is the number of
+    The instructions that the conversation begins with stay in front, as many as there is room for
+    beside what is new, which is always given. ``skipped`` is the number of
     its messages that come before ``history``.
 
     So that a provider's prompt cache keeps hitting, the window does not slide with each turn: it
@@ -127,6 +128,7 @@ class _Window:
         self._skipped = skipped
         self._all = _Joined(history, new)
         self._counted: dict[int, int] = {}
+        self._last, self._is_last_needed = self._last_start()
         self._front = self._length_of_front()
 
     def messages(self) -> list[Message]:
@@ -138,16 +140,23 @@ class _Window:
         """Return how many instructions the conversation begins with, as far as they may stay."""
         most = 0 if self._skipped else len(self._history)
         if self._limits.max_messages is not None:
-            most = min(most, self._limits.max_messages)
+            most = min(most, self._limits.max_messages - len(self._needed))
         for at in range(most):
             is_instruction = self._history[at].get("role") in INSTRUCTIONS
             if not is_instruction or not self._has_room(at + 1):
                 return at
-        return most
+        return max(most, 0)
+
+    @property
+    def _needed(self) -> range:
+        """The places of what is always given: what is new, and the call that it answers."""
+        return range(self._last if self._is_last_needed else len(self._history), len(self._all))
 
     def _has_room(self, front: int) -> bool:
         most = self._limits.max_tokens
-        return most is None or sum(map(self._tokens, range(front))) <= most
+        if most is None:
+            return True
+        return sum(map(self._tokens, chain(range(front), self._needed))) <= most
 
     def _tokens(self, at: int) -> int:
         if at not in self._counted:
@@ -159,7 +168,7 @@ class _Window:
         lo, hi, step = self._bounds()
         if lo <= self._front and not self._skipped:
             return self._front  # all of it is within the limits
-        last, is_needed = self._last_start()
+        last, is_needed = self._last, self._is_last_needed
         lo, hi = min(lo, last), min(hi, last)
         wanted = _step(lo + self._skipped, hi + self._skipped, step) - self._skipped
         lo, wanted = max(lo, 0), max(wanted, 0)

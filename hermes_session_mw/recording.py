@@ -70,9 +70,9 @@ class Recording:
 
     A turn that is to replace another (``replace_from``) does so in one step, at its end. Until then
     the old one stands, and it goes on to stand where the block ends by an error, where the turn
-    cannot be stored, and where nothing of the answer has come. But where the client leaves, or the
-    request is cancelled, what has come takes the place of the old turn, marked: who stops an answer
-    has seen it.
+    cannot be stored, and where nothing of an answer has come, however the block ends. But where
+    the client leaves, or the request is cancelled, what has come takes the place of the old turn,
+    marked: who stops an answer has seen it.
 
     Attributes:
         length: the conversation's new length, once the turn is stored.
@@ -93,6 +93,7 @@ class Recording:
         self._append = append
         self._append_part = append_part
         self._turn = question
+        self._asked = len(question)
         self._limits = limits or Limits()
         self._replaces = replaces
         self._pieces: list[str] = []
@@ -187,6 +188,9 @@ class Recording:
     async def end(self) -> None:
         """Store the turn as complete, unless it has ended.
 
+        A turn that is to replace another, and has no answer and no message that was added, is not
+        stored: ``length`` stays None.
+
         Raises:
             InvalidMessage: it cannot be stored as it is; what can be of it is, marked as
                 incomplete, unless it was to replace another turn, which stands.
@@ -196,6 +200,8 @@ class Recording:
             return
         self._ended = True
         refused = self._refused
+        if refused is None and self._replaces and not self._is_said and not self._has_added:
+            return  # the old turn stands
         if refused is None:
             try:
                 self.length = await self._append(*self._turn, self._answer())
@@ -214,7 +220,7 @@ class Recording:
         """
         if not self._ended:
             self._ended = True
-            if not self._replaces or self._has_answer:
+            if not self._replaces or self._is_said:
                 self._waiting = (
                     [*self._turn, *self._part()] if self._refused is None else self._storable()
                 )
@@ -239,6 +245,16 @@ class Recording:
     @property
     def _has_answer(self) -> bool:
         return bool(self._pieces) or bool(self.message)
+
+    @property
+    def _is_said(self) -> bool:
+        """Whether the answer has anything in it: an empty piece, or a None, is nothing."""
+        values = (value for name, value in self.message.items() if name != "role")
+        return any(self._pieces) or any(values)
+
+    @property
+    def _has_added(self) -> bool:
+        return len(self._turn) > self._asked
 
     def _answer(self) -> Message:
         return {"role": "assistant", "content": self.text} | self.message

@@ -134,7 +134,9 @@ class HermesSession(Conversation):
             TurnLost: inside ``turn()``: another has taken the turn since.
         """
         store, known = self._access.having("compact"), self._loaded()
-        if not 0 <= keep < known.length:
+        if keep < 0:
+            raise ValueError(f"keep: {keep} is negative; it is how many messages stay")
+        if keep >= known.length:
             raise ValueError(f"keep: {keep} of {known.length} messages leaves none to replace")
         replaced = await self._cut(keep) if keep else known.length
         unseen = known.length - len(known.messages)

@@ -2,21 +2,22 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from types import EllipsisType
 from typing import Literal, Protocol
 
 from .access import StoreAccess
 from .exceptions import (
     HistoryNotLoaded,
     OwnerRequired,
-    SessionConflict,
     StoreCorrupt,
     StoreError,
     StoreMisconfigured,
+    StoreUnavailable,
 )
 from .logging import fingerprint, logger
 from .messages import Message
 from .prompts import Count, Limits, estimate_tokens, prompt_of, window_of
-from .stores.base import History, Store, check_replace_from
+from .stores.base import History, Store, check_replace_from, check_replaced
 from .tool_calls import find_standing, find_turn_start, stands_alone, unanswered_calls
 
 MORE = 10
@@ -74,6 +75,7 @@ class StoredConversation:
         "_history",
         "_id",
         "_key_is_used",
+        "_limit",
         "degraded",
         "has_open",
         "held",
@@ -123,6 +125,7 @@ class StoredConversation:
         self.unended: set[StoredConversation] | None = None
         self._access = store if isinstance(store, StoreAccess) else StoreAccess(store)
         self._history: History | None = None
+        self._limit: int | None = self._access.limit  # what the history was loaded with
         self.held: HeldTurn | None = None
         self.keeps_turns: bool = False
         self._key_is_used = False
@@ -184,9 +187,11 @@ class StoredConversation:
             replace_from: take the history's first so many messages alone, as ``append`` does.
 
         Raises:
-            HistoryNotLoaded: as for ``history``.
+            HistoryNotLoaded: as for ``history``; or with ``history_limit`` nothing of the messages
+                before ``replace_from`` is loaded: call ``load(limit=None)`` before.
+            StoreUnavailable: the session is degraded, so that nobody knows what is to be kept.
             SessionConflict: the history is shorter than ``replace_from``.
-            ValueError: ``replace_from`` is negative.
+            TypeError, ValueError: ``replace_from`` is no int, or negative.
         """
         history, _ = self._first(replace_from)
         return prompt_of([*history, *_given(new)])
@@ -218,26 +223,36 @@ class StoredConversation:
             replace_from: as for ``prompt``.
 
         Raises:
-            HistoryNotLoaded, SessionConflict: as for ``prompt``.
+            HistoryNotLoaded, StoreUnavailable, SessionConflict, TypeError: as for ``prompt``.
             ValueError: a limit is not more than 0, or ``replace_from`` is negative.
         """
-        limits = Limits(max_messages, max_tokens, count or estimate_tokens, self._access.limit)
+        limits = Limits(max_messages, max_tokens, count or estimate_tokens, self._limit)
         history, skipped = self._first(replace_from)
         return window_of(history, _given(new), limits, skipped=skipped)
 
-    async def load(self) -> list[Message]:
+    async def load(self, *, limit: int | EllipsisType | None = ...) -> list[Message]:
         """Read the conversation from the store, and return it as ``history``.
 
-        With ``history_limit`` it is the newest messages, from where a turn begins; where the last
+        With a limit it is the newest messages, from where a turn begins; where the last
         turn alone has more, it is all of that turn, or else a part that begins with no result of
         a tool.
 
+        Args:
+            limit: the number of newest messages to read, more than 0, or None for all; by default
+                the middleware's ``history_limit``. It counts until the next ``load``, which
+                entering ``turn()`` is too.
+
         Raises:
+            ValueError: ``limit`` is not more than 0.
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed or did not answer in time, and the middleware's
                 ``on_store_error`` is ``"unavailable"``.
         """
-        self._history = await self._read_turns() or History([], 0, exists=False)
+        most = self._access.limit if isinstance(limit, EllipsisType) else limit
+        if most is not None and most <= 0:
+            raise ValueError(f"limit: {most} is not more than 0; give None for all messages")
+        self._history = await self._read_turns(most) or History([], 0, exists=False)
+        self._limit = most
         return self.history
 
     @property
@@ -290,13 +305,28 @@ class StoredConversation:
         if count is None:
             return known.messages, skipped
         check_replace_from(count)
-        if count > known.length:
-            raise SessionConflict(count, known.length)
+        if count and self.degraded:
+            raise StoreUnavailable(
+                "the conversation could not be loaded, so that what replace_from keeps of it is "
+                "not known: try again"
+            )
+        check_replaced(count, known.length)
+        if 0 < count <= skipped:
+            raise HistoryNotLoaded(
+                f"the first {skipped} messages are not loaded, and replace_from={count} keeps "
+                "none but these: call 'await session.load(limit=None)' before, inside of turn()"
+            )
         return known.messages[: max(count - skipped, 0)], min(skipped, count)
 
-    async def _read_turns(self, read: Read | None = None) -> History | None:
+    def _check_known(self, replace_from: int) -> None:
+        """Refuse to keep more messages than there are, as far as this object knows."""
+        known = self._loaded() if self.is_new else self._history
+        if known is not None and not self.degraded:
+            check_replaced(replace_from, known.length)
+
+    async def _read_turns(self, limit: int | None, read: Read | None = None) -> History | None:
         """Return what is stored, as much as is to be loaded; None as for ``_read``, or ``read``."""
-        limit, read = self._access.limit, read or self._read
+        read = read or self._read
         history = await read(limit)
         if limit is None or history is None or history.length <= len(history.messages):
             return history

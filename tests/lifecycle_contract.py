@@ -214,6 +214,7 @@ class LifecycleContract:
             with pytest.raises(SessionConflict) as caught:
                 await store.append(refused, numbered(7), replace_from=5)
             assert (caught.value.expected, caught.value.actual) == (5, length)
+            assert "at least 5" in str(caught.value)
         with pytest.raises(SessionConflict) as caught:
             await store.append(session_id, numbered(7), expected_length=1, replace_from=1)
         assert (caught.value.expected, caught.value.actual) == (1, 4)
@@ -222,6 +223,9 @@ class LifecycleContract:
                 await store.append(session_id, impossible, replace_from=1)
         with pytest.raises(ValueError, match="negative"):
             await store.append(session_id, numbered(7), replace_from=-1)
+        for place in ("1", 1.0, True):
+            with pytest.raises(TypeError, match="replace_from"):
+                await store.append(session_id, numbered(7), replace_from=place)  # type: ignore[arg-type]
         with pytest.raises(SessionDeleted):
             await store.append(deleted, numbered(7), replace_from=0)
         assert await store.load(unknown) == UNKNOWN

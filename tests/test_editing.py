@@ -242,8 +242,17 @@ async def test_a_compaction_of_turns_that_are_gone() -> None:
 async def test_a_compaction_has_to_replace_something(keep: int) -> None:
     """Keeping all that there is, or less than nothing, is a mistake."""
     session = await stored(MemoryStore())
-    with pytest.raises(ValueError, match="keep"):
+    with pytest.raises(ValueError, match="negative" if keep < 0 else "none to replace"):
         await session.compact(keep=keep, summary=SUMMARY)
+
+
+async def test_a_summary_is_a_list() -> None:
+    """A summary that is one message is told what to give, and nothing is replaced."""
+    store = MemoryStore()
+    session = await stored(store)
+    with pytest.raises(InvalidMessage, match=r"give \[message\]"):
+        await session.compact(keep=2, summary=SUMMARY[0])  # type: ignore[arg-type]
+    assert (await store.load("id")).length == 5
 
 
 async def test_a_compaction_of_what_is_not_there_any_more() -> None:
@@ -466,8 +475,9 @@ async def test_what_cannot_be_stored_is_told_before_the_model_is_asked() -> None
     for store in (MemoryStore(max_message_bytes=20), Plain()):
         session = HermesSession(store, "id")
         session.check({"text": "12345678"}, {"text": "1"})
-        for impossible in ([], [{"n": math.nan}], [{1: 2}]):
-            with pytest.raises(InvalidMessage):
+        session.check()  # as where an answer is regenerated: there is no question
+        for impossible in ([{"n": math.nan}], [{1: 2}], [[]]):
+            with pytest.raises(InvalidMessage, match="^message 0 (is|would)"):
                 session.check(*impossible)
     with pytest.raises(MessageTooLarge):
         HermesSession(MemoryStore(max_message_bytes=20), "id").check({"text": "1234567890"})

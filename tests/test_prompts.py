@@ -20,6 +20,7 @@ from hermes_session_mw import (
     HistoryNotLoaded,
     MemoryStore,
     SessionConflict,
+    StoreUnavailable,
     get_session,
 )
 from hermes_session_mw.access import StoreAccess
@@ -114,15 +115,63 @@ async def test_a_prompt_may_replace_the_historys_end() -> None:
     """With replace_from it is the first messages and what is new, as they will be stored."""
     session = await stored(USER, SAID, USER, SAID, limit=2)
     other = {"role": "user", "content": "Or so?"}
-    assert session.prompt(other, replace_from=2) == [other]  # the first turn is not loaded
     assert session.prompt(other, replace_from=3) == [USER, other]
     assert session.window(other, replace_from=3, max_messages=1) == [other]
     assert session.prompt(replace_from=4) == [USER, SAID]
-    assert session.prompt(replace_from=1) == []
-    with pytest.raises(SessionConflict):
+    assert session.prompt(other, replace_from=0) == [other]
+    with pytest.raises(SessionConflict, match="at least 5"):
         session.prompt(replace_from=5)
     with pytest.raises(ValueError, match="negative"):
         session.window(replace_from=-1)
+    for place in ("1", 1.0, True):
+        for given_to in (session.prompt, session.window):
+            with pytest.raises(TypeError, match="replace_from"):
+                given_to(replace_from=place)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", [1, 2])
+async def test_a_prompt_of_what_is_not_loaded_is_refused(place: int) -> None:
+    """Where nothing of what is to be kept is loaded, that is told, and all can be loaded."""
+    session = await stored(USER, SAID, USER, SAID, limit=2)
+    for given_to in (session.prompt, session.window):
+        with pytest.raises(HistoryNotLoaded, match=r"load\(limit=None\)"):
+            given_to(USER, replace_from=place)
+    await session.load(limit=None)
+    assert session.prompt(USER, replace_from=place) == [*[USER, SAID][:place], USER]
+    # Without a limit, a window of all has all.
+    assert session.window() == [USER, SAID, USER, SAID]
+    await session.load(limit=3)
+    assert len(session.history) == 2  # from where a turn begins
+    await session.load(limit=4)
+    assert len(session.history) == 4
+    assert len(await session.load()) == 2
+    with pytest.raises(ValueError, match="more than 0"):
+        await session.load(limit=0)
+
+
+async def test_a_window_knows_what_was_loaded() -> None:
+    """Its steps are those of the limit that the history was loaded with."""
+    session = await stored(*[USER, SAID] * 20, limit=4)
+    await session.load(limit=30)
+    assert 15 <= len(session.window()) <= 30
+    await session.load()
+    assert len(session.window()) <= 4
+
+
+async def test_a_degraded_session_has_nothing_to_keep() -> None:
+    """Where the history could not be loaded, what is to be kept is not known: try again."""
+
+    class Failing(MemoryStore):
+        async def load(self, *_: Any, **__: Any) -> Any:
+            raise StoreUnavailable("down")
+
+    session = HermesSession(StoreAccess(Failing(), degrade=True), "id")
+    assert await session.load() == []
+    for given_to in (session.prompt, session.window):
+        with pytest.raises(StoreUnavailable, match="replace_from"):
+            given_to(USER, replace_from=2)
+        assert given_to(USER, replace_from=0) == given_to(USER) == [USER]
+    session.record(USER, replace_from=2)  # the store decides
 
 
 async def test_what_is_no_message_is_refused() -> None:
@@ -323,6 +372,20 @@ def test_the_first_instructions_stay_in_front() -> None:
     assert window_of(history, [USER], tokens) == [SYSTEM, SYSTEM, SAID | {"content": "!"}, USER]
     assert window_of(alone, [], tokens) == [SYSTEM, SYSTEM, USER]
     assert window_of(history[2:], [], Limits(max_messages=2), skipped=2) == history[8:]
+
+
+def test_the_first_instructions_give_way_to_what_is_new() -> None:
+    """What is new is always there, with the call that it answers; the front is if there is room."""
+    asked = [SYSTEM, *(message_of(letter) for letter in "uaua")]
+    assert window_of([SYSTEM], [USER], Limits(max_messages=1)) == [USER]
+    assert window_of(asked, [USER], Limits(max_messages=1)) == [USER]
+    assert window_of(asked, [USER], Limits(max_messages=2)) == [SYSTEM, USER]
+    assert window_of([SYSTEM, *asked], [USER, USER], Limits(max_messages=1)) == [USER, USER]
+    calling = [SYSTEM, USER, CALLING]
+    assert window_of(calling, [result("1")], Limits(max_messages=2)) == [CALLING, result("1")]
+    tokens = Limits(max_tokens=9, count=lambda each: 6 if each == USER else 4)
+    assert window_of([SYSTEM], [USER], tokens) == [USER]
+    assert window_of([SYSTEM, SAID], [SAID], tokens) == [SYSTEM, SAID]
 
 
 TURN = [message_of(letter) for letter in "ucra"]

@@ -21,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw import (
     AppendInDoubt,
+    HermesSession,
     HermesSessionMiddleware,
     History,
     InvalidKey,
@@ -28,6 +29,7 @@ from hermes_session_mw import (
     MemoryStore,
     MessageTooLarge,
     OwnerRequired,
+    SessionConflict,
     SQLAlchemyStore,
     StoreMisconfigured,
     StoreUnavailable,
@@ -746,6 +748,53 @@ async def test_a_replacement_of_which_nothing_came_leaves_the_old_turn() -> None
         session.record(EDITED, replace_from=2).add(CALL)
 
     assert await replaced(work) == ([*OLD, *OLD], [])
+
+
+@pytest.mark.parametrize("message", [{}, {"role": "assistant", "content": "", "refusal": None}])
+async def test_a_replacement_by_nothing_leaves_the_old_turn(message: dict[str, Any]) -> None:
+    """A model that ends without a word has answered nothing, whether it stops or is stopped."""
+
+    async def work(session: Any) -> None:
+        async with session.record(EDITED, turn_id="t", replace_from=2) as answer:
+            answer.write("")
+            answer.message = message
+        assert (answer.length, session.length) == (None, 4)
+        stopped = session.record(EDITED, turn_id="t", replace_from=2)
+        stopped.write("")
+        await stopped.break_off()
+
+    assert await replaced(work) == ([*OLD, *OLD], [])
+
+
+async def test_a_replacement_may_be_without_an_answer() -> None:
+    """Messages that are added are a turn, and without a turn to replace an empty answer is one."""
+
+    async def work(session: Any) -> None:
+        async with session.record(EDITED, replace_from=2) as answer:
+            answer.add(CALL)
+        async with session.record(EDITED):
+            pass
+
+    empty = {"role": "assistant", "content": ""}
+    assert (await replaced(work))[0] == [*OLD, EDITED, CALL, empty, EDITED, empty]
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+async def test_a_replacement_of_more_than_there_is_is_refused_at_once(is_new: bool) -> None:
+    """What cannot be replaced is told before the model is asked, as far as it is known."""
+    session = HermesSession(MemoryStore(), "id", is_new=is_new)
+    if not is_new:
+        session.record(EDITED, replace_from=3)  # nobody knows yet
+        await session.load()
+        await session.append(*OLD)
+    with pytest.raises(SessionConflict, match="at least 3") as caught:
+        session.record(EDITED, replace_from=3)
+    assert (caught.value.expected, caught.value.at_least) == (3, True)
+    for place in ("1", 1.0, True):
+        with pytest.raises(TypeError, match="replace_from"):
+            session.record(EDITED, replace_from=place)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="replace_from"):
+            await session.append(EDITED, replace_from=place)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ending", ["left hanging", "cancelled", "told to"])

@@ -698,5 +698,6 @@ def test_text_that_a_column_cannot_hold_is_not_quoted() -> None:
 
 def test_a_conflict_survives_pickling() -> None:
     """A conflict that crosses a process keeps its numbers."""
-    copy = pickle.loads(pickle.dumps(SessionConflict(1, 2)))
-    assert (copy.expected, copy.actual) == (1, 2)
+    copy = pickle.loads(pickle.dumps(SessionConflict(1, 2, at_least=True)))
+    assert (copy.expected, copy.actual, copy.at_least) == (1, 2, True)
+    assert "at least 1" in str(copy)

@@ -133,12 +133,20 @@ def check_limit(limit: int | None) -> None:
 
 
 def check_replace_from(replace_from: int | None) -> None:
-    """Refuse a negative number of messages to keep.
+    """Refuse what is no number of messages to keep.
 
     Raises:
-        ValueError: it is.
+        TypeError: it is neither None nor an int; a bool is none here.
+        ValueError: it is negative.
     """
-    if replace_from is not None and replace_from < 0:
+    if replace_from is None:
+        return
+    if isinstance(replace_from, bool) or not isinstance(replace_from, int):
+        raise TypeError(
+            f"replace_from is a {type(replace_from).__name__}, not an int: "
+            "it is how many messages stay"
+        )
+    if replace_from < 0:
         raise ValueError(f"replace_from: {replace_from} is negative; it is how many messages stay")
 
 
@@ -149,7 +157,7 @@ def check_replaced(replace_from: int, length: int) -> None:
         SessionConflict: there are fewer.
     """
     if replace_from > length:
-        raise SessionConflict(replace_from, length)
+        raise SessionConflict(replace_from, length, at_least=True)
 
 
 def check_age(older_than: timedelta) -> None:

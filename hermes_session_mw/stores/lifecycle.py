@@ -48,7 +48,7 @@ class LifecycleStore(Store, Protocol):
         With ``replace_from`` it archives nothing more either.
 
         Raises:
-            ValueError: ``replace_from`` is negative.
+            TypeError, ValueError: ``replace_from`` is no int, or negative.
             SessionConflict: also where there are fewer messages than ``replace_from``.
         """
         ...

@@ -185,4 +185,4 @@ def _form(message: Message, key: str) -> str | None:
 
 
 def _invalid(number: int, problem: str) -> InvalidMessage:
-    return InvalidMessage(f"message {number} of the append {problem}; nothing was stored")
+    return InvalidMessage(f"message {number} {problem}; nothing was stored")
