@@ -477,7 +477,7 @@ async def test_what_cannot_be_stored_is_told_before_the_model_is_asked() -> None
         session.check({"text": "12345678"}, {"text": "1"})
         session.check()  # as where an answer is regenerated: there is no question
         for impossible in ([{"n": math.nan}], [{1: 2}], [[]]):
-            with pytest.raises(InvalidMessage, match="^message 0 (is|would)"):
+            with pytest.raises(InvalidMessage, match=r"^message 0 (is|would)"):
                 session.check(*impossible)
     with pytest.raises(MessageTooLarge):
         HermesSession(MemoryStore(max_message_bytes=20), "id").check({"text": "1234567890"})
