@@ -384,6 +384,9 @@ class LifecycleContract:
         for summary in ([], [{"n": float("nan")}]):
             with pytest.raises(InvalidMessage):
                 await store.compact(session_id, numbered(0), summary)
+        for skipped in (100, 2**80):
+            with pytest.raises(SessionConflict):
+                await store.compact(session_id, [], SUMMARY, skipped=skipped)
         with pytest.raises(SessionConflict):
             await store.compact(new_id(), numbered(0), SUMMARY)
         await store.delete(session_id)
@@ -480,6 +483,23 @@ class LifecycleContract:
             await store.fork(parent, new_id(), length=-1)
         assert (await store.load(taken)).length == 4
         assert await store.load(deleted) == DELETED
+
+    @pytest.mark.parametrize("number", [1.0, 1.5, float("nan"), True, "1"])
+    async def test_a_number_of_messages_is_an_int(self, store: LifecycleStore, number: Any) -> None:
+        """What is no int is refused at once: databases round it, each in its own way."""
+        session_id = await stored(store)
+        before = await store.load(session_id)
+        for mistaken in (
+            lambda: store.load(session_id, limit=number),
+            lambda: store.append(session_id, numbered(9), expected_length=number),
+            lambda: store.rewind(session_id, number),
+            lambda: store.fork(session_id, new_id(), length=number),
+            lambda: store.compact(session_id, [], SUMMARY, skipped=number),
+            lambda: store.list(limit=number),
+        ):
+            with pytest.raises(TypeError, match="not an int"):
+                await mistaken()
+        assert await store.load(session_id) == before
 
     # Rotation
 

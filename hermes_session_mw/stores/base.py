@@ -122,12 +122,24 @@ def check_key(key: str, owner: str) -> None:
     _check_key("owner", owner, may_be_empty=True)
 
 
+def check_count(name: str, number: object) -> None:
+    """Refuse what is no whole number: databases round a fraction, each in its own way.
+
+    Raises:
+        TypeError: it is neither an int nor None.
+    """
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+        raise TypeError(f"{name} is a {type(number).__name__}, not an int")
+
+
 def check_limit(limit: int | None) -> None:
     """Refuse a negative limit, which some engines would read as "all".
 
     Raises:
+        TypeError: ``limit`` is no int.
         ValueError: ``limit`` is negative.
     """
+    check_count("limit", limit)
     if limit is not None and limit < 0:
         raise ValueError(f"limit: {limit} is negative; give None for all messages")
 

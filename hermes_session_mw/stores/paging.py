@@ -8,7 +8,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from .base import check_text
+from .base import check_count, check_text
 from .records import MAX_LEASE, MAX_PAGE, MAX_TITLE, SessionInfo, SessionPage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,8 +25,10 @@ def check_length(length: int | None) -> None:
     """Refuse a negative number of messages.
 
     Raises:
+        TypeError: it is no int.
         ValueError: it is negative.
     """
+    check_count("length", length)
     if length is not None and length < 0:
         raise ValueError(f"length: {length} is negative")
 
@@ -45,8 +47,10 @@ def check_page(limit: int) -> None:
     """Refuse a page without sessions, or with so many that somebody would wait for it.
 
     Raises:
+        TypeError: ``limit`` is no int.
         ValueError: ``limit`` is not between 1 and ``MAX_PAGE``.
     """
+    check_count("limit", limit)
     if not 1 <= limit <= MAX_PAGE:
         raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
 

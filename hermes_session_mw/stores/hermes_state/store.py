@@ -15,7 +15,7 @@ from ...messages import (
     decode_messages,
     encode_messages,
 )
-from ..base import MAX_TURNS, History, check_keys, check_limit, check_replace_from
+from ..base import MAX_TURNS, History, check_count, check_keys, check_limit, check_replace_from
 from ..paging import check_length, check_page, check_title, page_of, place_after
 from ..records import PAGE, SessionInfo, SessionPage, StoredTurn
 from ..sqlalchemy.attempts import Attempts
@@ -144,6 +144,7 @@ class HermesStateStore:
                 place for one, that this would have to write.
         """
         check_keys(session_id, owner, turn_id)
+        check_count("expected_length", expected_length)
         check_replace_from(replace_from)
         taken = decode_messages(self._encode(messages))  # the caller's may change meanwhile
         wanted = self._append(session_id, taken, owner, turn_id, expected_length, replace_from)

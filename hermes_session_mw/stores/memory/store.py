@@ -14,6 +14,7 @@ from ..base import (
     MAX_TURNS,
     History,
     check_age,
+    check_count,
     check_keys,
     check_limit,
     check_replace_from,
@@ -69,6 +70,7 @@ class MemoryStore(Edits, Threads):
     ) -> int:
         """See `Store.append`, and `LifecycleStore.append`."""
         check_keys(session_id, owner, turn_id)
+        check_count("expected_length", expected_length)
         check_replace_from(replace_from)
         bodies = self._encode(messages)
 

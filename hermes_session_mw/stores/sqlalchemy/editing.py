@@ -190,9 +190,11 @@ def compact(
         if rows_of_turn(database, turn_id, key):
             return session.length
         cut = session.first + skipped + len(replaced)
+        if cut > session.end:
+            raise SessionConflict(skipped + len(replaced), session.length)
         span = {"from_seq": session.first + skipped, "to_seq": cut}
         standing = [body for (body,) in database.rows(_bodies, {**key, **span})]
-        if len(standing) < len(replaced) or not is_same(standing, replaced):
+        if not is_same(standing, replaced):
             raise SessionConflict(skipped + len(replaced), session.length)
         session = _move(database, key, session, (session.first, cut), "compact")
         session = session._replace(first=cut - len(summary))

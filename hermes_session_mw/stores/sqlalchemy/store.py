@@ -11,7 +11,16 @@ from sqlalchemy import URL, Engine
 
 from ...exceptions import ConfigurationError
 from ...messages import MAX_MESSAGE_BYTES, MAX_TURN_MESSAGES, Message, encode_messages
-from ..base import MAX_TURNS, History, Store, check_age, check_keys, check_limit, check_replace_from
+from ..base import (
+    MAX_TURNS,
+    History,
+    Store,
+    check_age,
+    check_count,
+    check_keys,
+    check_limit,
+    check_replace_from,
+)
 from . import housekeeping
 from .appending import append
 from .attempts import Attempts
@@ -141,6 +150,7 @@ class SQLAlchemyStore(Lifecycle):
             AppendInDoubt: that remained open.
         """
         check_keys(session_id, owner, turn_id)
+        check_count("expected_length", expected_length)
         check_replace_from(replace_from)
         bodies = self._encode(messages)
         turn = turn_id or secrets.token_hex(16)
