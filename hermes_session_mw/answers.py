@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from .exceptions import (
     HermesSessionError,
+    InvalidMessage,
     NotSupported,
     SessionDeleted,
     SessionNotFound,
@@ -87,5 +88,7 @@ def refusal_for(error: HermesSessionError) -> Refusal | None:
             return DELETED
         case SessionTaken():
             return TAKEN
+        case InvalidMessage():
+            return None  # the client sent no message: it is a bug, and not answered as the client's
         case _:
             return refusal_of(error)

@@ -476,6 +476,7 @@ async def test_what_cannot_be_stored_is_told_before_the_model_is_asked() -> None
         session = HermesSession(store, "id")
         session.check({"text": "12345678"}, {"text": "1"})
         session.check()  # as where an answer is regenerated: there is no question
+        impossible: Any
         for impossible in ([{"n": math.nan}], [{1: 2}], [[]]):
             with pytest.raises(InvalidMessage, match=r"^message 0 (is|would)"):
                 session.check(*impossible)
