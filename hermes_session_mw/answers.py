@@ -88,7 +88,6 @@ def refusal_for(error: HermesSessionError) -> Refusal | None:
             return DELETED
         case SessionTaken():
             return TAKEN
-        case InvalidMessage():
-            return None  # the client sent no message: it is a bug, and not answered as the client's
         case _:
-            return refusal_of(error)
+            # A message that cannot be stored is a bug here: the client sent none.
+            return None if isinstance(error, InvalidMessage) else refusal_of(error)
