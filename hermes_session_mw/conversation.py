@@ -2,7 +2,7 @@
 
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -11,7 +11,7 @@ import anyio
 from .exceptions import StoreError, StoreMisconfigured
 from .logging import logger
 from .messages import Message, decode_messages, encode_messages
-from .recording import Recording
+from .recording import Append, Recording
 from .stored import StoredConversation
 from .stores.base import History, check_keys, check_replace_from
 
@@ -43,8 +43,11 @@ class Conversation(StoredConversation):
             messages: JSON objects, in order.
             turn_id: 1 to 255 characters that make the append idempotent: repeated with the same
                 messages, it stores nothing and returns the length that the first one returned.
-                Where the request has an ``Idempotency-Key``, that is its first turn's id unless
-                another is given.
+                Where the request has an ``Idempotency-Key``, that is the id of the first turn that
+                it stores, unless another is given. An append that fails leaves the key to the next
+                one; where it may have been stored all the same (``StoreTimeout``,
+                ``AppendInDoubt``), the same messages are stored once, and others are a
+                ``TurnConflict`` if it was.
             expected_length: store only if the conversation has just that many messages.
             replace_from: keep the conversation's first so many messages, and store these in the
                 place of the rest, in one step: to edit a question, or to regenerate an answer.
@@ -67,10 +70,8 @@ class Conversation(StoredConversation):
         check_replace_from(replace_from)
         if replace_from is not None:
             self._access.check_replaces()
-        named = self._named(turn_id)
-        return await self._append(
-            *messages, turn_id=named, length=expected_length, replace_from=replace_from
-        )
+        append = partial(self._append, length=expected_length, replace_from=replace_from)
+        return await self._append_named(append, turn_id, *messages)
 
     def check(self, *messages: Message) -> None:
         """Refuse what cannot be stored, before a model is asked; the database is not.
@@ -116,8 +117,13 @@ class Conversation(StoredConversation):
             self._access.check(question)
         append = partial(self._append, length=expected_length, replace_from=replace_from)
         recording = Recording(
-            partial(append, turn_id=self._named(turn_id)),
-            partial(self._append_part, append, secrets.token_hex(16)),
+            partial(
+                self._append_named,
+                append,
+                turn_id,
+                or_else=partial(self._append_made, append, secrets.token_hex(16)),
+            ),
+            partial(self._append_made, append, secrets.token_hex(16)),
             as_they_are(question) if question else [],
             limits=self._access.limits,
             replaces=replace_from is not None,
@@ -162,10 +168,32 @@ class Conversation(StoredConversation):
         for _ in waiting:
             logger.warning("an answer that broke off is lost: the store remains unavailable")
 
-    async def _append_part(
-        self, append: Callable[..., Awaitable[int]], turn_id: str, *messages: Message
+    async def _append_named(
+        self,
+        append: Append,
+        turn_id: str | None,
+        *messages: Message,
+        or_else: Append | None = None,
     ) -> int:
-        """Store what broke off, under an id of its own, so that it can be tried again."""
+        """Store a turn under the id that is given, or the request's key until a turn has it.
+
+        ``or_else`` stores it where there is neither.
+        """
+        if turn_id is not None:
+            return await append(*messages, turn_id=turn_id)
+        if self._key_is_used or self.idempotency_key is None:
+            if or_else is not None:
+                return await or_else(*messages)
+            return await append(*messages, turn_id=None)
+        self._key_is_used = True  # before it is stored, so that two at once do not both take it
+        try:
+            return await append(*messages, turn_id=self.idempotency_key)
+        except BaseException:
+            self._key_is_used = False
+            raise
+
+    async def _append_made(self, append: Append, turn_id: str, *messages: Message) -> int:
+        """Store what is recorded under an id of its own, so that it can be tried again."""
         try:
             return await append(*messages, turn_id=turn_id)
         except StoreMisconfigured:  # Hermes' database may have no place for an id
@@ -188,13 +216,6 @@ class Conversation(StoredConversation):
         elif turn_id is None or not await self._was_stored(taken, replace_from):
             self._remember_replaced(taken, replace_from)
         return stored
-
-    def _named(self, turn_id: str | None) -> str | None:
-        """Return the turn's id: the one that is given, or the request's key for its first turn."""
-        if turn_id is not None or self._key_is_used:
-            return turn_id
-        self._key_is_used = True
-        return self.idempotency_key
 
     def _fence(self) -> int | None:
         return None if self.held is None else self.held.fence

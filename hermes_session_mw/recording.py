@@ -101,6 +101,7 @@ class Recording:
         self._ended = False
         self._refused: InvalidMessage | None = None
         self._waiting: list[Message] = []
+        self._store = append_part  # what is waiting
         self._told = False
 
     @property
@@ -130,7 +131,7 @@ class Recording:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether what broke off could not be stored yet, because the store was unavailable."""
+        """Whether the turn is not stored yet: the store was unavailable, or it was cancelled."""
         return bool(self._waiting)
 
     def write(self, text: str) -> None:
@@ -191,6 +192,9 @@ class Recording:
         A turn that is to replace another, and has no answer and no message that was added, is not
         stored: ``length`` stays None.
 
+        Where asyncio's own cancellation (``Task.cancel``, ``asyncio.timeout``) interrupts it, the
+        middleware tries again, as ``break_off`` does; the turn is stored once.
+
         Raises:
             InvalidMessage: it cannot be stored as it is; what can be of it is, marked as
                 incomplete, unless it was to replace another turn, which stands.
@@ -204,7 +208,7 @@ class Recording:
             return  # the old turn stands
         if refused is None:
             try:
-                self.length = await self._append(*self._turn, self._answer())
+                await self._store_whole([*self._turn, self._answer()])
             except InvalidMessage as exc:
                 refused = exc
         if refused is not None:
@@ -215,8 +219,8 @@ class Recording:
         """Store what has come as incomplete, unless the turn has ended.
 
         A failure is logged: whoever would be told has left, or is being told of something else.
-        Where the store was unavailable, another call tries again, and stores it once; the
-        middleware does so for a while.
+        Where the store was unavailable, or the call was cancelled, another one tries again, and
+        stores it once; the middleware does so for a while.
         """
         if not self._ended:
             self._ended = True
@@ -262,6 +266,16 @@ class Recording:
     def _part(self) -> list[Message]:
         return [self._answer() | INCOMPLETE] if self._has_answer else []
 
+    async def _store_whole(self, messages: list[Message]) -> None:
+        # Noted first: a shield keeps anyio's cancellation out, and not asyncio's own.
+        self._waiting, self._store = messages, self._append
+        try:
+            self.length = await self._append(*messages)
+        except Exception:  # whoever ends the recording is told
+            self._waiting, self._store = [], self._append_part
+            raise
+        self._waiting = []
+
     async def _keep_what_can_be(self, refused: InvalidMessage) -> None:
         what = "the turn that it was to replace stands"
         if not self._replaces:
@@ -273,23 +287,25 @@ class Recording:
     async def _store_waiting(self) -> None:
         if not self._waiting:
             return
-        messages, self._waiting = self._waiting, []
+        messages = self._waiting  # until it is stored: this may be cancelled
         try:
-            self.length = await self._append_part(*messages)
+            self.length = await self._store(*messages)
         except StoreUnavailable as exc:
             if not self._told:
                 logger.warning("an answer that broke off is not stored yet: %s", type(exc).__name__)
-            self._waiting, self._told = messages, True
+            self._told = True
             logger.debug("the failure in full", exc_info=exc)
+            return
         except InvalidMessage as exc:
             storable = self._storable()
             if storable and storable != messages:
-                self._waiting = storable
+                self._waiting, self._store = storable, self._append_part
                 await self._store_waiting()
-            else:
-                _log_lost(exc)
+                return
+            _log_lost(exc)
         except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
             _log_lost(exc)
+        self._waiting = []
 
     def _storable(self) -> list[Message]:
         """Return what can be stored of the turn: the question first, then the rest in order."""

@@ -1,9 +1,12 @@
 """Rewinding, compacting, forking and rotating a request's session."""
 
 import math
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
 from hermes_session_mw import (
@@ -19,6 +22,8 @@ from hermes_session_mw import (
     SessionConflict,
     SessionDeleted,
     SessionNotFound,
+    SQLAlchemyStore,
+    StoreTimeout,
     StoreUnavailable,
     TurnConflict,
 )
@@ -392,6 +397,78 @@ async def test_nothing_is_found_without_a_key() -> None:
     assert await HermesSession(Unused(), "id").find_turn() is None
     fresh = HermesSession(Unused(), "id", is_new=True, idempotency_key="k")
     assert await fresh.find_turn() is None
+
+
+class InDoubt:
+    """A store that stores its first turn, and then says that it took too long."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._first = True
+
+    async def append(self, *arguments: Any, **options: Any) -> int:
+        length = await self._store.append(*arguments, **options)
+        first, self._first = self._first, False
+        if first:
+            raise StoreTimeout
+        return int(length)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def keeping(request: pytest.FixtureRequest, sqlite_url: str) -> AsyncIterator[Any]:
+    """A store of the package."""
+    store = MemoryStore() if request.param == "memory" else SQLAlchemyStore(sqlite_url)
+    yield store
+    await store.aclose()
+
+
+async def test_an_append_that_fails_leaves_the_key_free(keeping: Any) -> None:
+    """The request's key is the id of the first turn that it has stored, whatever failed before."""
+    session = HermesSession(keeping, "id", idempotency_key="k")
+    session.record(*numbered(7))  # never entered
+    with pytest.raises(SessionConflict):
+        await session.append(*numbered(0), expected_length=5)
+    with pytest.raises(InvalidMessage):
+        await session.append({"n": float("nan")})
+    with suppress(OSError):
+        async with session.record(*numbered(0)) as answer:
+            raise OSError("gone")
+    assert await session.find_turn() is None
+    assert await session.append(*numbered(1, 3)) == 3
+    assert await session.append(*numbered(3)) == 4
+    assert answer.ended
+    found = await session.find_turn()
+    assert found is not None
+    assert found.messages == numbered(1, 3)
+    again = HermesSession(keeping, "id", idempotency_key="k")
+    assert await again.append(*numbered(1, 3)) == 3
+    assert (await keeping.load("id")).messages == numbered(0, 4)
+
+
+async def test_a_turn_in_doubt_is_repeated_under_the_key(keeping: Any) -> None:
+    """Its messages are stored once, and others are refused while the key is another turn's."""
+    session = HermesSession(InDoubt(keeping), "id", idempotency_key="k")
+    with pytest.raises(StoreTimeout):
+        await session.append(*numbered(0, 2))
+    with pytest.raises(TurnConflict):
+        await session.append(*numbered(2))
+    assert await session.append(*numbered(0, 2)) == 2
+    assert await session.append(*numbered(2)) == 3
+    assert (await keeping.load("id")).messages == numbered(0, 3)
+
+
+async def test_of_two_appends_at_once_one_takes_the_key() -> None:
+    """The other is a turn of its own."""
+    store = MemoryStore()
+    session = HermesSession(store, "id", idempotency_key="k")
+    async with anyio.create_task_group() as tasks:
+        for number in range(2):
+            tasks.start_soon(partial(session.append, *numbered(number)))
+    assert (await store.load("id")).length == 2
+    assert await session.find_turn() is not None
 
 
 async def test_a_broken_answer_leaves_the_key_free() -> None:

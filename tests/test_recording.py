@@ -1,10 +1,11 @@
 """A streamed answer is stored once: whole, or as far as it came, whoever left and however."""
 
+import asyncio
 import json
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,90 @@ async def test_what_broke_off_needs_no_place_for_its_id() -> None:
     with pytest.raises(Gone):
         await request(HermesSessionMiddleware(streaming(two_and_gone), store), "id")
     assert (await store.load("id")).messages == [USER, BROKEN]
+
+
+class Held(SQLAlchemyStore):
+    """A store whose first append waits, before it stores or after it, until it is cancelled."""
+
+    def __init__(self, url: str, *, stores_first: bool) -> None:
+        super().__init__(url)
+        self.stores_first = stores_first
+        self.names: list[str | None] = []
+        self.begun = asyncio.Event()
+
+    async def append(self, *arguments: Any, **options: Any) -> int:
+        self.names.append(options["turn_id"])
+        is_first = not self.begun.is_set()
+        if is_first and self.stores_first:
+            await super().append(*arguments, **options)
+        self.begun.set()
+        if is_first:
+            await asyncio.Event().wait()
+        return await super().append(*arguments, **options)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("how", ["whole", "named", "keyed", "broken", "unstorable", "caught"])
+@pytest.mark.parametrize("stores_first", [False, True])
+async def test_a_recording_whose_end_is_cancelled_by_asyncio_is_stored_once(
+    sqlite_url: str, how: str, *, stores_first: bool
+) -> None:
+    """No shield keeps that out, so that the middleware tries again, under the same id."""
+    store = Held(sqlite_url, stores_first=stores_first)
+
+    async def record(session: Any) -> None:
+        async with session.record(USER, turn_id="t" if how == "named" else None) as answer:
+            answer.write("one two " if how in {"broken", "unstorable"} else "one two three")
+            if how == "unstorable":
+                answer.message["n"] = math.nan
+                with suppress(InvalidMessage):
+                    answer.add({"n": math.nan})
+            if how == "broken":
+                raise Gone
+            if how == "caught":
+                await answer.end()
+
+    app = HermesSessionMiddleware(Recorder(record), store)
+    headers = [*ID, *([(b"idempotency-key", b"k")] if how == "keyed" else [])]
+    task = asyncio.create_task(request(app, scope=http_scope(headers)))
+    await store.begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    broken = how in {"broken", "unstorable"}
+    stored = [USER, BROKEN if broken else WHOLE]
+    assert await store.load("id") == History(stored, 2, exists=True)
+    first, again = store.names
+    assert first == again
+    assert first is not None
+    assert first == {"named": "t", "keyed": "k"}.get(how, first)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_recording_whose_end_runs_out_of_asyncios_time_is_stored() -> None:
+    """Where an endpoint gives the end its own time, the turn is stored after it all the same."""
+
+    class Slow(MemoryStore):
+        appended = 0
+
+        async def append(self, *arguments: Any, **options: Any) -> int:
+            self.appended += 1
+            if self.appended == 1:
+                await asyncio.Event().wait()
+            return await super().append(*arguments, **options)
+
+    async def work(session: Any) -> None:
+        answer = session.record(USER)
+        answer.write("one two three")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await answer.end()
+        assert answer.is_waiting
+
+    store = Slow()
+    await run(work, store)
+    assert (await store.load("id")).messages == [USER, WHOLE]
 
 
 # What cannot be stored as it is
