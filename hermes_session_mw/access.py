@@ -1,9 +1,10 @@
 """A store as one request uses it: each operation has its time, and fails as the package says."""
 
+import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -162,3 +163,29 @@ class StoreAccess:
                 f"the session store did not answer in time (store_timeout is {self._timeout} s): "
                 "see whether the database is up, and repeat an append with the same turn_id"
             ) from exc
+
+
+async def to_its_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Return the outcome of ``work``, which no cancellation reaches; that is raised afterwards.
+
+    anyio's shield keeps off anyio's cancellation alone. asyncio's own, ``Task.cancel()`` and
+    ``asyncio.timeout``, goes through it, and only a task of its own keeps the work from that.
+    """
+    if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+        return await work()  # trio has no other cancellation than what a shield keeps off
+    task = asyncio.create_task(work())
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError as exc:
+                    cancelled = exc
+        if cancelled is None:
+            return task.result()
+        if not task.cancelled():
+            task.exception()  # asyncio logs those that nobody has asked for
+        raise cancelled
+    finally:
+        del task, cancelled  # they refer to this frame by their tracebacks

@@ -149,12 +149,14 @@ class Conversation(StoredConversation):
     async def end(self) -> None:
         """Store what is still being recorded, give the turn back; the middleware's last act."""
         recordings: Sequence[Recording] = getattr(self, "_recordings", ())
-        for recording in recordings:
-            await recording.break_off()
-        if waiting := [recording for recording in recordings if recording.is_waiting]:
-            await self._repeat(waiting)
-        if self.held is not None:
-            await self.held.release()
+        try:
+            for recording in recordings:
+                await recording.break_off()
+            if waiting := [recording for recording in recordings if recording.is_waiting]:
+                await self._repeat(waiting)
+        finally:
+            if self.held is not None:
+                await self.held.release()
 
     async def _repeat(self, waiting: list[Recording]) -> None:
         """Try again for a while to store what broke off while the store was unavailable."""

@@ -6,7 +6,7 @@ from typing import Self
 
 import anyio
 
-from .access import StoreAccess
+from .access import StoreAccess, to_its_end
 from .conversation import Conversation
 from .exceptions import ConfigurationError, SessionBusy, StoreError
 from .logging import fingerprint, logger
@@ -71,9 +71,9 @@ class Turn:
             return self
         elif held is not None:
             raise RuntimeError("this request is in a turn of the session already")
-        await self._take_in_time()
-        self.is_left = False
         try:
+            await self._take_in_time()
+            self.is_left = False
             await self._session.load()
         except BaseException:
             await self.release()
@@ -98,29 +98,14 @@ class Turn:
         Raises:
             SessionBusy: it is not.
         """
-        session = self._session
-        store = self._access.having("acquire")
-        work = store.acquire(session.id, self._lease, session.known_owner())
-        self.fence = await self._access.whole("acquire", session.id, work)
-        session.held = self
-        session.open_up()
+        # Cut short it might be taken, by a number that nobody knows and cannot give back.
+        await to_its_end(self._take)
 
     async def release(self) -> None:
         """Give the turn back; where that fails, it ends by itself with its lease."""
-        session = self._session
-        if session.held is not self:
-            return
-        session.held = None
-        try:
-            work = self._access.having("release").release(
-                session.id, self.fence, session.owner or ""
-            )
-            await self._access.whole("release", session.id, work)
-        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
-            # Its own text may hold ids.
-            why = exc if isinstance(exc, StoreError) else type(exc).__name__
-            logger.warning("session %s keeps its lease: %s", fingerprint(session.id), why)
-            logger.debug("the failure in full", exc_info=exc)
+        if self._session.held is self:
+            self._session.held = None
+            await to_its_end(self._give_back)
 
     async def __aenter__(self) -> Self:
         await self.acquire()
@@ -168,3 +153,24 @@ class Turn:
                 longest = min(pause, left, max(busy.retry_after, _FIRST_PAUSE))
             await anyio.sleep(random.uniform(longest / 2, longest))  # noqa: S311
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _take(self) -> None:
+        session = self._session
+        store = self._access.having("acquire")
+        work = store.acquire(session.id, self._lease, session.known_owner())
+        self.fence = await self._access.whole("acquire", session.id, work)
+        session.held = self
+        session.open_up()
+
+    async def _give_back(self) -> None:
+        session = self._session
+        try:
+            work = self._access.having("release").release(
+                session.id, self.fence, session.owner or ""
+            )
+            await self._access.whole("release", session.id, work)
+        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+            # Its own text may hold ids.
+            why = exc if isinstance(exc, StoreError) else type(exc).__name__
+            logger.warning("session %s keeps its lease: %s", fingerprint(session.id), why)
+            logger.debug("the failure in full", exc_info=exc)
