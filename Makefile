@@ -13,6 +13,7 @@
 # make fuzz   sends a million generated header values, and 200,000 over sockets
 # make bench   measures this package beside its peers, and writes docs/benchmarks/ anew;
 #              BENCH=--short only shows that all of it works: add '--output DIRECTORY' then
+# make findings   runs what was found out about others' software, each in an environment of its own
 # make galera   serves a three-node MariaDB Galera cluster on this machine, and prints its URLs
 # make .hermes-agent/.installed   gets Hermes Agent, beside whose code some of the tests run
 # make .npm-clients/.installed   gets the openai npm SDK, which some of the tests drive the demo with
@@ -54,7 +55,7 @@ SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
 .PHONY: demo test test-lowest test-wheel dist check-tag lint docs conformance fuzz torture bench \
-  galera format clean check-python
+  galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
@@ -208,3 +209,6 @@ $(BENCH_VENV)/bin/python: | check-python
 
 galera: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.clusters.galera
+
+findings:
+	@for each in findings/*.sh; do echo "$$each"; bash "$$each" || exit 1; done
