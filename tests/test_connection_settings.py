@@ -95,12 +95,12 @@ async def borrowing(
     if url.get_dialect().is_async:
         async_engine = create_async_engine(url, **options)
         event.listen(async_engine.sync_engine, "connect", connected, insert=first)
-        yield SQLAlchemyStore(async_engine)
+        yield SQLAlchemyStore(async_engine, timeout=60)
         await async_engine.dispose()
         return
     engine = create_engine(url, **options)
     event.listen(engine, "connect", connected, insert=first)
-    yield SQLAlchemyStore(engine)
+    yield SQLAlchemyStore(engine, timeout=60)
     engine.dispose()
 
 
@@ -247,23 +247,27 @@ async def test_a_borrowed_connection_that_leaves_commits_to_its_owner_is_refused
 async def test_a_character_set_that_lacks_letters_is_refused(mysql_url: URL, driver: str) -> None:
     """A URL whose charset cannot hold every text is refused at the first use, by its name."""
     url = mysql_url.set(drivername=driver).update_query_dict({"charset": "latin1"})
-    async with using(SQLAlchemyStore(url)) as store:
+    async with using(SQLAlchemyStore(url, timeout=60)) as store:
         with pytest.raises(StoreMisconfigured, match="charset=utf8mb4"):
             await store.load("id")
 
 
 async def test_a_connection_that_is_lost_while_it_is_asked_is_replaced(mysql_url: URL) -> None:
     """Where the first connection breaks before it has answered, another is made and asked."""
+    engine = create_engine(mysql_url)
     killed: list[int] = []
 
-    def connected(connection: Any, _record: object) -> None:
-        if not killed:
-            killed.append(connection.thread_id())
+    @event.listens_for(engine, "before_cursor_execute")
+    def asked(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if "USING utf8mb4" in statement and not killed:
+            driver: Any = connection.connection.driver_connection
+            killed.append(driver.thread_id())
             mariadb.execute(mysql_url, f"KILL {killed[0]}")
 
-    async with borrowing(mysql_url, connected) as store:
-        assert await store.append(new_id(), numbered(0)) == 1
+    store = SQLAlchemyStore(engine, timeout=60)
+    assert await store.append(new_id(), numbered(0)) == 1
     assert killed
+    engine.dispose()
 
 
 @mysql_drivers
@@ -354,7 +358,7 @@ async def test_a_database_that_lacks_letters_is_refused(
             )
         try:
             url = first.set(drivername=f"postgresql+{driver}", database=name)
-            async with using(SQLAlchemyStore(url)) as store:
+            async with using(SQLAlchemyStore(url, timeout=60)) as store:
                 if encoding == "SQL_ASCII":
                     await all_comes_back(store)
                 else:

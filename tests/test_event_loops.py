@@ -94,8 +94,9 @@ def closed_loops() -> int:
 def test_a_loop_takes_its_connections_with_it(url_and_held: tuple[URL, Held], driver: str) -> None:
     """A hundred times asyncio.run over one store leave no connection, no thread and no loop."""
     url, held = url_and_held
-    store = SQLAlchemyStore(url)
-    asyncio.run(store.append("id", numbered(0)))
+    asyncio.run(SQLAlchemyStore(url, timeout=60).append("id", numbered(0)))  # makes the tables
+    store = SQLAlchemyStore(url, timeout=60, create_schema=False)
+    asyncio.run(store.load("id"))
     loops, threads = closed_loops(), threading.active_count()
     for number in range(1, 100):
         assert asyncio.run(store.append("id", numbered(number))) == number + 1
@@ -112,7 +113,7 @@ def test_a_test_client_without_with_leaves_nothing(
 ) -> None:
     """A TestClient that runs each request in a loop of its own leaves no connection behind."""
     url, held = url_and_held
-    client = TestClient(HermesSessionMiddleware(Starlette(), url))
+    client = TestClient(HermesSessionMiddleware(Starlette(), url, store_timeout=60))
     for _ in range(10):
         assert client.get("/", headers={"X-Hermes-Session-Id": "known"}).status_code == 404
     assert comes_to(held, 0)
@@ -126,7 +127,7 @@ def test_the_next_loop_ends_what_a_closed_one_left(
 ) -> None:
     """A loop that is closed without a word costs its connection until the next one comes."""
     url, held = url_and_held
-    store = SQLAlchemyStore(url)
+    store = SQLAlchemyStore(url, timeout=60)
     one_loop = 2 if driver.startswith("sqlite") else 1  # the file, and its -wal
     for number in range(5):
         loop = asyncio.new_event_loop()
@@ -147,7 +148,7 @@ def test_a_closed_store_has_nothing_left_for_its_loop_to_end(
 ) -> None:
     """What is closed in a loop stays closed when that ends, and what was made since is ended."""
     url, held = url_and_held
-    store = SQLAlchemyStore(url)
+    store = SQLAlchemyStore(url, timeout=60)
 
     async def twice() -> None:
         await store.append("id", numbered(0))
