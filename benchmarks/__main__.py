@@ -9,11 +9,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import results as recorded
-from .measuring import FULL, SHORT, Dose
-from .report import LAYOUTS, render
-from .results import Results
-from .targets import targets
+from benchmarks import results as recorded
+from benchmarks.measuring import FULL, SHORT, Dose
+from benchmarks.report import LAYOUTS, render
+from benchmarks.results import Results
+from benchmarks.targets import targets
 
 GROUPS = tuple(layout.group for layout in LAYOUTS)
 _DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
@@ -60,7 +60,7 @@ def write(results: Results, directory: Path) -> None:
     """Write the raw numbers, the plots and the report into ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     results.write(directory / "results.json")
-    from .plots import draw  # noqa: PLC0415  # the figures are safe by now, also where it is missing
+    from benchmarks.plots import draw  # noqa: PLC0415  # the figures are safe by now, also where it is missing
 
     drawn = draw(results.cells, directory)
     page = directory / "report.md"

@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 import anyio.to_thread
 import asyncpg
 
-from .measuring import SHORT, Cell, Dose, Subject, compare
-from .peers.databases import temporary_postgresql
-from .peers.raw_sqlite import RawSQLite
-from .peers.table import show
-from .results import postgresql_version
+from benchmarks.measuring import SHORT, Cell, Dose, Subject, compare
+from benchmarks.peers.databases import temporary_postgresql
+from benchmarks.peers.raw_sqlite import RawSQLite
+from benchmarks.peers.table import show
+from benchmarks.results import postgresql_version
 
 
 def measure(dose: Dose) -> list[Cell]:

@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .measuring import SHORT, Cell, Dose, Sample, Subject, compare
-from .peers.bulk import bulk_for
-from .peers.conversations import conversation
-from .peers.databases import settle, temporary_postgresql
-from .peers.operations import APPEND, LOAD, LOAD_NEWEST, Scattered, Stock, operate, verify
-from .peers.ours import Ours
-from .peers.peer import Peer
-from .peers.raw_asyncpg import RawAsyncpg
-from .peers.raw_sqlite import RawSQLite
-from .peers.table import show
-from .results import postgresql_version
+from benchmarks.measuring import SHORT, Cell, Dose, Sample, Subject, compare
+from benchmarks.peers.bulk import bulk_for
+from benchmarks.peers.conversations import conversation
+from benchmarks.peers.databases import settle, temporary_postgresql
+from benchmarks.peers.operations import APPEND, LOAD, LOAD_NEWEST, Scattered, Stock, operate, verify
+from benchmarks.peers.ours import Ours
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.raw_asyncpg import RawAsyncpg
+from benchmarks.peers.raw_sqlite import RawSQLite
+from benchmarks.peers.table import show
+from benchmarks.results import postgresql_version
 
 _LENGTHS = (10, 100, 1_000, 10_000, 100_000)
 _SESSIONS = (1, 1_000, 100_000, 1_000_000)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from .measuring import Cell, Spread
+from benchmarks.measuring import Cell, Spread
 
 MET, MISSED, NOT_MEASURED = "met", "not met", "not measured"
 OURS = "ours"

@@ -8,9 +8,9 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from .judging import OURS, describe, names, pick
-from .measuring import Cell, Spread
-from .report import PLOTS
+from benchmarks.judging import OURS, describe, names, pick
+from benchmarks.measuring import Cell, Spread
+from benchmarks.report import PLOTS
 
 _STYLE = {
     "axes.axisbelow": True,

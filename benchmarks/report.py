@@ -6,10 +6,10 @@ from itertools import chain
 from math import isfinite
 from statistics import median
 
-from .judging import OURS, Target, describe, names
-from .measuring import Cell, Sample, Spread
-from .results import Results
-from .targets import APART, FLAT, HEARTBEAT, targets
+from benchmarks.judging import OURS, Target, describe, names
+from benchmarks.measuring import Cell, Sample, Spread
+from benchmarks.results import Results
+from benchmarks.targets import APART, FLAT, HEARTBEAT, targets
 
 PLOTS = {
     "sqlite.svg": "Load and append on SQLite, as multiples of ours; less is faster",

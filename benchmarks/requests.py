@@ -29,10 +29,9 @@ from starlette_context.plugins import RequestIdPlugin
 from starsessions import InMemoryStore
 from starsessions import SessionMiddleware as StarsessionsMiddleware
 
+from benchmarks.judging import apart, overhead
+from benchmarks.measuring import SHORT, Cell, Dose, Spread, Subject, compare
 from hermes_session_mw import SESSION_HEADER, HermesSessionMiddleware
-
-from .judging import apart, overhead
-from .measuring import SHORT, Cell, Dose, Spread, Subject, compare
 
 LOOPS = ("asyncio", "trio")
 CASES = ("mint", "echo")

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .measuring import Cell, Dose, Sample
+from benchmarks.measuring import Cell, Dose, Sample
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432/postgres"

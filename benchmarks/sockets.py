@@ -22,10 +22,9 @@ from typing import NoReturn
 
 import anyio
 
+from benchmarks.apps import FAST, PATIENCE, PLAIN, Server, serve
+from benchmarks.measuring import SHORT, Cell, Dose, Sample
 from hermes_session_mw import SESSION_HEADER, SQLAlchemyStore
-
-from .apps import FAST, PATIENCE, PLAIN, Server, serve
-from .measuring import SHORT, Cell, Dose, Sample
 
 SUBJECTS = ("bare app", "ours")
 SERVERS = [(PLAIN, 1), (PLAIN, 2), (PLAIN, 4), (FAST, 1)]

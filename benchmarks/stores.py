@@ -21,12 +21,12 @@ from tempfile import TemporaryDirectory
 
 import anyio.lowlevel
 
-from .judging import peers as peers_of
-from .measuring import SHORT, Cell, Dose, Operation, Subject, compare, longest_stall
-from .peers.conversations import conversation
-from .peers.databases import settle, temporary_postgresql
-from .peers.everyone import on_postgresql, on_sqlite
-from .peers.operations import (
+from benchmarks.judging import peers as peers_of
+from benchmarks.measuring import SHORT, Cell, Dose, Operation, Subject, compare, longest_stall
+from benchmarks.peers.conversations import conversation
+from benchmarks.peers.databases import settle, temporary_postgresql
+from benchmarks.peers.everyone import on_postgresql, on_sqlite
+from benchmarks.peers.operations import (
     APPEND,
     FIRST_SIGHT,
     LOADS,
@@ -36,13 +36,13 @@ from .peers.operations import (
     subjects,
     verify,
 )
-from .peers.ours import Ours
-from .peers.peer import Peer
-from .peers.raw_asyncpg import RawAsyncpg
-from .peers.raw_sqlite import RawSQLite
-from .peers.round_trips import round_trips
-from .peers.table import show
-from .results import postgresql_version
+from benchmarks.peers.ours import Ours
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.raw_asyncpg import RawAsyncpg
+from benchmarks.peers.raw_sqlite import RawSQLite
+from benchmarks.peers.round_trips import round_trips
+from benchmarks.peers.table import show
+from benchmarks.results import postgresql_version
 
 LEFT_OUT: dict[str, str] = {}
 """Why a subject is missing, by its name and the cell."""

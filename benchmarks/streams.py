@@ -22,9 +22,9 @@ from tempfile import TemporaryDirectory
 
 import anyio
 
-from .apps import PATIENCE, Server, serve
-from .measuring import SHORT, Cell, Dose, Sample
-from .sockets import MESSAGES, SUBJECTS, request_for, seed
+from benchmarks.apps import PATIENCE, Server, serve
+from benchmarks.measuring import SHORT, Cell, Dose, Sample
+from benchmarks.sockets import MESSAGES, SUBJECTS, request_for, seed
 
 _STREAMS = 5_000
 _FEW = 500

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from math import isnan
 from statistics import median
 
-from .judging import (
+from benchmarks.judging import (
     MET,
     MISSED,
     NOT_MEASURED,
@@ -22,7 +22,7 @@ from .judging import (
     pick,
     tell_gaps,
 )
-from .measuring import Cell, Spread
+from benchmarks.measuring import Cell, Spread
 
 FLAT = 1.3  # largest over smallest: what two cells, measured minutes apart, differ by noise alone
 APART = 1.05  # the same, where the two are of one size and measured one after the other

@@ -7,13 +7,12 @@ from contextlib import suppress
 
 import uvicorn
 
+from demo_app.app import create_app
+from demo_app.logs import log_config
+from demo_app.model import EchoModel, Model
+from demo_app.upstream import TIMEOUT, UpstreamModel
+from demo_app.web import parse_origins
 from hermes_session_mw import ConfigurationError
-
-from .app import create_app
-from .logs import log_config
-from .model import EchoModel, Model
-from .upstream import TIMEOUT, UpstreamModel
-from .web import parse_origins
 
 BANNER = """
 The demo serves at {url}

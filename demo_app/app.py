@@ -11,6 +11,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Scope
 
+from demo_app.chat import CHAT, chat_completions
+from demo_app.errors import HANDLERS
+from demo_app.keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
+from demo_app.model import EchoModel, Model
+from demo_app.responses import RESPONSES, create_response, delete_response, get_response
+from demo_app.web import OnlyKnownOrigins, allow_origins, is_page, page_routes
 from hermes_session_mw import (
     HermesSessionMiddleware,
     HermesStateStore,
@@ -19,13 +25,6 @@ from hermes_session_mw import (
     get_session,
     session_routes,
 )
-
-from .chat import CHAT, chat_completions
-from .errors import HANDLERS
-from .keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
-from .model import EchoModel, Model
-from .responses import RESPONSES, create_response, delete_response, get_response
-from .web import OnlyKnownOrigins, allow_origins, is_page, page_routes
 
 SESSIONS = "/v1/sessions"
 

@@ -6,15 +6,14 @@ from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from demo_app import turns
+from demo_app.bodies import BadRequest
+from demo_app.chat_request import ChatRequest
+from demo_app.completions import Completion
+from demo_app.reply import Reply, again, begin
+from demo_app.streaming import EventStream
+from demo_app.transcript import answers_calls
 from hermes_session_mw import HermesSession, StoreUnavailable, get_session
-
-from . import turns
-from .bodies import BadRequest
-from .chat_request import ChatRequest
-from .completions import Completion
-from .reply import Reply, again, begin
-from .streaming import EventStream
-from .transcript import answers_calls
 
 CHAT = "/v1/chat/completions"
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+from demo_app.bodies import BadRequest, json_object, optional, text
 from hermes_session_mw.messages import Message
-
-from .bodies import BadRequest, json_object, optional, text
 
 SYSTEM_ROLES = ("system", "developer")
 

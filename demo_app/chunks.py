@@ -2,11 +2,10 @@
 
 from typing import Any
 
+from demo_app.failures import upstream_failed
+from demo_app.model import Delta, Usage
+from demo_app.upstream_errors import failure_in_stream, parsed
 from hermes_session_mw.messages import Message
-
-from .failures import upstream_failed
-from .model import Delta, Usage
-from .upstream_errors import failure_in_stream, parsed
 
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 

@@ -8,10 +8,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from demo_app.failures import ModelFailed, as_failure
+from demo_app.reply import Reply
 from hermes_session_mw import HermesSessionError
-
-from .failures import ModelFailed, as_failure
-from .reply import Reply
 
 
 @dataclass(frozen=True, slots=True)

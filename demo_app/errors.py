@@ -6,6 +6,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from demo_app.bodies import BadRequest
+from demo_app.failures import ModelFailed, error_body
 from hermes_session_mw import (
     InvalidMessage,
     NotSupported,
@@ -14,9 +16,6 @@ from hermes_session_mw import (
     StoreError,
     TurnConflict,
 )
-
-from .bodies import BadRequest
-from .failures import ModelFailed, error_body
 
 FINAL = {"X-Should-Retry": "false"}
 """OpenAI's SDKs repeat every request that was answered 409, if they are not told this."""

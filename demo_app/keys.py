@@ -7,9 +7,8 @@ from hashlib import sha256
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from demo_app.errors import error_response
 from hermes_session_mw import ConfigurationError, get_session
-
-from .errors import error_response
 
 HEALTH = "/healthz"
 _PROBE = "health"  # who asks for the health without a key; no digest is so short

@@ -5,8 +5,8 @@ from typing import Any
 
 import uvicorn.config
 
-from .app import SESSIONS
-from .responses import RESPONSES
+from demo_app.app import SESSIONS
+from demo_app.responses import RESPONSES
 
 
 def log_config() -> dict[str, Any]:

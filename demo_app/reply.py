@@ -5,14 +5,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from demo_app.assembly import Fields, as_pieces, texts_in
+from demo_app.bodies import BadRequest
+from demo_app.failures import ModelRefused, upstream_failed
+from demo_app.model import Delta, Model, Usage, pieces, text_of
+from demo_app.turns import Finish, nothing, unstored
 from hermes_session_mw import InvalidMessage, MessageTooLarge, Recording
 from hermes_session_mw.messages import Message
-
-from .assembly import Fields, as_pieces, texts_in
-from .bodies import BadRequest
-from .failures import ModelRefused, upstream_failed
-from .model import Delta, Model, Usage, pieces, text_of
-from .turns import Finish, nothing, unstored
 
 
 @dataclass(slots=True)

@@ -5,9 +5,8 @@ import re
 import secrets
 from hashlib import sha256
 
+from demo_app.bodies import BadRequest
 from hermes_session_mw import HermesSession, LifecycleStore, NotSupported, Store, StoredTurn
-
-from .bodies import BadRequest
 
 _RESPONSE_ID = re.compile(r"resp_[0-9a-f]{48}")
 

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from demo_app.bodies import BadRequest, json_object, optional, text
+from demo_app.chat_request import SYSTEM_ROLES
 from hermes_session_mw import is_session_id
 from hermes_session_mw.messages import Message
-
-from .bodies import BadRequest, json_object, optional, text
-from .chat_request import SYSTEM_ROLES
 
 _ROLES = ("user", "assistant", *SYSTEM_ROLES)
 _OPTIONS = {

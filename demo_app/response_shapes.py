@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from demo_app.failures import ModelFailed, as_failure
+from demo_app.model import Usage
+from demo_app.reply import Reply
 from hermes_session_mw import HermesSessionError
 from hermes_session_mw.messages import Message
-
-from .failures import ModelFailed, as_failure
-from .model import Usage
-from .reply import Reply
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Why a response is not complete, by what Chat Completions call it."""

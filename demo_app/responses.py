@@ -11,16 +11,15 @@ from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from demo_app import turns
+from demo_app.bodies import BadRequest
+from demo_app.model import Model
+from demo_app.reply import again, begin
+from demo_app.response_ids import ResponseIds, new_response_id, not_found
+from demo_app.response_request import ResponseRequest
+from demo_app.response_shapes import Answer, details
+from demo_app.streaming import EventStream
 from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnConflict, get_session
-
-from . import turns
-from .bodies import BadRequest
-from .model import Model
-from .reply import again, begin
-from .response_ids import ResponseIds, new_response_id, not_found
-from .response_request import ResponseRequest
-from .response_shapes import Answer, details
-from .streaming import EventStream
 
 RESPONSES = "/v1/responses"
 

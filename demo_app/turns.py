@@ -11,6 +11,7 @@ from typing import cast
 
 import anyio
 
+from demo_app.model import text_of
 from hermes_session_mw import (
     HermesSession,
     LifecycleStore,
@@ -25,8 +26,6 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.messages import Message
 from hermes_session_mw.recording import is_incomplete
-
-from .model import text_of
 
 Finish = Callable[[], Awaitable[None]]
 

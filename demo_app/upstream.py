@@ -9,15 +9,14 @@ from typing import Any, cast
 
 import httpx2
 
+from demo_app.bodies import BadRequest
+from demo_app.chunks import delta_of
+from demo_app.failures import ModelFailed, upstream_failed
+from demo_app.model import Delta
+from demo_app.transcript import for_upstream
+from demo_app.upstream_errors import failure_of, parsed, timed_out
 from hermes_session_mw import ConfigurationError
 from hermes_session_mw.messages import Message
-
-from .bodies import BadRequest
-from .chunks import delta_of
-from .failures import ModelFailed, upstream_failed
-from .model import Delta
-from .transcript import for_upstream
-from .upstream_errors import failure_of, parsed, timed_out
 
 TIMEOUT = 120.0
 """Seconds that an upstream may take to be reached, and be silent, also before it begins."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from .failures import ModelFailed, ModelRefused, error_body, upstream_failed
+from demo_app.failures import ModelFailed, ModelRefused, error_body, upstream_failed
 
 _OF_THIS_SERVER = (
     HTTPStatus.UNAUTHORIZED,

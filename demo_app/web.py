@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from demo_app.errors import error_response
 from hermes_session_mw import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
@@ -19,8 +20,6 @@ from hermes_session_mw import (
     SESSION_KEY_HEADER,
     ConfigurationError,
 )
-
-from .errors import error_response
 
 FOLDER = Path(__file__).parent / "page"
 PATHS = frozenset({"/", *(f"/{path.name}" for path in FOLDER.iterdir())})

@@ -4,8 +4,8 @@ It reads ``X-Hermes-Session-Id``, puts the session's stored conversation on the 
 and stamps the id on every response.
 """
 
-from . import migrations
-from .exceptions import (
+from hermes_session_mw import migrations
+from hermes_session_mw.exceptions import (
     AppendInDoubt,
     ConfigurationError,
     HermesSessionError,
@@ -32,20 +32,20 @@ from .exceptions import (
     TurnLost,
     TurnTooLong,
 )
-from .headers import (
+from hermes_session_mw.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
     SESSION_HEADER,
     SESSION_KEY_HEADER,
 )
-from .ids import is_session_id, mint_session_id
-from .installation import install
-from .logging import SessionIdFilter
-from .middleware import HermesSessionMiddleware
-from .recording import Recording
-from .routes import session_routes
-from .session import HermesSession, get_session
-from .stores import (
+from hermes_session_mw.ids import is_session_id, mint_session_id
+from hermes_session_mw.installation import install
+from hermes_session_mw.logging import SessionIdFilter
+from hermes_session_mw.middleware import HermesSessionMiddleware
+from hermes_session_mw.recording import Recording
+from hermes_session_mw.routes import session_routes
+from hermes_session_mw.session import HermesSession, get_session
+from hermes_session_mw.stores import (
     ArchivedMessage,
     HermesStateStore,
     History,
@@ -57,7 +57,7 @@ from .stores import (
     Store,
     StoredTurn,
 )
-from .turn import Turn
+from hermes_session_mw.turn import Turn
 
 __all__ = [
     "HISTORY_SOURCE_HEADER",

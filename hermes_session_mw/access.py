@@ -8,13 +8,13 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from .exceptions import NotSupported, StoreError, StoreTimeout
-from .ids import mint_session_id
-from .messages import Message, encode_messages
-from .recording import Limits
-from .stores.base import History, Store
-from .stores.lifecycle import LifecycleStore
-from .telemetry import Telemetry
+from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
+from hermes_session_mw.ids import mint_session_id
+from hermes_session_mw.messages import Message, encode_messages
+from hermes_session_mw.recording import Limits
+from hermes_session_mw.stores.base import History, Store
+from hermes_session_mw.stores.lifecycle import LifecycleStore
+from hermes_session_mw.telemetry import Telemetry
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from .exceptions import (
+from hermes_session_mw.exceptions import (
     HermesSessionError,
     InvalidMessage,
     NotSupported,
@@ -15,10 +15,10 @@ from .exceptions import (
     SessionTaken,
     StoreError,
 )
-from .inputs import NOT_FOUND
-from .logging import logger
-from .refusals import Refusal, refusal_of
-from .stores import SessionInfo
+from hermes_session_mw.inputs import NOT_FOUND
+from hermes_session_mw.logging import logger
+from hermes_session_mw.refusals import Refusal, refusal_of
+from hermes_session_mw.stores import SessionInfo
 
 UNKNOWN_OWNER = Refusal(
     401,

@@ -4,8 +4,8 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from .headers import SESSION_HEADER
-from .refusals import ANSWERED, Refusal, log_failure, refusal_of
+from hermes_session_mw.headers import SESSION_HEADER
+from hermes_session_mw.refusals import ANSWERED, Refusal, log_failure, refusal_of
 
 
 def answer_errors(app: object) -> None:

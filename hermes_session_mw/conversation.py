@@ -8,12 +8,12 @@ from functools import partial
 
 import anyio
 
-from .exceptions import StoreError, StoreMisconfigured
-from .logging import logger
-from .messages import Message, decode_messages, encode_messages
-from .recording import Append, Recording
-from .stored import StoredConversation
-from .stores.base import History, check_keys, check_replace_from
+from hermes_session_mw.exceptions import StoreError, StoreMisconfigured
+from hermes_session_mw.logging import logger
+from hermes_session_mw.messages import Message, decode_messages, encode_messages
+from hermes_session_mw.recording import Append, Recording
+from hermes_session_mw.stored import StoredConversation
+from hermes_session_mw.stores.base import History, check_keys, check_replace_from
 
 # Seconds between two tries to store what broke off.
 _FIRST_PAUSE = 0.05

@@ -7,7 +7,7 @@ are an iterable of two-item iterables of bytes) and nothing about sessions.
 import re
 from collections.abc import Iterable, Iterator
 
-from .exceptions import ConfigurationError
+from hermes_session_mw.exceptions import ConfigurationError
 
 SESSION_HEADER = "X-Hermes-Session-Id"
 """The header's name as Hermes Agent writes it."""

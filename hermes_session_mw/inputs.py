@@ -7,10 +7,10 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from .refusals import Refusal
-from .stores.base import check_keys
-from .stores.paging import check_title
-from .stores.records import MAX_TITLE
+from hermes_session_mw.refusals import Refusal
+from hermes_session_mw.stores.base import check_keys
+from hermes_session_mw.stores.paging import check_title
+from hermes_session_mw.stores.records import MAX_TITLE
 
 MAX_BODY = 65_536
 """Bytes that a request's body may have; a title of the longest kind takes a tenth."""

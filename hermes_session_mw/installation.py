@@ -6,12 +6,12 @@ from typing import TypedDict, TypeVar, Unpack
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Scope
 
-from .conflicts import answer_errors
-from .exceptions import ConfigurationError
-from .middleware import HermesSessionMiddleware
-from .resolver import InvalidIds, OnStoreError, OwnerHook, UnknownIds
-from .stores import StoreLike
-from .telemetry import Telemetry
+from hermes_session_mw.conflicts import answer_errors
+from hermes_session_mw.exceptions import ConfigurationError
+from hermes_session_mw.middleware import HermesSessionMiddleware
+from hermes_session_mw.resolver import InvalidIds, OnStoreError, OwnerHook, UnknownIds
+from hermes_session_mw.stores import StoreLike
+from hermes_session_mw.telemetry import Telemetry
 
 AnyStarlette = TypeVar("AnyStarlette", bound=Starlette)
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .exceptions import InvalidMessage, MessageTooLarge, StoreCorrupt, TurnTooLong
+from hermes_session_mw.exceptions import InvalidMessage, MessageTooLarge, StoreCorrupt, TurnTooLong
 
 Message = dict[str, Any]
 

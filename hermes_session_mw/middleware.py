@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from .conflicts import answer_errors
-from .exceptions import ConfigurationError
-from .headers import SESSION_HEADER, Stamp
-from .ids import is_session_id, mint_session_id
-from .lifespan import serve_lifespan
-from .logging import current_session, logger
-from .options import check_choice, check_functions, check_positive, exclusion
-from .refusals import log_failure, refusal_of
-from .resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
-from .responder import Responder
-from .session import STATE_KEY
-from .stores import Store, StoreLike, as_store
-from .telemetry import Telemetry
+from hermes_session_mw.conflicts import answer_errors
+from hermes_session_mw.exceptions import ConfigurationError
+from hermes_session_mw.headers import SESSION_HEADER, Stamp
+from hermes_session_mw.ids import is_session_id, mint_session_id
+from hermes_session_mw.lifespan import serve_lifespan
+from hermes_session_mw.logging import current_session, logger
+from hermes_session_mw.options import check_choice, check_functions, check_positive, exclusion
+from hermes_session_mw.refusals import log_failure, refusal_of
+from hermes_session_mw.resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
+from hermes_session_mw.responder import Responder
+from hermes_session_mw.session import STATE_KEY
+from hermes_session_mw.stores import Store, StoreLike, as_store
+from hermes_session_mw.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from .stored import StoredConversation
+    from hermes_session_mw.stored import StoredConversation
 
 AnyASGIApp = Callable[..., Awaitable[None]]
 """Each framework types the three arguments in its own way; Starlette's names would refuse some."""

@@ -6,6 +6,6 @@ those of any earlier version to what this version of the package expects, and
 ``create_schema=False`` leaves it to these.
 """
 
-from .stores.sqlalchemy import add_tables, is_complete, upgrade
+from hermes_session_mw.stores.sqlalchemy import add_tables, is_complete, upgrade
 
 __all__ = ["add_tables", "is_complete", "upgrade"]

@@ -5,8 +5,8 @@ Rules of this file: pure functions.
 
 from typing import Any
 
-from .inputs import MAX_INDEX
-from .stores.records import MAX_PAGE, MAX_TITLE, PAGE
+from hermes_session_mw.inputs import MAX_INDEX
+from hermes_session_mw.stores.records import MAX_PAGE, MAX_TITLE, PAGE
 
 _Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from starlette.types import Scope
 
-from .exceptions import ConfigurationError
+from hermes_session_mw.exceptions import ConfigurationError
 
 
 def exclusion(

@@ -21,9 +21,9 @@ from opentelemetry.trace import (
     get_tracer,
 )
 
-from .logging import fingerprint
-from .session import STATE_KEY
-from .telemetry import ServedSession
+from hermes_session_mw.logging import fingerprint
+from hermes_session_mw.session import STATE_KEY
+from hermes_session_mw.telemetry import ServedSession
 
 _SCOPE = "hermes_session_mw"
 CONVERSATION_ID = "gen_ai.conversation.id"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
-from .messages import Message
-from .recording import INCOMPLETE
-from .tool_calls import (
+from hermes_session_mw.messages import Message
+from hermes_session_mw.recording import INCOMPLETE
+from hermes_session_mw.tool_calls import (
     INSTRUCTIONS,
     find_calling,
     find_standing,

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from .exceptions import InvalidMessage, MessageTooLarge, StoreUnavailable, TurnTooLong
-from .logging import logger
-from .messages import Message, beginning_of, encode_messages, size_of_text
+from hermes_session_mw.exceptions import (
+    InvalidMessage,
+    MessageTooLarge,
+    StoreUnavailable,
+    TurnTooLong,
+)
+from hermes_session_mw.logging import logger
+from hermes_session_mw.messages import Message, beginning_of, encode_messages, size_of_text
 
 INCOMPLETE = {"status": "incomplete"}
 """What marks an answer that broke off: the term of OpenAI's Responses API for such an item."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .exceptions import (
+from hermes_session_mw.exceptions import (
     AppendInDoubt,
     HermesSessionError,
     InvalidMessage,
@@ -28,8 +28,8 @@ from .exceptions import (
     TurnLost,
     TurnTooLong,
 )
-from .headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
-from .logging import logger
+from hermes_session_mw.headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
+from hermes_session_mw.logging import logger
 
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011

@@ -7,17 +7,23 @@ from typing import Literal
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from . import refusals
-from .access import StoreAccess
-from .exceptions import ConfigurationError, InvalidKey, StoreError
-from .headers import Fields, find_fields, join_cookies
-from .ids import MAX_ID_LENGTH, SESSION_ID, is_header_safe, is_session_id, mint_session_id
-from .logging import fingerprint, logger
-from .refusals import Refusal
-from .session import HermesSession
-from .stores import Store, check_keys
-from .telemetry import Telemetry
-from .wishes import HISTORY_SOURCE, IDEMPOTENCY_KEY, SESSION_KEY, take_wishes
+from hermes_session_mw import refusals
+from hermes_session_mw.access import StoreAccess
+from hermes_session_mw.exceptions import ConfigurationError, InvalidKey, StoreError
+from hermes_session_mw.headers import Fields, find_fields, join_cookies
+from hermes_session_mw.ids import (
+    MAX_ID_LENGTH,
+    SESSION_ID,
+    is_header_safe,
+    is_session_id,
+    mint_session_id,
+)
+from hermes_session_mw.logging import fingerprint, logger
+from hermes_session_mw.refusals import Refusal
+from hermes_session_mw.session import HermesSession
+from hermes_session_mw.stores import Store, check_keys
+from hermes_session_mw.telemetry import Telemetry
+from hermes_session_mw.wishes import HISTORY_SOURCE, IDEMPOTENCY_KEY, SESSION_KEY, take_wishes
 
 OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
 UnknownIds = Literal["adopt", "mint", "reject"]

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
 
-from .headers import Stamp, content_length, say_close
-from .ids import mint_session_id
-from .refusals import Refusal, server_error
+from hermes_session_mw.headers import Stamp, content_length, say_close
+from hermes_session_mw.ids import mint_session_id
+from hermes_session_mw.refusals import Refusal, server_error
 
 if TYPE_CHECKING:
     from contextvars import Token
 
-    from .logging import HasId
-    from .session import HermesSession
+    from hermes_session_mw.logging import HasId
+    from hermes_session_mw.session import HermesSession
 
 _DENIAL = "websocket.http.response"
 _RESPONSE_STARTS = ("http.response.start", "websocket.http.response.start")

@@ -8,19 +8,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from . import answers, inputs
-from .access import StoreAccess
-from .conflicts import response_of
-from .exceptions import ConfigurationError, HermesSessionError
-from .inputs import NOT_FOUND, Refused
-from .messages import Message
-from .openapi import describe
-from .options import check_functions, check_positive
-from .resolver import OwnerHook, ask_owner
-from .session import get_session
-from .stores import Store
-from .stores.records import MAX_PAGE, PAGE
-from .telemetry import Telemetry
+from hermes_session_mw import answers, inputs
+from hermes_session_mw.access import StoreAccess
+from hermes_session_mw.conflicts import response_of
+from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
+from hermes_session_mw.inputs import NOT_FOUND, Refused
+from hermes_session_mw.messages import Message
+from hermes_session_mw.openapi import describe
+from hermes_session_mw.options import check_functions, check_positive
+from hermes_session_mw.resolver import OwnerHook, ask_owner
+from hermes_session_mw.session import get_session
+from hermes_session_mw.stores import Store
+from hermes_session_mw.stores.records import MAX_PAGE, PAGE
+from hermes_session_mw.telemetry import Telemetry
 
 _MEANWHILE = 20
 """Messages that others may append in the midst of a request for a page, which is whole then."""

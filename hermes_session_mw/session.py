@@ -5,20 +5,20 @@ from collections.abc import Sequence
 
 from starlette.requests import HTTPConnection
 
-from .conversation import Conversation, as_they_are
-from .exceptions import (
+from hermes_session_mw.conversation import Conversation, as_they_are
+from hermes_session_mw.exceptions import (
     InvalidKey,
     ResponseStarted,
     SessionConflict,
     SessionMissing,
     TurnConflict,
 )
-from .ids import is_header_safe
-from .messages import Message
-from .stores.base import History
-from .stores.records import StoredTurn
-from .tool_calls import find_cut
-from .turn import LEASE, WAIT, Turn
+from hermes_session_mw.ids import is_header_safe
+from hermes_session_mw.messages import Message
+from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.records import StoredTurn
+from hermes_session_mw.tool_calls import find_cut
+from hermes_session_mw.turn import LEASE, WAIT, Turn
 
 _BEFORE = 100
 """Messages that are read before those that a compaction keeps, to find where their turn begins."""

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import EllipsisType
 from typing import Literal, Protocol
 
-from .access import StoreAccess
-from .exceptions import (
+from hermes_session_mw.access import StoreAccess
+from hermes_session_mw.exceptions import (
     HistoryNotLoaded,
     OwnerRequired,
     StoreCorrupt,
@@ -14,11 +14,16 @@ from .exceptions import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from .logging import fingerprint, logger
-from .messages import Message
-from .prompts import Count, Limits, estimate_tokens, prompt_of, window_of
-from .stores.base import History, Store, check_replace_from, check_replaced
-from .tool_calls import find_standing, find_turn_start, stands_alone, unanswered_calls
+from hermes_session_mw.logging import fingerprint, logger
+from hermes_session_mw.messages import Message
+from hermes_session_mw.prompts import Count, Limits, estimate_tokens, prompt_of, window_of
+from hermes_session_mw.stores.base import History, Store, check_replace_from, check_replaced
+from hermes_session_mw.tool_calls import (
+    find_standing,
+    find_turn_start,
+    stands_alone,
+    unanswered_calls,
+)
 
 MORE = 10
 """How many times ``history_limit`` is read where a turn is longer than that, and at least 100."""

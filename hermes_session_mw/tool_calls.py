@@ -26,8 +26,8 @@ another shape; a turn begins after each |:
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .messages import Message
-from .recording import is_incomplete
+from hermes_session_mw.messages import Message
+from hermes_session_mw.recording import is_incomplete
 
 INSTRUCTIONS = ("system", "developer")
 _OPENING = ("user", *INSTRUCTIONS)

@@ -2,10 +2,10 @@
 
 import re
 
-from . import refusals
-from .conversation import Conversation
-from .headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
-from .refusals import Refusal
+from hermes_session_mw import refusals
+from hermes_session_mw.conversation import Conversation
+from hermes_session_mw.headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
+from hermes_session_mw.refusals import Refusal
 
 SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
     name.lower().encode("ascii")

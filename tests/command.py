@@ -22,8 +22,7 @@ from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.cli.commands import cli
-
-from .server import ROOT
+from tests.server import ROOT
 
 COMMAND = [sys.executable, "-m", "hermes_session_mw.cli"]
 TURN = [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "Yes, rain."}]

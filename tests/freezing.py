@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import URL
 
-from .proxy import LosingProxy
+from tests.proxy import LosingProxy
 
 
 class FreezingProxy(LosingProxy):

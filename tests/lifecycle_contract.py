@@ -28,10 +28,9 @@ from hermes_session_mw import (
     TurnLost,
     TurnTooLong,
 )
-
-from . import json_values
-from .lifecycle_model import Model, plans
-from .store_contract import UNKNOWN, new_id, numbered
+from tests import json_values
+from tests.lifecycle_model import Model, plans
+from tests.store_contract import UNKNOWN, new_id, numbered
 
 SUMMARY = [{"summary": 1}]
 EMPTY = History([], 0, exists=True)

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .machine import needs
-from .server import ROOT, free_port, serving
+from tests.machine import needs
+from tests.server import ROOT, free_port, serving
 
 KEY = "sk-master"
 INSTALLED = ROOT / ".litellm" / "bin" / "litellm"

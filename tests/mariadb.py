@@ -14,8 +14,8 @@ from pathlib import Path
 import pymysql
 from sqlalchemy import URL, make_url
 
-from .own_server import OwnServer
-from .server import free_port
+from tests.own_server import OwnServer
+from tests.server import free_port
 
 LOCAL = URL.create("mysql+pymysql", username="root", host="127.0.0.1", port=3306, database="mysql")
 

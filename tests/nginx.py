@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 
-from .machine import needs
+from tests.machine import needs
 
 
 def program() -> str:

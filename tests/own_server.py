@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from .interrupts import held_back
+from tests.interrupts import held_back
 
 
 class OwnServer:

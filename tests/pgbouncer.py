@@ -14,9 +14,9 @@ import psycopg
 from psycopg.pq import ExecStatus
 from sqlalchemy import URL
 
-from . import postgres
-from .own_server import OwnServer
-from .server import free_port
+from tests import postgres
+from tests.own_server import OwnServer
+from tests.server import free_port
 
 POOL_SIZE = 4
 """The server connections that all clients share: far fewer than there are clients."""

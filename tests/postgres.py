@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import URL, make_url
 
-from .own_server import OwnServer
-from .server import free_port
+from tests.own_server import OwnServer
+from tests.server import free_port
 
 
 @contextmanager

@@ -20,8 +20,7 @@ from hermes_session_mw import (
     Store,
     TurnConflict,
 )
-
-from . import json_values
+from tests import json_values
 
 UNKNOWN = History([], 0, exists=False)
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hermes_session_mw.messages import Message
-
-from .upstreams import Exchange
+from tests.upstreams import Exchange
 
 KEYS = {
     "system": {"role", "content", "name"},

@@ -18,11 +18,10 @@ from sqlalchemy.exc import DatabaseError
 from starlette.testclient import TestClient
 
 from hermes_session_mw import HermesSessionMiddleware, SQLAlchemyStore, migrations
-
-from . import mariadb, postgres
-from .asgi import Recorder
-from .server import ROOT
-from .store_contract import numbered
+from tests import mariadb, postgres
+from tests.asgi import Recorder
+from tests.server import ROOT
+from tests.store_contract import numbered
 
 PAGE = (ROOT / "docs" / "alembic.md").read_text()
 MAIN = "\n".join(

@@ -20,12 +20,11 @@ from hermes_session_mw.cli import files, main, terminal
 from hermes_session_mw.cli import hermes as hermes_source
 from hermes_session_mw.cli.commands import cli
 from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
-
-from . import mariadb, postgres
-from .command import TURN, environment, fill, run, told
-from .hermes.agent import COMPRESSED, WEATHER, copy_to
-from .server import ROOT
-from .test_operator_store import DRIVERS
+from tests import mariadb, postgres
+from tests.command import TURN, environment, fill, run, told
+from tests.hermes.agent import COMPRESSED, WEATHER, copy_to
+from tests.server import ROOT
+from tests.test_operator_store import DRIVERS
 
 HOSTILE = "a\x1b]0;mine\x07\u202e\x9b31m\nb"
 

@@ -15,10 +15,9 @@ import pytest
 from sqlalchemy import URL, create_engine, text
 
 from hermes_session_mw.cli.text import cut, shown, shown_lines, table, width_of
-
-from . import postgres
-from .command import COMMAND, at_terminal, environment, fill, run, script_in, start, told
-from .hermes.agent import COMPRESSED, copy_to
+from tests import postgres
+from tests.command import COMMAND, at_terminal, environment, fill, run, script_in, start, told
+from tests.hermes.agent import COMPRESSED, copy_to
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from .command import environment, script_in
-from .server import ROOT
-from .test_readme import promised
+from tests.command import environment, script_in
+from tests.server import ROOT
+from tests.test_readme import promised
 
 PAGE = (ROOT / "docs" / "command.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)

@@ -20,11 +20,10 @@ from hermes_session_mw.stores.sqlalchemy.transactions import (
     OutOfTransaction,
     transaction,
 )
-
-from . import mariadb, postgres
-from .machine import needs_driver
-from .proxy import rewriting
-from .store_contract import new_id, numbered
+from tests import mariadb, postgres
+from tests.machine import needs_driver
+from tests.proxy import rewriting
+from tests.store_contract import new_id, numbered
 
 POSTGRESQL = [
     "postgresql+psycopg",

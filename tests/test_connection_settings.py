@@ -12,10 +12,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from hermes_session_mw import ConfigurationError, SQLAlchemyStore, StoreMisconfigured
-
-from . import mariadb, postgres
-from .machine import needs
-from .store_contract import new_id, numbered
+from tests import mariadb, postgres
+from tests.machine import needs
+from tests.store_contract import new_id, numbered
 
 # Harmless, each of them, and each something else to a server that reads it another way.
 PIECES = [

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_session_mw.headers import join_cookies
-
-from .asgi import HEADER, http_scope, request
-from .cookie_app import app, bare, store
-from .server import free_port, serving
-from .store_contract import numbered
+from tests.asgi import HEADER, http_scope, request
+from tests.cookie_app import app, bare, store
+from tests.server import free_port, serving
+from tests.store_contract import numbered
 
 SPLIT = [
     [(b"cookie", b"user=ada")],

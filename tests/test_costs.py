@@ -23,10 +23,9 @@ from hermes_session_mw.stores.sqlalchemy.crew import Crew
 from hermes_session_mw.stores.sqlalchemy.database import _Form
 from hermes_session_mw.stores.sqlalchemy.jobs import Job
 from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
-
-from .asgi import http_scope, request
-from .counting import counting
-from .store_contract import new_id, numbered
+from tests.asgi import http_scope, request
+from tests.counting import counting
+from tests.store_contract import new_id, numbered
 
 PACKAGE = str(Path(hermes_session_mw.__file__).parent)
 TURN = numbered(0, 2)

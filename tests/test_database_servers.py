@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
-from . import mariadb, postgres
+from tests import mariadb, postgres
 
 
 def version(url: URL) -> str:

@@ -12,9 +12,8 @@ from starlette.testclient import TestClient
 
 from demo_app.app import create_app
 from hermes_session_mw import MemoryStore, StoreUnavailable
-
-from . import json_values
-from .test_middleware import FailingStore
+from tests import json_values
+from tests.test_middleware import FailingStore
 
 CHAT = "/v1/chat/completions"
 HEADER = "X-Hermes-Session-Id"

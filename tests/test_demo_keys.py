@@ -11,10 +11,9 @@ from starlette.testclient import TestClient
 from demo_app.app import create_app
 from demo_app.keys import parse_keys
 from hermes_session_mw import ConfigurationError, MemoryStore
-
-from .server import demo
-from .test_demo import CHAT, HEADER, user
-from .test_demo_server import run_demo
+from tests.server import demo
+from tests.test_demo import CHAT, HEADER, user
+from tests.test_demo_server import run_demo
 
 ADA = {"Authorization": "Bearer ada-key"}
 BOB = {"Authorization": "bearer  bob-key"}

@@ -9,9 +9,9 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from .litellm_proxy import ANSWER, KEY, litellm_proxy
-from .server import demo
-from .upstreams import Exchange, Upstream, parrot, upstream
+from tests.litellm_proxy import ANSWER, KEY, litellm_proxy
+from tests.server import demo
+from tests.upstreams import Exchange, Upstream, parrot, upstream
 
 HEADER = "X-Hermes-Session-Id"
 

@@ -18,13 +18,12 @@ from demo_app.failures import ModelRefused, error_body
 from demo_app.model import Delta, EchoModel, Model
 from hermes_session_mw import MemoryStore, StoreUnavailable, TurnLost
 from hermes_session_mw.messages import Message
-
-from .asgi import HEADER as RAW_HEADER
-from .asgi import http_scope
-from .test_demo import CHAT, HEADER, ask, chunks_of, stored, text_of, user
-from .test_demo_responses import S, body_of, respond
-from .test_demo_turns import KEY, SOURCE
-from .test_middleware import FailingStore
+from tests.asgi import HEADER as RAW_HEADER
+from tests.asgi import http_scope
+from tests.test_demo import CHAT, HEADER, ask, chunks_of, stored, text_of, user
+from tests.test_demo_responses import S, body_of, respond
+from tests.test_demo_turns import KEY, SOURCE
+from tests.test_middleware import FailingStore
 
 
 class OwnModel(EchoModel):

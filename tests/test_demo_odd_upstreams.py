@@ -10,12 +10,11 @@ import pytest
 from demo_app import upstream
 from hermes_session_mw import MemoryStore
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES
-
-from .test_demo import HEADER, ask, chunks_of, stored, text_of, user
-from .test_demo_responses import S, body_of, respond
-from .test_demo_upstream import SECRET, chunk, client_of, error, events, refuse
-from .upstreams import Exchange
-from .upstreams import upstream as serving
+from tests.test_demo import HEADER, ask, chunks_of, stored, text_of, user
+from tests.test_demo_responses import S, body_of, respond
+from tests.test_demo_upstream import SECRET, chunk, client_of, error, events, refuse
+from tests.upstreams import Exchange
+from tests.upstreams import upstream as serving
 
 END = chunk({}, finish_reason="stop")
 HALF = {"role": "assistant", "content": "half", "status": "incomplete"}

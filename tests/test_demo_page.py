@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .server import ROOT, demo
-from .test_readme import DEMO_URL, promised
-from .upstreams import parrot, upstream
+from tests.server import ROOT, demo
+from tests.test_readme import DEMO_URL, promised
+from tests.upstreams import parrot, upstream
 
 UPSTREAM_URL = "http://127.0.0.1:11434/v1"
 

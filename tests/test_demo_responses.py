@@ -17,13 +17,12 @@ from demo_app import turns
 from demo_app.app import create_app
 from demo_app.model import EchoModel
 from hermes_session_mw import MemoryStore, StoreUnavailable
-
-from . import json_values
-from .asgi import HEADER as RAW_HEADER
-from .asgi import http_scope
-from .test_demo import CHAT, HEADER, BrokenStore, ask, stored, user
-from .test_demo_turns import KEY, NAME, PARTIAL, SOURCE, contents, fill, info
-from .test_middleware import FailingStore
+from tests import json_values
+from tests.asgi import HEADER as RAW_HEADER
+from tests.asgi import http_scope
+from tests.test_demo import CHAT, HEADER, BrokenStore, ask, stored, user
+from tests.test_demo_turns import KEY, NAME, PARTIAL, SOURCE, contents, fill, info
+from tests.test_middleware import FailingStore
 
 PATH = "/v1/responses"
 UNKNOWN = "resp_" + "0" * 48

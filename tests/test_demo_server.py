@@ -14,8 +14,7 @@ from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.messages import Message
-
-from .server import ROOT, demo, free_port, serving
+from tests.server import ROOT, demo, free_port, serving
 
 HEADER = "X-Hermes-Session-Id"
 

@@ -9,10 +9,9 @@ from starlette.testclient import TestClient
 from demo_app.app import create_app
 from demo_app.model import Delta
 from hermes_session_mw import HermesStateStore, MemoryStore, SQLAlchemyStore
-
-from .hermes.agent import COMPRESSED, copy_to
-from .test_demo_model import OwnModel
-from .test_editing import Plain
+from tests.hermes.agent import COMPRESSED, copy_to
+from tests.test_demo_model import OwnModel
+from tests.test_editing import Plain
 
 CHAT = "/v1/chat/completions"
 ID = "X-Hermes-Session-Id"

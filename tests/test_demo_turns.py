@@ -20,11 +20,10 @@ from hermes_session_mw import (
     TurnConflict,
 )
 from hermes_session_mw.messages import Message
-
-from .asgi import HEADER as RAW_HEADER
-from .asgi import http_scope
-from .test_demo import CHAT, HEADER, ask, stored, text_of, user
-from .test_middleware import FailingStore
+from tests.asgi import HEADER as RAW_HEADER
+from tests.asgi import http_scope
+from tests.test_demo import CHAT, HEADER, ask, stored, text_of, user
+from tests.test_middleware import FailingStore
 
 KEY = "Idempotency-Key"
 SOURCE = "X-Hermes-History-Source"

@@ -15,13 +15,12 @@ from demo_app.app import create_app
 from demo_app.bodies import BadRequest
 from demo_app.upstream import UpstreamModel
 from hermes_session_mw import ConfigurationError, MemoryStore
-
-from .server import demo, free_port
-from .test_demo import CHAT, HEADER, ask, chunks_of, stored, text_of, user
-from .test_demo_responses import S, body_of, events_of, respond
-from .test_demo_server import run_demo
-from .test_demo_turns import KEY
-from .upstreams import Exchange, Upstream, parrot, upstream
+from tests.server import demo, free_port
+from tests.test_demo import CHAT, HEADER, ask, chunks_of, stored, text_of, user
+from tests.test_demo_responses import S, body_of, events_of, respond
+from tests.test_demo_server import run_demo
+from tests.test_demo_turns import KEY
+from tests.upstreams import Exchange, Upstream, parrot, upstream
 
 SECRET = "sk-of-this-server"
 

@@ -12,8 +12,7 @@ from starlette.testclient import TestClient
 from demo_app.app import create_app
 from demo_app.web import FOLDER, PATHS, POLICY, parse_origins
 from hermes_session_mw import ConfigurationError, MemoryStore
-
-from .test_demo_server import run_demo
+from tests.test_demo_server import run_demo
 
 SESSION = "X-Hermes-Session-Id"
 PAGE = "https://chat.example"

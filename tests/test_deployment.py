@@ -20,11 +20,10 @@ import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import SESSION_HEADER, SQLAlchemyStore, is_session_id
-
-from . import postgres
-from .nginx import nginx
-from .server import ROOT, free_port, serving
-from .store_contract import numbered
+from tests import postgres
+from tests.nginx import nginx
+from tests.server import ROOT, free_port, serving
+from tests.store_contract import numbered
 
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
 # Where it is told of a gate, it waits before it begins, and once more before the end.

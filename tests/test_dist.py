@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from .machine import needs
-from .server import ROOT
+from tests.machine import needs
+from tests.server import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RELEASE = f"{PROJECT['name']}-{PROJECT['version']}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .server import ROOT
+from tests.server import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "tests" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TESTS = "\n".join(path.read_text() for path in sorted((ROOT / "tests").rglob("*.py")))

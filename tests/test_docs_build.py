@@ -21,8 +21,7 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.refusals import ANSWERED, Refusal, refusal_of
 from hermes_session_mw.stores.sqlalchemy.schema import metadata
-
-from .server import ROOT
+from tests.server import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
 

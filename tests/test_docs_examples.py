@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from .hermes.agent import copy_to
-from .machine import needs
-from .server import ROOT
+from tests.hermes.agent import copy_to
+from tests.machine import needs
+from tests.server import ROOT
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 DOCS = ROOT / "docs"

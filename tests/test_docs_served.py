@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from hermes_session_mw import MemoryStore, Store
-
-from .server import ROOT, free_port, serving
-from .store_contract import StoreContract
-from .test_docs_examples import BLOCK
-from .test_readme import promised
+from tests.server import ROOT, free_port, serving
+from tests.store_contract import StoreContract
+from tests.test_docs_examples import BLOCK
+from tests.test_readme import promised
 
 QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", QUICKSTART, flags=re.DOTALL | re.MULTILINE)

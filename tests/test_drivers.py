@@ -14,9 +14,8 @@ from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.pool import NullPool
 
 from hermes_session_mw import ConfigurationError, SQLAlchemyStore
-
-from . import test_store_contract
-from .machine import needs_driver
+from tests import test_store_contract
+from tests.machine import needs_driver
 
 ON_MYSQL = r"\+pymysql:// or (mysql|mariadb)\+asyncmy://"
 ON_POSTGRESQL = (

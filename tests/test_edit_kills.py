@@ -11,9 +11,8 @@ import anyio
 import pytest
 
 from hermes_session_mw import SQLAlchemyStore
-
-from .server import ROOT
-from .store_contract import new_id
+from tests.server import ROOT
+from tests.store_contract import new_id
 
 KILLS = 12
 

@@ -28,10 +28,9 @@ from hermes_session_mw import (
     TurnConflict,
 )
 from hermes_session_mw.access import StoreAccess
-
-from .asgi import HEADER, Recorder, http_scope, request, stamp
-from .conversations import message_of
-from .store_contract import numbered
+from tests.asgi import HEADER, Recorder, http_scope, request, stamp
+from tests.conversations import message_of
+from tests.store_contract import numbered
 
 SUMMARY = [{"summary": True}]
 

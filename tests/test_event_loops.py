@@ -19,9 +19,8 @@ from starlette.testclient import TestClient
 
 from hermes_session_mw import HermesSessionMiddleware, SQLAlchemyStore
 from hermes_session_mw.stores.sqlalchemy.per_loop import PerLoop
-
-from . import mariadb, postgres
-from .store_contract import numbered
+from tests import mariadb, postgres
+from tests.store_contract import numbered
 
 DRIVERS = ["postgresql+asyncpg", "postgresql+psycopg_async", "mysql+asyncmy", "sqlite+aiosqlite"]
 Held = Callable[[], int]

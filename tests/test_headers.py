@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from hermes_session_mw import ConfigurationError
 from hermes_session_mw.headers import Fields, Stamp, find_fields
-
-from .asgi import HEADER
+from tests.asgi import HEADER
 
 Pair = tuple[bytes, bytes]
 STAMP = Stamp("X-Hermes-Session-Id")

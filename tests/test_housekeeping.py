@@ -24,10 +24,9 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.stores.sqlalchemy import housekeeping
 from hermes_session_mw.stores.sqlalchemy.database import database_of
-
-from .asgi import Recorder, request, stamp
-from .store_contract import UNKNOWN, new_id, numbered
-from .test_store_contract import url_of
+from tests.asgi import Recorder, request, stamp
+from tests.store_contract import UNKNOWN, new_id, numbered
+from tests.test_store_contract import url_of
 
 AnyStore = SQLAlchemyStore | MemoryStore
 Make = Callable[..., AnyStore]

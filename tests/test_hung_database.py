@@ -22,11 +22,10 @@ from hermes_session_mw import SQLAlchemyStore, StoreTimeout, StoreUnavailable
 from hermes_session_mw.stores.sqlalchemy.jobs import Job
 from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
 from hermes_session_mw.stores.sqlalchemy.runner import TimeIsUp
-
-from .freezing import freezing
-from .machine import needs_driver
-from .server import ROOT
-from .store_contract import new_id
+from tests.freezing import freezing
+from tests.machine import needs_driver
+from tests.server import ROOT
+from tests.store_contract import new_id
 
 T = TypeVar("T")
 HELLO = {"role": "user", "content": "hello"}

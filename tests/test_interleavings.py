@@ -28,9 +28,8 @@ from hermes_session_mw.stores.sqlalchemy import (
 )
 from hermes_session_mw.stores.sqlalchemy.database import Database, database_of
 from hermes_session_mw.stores.transfer import read
-
-from .store_contract import new_id, numbered
-from .test_store_contract import url_of
+from tests.store_contract import new_id, numbered
+from tests.test_store_contract import url_of
 
 DATABASES = ["sqlite", "postgresql+psycopg", "mysql+pymysql"]
 HURRIED: dict[str, dict[str, Any]] = {

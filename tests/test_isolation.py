@@ -16,10 +16,9 @@ from hermes_session_mw import (
     SessionNotFound,
     SQLAlchemyStore,
 )
-
-from .asgi import http_scope, request
-from .store_contract import new_id, numbered
-from .test_store_contract import url_of
+from tests.asgi import http_scope, request
+from tests.store_contract import new_id, numbered
+from tests.test_store_contract import url_of
 
 DATABASES = ["sqlite", "postgresql+psycopg", "mysql+pymysql"]
 VERBS = [

@@ -8,9 +8,8 @@ import httpx2
 import pytest
 
 from hermes_session_mw import SESSION_HEADER
-
-from .nginx import nginx
-from .server import free_port, serving
+from tests.nginx import nginx
+from tests.server import free_port, serving
 
 ROUNDS = 150
 CONFIGURATION = """

@@ -22,9 +22,8 @@ from hermes_session_mw import (
     StoreUnavailable,
 )
 from hermes_session_mw.stores.sqlalchemy.engine import _arguments
-
-from . import postgres
-from .asgi import Recorder, request, stamp
+from tests import postgres
+from tests.asgi import Recorder, request, stamp
 
 HELLO = {"role": "user", "content": "hello"}
 
@@ -410,7 +409,7 @@ async def test_two_processes_may_make_the_tables_at_once(
     driver: str, tmp_path: Path, postgres_server: URL, mysql_server: URL
 ) -> None:
     """Workers that start together on an empty database all come up."""
-    from . import mariadb, postgres  # noqa: PLC0415  # used here alone
+    from tests import mariadb, postgres  # noqa: PLC0415  # used here alone
 
     async def start_eight(url: URL) -> None:
         stores = [SQLAlchemyStore(url) for _ in range(8)]

@@ -21,10 +21,9 @@ from hermes_session_mw import (
     TurnLost,
 )
 from hermes_session_mw.stores.sqlalchemy import pruning
-
-from .server import ROOT
-from .store_contract import new_id, numbered
-from .test_housekeeping import Make, every_store, make
+from tests.server import ROOT
+from tests.store_contract import new_id, numbered
+from tests.test_housekeeping import Make, every_store, make
 
 __all__ = ["make"]  # a fixture
 

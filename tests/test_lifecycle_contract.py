@@ -1,7 +1,7 @@
 """Every `LifecycleStore` that the package brings, held to the contract, on each event loop."""
 
-from .lifecycle_contract import LifecycleContract, ThreadsContract
-from .test_store_contract import anyio_backend, case, checked_out, store
+from tests.lifecycle_contract import LifecycleContract, ThreadsContract
+from tests.test_store_contract import anyio_backend, case, checked_out, store
 
 __all__ = ["anyio_backend", "case", "checked_out", "store"]  # fixtures
 

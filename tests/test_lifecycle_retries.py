@@ -10,9 +10,8 @@ from sqlalchemy import URL, Connection, create_engine, select
 
 from hermes_session_mw import SessionConflict, SQLAlchemyStore
 from hermes_session_mw.stores.sqlalchemy.schema import sessions
-
-from .proxy import LosingProxy, losing
-from .store_contract import new_id, numbered
+from tests.proxy import LosingProxy, losing
+from tests.store_contract import new_id, numbered
 
 CASES = [
     ("postgresql+psycopg", "trio"),

@@ -13,8 +13,7 @@ from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw import HermesSession, HermesSessionMiddleware, MemoryStore
-
-from .asgi import http_scope, lifespan, request, stamp, types
+from tests.asgi import http_scope, lifespan, request, stamp, types
 
 
 class ClosableStore(MemoryStore):

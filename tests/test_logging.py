@@ -14,8 +14,7 @@ import pytest
 
 from hermes_session_mw import HermesSession, MemoryStore, SessionIdFilter
 from hermes_session_mw.logging import current_session, fingerprint
-
-from .server import ROOT, demo, free_port, serving
+from tests.server import ROOT, demo, free_port, serving
 
 HEADER = "X-Hermes-Session-Id"
 

@@ -23,8 +23,7 @@ from hermes_session_mw import (
     is_session_id,
 )
 from hermes_session_mw.logging import current_session, fingerprint
-
-from .asgi import HEADER, Recorder, http_scope, request, stamp, stamps, types
+from tests.asgi import HEADER, Recorder, http_scope, request, stamp, stamps, types
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
 WHOLE_RESPONSE = ["http.response.start", "http.response.body"]

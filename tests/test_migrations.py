@@ -33,11 +33,10 @@ from hermes_session_mw import (
     StoreUnavailable,
     migrations,
 )
-
-from . import mariadb, postgres
-from .server import ROOT
-from .store_contract import numbered
-from .versions import TABLES, VERSIONS, described, drop_all, load_version, make_tables
+from tests import mariadb, postgres
+from tests.server import ROOT
+from tests.store_contract import numbered
+from tests.versions import TABLES, VERSIONS, described, drop_all, load_version, make_tables
 
 DATABASES = ["sqlite", "postgresql", "mysql"]
 

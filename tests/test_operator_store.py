@@ -29,9 +29,8 @@ from hermes_session_mw.stores.sqlalchemy import (
 from hermes_session_mw.stores.sqlalchemy.database import Database
 from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
 from hermes_session_mw.stores.surveys import Idle, OwnedSession, Problem, Totals
-
-from . import mariadb, postgres
-from .store_contract import numbered
+from tests import mariadb, postgres
+from tests.store_contract import numbered
 
 DRIVERS = [
     "sqlite",

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from .browser import (
+from tests.browser import (
     Visits,
     ask,
     browser,
@@ -20,8 +20,8 @@ from .browser import (
     visit,
     wait_for_answer,
 )
-from .cutting import CuttingProxy, cutting
-from .server import demo, free_port, serving
+from tests.cutting import CuttingProxy, cutting
+from tests.server import demo, free_port, serving
 
 __all__ = ["browser", "visit"]  # fixtures
 

@@ -8,8 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from demo_app.web import FOLDER
-
-from .browser import (
+from tests.browser import (
     Visits,
     ask,
     browser,
@@ -20,7 +19,7 @@ from .browser import (
     visit,
     wait_for_answer,
 )
-from .server import demo, free_port, serving
+from tests.server import demo, free_port, serving
 
 __all__ = ["browser", "visit"]  # fixtures
 

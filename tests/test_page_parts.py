@@ -13,9 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from demo_app.web import FOLDER
-
-from .browser import Visitor, browser
-from .server import demo
+from tests.browser import Visitor, browser
+from tests.server import demo
 
 __all__ = ["browser"]  # a fixture
 

@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from .browser import Visits, another_answer, ask, browser, messages, shoot, visit, wait_for_answer
-from .machine import needs
-from .server import demo
+from tests.browser import (
+    Visits,
+    another_answer,
+    ask,
+    browser,
+    messages,
+    shoot,
+    visit,
+    wait_for_answer,
+)
+from tests.machine import needs
+from tests.server import demo
 
 __all__ = ["browser", "visit"]  # fixtures
 

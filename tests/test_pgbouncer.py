@@ -20,11 +20,10 @@ from hermes_session_mw import (
     StoreUnavailable,
 )
 from hermes_session_mw.messages import Message
-
-from .lifecycle_contract import LifecycleContract, ThreadsContract
-from .machine import needs, needs_driver
-from .pgbouncer import PgBouncer, missing, own_pooler
-from .store_contract import StoreContract, new_id, numbered
+from tests.lifecycle_contract import LifecycleContract, ThreadsContract
+from tests.machine import needs, needs_driver
+from tests.pgbouncer import PgBouncer, missing, own_pooler
+from tests.store_contract import StoreContract, new_id, numbered
 
 DRIVERS = [
     ("postgresql+psycopg", "asyncio"),

@@ -29,8 +29,7 @@ from hermes_session_mw import (
     is_session_id,
 )
 from hermes_session_mw.logging import current_session
-
-from .asgi import HEADER, Recorder, http_scope, lifespan, request, stamp, stamps, types
+from tests.asgi import HEADER, Recorder, http_scope, lifespan, request, stamp, stamps, types
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 BODY: Message = {"type": "http.response.body", "body": b"ok"}

@@ -14,10 +14,9 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from hermes_session_mw import HermesSessionMiddleware, SQLAlchemyStore
-
-from . import worker_app
-from .asgi import Recorder
-from .server import free_port, serving
+from tests import worker_app
+from tests.asgi import Recorder
+from tests.server import free_port, serving
 
 ID = {"X-Hermes-Session-Id": "shared"}
 

@@ -35,11 +35,10 @@ from hermes_session_mw.prompts import (
 from hermes_session_mw.recording import INCOMPLETE
 from hermes_session_mw.stores.hermes_state.rows import COLUMNS, decode
 from hermes_session_mw.tool_calls import starts_turn
-
-from .asgi import http_scope
-from .conversations import call, conversations, message_of, result, turn
-from .strict_server import KEYS, refusal_of, strict
-from .upstreams import upstream
+from tests.asgi import http_scope
+from tests.conversations import call, conversations, message_of, result, turn
+from tests.strict_server import KEYS, refusal_of, strict
+from tests.upstreams import upstream
 
 USER: Message = {"role": "user", "content": "Hi"}
 SAID: Message = {"role": "assistant", "content": "Well."}

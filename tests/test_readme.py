@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .server import ROOT, demo
+from tests.server import ROOT, demo
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\S+)( client)?\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)

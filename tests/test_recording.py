@@ -38,9 +38,8 @@ from hermes_session_mw import (
     get_session,
 )
 from hermes_session_mw.recording import Recording
-
-from .asgi import Recorder, http_scope, request
-from .server import demo
+from tests.asgi import Recorder, http_scope, request
+from tests.server import demo
 
 USER = {"role": "user", "content": "Count to three."}
 WHOLE = {"role": "assistant", "content": "one two three"}

@@ -8,8 +8,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, ResponseStarted, SessionBusy
-
-from .asgi import HEADER, http_scope, stamps, types
+from tests.asgi import HEADER, http_scope, stamps, types
 
 REFUSED = {"type": "http.response.start", "status": 200, "headers": [(b"x", b"a\nb")]}
 START = {"type": "http.response.start", "status": 200, "headers": []}

@@ -15,11 +15,10 @@ from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable, 
 from hermes_session_mw.stores.sqlalchemy.database import Database
 from hermes_session_mw.stores.sqlalchemy.errors import Meaning, understand
 from hermes_session_mw.stores.sqlalchemy.transactions import transaction
-
-from . import mariadb
-from .machine import needs_driver
-from .proxy import LosingProxy, losing
-from .store_contract import new_id
+from tests import mariadb
+from tests.machine import needs_driver
+from tests.proxy import LosingProxy, losing
+from tests.store_contract import new_id
 
 HELLO = {"role": "user", "content": "hello"}
 SYNC = ["postgresql+psycopg", "postgresql+psycopg2", "mysql+pymysql"]

@@ -7,9 +7,8 @@ from sqlalchemy import Engine, create_engine, text
 
 from hermes_session_mw import SQLAlchemyStore, StoreMisconfigured
 from hermes_session_mw.stores.sqlalchemy import schema, upgrading
-
-from .store_contract import new_id, numbered
-from .test_store_contract import url_of
+from tests.store_contract import new_id, numbered
+from tests.test_store_contract import url_of
 
 # What the tables had before conversations could be edited, branched and taken in turns.
 ADDED_LATER = ["first_seq", "archived", "fence", "leased_until", "title", "parent_id"]

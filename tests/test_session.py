@@ -24,8 +24,7 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.access import StoreAccess
 from hermes_session_mw.logging import fingerprint
-
-from .test_middleware import HangingStore
+from tests.test_middleware import HangingStore
 
 HELLO = {"role": "user", "content": "hello"}
 HI = {"role": "assistant", "content": "hi"}

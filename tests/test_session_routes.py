@@ -39,8 +39,7 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.inputs import MAX_BODY, MAX_INDEX
 from hermes_session_mw.stores.records import MAX_PAGE, MAX_TITLE, PAGE
-
-from .store_contract import numbered
+from tests.store_contract import numbered
 
 ADA, BOB = {"x-user": "ada"}, {"x-user": "bob"}
 

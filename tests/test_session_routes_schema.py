@@ -13,8 +13,7 @@ from starlette.testclient import TestClient
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, session_routes
 from hermes_session_mw.openapi import CURSOR_FORMAT, ID_FORMAT
-
-from .store_contract import numbered
+from tests.store_contract import numbered
 
 IDS = [f"chat-{number}" for number in range(5)]
 BOUNDED = settings(

@@ -6,9 +6,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hermes_session_mw import SessionDeleted, SQLAlchemyStore
 from hermes_session_mw.stores.sqlalchemy import schema
-
-from . import postgres
-from .store_contract import numbered
+from tests import postgres
+from tests.store_contract import numbered
 
 
 def partition(url: URL) -> None:

@@ -11,9 +11,8 @@ import pytest
 
 from hermes_session_mw import SQLAlchemyStore, StoreCorrupt, StoreError, StoreUnavailable
 from hermes_session_mw.stores.sqlalchemy import sqlite_file
-
-from .server import ROOT
-from .store_contract import numbered
+from tests.server import ROOT
+from tests.store_contract import numbered
 
 DRIVERS = [("sqlite", "asyncio"), ("sqlite", "trio"), ("sqlite+aiosqlite", "asyncio")]
 every_driver = pytest.mark.parametrize(("driver", "anyio_backend"), DRIVERS)

@@ -23,9 +23,8 @@ from hermes_session_mw.stores.sqlalchemy.sqlite_write_queue import (
     WriteQueue,
     WriteTicket,
 )
-
-from .server import ROOT
-from .store_contract import numbered
+from tests.server import ROOT
+from tests.store_contract import numbered
 
 
 @pytest.fixture

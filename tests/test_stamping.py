@@ -14,8 +14,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, is_session_id
-
-from .asgi import HEADER, Recorder, http_scope, request, stamp, stamps, types
+from tests.asgi import HEADER, Recorder, http_scope, request, stamp, stamps, types
 
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -12,9 +12,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import Pool, QueuePool
 
 from hermes_session_mw import MemoryStore, SQLAlchemyStore, Store
-
-from .machine import needs_driver
-from .store_contract import StoreContract, numbered
+from tests.machine import needs_driver
+from tests.store_contract import StoreContract, numbered
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,10 @@ from hermes_session_mw import (
     StoreUnavailable,
 )
 from hermes_session_mw.stores.sqlalchemy.errors import understand, understand_other
-
-from . import mariadb, postgres
-from .asgi import Recorder, request
-from .machine import needs, needs_driver
-from .store_contract import new_id
+from tests import mariadb, postgres
+from tests.asgi import Recorder, request
+from tests.machine import needs, needs_driver
+from tests.store_contract import new_id
 
 HELLO = {"role": "user", "content": "hello"}
 SECRET = "sec" + "ret"  # so that no line of this file in a traceback holds it

@@ -17,8 +17,7 @@ from hermes_session_mw.tool_calls import (
     starts_turn,
     unanswered_calls,
 )
-
-from .conversations import LETTERS, call, conversations, message_of, result
+from tests.conversations import LETTERS, call, conversations, message_of, result
 
 CASES = re.findall(r"^    ([uscarx|]+) +\w", tool_calls.__doc__ or "", re.MULTILINE)
 

@@ -42,9 +42,8 @@ from hermes_session_mw import (
     install,
     is_session_id,
 )
-
-from .asgi import Recorder, request, stamp
-from .store_contract import numbered
+from tests.asgi import Recorder, request, stamp
+from tests.store_contract import numbered
 
 
 async def test_turns_do_not_overlap() -> None:

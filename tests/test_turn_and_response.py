@@ -20,9 +20,8 @@ from hermes_session_mw import (
     SessionBusy,
     get_session,
 )
-
-from .asgi import HEADER, Recorder, http_scope, request
-from .store_contract import numbered
+from tests.asgi import HEADER, Recorder, http_scope, request
+from tests.store_contract import numbered
 
 ID = "id"
 START = {"type": "http.response.start", "status": 200, "headers": []}

@@ -12,9 +12,8 @@ import pytest
 
 from hermes_session_mw import HermesSession, MemoryStore, SessionBusy, StoreTimeout
 from hermes_session_mw.access import StoreAccess, to_its_end
-
-from .store_contract import numbered
-from .test_housekeeping import Make, make
+from tests.store_contract import numbered
+from tests.test_housekeeping import Make, make
 
 __all__ = ["make"]  # a fixture
 

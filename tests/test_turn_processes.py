@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from hermes_session_mw import HermesSession, SQLAlchemyStore
-
-from .server import ROOT
-from .store_contract import new_id
+from tests.server import ROOT
+from tests.store_contract import new_id
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])

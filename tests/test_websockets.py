@@ -19,9 +19,8 @@ from hermes_session_mw import (
     get_session,
     is_session_id,
 )
-
-from .asgi import HEADER, types
-from .test_middleware import HELLO, FailingStore, filled
+from tests.asgi import HEADER, types
+from tests.test_middleware import HELLO, FailingStore, filled
 
 ACCEPT: Message = {"type": "websocket.accept", "subprotocol": None}
 DENIAL = "websocket.http.response"

@@ -18,10 +18,9 @@ from hermes_session_mw import (
     StoreUnavailable,
     is_session_id,
 )
-
-from .asgi import HEADER, Recorder, http_scope, request, stamp
-from .store_contract import numbered
-from .test_editing import Plain
+from tests.asgi import HEADER, Recorder, http_scope, request, stamp
+from tests.store_contract import numbered
+from tests.test_editing import Plain
 
 SOURCE, IDEMPOTENCY, KEY = (
     name.lower().encode()

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect
 
-from .server import ROOT
+from tests.server import ROOT
 
 VERSIONS = ["draft-1", "draft-2", "draft-3", "0.1.0", "0.2.0"]
 """Oldest first."""

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import asyncpg
 
-from .conversations import conversation
-from .peer import is_postgresql
+from benchmarks.peers.conversations import conversation
+from benchmarks.peers.peer import is_postgresql
 
 _SQLITE_SESSION = "INSERT INTO hermes_sessions (owner, id, next_seq, turns) VALUES ('', ?, 1, 1)"
 _SQLITE_MESSAGE = (

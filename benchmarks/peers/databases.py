@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from ..results import POSTGRESQL
+from benchmarks.results import POSTGRESQL
 
 
 @asynccontextmanager

@@ -1,13 +1,13 @@
 """Who is measured on which database."""
 
-from .google_adk import GoogleADK
-from .hermes_agent import HermesAgent
-from .langchain import LangChain
-from .langgraph import LangGraph
-from .llama_index import LlamaIndex
-from .openai_sqlalchemy import OpenAISQLAlchemy
-from .openai_sqlite import OpenAISQLite
-from .peer import Peer
+from benchmarks.peers.google_adk import GoogleADK
+from benchmarks.peers.hermes_agent import HermesAgent
+from benchmarks.peers.langchain import LangChain
+from benchmarks.peers.langgraph import LangGraph
+from benchmarks.peers.llama_index import LlamaIndex
+from benchmarks.peers.openai_sqlalchemy import OpenAISQLAlchemy
+from benchmarks.peers.openai_sqlite import OpenAISQLite
+from benchmarks.peers.peer import Peer
 
 
 def on_sqlite() -> list[Peer]:

@@ -16,7 +16,7 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 from google.adk.sessions.schemas.v1 import StorageEvent
 from google.genai import types
 
-from .peer import Message, async_url
+from benchmarks.peers.peer import Message, async_url
 
 _APP = "bench"
 _USER = "user"

@@ -13,7 +13,7 @@ from typing import Any
 
 from hermes_state import SessionDB
 
-from .peer import Message
+from benchmarks.peers.peer import Message
 
 
 class HermesAgent:

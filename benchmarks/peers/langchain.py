@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from .peer import Message, async_url, is_postgresql
+from benchmarks.peers.peer import Message, async_url, is_postgresql
 
 
 class LangChain:

@@ -14,7 +14,7 @@ import aiosqlite
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from .peer import Message
+from benchmarks.peers.peer import Message
 
 _CHANNEL = "messages"
 

@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.storage.chat_store.sql import SQLAlchemyChatStore
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from .peer import Message, async_url
+from benchmarks.peers.peer import Message, async_url
 
 _MOST = 500  # messages in one INSERT, which has a parameter for every value
 

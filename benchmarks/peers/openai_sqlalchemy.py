@@ -11,7 +11,7 @@ from typing import Any
 from agents.extensions.memory import SQLAlchemySession
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from .peer import Message, async_url
+from benchmarks.peers.peer import Message, async_url
 
 
 class OpenAISQLAlchemy:

@@ -11,7 +11,7 @@ from typing import Any
 
 from agents import SQLiteSession
 
-from .peer import Message
+from benchmarks.peers.peer import Message
 
 
 class OpenAISQLite:

@@ -5,10 +5,10 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ..measuring import Operation, Subject
-from .conversations import conversation
-from .peer import Peer
-from .raw_asyncpg import RawAsyncpg
+from benchmarks.measuring import Operation, Subject
+from benchmarks.peers.conversations import conversation
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.raw_asyncpg import RawAsyncpg
 
 LOAD = "load"
 LOAD_NEWEST = "load last 20"

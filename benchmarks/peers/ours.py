@@ -7,9 +7,8 @@ asyncpg. A turn is one transaction, which also counts it and keeps its id.
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.peers.peer import Message, async_url, is_postgresql
 from hermes_session_mw import SQLAlchemyStore
-
-from .peer import Message, async_url, is_postgresql
 
 _MOST = 1_000  # messages that a turn may have
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from .peer import Message
+from benchmarks.peers.peer import Message
 
 _CONNECTIONS = 10
 _TABLES = """

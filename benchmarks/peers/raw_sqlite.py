@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from .peer import Message
+from benchmarks.peers.peer import Message
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..measuring import Operation
-from .ours import Ours
-from .peer import Peer
+from benchmarks.measuring import Operation
+from benchmarks.peers.ours import Ours
+from benchmarks.peers.peer import Peer
 
 _HEADER = 5  # a message's type, and four bytes of length
 _ASKING = frozenset(b"SQH")  # Sync, Query and Flush: what the client waits for an answer to

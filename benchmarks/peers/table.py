@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 from statistics import median
 
-from ..measuring import Cell
+from benchmarks.measuring import Cell
 
 _OURS = "ours"
 

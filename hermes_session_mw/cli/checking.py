@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import click
 
-from ..exceptions import StoreError
-from ..stores.surveys import Problem
-from .failing import PROBLEM
-from .options import json_option, settings_of
-from .shapes import as_json
-from .stores import Settings, Source, look
-from .terminal import progress
-from .text import shown
+from hermes_session_mw.cli.failing import PROBLEM
+from hermes_session_mw.cli.options import json_option, settings_of
+from hermes_session_mw.cli.shapes import as_json
+from hermes_session_mw.cli.stores import Settings, Source, look
+from hermes_session_mw.cli.terminal import progress
+from hermes_session_mw.cli.text import shown
+from hermes_session_mw.exceptions import StoreError
+from hermes_session_mw.stores.surveys import Problem
 
 
 @click.command(short_help="Look for damage, and change nothing.")

@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from .checking import check
-from .completing import completion
-from .exporting import export
-from .failing import reporting
-from .importing import import_
-from .listing import list_sessions, stats
-from .removing import delete, prune
-from .showing import show
-from .stores import Settings
+from hermes_session_mw.cli.checking import check
+from hermes_session_mw.cli.completing import completion
+from hermes_session_mw.cli.exporting import export
+from hermes_session_mw.cli.failing import reporting
+from hermes_session_mw.cli.importing import import_
+from hermes_session_mw.cli.listing import list_sessions, stats
+from hermes_session_mw.cli.removing import delete, prune
+from hermes_session_mw.cli.showing import show
+from hermes_session_mw.cli.stores import Settings
 
 DEFAULT_STORE = "sqlite:///hermes_sessions.db"
 """The middleware's own."""

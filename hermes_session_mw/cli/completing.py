@@ -11,8 +11,8 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from ..ids import is_session_id
-from .stores import Settings, look
+from hermes_session_mw.cli.stores import Settings, look
+from hermes_session_mw.ids import is_session_id
 
 _NAME, _VARIABLE = "hermes-sessions", "_HERMES_SESSIONS_COMPLETE"
 _PATIENCE = 2.0

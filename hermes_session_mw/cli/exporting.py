@@ -4,12 +4,19 @@ from collections.abc import AsyncIterator
 
 import click
 
-from ..stores.sqlalchemy.operator_store import OperatorStore
-from ..stores.surveys import OwnedSession
-from .files import Output, with_owner, writing
-from .options import owners_options, session_of, settings_of, some_ids_argument, unknown, whose
-from .stores import Settings, operate
-from .terminal import progress
+from hermes_session_mw.cli.files import Output, with_owner, writing
+from hermes_session_mw.cli.options import (
+    owners_options,
+    session_of,
+    settings_of,
+    some_ids_argument,
+    unknown,
+    whose,
+)
+from hermes_session_mw.cli.stores import Settings, operate
+from hermes_session_mw.cli.terminal import progress
+from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
+from hermes_session_mw.stores.surveys import OwnedSession
 
 
 @click.command()

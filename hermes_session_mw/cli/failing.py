@@ -9,7 +9,8 @@ from io import UnsupportedOperation
 
 import click
 
-from ..exceptions import (
+from hermes_session_mw.cli.text import shown
+from hermes_session_mw.exceptions import (
     ConfigurationError,
     HermesSessionError,
     InvalidKey,
@@ -19,8 +20,7 @@ from ..exceptions import (
     SessionDeleted,
     StoreError,
 )
-from ..stores.sqlalchemy.masking import masked
-from .text import shown
+from hermes_session_mw.stores.sqlalchemy.masking import masked
 
 PROBLEM = 1
 """Something was not found, or not right, or was not done."""

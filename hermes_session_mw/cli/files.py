@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from ..exceptions import InvalidKey
-from ..stores.base import check_keys
-from .failing import Failure
-from .text import safe_json
+from hermes_session_mw.cli.failing import Failure
+from hermes_session_mw.cli.text import safe_json
+from hermes_session_mw.exceptions import InvalidKey
+from hermes_session_mw.stores.base import check_keys
 
 HEAD = "hermes_session"
 """The key that only the first line of a session has."""

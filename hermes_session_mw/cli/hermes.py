@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from ..exceptions import NotSupported, StoreCorrupt
-from ..stores import HermesStateStore, SessionInfo
-from ..stores.base import History
-from ..stores.records import MAX_PAGE, ArchivedMessage
-from ..stores.surveys import OwnedPage, OwnedSession, Problem, Totals
+from hermes_session_mw.exceptions import NotSupported, StoreCorrupt
+from hermes_session_mw.stores import HermesStateStore, SessionInfo
+from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.records import MAX_PAGE, ArchivedMessage
+from hermes_session_mw.stores.surveys import OwnedPage, OwnedSession, Problem, Totals
 
 
 class HermesSource:

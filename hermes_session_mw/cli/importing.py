@@ -11,15 +11,15 @@ from typing import IO
 
 import click
 
-from ..exceptions import InvalidMessage, SessionConflict
-from ..stores.sqlalchemy.operator_store import OperatorStore
-from .failing import CONFLICT, Failure
-from .files import Exported, rows_of, sessions_in
-from .options import json_option, settings_of
-from .shapes import as_json
-from .stores import Settings, operate
-from .terminal import progress
-from .text import shown
+from hermes_session_mw.cli.failing import CONFLICT, Failure
+from hermes_session_mw.cli.files import Exported, rows_of, sessions_in
+from hermes_session_mw.cli.options import json_option, settings_of
+from hermes_session_mw.cli.shapes import as_json
+from hermes_session_mw.cli.stores import Settings, operate
+from hermes_session_mw.cli.terminal import progress
+from hermes_session_mw.cli.text import shown
+from hermes_session_mw.exceptions import InvalidMessage, SessionConflict
+from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
 
 _STEP = 100_000
 """Bytes that one step of the progress bar stands for."""

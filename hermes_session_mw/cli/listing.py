@@ -2,15 +2,15 @@
 
 import click
 
-from ..exceptions import HermesSessionError
-from ..stores.records import MAX_PAGE, PAGE
-from ..stores.sqlalchemy.masking import told
-from ..stores.surveys import OwnedPage, OwnedSession, Totals
-from .options import json_option, owners_options, settings_of, whose
-from .shapes import as_json, plain, session_shape, totals_shape
-from .stores import Settings, look
-from .terminal import width
-from .text import shown, table
+from hermes_session_mw.cli.options import json_option, owners_options, settings_of, whose
+from hermes_session_mw.cli.shapes import as_json, plain, session_shape, totals_shape
+from hermes_session_mw.cli.stores import Settings, look
+from hermes_session_mw.cli.terminal import width
+from hermes_session_mw.cli.text import shown, table
+from hermes_session_mw.exceptions import HermesSessionError
+from hermes_session_mw.stores.records import MAX_PAGE, PAGE
+from hermes_session_mw.stores.sqlalchemy.masking import told
+from hermes_session_mw.stores.surveys import OwnedPage, OwnedSession, Totals
 
 _HEADERS = ["ID", "OWNER", "TITLE", "MESSAGES", "TURNS", "CREATED (UTC)", "UPDATED (UTC)"]
 _LIMIT = click.IntRange(1, MAX_PAGE)

@@ -5,11 +5,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from ..stores.surveys import OwnedSession
-from .completing import complete_ids
-from .failing import Failure
-from .stores import Settings, Source
-from .text import shown
+from hermes_session_mw.cli.completing import complete_ids
+from hermes_session_mw.cli.failing import Failure
+from hermes_session_mw.cli.stores import Settings, Source
+from hermes_session_mw.cli.text import shown
+from hermes_session_mw.stores.surveys import OwnedSession
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -4,11 +4,9 @@ from datetime import datetime, timedelta
 
 import click
 
-from ..stores.sqlalchemy.operator_store import OperatorStore
-from ..stores.surveys import Idle, OwnedSession
-from .ages import AGE
-from .failing import PROBLEM
-from .options import (
+from hermes_session_mw.cli.ages import AGE
+from hermes_session_mw.cli.failing import PROBLEM
+from hermes_session_mw.cli.options import (
     ids_argument,
     json_option,
     owner_option,
@@ -18,10 +16,12 @@ from .options import (
     whose,
     yes_option,
 )
-from .shapes import as_json
-from .stores import Settings, operate
-from .terminal import confirm, progress
-from .text import shown
+from hermes_session_mw.cli.shapes import as_json
+from hermes_session_mw.cli.stores import Settings, operate
+from hermes_session_mw.cli.terminal import confirm, progress
+from hermes_session_mw.cli.text import shown
+from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
+from hermes_session_mw.stores.surveys import Idle, OwnedSession
 
 
 @click.command()

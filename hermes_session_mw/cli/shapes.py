@@ -4,8 +4,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from ..stores.records import ArchivedMessage
-from ..stores.surveys import OwnedSession, Totals
+from hermes_session_mw.stores.records import ArchivedMessage
+from hermes_session_mw.stores.surveys import OwnedSession, Totals
 
 
 def as_json(value: Any) -> str:

@@ -6,15 +6,21 @@ from typing import Any, NamedTuple
 
 import click
 
-from ..messages import Message
-from ..stores.base import History
-from ..stores.records import ArchivedMessage
-from ..stores.surveys import OwnedSession
-from .completing import complete_ids
-from .options import json_option, owner_option, session_of, settings_of, unknown
-from .shapes import archived_shape, as_json, plain, session_shape
-from .stores import Settings, Source, look
-from .text import safe_json, shown, shown_lines
+from hermes_session_mw.cli.completing import complete_ids
+from hermes_session_mw.cli.options import (
+    json_option,
+    owner_option,
+    session_of,
+    settings_of,
+    unknown,
+)
+from hermes_session_mw.cli.shapes import archived_shape, as_json, plain, session_shape
+from hermes_session_mw.cli.stores import Settings, Source, look
+from hermes_session_mw.cli.text import safe_json, shown, shown_lines
+from hermes_session_mw.messages import Message
+from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.records import ArchivedMessage
+from hermes_session_mw.stores.surveys import OwnedSession
 
 
 class _Conversation(NamedTuple):

@@ -6,13 +6,13 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from ..exceptions import NotSupported
-from ..stores import HermesStateStore
-from ..stores.base import History
-from ..stores.records import ArchivedMessage
-from ..stores.sqlalchemy.operator_store import OperatorStore
-from ..stores.surveys import Access, OwnedPage, OwnedSession, Problem, Totals
-from .hermes import HermesSource
+from hermes_session_mw.cli.hermes import HermesSource
+from hermes_session_mw.exceptions import NotSupported
+from hermes_session_mw.stores import HermesStateStore
+from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.records import ArchivedMessage
+from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
+from hermes_session_mw.stores.surveys import Access, OwnedPage, OwnedSession, Problem, Totals
 
 T = TypeVar("T")
 

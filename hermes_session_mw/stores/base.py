@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
-from ..exceptions import InvalidKey, SessionConflict, TurnConflict
-from ..messages import Message, decode_messages, encode_messages
+from hermes_session_mw.exceptions import InvalidKey, SessionConflict, TurnConflict
+from hermes_session_mw.messages import Message, decode_messages, encode_messages
 
 MAX_TURNS = 100_000
 """Turns that one conversation may have, unless a store is told otherwise."""

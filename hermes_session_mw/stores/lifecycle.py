@@ -11,9 +11,15 @@ are kept, and are given by ``archived`` alone. All times are UTC.
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from ..messages import Message
-from .base import Store
-from .records import PAGE, ArchivedMessage, SessionInfo, SessionPage, StoredTurn
+from hermes_session_mw.messages import Message
+from hermes_session_mw.stores.base import Store
+from hermes_session_mw.stores.records import (
+    PAGE,
+    ArchivedMessage,
+    SessionInfo,
+    SessionPage,
+    StoredTurn,
+)
 
 
 @runtime_checkable

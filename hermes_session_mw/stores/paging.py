@@ -8,8 +8,14 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from .base import check_count, check_text
-from .records import MAX_LEASE, MAX_PAGE, MAX_TITLE, SessionInfo, SessionPage
+from hermes_session_mw.stores.base import check_count, check_text
+from hermes_session_mw.stores.records import (
+    MAX_LEASE,
+    MAX_PAGE,
+    MAX_TITLE,
+    SessionInfo,
+    SessionPage,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from ..messages import Message
+from hermes_session_mw.messages import Message
 
 Reason = Literal["rewind", "replace", "compact"]
 """Why a message was archived."""

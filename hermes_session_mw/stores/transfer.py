@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ..exceptions import InvalidKey, InvalidMessage
-from ..messages import encode_messages
-from .base import check_keys
-from .paging import check_title
-from .records import SessionInfo
+from hermes_session_mw.exceptions import InvalidKey, InvalidMessage
+from hermes_session_mw.messages import encode_messages
+from hermes_session_mw.stores.base import check_keys
+from hermes_session_mw.stores.paging import check_title
+from hermes_session_mw.stores.records import SessionInfo
 
 FORMAT = 1
 """The only number that ``hermes_session`` has had."""

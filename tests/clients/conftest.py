@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .demos import Demo, a_session_id, serving_demo, serving_keyed_demo
-from .npm import Npm, npm_client
+from tests.clients.demos import Demo, a_session_id, serving_demo, serving_keyed_demo
+from tests.clients.npm import Npm, npm_client
 
 
 @pytest.fixture(scope="package")

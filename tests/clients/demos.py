@@ -13,9 +13,8 @@ from sqlalchemy import URL, make_url
 
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.messages import Message
-
-from ..proxy import LosingProxy
-from ..server import demo
+from tests.proxy import LosingProxy
+from tests.server import demo
 
 HEADER = "X-Hermes-Session-Id"
 HISTORY_SOURCE = "X-Hermes-History-Source"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from .demos import API_KEY, HEADER
+from tests.clients.demos import API_KEY, HEADER
 
 # Whatever would leave the machine ends at a port that nobody listens on.
 NOWHERE = "http://127.0.0.1:9"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..machine import needs
-from ..server import ROOT
-from .demos import HEADER
+from tests.clients.demos import HEADER
+from tests.machine import needs
+from tests.server import ROOT
 
 PROGRAM = Path(__file__).parent / "npm_process.mjs"
 PACKAGES = ROOT / ".npm-clients"

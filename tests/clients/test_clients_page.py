@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..server import ROOT
-from ..test_readme import DEMO_URL
-from .demos import Demo
-from .llm import Llm
-from .npm import PACKAGES, node
+from tests.clients.demos import Demo
+from tests.clients.llm import Llm
+from tests.clients.npm import PACKAGES, node
+from tests.server import ROOT
+from tests.test_readme import DEMO_URL
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 BLOCKS = re.findall(r"^```(sh|js|python client)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from .demos import API_KEY, HEADER, HISTORY_SOURCE, Demo
+from tests.clients.demos import API_KEY, HEADER, HISTORY_SOURCE, Demo
 
 Messages = list[dict[str, Any]]
 

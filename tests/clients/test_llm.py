@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from .demos import Demo
-from .llm import llm_of
+from tests.clients.demos import Demo
+from tests.clients.llm import llm_of
 
 
 def test_prompts_go_on_by_the_header_alone(served: Demo, session_id: str, tmp_path: Path) -> None:

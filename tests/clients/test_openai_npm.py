@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from .demos import API_KEY, HEADER, IDEMPOTENCY_KEY, Demo, a_session_id, losing_answers
-from .npm import Npm
+from tests.clients.demos import API_KEY, HEADER, IDEMPOTENCY_KEY, Demo, a_session_id, losing_answers
+from tests.clients.npm import Npm
 
 DEFAULT_RETRIES = 2
 UNKNOWN = "resp_" + "0" * 48

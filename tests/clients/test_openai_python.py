@@ -8,14 +8,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionUserMessageParam
 
-from .demos import (
-    API_KEY,
-    HEADER,
-    IDEMPOTENCY_KEY,
-    Demo,
-    a_session_id,
-    losing_answers,
-)
+from tests.clients.demos import API_KEY, HEADER, IDEMPOTENCY_KEY, Demo, a_session_id, losing_answers
 
 UNKNOWN = "resp_" + "0" * 48
 

@@ -7,10 +7,10 @@ import openai
 import pytest
 from sqlalchemy import URL
 
-from ..server import demo
-from .demos import HEADER, a_session_id
-from .llm import llm_of
-from .npm import Npm
+from tests.clients.demos import HEADER, a_session_id
+from tests.clients.llm import llm_of
+from tests.clients.npm import Npm
+from tests.server import demo
 
 SDKS = ("openai-python", "openai-npm")
 Clients = dict[str, Callable[[str, str], str]]

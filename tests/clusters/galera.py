@@ -10,9 +10,8 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from tests import mariadb
-
-from .galera_node import DATABASE, Node, provider
-from .processes import distinct_ports, server_folder, server_user
+from tests.clusters.galera_node import DATABASE, Node, provider
+from tests.clusters.processes import distinct_ports, server_folder, server_user
 
 _PROGRAMS = ("mariadb-install-db", "rsync", "my_print_defaults", "ps")
 

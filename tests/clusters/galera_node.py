@@ -9,8 +9,7 @@ from pathlib import Path
 import pymysql
 
 from tests import mariadb
-
-from .processes import kill_tree, wait_until
+from tests.clusters.processes import kill_tree, wait_until
 
 DATABASE = "hermes"
 _PROVIDERS = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so")

@@ -9,8 +9,13 @@ import psycopg
 from sqlalchemy import URL, make_url
 
 from tests import postgres
-
-from .processes import distinct_ports, kill_tree, server_folder, server_user, wait_until
+from tests.clusters.processes import (
+    distinct_ports,
+    kill_tree,
+    server_folder,
+    server_user,
+    wait_until,
+)
 
 _NAME = "standby"  # as the standby calls itself, and as the primary asks for it
 WAITING_COMMITS = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"

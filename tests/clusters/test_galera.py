@@ -18,14 +18,13 @@ from hermes_session_mw import (
 )
 from tests import mariadb
 from tests.asgi import Recorder, request
+from tests.clusters import galera
+from tests.clusters.galera_node import Node
+from tests.clusters.processes import wait_until
+from tests.clusters.writers import Acknowledged, check, turn_of, writing
 from tests.cutting import cutting
 from tests.machine import needs
 from tests.store_contract import new_id
-
-from . import galera
-from .galera_node import Node
-from .processes import wait_until
-from .writers import Acknowledged, check, turn_of, writing
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 

@@ -8,11 +8,10 @@ from anyio.to_thread import run_sync
 from sqlalchemy import make_url
 
 from hermes_session_mw import SQLAlchemyStore, StoreUnavailable
+from tests.clusters import standby
+from tests.clusters.writers import check, writing
 from tests.machine import needs, needs_driver
 from tests.store_contract import new_id
-
-from . import standby
-from .writers import check, writing
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 

@@ -16,8 +16,7 @@ from quart_trio import QuartTrio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore
-
-from .starlette_apps import BODY_LIMIT, Sends, broken_parts, parts
+from tests.conformance.starlette_apps import BODY_LIMIT, Sends, broken_parts, parts
 
 
 async def bare_app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starsessions import InMemoryStore, SessionAutoloadMiddleware
 from starsessions import SessionMiddleware as StarsessionsMiddleware
 
-from .starlette_apps import starlette
+from tests.conformance.starlette_apps import starlette
 
 
 class Naive(BaseHTTPMiddleware):

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import pytest
 from starlette.types import ASGIApp
 
+from tests.conformance import other_apps, peers, starlette_apps
+from tests.conformance.driving import CASES, THREAD, Case, Marks, drive, judge
 from tests.server import ROOT
-
-from . import other_apps, peers, starlette_apps
-from .driving import CASES, THREAD, Case, Marks, drive, judge
 
 # What other people's frameworks and middlewares warn of is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")

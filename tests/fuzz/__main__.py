@@ -5,7 +5,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from .runs import in_process, over_sockets
+from tests.fuzz.runs import in_process, over_sockets
 
 
 def main() -> None:

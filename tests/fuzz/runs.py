@@ -12,9 +12,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, is_session_id
 from tests.asgi import HEADER, http_scope
+from tests.fuzz.values import Line, expected_id, is_refused, lines
 from tests.server import free_port, serving
-
-from .values import Line, expected_id, is_refused, lines
 
 # What uvicorn says itself, where its parser does not let a request through to the application.
 SERVERS_OWN = (b"Invalid HTTP request received.", b"Request header fields too large")

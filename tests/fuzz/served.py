@@ -1,7 +1,6 @@
 """What uvicorn serves while it is fuzzed."""
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore
-
-from .runs import answer
+from tests.fuzz.runs import answer
 
 app = HermesSessionMiddleware(answer, MemoryStore())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .runs import in_process, over_sockets
+from tests.fuzz.runs import in_process, over_sockets
 
 
 def test_generated_values_in_process() -> None:

@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..machine import needs
-from ..server import ROOT
+from tests.machine import needs
+from tests.server import ROOT
 
 HERE = Path(__file__).parent
 CODE = ROOT / ".hermes-agent"

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from hermes_session_mw import HermesStateStore
-
-from .agent import copy_to
+from tests.hermes.agent import copy_to
 
 
 @pytest.fixture

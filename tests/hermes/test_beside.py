@@ -9,9 +9,8 @@ import anyio
 import pytest
 
 from hermes_session_mw import HermesStateStore, SessionConflict, SessionFull, TurnConflict
-
-from ..server import ROOT
-from .agent import WEATHER, ask, hermes, without_times
+from tests.hermes.agent import WEATHER, ask, hermes, without_times
+from tests.server import ROOT
 
 QUESTION = {"role": "user", "content": "Where do zebrafish (\u6771\u4eac\u306e\u9b5a) live?"}
 CALL = {

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from hermes_session_mw import HermesStateStore, History, InvalidMessage, SessionTaken
-
-from .. import json_values
-from ..store_contract import UNKNOWN, StoreContract, new_id, numbered
-from .agent import copy_to
+from tests import json_values
+from tests.hermes.agent import copy_to
+from tests.store_contract import UNKNOWN, StoreContract, new_id, numbered
 
 
 class Wrapped(HermesStateStore):

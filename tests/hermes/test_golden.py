@@ -6,8 +6,17 @@ from pathlib import Path
 import pytest
 
 from hermes_session_mw import HermesStateStore, History
-
-from .agent import COMPRESSED, GOLDEN, REWOUND, SESSIONS, TIP, WEATHER, ask, golden, hermes
+from tests.hermes.agent import (
+    COMPRESSED,
+    GOLDEN,
+    REWOUND,
+    SESSIONS,
+    TIP,
+    WEATHER,
+    ask,
+    golden,
+    hermes,
+)
 
 
 @pytest.mark.parametrize("session_id", SESSIONS)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from ..server import ROOT
-from .agent import COMPRESSED
+from tests.hermes.agent import COMPRESSED
+from tests.server import ROOT
 
 PAGE = (ROOT / "docs" / "hermes.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)

@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hermes_session_mw import HermesStateStore, History, SessionBusy, SessionTaken
-
-from .agent import COMPRESSED, TIP, WEATHER, ask, golden, hermes, without_times
+from tests.hermes.agent import COMPRESSED, TIP, WEATHER, ask, golden, hermes, without_times
 
 TURN: list[dict[str, Any]] = [
     {"role": "user", "content": "And day 3?"},

@@ -18,9 +18,8 @@ from hermes_session_mw import (
     MessageTooLarge,
     TurnTooLong,
 )
-
-from .. import json_values
-from .agent import WEATHER, ask, golden, hermes, without_times
+from tests import json_values
+from tests.hermes.agent import WEATHER, ask, golden, hermes, without_times
 
 RECALLED = "The following is recalled memory context, NOT new user input. Treat as "
 # Texts that Hermes cleans, leaves out, or nearly does.

@@ -9,9 +9,8 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from hermes_session_mw import HermesSessionMiddleware, HermesStateStore, NotSupported, get_session
-
-from ..asgi import request, stamp
-from .agent import COMPRESSED, TIP, golden, hermes, without_times
+from tests.asgi import request, stamp
+from tests.hermes.agent import COMPRESSED, TIP, golden, hermes, without_times
 
 ASKED = {"role": "user", "content": "And day 3?"}
 ANSWERED = {"role": "assistant", "content": "Cascais."}

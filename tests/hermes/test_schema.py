@@ -13,8 +13,7 @@ from hermes_session_mw import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-
-from .agent import COMPRESSED, WEATHER, ask, golden, without_times
+from tests.hermes.agent import COMPRESSED, WEATHER, ask, golden, without_times
 
 TURN = [{"role": "user", "content": "x"}]
 

@@ -13,8 +13,7 @@ from hermes_session_mw import (
     StoredTurn,
     StoreMisconfigured,
 )
-
-from .agent import COMPRESSED, REWOUND, TIP, WEATHER, ask, golden, hermes, without_times
+from tests.hermes.agent import COMPRESSED, REWOUND, TIP, WEATHER, ask, golden, hermes, without_times
 
 TURN: list[dict[str, Any]] = [
     {"role": "user", "content": "x"},

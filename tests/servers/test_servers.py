@@ -2,7 +2,7 @@
 
 import signal
 import sqlite3
-import subprocess  # noqa: TC003  # a dataclass's field
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator

@@ -8,8 +8,7 @@ import tempfile
 from pathlib import Path
 
 from tests import mariadb, postgres
-
-from .programs import PROGRAMS, Shared
+from tests.torture.programs import PROGRAMS, Shared
 
 COUNTS = {
     "kills": 350,

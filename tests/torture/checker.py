@@ -9,8 +9,7 @@ from sqlalchemy.pool import NullPool
 
 from hermes_session_mw import History, SQLAlchemyStore
 from hermes_session_mw.stores.sqlalchemy.schema import messages, sessions
-
-from .writers import Report, Writers
+from tests.torture.writers import Report, Writers
 
 
 @dataclass(frozen=True)

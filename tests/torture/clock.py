@@ -12,9 +12,8 @@ from sqlalchemy import URL, create_engine, select
 from sqlalchemy.pool import NullPool
 
 from hermes_session_mw.stores.sqlalchemy.schema import messages
-
-from .checker import Outcome, outcome
-from .writers import Writers
+from tests.torture.checker import Outcome, outcome
+from tests.torture.writers import Writers
 
 OFFSETS = [timedelta(hours=-1), timedelta(days=1), timedelta()]
 PLACES = ["lib/*/faketime", "lib*/faketime", "local/lib/faketime"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from .checker import Outcome, outcome
-from .writers import Writers
+from tests.torture.checker import Outcome, outcome
+from tests.torture.writers import Writers
 
 
 def kill_writers(url: URL, folder: Path, kills: int) -> Outcome:

@@ -8,9 +8,8 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from tests.proxy import LosingProxy
-
-from .checker import Outcome, outcome
-from .writers import Writers
+from tests.torture.checker import Outcome, outcome
+from tests.torture.writers import Writers
 
 
 class RandomlyLosing(LosingProxy):

@@ -7,9 +7,8 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from tests.pgbouncer import PgBouncer, own_pooler
-
-from .checker import Outcome, outcome
-from .writers import Writers
+from tests.torture.checker import Outcome, outcome
+from tests.torture.writers import Writers
 
 
 def disturb_pooler(url: URL, driver: str, folder: Path, rounds: int) -> Outcome:

@@ -9,16 +9,15 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from tests import mariadb, pgbouncer, postgres
-
-from .checker import Outcome
-from .clock import Clock, library, turn_clock
-from .kills import kill_writers
-from .lost_commits import lose_commits
-from .model.supervisor import check_against_the_model
-from .pooler import disturb_pooler
-from .replacements import kill_replacing_writers
-from .servers import kill_server
-from .turns import remove_under_turns
+from tests.torture.checker import Outcome
+from tests.torture.clock import Clock, library, turn_clock
+from tests.torture.kills import kill_writers
+from tests.torture.lost_commits import lose_commits
+from tests.torture.model.supervisor import check_against_the_model
+from tests.torture.pooler import disturb_pooler
+from tests.torture.replacements import kill_replacing_writers
+from tests.torture.servers import kill_server
+from tests.torture.turns import remove_under_turns
 
 Shared = Mapping[str, URL]
 """Servers that are used as they are; each program makes a database of its own there."""

@@ -12,9 +12,8 @@ from sqlalchemy import URL
 
 from hermes_session_mw import ArchivedMessage, History, SQLAlchemyStore
 from tests.own_server import OwnServer
-
-from .checker import Outcome, check_numbers
-from .writers import Report, Writers
+from tests.torture.checker import Outcome, check_numbers
+from tests.torture.writers import Report, Writers
 
 CRASHES = 10
 """Of so many rounds one crashes the server, where it is one that may be crashed."""

@@ -8,9 +8,8 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from tests.own_server import OwnServer
-
-from .checker import Outcome, outcome
-from .writers import Writers
+from tests.torture.checker import Outcome, outcome
+from tests.torture.writers import Writers
 
 
 def kill_server(server: OwnServer, urls: Sequence[URL], folder: Path, kills: int) -> Outcome:

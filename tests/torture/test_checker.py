@@ -7,10 +7,9 @@ import pytest
 from hermes_session_mw import ArchivedMessage, History
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.records import Reason
-
-from .checker import check
-from .replacements import check_replaced
-from .writers import Report
+from tests.torture.checker import check
+from tests.torture.replacements import check_replaced
+from tests.torture.writers import Report
 
 
 def turn(writer: str, number: int) -> list[Message]:

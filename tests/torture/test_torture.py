@@ -6,8 +6,7 @@ import pytest
 from sqlalchemy import URL
 
 from tests.machine import needs
-
-from .programs import PROGRAMS
+from tests.torture.programs import PROGRAMS
 
 ROUNDS = {
     "kills": 10,

@@ -16,9 +16,8 @@ from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.messages import Message
-
-from .checker import Outcome
-from .writers import Writers
+from tests.torture.checker import Outcome
+from tests.torture.writers import Writers
 
 ROLES = ["taker", "taker", "taker", "taker", "keeper", "keeper", "remover", "remover"]
 SHARED = ["a", "b", "c"]

@@ -1,5 +1,5 @@
 """Conversations in Hermes Agent's own database, ``state.db``."""
 
-from .store import HermesStateStore
+from hermes_session_mw.stores.hermes_state.store import HermesStateStore
 
 __all__ = ["HermesStateStore"]

@@ -6,7 +6,7 @@ Rules of this file: pure functions, and each does neither more nor less than Her
 import re
 from collections.abc import Sequence
 
-from ...messages import Message
+from hermes_session_mw.messages import Message
 
 # Each part of what is cut out has a pattern of its own, which finds it in one pass. One pattern for
 # the whole would look for the end anew at each beginning, and of those a text may have many.

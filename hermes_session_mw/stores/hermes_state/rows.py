@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...exceptions import InvalidMessage
-from ...messages import Message
-from .cleaning import cleaned
+from hermes_session_mw.exceptions import InvalidMessage
+from hermes_session_mw.messages import Message
+from hermes_session_mw.stores.hermes_state.cleaning import cleaned
 
 _JSON = "\0json:"  # begins a content that is no text
 _INCOMPLETE = "incomplete"

@@ -3,31 +3,44 @@
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
-from os import PathLike  # noqa: TC003  # get_type_hints looks for it
+from os import PathLike
 
 from sqlalchemy import Connection
 
-from ...exceptions import ConfigurationError, NotSupported
-from ...messages import (
+from hermes_session_mw.exceptions import ConfigurationError, NotSupported
+from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
     MAX_TURN_MESSAGES,
     Message,
     decode_messages,
     encode_messages,
 )
-from ..base import MAX_TURNS, History, check_count, check_keys, check_limit, check_replace_from
-from ..paging import check_length, check_page, check_title, page_of, place_after
-from ..records import PAGE, SessionInfo, SessionPage, StoredTurn
-from ..sqlalchemy.attempts import Attempts
-from ..sqlalchemy.engine import check_positive
-from ..sqlalchemy.errors import raised_over
-from ..sqlalchemy.runner import PATIENCE
-from ..sqlalchemy.thread_runner import ThreadRunner
-from . import threads as sql
-from .file import StateFile, make_engine, path_of
-from .reading import load
-from .rows import COLUMNS, encode
-from .writing import Append, append, check_visible
+from hermes_session_mw.stores.base import (
+    MAX_TURNS,
+    History,
+    check_count,
+    check_keys,
+    check_limit,
+    check_replace_from,
+)
+from hermes_session_mw.stores.hermes_state import threads as sql
+from hermes_session_mw.stores.hermes_state.file import StateFile, make_engine, path_of
+from hermes_session_mw.stores.hermes_state.reading import load
+from hermes_session_mw.stores.hermes_state.rows import COLUMNS, encode
+from hermes_session_mw.stores.hermes_state.writing import Append, append, check_visible
+from hermes_session_mw.stores.paging import (
+    check_length,
+    check_page,
+    check_title,
+    page_of,
+    place_after,
+)
+from hermes_session_mw.stores.records import PAGE, SessionInfo, SessionPage, StoredTurn
+from hermes_session_mw.stores.sqlalchemy.attempts import Attempts
+from hermes_session_mw.stores.sqlalchemy.engine import check_positive
+from hermes_session_mw.stores.sqlalchemy.errors import raised_over
+from hermes_session_mw.stores.sqlalchemy.runner import PATIENCE
+from hermes_session_mw.stores.sqlalchemy.thread_runner import ThreadRunner
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds."""

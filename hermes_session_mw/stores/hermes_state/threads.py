@@ -7,17 +7,17 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from ..paging import Place, time_of
-from ..records import SessionInfo, StoredTurn
-from ..sqlalchemy.database import Database
-from ..sqlalchemy.transactions import transaction
-from .columns import Columns, columns_of
-from .lineage import PLAIN, Found, find
-from .reading import measure, rows_of, snapshot, visible
-from .rows import decode
-from .titles import keep_title, kept_title
-from .turns import recall
-from .writing import place_of, take_out
+from hermes_session_mw.stores.hermes_state.columns import Columns, columns_of
+from hermes_session_mw.stores.hermes_state.lineage import PLAIN, Found, find
+from hermes_session_mw.stores.hermes_state.reading import measure, rows_of, snapshot, visible
+from hermes_session_mw.stores.hermes_state.rows import decode
+from hermes_session_mw.stores.hermes_state.titles import keep_title, kept_title
+from hermes_session_mw.stores.hermes_state.turns import recall
+from hermes_session_mw.stores.hermes_state.writing import place_of, take_out
+from hermes_session_mw.stores.paging import Place, time_of
+from hermes_session_mw.stores.records import SessionInfo, StoredTurn
+from hermes_session_mw.stores.sqlalchemy.database import Database
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 _MAX_TITLE = 100  # characters that Hermes gives a title
 

@@ -11,7 +11,7 @@ from functools import cache
 
 from sqlalchemy import TextClause, text
 
-from ...exceptions import (
+from hermes_session_mw.exceptions import (
     InvalidMessage,
     SessionBusy,
     SessionConflict,
@@ -19,15 +19,15 @@ from ...exceptions import (
     SessionTaken,
     TurnConflict,
 )
-from ...messages import Message
-from ..base import check_replaced
-from ..sqlalchemy.database import Database
-from ..sqlalchemy.transactions import transaction
-from .columns import Columns, columns_of
-from .lineage import Found, find
-from .reading import Row, measure, rows_of, visible
-from .rows import encode
-from .turns import Turn, added_to, digest_of, recall, remember
+from hermes_session_mw.messages import Message
+from hermes_session_mw.stores.base import check_replaced
+from hermes_session_mw.stores.hermes_state.columns import Columns, columns_of
+from hermes_session_mw.stores.hermes_state.lineage import Found, find
+from hermes_session_mw.stores.hermes_state.reading import Row, measure, rows_of, visible
+from hermes_session_mw.stores.hermes_state.rows import encode
+from hermes_session_mw.stores.hermes_state.turns import Turn, added_to, digest_of, recall, remember
+from hermes_session_mw.stores.sqlalchemy.database import Database
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 _STEP = 1e-6  # seconds between the messages of a turn, as Hermes has them
 

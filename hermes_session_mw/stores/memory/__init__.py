@@ -1,5 +1,5 @@
 """Conversations in this process, for tests."""
 
-from .store import MemoryStore
+from hermes_session_mw.stores.memory.store import MemoryStore
 
 __all__ = ["MemoryStore"]

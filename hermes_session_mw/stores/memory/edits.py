@@ -5,18 +5,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...exceptions import (
+from hermes_session_mw.exceptions import (
     SessionBusy,
     SessionConflict,
     SessionDeleted,
     SessionNotFound,
     TurnLost,
 )
-from ...messages import Message, decode_messages
-from ..base import check_keys, encode_replaced, is_same
-from ..paging import check_lease, check_length
-from ..records import ArchivedMessage, StoredTurn
-from .kept import Kept, KeptSessions, Row
+from hermes_session_mw.messages import Message, decode_messages
+from hermes_session_mw.stores.base import check_keys, encode_replaced, is_same
+from hermes_session_mw.stores.memory.kept import Kept, KeptSessions, Row
+from hermes_session_mw.stores.paging import check_lease, check_length
+from hermes_session_mw.stores.records import ArchivedMessage, StoredTurn
 
 
 class Edits(KeptSessions):

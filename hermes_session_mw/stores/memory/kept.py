@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from anyio.lowlevel import checkpoint
 
-from ...exceptions import SessionConflict, SessionDeleted, TurnLost
-from ...messages import Message, encode_messages
-from ..records import Reason
+from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, TurnLost
+from hermes_session_mw.messages import Message, encode_messages
+from hermes_session_mw.stores.records import Reason
 
 T = TypeVar("T")
 Key = tuple[str, str]

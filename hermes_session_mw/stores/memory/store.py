@@ -8,9 +8,14 @@ from datetime import timedelta
 
 from anyio.lowlevel import checkpoint
 
-from ...exceptions import SessionConflict, SessionFull
-from ...messages import MAX_MESSAGE_BYTES, MAX_TURN_MESSAGES, Message, decode_messages
-from ..base import (
+from hermes_session_mw.exceptions import SessionConflict, SessionFull
+from hermes_session_mw.messages import (
+    MAX_MESSAGE_BYTES,
+    MAX_TURN_MESSAGES,
+    Message,
+    decode_messages,
+)
+from hermes_session_mw.stores.base import (
     MAX_TURNS,
     History,
     check_age,
@@ -21,9 +26,9 @@ from ..base import (
     check_replaced,
     length_after_repeat,
 )
-from .edits import Edits
-from .kept import Kept, Row
-from .threads import Threads
+from hermes_session_mw.stores.memory.edits import Edits
+from hermes_session_mw.stores.memory.kept import Kept, Row
+from hermes_session_mw.stores.memory.threads import Threads
 
 
 class MemoryStore(Edits, Threads):

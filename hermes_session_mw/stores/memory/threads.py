@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 from anyio.lowlevel import checkpoint
 
-from ...exceptions import SessionFull, SessionNotFound
-from .. import transfer
-from ..base import check_key, check_keys
-from ..paging import check_page, check_title, page_of, place_after, place_of
-from ..records import PAGE, SessionInfo, SessionPage
-from .kept import Kept, KeptSessions, Row
+from hermes_session_mw.exceptions import SessionFull, SessionNotFound
+from hermes_session_mw.stores import transfer
+from hermes_session_mw.stores.base import check_key, check_keys
+from hermes_session_mw.stores.memory.kept import Kept, KeptSessions, Row
+from hermes_session_mw.stores.paging import check_page, check_title, page_of, place_after, place_of
+from hermes_session_mw.stores.records import PAGE, SessionInfo, SessionPage
 
 
 class Threads(KeptSessions):

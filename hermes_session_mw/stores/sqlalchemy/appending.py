@@ -17,12 +17,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from ...exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
-from ..base import length_after_repeat
-from .database import Database, Row
-from .schema import IS_SESSION, MYSQL, WHOSE, messages, of_session, sessions
-from .transactions import check_none_open, committing, transaction
-from .turns import rows_of_turn
+from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
+from hermes_session_mw.stores.base import length_after_repeat
+from hermes_session_mw.stores.sqlalchemy.database import Database, Row
+from hermes_session_mw.stores.sqlalchemy.schema import (
+    IS_SESSION,
+    MYSQL,
+    WHOSE,
+    messages,
+    of_session,
+    sessions,
+)
+from hermes_session_mw.stores.sqlalchemy.transactions import (
+    check_none_open,
+    committing,
+    transaction,
+)
+from hermes_session_mw.stores.sqlalchemy.turns import rows_of_turn
 
 _COLUMNS = ("owner", "session_id", "seq", "turn_id", "body")
 _add = insert(messages).values({name: bindparam(name) for name in _COLUMNS})

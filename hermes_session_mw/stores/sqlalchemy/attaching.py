@@ -4,8 +4,8 @@ from sqlalchemy import MetaData, String, Table
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import VARBINARY
 
-from .schema import BytesKey, key_type
-from .schema import metadata as own_metadata
+from hermes_session_mw.stores.sqlalchemy.schema import BytesKey, key_type
+from hermes_session_mw.stores.sqlalchemy.schema import metadata as own_metadata
 
 
 def add_tables(metadata: MetaData) -> tuple[Table, ...]:

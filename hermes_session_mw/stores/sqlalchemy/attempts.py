@@ -7,11 +7,16 @@ from collections.abc import Callable
 
 import anyio
 
-from ...exceptions import HermesSessionError, StoreTimeout
-from ...logging import logger
-from .errors import REPEATABLE, Failure, understand, understand_other
-from .runner import Runner, T, TimeIsUp, Work
-from .transactions import CommitFailed
+from hermes_session_mw.exceptions import HermesSessionError, StoreTimeout
+from hermes_session_mw.logging import logger
+from hermes_session_mw.stores.sqlalchemy.errors import (
+    REPEATABLE,
+    Failure,
+    understand,
+    understand_other,
+)
+from hermes_session_mw.stores.sqlalchemy.runner import Runner, T, TimeIsUp, Work
+from hermes_session_mw.stores.sqlalchemy.transactions import CommitFailed
 
 # Seconds.
 _FIRST_PAUSE = 0.01

@@ -8,15 +8,14 @@ from typing import Any
 from sqlalchemy import Insert, Select, bindparam, delete, func, insert, null, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from ...exceptions import SessionConflict, SessionNotFound
-from ..transfer import Transfer
-from .appending import add_messages
-from .clock import time_at
-from .database import Database, text_of
-from .editing import Counters, locked
-from .fences import next_fence
-from .listing import ROWS
-from .schema import (
+from hermes_session_mw.exceptions import SessionConflict, SessionNotFound
+from hermes_session_mw.stores.sqlalchemy.appending import add_messages
+from hermes_session_mw.stores.sqlalchemy.clock import time_at
+from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
+from hermes_session_mw.stores.sqlalchemy.editing import Counters, locked
+from hermes_session_mw.stores.sqlalchemy.fences import next_fence
+from hermes_session_mw.stores.sqlalchemy.listing import ROWS
+from hermes_session_mw.stores.sqlalchemy.schema import (
     IN_SESSION,
     IS_SESSION,
     MYSQL,
@@ -27,7 +26,8 @@ from .schema import (
     of_session,
     sessions,
 )
-from .transactions import transaction
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
+from hermes_session_mw.stores.transfer import Transfer
 
 _NEW_ID = bindparam("new_id", type_=sessions.c.id.type)
 _NEW_OWNER = bindparam("new_owner", type_=sessions.c.owner.type)

@@ -11,11 +11,17 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, DateTime, Select, String, Table, TextClause, inspect, select, text
 
-from ..surveys import Problem
-from .appending import SUPPORTED_DIALECTS
-from .database import Database, Row, text_of
-from .ranges import is_after, is_up_to, place, snapshot
-from .schema import archive, counters, messages, metadata, sessions
+from hermes_session_mw.stores.sqlalchemy.appending import SUPPORTED_DIALECTS
+from hermes_session_mw.stores.sqlalchemy.database import Database, Row, text_of
+from hermes_session_mw.stores.sqlalchemy.ranges import is_after, is_up_to, place, snapshot
+from hermes_session_mw.stores.sqlalchemy.schema import (
+    archive,
+    counters,
+    messages,
+    metadata,
+    sessions,
+)
+from hermes_session_mw.stores.surveys import Problem
 
 Key = tuple[str, str]
 """An owner and an id."""

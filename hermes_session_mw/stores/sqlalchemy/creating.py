@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
 
-from ...exceptions import ConfigurationError, StoreUnavailable
-from .database import database_of
-from .drivers import check_dialect
-from .schema import MYSQL, metadata
-from .transactions import CommitFailed, transaction
-from .upgrading import check_own, complete, is_complete
+from hermes_session_mw.exceptions import ConfigurationError, StoreUnavailable
+from hermes_session_mw.stores.sqlalchemy.database import database_of
+from hermes_session_mw.stores.sqlalchemy.drivers import check_dialect
+from hermes_session_mw.stores.sqlalchemy.schema import MYSQL, metadata
+from hermes_session_mw.stores.sqlalchemy.transactions import CommitFailed, transaction
+from hermes_session_mw.stores.sqlalchemy.upgrading import check_own, complete, is_complete
 
 # Two processes that start at once would both find no tables and both make them, which
 # "IF NOT EXISTS" alone does not survive on PostgreSQL. Any number will do, if it is ours alone.

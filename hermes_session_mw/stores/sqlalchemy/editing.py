@@ -10,15 +10,20 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy import func as sql
 
-from ...exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
-from ...messages import decode_messages
-from ..base import check_replaced, is_same
-from ..paging import time_of
-from ..records import ArchivedMessage, Reason
-from .appending import add_messages, begin_turn, check_expected, length_of_repeated
-from .clock import microseconds_of
-from .database import Database, text_of
-from .schema import (
+from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
+from hermes_session_mw.messages import decode_messages
+from hermes_session_mw.stores.base import check_replaced, is_same
+from hermes_session_mw.stores.paging import time_of
+from hermes_session_mw.stores.records import ArchivedMessage, Reason
+from hermes_session_mw.stores.sqlalchemy.appending import (
+    add_messages,
+    begin_turn,
+    check_expected,
+    length_of_repeated,
+)
+from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
+from hermes_session_mw.stores.sqlalchemy.schema import (
     IN_ARCHIVE,
     IN_SESSION,
     IS_SESSION,
@@ -28,8 +33,8 @@ from .schema import (
     of_session,
     sessions,
 )
-from .transactions import transaction
-from .turns import rows_of_turn
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
+from hermes_session_mw.stores.sqlalchemy.turns import rows_of_turn
 
 
 class Counters(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ...exceptions import (
+from hermes_session_mw.exceptions import (
     AppendInDoubt,
     StoreCorrupt,
     StoreError,

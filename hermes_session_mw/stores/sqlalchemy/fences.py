@@ -16,9 +16,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from .database import Database
-from .schema import MYSQL, counters
-from .transactions import transaction
+from hermes_session_mw.stores.sqlalchemy.database import Database
+from hermes_session_mw.stores.sqlalchemy.schema import MYSQL, counters
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 
 class _greatest(FunctionElement[int]):  # noqa: N801  # used like a function

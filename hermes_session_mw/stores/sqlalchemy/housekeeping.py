@@ -19,13 +19,22 @@ from sqlalchemy import (
     update,
 )
 
-from .clock import now_in_milliseconds
-from .database import Database, text_of
-from .editing import TOUCH
-from .fences import raise_floor
-from .ranges import is_after, place
-from .schema import IS_STORED, MYSQL, WHOSE, archive, keys, messages, of_session, sessions
-from .transactions import transaction
+from hermes_session_mw.stores.sqlalchemy.clock import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
+from hermes_session_mw.stores.sqlalchemy.editing import TOUCH
+from hermes_session_mw.stores.sqlalchemy.fences import raise_floor
+from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place
+from hermes_session_mw.stores.sqlalchemy.schema import (
+    IS_STORED,
+    MYSQL,
+    WHOSE,
+    archive,
+    keys,
+    messages,
+    of_session,
+    sessions,
+)
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 BATCH = 500
 """Sessions that one statement looks for."""

@@ -8,13 +8,13 @@ down: the driver then finds the connection broken, and the thread returns.
 import contextvars
 import threading
 import time
-from collections.abc import Callable  # noqa: TC003  # one import fewer to wonder about
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from .lending import shut_down
-from .mailbox import Mailbox
-from .runner import TimeIsUp
+from hermes_session_mw.stores.sqlalchemy.lending import shut_down
+from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
+from hermes_session_mw.stores.sqlalchemy.runner import TimeIsUp
 
 T = TypeVar("T")
 

@@ -4,15 +4,28 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ...exceptions import SessionFull
-from ...messages import Message
-from .. import transfer
-from ..base import check_key, check_keys, encode_replaced
-from ..paging import check_lease, check_length, check_page, check_title, page_of, place_after
-from ..records import PAGE, ArchivedMessage, SessionInfo, SessionPage, StoredTurn
-from . import branching, editing, leasing, listing, naming, turns
-from .attempts import Attempts
-from .database import Database
+from hermes_session_mw.exceptions import SessionFull
+from hermes_session_mw.messages import Message
+from hermes_session_mw.stores import transfer
+from hermes_session_mw.stores.base import check_key, check_keys, encode_replaced
+from hermes_session_mw.stores.paging import (
+    check_lease,
+    check_length,
+    check_page,
+    check_title,
+    page_of,
+    place_after,
+)
+from hermes_session_mw.stores.records import (
+    PAGE,
+    ArchivedMessage,
+    SessionInfo,
+    SessionPage,
+    StoredTurn,
+)
+from hermes_session_mw.stores.sqlalchemy import branching, editing, leasing, listing, naming, turns
+from hermes_session_mw.stores.sqlalchemy.attempts import Attempts
+from hermes_session_mw.stores.sqlalchemy.database import Database
 
 T = TypeVar("T")
 

@@ -2,15 +2,23 @@
 
 from sqlalchemy import and_, bindparam, or_, select, update
 
-from ...exceptions import SessionNotFound, StoreCorrupt
-from .. import transfer
-from ..paging import Place, time_of
-from ..records import SessionInfo
-from .clock import microseconds_of
-from .database import Database, Row, text_of
-from .editing import locked
-from .schema import IN_SESSION, IS_SESSION, IS_STORED, WHOSE, messages, of_session, sessions
-from .transactions import transaction
+from hermes_session_mw.exceptions import SessionNotFound, StoreCorrupt
+from hermes_session_mw.stores import transfer
+from hermes_session_mw.stores.paging import Place, time_of
+from hermes_session_mw.stores.records import SessionInfo
+from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.database import Database, Row, text_of
+from hermes_session_mw.stores.sqlalchemy.editing import locked
+from hermes_session_mw.stores.sqlalchemy.schema import (
+    IN_SESSION,
+    IS_SESSION,
+    IS_STORED,
+    WHOSE,
+    messages,
+    of_session,
+    sessions,
+)
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 CHANGED = microseconds_of(sessions.c.updated_at)
 FACTS = select(

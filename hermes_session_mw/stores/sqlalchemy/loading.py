@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, func, literal_column, select
 
-from ...messages import parse_messages
-from ..base import History
-from .database import Database
-from .schema import IN_SESSION, IS_SESSION, messages, sessions
+from hermes_session_mw.messages import parse_messages
+from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.sqlalchemy.database import Database
+from hermes_session_mw.stores.sqlalchemy.schema import IN_SESSION, IS_SESSION, messages, sessions
 
 _in_order = select(messages.c.seq, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 # The history's first number, which is not 0 once it was compacted: a look at the key's beginning.

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from .connection_settings import check_isolation, check_settings
-from .creating import create
-from .database import database_of
-from .drivers import check_engine, check_options
-from .engine import (
+from hermes_session_mw.stores.sqlalchemy.connection_settings import check_isolation, check_settings
+from hermes_session_mw.stores.sqlalchemy.creating import create
+from hermes_session_mw.stores.sqlalchemy.database import database_of
+from hermes_session_mw.stores.sqlalchemy.drivers import check_engine, check_options
+from hermes_session_mw.stores.sqlalchemy.engine import (
     default_threads,
     extra_writers,
     is_async,
@@ -19,11 +19,11 @@ from .engine import (
     make_engine,
     sqlite_file,
 )
-from .errors import understand
-from .runner import PATIENCE, Runner, give_up_after
-from .thread_runner import ThreadRunner
-from .transactions import transaction
-from .upgrading import is_complete
+from hermes_session_mw.stores.sqlalchemy.errors import understand
+from hermes_session_mw.stores.sqlalchemy.runner import PATIENCE, Runner, give_up_after
+from hermes_session_mw.stores.sqlalchemy.thread_runner import ThreadRunner
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
+from hermes_session_mw.stores.sqlalchemy.upgrading import is_complete
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -85,7 +85,9 @@ class RunnerMaker:
         )
 
     def _in_loop(self, make: "Callable[[], AsyncEngine]", *, owned: bool) -> Runner:
-        from .async_runner import AsyncRunner  # noqa: PLC0415  # needs greenlet
+        from hermes_session_mw.stores.sqlalchemy.async_runner import (  # noqa: PLC0415  # needs greenlet
+            AsyncRunner,
+        )
 
         return AsyncRunner(make, self._prepare, owned=owned, timeout=self._timeout)
 

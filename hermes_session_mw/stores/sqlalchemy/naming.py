@@ -5,9 +5,9 @@ from typing import Any
 from sqlalchemy import Insert, bindparam, delete, func, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from .database import Database, text_of
-from .schema import MYSQL, keys
-from .transactions import transaction
+from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
+from hermes_session_mw.stores.sqlalchemy.schema import MYSQL, keys
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 _KEY: dict[str, Any] = {
     "owner": bindparam("owner"),

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from ...exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
-from ..base import check_keys
-from ..paging import check_page
-from ..surveys import Access, Idle, OwnedPage, OwnedSession, Problem, Totals
-from . import checking, pruning, surveying
-from .drivers import check_url
-from .engine import sqlite_file
-from .housekeeping import BATCH, Expired, portions
-from .ranges import FIRST
-from .store import SQLAlchemyStore
+from hermes_session_mw.exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
+from hermes_session_mw.stores.base import check_keys
+from hermes_session_mw.stores.paging import check_page
+from hermes_session_mw.stores.sqlalchemy import checking, pruning, surveying
+from hermes_session_mw.stores.sqlalchemy.drivers import check_url
+from hermes_session_mw.stores.sqlalchemy.engine import sqlite_file
+from hermes_session_mw.stores.sqlalchemy.housekeeping import BATCH, Expired, portions
+from hermes_session_mw.stores.sqlalchemy.ranges import FIRST
+from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore
+from hermes_session_mw.stores.surveys import Access, Idle, OwnedPage, OwnedSession, Problem, Totals
 
 _UNLIMITED = 2**40  # what one store took another takes too
 

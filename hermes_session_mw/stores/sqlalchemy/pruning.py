@@ -9,15 +9,22 @@ from typing import Any
 
 from sqlalchemy import Delete, Select, and_, bindparam, case, delete, func, select
 
-from ..surveys import Idle
-from .appending import SUPPORTED_DIALECTS
-from .clock import now_in_milliseconds, time_at
-from .database import Database, text_of
-from .housekeeping import BATCH, IS_FREE, LEADS_SOMEWHERE, Expired, lock_where, remove_locked
-from .ranges import is_after, place
-from .schema import IS_STORED, keys, sessions
-from .surveying import given, in_two_forms
-from .transactions import transaction
+from hermes_session_mw.stores.sqlalchemy.appending import SUPPORTED_DIALECTS
+from hermes_session_mw.stores.sqlalchemy.clock import now_in_milliseconds, time_at
+from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
+from hermes_session_mw.stores.sqlalchemy.housekeeping import (
+    BATCH,
+    IS_FREE,
+    LEADS_SOMEWHERE,
+    Expired,
+    lock_where,
+    remove_locked,
+)
+from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place
+from hermes_session_mw.stores.sqlalchemy.schema import IS_STORED, keys, sessions
+from hermes_session_mw.stores.sqlalchemy.surveying import given, in_two_forms
+from hermes_session_mw.stores.sqlalchemy.transactions import transaction
+from hermes_session_mw.stores.surveys import Idle
 
 _CUTOFF = time_at(bindparam("cutoff"))
 _is_idle = (sessions.c.updated_at < _CUTOFF, IS_FREE)

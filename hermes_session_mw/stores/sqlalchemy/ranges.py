@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, and_, bindparam, or_, tuple_
 
-from .database import Database
-from .schema import MYSQL, sessions
+from hermes_session_mw.stores.sqlalchemy.database import Database
+from hermes_session_mw.stores.sqlalchemy.schema import MYSQL, sessions
 
 FIRST = ("", "")
 """A place, owner and id, that all sessions come after."""

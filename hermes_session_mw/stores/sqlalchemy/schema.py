@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import VARBINARY, TypeEngine
 
-from ..base import MAX_KEY_LENGTH
+from hermes_session_mw.stores.base import MAX_KEY_LENGTH
 
 MYSQL = ("mysql", "mariadb")
 """SQLAlchemy's names for one family, which differs in what it can return from an INSERT."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from .database import Database
+from hermes_session_mw.stores.sqlalchemy.database import Database
 
 try:
     import fcntl

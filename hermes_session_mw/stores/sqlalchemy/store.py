@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy import URL, Engine
 
-from ...exceptions import ConfigurationError
-from ...messages import MAX_MESSAGE_BYTES, MAX_TURN_MESSAGES, Message, encode_messages
-from ..base import (
+from hermes_session_mw.exceptions import ConfigurationError
+from hermes_session_mw.messages import (
+    MAX_MESSAGE_BYTES,
+    MAX_TURN_MESSAGES,
+    Message,
+    encode_messages,
+)
+from hermes_session_mw.stores.base import (
     MAX_TURNS,
     History,
     Store,
@@ -21,17 +26,17 @@ from ..base import (
     check_limit,
     check_replace_from,
 )
-from . import housekeeping
-from .appending import append
-from .attempts import Attempts
-from .database import Database
-from .drivers import check_url
-from .editing import replace
-from .engine import check_positive, is_async_engine
-from .errors import raised_over
-from .lifecycle import Lifecycle
-from .loading import load
-from .making import RunnerMaker
+from hermes_session_mw.stores.sqlalchemy import housekeeping
+from hermes_session_mw.stores.sqlalchemy.appending import append
+from hermes_session_mw.stores.sqlalchemy.attempts import Attempts
+from hermes_session_mw.stores.sqlalchemy.database import Database
+from hermes_session_mw.stores.sqlalchemy.drivers import check_url
+from hermes_session_mw.stores.sqlalchemy.editing import replace
+from hermes_session_mw.stores.sqlalchemy.engine import check_positive, is_async_engine
+from hermes_session_mw.stores.sqlalchemy.errors import raised_over
+from hermes_session_mw.stores.sqlalchemy.lifecycle import Lifecycle
+from hermes_session_mw.stores.sqlalchemy.loading import load
+from hermes_session_mw.stores.sqlalchemy.making import RunnerMaker
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

@@ -8,16 +8,25 @@ from typing import Any
 
 from sqlalchemy import Integer, Select, and_, bindparam, case, distinct, func, or_, select, text
 
-from .. import transfer
-from ..paging import cursor_to, place_in, place_of, time_of
-from ..surveys import OwnedPage, OwnedSession, Totals
-from . import schema
-from .appending import SUPPORTED_DIALECTS
-from .clock import microseconds_of
-from .database import Database, Row, text_of
-from .listing import BEFORE, CHANGED, FACTS, NO_VALUE, ROWS, as_info, info, of_another_type
-from .ranges import is_after, place, snapshot
-from .schema import IS_STORED, MYSQL, sessions
+from hermes_session_mw.stores import transfer
+from hermes_session_mw.stores.paging import cursor_to, place_in, place_of, time_of
+from hermes_session_mw.stores.sqlalchemy import schema
+from hermes_session_mw.stores.sqlalchemy.appending import SUPPORTED_DIALECTS
+from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.database import Database, Row, text_of
+from hermes_session_mw.stores.sqlalchemy.listing import (
+    BEFORE,
+    CHANGED,
+    FACTS,
+    NO_VALUE,
+    ROWS,
+    as_info,
+    info,
+    of_another_type,
+)
+from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place, snapshot
+from hermes_session_mw.stores.sqlalchemy.schema import IS_STORED, MYSQL, sessions
+from hermes_session_mw.stores.surveys import OwnedPage, OwnedSession, Totals
 
 WALK = 500
 """Sessions that one statement of a walk finds."""

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from .database import Database
-from .schema import MYSQL
-from .sqlite_file import ticket_of
-from .sqlite_write_queue import WriteTicket  # noqa: TC001  # one import fewer to wonder about
+from hermes_session_mw.stores.sqlalchemy.database import Database
+from hermes_session_mw.stores.sqlalchemy.schema import MYSQL
+from hermes_session_mw.stores.sqlalchemy.sqlite_file import ticket_of
+from hermes_session_mw.stores.sqlalchemy.sqlite_write_queue import WriteTicket
 
 # The row's lock is all the isolation that is needed; a stricter level, as a server may have for its
 # default, would only add failures to serialize. SQLite's own BEGIN is deferred: it takes the write

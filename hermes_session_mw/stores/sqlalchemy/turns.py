@@ -5,10 +5,17 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, literal_column, select, union_all
 
-from ...messages import decode_messages
-from ..records import StoredTurn
-from .database import Database, Row
-from .schema import IN_ARCHIVE, IN_SESSION, IS_SESSION, archive, messages, sessions
+from hermes_session_mw.messages import decode_messages
+from hermes_session_mw.stores.records import StoredTurn
+from hermes_session_mw.stores.sqlalchemy.database import Database, Row
+from hermes_session_mw.stores.sqlalchemy.schema import (
+    IN_ARCHIVE,
+    IN_SESSION,
+    IS_SESSION,
+    archive,
+    messages,
+    sessions,
+)
 
 _first = func.coalesce(select(sessions.c.first_seq).where(*IS_SESSION).scalar_subquery(), 0)
 _in_history = select(

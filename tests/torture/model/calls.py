@@ -7,8 +7,7 @@ from typing import Any
 
 from hermes_session_mw import LifecycleStore
 from hermes_session_mw.messages import Message
-
-from .contract import Old, Place, Row
+from tests.torture.model.contract import Old, Place, Row
 
 GIVEN_TURN = "turn-"
 """How the turn ids begin that workers give; those that a store makes do not."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .contract import OPEN, Operation, Place
+from tests.torture.model.contract import OPEN, Operation, Place
 
 WORLDS = 2
 OWNERS = [f"world-{number}-{letter}" for number in range(WORLDS) for letter in "ab"]

@@ -12,7 +12,7 @@ places it has to do with, and choices that touch none of them are not made in an
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from .contract import READS, Operation, Place, Session, World, step, touched
+from tests.torture.model.contract import READS, Operation, Place, Session, World, step, touched
 
 _MOST = 100_000
 """Nodes that are looked at before the search is given up; most take as many as operations."""

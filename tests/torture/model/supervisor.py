@@ -24,12 +24,10 @@ from tests import mariadb, postgres
 from tests.interrupts import held_back
 from tests.server import ROOT
 from tests.torture.checker import Outcome
-from tests.torture.writers import unmeasured
-
-from . import search
-from .calls import call
-from .contract import LONGEST_LEASE, READS, Key, Operation, Place, Session, World
-from .journal import (
+from tests.torture.model import search
+from tests.torture.model.calls import call
+from tests.torture.model.contract import LONGEST_LEASE, READS, Key, Operation, Place, Session, World
+from tests.torture.model.journal import (
     IN_DOUBT,
     KEYS,
     OWNERS,
@@ -40,6 +38,7 @@ from .journal import (
     places,
     world_of,
 )
+from tests.torture.writers import unmeasured
 
 WORKERS = 4
 PER_WORKER = 80

@@ -14,12 +14,20 @@ from hypothesis import strategies as st
 
 from hermes_session_mw import LifecycleStore, MemoryStore
 from hermes_session_mw.exceptions import HermesSessionError
-
-from .calls import call
-from .contract import OPEN, Old, Operation, Place, Row, World, step
-from .journal import KEYS, OWNERS, SESSIONS, Reader, operations, places, world_of, writing
-from .search import NoOrder, check
-from .worker import Worker
+from tests.torture.model.calls import call
+from tests.torture.model.contract import OPEN, Old, Operation, Place, Row, World, step
+from tests.torture.model.journal import (
+    KEYS,
+    OWNERS,
+    SESSIONS,
+    Reader,
+    operations,
+    places,
+    world_of,
+    writing,
+)
+from tests.torture.model.search import NoOrder, check
+from tests.torture.model.worker import Worker
 
 OWNER = OWNERS[0]
 A, B, C = [(OWNER, name) for name in SESSIONS[:3]]

@@ -23,10 +23,9 @@ from hermes_session_mw import (
     SQLAlchemyStore,
     StoreUnavailable,
 )
-
-from .calls import GIVEN_TURN, call
-from .contract import LONGEST_LEASE, Place
-from .journal import KEYS, OWNERS, SESSIONS, Write, writing
+from tests.torture.model.calls import GIVEN_TURN, call
+from tests.torture.model.contract import LONGEST_LEASE, Place
+from tests.torture.model.journal import KEYS, OWNERS, SESSIONS, Write, writing
 
 _SHARED_TURNS = 6
 _ANYHOW = {
