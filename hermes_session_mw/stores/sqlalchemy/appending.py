@@ -20,9 +20,9 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.stores.base import length_after_repeat
 from hermes_session_mw.stores.sqlalchemy.database import Database, Row
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.schema import (
     IS_SESSION,
-    MYSQL,
     WHOSE,
     messages,
     of_session,
@@ -85,7 +85,6 @@ _give_back = (
     .where(*WHOSE)
     .values(next_seq=sessions.c.next_seq - bindparam("taken"), turns=sessions.c.turns - 1)
 )
-SUPPORTED_DIALECTS = frozenset(_TAKE_NUMBERS)
 
 
 def _in_one_statement() -> Executable:

@@ -12,13 +12,13 @@ from hermes_session_mw.exceptions import SessionConflict, SessionNotFound
 from hermes_session_mw.stores.sqlalchemy.appending import add_messages
 from hermes_session_mw.stores.sqlalchemy.clock import time_at
 from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.editing import Counters, locked
 from hermes_session_mw.stores.sqlalchemy.fences import next_fence
 from hermes_session_mw.stores.sqlalchemy.listing import ROWS
 from hermes_session_mw.stores.sqlalchemy.schema import (
     IN_SESSION,
     IS_SESSION,
-    MYSQL,
     WHOSE,
     archive,
     keys,

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError, StatementError
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured
 from hermes_session_mw.logging import logger
 from hermes_session_mw.stores.sqlalchemy.database import Database, is_ours
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL, BytesKey
 from hermes_session_mw.stores.sqlalchemy.errors import understand
-from hermes_session_mw.stores.sqlalchemy.schema import MYSQL, BytesKey
 
 # The server's own defaults may be any. Of the isolation levels it is the one that the statements
 # were tested with, and that goes with every format of the binary log.

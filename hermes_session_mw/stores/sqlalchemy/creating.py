@@ -10,8 +10,9 @@ from sqlalchemy import Connection, text
 
 from hermes_session_mw.exceptions import ConfigurationError, StoreUnavailable
 from hermes_session_mw.stores.sqlalchemy.database import database_of
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.drivers import check_dialect
-from hermes_session_mw.stores.sqlalchemy.schema import MYSQL, metadata
+from hermes_session_mw.stores.sqlalchemy.schema import metadata
 from hermes_session_mw.stores.sqlalchemy.transactions import CommitFailed, transaction
 from hermes_session_mw.stores.sqlalchemy.upgrading import check_own, complete, is_complete
 

@@ -18,9 +18,9 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from hermes_session_mw.exceptions import StoreMisconfigured
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.driver_state import IS_OPEN, TAGGED
 from hermes_session_mw.stores.sqlalchemy.errors import OVER_PACKET, is_out_of_step, raised_over
-from hermes_session_mw.stores.sqlalchemy.schema import MYSQL
 
 Row = Sequence[Any]
 Values = Mapping[str, Any]

@@ -17,7 +17,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.schema import MYSQL, counters
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
+from hermes_session_mw.stores.sqlalchemy.schema import counters
 from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 

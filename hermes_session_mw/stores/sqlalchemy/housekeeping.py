@@ -21,12 +21,12 @@ from sqlalchemy import (
 
 from hermes_session_mw.stores.sqlalchemy.clock import now_in_milliseconds
 from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.editing import TOUCH
 from hermes_session_mw.stores.sqlalchemy.fences import raise_floor
 from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place
 from hermes_session_mw.stores.sqlalchemy.schema import (
     IS_STORED,
-    MYSQL,
     WHOSE,
     archive,
     keys,

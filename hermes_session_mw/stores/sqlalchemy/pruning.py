@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Delete, Select, and_, bindparam, case, delete, func, select
 
-from hermes_session_mw.stores.sqlalchemy.appending import SUPPORTED_DIALECTS
 from hermes_session_mw.stores.sqlalchemy.clock import now_in_milliseconds, time_at
 from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
+from hermes_session_mw.stores.sqlalchemy.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.stores.sqlalchemy.housekeeping import (
     BATCH,
     IS_FREE,

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, and_, bindparam, or_, tuple_
 
 from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.schema import MYSQL, sessions
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
+from hermes_session_mw.stores.sqlalchemy.schema import sessions
 
 FIRST = ("", "")
 """A place, owner and id, that all sessions come after."""

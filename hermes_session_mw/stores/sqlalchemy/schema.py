@@ -7,14 +7,12 @@ for the keys by session; ``hermes_counters`` has a few numbers of each database'
 Nothing is ordered by a clock: ``seq`` orders, and comes from the counter ``next_seq``.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
-    Dialect,
     ForeignKeyConstraint,
     Index,
     MetaData,
@@ -22,37 +20,16 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    TypeDecorator,
     bindparam,
     func,
 )
 from sqlalchemy.dialects import mysql
-from sqlalchemy.types import VARBINARY, TypeEngine
+from sqlalchemy.types import TypeEngine
 
 from hermes_session_mw.stores.base import MAX_KEY_LENGTH
-
-MYSQL = ("mysql", "mariadb")
-"""SQLAlchemy's names for one family, which differs in what it can return from an INSERT."""
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL, key_type
 
 metadata: MetaData = MetaData()
-
-
-class BytesKey(TypeDecorator[str]):
-    """Text in a binary column: MySQL's text collations make "a" equal "A", or at least "a "."""
-
-    impl: TypeEngine[Any] | type[TypeEngine[Any]] = VARBINARY
-    cache_ok: bool | None = True
-
-    def process_bind_param(self, value: str | None, _dialect: Dialect) -> bytes | None:
-        """Return what goes to the database."""
-        return None if value is None else value.encode()
-
-
-def key_type(size: int, binary: Callable[[int], TypeEngine[Any]] = BytesKey) -> TypeEngine[str]:
-    """Return the type of a key of ``size`` characters, with ``binary`` for MySQL."""
-    # Byte for byte on every engine: PostgreSQL's "C" is that, and is SQLite's default.
-    plain = String(size).with_variant(String(size, collation="C"), "postgresql")
-    return plain.with_variant(binary(size * 4), *MYSQL)  # UTF-8 takes up to four bytes
 
 
 def _key(name: str) -> TypeEngine[str]:

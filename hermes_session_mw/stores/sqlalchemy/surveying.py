@@ -11,9 +11,9 @@ from sqlalchemy import Integer, Select, and_, bindparam, case, distinct, func, o
 from hermes_session_mw.stores import transfer
 from hermes_session_mw.stores.paging import cursor_to, place_in, place_of, time_of
 from hermes_session_mw.stores.sqlalchemy import schema
-from hermes_session_mw.stores.sqlalchemy.appending import SUPPORTED_DIALECTS
 from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
 from hermes_session_mw.stores.sqlalchemy.database import Database, Row, text_of
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL, SUPPORTED_DIALECTS
 from hermes_session_mw.stores.sqlalchemy.listing import (
     BEFORE,
     CHANGED,
@@ -25,7 +25,7 @@ from hermes_session_mw.stores.sqlalchemy.listing import (
     of_another_type,
 )
 from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place, snapshot
-from hermes_session_mw.stores.sqlalchemy.schema import IS_STORED, MYSQL, sessions
+from hermes_session_mw.stores.sqlalchemy.schema import IS_STORED, sessions
 from hermes_session_mw.stores.surveys import OwnedPage, OwnedSession, Totals
 
 WALK = 500

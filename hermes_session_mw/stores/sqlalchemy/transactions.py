@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.schema import MYSQL
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.sqlite_file import ticket_of
 from hermes_session_mw.stores.sqlalchemy.sqlite_write_queue import WriteTicket
 

@@ -26,7 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn
 
 from hermes_session_mw.exceptions import StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy.schema import MYSQL, messages, metadata, sessions
+from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
+from hermes_session_mw.stores.sqlalchemy.schema import messages, metadata, sessions
 
 _named = literal("draft.", String) + cast(messages.c.seq, String)
 _turns = (
