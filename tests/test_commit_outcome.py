@@ -13,13 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable
-from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.driver_state import IS_OPEN, TAGGED
-from hermes_session_mw.stores.sqlalchemy.transactions import (
-    CommitFailed,
-    OutOfTransaction,
-    transaction,
-)
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.driver_state import IS_OPEN, TAGGED
+from hermes_session_mw.database.transactions import CommitFailed, OutOfTransaction, transaction
 from tests import mariadb, postgres
 from tests.machine import needs_driver
 from tests.proxy import rewriting

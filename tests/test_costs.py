@@ -19,10 +19,10 @@ from sqlalchemy import URL, create_engine, event, text
 
 import hermes_session_mw
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, SQLAlchemyStore
-from hermes_session_mw.stores.sqlalchemy.crew import Crew
-from hermes_session_mw.stores.sqlalchemy.database import _Form
-from hermes_session_mw.stores.sqlalchemy.jobs import Job
-from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
+from hermes_session_mw.database.connection import _Form
+from hermes_session_mw.database.workers.completion_queue import Mailbox
+from hermes_session_mw.database.workers.task import Job
+from hermes_session_mw.database.workers.worker_pool import Crew
 from tests.asgi import http_scope, request
 from tests.counting import counting
 from tests.store_contract import new_id, numbered

@@ -112,7 +112,7 @@ def test_another_sqlite_than_pythons_is_refused(sqlite_url: str) -> None:
 
 def test_every_driver_that_is_taken_is_held_to_the_contract() -> None:
     """What a URL may name is what the store contract runs over, and nothing more."""
-    from hermes_session_mw.stores.sqlalchemy.drivers import _DRIVERS  # noqa: PLC0415
+    from hermes_session_mw.database.drivers import _DRIVERS  # noqa: PLC0415
 
     taken = {f"{name}+{driver}" for name, drivers in _DRIVERS.items() for driver in drivers}
     run = {case.database for case in test_store_contract.CASES} - {"memory", "sqlite-in-memory"}

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from hermes_session_mw import HermesSessionMiddleware, SQLAlchemyStore
-from hermes_session_mw.stores.sqlalchemy.per_loop import PerLoop
+from hermes_session_mw.database.per_loop import PerLoop
 from tests import mariadb, postgres
 from tests.store_contract import numbered
 

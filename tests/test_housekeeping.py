@@ -22,8 +22,8 @@ from hermes_session_mw import (
     SQLAlchemyStore,
     TurnTooLong,
 )
+from hermes_session_mw.database.connection import database_of
 from hermes_session_mw.stores.sqlalchemy import housekeeping
-from hermes_session_mw.stores.sqlalchemy.database import database_of
 from tests.asgi import Recorder, request, stamp
 from tests.store_contract import UNKNOWN, new_id, numbered
 from tests.test_store_contract import url_of

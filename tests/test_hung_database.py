@@ -19,9 +19,9 @@ import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore, StoreTimeout, StoreUnavailable
-from hermes_session_mw.stores.sqlalchemy.jobs import Job
-from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
-from hermes_session_mw.stores.sqlalchemy.runner import TimeIsUp
+from hermes_session_mw.database.workers.completion_queue import Mailbox
+from hermes_session_mw.database.workers.executor import TimeIsUp
+from hermes_session_mw.database.workers.task import Job
 from tests.freezing import freezing
 from tests.machine import needs_driver
 from tests.server import ROOT

@@ -15,6 +15,7 @@ from sqlalchemy import URL, create_engine, delete, event
 from sqlalchemy.exc import OperationalError
 
 from hermes_session_mw import HermesSessionError, SessionDeleted, SQLAlchemyStore
+from hermes_session_mw.database.connection import Database, database_of
 from hermes_session_mw.stores.sqlalchemy import (
     appending,
     branching,
@@ -26,7 +27,6 @@ from hermes_session_mw.stores.sqlalchemy import (
     pruning,
     schema,
 )
-from hermes_session_mw.stores.sqlalchemy.database import Database, database_of
 from hermes_session_mw.stores.transfer import read
 from tests.store_contract import new_id, numbered
 from tests.test_store_contract import url_of

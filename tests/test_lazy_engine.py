@@ -21,7 +21,7 @@ from hermes_session_mw import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from hermes_session_mw.stores.sqlalchemy.engine import _arguments
+from hermes_session_mw.database.engine import _arguments
 from tests import postgres
 from tests.asgi import Recorder, request, stamp
 

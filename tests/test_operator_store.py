@@ -17,6 +17,7 @@ from hermes_session_mw import (
     StoreCorrupt,
     StoreMisconfigured,
 )
+from hermes_session_mw.database.connection import Database
 from hermes_session_mw.stores import paging
 from hermes_session_mw.stores.sqlalchemy import (
     housekeeping,
@@ -26,7 +27,6 @@ from hermes_session_mw.stores.sqlalchemy import (
     schema,
     surveying,
 )
-from hermes_session_mw.stores.sqlalchemy.database import Database
 from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
 from hermes_session_mw.stores.surveys import Idle, OwnedSession, Problem, Totals
 from tests import mariadb, postgres

@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable, TurnConflict
-from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.errors import Meaning, understand
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.errors import Meaning, understand
+from hermes_session_mw.database.transactions import transaction
 from tests import mariadb
 from tests.machine import needs_driver
 from tests.proxy import LosingProxy, losing

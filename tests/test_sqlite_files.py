@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hermes_session_mw import SQLAlchemyStore, StoreCorrupt, StoreError, StoreUnavailable
-from hermes_session_mw.stores.sqlalchemy import sqlite_file
+from hermes_session_mw.database import sqlite_file
 from tests.server import ROOT
 from tests.store_contract import numbered
 

@@ -31,7 +31,7 @@ from hermes_session_mw import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from hermes_session_mw.stores.sqlalchemy.errors import understand, understand_other
+from hermes_session_mw.database.errors import understand, understand_other
 from tests import mariadb, postgres
 from tests.asgi import Recorder, request
 from tests.machine import needs, needs_driver

@@ -10,6 +10,7 @@ from io import UnsupportedOperation
 import click
 
 from hermes_session_mw.cli.text import shown
+from hermes_session_mw.database.url_masking import masked
 from hermes_session_mw.exceptions import (
     ConfigurationError,
     HermesSessionError,
@@ -20,7 +21,6 @@ from hermes_session_mw.exceptions import (
     SessionDeleted,
     StoreError,
 )
-from hermes_session_mw.stores.sqlalchemy.masking import masked
 
 PROBLEM = 1
 """Something was not found, or not right, or was not done."""

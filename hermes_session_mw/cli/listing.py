@@ -7,9 +7,9 @@ from hermes_session_mw.cli.shapes import as_json, plain, session_shape, totals_s
 from hermes_session_mw.cli.stores import Settings, look
 from hermes_session_mw.cli.terminal import width
 from hermes_session_mw.cli.text import shown, table
+from hermes_session_mw.database.url_masking import told
 from hermes_session_mw.exceptions import HermesSessionError
 from hermes_session_mw.stores.records import MAX_PAGE, PAGE
-from hermes_session_mw.stores.sqlalchemy.masking import told
 from hermes_session_mw.stores.surveys import OwnedPage, OwnedSession, Totals
 
 _HEADERS = ["ID", "OWNER", "TITLE", "MESSAGES", "TURNS", "CREATED (UTC)", "UPDATED (UTC)"]

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import text
 
+from hermes_session_mw.database.connection import Database
 from hermes_session_mw.exceptions import StoreMisconfigured
 from hermes_session_mw.logging import logger
 from hermes_session_mw.stores.hermes_state.rows import COLUMNS
-from hermes_session_mw.stores.sqlalchemy.database import Database
 
 TESTED = 22
 """The newest of Hermes' schema versions that this was tested with: Hermes Agent 0.19's."""

@@ -11,11 +11,11 @@ from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
+from hermes_session_mw.database.connection import go_direct
+from hermes_session_mw.database.pool_checks import renew_after_loss
+from hermes_session_mw.database.sqlite_file import SQLiteFile
+from hermes_session_mw.database.sqlite_write_queue import WriteTicket
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured, StoreUnavailable
-from hermes_session_mw.stores.sqlalchemy.database import go_direct
-from hermes_session_mw.stores.sqlalchemy.lending import renew_after_loss
-from hermes_session_mw.stores.sqlalchemy.sqlite_file import SQLiteFile
-from hermes_session_mw.stores.sqlalchemy.sqlite_write_queue import WriteTicket
 
 
 def path_of(value: "str | os.PathLike[str]") -> str:

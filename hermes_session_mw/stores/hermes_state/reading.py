@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from hermes_session_mw.database.connection import Database
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.hermes_state.cleaning import SUSPECT, without_upkeep
 from hermes_session_mw.stores.hermes_state.columns import Columns, columns_of
 from hermes_session_mw.stores.hermes_state.lineage import find
 from hermes_session_mw.stores.hermes_state.rows import COLUMNS, decode
-from hermes_session_mw.stores.sqlalchemy.database import Database
 
 _UNKNOWN = History([], 0, exists=False)
 _MOST = 2**63 - 1  # what SQLite takes for a number

@@ -7,6 +7,11 @@ from os import PathLike
 
 from sqlalchemy import Connection
 
+from hermes_session_mw.database.engine import check_positive
+from hermes_session_mw.database.errors import raised_over
+from hermes_session_mw.database.retry import Attempts
+from hermes_session_mw.database.workers.executor import PATIENCE
+from hermes_session_mw.database.workers.thread_executor import ThreadRunner
 from hermes_session_mw.exceptions import ConfigurationError, NotSupported
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
@@ -36,11 +41,6 @@ from hermes_session_mw.stores.paging import (
     place_after,
 )
 from hermes_session_mw.stores.records import PAGE, SessionInfo, SessionPage, StoredTurn
-from hermes_session_mw.stores.sqlalchemy.attempts import Attempts
-from hermes_session_mw.stores.sqlalchemy.engine import check_positive
-from hermes_session_mw.stores.sqlalchemy.errors import raised_over
-from hermes_session_mw.stores.sqlalchemy.runner import PATIENCE
-from hermes_session_mw.stores.sqlalchemy.thread_runner import ThreadRunner
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds."""

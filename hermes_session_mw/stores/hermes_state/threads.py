@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.hermes_state.columns import Columns, columns_of
 from hermes_session_mw.stores.hermes_state.lineage import PLAIN, Found, find
 from hermes_session_mw.stores.hermes_state.reading import measure, rows_of, snapshot, visible
@@ -16,8 +18,6 @@ from hermes_session_mw.stores.hermes_state.turns import recall
 from hermes_session_mw.stores.hermes_state.writing import place_of, take_out
 from hermes_session_mw.stores.paging import Place, time_of
 from hermes_session_mw.stores.records import SessionInfo, StoredTurn
-from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 _MAX_TITLE = 100  # characters that Hermes gives a title
 

@@ -9,7 +9,7 @@ import hashlib
 
 from sqlalchemy import text
 
-from hermes_session_mw.stores.sqlalchemy.database import Database
+from hermes_session_mw.database.connection import Database
 
 _PREFIX = "hermes_session_mw:title:"
 _read = text("SELECT value FROM state_meta WHERE key = :key")

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import text
 
+from hermes_session_mw.database.connection import Database
 from hermes_session_mw.exceptions import StoreCorrupt
 from hermes_session_mw.messages import Message
-from hermes_session_mw.stores.sqlalchemy.database import Database
 
 _PREFIX = "hermes_session_mw:turn:"
 _read = text("SELECT value FROM state_meta WHERE key = :key")

@@ -11,6 +11,8 @@ from functools import cache
 
 from sqlalchemy import TextClause, text
 
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import (
     InvalidMessage,
     SessionBusy,
@@ -26,8 +28,6 @@ from hermes_session_mw.stores.hermes_state.lineage import Found, find
 from hermes_session_mw.stores.hermes_state.reading import Row, measure, rows_of, visible
 from hermes_session_mw.stores.hermes_state.rows import encode
 from hermes_session_mw.stores.hermes_state.turns import Turn, added_to, digest_of, recall, remember
-from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 _STEP = 1e-6  # seconds between the messages of a turn, as Hermes has them
 

@@ -17,21 +17,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from hermes_session_mw.database.connection import Database, Row
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.transactions import check_none_open, committing, transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.stores.base import length_after_repeat
-from hermes_session_mw.stores.sqlalchemy.database import Database, Row
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.schema import (
     IS_SESSION,
     WHOSE,
     messages,
     of_session,
     sessions,
-)
-from hermes_session_mw.stores.sqlalchemy.transactions import (
-    check_none_open,
-    committing,
-    transaction,
 )
 from hermes_session_mw.stores.sqlalchemy.turns import rows_of_turn
 

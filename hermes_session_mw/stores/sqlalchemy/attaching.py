@@ -4,7 +4,7 @@ from sqlalchemy import MetaData, String, Table
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import VARBINARY
 
-from hermes_session_mw.stores.sqlalchemy.dialects import BytesKey, key_type
+from hermes_session_mw.database.dialects import BytesKey, key_type
 from hermes_session_mw.stores.sqlalchemy.schema import metadata as own_metadata
 
 

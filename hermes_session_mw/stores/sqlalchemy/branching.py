@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import Insert, Select, bindparam, delete, func, insert, null, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from hermes_session_mw.database.connection import Database, text_of
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionNotFound
 from hermes_session_mw.stores.sqlalchemy.appending import add_messages
 from hermes_session_mw.stores.sqlalchemy.clock import time_at
-from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.editing import Counters, locked
 from hermes_session_mw.stores.sqlalchemy.fences import next_fence
 from hermes_session_mw.stores.sqlalchemy.listing import ROWS
@@ -26,7 +27,6 @@ from hermes_session_mw.stores.sqlalchemy.schema import (
     of_session,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 from hermes_session_mw.stores.transfer import Transfer
 
 _NEW_ID = bindparam("new_id", type_=sessions.c.id.type)

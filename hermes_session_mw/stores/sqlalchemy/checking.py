@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, DateTime, Select, String, Table, TextClause, inspect, select, text
 
-from hermes_session_mw.stores.sqlalchemy.database import Database, Row, text_of
-from hermes_session_mw.stores.sqlalchemy.dialects import SUPPORTED_DIALECTS
+from hermes_session_mw.database.connection import Database, Row, text_of
+from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.stores.sqlalchemy.ranges import is_after, is_up_to, place, snapshot
 from hermes_session_mw.stores.sqlalchemy.schema import (
     archive,

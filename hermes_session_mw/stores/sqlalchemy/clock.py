@@ -12,7 +12,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
+from hermes_session_mw.database.dialects import MYSQL
 
 
 class microseconds_of(FunctionElement[int]):  # noqa: N801  # used like a function

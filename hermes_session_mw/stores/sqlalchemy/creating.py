@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
 
+from hermes_session_mw.database.connection import database_of
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.drivers import check_dialect
+from hermes_session_mw.database.transactions import CommitFailed, transaction
 from hermes_session_mw.exceptions import ConfigurationError, StoreUnavailable
-from hermes_session_mw.stores.sqlalchemy.database import database_of
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
-from hermes_session_mw.stores.sqlalchemy.drivers import check_dialect
 from hermes_session_mw.stores.sqlalchemy.schema import metadata
-from hermes_session_mw.stores.sqlalchemy.transactions import CommitFailed, transaction
 from hermes_session_mw.stores.sqlalchemy.upgrading import check_own, complete, is_complete
 
 # Two processes that start at once would both find no tables and both make them, which

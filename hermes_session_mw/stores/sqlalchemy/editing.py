@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy import func as sql
 
+from hermes_session_mw.database.connection import Database, text_of
+from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.messages import decode_messages
 from hermes_session_mw.stores.base import check_replaced, is_same
@@ -22,7 +24,6 @@ from hermes_session_mw.stores.sqlalchemy.appending import (
     length_of_repeated,
 )
 from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
-from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
 from hermes_session_mw.stores.sqlalchemy.schema import (
     IN_ARCHIVE,
     IN_SESSION,
@@ -33,7 +34,6 @@ from hermes_session_mw.stores.sqlalchemy.schema import (
     of_session,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.turns import rows_of_turn
 
 

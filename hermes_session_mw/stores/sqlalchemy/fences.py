@@ -16,10 +16,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.schema import counters
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 
 class _greatest(FunctionElement[int]):  # noqa: N801  # used like a function

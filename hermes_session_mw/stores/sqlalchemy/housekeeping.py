@@ -19,9 +19,10 @@ from sqlalchemy import (
     update,
 )
 
+from hermes_session_mw.database.connection import Database, text_of
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.clock import now_in_milliseconds
-from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.editing import TOUCH
 from hermes_session_mw.stores.sqlalchemy.fences import raise_floor
 from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place
@@ -34,7 +35,6 @@ from hermes_session_mw.stores.sqlalchemy.schema import (
     of_session,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 BATCH = 500
 """Sessions that one statement looks for."""

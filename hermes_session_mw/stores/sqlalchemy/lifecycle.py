@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.retry import Attempts
 from hermes_session_mw.exceptions import SessionFull
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores import transfer
@@ -24,8 +26,6 @@ from hermes_session_mw.stores.records import (
     StoredTurn,
 )
 from hermes_session_mw.stores.sqlalchemy import branching, editing, leasing, listing, naming, turns
-from hermes_session_mw.stores.sqlalchemy.attempts import Attempts
-from hermes_session_mw.stores.sqlalchemy.database import Database
 
 T = TypeVar("T")
 

@@ -2,12 +2,13 @@
 
 from sqlalchemy import and_, bindparam, or_, select, update
 
+from hermes_session_mw.database.connection import Database, Row, text_of
+from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionNotFound, StoreCorrupt
 from hermes_session_mw.stores import transfer
 from hermes_session_mw.stores.paging import Place, time_of
 from hermes_session_mw.stores.records import SessionInfo
 from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
-from hermes_session_mw.stores.sqlalchemy.database import Database, Row, text_of
 from hermes_session_mw.stores.sqlalchemy.editing import locked
 from hermes_session_mw.stores.sqlalchemy.schema import (
     IN_SESSION,
@@ -18,7 +19,6 @@ from hermes_session_mw.stores.sqlalchemy.schema import (
     of_session,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 CHANGED = microseconds_of(sessions.c.updated_at)
 FACTS = select(

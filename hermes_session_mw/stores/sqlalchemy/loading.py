@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, func, literal_column, select
 
+from hermes_session_mw.database.connection import Database
 from hermes_session_mw.messages import parse_messages
 from hermes_session_mw.stores.base import History
-from hermes_session_mw.stores.sqlalchemy.database import Database
 from hermes_session_mw.stores.sqlalchemy.schema import IN_SESSION, IS_SESSION, messages, sessions
 
 _in_order = select(messages.c.seq, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from hermes_session_mw.stores.sqlalchemy.connection_settings import check_isolation, check_settings
-from hermes_session_mw.stores.sqlalchemy.creating import create
-from hermes_session_mw.stores.sqlalchemy.database import database_of
-from hermes_session_mw.stores.sqlalchemy.drivers import check_engine, check_options
-from hermes_session_mw.stores.sqlalchemy.engine import (
+from hermes_session_mw.database.connection import database_of
+from hermes_session_mw.database.connection_settings import check_isolation, check_settings
+from hermes_session_mw.database.drivers import check_engine, check_options
+from hermes_session_mw.database.engine import (
     default_threads,
     extra_writers,
     is_async,
@@ -19,10 +18,11 @@ from hermes_session_mw.stores.sqlalchemy.engine import (
     make_engine,
     sqlite_file,
 )
-from hermes_session_mw.stores.sqlalchemy.errors import understand
-from hermes_session_mw.stores.sqlalchemy.runner import PATIENCE, Runner, give_up_after
-from hermes_session_mw.stores.sqlalchemy.thread_runner import ThreadRunner
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
+from hermes_session_mw.database.errors import understand
+from hermes_session_mw.database.transactions import transaction
+from hermes_session_mw.database.workers.executor import PATIENCE, Runner, give_up_after
+from hermes_session_mw.database.workers.thread_executor import ThreadRunner
+from hermes_session_mw.stores.sqlalchemy.creating import create
 from hermes_session_mw.stores.sqlalchemy.upgrading import is_complete
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class RunnerMaker:
         )
 
     def _in_loop(self, make: "Callable[[], AsyncEngine]", *, owned: bool) -> Runner:
-        from hermes_session_mw.stores.sqlalchemy.async_runner import (  # noqa: PLC0415  # needs greenlet
+        from hermes_session_mw.database.workers.asyncio_executor import (  # noqa: PLC0415  # greenlet
             AsyncRunner,
         )
 

@@ -5,10 +5,10 @@ from typing import Any
 from sqlalchemy import Insert, bindparam, delete, func, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
+from hermes_session_mw.database.connection import Database, text_of
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.schema import keys
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 
 _KEY: dict[str, Any] = {
     "owner": bindparam("owner"),

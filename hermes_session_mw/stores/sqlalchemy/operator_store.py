@@ -14,12 +14,12 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
+from hermes_session_mw.database.drivers import check_url
+from hermes_session_mw.database.engine import sqlite_file
 from hermes_session_mw.exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
 from hermes_session_mw.stores.base import check_keys
 from hermes_session_mw.stores.paging import check_page
 from hermes_session_mw.stores.sqlalchemy import checking, pruning, surveying
-from hermes_session_mw.stores.sqlalchemy.drivers import check_url
-from hermes_session_mw.stores.sqlalchemy.engine import sqlite_file
 from hermes_session_mw.stores.sqlalchemy.housekeeping import BATCH, Expired, portions
 from hermes_session_mw.stores.sqlalchemy.ranges import FIRST
 from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore

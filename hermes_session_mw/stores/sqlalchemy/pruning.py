@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import Delete, Select, and_, bindparam, case, delete, func, select
 
+from hermes_session_mw.database.connection import Database, text_of
+from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
+from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.clock import now_in_milliseconds, time_at
-from hermes_session_mw.stores.sqlalchemy.database import Database, text_of
-from hermes_session_mw.stores.sqlalchemy.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.stores.sqlalchemy.housekeeping import (
     BATCH,
     IS_FREE,
@@ -23,7 +24,6 @@ from hermes_session_mw.stores.sqlalchemy.housekeeping import (
 from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place
 from hermes_session_mw.stores.sqlalchemy.schema import IS_STORED, keys, sessions
 from hermes_session_mw.stores.sqlalchemy.surveying import given, in_two_forms
-from hermes_session_mw.stores.sqlalchemy.transactions import transaction
 from hermes_session_mw.stores.surveys import Idle
 
 _CUTOFF = time_at(bindparam("cutoff"))

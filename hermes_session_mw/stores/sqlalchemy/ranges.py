@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, and_, bindparam, or_, tuple_
 
-from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.schema import sessions
 
 FIRST = ("", "")

@@ -26,8 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
+from hermes_session_mw.database.dialects import MYSQL, key_type
 from hermes_session_mw.stores.base import MAX_KEY_LENGTH
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL, key_type
 
 metadata: MetaData = MetaData()
 

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy import URL, Engine
 
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.drivers import check_url
+from hermes_session_mw.database.engine import check_positive, is_async_engine
+from hermes_session_mw.database.errors import raised_over
+from hermes_session_mw.database.retry import Attempts
 from hermes_session_mw.exceptions import ConfigurationError
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
@@ -28,12 +33,7 @@ from hermes_session_mw.stores.base import (
 )
 from hermes_session_mw.stores.sqlalchemy import housekeeping
 from hermes_session_mw.stores.sqlalchemy.appending import append
-from hermes_session_mw.stores.sqlalchemy.attempts import Attempts
-from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.drivers import check_url
 from hermes_session_mw.stores.sqlalchemy.editing import replace
-from hermes_session_mw.stores.sqlalchemy.engine import check_positive, is_async_engine
-from hermes_session_mw.stores.sqlalchemy.errors import raised_over
 from hermes_session_mw.stores.sqlalchemy.lifecycle import Lifecycle
 from hermes_session_mw.stores.sqlalchemy.loading import load
 from hermes_session_mw.stores.sqlalchemy.making import RunnerMaker

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Integer, Select, and_, bindparam, case, distinct, func, or_, select, text
 
+from hermes_session_mw.database.connection import Database, Row, text_of
+from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
 from hermes_session_mw.stores import transfer
 from hermes_session_mw.stores.paging import cursor_to, place_in, place_of, time_of
 from hermes_session_mw.stores.sqlalchemy import schema
 from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
-from hermes_session_mw.stores.sqlalchemy.database import Database, Row, text_of
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL, SUPPORTED_DIALECTS
 from hermes_session_mw.stores.sqlalchemy.listing import (
     BEFORE,
     CHANGED,

@@ -25,8 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
+from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.exceptions import StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.schema import messages, metadata, sessions
 
 _named = literal("draft.", String) + cast(messages.c.seq, String)

@@ -11,15 +11,15 @@ import anyio
 import anyio.to_thread
 from sqlalchemy import Connection, Engine, event
 
+from hermes_session_mw.database.connection import Database, database_of
+from hermes_session_mw.database.connection_settings import check_settings
+from hermes_session_mw.database.per_loop import PerLoop
+from hermes_session_mw.database.pool_checks import is_fit
+from hermes_session_mw.database.workers.completion_queue import Mailbox
+from hermes_session_mw.database.workers.executor import PATIENCE, T, Work, give_up_after
+from hermes_session_mw.database.workers.task import Job
+from hermes_session_mw.database.workers.worker_pool import Crew
 from hermes_session_mw.exceptions import StoreUnavailable
-from hermes_session_mw.stores.sqlalchemy.connection_settings import check_settings
-from hermes_session_mw.stores.sqlalchemy.crew import Crew
-from hermes_session_mw.stores.sqlalchemy.database import Database, database_of
-from hermes_session_mw.stores.sqlalchemy.jobs import Job
-from hermes_session_mw.stores.sqlalchemy.lending import is_fit
-from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
-from hermes_session_mw.stores.sqlalchemy.per_loop import PerLoop
-from hermes_session_mw.stores.sqlalchemy.runner import PATIENCE, T, Work, give_up_after
 
 
 class ThreadRunner:

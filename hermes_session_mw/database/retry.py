@@ -7,16 +7,11 @@ from collections.abc import Callable
 
 import anyio
 
+from hermes_session_mw.database.errors import REPEATABLE, Failure, understand, understand_other
+from hermes_session_mw.database.transactions import CommitFailed
+from hermes_session_mw.database.workers.executor import Runner, T, TimeIsUp, Work
 from hermes_session_mw.exceptions import HermesSessionError, StoreTimeout
 from hermes_session_mw.logging import logger
-from hermes_session_mw.stores.sqlalchemy.errors import (
-    REPEATABLE,
-    Failure,
-    understand,
-    understand_other,
-)
-from hermes_session_mw.stores.sqlalchemy.runner import Runner, T, TimeIsUp, Work
-from hermes_session_mw.stores.sqlalchemy.transactions import CommitFailed
 
 # Seconds.
 _FIRST_PAUSE = 0.01

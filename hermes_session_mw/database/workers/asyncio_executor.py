@@ -15,12 +15,12 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
+from hermes_session_mw.database.connection import database_of
+from hermes_session_mw.database.connection_settings import check_settings
+from hermes_session_mw.database.per_loop import PerLoop
+from hermes_session_mw.database.pool_checks import shut_down
+from hermes_session_mw.database.workers.executor import T, TimeIsUp, Work, give_up_after
 from hermes_session_mw.exceptions import StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy.connection_settings import check_settings
-from hermes_session_mw.stores.sqlalchemy.database import database_of
-from hermes_session_mw.stores.sqlalchemy.lending import shut_down
-from hermes_session_mw.stores.sqlalchemy.per_loop import PerLoop
-from hermes_session_mw.stores.sqlalchemy.runner import T, TimeIsUp, Work, give_up_after
 
 
 class _Slot:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from hermes_session_mw.database.workers.task import Job
 from hermes_session_mw.logging import logger
-from hermes_session_mw.stores.sqlalchemy.jobs import Job
 
 _LINGER = 0.05
 """Seconds that a thread waits for the next job before it rests."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import anyio
 
-from hermes_session_mw.stores.sqlalchemy.per_loop import native_token
+from hermes_session_mw.database.per_loop import native_token
 
 Wake = Callable[[Callable[[], None]], object]
 """An event loop's way of being asked, from any thread, to call a function."""

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from hermes_session_mw.stores.sqlalchemy.lending import shut_down
-from hermes_session_mw.stores.sqlalchemy.mailbox import Mailbox
-from hermes_session_mw.stores.sqlalchemy.runner import TimeIsUp
+from hermes_session_mw.database.pool_checks import shut_down
+from hermes_session_mw.database.workers.completion_queue import Mailbox
+from hermes_session_mw.database.workers.executor import TimeIsUp
 
 T = TypeVar("T")
 

@@ -14,11 +14,11 @@ from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
+from hermes_session_mw.database.connection import go_direct
+from hermes_session_mw.database.connection_settings import set_each
+from hermes_session_mw.database.pool_checks import renew_after_loss
+from hermes_session_mw.database.sqlite_file import SQLiteFile
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy.connection_settings import set_each
-from hermes_session_mw.stores.sqlalchemy.database import go_direct
-from hermes_session_mw.stores.sqlalchemy.lending import renew_after_loss
-from hermes_session_mw.stores.sqlalchemy.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

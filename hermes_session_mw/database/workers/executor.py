@@ -6,9 +6,9 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.errors import GIVE_UP, understand
-from hermes_session_mw.stores.sqlalchemy.transactions import CommitFailed
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.errors import GIVE_UP, understand
+from hermes_session_mw.database.transactions import CommitFailed
 
 T = TypeVar("T")
 Work = Callable[[Database], T]

@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Engine, Executable, Text, bindparam, event, func, literal_column, select
 from sqlalchemy.exc import DBAPIError, StatementError
 
+from hermes_session_mw.database.connection import Database, is_ours
+from hermes_session_mw.database.dialects import MYSQL, BytesKey
+from hermes_session_mw.database.errors import understand
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured
 from hermes_session_mw.logging import logger
-from hermes_session_mw.stores.sqlalchemy.database import Database, is_ours
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL, BytesKey
-from hermes_session_mw.stores.sqlalchemy.errors import understand
 
 # The server's own defaults may be any. Of the isolation levels it is the one that the statements
 # were tested with, and that goes with every format of the binary log.

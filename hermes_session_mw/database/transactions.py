@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from hermes_session_mw.stores.sqlalchemy.database import Database
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
-from hermes_session_mw.stores.sqlalchemy.sqlite_file import ticket_of
-from hermes_session_mw.stores.sqlalchemy.sqlite_write_queue import WriteTicket
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.sqlite_file import ticket_of
+from hermes_session_mw.database.sqlite_write_queue import WriteTicket
 
 # The row's lock is all the isolation that is needed; a stricter level, as a server may have for its
 # default, would only add failures to serialize. SQLite's own BEGIN is deferred: it takes the write

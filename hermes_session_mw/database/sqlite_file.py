@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Dialect, Engine, event
 from sqlalchemy.engine import ExceptionContext
 
+from hermes_session_mw.database.connection import Database, is_stale
+from hermes_session_mw.database.pool_checks import Info, check_each
+from hermes_session_mw.database.sqlite_write_queue import WriteQueue, WriteTicket
 from hermes_session_mw.exceptions import StoreUnavailable
 from hermes_session_mw.logging import logger
-from hermes_session_mw.stores.sqlalchemy.database import Database, is_stale
-from hermes_session_mw.stores.sqlalchemy.lending import Info, check_each
-from hermes_session_mw.stores.sqlalchemy.sqlite_write_queue import WriteQueue, WriteTicket
 
 _IDENTITY = "hermes_file"
 _QUEUE = "hermes_file_queue"

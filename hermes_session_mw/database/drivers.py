@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import URL, Dialect, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.exceptions import ConfigurationError
-from hermes_session_mw.stores.sqlalchemy.dialects import SUPPORTED_DIALECTS
 
 _SQLITE_MINIMUM = (3, 35)  # the first with RETURNING
 

@@ -17,10 +17,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.driver_state import IS_OPEN, TAGGED
+from hermes_session_mw.database.errors import OVER_PACKET, is_out_of_step, raised_over
 from hermes_session_mw.exceptions import StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy.dialects import MYSQL
-from hermes_session_mw.stores.sqlalchemy.driver_state import IS_OPEN, TAGGED
-from hermes_session_mw.stores.sqlalchemy.errors import OVER_PACKET, is_out_of_step, raised_over
 
 Row = Sequence[Any]
 Values = Mapping[str, Any]

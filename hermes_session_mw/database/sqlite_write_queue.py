@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from hermes_session_mw.stores.sqlalchemy.database import Database
+from hermes_session_mw.database.connection import Database
 
 try:
     import fcntl

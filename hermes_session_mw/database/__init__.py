@@ -1,0 +1,1 @@
+"""Driving a database: its engine and connections, transactions, errors, retries, and who waits."""
