@@ -19,7 +19,7 @@ from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.cli import files, main, terminal
 from hermes_session_mw.cli import hermes as hermes_source
 from hermes_session_mw.cli.commands import cli
-from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
 from tests import mariadb, postgres
 from tests.command import TURN, environment, fill, run, told
 from tests.hermes.agent import COMPRESSED, WEATHER, copy_to

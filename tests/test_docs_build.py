@@ -20,7 +20,7 @@ from hermes_session_mw import (
     refusals,
 )
 from hermes_session_mw.refusals import ANSWERED, Refusal, refusal_of
-from hermes_session_mw.stores.sqlalchemy.schema import metadata
+from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata
 from tests.server import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"

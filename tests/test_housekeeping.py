@@ -23,7 +23,7 @@ from hermes_session_mw import (
     TurnTooLong,
 )
 from hermes_session_mw.database.connection import database_of
-from hermes_session_mw.stores.sqlalchemy import housekeeping
+from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
 from tests.asgi import Recorder, request, stamp
 from tests.store_contract import UNKNOWN, new_id, numbered
 from tests.test_store_contract import url_of
@@ -223,7 +223,7 @@ async def test_pruning_removes_what_nobody_used(
     make: Make, tables: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sessions go by their last activity, whole, and deleted ones with them; the others stay."""
-    monkeypatch.setattr(housekeeping, "_PORTION", 7)
+    monkeypatch.setattr(delete_prune, "_PORTION", 7)
     store = make()
     old, young, gone = [new_id() for _ in range(6)], new_id(), new_id()
     for session_id in [*old, young, gone]:
@@ -247,8 +247,8 @@ async def test_pruning_goes_through_all_batches(
 ) -> None:
     """More sessions than are looked for at once are all found, of whatever owner."""
     kind = tables.dialect.name
-    monkeypatch.setitem(housekeeping._FIND, kind, housekeeping._FIND[kind].limit(3))
-    monkeypatch.setattr(housekeeping, "BATCH", 3)
+    monkeypatch.setitem(delete_prune._FIND, kind, delete_prune._FIND[kind].limit(3))
+    monkeypatch.setattr(delete_prune, "BATCH", 3)
     store = make()
     ids = [new_id() for _ in range(10)]
     for number, session_id in enumerate(ids):
@@ -265,10 +265,10 @@ async def test_what_is_used_meanwhile_is_not_pruned(make: Make, tables: Engine) 
     await store.append("id", numbered(0))
     age(store, tables, "id")
     await store.append("id", numbered(1))
-    expired = [housekeeping.Expired("", "id", 1), housekeeping.Expired("", "no such", 1)]
+    expired = [delete_prune.Expired("", "id", 1), delete_prune.Expired("", "no such", 1)]
     with tables.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         database = database_of(connection)
-        assert housekeeping.remove_expired(database, expired, A_DAY.total_seconds()) == 0
+        assert delete_prune.remove_expired(database, expired, A_DAY.total_seconds()) == 0
     assert (await store.load("id")).length == 2
 
 

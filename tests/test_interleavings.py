@@ -16,16 +16,16 @@ from sqlalchemy.exc import OperationalError
 
 from hermes_session_mw import HermesSessionError, SessionDeleted, SQLAlchemyStore
 from hermes_session_mw.database.connection import Database, database_of
-from hermes_session_mw.stores.sqlalchemy import (
-    appending,
-    branching,
-    checking,
-    editing,
-    housekeeping,
-    leasing,
-    naming,
-    pruning,
-    schema,
+from hermes_session_mw.stores.sqlalchemy.admin import integrity_check
+from hermes_session_mw.stores.sqlalchemy.admin import prune as admin_prune
+from hermes_session_mw.stores.sqlalchemy.schema import tables
+from hermes_session_mw.stores.sqlalchemy.statements import (
+    append,
+    delete_prune,
+    fork_rotate_import,
+    leases,
+    rewind_compact,
+    session_keys,
 )
 from hermes_session_mw.stores.transfer import read
 from tests.store_contract import new_id, numbered
@@ -66,7 +66,7 @@ class Run:
     bound: str | None = None
 
     def append(self, database: Database, session_id: str = "s") -> None:
-        appending.append(
+        append.append(
             database,
             session_id,
             ['{"n":4}'],
@@ -78,13 +78,13 @@ class Run:
         )
 
     def turn(self, database: Database) -> None:
-        self.fences.append(leasing.acquire(database, "s", self.owner, 60))
-        leasing.release(database, "s", self.owner, self.fences[-1])
+        self.fences.append(leases.acquire(database, "s", self.owner, 60))
+        leases.release(database, "s", self.owner, self.fences[-1])
 
     def prune(self, database: Database) -> None:
-        found, _ = pruning.find_idle(database, IN_THE_FUTURE, self.owner, ("", ""))
-        pruning.remove_idle(database, IN_THE_FUTURE, found) if found else None
-        pruning.drop_idle_keys(database, IN_THE_FUTURE, self.owner)
+        found, _ = admin_prune.find_idle(database, IN_THE_FUTURE, self.owner, ("", ""))
+        admin_prune.remove_idle(database, IN_THE_FUTURE, found) if found else None
+        admin_prune.drop_idle_keys(database, IN_THE_FUTURE, self.owner)
 
     def prune_twice(self, database: Database) -> None:
         self.prune(database)
@@ -92,30 +92,34 @@ class Run:
         self.prune(database)
 
     def delete(self, database: Database) -> None:
-        housekeeping.delete_session(database, "s", self.owner)
+        delete_prune.delete_session(database, "s", self.owner)
 
     def delete_and_prune(self, database: Database) -> None:
         self.delete(database)
         self.prune(database)
 
     def rotate(self, database: Database) -> None:
-        branching.rotate(database, "s", "elsewhere", self.owner, self.owner, repeated=False)
+        fork_rotate_import.rotate(
+            database, "s", "elsewhere", self.owner, self.owner, repeated=False
+        )
 
     def fork_to_t(self, database: Database) -> None:
         self.append(database, "u")
-        branching.fork(database, "u", "t", self.owner, None, turn_id=new_id(), repeated=False)
+        fork_rotate_import.fork(
+            database, "u", "t", self.owner, None, turn_id=new_id(), repeated=False
+        )
 
     def bring_in(self, database: Database) -> None:
-        branching.bring_in(database, "s", TRANSFER, self.owner, repeated=False)
+        fork_rotate_import.bring_in(database, "s", TRANSFER, self.owner, repeated=False)
 
     def rewind(self, database: Database) -> None:
-        editing.rewind(database, "s", 1, self.owner, None)
+        rewind_compact.rewind(database, "s", 1, self.owner, None)
 
     def bind_key(self, database: Database) -> None:
-        naming.bind_key(database, "k", "first", self.owner)
+        session_keys.bind_key(database, "k", "first", self.owner)
 
     def drop_key(self, database: Database) -> None:
-        naming.drop_key(database, "k", self.owner)
+        session_keys.drop_key(database, "k", self.owner)
 
 
 Meanwhile = Callable[[Run, Database], None]
@@ -164,10 +168,10 @@ async def bind_key(store: SQLAlchemyStore, run: Run) -> None:
 
 
 async def prune(store: SQLAlchemyStore, run: Run) -> None:
-    find = partial(pruning.find_idle, cutoff=IN_THE_FUTURE, owner=run.owner, after=("", ""))
+    find = partial(admin_prune.find_idle, cutoff=IN_THE_FUTURE, owner=run.owner, after=("", ""))
     found, _ = await store._read(find)
     if found:
-        await store._write(lambda database: pruning.remove_idle(database, IN_THE_FUTURE, found))
+        await store._write(lambda database: admin_prune.remove_idle(database, IN_THE_FUTURE, found))
 
 
 OPERATIONS: dict[str, Callable[[Any, Run], Awaitable[Any]]] = {
@@ -285,8 +289,8 @@ async def test_nothing_comes_between_two_statements(
             await check(store, run)
         assert number > 1  # there was a statement
     with interrupted.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as each:
-        problems = checking.check_range(database_of(each), ("", ""), None)
-        for table in reversed(schema.metadata.sorted_tables):
+        problems = integrity_check.check_range(database_of(each), ("", ""), None)
+        for table in reversed(tables.metadata.sorted_tables):
             each.execute(delete(table))
     assert problems == []
     await store.aclose()

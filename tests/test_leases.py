@@ -20,7 +20,7 @@ from hermes_session_mw import (
     SQLAlchemyStore,
     TurnLost,
 )
-from hermes_session_mw.stores.sqlalchemy import pruning
+from hermes_session_mw.stores.sqlalchemy.admin import prune
 from tests.server import ROOT
 from tests.store_contract import new_id, numbered
 from tests.test_housekeeping import Make, every_store, make
@@ -127,7 +127,7 @@ async def remove_idle(store: Any, owner: str) -> None:
     if isinstance(store, MemoryStore):
         return
     at_any_time = 2_000_000_000
-    find = partial(pruning.find_idle, cutoff=at_any_time, owner=owner, after=("", ""))
+    find = partial(prune.find_idle, cutoff=at_any_time, owner=owner, after=("", ""))
     found, _ = await store._read(find)
     if found:
-        await store._write(lambda c: pruning.remove_idle(c, at_any_time, found))
+        await store._write(lambda c: prune.remove_idle(c, at_any_time, found))

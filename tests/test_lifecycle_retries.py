@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL, Connection, create_engine, select
 
 from hermes_session_mw import SessionConflict, SQLAlchemyStore
-from hermes_session_mw.stores.sqlalchemy.schema import sessions
+from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
 from tests.proxy import LosingProxy, losing
 from tests.store_contract import new_id, numbered
 

@@ -19,16 +19,11 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.stores import paging
-from hermes_session_mw.stores.sqlalchemy import (
-    housekeeping,
-    operator_store,
-    pruning,
-    ranges,
-    schema,
-    surveying,
-)
-from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
-from hermes_session_mw.stores.surveys import Idle, OwnedSession, Problem, Totals
+from hermes_session_mw.stores.sqlalchemy.admin import admin_store, prune, queries
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.models import Idle, OwnedSession, Problem, Totals
+from hermes_session_mw.stores.sqlalchemy.schema import tables
+from hermes_session_mw.stores.sqlalchemy.statements import delete_prune, keyset
 from tests import mariadb, postgres
 from tests.store_contract import numbered
 
@@ -73,9 +68,9 @@ def anew(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def url(anew: URL) -> URL:
     """That database, without a row of before."""
-    run(anew, schema.metadata.create_all)
+    run(anew, tables.metadata.create_all)
     run(
-        anew, lambda c: [c.execute(table.delete()) for table in schema.metadata.sorted_tables[::-1]]
+        anew, lambda c: [c.execute(table.delete()) for table in tables.metadata.sorted_tables[::-1]]
     )
     return anew
 
@@ -160,7 +155,7 @@ async def test_all_owners_sessions_are_told(url: URL) -> None:
     newest = max(each.info.updated_at for each in listed)
     assert totals == Totals(4, 7, 5, 2, 2, 1, 1, oldest, newest, totals.bytes)
     assert sum(totals.bytes.values()) > 0
-    assert set(totals.bytes) in ({"database"}, set(schema.metadata.tables))
+    assert set(totals.bytes) in ({"database"}, set(tables.metadata.tables))
     assert await store.totals("nobody") == Totals(0, 0, 0, 0, 0, 0, 0)
     assert await store.lines("rain", "bob") == await store.export("rain", "bob")
     assert await store.lines("gone", "ada") is None
@@ -169,7 +164,7 @@ async def test_all_owners_sessions_are_told(url: URL) -> None:
 
 async def test_what_was_counted_is_pruned(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody changed since is removed, of one owner or of all, and nothing that is in use."""
-    monkeypatch.setattr(operator_store, "BATCH", 1)  # each is asked for anew
+    monkeypatch.setattr(admin_store, "BATCH", 1)  # each is asked for anew
     await filled(url)
     store = OperatorStore(url, access="write")
     await store.move_key("lost", "nothing", "bob")
@@ -189,8 +184,8 @@ async def test_what_was_counted_is_pruned(url: URL, monkeypatch: pytest.MonkeyPa
     assert sum(steps) == 4
     assert names(await store.walk()) == [ALL[0], ALL[3]]
     assert await store.find_key("new", "bob") == "nothing"
-    changed = [housekeeping.Expired("", "wind:1", 1)]  # since it was found
-    assert await store._write(lambda c: pruning.remove_idle(c, cutoff, changed)) == []
+    changed = [delete_prune.Expired("", "wind:1", 1)]  # since it was found
+    assert await store._write(lambda c: prune.remove_idle(c, cutoff, changed)) == []
     await store.release("snow", fence, "bob")
     assert await store.count_idle(cutoff) == Idle(1, 3, 0, 0)
     assert await store.check_integrity(steps.append) == []
@@ -309,7 +304,7 @@ async def test_what_the_schema_lacks_is_told(url: URL) -> None:
         "the index ix_hermes_archive_turn_id is missing",
     }
     await store.aclose()
-    run(url, schema.metadata.drop_all)  # made anew for the next test
+    run(url, tables.metadata.drop_all)  # made anew for the next test
 
 
 BAD_CURSORS = [
@@ -330,7 +325,7 @@ async def test_a_cursor_that_no_page_gave_is_refused(cursor: str, tmp_path: Path
     with pytest.raises(ValueError, match="cursor"):
         await store.survey(cursor=cursor)
     with pytest.raises(ValueError, match="cursor"):
-        surveying.place_in_survey(paging.cursor_to(2**63, "", "a"))
+        queries.place_in_survey(paging.cursor_to(2**63, "", "a"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -412,7 +407,7 @@ async def test_a_connection_that_breaks_in_a_snapshot_is_not_used_again(postgres
     seen: list[int] = []
 
     def work(database: Database) -> None:
-        with ranges.snapshot(database):
+        with keyset.snapshot(database):
             ((pid,),) = database.rows(text("SELECT pg_backend_pid()"), {})
             seen.append(pid)
             if len(seen) == 1:

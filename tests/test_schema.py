@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from hermes_session_mw import SQLAlchemyStore, StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy import schema, upgrading
+from hermes_session_mw.stores.sqlalchemy.schema import migrations, tables
 from tests.store_contract import new_id, numbered
 from tests.test_store_contract import url_of
 
 # What the tables had before conversations could be edited, branched and taken in turns.
 ADDED_LATER = ["first_seq", "archived", "fence", "leased_until", "title", "parent_id"]
-LATER_TABLES = [schema.archive, schema.keys, schema.counters]
+LATER_TABLES = [tables.archive, tables.keys, tables.counters]
 DATABASES = ["sqlite", "postgresql+psycopg", "mysql+pymysql"]
 
 
@@ -39,13 +39,13 @@ async def test_earlier_tables_get_what_came_later(
     engine = create_engine(url)
     age(engine, tables=tables)
     with engine.connect() as connection:
-        assert not upgrading.is_complete(connection)
+        assert not migrations.is_complete(connection)
     assert (await store.load(session_id)).messages == numbered(0, 4)
     assert await store.append(session_id, numbered(0, 4), turn_id="t") == 4
     assert await store.rewind(session_id, 2) == 2
     assert await store.acquire(session_id, 5) == 1
     with engine.connect() as connection:
-        assert upgrading.is_complete(connection)
+        assert migrations.is_complete(connection)
     await store.aclose()
     engine.dispose()
 
@@ -63,6 +63,6 @@ async def test_tables_that_migrations_keep_are_left_alone(tmp_path: Path) -> Non
     with pytest.raises(StoreMisconfigured, match="column"):
         await kept.append("id", numbered(1))
     with engine.connect() as connection:
-        assert not upgrading.is_complete(connection)
+        assert not migrations.is_complete(connection)
     await kept.aclose()
     engine.dispose()

@@ -5,7 +5,7 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hermes_session_mw import SessionDeleted, SQLAlchemyStore
-from hermes_session_mw.stores.sqlalchemy import schema
+from hermes_session_mw.stores.sqlalchemy.schema import tables
 from tests import postgres
 from tests.store_contract import numbered
 
@@ -14,7 +14,7 @@ def partition(url: URL) -> None:
     """Make the tables in four parts each, as a migration would."""
     engine = create_engine(url)
     with engine.begin() as connection:
-        for table, key in ((schema.sessions, "owner, id"), (schema.messages, "owner, session_id")):
+        for table, key in ((tables.sessions, "owner, id"), (tables.messages, "owner, session_id")):
             statement = str(CreateTable(table).compile(engine)).rstrip()
             connection.execute(text(f"{statement} PARTITION BY HASH ({key})"))
             for part in range(4):
@@ -24,7 +24,7 @@ def partition(url: URL) -> None:
                         f"FOR VALUES WITH (MODULUS 4, REMAINDER {part})"
                     )
                 )
-        for index in schema.messages.indexes:
+        for index in tables.messages.indexes:
             connection.execute(CreateIndex(index))
     engine.dispose()
 

@@ -132,7 +132,7 @@ async def main():
     await store.append("id", [{"by": "the other"}])
 
     def work(database):
-        from hermes_session_mw.stores.sqlalchemy.appending import add_messages
+        from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
         with transaction(database):
             print("in a transaction", flush=True)
             sys.stdin.readline()

@@ -11,7 +11,7 @@ from hermes_session_mw.cli.stores import Settings, Source, look
 from hermes_session_mw.cli.terminal import progress
 from hermes_session_mw.cli.text import shown
 from hermes_session_mw.exceptions import StoreError
-from hermes_session_mw.stores.surveys import Problem
+from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
 
 
 @click.command(short_help="Look for damage, and change nothing.")

@@ -15,8 +15,8 @@ from hermes_session_mw.cli.options import (
 )
 from hermes_session_mw.cli.stores import Settings, operate
 from hermes_session_mw.cli.terminal import progress
-from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
-from hermes_session_mw.stores.surveys import OwnedSession
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 
 @click.command()

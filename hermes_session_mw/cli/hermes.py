@@ -6,7 +6,12 @@ from hermes_session_mw.exceptions import NotSupported, StoreCorrupt
 from hermes_session_mw.stores import HermesStateStore, SessionInfo
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.records import MAX_PAGE, ArchivedMessage
-from hermes_session_mw.stores.surveys import OwnedPage, OwnedSession, Problem, Totals
+from hermes_session_mw.stores.sqlalchemy.admin.models import (
+    OwnedPage,
+    OwnedSession,
+    Problem,
+    Totals,
+)
 
 
 class HermesSource:

@@ -19,7 +19,7 @@ from hermes_session_mw.cli.stores import Settings, operate
 from hermes_session_mw.cli.terminal import progress
 from hermes_session_mw.cli.text import shown
 from hermes_session_mw.exceptions import InvalidMessage, SessionConflict
-from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
 
 _STEP = 100_000
 """Bytes that one step of the progress bar stands for."""

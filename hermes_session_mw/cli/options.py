@@ -9,7 +9,7 @@ from hermes_session_mw.cli.completing import complete_ids
 from hermes_session_mw.cli.failing import Failure
 from hermes_session_mw.cli.stores import Settings, Source
 from hermes_session_mw.cli.text import shown
-from hermes_session_mw.stores.surveys import OwnedSession
+from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,8 +20,8 @@ from hermes_session_mw.cli.shapes import as_json
 from hermes_session_mw.cli.stores import Settings, operate
 from hermes_session_mw.cli.terminal import confirm, progress
 from hermes_session_mw.cli.text import shown
-from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
-from hermes_session_mw.stores.surveys import Idle, OwnedSession
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.models import Idle, OwnedSession
 
 
 @click.command()

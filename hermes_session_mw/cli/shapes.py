@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hermes_session_mw.stores.records import ArchivedMessage
-from hermes_session_mw.stores.surveys import OwnedSession, Totals
+from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, Totals
 
 
 def as_json(value: Any) -> str:

@@ -20,7 +20,7 @@ from hermes_session_mw.cli.text import safe_json, shown, shown_lines
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.records import ArchivedMessage
-from hermes_session_mw.stores.surveys import OwnedSession
+from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 
 class _Conversation(NamedTuple):

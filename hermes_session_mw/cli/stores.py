@@ -11,8 +11,14 @@ from hermes_session_mw.exceptions import NotSupported
 from hermes_session_mw.stores import HermesStateStore
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.records import ArchivedMessage
-from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
-from hermes_session_mw.stores.surveys import Access, OwnedPage, OwnedSession, Problem, Totals
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.models import (
+    Access,
+    OwnedPage,
+    OwnedSession,
+    Problem,
+    Totals,
+)
 
 T = TypeVar("T")
 

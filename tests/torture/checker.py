@@ -8,7 +8,7 @@ from sqlalchemy import URL, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 from hermes_session_mw import History, SQLAlchemyStore
-from hermes_session_mw.stores.sqlalchemy.schema import messages, sessions
+from hermes_session_mw.stores.sqlalchemy.schema.tables import messages, sessions
 from tests.torture.writers import Report, Writers
 
 

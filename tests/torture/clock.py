@@ -11,7 +11,7 @@ from typing import Self
 from sqlalchemy import URL, create_engine, select
 from sqlalchemy.pool import NullPool
 
-from hermes_session_mw.stores.sqlalchemy.schema import messages
+from hermes_session_mw.stores.sqlalchemy.schema.tables import messages
 from tests.torture.checker import Outcome, outcome
 from tests.torture.writers import Writers
 

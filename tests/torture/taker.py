@@ -20,7 +20,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     TurnLost,
 )
-from hermes_session_mw.stores.sqlalchemy.operator_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
 
 PARENT = os.getppid()
 LEASE = 0.2

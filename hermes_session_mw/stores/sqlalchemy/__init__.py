@@ -1,8 +1,8 @@
 """Conversations in a SQL database."""
 
-from hermes_session_mw.stores.sqlalchemy.attaching import add_tables
-from hermes_session_mw.stores.sqlalchemy.creating import upgrade
+from hermes_session_mw.stores.sqlalchemy.schema.alembic_metadata import add_tables
+from hermes_session_mw.stores.sqlalchemy.schema.creation import upgrade
+from hermes_session_mw.stores.sqlalchemy.schema.migrations import is_complete
 from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore, StoreLike, as_store
-from hermes_session_mw.stores.sqlalchemy.upgrading import is_complete
 
 __all__ = ["SQLAlchemyStore", "StoreLike", "add_tables", "as_store", "is_complete", "upgrade"]

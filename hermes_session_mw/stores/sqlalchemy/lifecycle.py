@@ -25,7 +25,14 @@ from hermes_session_mw.stores.records import (
     SessionPage,
     StoredTurn,
 )
-from hermes_session_mw.stores.sqlalchemy import branching, editing, leasing, listing, naming, turns
+from hermes_session_mw.stores.sqlalchemy.statements import (
+    fork_rotate_import,
+    leases,
+    list_sessions,
+    rewind_compact,
+    session_keys,
+    turns,
+)
 
 T = TypeVar("T")
 
@@ -64,7 +71,9 @@ class Lifecycle:
         """See `LifecycleStore.rewind`."""
         check_keys(session_id, owner)
         check_length(length)
-        return await self._write(lambda c: editing.rewind(c, session_id, length, owner, fence))
+        return await self._write(
+            lambda c: rewind_compact.rewind(c, session_id, length, owner, fence)
+        )
 
     async def compact(
         self,
@@ -84,7 +93,7 @@ class Lifecycle:
         turn_id = secrets.token_hex(16)
 
         def work(database: Database) -> int:
-            return editing.compact(
+            return rewind_compact.compact(
                 database,
                 session_id,
                 seen,
@@ -105,7 +114,7 @@ class Lifecycle:
     async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:
         """See `LifecycleStore.archived`."""
         check_keys(session_id, owner)
-        return await self._read(lambda c: editing.archived(c, session_id, owner))
+        return await self._read(lambda c: rewind_compact.archived(c, session_id, owner))
 
     async def fork(
         self, session_id: str, new_id: str, owner: str = "", length: int | None = None
@@ -116,7 +125,7 @@ class Lifecycle:
         check_length(length)
         turn_id = secrets.token_hex(16)
         return await self._write_once(
-            lambda c, repeated: branching.fork(
+            lambda c, repeated: fork_rotate_import.fork(
                 c, session_id, new_id, owner, length, turn_id=turn_id, repeated=repeated
             )
         )
@@ -129,7 +138,7 @@ class Lifecycle:
         check_keys(session_id, owner)
         check_keys(new_id, to)
         return await self._write_once(
-            lambda c, repeated: branching.rotate(
+            lambda c, repeated: fork_rotate_import.rotate(
                 c, session_id, new_id, owner, to, repeated=repeated
             )
         )
@@ -138,18 +147,18 @@ class Lifecycle:
         """See `LifecycleStore.acquire`."""
         check_keys(session_id, owner)
         check_lease(seconds)
-        return await self._write(lambda c: leasing.acquire(c, session_id, owner, seconds))
+        return await self._write(lambda c: leases.acquire(c, session_id, owner, seconds))
 
     async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
         """See `LifecycleStore.extend`."""
         check_keys(session_id, owner)
         check_lease(seconds)
-        await self._write(lambda c: leasing.extend(c, session_id, owner, fence, seconds))
+        await self._write(lambda c: leases.extend(c, session_id, owner, fence, seconds))
 
     async def release(self, session_id: str, fence: int, owner: str = "") -> None:
         """See `LifecycleStore.release`."""
         check_keys(session_id, owner)
-        await self._write(lambda c: leasing.release(c, session_id, owner, fence))
+        await self._write(lambda c: leases.release(c, session_id, owner, fence))
 
     async def list(
         self, owner: str = "", limit: int = PAGE, cursor: str | None = None
@@ -158,24 +167,24 @@ class Lifecycle:
         check_keys("-", owner)
         check_page(limit)
         after = place_after(cursor)
-        found = await self._read(lambda c: listing.list_sessions(c, owner, limit + 1, after))
+        found = await self._read(lambda c: list_sessions.list_sessions(c, owner, limit + 1, after))
         return page_of(found, limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
         """See `LifecycleStore.info`."""
         check_keys(session_id, owner)
-        return await self._read(lambda c: listing.info(c, session_id, owner))
+        return await self._read(lambda c: list_sessions.info(c, session_id, owner))
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
         """See `LifecycleStore.rename`."""
         check_keys(session_id, owner)
         check_title(title)
-        return await self._write(lambda c: listing.rename(c, session_id, title, owner))
+        return await self._write(lambda c: list_sessions.rename(c, session_id, title, owner))
 
     async def export(self, session_id: str, owner: str = "") -> str:
         """See `LifecycleStore.export`."""
         check_keys(session_id, owner)
-        return await self._write(lambda c: listing.export(c, session_id, owner))
+        return await self._write(lambda c: list_sessions.export(c, session_id, owner))
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
@@ -185,7 +194,9 @@ class Lifecycle:
         if session.turns > self._max_turns:
             raise SessionFull(self._max_turns)
         await self._write_once(
-            lambda c, repeated: branching.bring_in(c, new_id, session, owner, repeated=repeated)
+            lambda c, repeated: fork_rotate_import.bring_in(
+                c, new_id, session, owner, repeated=repeated
+            )
         )
         return new_id
 
@@ -193,20 +204,20 @@ class Lifecycle:
         """See `LifecycleStore.bind_key`."""
         check_key(key, owner)
         check_keys(new_id, owner)
-        return await self._write(lambda c: naming.bind_key(c, key, new_id, owner))
+        return await self._write(lambda c: session_keys.bind_key(c, key, new_id, owner))
 
     async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
         """See `LifecycleStore.move_key`."""
         check_key(key, owner)
         check_keys(session_id, owner)
-        await self._write(lambda c: naming.move_key(c, key, session_id, owner))
+        await self._write(lambda c: session_keys.move_key(c, key, session_id, owner))
 
     async def find_key(self, key: str, owner: str = "") -> str | None:
         """See `LifecycleStore.find_key`."""
         check_key(key, owner)
-        return await self._read(lambda c: naming.find_key(c, key, owner))
+        return await self._read(lambda c: session_keys.find_key(c, key, owner))
 
     async def drop_key(self, key: str, owner: str = "") -> bool:
         """See `LifecycleStore.drop_key`."""
         check_key(key, owner)
-        return await self._write(lambda c: naming.drop_key(c, key, owner))
+        return await self._write(lambda c: session_keys.drop_key(c, key, owner))

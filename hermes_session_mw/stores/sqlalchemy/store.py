@@ -31,12 +31,12 @@ from hermes_session_mw.stores.base import (
     check_limit,
     check_replace_from,
 )
-from hermes_session_mw.stores.sqlalchemy import housekeeping
-from hermes_session_mw.stores.sqlalchemy.appending import append
-from hermes_session_mw.stores.sqlalchemy.editing import replace
+from hermes_session_mw.stores.sqlalchemy.executor_factory import RunnerMaker
 from hermes_session_mw.stores.sqlalchemy.lifecycle import Lifecycle
-from hermes_session_mw.stores.sqlalchemy.loading import load
-from hermes_session_mw.stores.sqlalchemy.making import RunnerMaker
+from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
+from hermes_session_mw.stores.sqlalchemy.statements.append import append
+from hermes_session_mw.stores.sqlalchemy.statements.load import load
+from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import replace
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -200,7 +200,7 @@ class SQLAlchemyStore(Lifecycle):
         """
         check_keys(session_id, owner)
         return await self._attempts.run(
-            lambda c: housekeeping.delete_session(c, session_id, owner), writes=True
+            lambda c: delete_prune.delete_session(c, session_id, owner), writes=True
         )
 
     async def prune(self, older_than: timedelta) -> int:
@@ -217,18 +217,18 @@ class SQLAlchemyStore(Lifecycle):
             StoreError: the store failed.
         """
         check_age(older_than)
-        seconds = min(older_than, housekeeping.OLDEST).total_seconds()
+        seconds = min(older_than, delete_prune.OLDEST).total_seconds()
         removed, last = 0, ("", "")
         while True:
-            find = partial(housekeeping.find_expired, seconds=seconds, after=last)
+            find = partial(delete_prune.find_expired, seconds=seconds, after=last)
             expired = await self._attempts.run(find, writes=False)
-            for portion in housekeeping.portions(expired):
-                remove = partial(housekeeping.remove_expired, portion=portion, seconds=seconds)
+            for portion in delete_prune.portions(expired):
+                remove = partial(delete_prune.remove_expired, portion=portion, seconds=seconds)
                 removed += await self._attempts.run(remove, writes=True)
-            if len(expired) < housekeeping.BATCH:
+            if len(expired) < delete_prune.BATCH:
                 break
             last = expired[-1][:2]
-        drop = partial(housekeeping.drop_idle_keys, seconds=seconds)
+        drop = partial(delete_prune.drop_idle_keys, seconds=seconds)
         await self._attempts.run(drop, writes=True)
         return removed
 

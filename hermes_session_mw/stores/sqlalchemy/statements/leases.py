@@ -12,10 +12,15 @@ from sqlalchemy import bindparam, select, update
 from hermes_session_mw.database.connection import Database, Row
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionBusy, SessionDeleted, TurnLost
-from hermes_session_mw.stores.sqlalchemy.branching import hold_row
-from hermes_session_mw.stores.sqlalchemy.clock import now_in_milliseconds
-from hermes_session_mw.stores.sqlalchemy.fences import next_fence
-from hermes_session_mw.stores.sqlalchemy.schema import IS_SESSION, WHOSE, of_session, sessions
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
+    IS_SESSION,
+    WHOSE,
+    of_session,
+    sessions,
+)
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.statements.fences import next_fence
+from hermes_session_mw.stores.sqlalchemy.statements.fork_rotate_import import hold_row
 
 _ends = now_in_milliseconds() + bindparam("lease", type_=sessions.c.leased_until.type)
 _take = (

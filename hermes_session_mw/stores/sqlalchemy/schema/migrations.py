@@ -27,7 +27,7 @@ from sqlalchemy.schema import CreateColumn
 
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.exceptions import StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy.schema import messages, metadata, sessions
+from hermes_session_mw.stores.sqlalchemy.schema.tables import messages, metadata, sessions
 
 _named = literal("draft.", String) + cast(messages.c.seq, String)
 _turns = (

@@ -22,14 +22,14 @@ from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import check_none_open, committing, transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.stores.base import length_after_repeat
-from hermes_session_mw.stores.sqlalchemy.schema import (
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     WHOSE,
     messages,
     of_session,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.turns import rows_of_turn
+from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
 
 _COLUMNS = ("owner", "session_id", "seq", "turn_id", "body")
 _add = insert(messages).values({name: bindparam(name) for name in _COLUMNS})

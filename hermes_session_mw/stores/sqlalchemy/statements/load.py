@@ -11,7 +11,12 @@ from sqlalchemy import Select, bindparam, func, literal_column, select
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.messages import parse_messages
 from hermes_session_mw.stores.base import History
-from hermes_session_mw.stores.sqlalchemy.schema import IN_SESSION, IS_SESSION, messages, sessions
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
+    IN_SESSION,
+    IS_SESSION,
+    messages,
+    sessions,
+)
 
 _in_order = select(messages.c.seq, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 # The history's first number, which is not 0 once it was compacted: a look at the key's beginning.

@@ -17,14 +17,7 @@ from hermes_session_mw.messages import decode_messages
 from hermes_session_mw.stores.base import check_replaced, is_same
 from hermes_session_mw.stores.paging import time_of
 from hermes_session_mw.stores.records import ArchivedMessage, Reason
-from hermes_session_mw.stores.sqlalchemy.appending import (
-    add_messages,
-    begin_turn,
-    check_expected,
-    length_of_repeated,
-)
-from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
-from hermes_session_mw.stores.sqlalchemy.schema import (
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_ARCHIVE,
     IN_SESSION,
     IS_SESSION,
@@ -34,7 +27,14 @@ from hermes_session_mw.stores.sqlalchemy.schema import (
     of_session,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.turns import rows_of_turn
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.statements.append import (
+    add_messages,
+    begin_turn,
+    check_expected,
+    length_of_repeated,
+)
+from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
 
 
 class Counters(NamedTuple):

@@ -8,9 +8,7 @@ from hermes_session_mw.exceptions import SessionNotFound, StoreCorrupt
 from hermes_session_mw.stores import transfer
 from hermes_session_mw.stores.paging import Place, time_of
 from hermes_session_mw.stores.records import SessionInfo
-from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
-from hermes_session_mw.stores.sqlalchemy.editing import locked
-from hermes_session_mw.stores.sqlalchemy.schema import (
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
     IS_STORED,
@@ -19,6 +17,8 @@ from hermes_session_mw.stores.sqlalchemy.schema import (
     of_session,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import locked
 
 CHANGED = microseconds_of(sessions.c.updated_at)
 FACTS = select(

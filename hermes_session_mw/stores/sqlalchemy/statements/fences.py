@@ -19,7 +19,7 @@ from sqlalchemy.types import TypeEngine
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import transaction
-from hermes_session_mw.stores.sqlalchemy.schema import counters
+from hermes_session_mw.stores.sqlalchemy.schema.tables import counters
 
 
 class _greatest(FunctionElement[int]):  # noqa: N801  # used like a function

@@ -8,7 +8,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import transaction
-from hermes_session_mw.stores.sqlalchemy.schema import keys
+from hermes_session_mw.stores.sqlalchemy.schema.tables import keys
 
 _KEY: dict[str, Any] = {
     "owner": bindparam("owner"),

@@ -19,11 +19,18 @@ from hermes_session_mw.database.engine import sqlite_file
 from hermes_session_mw.exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
 from hermes_session_mw.stores.base import check_keys
 from hermes_session_mw.stores.paging import check_page
-from hermes_session_mw.stores.sqlalchemy import checking, pruning, surveying
-from hermes_session_mw.stores.sqlalchemy.housekeeping import BATCH, Expired, portions
-from hermes_session_mw.stores.sqlalchemy.ranges import FIRST
+from hermes_session_mw.stores.sqlalchemy.admin import integrity_check, prune, queries
+from hermes_session_mw.stores.sqlalchemy.admin.models import (
+    Access,
+    Idle,
+    OwnedPage,
+    OwnedSession,
+    Problem,
+    Totals,
+)
+from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import BATCH, Expired, portions
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import FIRST
 from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore
-from hermes_session_mw.stores.surveys import Access, Idle, OwnedPage, OwnedSession, Problem, Totals
 
 _UNLIMITED = 2**40  # what one store took another takes too
 
@@ -59,14 +66,14 @@ class OperatorStore(SQLAlchemyStore):
         """Return sessions, the ones that were changed last first; see `LifecycleStore.list`."""
         check_keys("-", owner or "")
         check_page(limit)
-        after = surveying.place_in_survey(cursor)
-        found = await self._read(lambda c: surveying.survey(c, owner, limit + 1, after))
-        return surveying.page_of_owned(found, limit)
+        after = queries.place_in_survey(cursor)
+        found = await self._read(lambda c: queries.survey(c, owner, limit + 1, after))
+        return queries.page_of_owned(found, limit)
 
     async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
         """Return the session that each owner has under the id; one look-up where one is named."""
         check_keys(session_id, owner or "")
-        return await self._read(lambda c: surveying.find(c, session_id, owner))
+        return await self._read(lambda c: queries.find(c, session_id, owner))
 
     async def walk(
         self, owner: str | None = None, after: OwnedSession | None = None
@@ -74,25 +81,25 @@ class OperatorStore(SQLAlchemyStore):
         """Return the next sessions in the order of owner and id; none where there are no more."""
         check_keys("-", owner or "")
         place = FIRST if after is None else (after.owner or "", after.info.id)
-        return await self._read(lambda c: surveying.walk(c, owner, place))
+        return await self._read(lambda c: queries.walk(c, owner, place))
 
     async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
         """Return ids that begin with ``start``, of ASCII, the ones changed last first."""
-        return await self._read(lambda c: surveying.ids_like(c, start, owner, most))
+        return await self._read(lambda c: queries.ids_like(c, start, owner, most))
 
     async def totals(self, owner: str | None = None) -> Totals:
         """Return how much there is, of all or of one owner; one small row per session is read."""
         check_keys("-", owner or "")
-        return await self._read(lambda c: surveying.totals(c, owner))
+        return await self._read(lambda c: queries.totals(c, owner))
 
     async def lines(self, session_id: str, owner: str = "") -> str | None:
         """Return what ``export`` does, without a lock; None where there is no such session."""
         check_keys(session_id, owner)
-        return await self._read(lambda c: surveying.lines(c, session_id, owner))
+        return await self._read(lambda c: queries.lines(c, session_id, owner))
 
     async def cutoff(self, age: timedelta) -> int:
         """Return the time ``age`` ago by the database's clock, in seconds from 1970."""
-        now = await self._read(pruning.now)
+        now = await self._read(prune.now)
         return max(now - int(min(age, timedelta(seconds=now)).total_seconds()), 1)
 
     async def count_idle(self, cutoff: int, owner: str | None = None) -> Idle:
@@ -101,7 +108,7 @@ class OperatorStore(SQLAlchemyStore):
         Sessions that somebody has taken the turn of are not among it.
         """
         check_keys("-", owner or "")
-        return await self._read(lambda c: pruning.count_idle(c, cutoff, owner))
+        return await self._read(lambda c: prune.count_idle(c, cutoff, owner))
 
     async def prune_idle(
         self, cutoff: int, owner: str | None, advance: Callable[[int], None]
@@ -114,17 +121,17 @@ class OperatorStore(SQLAlchemyStore):
         removed = Idle()
         last: tuple[str, str] = FIRST
         while True:
-            find = partial(pruning.find_idle, cutoff=cutoff, owner=owner, after=last)
+            find = partial(prune.find_idle, cutoff=cutoff, owner=owner, after=last)
             expired, there = await self._read(find)
             for portion in portions(expired):
-                remove = partial(pruning.remove_idle, cutoff=cutoff, portion=portion)
+                remove = partial(prune.remove_idle, cutoff=cutoff, portion=portion)
                 gone = await self._write(remove)
                 removed = _with(removed, gone, there)
                 advance(len(portion))
             if len(expired) < BATCH:
                 break
             last = expired[-1][:2]
-        keys = await self._write(lambda c: pruning.drop_idle_keys(c, cutoff, owner))
+        keys = await self._write(lambda c: prune.drop_idle_keys(c, cutoff, owner))
         return Idle(removed.sessions, removed.messages, removed.ids, keys)
 
     async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
@@ -142,7 +149,7 @@ class OperatorStore(SQLAlchemyStore):
         return problems
 
     async def _check(self, problems: list[Problem], advance: Callable[[int], None]) -> None:
-        for look in (checking.missing, checking.damage):
+        for look in (integrity_check.missing, integrity_check.damage):
             problems += await self._read(look)
             if problems:
                 return
@@ -152,9 +159,11 @@ class OperatorStore(SQLAlchemyStore):
             last = found[-1]
             for portion in portions([_weighed(each) for each in found]):
                 after, done = done, portion[-1][:2]
-                problems += await self._read(partial(checking.check_range, after=after, to=done))
+                problems += await self._read(
+                    partial(integrity_check.check_range, after=after, to=done)
+                )
                 advance(len(portion))
-        problems += await self._read(partial(checking.check_range, after=done, to=None))
+        problems += await self._read(partial(integrity_check.check_range, after=done, to=None))
 
 
 def _of_file(url: URL, access: Access) -> URL:

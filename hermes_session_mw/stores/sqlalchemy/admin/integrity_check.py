@@ -13,15 +13,20 @@ from sqlalchemy import Column, DateTime, Select, String, Table, TextClause, insp
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
-from hermes_session_mw.stores.sqlalchemy.ranges import is_after, is_up_to, place, snapshot
-from hermes_session_mw.stores.sqlalchemy.schema import (
+from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     archive,
     counters,
     messages,
     metadata,
     sessions,
 )
-from hermes_session_mw.stores.surveys import Problem
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
+    is_after,
+    is_up_to,
+    place,
+    snapshot,
+)
 
 Key = tuple[str, str]
 """An owner and an id."""

@@ -8,7 +8,7 @@ from sqlalchemy import Column, ColumnElement, and_, bindparam, or_, tuple_
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.dialects import MYSQL
-from hermes_session_mw.stores.sqlalchemy.schema import sessions
+from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
 
 FIRST = ("", "")
 """A place, owner and id, that all sessions come after."""

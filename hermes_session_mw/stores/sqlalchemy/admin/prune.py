@@ -12,8 +12,11 @@ from sqlalchemy import Delete, Select, and_, bindparam, case, delete, func, sele
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import transaction
-from hermes_session_mw.stores.sqlalchemy.clock import now_in_milliseconds, time_at
-from hermes_session_mw.stores.sqlalchemy.housekeeping import (
+from hermes_session_mw.stores.sqlalchemy.admin.models import Idle
+from hermes_session_mw.stores.sqlalchemy.admin.queries import given, in_two_forms
+from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, keys, sessions
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds, time_at
+from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import (
     BATCH,
     IS_FREE,
     LEADS_SOMEWHERE,
@@ -21,10 +24,7 @@ from hermes_session_mw.stores.sqlalchemy.housekeeping import (
     lock_where,
     remove_locked,
 )
-from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place
-from hermes_session_mw.stores.sqlalchemy.schema import IS_STORED, keys, sessions
-from hermes_session_mw.stores.sqlalchemy.surveying import given, in_two_forms
-from hermes_session_mw.stores.surveys import Idle
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, place
 
 _CUTOFF = time_at(bindparam("cutoff"))
 _is_idle = (sessions.c.updated_at < _CUTOFF, IS_FREE)

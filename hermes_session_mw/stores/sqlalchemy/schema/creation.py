@@ -13,8 +13,8 @@ from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.drivers import check_dialect
 from hermes_session_mw.database.transactions import CommitFailed, transaction
 from hermes_session_mw.exceptions import ConfigurationError, StoreUnavailable
-from hermes_session_mw.stores.sqlalchemy.schema import metadata
-from hermes_session_mw.stores.sqlalchemy.upgrading import check_own, complete, is_complete
+from hermes_session_mw.stores.sqlalchemy.schema.migrations import check_own, complete, is_complete
+from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata
 
 # Two processes that start at once would both find no tables and both make them, which
 # "IF NOT EXISTS" alone does not survive on PostgreSQL. Any number will do, if it is ours alone.

@@ -5,7 +5,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import VARBINARY
 
 from hermes_session_mw.database.dialects import BytesKey, key_type
-from hermes_session_mw.stores.sqlalchemy.schema import metadata as own_metadata
+from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata as own_metadata
 
 
 def add_tables(metadata: MetaData) -> tuple[Table, ...]:

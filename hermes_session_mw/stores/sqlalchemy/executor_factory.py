@@ -22,8 +22,8 @@ from hermes_session_mw.database.errors import understand
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.database.workers.executor import PATIENCE, Runner, give_up_after
 from hermes_session_mw.database.workers.thread_executor import ThreadRunner
-from hermes_session_mw.stores.sqlalchemy.creating import create
-from hermes_session_mw.stores.sqlalchemy.upgrading import is_complete
+from hermes_session_mw.stores.sqlalchemy.schema.creation import create
+from hermes_session_mw.stores.sqlalchemy.schema.migrations import is_complete
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

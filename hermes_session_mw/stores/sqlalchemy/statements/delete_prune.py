@@ -22,11 +22,7 @@ from sqlalchemy import (
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import transaction
-from hermes_session_mw.stores.sqlalchemy.clock import now_in_milliseconds
-from hermes_session_mw.stores.sqlalchemy.editing import TOUCH
-from hermes_session_mw.stores.sqlalchemy.fences import raise_floor
-from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place
-from hermes_session_mw.stores.sqlalchemy.schema import (
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
     WHOSE,
     archive,
@@ -35,6 +31,10 @@ from hermes_session_mw.stores.sqlalchemy.schema import (
     of_session,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.statements.fences import raise_floor
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, place
+from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import TOUCH
 
 BATCH = 500
 """Sessions that one statement looks for."""

@@ -12,9 +12,12 @@ from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
 from hermes_session_mw.stores import transfer
 from hermes_session_mw.stores.paging import cursor_to, place_in, place_of, time_of
-from hermes_session_mw.stores.sqlalchemy import schema
-from hermes_session_mw.stores.sqlalchemy.clock import microseconds_of
-from hermes_session_mw.stores.sqlalchemy.listing import (
+from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
+from hermes_session_mw.stores.sqlalchemy.schema import tables
+from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, sessions
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, place, snapshot
+from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import (
     BEFORE,
     CHANGED,
     FACTS,
@@ -24,9 +27,6 @@ from hermes_session_mw.stores.sqlalchemy.listing import (
     info,
     of_another_type,
 )
-from hermes_session_mw.stores.sqlalchemy.ranges import is_after, place, snapshot
-from hermes_session_mw.stores.sqlalchemy.schema import IS_STORED, sessions
-from hermes_session_mw.stores.surveys import OwnedPage, OwnedSession, Totals
 
 WALK = 500
 """Sessions that one statement of a walk finds."""
@@ -90,7 +90,7 @@ _totals = in_two_forms(
 _deleted = in_two_forms(
     select(func.count()).select_from(sessions).where(sessions.c.deleted_at.is_not(None))
 )
-_TABLES = [table.name for table in schema.metadata.sorted_tables]
+_TABLES = [table.name for table in tables.metadata.sorted_tables]
 _size_on_mysql = text(
     "SELECT data_length + index_length FROM information_schema.tables"
     " WHERE table_schema = database() AND table_name = :name"

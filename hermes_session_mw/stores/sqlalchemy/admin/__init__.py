@@ -1,0 +1,1 @@
+"""What the command does with a whole store, of all owners or of one."""

@@ -1,0 +1,1 @@
+"""The SQL of each operation, and what is done with its rows."""
