@@ -9,8 +9,8 @@ from typing import Any
 
 from hermes_session_mw.refusals import Refusal
 from hermes_session_mw.stores.base import check_keys
-from hermes_session_mw.stores.paging import check_title
-from hermes_session_mw.stores.records import MAX_TITLE
+from hermes_session_mw.stores.models import MAX_TITLE
+from hermes_session_mw.stores.pagination import check_title
 
 MAX_BODY = 65_536
 """Bytes that a request's body may have; a title of the longest kind takes a tenth."""

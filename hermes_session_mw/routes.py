@@ -19,7 +19,7 @@ from hermes_session_mw.options import check_functions, check_positive
 from hermes_session_mw.resolver import OwnerHook, ask_owner
 from hermes_session_mw.session import get_session
 from hermes_session_mw.stores import Store
-from hermes_session_mw.stores.records import MAX_PAGE, PAGE
+from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.telemetry import Telemetry
 
 _MEANWHILE = 20

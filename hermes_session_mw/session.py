@@ -16,7 +16,7 @@ from hermes_session_mw.exceptions import (
 from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import History
-from hermes_session_mw.stores.records import StoredTurn
+from hermes_session_mw.stores.models import StoredTurn
 from hermes_session_mw.tool_calls import find_cut
 from hermes_session_mw.turn import LEASE, WAIT, Turn
 

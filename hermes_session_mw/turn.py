@@ -10,7 +10,7 @@ from hermes_session_mw.access import StoreAccess, to_its_end
 from hermes_session_mw.conversation import Conversation
 from hermes_session_mw.exceptions import ConfigurationError, SessionBusy, StoreError
 from hermes_session_mw.logging import fingerprint, logger
-from hermes_session_mw.stores.records import MAX_LEASE
+from hermes_session_mw.stores.models import MAX_LEASE
 
 LEASE = 60.0
 """Seconds that a turn may take before another may begin."""

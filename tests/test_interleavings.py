@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from hermes_session_mw import HermesSessionError, SessionDeleted, SQLAlchemyStore
 from hermes_session_mw.database.connection import Database, database_of
+from hermes_session_mw.stores.jsonl import read
 from hermes_session_mw.stores.sqlalchemy.admin import integrity_check
 from hermes_session_mw.stores.sqlalchemy.admin import prune as admin_prune
 from hermes_session_mw.stores.sqlalchemy.schema import tables
@@ -27,7 +28,6 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     rewind_compact,
     session_keys,
 )
-from hermes_session_mw.stores.transfer import read
 from tests.store_contract import new_id, numbered
 from tests.test_store_contract import url_of
 

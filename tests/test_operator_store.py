@@ -18,7 +18,7 @@ from hermes_session_mw import (
     StoreMisconfigured,
 )
 from hermes_session_mw.database.connection import Database
-from hermes_session_mw.stores import paging
+from hermes_session_mw.stores import pagination
 from hermes_session_mw.stores.sqlalchemy.admin import admin_store, prune, queries
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import Idle, OwnedSession, Problem, Totals
@@ -325,7 +325,7 @@ async def test_a_cursor_that_no_page_gave_is_refused(cursor: str, tmp_path: Path
     with pytest.raises(ValueError, match="cursor"):
         await store.survey(cursor=cursor)
     with pytest.raises(ValueError, match="cursor"):
-        queries.place_in_survey(paging.cursor_to(2**63, "", "a"))
+        queries.place_in_survey(pagination.cursor_to(2**63, "", "a"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -33,7 +33,7 @@ from hermes_session_mw.prompts import (
     window_of,
 )
 from hermes_session_mw.recording import INCOMPLETE
-from hermes_session_mw.stores.hermes_state.rows import COLUMNS, decode
+from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, decode
 from hermes_session_mw.tool_calls import starts_turn
 from tests.asgi import http_scope
 from tests.conversations import call, conversations, message_of, result, turn

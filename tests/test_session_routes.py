@@ -38,7 +38,7 @@ from hermes_session_mw import (
     session_routes,
 )
 from hermes_session_mw.inputs import MAX_BODY, MAX_INDEX
-from hermes_session_mw.stores.records import MAX_PAGE, MAX_TITLE, PAGE
+from hermes_session_mw.stores.models import MAX_PAGE, MAX_TITLE, PAGE
 from tests.store_contract import numbered
 
 ADA, BOB = {"x-user": "ada"}, {"x-user": "bob"}

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from hermes_session_mw.exceptions import NotSupported, StoreCorrupt
 from hermes_session_mw.stores import HermesStateStore, SessionInfo
 from hermes_session_mw.stores.base import History
-from hermes_session_mw.stores.records import MAX_PAGE, ArchivedMessage
+from hermes_session_mw.stores.models import MAX_PAGE, ArchivedMessage
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     OwnedPage,
     OwnedSession,

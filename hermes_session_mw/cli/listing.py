@@ -9,7 +9,7 @@ from hermes_session_mw.cli.terminal import width
 from hermes_session_mw.cli.text import shown, table
 from hermes_session_mw.database.url_masking import told
 from hermes_session_mw.exceptions import HermesSessionError
-from hermes_session_mw.stores.records import MAX_PAGE, PAGE
+from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
 
 _HEADERS = ["ID", "OWNER", "TITLE", "MESSAGES", "TURNS", "CREATED (UTC)", "UPDATED (UTC)"]

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from hermes_session_mw.stores.records import ArchivedMessage
+from hermes_session_mw.stores.models import ArchivedMessage
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, Totals
 
 

@@ -19,7 +19,7 @@ from hermes_session_mw.cli.stores import Settings, Source, look
 from hermes_session_mw.cli.text import safe_json, shown, shown_lines
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import History
-from hermes_session_mw.stores.records import ArchivedMessage
+from hermes_session_mw.stores.models import ArchivedMessage
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 

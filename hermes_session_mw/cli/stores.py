@@ -10,7 +10,7 @@ from hermes_session_mw.cli.hermes import HermesSource
 from hermes_session_mw.exceptions import NotSupported
 from hermes_session_mw.stores import HermesStateStore
 from hermes_session_mw.stores.base import History
-from hermes_session_mw.stores.records import ArchivedMessage
+from hermes_session_mw.stores.models import ArchivedMessage
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     Access,

@@ -4,7 +4,7 @@ from hermes_session_mw.stores.base import History, Store, check_keys
 from hermes_session_mw.stores.hermes_state import HermesStateStore
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.memory import MemoryStore
-from hermes_session_mw.stores.records import ArchivedMessage, SessionInfo, SessionPage, StoredTurn
+from hermes_session_mw.stores.models import ArchivedMessage, SessionInfo, SessionPage, StoredTurn
 from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore, StoreLike, as_store
 
 __all__ = [

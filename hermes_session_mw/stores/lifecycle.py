@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import Store
-from hermes_session_mw.stores.records import (
+from hermes_session_mw.stores.models import (
     PAGE,
     ArchivedMessage,
     SessionInfo,

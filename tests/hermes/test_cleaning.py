@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_session_mw.stores.hermes_state.cleaning import cleaned
+from hermes_session_mw.stores.hermes_state.text_cleanup import cleaned
 
 # As one pattern each, which is plain to read, and too slow for what anybody may send.
 FENCED = re.compile(r"<\s*memory-context\s*>.*?</\s*memory-context\s*>", re.IGNORECASE | re.DOTALL)

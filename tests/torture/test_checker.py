@@ -6,7 +6,7 @@ import pytest
 
 from hermes_session_mw import ArchivedMessage, History
 from hermes_session_mw.messages import Message
-from hermes_session_mw.stores.records import Reason
+from hermes_session_mw.stores.models import Reason
 from tests.torture.checker import check
 from tests.torture.replacements import check_replaced
 from tests.torture.writers import Report

@@ -28,19 +28,19 @@ from hermes_session_mw.stores.base import (
     check_limit,
     check_replace_from,
 )
-from hermes_session_mw.stores.hermes_state import threads as sql
-from hermes_session_mw.stores.hermes_state.file import StateFile, make_engine, path_of
-from hermes_session_mw.stores.hermes_state.reading import load
-from hermes_session_mw.stores.hermes_state.rows import COLUMNS, encode
-from hermes_session_mw.stores.hermes_state.writing import Append, append, check_visible
-from hermes_session_mw.stores.paging import (
+from hermes_session_mw.stores.hermes_state import list_rename_rewind as sql
+from hermes_session_mw.stores.hermes_state.append import Append, append, check_visible
+from hermes_session_mw.stores.hermes_state.load import load
+from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, encode
+from hermes_session_mw.stores.hermes_state.state_file import StateFile, make_engine, path_of
+from hermes_session_mw.stores.models import PAGE, SessionInfo, SessionPage, StoredTurn
+from hermes_session_mw.stores.pagination import (
     check_length,
     check_page,
     check_title,
     page_of,
     place_after,
 )
-from hermes_session_mw.stores.records import PAGE, SessionInfo, SessionPage, StoredTurn
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds."""

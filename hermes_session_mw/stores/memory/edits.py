@@ -15,8 +15,8 @@ from hermes_session_mw.exceptions import (
 from hermes_session_mw.messages import Message, decode_messages
 from hermes_session_mw.stores.base import check_keys, encode_replaced, is_same
 from hermes_session_mw.stores.memory.kept import Kept, KeptSessions, Row
-from hermes_session_mw.stores.paging import check_lease, check_length
-from hermes_session_mw.stores.records import ArchivedMessage, StoredTurn
+from hermes_session_mw.stores.models import ArchivedMessage, StoredTurn
+from hermes_session_mw.stores.pagination import check_lease, check_length
 
 
 class Edits(KeptSessions):

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, TurnLost
 from hermes_session_mw.messages import Message, encode_messages
-from hermes_session_mw.stores.records import Reason
+from hermes_session_mw.stores.models import Reason
 
 T = TypeVar("T")
 Key = tuple[str, str]

@@ -7,11 +7,17 @@ from datetime import UTC, datetime
 from anyio.lowlevel import checkpoint
 
 from hermes_session_mw.exceptions import SessionFull, SessionNotFound
-from hermes_session_mw.stores import transfer
+from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.base import check_key, check_keys
 from hermes_session_mw.stores.memory.kept import Kept, KeptSessions, Row
-from hermes_session_mw.stores.paging import check_page, check_title, page_of, place_after, place_of
-from hermes_session_mw.stores.records import PAGE, SessionInfo, SessionPage
+from hermes_session_mw.stores.models import PAGE, SessionInfo, SessionPage
+from hermes_session_mw.stores.pagination import (
+    check_page,
+    check_title,
+    page_of,
+    place_after,
+    place_of,
+)
 
 
 class Threads(KeptSessions):
@@ -60,11 +66,11 @@ class Threads(KeptSessions):
         if not kept.exists:
             raise SessionNotFound
         rows = ((row.turn_id, row.body) for row in kept.rows)
-        return transfer.write(_info(session_id, kept), rows)
+        return jsonl.write(_info(session_id, kept), rows)
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
-        session = transfer.read(lines, self.max_message_bytes)
+        session = jsonl.read(lines, self.max_message_bytes)
         new_id = session.session_id if session_id is None else session_id
         check_keys(new_id, owner)
         if session.turns > self._max_turns:

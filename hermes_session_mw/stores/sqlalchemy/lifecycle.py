@@ -8,22 +8,22 @@ from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.retry import Attempts
 from hermes_session_mw.exceptions import SessionFull
 from hermes_session_mw.messages import Message
-from hermes_session_mw.stores import transfer
+from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.base import check_key, check_keys, encode_replaced
-from hermes_session_mw.stores.paging import (
+from hermes_session_mw.stores.models import (
+    PAGE,
+    ArchivedMessage,
+    SessionInfo,
+    SessionPage,
+    StoredTurn,
+)
+from hermes_session_mw.stores.pagination import (
     check_lease,
     check_length,
     check_page,
     check_title,
     page_of,
     place_after,
-)
-from hermes_session_mw.stores.records import (
-    PAGE,
-    ArchivedMessage,
-    SessionInfo,
-    SessionPage,
-    StoredTurn,
 )
 from hermes_session_mw.stores.sqlalchemy.statements import (
     fork_rotate_import,
@@ -188,7 +188,7 @@ class Lifecycle:
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
-        session = transfer.read(lines, self.max_message_bytes)
+        session = jsonl.read(lines, self.max_message_bytes)
         new_id = session.session_id if session_id is None else session_id
         check_keys(new_id, owner)
         if session.turns > self._max_turns:

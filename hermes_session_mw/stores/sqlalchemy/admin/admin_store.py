@@ -18,7 +18,7 @@ from hermes_session_mw.database.drivers import check_url
 from hermes_session_mw.database.engine import sqlite_file
 from hermes_session_mw.exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
 from hermes_session_mw.stores.base import check_keys
-from hermes_session_mw.stores.paging import check_page
+from hermes_session_mw.stores.pagination import check_page
 from hermes_session_mw.stores.sqlalchemy.admin import integrity_check, prune, queries
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     Access,

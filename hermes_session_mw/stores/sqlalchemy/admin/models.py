@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from hermes_session_mw.stores.records import SessionInfo
+from hermes_session_mw.stores.models import SessionInfo
 
 Access = Literal["read", "write", "create"]
 """What an operator is about to do to a store: ``create`` may make its tables, and its file."""

@@ -10,8 +10,8 @@ from sqlalchemy import Integer, Select, and_, bindparam, case, distinct, func, o
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
-from hermes_session_mw.stores import transfer
-from hermes_session_mw.stores.paging import cursor_to, place_in, place_of, time_of
+from hermes_session_mw.stores import jsonl
+from hermes_session_mw.stores.pagination import cursor_to, place_in, place_of, time_of
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, sessions
@@ -160,7 +160,7 @@ def lines(database: Database, session_id: str, owner: str) -> str | None:
         rows = database.rows(ROWS, {"session_id": session_id, "owner": owner}) if found else []
     if found is None:
         return None
-    return transfer.write(found, [(text_of(turn_id), body) for turn_id, body in rows])
+    return jsonl.write(found, [(text_of(turn_id), body) for turn_id, body in rows])
 
 
 def given(owner: str | None) -> dict[str, str]:

@@ -12,6 +12,7 @@ from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionNotFound
+from hermes_session_mw.stores.jsonl import Transfer
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -27,7 +28,6 @@ from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
 from hermes_session_mw.stores.sqlalchemy.statements.fences import next_fence
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import ROWS
 from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import Counters, locked
-from hermes_session_mw.stores.transfer import Transfer
 
 _NEW_ID = bindparam("new_id", type_=sessions.c.id.type)
 _NEW_OWNER = bindparam("new_owner", type_=sessions.c.owner.type)

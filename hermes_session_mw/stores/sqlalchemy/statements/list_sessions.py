@@ -5,9 +5,9 @@ from sqlalchemy import and_, bindparam, or_, select, update
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionNotFound, StoreCorrupt
-from hermes_session_mw.stores import transfer
-from hermes_session_mw.stores.paging import Place, time_of
-from hermes_session_mw.stores.records import SessionInfo
+from hermes_session_mw.stores import jsonl
+from hermes_session_mw.stores.models import SessionInfo
+from hermes_session_mw.stores.pagination import Place, time_of
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -89,7 +89,7 @@ def export(database: Database, session_id: str, owner: str) -> str:
         rows = database.rows(ROWS, {"session_id": session_id, "owner": owner})
     if session is None:
         raise SessionNotFound
-    return transfer.write(session, [(text_of(turn_id), body) for turn_id, body in rows])
+    return jsonl.write(session, [(text_of(turn_id), body) for turn_id, body in rows])
 
 
 def as_info(row: Row) -> SessionInfo:

@@ -15,8 +15,8 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.messages import decode_messages
 from hermes_session_mw.stores.base import check_replaced, is_same
-from hermes_session_mw.stores.paging import time_of
-from hermes_session_mw.stores.records import ArchivedMessage, Reason
+from hermes_session_mw.stores.models import ArchivedMessage, Reason
+from hermes_session_mw.stores.pagination import time_of
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_ARCHIVE,
     IN_SESSION,

@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, func, literal_column, select, union_all
 
 from hermes_session_mw.database.connection import Database, Row
 from hermes_session_mw.messages import decode_messages
-from hermes_session_mw.stores.records import StoredTurn
+from hermes_session_mw.stores.models import StoredTurn
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_ARCHIVE,
     IN_SESSION,

@@ -23,11 +23,17 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import check_replaced
-from hermes_session_mw.stores.hermes_state.columns import Columns, columns_of
-from hermes_session_mw.stores.hermes_state.lineage import Found, find
-from hermes_session_mw.stores.hermes_state.reading import Row, measure, rows_of, visible
-from hermes_session_mw.stores.hermes_state.rows import encode
-from hermes_session_mw.stores.hermes_state.turns import Turn, added_to, digest_of, recall, remember
+from hermes_session_mw.stores.hermes_state.load import Row, measure, rows_of, visible
+from hermes_session_mw.stores.hermes_state.message_codec import encode
+from hermes_session_mw.stores.hermes_state.schema import Columns, columns_of
+from hermes_session_mw.stores.hermes_state.session_chain import Found, find
+from hermes_session_mw.stores.hermes_state.turn_index import (
+    Turn,
+    added_to,
+    digest_of,
+    recall,
+    remember,
+)
 
 _STEP = 1e-6  # seconds between the messages of a turn, as Hermes has them
 

@@ -10,10 +10,10 @@ from sqlalchemy import TextClause, text
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import History
-from hermes_session_mw.stores.hermes_state.cleaning import SUSPECT, without_upkeep
-from hermes_session_mw.stores.hermes_state.columns import Columns, columns_of
-from hermes_session_mw.stores.hermes_state.lineage import find
-from hermes_session_mw.stores.hermes_state.rows import COLUMNS, decode
+from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, decode
+from hermes_session_mw.stores.hermes_state.schema import Columns, columns_of
+from hermes_session_mw.stores.hermes_state.session_chain import find
+from hermes_session_mw.stores.hermes_state.text_cleanup import SUSPECT, without_upkeep
 
 _UNKNOWN = History([], 0, exists=False)
 _MOST = 2**63 - 1  # what SQLite takes for a number

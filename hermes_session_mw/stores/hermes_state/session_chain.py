@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from hermes_session_mw.database.connection import Database
-from hermes_session_mw.stores.hermes_state.columns import Columns
+from hermes_session_mw.stores.hermes_state.schema import Columns
 
 _MOST = 100  # as many steps as Hermes takes
 

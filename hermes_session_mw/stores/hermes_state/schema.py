@@ -13,7 +13,7 @@ from sqlalchemy import text
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.exceptions import StoreMisconfigured
 from hermes_session_mw.logging import logger
-from hermes_session_mw.stores.hermes_state.rows import COLUMNS
+from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS
 
 TESTED = 22
 """The newest of Hermes' schema versions that this was tested with: Hermes Agent 0.19's."""

@@ -9,13 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from hermes_session_mw.stores.base import check_count, check_text
-from hermes_session_mw.stores.records import (
-    MAX_LEASE,
-    MAX_PAGE,
-    MAX_TITLE,
-    SessionInfo,
-    SessionPage,
-)
+from hermes_session_mw.stores.models import MAX_LEASE, MAX_PAGE, MAX_TITLE, SessionInfo, SessionPage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -9,15 +9,15 @@ from sqlalchemy import TextClause, text
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.transactions import transaction
-from hermes_session_mw.stores.hermes_state.columns import Columns, columns_of
-from hermes_session_mw.stores.hermes_state.lineage import PLAIN, Found, find
-from hermes_session_mw.stores.hermes_state.reading import measure, rows_of, snapshot, visible
-from hermes_session_mw.stores.hermes_state.rows import decode
+from hermes_session_mw.stores.hermes_state.append import place_of, take_out
+from hermes_session_mw.stores.hermes_state.load import measure, rows_of, snapshot, visible
+from hermes_session_mw.stores.hermes_state.message_codec import decode
+from hermes_session_mw.stores.hermes_state.schema import Columns, columns_of
+from hermes_session_mw.stores.hermes_state.session_chain import PLAIN, Found, find
 from hermes_session_mw.stores.hermes_state.titles import keep_title, kept_title
-from hermes_session_mw.stores.hermes_state.turns import recall
-from hermes_session_mw.stores.hermes_state.writing import place_of, take_out
-from hermes_session_mw.stores.paging import Place, time_of
-from hermes_session_mw.stores.records import SessionInfo, StoredTurn
+from hermes_session_mw.stores.hermes_state.turn_index import recall
+from hermes_session_mw.stores.models import SessionInfo, StoredTurn
+from hermes_session_mw.stores.pagination import Place, time_of
 
 _MAX_TITLE = 100  # characters that Hermes gives a title
 

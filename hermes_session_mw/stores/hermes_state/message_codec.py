@@ -11,7 +11,7 @@ from typing import Any
 
 from hermes_session_mw.exceptions import InvalidMessage
 from hermes_session_mw.messages import Message
-from hermes_session_mw.stores.hermes_state.cleaning import cleaned
+from hermes_session_mw.stores.hermes_state.text_cleanup import cleaned
 
 _JSON = "\0json:"  # begins a content that is no text
 _INCOMPLETE = "incomplete"
