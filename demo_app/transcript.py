@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hermes_session_mw.messages import Message
-from hermes_session_mw.prompts import prompt_of
-from hermes_session_mw.tool_calls import unanswered_calls
+from hermes_session_mw.session.prompts import prompt_of
+from hermes_session_mw.session.tool_calls import unanswered_calls
 
 _KEYS = ("role", "content", "name", "refusal", "tool_calls", "tool_call_id", "reasoning_content")
 

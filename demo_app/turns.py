@@ -25,7 +25,7 @@ from hermes_session_mw import (
     TurnConflict,
 )
 from hermes_session_mw.messages import Message
-from hermes_session_mw.recording import is_incomplete
+from hermes_session_mw.session.recording import is_incomplete
 
 Finish = Callable[[], Awaitable[None]]
 

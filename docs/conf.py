@@ -70,8 +70,8 @@ def find_public_name(
 ) -> nodes.Element | None:
     """Resolve a public name by which only the package's own modules call it.
 
-    An annotation says ``hermes_session_mw.turn.Turn``, a docstring ``Turn`` or ``Store.load``; the
-    reference has ``hermes_session_mw.Turn``.
+    An annotation says ``hermes_session_mw.session.turn_lock.Turn``, a docstring ``Turn`` or
+    ``Store.load``; the reference has ``hermes_session_mw.Turn``.
     """
     if node["refdomain"] != "py":
         return None

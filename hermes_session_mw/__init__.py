@@ -42,9 +42,10 @@ from hermes_session_mw.ids import is_session_id, mint_session_id
 from hermes_session_mw.installation import install
 from hermes_session_mw.logging import SessionIdFilter
 from hermes_session_mw.middleware import HermesSessionMiddleware
-from hermes_session_mw.recording import Recording
 from hermes_session_mw.routes import session_routes
-from hermes_session_mw.session import HermesSession, get_session
+from hermes_session_mw.session.recording import Recording
+from hermes_session_mw.session.session import HermesSession, get_session
+from hermes_session_mw.session.turn_lock import Turn
 from hermes_session_mw.stores import (
     ArchivedMessage,
     HermesStateStore,
@@ -57,7 +58,6 @@ from hermes_session_mw.stores import (
     Store,
     StoredTurn,
 )
-from hermes_session_mw.turn import Turn
 
 __all__ = [
     "HISTORY_SOURCE_HEADER",

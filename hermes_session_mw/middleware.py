@@ -16,12 +16,12 @@ from hermes_session_mw.options import check_choice, check_functions, check_posit
 from hermes_session_mw.refusals import log_failure, refusal_of
 from hermes_session_mw.resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
 from hermes_session_mw.responder import Responder
-from hermes_session_mw.session import STATE_KEY
+from hermes_session_mw.session.session import STATE_KEY
 from hermes_session_mw.stores import Store, StoreLike, as_store
 from hermes_session_mw.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from hermes_session_mw.stored import StoredConversation
+    from hermes_session_mw.session.stored import StoredConversation
 
 AnyASGIApp = Callable[..., Awaitable[None]]
 """Each framework types the three arguments in its own way; Starlette's names would refuse some."""

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 )
 
 from hermes_session_mw.logging import fingerprint
-from hermes_session_mw.session import STATE_KEY
+from hermes_session_mw.session.session import STATE_KEY
 from hermes_session_mw.telemetry import ServedSession
 
 _SCOPE = "hermes_session_mw"

@@ -8,7 +8,6 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from hermes_session_mw import refusals
-from hermes_session_mw.access import StoreAccess
 from hermes_session_mw.exceptions import ConfigurationError, InvalidKey, StoreError
 from hermes_session_mw.headers import Fields, find_fields, join_cookies
 from hermes_session_mw.ids import (
@@ -20,7 +19,8 @@ from hermes_session_mw.ids import (
 )
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.refusals import Refusal
-from hermes_session_mw.session import HermesSession
+from hermes_session_mw.session.session import HermesSession
+from hermes_session_mw.session.store_client import StoreAccess
 from hermes_session_mw.stores import Store, check_keys
 from hermes_session_mw.telemetry import Telemetry
 from hermes_session_mw.wishes import HISTORY_SOURCE, IDEMPOTENCY_KEY, SESSION_KEY, take_wishes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     from hermes_session_mw.logging import HasId
-    from hermes_session_mw.session import HermesSession
+    from hermes_session_mw.session.session import HermesSession
 
 _DENIAL = "websocket.http.response"
 _RESPONSE_STARTS = ("http.response.start", "websocket.http.response.start")

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hermes_session_mw import answers, inputs
-from hermes_session_mw.access import StoreAccess
 from hermes_session_mw.conflicts import response_of
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
 from hermes_session_mw.inputs import NOT_FOUND, Refused
@@ -17,7 +16,8 @@ from hermes_session_mw.messages import Message
 from hermes_session_mw.openapi import describe
 from hermes_session_mw.options import check_functions, check_positive
 from hermes_session_mw.resolver import OwnerHook, ask_owner
-from hermes_session_mw.session import get_session
+from hermes_session_mw.session.session import get_session
+from hermes_session_mw.session.store_client import StoreAccess
 from hermes_session_mw.stores import Store
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.telemetry import Telemetry

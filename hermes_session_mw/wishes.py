@@ -3,9 +3,9 @@
 import re
 
 from hermes_session_mw import refusals
-from hermes_session_mw.conversation import Conversation
 from hermes_session_mw.headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
 from hermes_session_mw.refusals import Refusal
+from hermes_session_mw.session.conversation import Conversation
 
 SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
     name.lower().encode("ascii")

@@ -27,7 +27,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     TurnConflict,
 )
-from hermes_session_mw.access import StoreAccess
+from hermes_session_mw.session.store_client import StoreAccess
 from tests.asgi import HEADER, Recorder, http_scope, request, stamp
 from tests.conversations import message_of
 from tests.store_contract import numbered

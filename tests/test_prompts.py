@@ -23,18 +23,18 @@ from hermes_session_mw import (
     StoreUnavailable,
     get_session,
 )
-from hermes_session_mw.access import StoreAccess
 from hermes_session_mw.messages import Message
-from hermes_session_mw.prompts import (
+from hermes_session_mw.session.prompts import (
     STORED_ONLY,
     Limits,
     estimate_tokens,
     prompt_of,
     window_of,
 )
-from hermes_session_mw.recording import INCOMPLETE
+from hermes_session_mw.session.recording import INCOMPLETE
+from hermes_session_mw.session.store_client import StoreAccess
+from hermes_session_mw.session.tool_calls import starts_turn
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, decode
-from hermes_session_mw.tool_calls import starts_turn
 from tests.asgi import http_scope
 from tests.conversations import call, conversations, message_of, result, turn
 from tests.strict_server import KEYS, refusal_of, strict

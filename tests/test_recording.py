@@ -37,7 +37,7 @@ from hermes_session_mw import (
     TurnTooLong,
     get_session,
 )
-from hermes_session_mw.recording import Recording
+from hermes_session_mw.session.recording import Recording
 from tests.asgi import Recorder, http_scope, request
 from tests.server import demo
 

@@ -22,8 +22,8 @@ from hermes_session_mw import (
     StoreTimeout,
     get_session,
 )
-from hermes_session_mw.access import StoreAccess
 from hermes_session_mw.logging import fingerprint
+from hermes_session_mw.session.store_client import StoreAccess
 from tests.test_middleware import HangingStore
 
 HELLO = {"role": "user", "content": "hello"}

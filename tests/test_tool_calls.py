@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_session_mw import tool_calls
 from hermes_session_mw.messages import Message
-from hermes_session_mw.tool_calls import (
+from hermes_session_mw.session import tool_calls
+from hermes_session_mw.session.tool_calls import (
     find_cut,
     is_result,
     paired,

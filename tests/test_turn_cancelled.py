@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from hermes_session_mw import HermesSession, MemoryStore, SessionBusy, StoreTimeout
-from hermes_session_mw.access import StoreAccess, to_its_end
+from hermes_session_mw.session.store_client import StoreAccess, to_its_end
 from tests.store_contract import numbered
 from tests.test_housekeeping import Make, make
 

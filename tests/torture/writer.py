@@ -22,7 +22,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     TurnLost,
 )
-from hermes_session_mw.access import StoreAccess
+from hermes_session_mw.session.store_client import StoreAccess
 
 PARENT = os.getppid()
 

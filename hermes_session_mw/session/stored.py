@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import EllipsisType
 from typing import Literal, Protocol
 
-from hermes_session_mw.access import StoreAccess
 from hermes_session_mw.exceptions import (
     HistoryNotLoaded,
     OwnerRequired,
@@ -16,14 +15,15 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message
-from hermes_session_mw.prompts import Count, Limits, estimate_tokens, prompt_of, window_of
-from hermes_session_mw.stores.base import History, Store, check_replace_from, check_replaced
-from hermes_session_mw.tool_calls import (
+from hermes_session_mw.session.prompts import Count, Limits, estimate_tokens, prompt_of, window_of
+from hermes_session_mw.session.store_client import StoreAccess
+from hermes_session_mw.session.tool_calls import (
     find_standing,
     find_turn_start,
     stands_alone,
     unanswered_calls,
 )
+from hermes_session_mw.stores.base import History, Store, check_replace_from, check_replaced
 
 MORE = 10
 """How many times ``history_limit`` is read where a turn is longer than that, and at least 100."""

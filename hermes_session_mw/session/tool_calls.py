@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from hermes_session_mw.messages import Message
-from hermes_session_mw.recording import is_incomplete
+from hermes_session_mw.session.recording import is_incomplete
 
 INSTRUCTIONS = ("system", "developer")
 _OPENING = ("user", *INSTRUCTIONS)

@@ -11,8 +11,8 @@ from itertools import chain, count
 from typing import Any
 
 from hermes_session_mw.messages import Message
-from hermes_session_mw.recording import INCOMPLETE
-from hermes_session_mw.tool_calls import (
+from hermes_session_mw.session.recording import INCOMPLETE
+from hermes_session_mw.session.tool_calls import (
     INSTRUCTIONS,
     find_calling,
     find_standing,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from starlette.requests import HTTPConnection
 
-from hermes_session_mw.conversation import Conversation, as_they_are
 from hermes_session_mw.exceptions import (
     InvalidKey,
     ResponseStarted,
@@ -15,10 +14,11 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.messages import Message
+from hermes_session_mw.session.conversation import Conversation, as_they_are
+from hermes_session_mw.session.tool_calls import find_cut
+from hermes_session_mw.session.turn_lock import LEASE, WAIT, Turn
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.models import StoredTurn
-from hermes_session_mw.tool_calls import find_cut
-from hermes_session_mw.turn import LEASE, WAIT, Turn
 
 _BEFORE = 100
 """Messages that are read before those that a compaction keeps, to find where their turn begins."""

@@ -11,8 +11,8 @@ import anyio
 from hermes_session_mw.exceptions import StoreError, StoreMisconfigured
 from hermes_session_mw.logging import logger
 from hermes_session_mw.messages import Message, decode_messages, encode_messages
-from hermes_session_mw.recording import Append, Recording
-from hermes_session_mw.stored import StoredConversation
+from hermes_session_mw.session.recording import Append, Recording
+from hermes_session_mw.session.stored import StoredConversation
 from hermes_session_mw.stores.base import History, check_keys, check_replace_from
 
 # Seconds between two tries to store what broke off.

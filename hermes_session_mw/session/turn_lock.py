@@ -6,10 +6,10 @@ from typing import Self
 
 import anyio
 
-from hermes_session_mw.access import StoreAccess, to_its_end
-from hermes_session_mw.conversation import Conversation
 from hermes_session_mw.exceptions import ConfigurationError, SessionBusy, StoreError
 from hermes_session_mw.logging import fingerprint, logger
+from hermes_session_mw.session.conversation import Conversation
+from hermes_session_mw.session.store_client import StoreAccess, to_its_end
 from hermes_session_mw.stores.models import MAX_LEASE
 
 LEASE = 60.0

@@ -11,7 +11,7 @@ import anyio
 from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
 from hermes_session_mw.ids import mint_session_id
 from hermes_session_mw.messages import Message, encode_messages
-from hermes_session_mw.recording import Limits
+from hermes_session_mw.session.recording import Limits
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.telemetry import Telemetry

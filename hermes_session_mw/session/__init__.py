@@ -1,0 +1,1 @@
+"""What one request holds of its conversation."""
