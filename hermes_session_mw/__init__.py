@@ -5,6 +5,14 @@ and stamps the id on every response.
 """
 
 from hermes_session_mw import migrations
+from hermes_session_mw.asgi.headers import (
+    HISTORY_SOURCE_HEADER,
+    IDEMPOTENCY_HEADER,
+    SESSION_HEADER,
+    SESSION_KEY_HEADER,
+)
+from hermes_session_mw.asgi.install import install
+from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
 from hermes_session_mw.exceptions import (
     AppendInDoubt,
     ConfigurationError,
@@ -32,16 +40,8 @@ from hermes_session_mw.exceptions import (
     TurnLost,
     TurnTooLong,
 )
-from hermes_session_mw.headers import (
-    HISTORY_SOURCE_HEADER,
-    IDEMPOTENCY_HEADER,
-    SESSION_HEADER,
-    SESSION_KEY_HEADER,
-)
 from hermes_session_mw.ids import is_session_id, mint_session_id
-from hermes_session_mw.installation import install
 from hermes_session_mw.logging import SessionIdFilter
-from hermes_session_mw.middleware import HermesSessionMiddleware
 from hermes_session_mw.routes import session_routes
 from hermes_session_mw.session.recording import Recording
 from hermes_session_mw.session.session import HermesSession, get_session

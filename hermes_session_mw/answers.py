@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from hermes_session_mw.asgi.error_responses import Refusal, refusal_of
 from hermes_session_mw.exceptions import (
     HermesSessionError,
     InvalidMessage,
@@ -17,7 +18,6 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.inputs import NOT_FOUND
 from hermes_session_mw.logging import logger
-from hermes_session_mw.refusals import Refusal, refusal_of
 from hermes_session_mw.stores import SessionInfo
 
 UNKNOWN_OWNER = Refusal(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from hermes_session_mw.refusals import Refusal
+from hermes_session_mw.asgi.error_responses import Refusal
 from hermes_session_mw.stores.base import check_keys
 from hermes_session_mw.stores.models import MAX_TITLE
 from hermes_session_mw.stores.pagination import check_title

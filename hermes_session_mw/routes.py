@@ -9,13 +9,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hermes_session_mw import answers, inputs
-from hermes_session_mw.conflicts import response_of
+from hermes_session_mw.asgi.exception_handlers import response_of
+from hermes_session_mw.asgi.options import check_functions, check_positive
+from hermes_session_mw.asgi.session_resolver import OwnerHook, ask_owner
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
 from hermes_session_mw.inputs import NOT_FOUND, Refused
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openapi import describe
-from hermes_session_mw.options import check_functions, check_positive
-from hermes_session_mw.resolver import OwnerHook, ask_owner
 from hermes_session_mw.session.session import get_session
 from hermes_session_mw.session.store_client import StoreAccess
 from hermes_session_mw.stores import Store

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_session_mw.headers import join_cookies
+from hermes_session_mw.asgi.headers import join_cookies
 from tests.asgi import HEADER, http_scope, request
 from tests.cookie_app import app, bare, store
 from tests.server import free_port, serving

@@ -17,9 +17,9 @@ from hermes_session_mw import (
     HermesSessionError,
     HermesSessionMiddleware,
     SQLAlchemyStore,
-    refusals,
 )
-from hermes_session_mw.refusals import ANSWERED, Refusal, refusal_of
+from hermes_session_mw.asgi import error_responses
+from hermes_session_mw.asgi.error_responses import ANSWERED, Refusal, refusal_of
 from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata
 from tests.server import ROOT
 
@@ -112,7 +112,7 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
 def test_every_refusal_is_in_its_table() -> None:
     """Each answer of the middleware's own has a row with its status, code and close code."""
     page = (REFERENCE / "wire.md").read_text()
-    known = [value for value in vars(refusals).values() if isinstance(value, Refusal)]
+    known = [value for value in vars(error_responses).values() if isinstance(value, Refusal)]
     raised = [kind(*_arguments(kind)) for kind in ANSWERED]
     found = [*known, *(each for error in raised if (each := refusal_of(error)))]
     assert len(found) == len(known) + len(ANSWERED)

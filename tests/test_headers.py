@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_session_mw import ConfigurationError
-from hermes_session_mw.headers import Fields, Stamp, find_fields
+from hermes_session_mw.asgi.headers import Fields, Stamp, find_fields
 from tests.asgi import HEADER
 
 Pair = tuple[bytes, bytes]

@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hermes_session_mw.asgi.headers import (
+    HISTORY_SOURCE_HEADER,
+    IDEMPOTENCY_HEADER,
+    SESSION_KEY_HEADER,
+)
 from hermes_session_mw.exceptions import (
     AppendInDoubt,
     HermesSessionError,
@@ -28,7 +33,6 @@ from hermes_session_mw.exceptions import (
     TurnLost,
     TurnTooLong,
 )
-from hermes_session_mw.headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
 from hermes_session_mw.logging import logger
 
 POLICY_VIOLATION = 1008

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
 
-from hermes_session_mw.headers import Stamp, content_length, say_close
+from hermes_session_mw.asgi.error_responses import Refusal, server_error
+from hermes_session_mw.asgi.headers import Stamp, content_length, say_close
 from hermes_session_mw.ids import mint_session_id
-from hermes_session_mw.refusals import Refusal, server_error
 
 if TYPE_CHECKING:
     from contextvars import Token

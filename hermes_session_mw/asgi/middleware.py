@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from hermes_session_mw.conflicts import answer_errors
+from hermes_session_mw.asgi.error_responses import log_failure, refusal_of
+from hermes_session_mw.asgi.exception_handlers import answer_errors
+from hermes_session_mw.asgi.headers import SESSION_HEADER, Stamp
+from hermes_session_mw.asgi.lifespan import serve_lifespan
+from hermes_session_mw.asgi.options import check_choice, check_functions, check_positive, exclusion
+from hermes_session_mw.asgi.response_stamper import Responder
+from hermes_session_mw.asgi.session_resolver import (
+    InvalidIds,
+    OnStoreError,
+    OwnerHook,
+    Resolver,
+    UnknownIds,
+)
 from hermes_session_mw.exceptions import ConfigurationError
-from hermes_session_mw.headers import SESSION_HEADER, Stamp
 from hermes_session_mw.ids import is_session_id, mint_session_id
-from hermes_session_mw.lifespan import serve_lifespan
 from hermes_session_mw.logging import current_session, logger
-from hermes_session_mw.options import check_choice, check_functions, check_positive, exclusion
-from hermes_session_mw.refusals import log_failure, refusal_of
-from hermes_session_mw.resolver import InvalidIds, OnStoreError, OwnerHook, Resolver, UnknownIds
-from hermes_session_mw.responder import Responder
 from hermes_session_mw.session.session import STATE_KEY
 from hermes_session_mw.stores import Store, StoreLike, as_store
 from hermes_session_mw.telemetry import Telemetry

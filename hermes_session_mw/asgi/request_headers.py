@@ -2,9 +2,13 @@
 
 import re
 
-from hermes_session_mw import refusals
-from hermes_session_mw.headers import HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER
-from hermes_session_mw.refusals import Refusal
+from hermes_session_mw.asgi import error_responses
+from hermes_session_mw.asgi.error_responses import Refusal
+from hermes_session_mw.asgi.headers import (
+    HISTORY_SOURCE_HEADER,
+    IDEMPOTENCY_HEADER,
+    SESSION_KEY_HEADER,
+)
 from hermes_session_mw.session.conversation import Conversation
 
 SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
@@ -24,18 +28,18 @@ def take_wishes(session: Conversation, found: dict[bytes, list[bytes]]) -> Refus
     if SESSION_KEY in found and session.is_new:
         session.key = _printable(found[SESSION_KEY])
         if session.key is None:
-            return refusals.INVALID_KEY
+            return error_responses.INVALID_KEY
     if IDEMPOTENCY_KEY in found:
         session.idempotency_key = _printable(found[IDEMPOTENCY_KEY])
         if session.idempotency_key is None:
-            return refusals.INVALID_IDEMPOTENCY_KEY
+            return error_responses.INVALID_IDEMPOTENCY_KEY
     match found.get(HISTORY_SOURCE):
         case None | [b"session"]:
             return None
         case [b"request"]:
             session.history_source = "request"
             return None
-    return refusals.INVALID_HISTORY_SOURCE
+    return error_responses.INVALID_HISTORY_SOURCE
 
 
 def _printable(values: list[bytes]) -> str | None:

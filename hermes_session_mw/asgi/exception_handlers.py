@@ -4,8 +4,8 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from hermes_session_mw.headers import SESSION_HEADER
-from hermes_session_mw.refusals import ANSWERED, Refusal, log_failure, refusal_of
+from hermes_session_mw.asgi.error_responses import ANSWERED, Refusal, log_failure, refusal_of
+from hermes_session_mw.asgi.headers import SESSION_HEADER
 
 
 def answer_errors(app: object) -> None:

@@ -6,10 +6,10 @@ from typing import TypedDict, TypeVar, Unpack
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Scope
 
-from hermes_session_mw.conflicts import answer_errors
+from hermes_session_mw.asgi.exception_handlers import answer_errors
+from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
+from hermes_session_mw.asgi.session_resolver import InvalidIds, OnStoreError, OwnerHook, UnknownIds
 from hermes_session_mw.exceptions import ConfigurationError
-from hermes_session_mw.middleware import HermesSessionMiddleware
-from hermes_session_mw.resolver import InvalidIds, OnStoreError, OwnerHook, UnknownIds
 from hermes_session_mw.stores import StoreLike
 from hermes_session_mw.telemetry import Telemetry
 

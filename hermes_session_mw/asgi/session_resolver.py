@@ -7,9 +7,16 @@ from typing import Literal
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from hermes_session_mw import refusals
+from hermes_session_mw.asgi import error_responses
+from hermes_session_mw.asgi.error_responses import Refusal
+from hermes_session_mw.asgi.headers import Fields, find_fields, join_cookies
+from hermes_session_mw.asgi.request_headers import (
+    HISTORY_SOURCE,
+    IDEMPOTENCY_KEY,
+    SESSION_KEY,
+    take_wishes,
+)
 from hermes_session_mw.exceptions import ConfigurationError, InvalidKey, StoreError
-from hermes_session_mw.headers import Fields, find_fields, join_cookies
 from hermes_session_mw.ids import (
     MAX_ID_LENGTH,
     SESSION_ID,
@@ -18,12 +25,10 @@ from hermes_session_mw.ids import (
     mint_session_id,
 )
 from hermes_session_mw.logging import fingerprint, logger
-from hermes_session_mw.refusals import Refusal
 from hermes_session_mw.session.session import HermesSession
 from hermes_session_mw.session.store_client import StoreAccess
 from hermes_session_mw.stores import Store, check_keys
 from hermes_session_mw.telemetry import Telemetry
-from hermes_session_mw.wishes import HISTORY_SOURCE, IDEMPOTENCY_KEY, SESSION_KEY, take_wishes
 
 OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
 UnknownIds = Literal["adopt", "mint", "reject"]
@@ -101,7 +106,7 @@ class Resolver:
         else:
             session = self._new_session(self._nobody)
             if values and self._invalid_ids == "reject":
-                refusal = refusals.INVALID_ID
+                refusal = error_responses.INVALID_ID
         if found:
             refusal = refusal or take_wishes(session, found)
         return session, refusal
@@ -117,7 +122,7 @@ class Resolver:
         if session.is_new and session.key is None:
             return session, None
         if session.owner is None:
-            return session, refusals.OWNER_REQUIRED
+            return session, error_responses.OWNER_REQUIRED
         try:
             if session.key is not None and await session.follow_key():
                 return session, None
@@ -132,8 +137,8 @@ class Resolver:
         except StoreError as exc:
             logger.warning("session %s is answered 503: %s", fingerprint(session.id), exc)
             logger.debug("the store's failure in full", exc_info=exc)
-            return session, refusals.STORE_UNAVAILABLE
-        refusal = refusals.UNKNOWN_ID if self._unknown_ids == "reject" else None
+            return session, error_responses.STORE_UNAVAILABLE
+        refusal = error_responses.UNKNOWN_ID if self._unknown_ids == "reject" else None
         minted = self._new_session(session.owner)
         # What else the request wishes for holds for whatever session it gets.
         minted.idempotency_key = session.idempotency_key
