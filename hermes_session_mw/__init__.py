@@ -42,7 +42,7 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.ids import is_session_id, mint_session_id
 from hermes_session_mw.logging import SessionIdFilter
-from hermes_session_mw.routes import session_routes
+from hermes_session_mw.routes.handlers import session_routes
 from hermes_session_mw.session.recording import Recording
 from hermes_session_mw.session.session import HermesSession, get_session
 from hermes_session_mw.session.turn_lock import Turn

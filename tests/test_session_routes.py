@@ -37,7 +37,7 @@ from hermes_session_mw import (
     is_session_id,
     session_routes,
 )
-from hermes_session_mw.inputs import MAX_BODY, MAX_INDEX
+from hermes_session_mw.routes.parameters import MAX_BODY, MAX_INDEX
 from hermes_session_mw.stores.models import MAX_PAGE, MAX_TITLE, PAGE
 from tests.store_contract import numbered
 

@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, session_routes
-from hermes_session_mw.openapi import CURSOR_FORMAT, ID_FORMAT
+from hermes_session_mw.routes.openapi import CURSOR_FORMAT, ID_FORMAT
 from tests.store_contract import numbered
 
 IDS = [f"chat-{number}" for number in range(5)]

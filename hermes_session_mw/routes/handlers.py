@@ -8,14 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from hermes_session_mw import answers, inputs
 from hermes_session_mw.asgi.exception_handlers import response_of
 from hermes_session_mw.asgi.options import check_functions, check_positive
 from hermes_session_mw.asgi.session_resolver import OwnerHook, ask_owner
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
-from hermes_session_mw.inputs import NOT_FOUND, Refused
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openapi import describe
+from hermes_session_mw.routes import parameters, responses
+from hermes_session_mw.routes.openapi import describe
+from hermes_session_mw.routes.parameters import NOT_FOUND, Refused
 from hermes_session_mw.session.session import get_session
 from hermes_session_mw.session.store_client import StoreAccess
 from hermes_session_mw.stores import Store
@@ -106,28 +106,28 @@ class _Routes:
         self._allow_ownerless = allow_ownerless
 
     async def describe(self, request: Request) -> Response:
-        return answers.as_json(describe(self._prefix, request.scope.get("root_path", "")))
+        return responses.as_json(describe(self._prefix, request.scope.get("root_path", "")))
 
     async def answer(
-        self, handlers: dict[str, _Handler], parameters: Collection[str], request: Request
+        self, handlers: dict[str, _Handler], taken: Collection[str], request: Request
     ) -> Response:
         handler = handlers.get(request.method) or handlers["GET"]  # for HEAD
         try:
-            inputs.only(parameters, request.query_params)
+            parameters.only(taken, request.query_params)
             return await handler(request, await self._whose(request))
         except Refused as exc:
             return response_of(exc.refusal)
         except HermesSessionError as exc:
-            refusal = answers.refusal_for(exc)
+            refusal = responses.refusal_for(exc)
             if refusal is None:
                 raise
             return response_of(refusal)
 
     async def list_sessions(self, request: Request, owner: str) -> Response:
         if not (owner or self._allow_ownerless):
-            raise Refused(answers.NO_OWNERS)
+            raise Refused(responses.NO_OWNERS)
         limit = _limit(request)
-        cursor = inputs.single("cursor", request.query_params.getlist("cursor"))
+        cursor = parameters.single("cursor", request.query_params.getlist("cursor"))
         store = self._access.having("list")
         try:
             page = await self._access.whole("list", "", store.list(owner, limit, cursor))
@@ -135,21 +135,21 @@ class _Routes:
             if cursor is None:
                 raise  # not the client's fault
             message = "'cursor' is not one that a page of this list gave."
-            raise inputs.invalid("cursor", message) from exc
-        data = [answers.shown(info) for info in page.sessions]
+            raise parameters.invalid("cursor", message) from exc
+        data = [responses.shown(info) for info in page.sessions]
         more = {"has_more": page.cursor is not None, "next_cursor": page.cursor}
-        return answers.as_json({"object": "list", "data": data, **more})
+        return responses.as_json({"object": "list", "data": data, **more})
 
     async def get(self, request: Request, owner: str) -> Response:
-        return answers.as_json(await self._info(_id(request, owner), owner))
+        return responses.as_json(await self._info(_id(request, owner), owner))
 
     async def messages(self, request: Request, owner: str) -> Response:
         session_id, limit = _id(request, owner), _limit(request)
         values = request.query_params.getlist("before")
-        before = inputs.number("before", values, 0, inputs.MAX_INDEX)
+        before = parameters.number("before", values, 0, parameters.MAX_INDEX)
         data, start, length = await self._before(session_id, owner, before, limit)
         more = {"has_more": start > 0, "next_before": start or None}
-        return answers.as_json({"object": "list", "data": data, "length": length, **more})
+        return responses.as_json({"object": "list", "data": data, "length": length, **more})
 
     async def _before(
         self, session_id: str, owner: str, before: int | None, limit: int
@@ -174,7 +174,7 @@ class _Routes:
         return page, start, history.length
 
     async def rename(self, request: Request, owner: str) -> Response:
-        session_id, title = _id(request, owner), inputs.title_of(await _body(request))
+        session_id, title = _id(request, owner), parameters.title_of(await _body(request))
         self._access.having("info")  # before anything is changed
         store = self._access.having("rename")
         try:
@@ -182,17 +182,17 @@ class _Routes:
             found = await self._access.whole("rename", session_id, work)
         except ValueError as exc:
             message = "'title' cannot be this session's: another may have it."
-            raise inputs.invalid("title", message) from exc
+            raise parameters.invalid("title", message) from exc
         if not found:
             raise Refused(NOT_FOUND)
-        return answers.as_json(await self._info(session_id, owner))
+        return responses.as_json(await self._info(session_id, owner))
 
     async def fork(self, request: Request, owner: str) -> Response:
-        session_id, length = _id(request, owner), inputs.length_of(await _body(request))
+        session_id, length = _id(request, owner), parameters.length_of(await _body(request))
         self._access.having("info")
         new_id, store = self._access.new_id(), self._access.having("fork")
         await self._access.whole("fork", session_id, store.fork(session_id, new_id, owner, length))
-        response = answers.as_json(await self._info(new_id, owner), 201)
+        response = responses.as_json(await self._info(new_id, owner), 201)
         # Relative to this request's own address, whatever a proxy has taken off its path.
         response.headers["location"] = f"../{new_id}"
         return response
@@ -209,7 +209,7 @@ class _Routes:
         else:
             owner = get_session(request).owner
         if owner is None:
-            raise Refused(answers.UNKNOWN_OWNER)
+            raise Refused(responses.UNKNOWN_OWNER)
         return owner
 
     async def _info(self, session_id: str, owner: str) -> dict[str, Any]:
@@ -217,17 +217,17 @@ class _Routes:
         info = await self._access.whole("info", session_id, store.info(session_id, owner))
         if info is None:
             raise Refused(NOT_FOUND)
-        return answers.shown(info)
+        return responses.shown(info)
 
 
 def _id(request: Request, owner: str) -> str:
     session_id: str = request.path_params["id"]
-    inputs.check_id(session_id, owner)
+    parameters.check_id(session_id, owner)
     return session_id
 
 
 def _limit(request: Request) -> int:
-    limit = inputs.number("limit", request.query_params.getlist("limit"), 1, MAX_PAGE)
+    limit = parameters.number("limit", request.query_params.getlist("limit"), 1, MAX_PAGE)
     return PAGE if limit is None else limit
 
 
@@ -235,6 +235,6 @@ async def _body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > inputs.MAX_BODY:
-            raise Refused(inputs.BODY_TOO_LARGE)
+        if len(body) > parameters.MAX_BODY:
+            raise Refused(parameters.BODY_TOO_LARGE)
     return bytes(body)

@@ -5,7 +5,7 @@ Rules of this file: pure functions.
 
 from typing import Any
 
-from hermes_session_mw.inputs import MAX_INDEX
+from hermes_session_mw.routes.parameters import MAX_INDEX
 from hermes_session_mw.stores.models import MAX_PAGE, MAX_TITLE, PAGE
 
 _Json = dict[str, Any]

@@ -16,8 +16,8 @@ from hermes_session_mw.exceptions import (
     SessionTaken,
     StoreError,
 )
-from hermes_session_mw.inputs import NOT_FOUND
 from hermes_session_mw.logging import logger
+from hermes_session_mw.routes.parameters import NOT_FOUND
 from hermes_session_mw.stores import SessionInfo
 
 UNKNOWN_OWNER = Refusal(

@@ -1,0 +1,1 @@
+"""The REST routes of sessions: what they read, what they answer, and their description."""
