@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore
-from hermes_session_mw.cli.commands import cli
+from hermes_session_mw.cli.app import cli
 from tests.server import ROOT
 
 COMMAND = [sys.executable, "-m", "hermes_session_mw.cli"]

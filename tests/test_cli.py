@@ -16,9 +16,8 @@ import pytest
 from sqlalchemy import URL, create_engine, text
 
 from hermes_session_mw import SQLAlchemyStore
-from hermes_session_mw.cli import files, main, terminal
-from hermes_session_mw.cli import hermes as hermes_source
-from hermes_session_mw.cli.commands import cli
+from hermes_session_mw.cli import files, hermes_source, main, terminal
+from hermes_session_mw.cli.app import cli
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
 from tests import mariadb, postgres
 from tests.command import TURN, environment, fill, run, told

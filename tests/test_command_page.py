@@ -35,7 +35,7 @@ def test_the_lines_print_what_the_page_says(tmp_path: Path) -> None:
 
 def test_the_page_and_the_help_have_the_same_exit_codes() -> None:
     """What the page's table says of exit codes is what ``--help`` says."""
-    from hermes_session_mw.cli.commands import cli  # noqa: PLC0415
+    from hermes_session_mw.cli.app import cli  # noqa: PLC0415
 
     of_page = re.findall(r"^\| (\d+) \|", PAGE, flags=re.MULTILINE)
     assert of_page == re.findall(r"^  (\d+) ", cli.epilog or "", flags=re.MULTILINE)

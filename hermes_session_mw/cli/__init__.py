@@ -20,7 +20,7 @@ def main() -> NoReturn:
     Ctrl-C is an exception wherever it comes; an event loop would keep it from what blocks.
     """
     try:
-        from hermes_session_mw.cli.commands import cli  # noqa: PLC0415  # click is optional
+        from hermes_session_mw.cli.app import cli  # noqa: PLC0415  # click is optional
     except ModuleNotFoundError as exc:
         if exc.name != "click":
             raise

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from hermes_session_mw.cli.failing import Failure
+from hermes_session_mw.cli.errors import Failure
 from hermes_session_mw.cli.text import safe_json
 from hermes_session_mw.exceptions import InvalidKey
 from hermes_session_mw.stores.base import check_keys

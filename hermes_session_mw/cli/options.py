@@ -5,9 +5,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from hermes_session_mw.cli.completing import complete_ids
-from hermes_session_mw.cli.failing import Failure
-from hermes_session_mw.cli.stores import Settings, Source
+from hermes_session_mw.cli.completion import complete_ids
+from hermes_session_mw.cli.errors import Failure
+from hermes_session_mw.cli.sources import Settings, Source
 from hermes_session_mw.cli.text import shown
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 

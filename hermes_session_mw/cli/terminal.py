@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from hermes_session_mw.cli.failing import Failure
+from hermes_session_mw.cli.errors import Failure
 
 LONG = 100
 """Steps from which on a person wants to see them go by."""

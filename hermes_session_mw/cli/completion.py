@@ -11,7 +11,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from hermes_session_mw.cli.stores import Settings, look
+from hermes_session_mw.cli.sources import Settings, look
 from hermes_session_mw.ids import is_session_id
 
 _NAME, _VARIABLE = "hermes-sessions", "_HERMES_SESSIONS_COMPLETE"

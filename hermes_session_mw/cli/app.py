@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from hermes_session_mw.cli.checking import check
-from hermes_session_mw.cli.completing import completion
-from hermes_session_mw.cli.exporting import export
-from hermes_session_mw.cli.failing import reporting
-from hermes_session_mw.cli.importing import import_
-from hermes_session_mw.cli.listing import list_sessions, stats
-from hermes_session_mw.cli.removing import delete, prune
-from hermes_session_mw.cli.showing import show
-from hermes_session_mw.cli.stores import Settings
+from hermes_session_mw.cli.check import check
+from hermes_session_mw.cli.completion import completion
+from hermes_session_mw.cli.delete_prune import delete, prune
+from hermes_session_mw.cli.errors import reporting
+from hermes_session_mw.cli.export import export
+from hermes_session_mw.cli.import_ import import_
+from hermes_session_mw.cli.list_stats import list_sessions, stats
+from hermes_session_mw.cli.show import show
+from hermes_session_mw.cli.sources import Settings
 
 DEFAULT_STORE = "sqlite:///hermes_sessions.db"
 """The middleware's own."""

@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import click
 
-from hermes_session_mw.cli.ages import AGE
-from hermes_session_mw.cli.failing import PROBLEM
+from hermes_session_mw.cli.errors import PROBLEM
+from hermes_session_mw.cli.json_output import as_json
 from hermes_session_mw.cli.options import (
     ids_argument,
     json_option,
@@ -16,8 +16,8 @@ from hermes_session_mw.cli.options import (
     whose,
     yes_option,
 )
-from hermes_session_mw.cli.shapes import as_json
-from hermes_session_mw.cli.stores import Settings, operate
+from hermes_session_mw.cli.param_types import AGE
+from hermes_session_mw.cli.sources import Settings, operate
 from hermes_session_mw.cli.terminal import confirm, progress
 from hermes_session_mw.cli.text import shown
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import click
 
-from hermes_session_mw.cli.failing import PROBLEM
+from hermes_session_mw.cli.errors import PROBLEM
+from hermes_session_mw.cli.json_output import as_json
 from hermes_session_mw.cli.options import json_option, settings_of
-from hermes_session_mw.cli.shapes import as_json
-from hermes_session_mw.cli.stores import Settings, Source, look
+from hermes_session_mw.cli.sources import Settings, Source, look
 from hermes_session_mw.cli.terminal import progress
 from hermes_session_mw.cli.text import shown
 from hermes_session_mw.exceptions import StoreError

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from hermes_session_mw.cli.completing import complete_ids
+from hermes_session_mw.cli.completion import complete_ids
+from hermes_session_mw.cli.json_output import archived_shape, as_json, plain, session_shape
 from hermes_session_mw.cli.options import (
     json_option,
     owner_option,
@@ -14,8 +15,7 @@ from hermes_session_mw.cli.options import (
     settings_of,
     unknown,
 )
-from hermes_session_mw.cli.shapes import archived_shape, as_json, plain, session_shape
-from hermes_session_mw.cli.stores import Settings, Source, look
+from hermes_session_mw.cli.sources import Settings, Source, look
 from hermes_session_mw.cli.text import safe_json, shown, shown_lines
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import History

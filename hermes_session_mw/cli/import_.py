@@ -11,11 +11,11 @@ from typing import IO
 
 import click
 
-from hermes_session_mw.cli.failing import CONFLICT, Failure
+from hermes_session_mw.cli.errors import CONFLICT, Failure
 from hermes_session_mw.cli.files import Exported, rows_of, sessions_in
+from hermes_session_mw.cli.json_output import as_json
 from hermes_session_mw.cli.options import json_option, settings_of
-from hermes_session_mw.cli.shapes import as_json
-from hermes_session_mw.cli.stores import Settings, operate
+from hermes_session_mw.cli.sources import Settings, operate
 from hermes_session_mw.cli.terminal import progress
 from hermes_session_mw.cli.text import shown
 from hermes_session_mw.exceptions import InvalidMessage, SessionConflict

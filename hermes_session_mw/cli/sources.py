@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from hermes_session_mw.cli.hermes import HermesSource
+from hermes_session_mw.cli.hermes_source import HermesSource
 from hermes_session_mw.exceptions import NotSupported
 from hermes_session_mw.stores import HermesStateStore
 from hermes_session_mw.stores.base import History

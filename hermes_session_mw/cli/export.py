@@ -13,7 +13,7 @@ from hermes_session_mw.cli.options import (
     unknown,
     whose,
 )
-from hermes_session_mw.cli.stores import Settings, operate
+from hermes_session_mw.cli.sources import Settings, operate
 from hermes_session_mw.cli.terminal import progress
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession

@@ -2,9 +2,9 @@
 
 import click
 
+from hermes_session_mw.cli.json_output import as_json, plain, session_shape, totals_shape
 from hermes_session_mw.cli.options import json_option, owners_options, settings_of, whose
-from hermes_session_mw.cli.shapes import as_json, plain, session_shape, totals_shape
-from hermes_session_mw.cli.stores import Settings, look
+from hermes_session_mw.cli.sources import Settings, look
 from hermes_session_mw.cli.terminal import width
 from hermes_session_mw.cli.text import shown, table
 from hermes_session_mw.database.url_masking import told
