@@ -9,58 +9,28 @@ import hermes_session_mw
 
 PACKAGE = Path(hermes_session_mw.__file__).parent  # the installed one, where that is tested
 
-# Each module may import from those that stand on a line above its own, and from nothing else of
-# the package. A package's own modules share its line.
+# Each folder may import from those that stand on a line above its own, and itself; the folders of a
+# line know nothing of each other. A folder has what is below it, unless that stands here by itself.
 LAYERS = [
     ["exceptions", "ids"],
-    ["headers", "messages", "logging", "telemetry"],
-    ["refusals"],
-    ["recording"],
-    ["tool_calls"],
-    ["prompts"],
-    ["stores.base"],
-    ["stores.records"],
-    ["stores.lifecycle", "stores.paging"],
-    ["stores.surveys", "stores.transfer"],
-    ["stores.memory"],
-    ["stores.sqlalchemy"],
-    ["migrations"],
-    ["stores.hermes_state"],
+    ["logging", "messages", "telemetry"],
+    ["database"],
     ["stores"],
-    ["access"],
-    ["stored"],
-    ["conversation"],
-    ["turn"],
+    ["stores.sqlalchemy.schema"],
+    ["stores.sqlalchemy.statements"],
+    ["stores.hermes_state", "stores.memory", "stores.sqlalchemy"],
+    ["stores.sqlalchemy.admin"],
     ["session"],
-    ["conflicts", "inputs", "options", "wishes"],
-    ["answers", "lifespan", "openapi", "resolver", "responder"],
-    ["middleware"],
-    ["installation", "otel", "routes"],
+    ["asgi"],
+    ["routes"],
+    ["migrations", "otel"],
     [""],
     ["cli"],
 ]
-# Their own modules may import each other, and no other package's.
-PACKAGES = ("cli", "stores.hermes_state", "stores.memory", "stores.sqlalchemy")
-PURE = {
-    "exceptions",
-    "headers",
-    "ids",
-    "inputs",
-    "logging",
-    "messages",
-    "openapi",
-    "prompts",
-    "recording",
-    "refusals",
-    "stores.base",
-    "stores.lifecycle",
-    "stores.paging",
-    "stores.records",
-    "stores.surveys",
-    "stores.transfer",
-    "telemetry",
-    "tool_calls",
-}
+# ``stores`` itself gives out what its folders have, and is for whoever is above them.
+GIVES_OUT = "stores"
+FOLDERS = {folder: number for number, layer in enumerate(LAYERS) for folder in layer}
+PURE = ("exceptions", "ids", "logging", "messages", "telemetry", "stores")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -69,74 +39,81 @@ def name_of(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-def package_of(module: str) -> str | None:
-    return next((package for package in PACKAGES if module.startswith(package)), None)
+def folder_of(module: str) -> str:
+    """Return the longest folder that stands in the layers and has the module."""
+    parts = module.split(".")
+    above = [".".join(parts[:count]) for count in range(len(parts), -1, -1)]
+    return next(name for name in above if name in FOLDERS)
 
 
-def layer_of(module: str) -> int:
-    owner = package_of(module) or module
-    return next(number for number, layer in enumerate(LAYERS) if owner in layer)
-
-
-def imports_of(path: Path) -> set[str]:
-    """Return absolute names; the package's own start with its name."""
-    found: set[str] = set()
-    package = ("hermes_session_mw", *path.relative_to(PACKAGE).parts[:-1])
+def imports_of(path: Path) -> set[tuple[str, str]]:
+    """Return the modules that one imports and what it takes out of them; "" for all of one."""
+    found: set[tuple[str, str]] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            found.update((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            source = ".".join([*base, *([node.module] if node.module else [])])
-            # "from . import x" may name a module or a value.
+            source = node.module or ""
+            # "from package import x" may name a module or a value.
             found.update(
-                f"{source}.{alias.name}" if _is_module(source, alias.name) else source
+                (f"{source}.{alias.name}", "") if _is_module(source, alias.name) else (source, name)
                 for alias in node.names
+                for name in [alias.name]
             )
     return found
 
 
+def own_imports_of(path: Path) -> set[tuple[str, str]]:
+    """Return what a module imports of the package, by names below the package's."""
+    found = {(name.partition("."), taken) for name, taken in imports_of(path)}
+    return {(below, taken) for (top, _, below), taken in found if top == PACKAGE.name}
+
+
 def _is_module(source: str, name: str) -> bool:
-    inside = source.split(".")[1:] if source.startswith("hermes_session_mw") else None
-    return inside is not None and PACKAGE.joinpath(*inside, f"{name}.py").exists()
+    top, *inside = source.split(".")
+    place = PACKAGE.joinpath(*inside, name)
+    return top == PACKAGE.name and (place.with_suffix(".py").exists() or place.is_dir())
+
+
+def may_import(module: str, other: str) -> bool:
+    here, there = folder_of(module), folder_of(other)
+    if other == GIVES_OUT:
+        return FOLDERS[here] > FOLDERS["stores.sqlalchemy.admin"]
+    return there == here or FOLDERS[there] < FOLDERS[here]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if name_of(path) != GIVES_OUT], ids=name_of
+)
+def test_imports_point_down(path: Path) -> None:
+    """A module imports only what stands below its folder, and the folder's own."""
+    module = name_of(path)
+    assert [] == [other for other, _ in own_imports_of(path) if not may_import(module, other)]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_point_down(path: Path) -> None:
-    """A module imports only what stands below it."""
-    module = name_of(path)
-    own = [name for name in imports_of(path) if name.split(".")[0] == "hermes_session_mw"]
-    below = [name.partition(".")[2] for name in own]
-    wrong = [
-        other
-        for other in below
-        if layer_of(other) > layer_of(module)
-        or (
-            layer_of(other) == layer_of(module)
-            and (package_of(module) is None or package_of(other) != package_of(module))
-        )
-    ]
-    assert [] == wrong
+def test_what_is_private_stays_in_its_module(path: Path) -> None:
+    """No module imports a name of another that begins with an underscore."""
+    assert [] == [taken for _, taken in own_imports_of(path) if taken.startswith("_")]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_pure_modules_know_no_framework_and_no_database(path: Path) -> None:
-    """SQLAlchemy is imported under stores/ alone, and Starlette by no pure module."""
-    tops = {name.split(".")[0] for name in imports_of(path)}
-    module = name_of(path)
-    if not module.startswith(("stores.sqlalchemy", "stores.hermes_state")):
+    """SQLAlchemy is imported below the stores alone, and Starlette by no pure module."""
+    tops = {name.split(".")[0] for name, _ in imports_of(path)}
+    folder = folder_of(name_of(path))
+    if folder != "database" and not folder.startswith(("stores.sqlalchemy", "stores.hermes_state")):
         assert "sqlalchemy" not in tops
-    if module in PURE:
+    if folder in PURE and name_of(path) != GIVES_OUT:
         assert tops.isdisjoint({"starlette", "anyio", "sqlalchemy"})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_all_owners_sessions_are_for_the_command_alone(path: Path) -> None:
     """Nothing that answers requests can get at what looks beyond one owner's sessions."""
-    beyond = {f"stores.sqlalchemy.{name}" for name in ("checking", "pruning", "surveying")}
-    beyond |= {"stores.surveys", "stores.sqlalchemy.operator_store"}
-    if name_of(path) not in beyond and not name_of(path).startswith("cli"):
-        assert imports_of(path).isdisjoint({f"hermes_session_mw.{name}" for name in beyond})
+    admin = "stores.sqlalchemy.admin"
+    if not name_of(path).startswith((admin, "cli")):
+        assert [] == [name for name, _ in own_imports_of(path) if name.startswith(admin)]
 
 
 TESTS = sorted(Path(__file__).parent.glob("*.py"))
@@ -153,9 +130,3 @@ def test_every_test_says_its_behaviour(path: Path) -> None:
         and not (ast.get_docstring(node) or "").endswith(".")
     ]
     assert [] == silent
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_modules_stay_small(path: Path) -> None:
-    """No module is longer than what a reader takes in at once."""
-    assert len(path.read_text().splitlines()) <= 600
