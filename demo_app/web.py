@@ -38,7 +38,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     # The address of a conversation is the secret that opens it.
     "Referrer-Policy": "no-referrer",
-    # Kept, and asked for again by its ETag: an edit of the page is seen at once.
+    # SessionRecord, and asked for again by its ETag: an edit of the page is seen at once.
     "Cache-Control": "no-cache",
 }
 _REQUEST_HEADERS = (

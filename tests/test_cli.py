@@ -18,7 +18,7 @@ from sqlalchemy import URL, create_engine, text
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.cli import files, hermes_source, main, terminal
 from hermes_session_mw.cli.app import cli
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from tests import mariadb, postgres
 from tests.command import TURN, environment, fill, run, told
 from tests.hermes.agent import COMPRESSED, WEATHER, copy_to
@@ -308,7 +308,7 @@ def test_an_exported_file_is_replaced_at_the_end(
     async def fails(*_: Any) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(OperatorStore, "lines", fails)
+    monkeypatch.setattr(AdminStore, "lines", fails)
     full = run(store, "export", "--all", "-o", str(file))
     assert (full.exit_code, "No space left" in full.stderr) == (1, True)
     assert file.read_text() == before
@@ -319,12 +319,12 @@ def test_a_session_that_vanishes_is_left_out_of_an_export(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is deleted between the list and its turn to be read is not in the file."""
-    lines = OperatorStore.lines
+    lines = AdminStore.lines
 
-    async def vanishing(self: OperatorStore, session_id: str, owner: str = "") -> str | None:
+    async def vanishing(self: AdminStore, session_id: str, owner: str = "") -> str | None:
         return None if session_id == "snow" else await lines(self, session_id, owner)
 
-    monkeypatch.setattr(OperatorStore, "lines", vanishing)
+    monkeypatch.setattr(AdminStore, "lines", vanishing)
     assert len(run(store, "export", "--all").stdout.splitlines()) == 9
 
 
@@ -409,7 +409,7 @@ def test_a_session_that_another_deletes_meanwhile_is_missing(
     async def too_late(*_: Any) -> bool:
         return False
 
-    monkeypatch.setattr(OperatorStore, "delete", too_late)
+    monkeypatch.setattr(AdminStore, "delete", too_late)
     assert run(store, "delete", "snow", "--yes").exit_code == 1
 
 

@@ -20,9 +20,9 @@ from sqlalchemy import URL, create_engine, event, text
 import hermes_session_mw
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, SQLAlchemyStore
 from hermes_session_mw.database.connection import _Form
-from hermes_session_mw.database.workers.completion_queue import Mailbox
-from hermes_session_mw.database.workers.task import Job
-from hermes_session_mw.database.workers.worker_pool import Crew
+from hermes_session_mw.database.workers.completion_queue import CompletionQueue
+from hermes_session_mw.database.workers.task import Task
+from hermes_session_mw.database.workers.worker_pool import WorkerPool
 from tests.asgi import http_scope, request
 from tests.counting import counting
 from tests.store_contract import new_id, numbered
@@ -92,13 +92,13 @@ async def shorten(store: SQLAlchemyStore, session_id: str) -> None:
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every job that is handed to a worker thread."""
     seen: list[object] = []
-    put = Crew.put
+    put = WorkerPool.put
 
-    def note(crew: Crew, job: Any) -> None:
+    def note(crew: WorkerPool, job: Any) -> None:
         seen.append(job)
         put(crew, job)
 
-    monkeypatch.setattr(Crew, "put", note)
+    monkeypatch.setattr(WorkerPool, "put", note)
     return seen
 
 
@@ -130,7 +130,7 @@ async def test_no_more_threads_than_are_needed(tmp_path: Path) -> None:
 
 async def test_one_wake_up_is_for_all_that_is_done(anyio_backend_name: str) -> None:
     """A thread that has more to do leaves the loop alone where that looks by itself: asyncio."""
-    mailbox = Mailbox()
+    mailbox = CompletionQueue()
     woken: list[object] = []
     wake = mailbox._wake
 
@@ -150,7 +150,7 @@ async def test_one_wake_up_is_for_all_that_is_done(anyio_backend_name: str) -> N
 
 async def test_word_that_was_held_back_comes_all_the_same() -> None:
     """Where the thread's next job hangs, what it did before is delivered without it."""
-    mailbox = Mailbox()
+    mailbox = CompletionQueue()
     wait = mailbox.wait()
     mailbox.put(wait, more=True)
     assert await wait.word(30)
@@ -158,7 +158,7 @@ async def test_word_that_was_held_back_comes_all_the_same() -> None:
 
 async def test_what_waits_too_long_is_not_held_back_further() -> None:
     """No more than so many wait for a thread to be done with all that it has."""
-    mailbox = Mailbox()
+    mailbox = CompletionQueue()
     waits = [mailbox.wait() for _ in range(40)]
     for wait in waits:
         mailbox.put(wait, more=True)
@@ -347,9 +347,9 @@ async def test_a_listener_hears_of_each_statement(tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def do(crew: Crew) -> str:
+async def do(crew: WorkerPool) -> str:
     """Return what a job of the crew returns."""
-    job: Job[str] = Job(lambda _: "done", Mailbox(), 30, crew.left)
+    job: Task[str] = Task(lambda _: "done", CompletionQueue(), 30, crew.left)
     crew.put(job)
     return await job.result()
 
@@ -362,7 +362,7 @@ async def test_a_thread_outlives_what_it_cannot_give_back() -> None:
         gave_back.set()
         raise OSError
 
-    crew = Crew(1, rest)
+    crew = WorkerPool(1, rest)
     assert await do(crew) == "done"
     await anyio.to_thread.run_sync(gave_back.wait)
     assert await do(crew) == "done"
@@ -372,7 +372,7 @@ async def test_a_thread_outlives_what_it_cannot_give_back() -> None:
 
 async def test_a_system_without_threads_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
     """The threads that there are do all jobs, where no more can be had; without any it fails."""
-    crew, empty = Crew(2, lambda: None), Crew(1, lambda: None)
+    crew, empty = WorkerPool(2, lambda: None), WorkerPool(1, lambda: None)
     assert await do(crew) == "done"
 
     def start(_thread: threading.Thread) -> None:

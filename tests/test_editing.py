@@ -27,7 +27,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     TurnConflict,
 )
-from hermes_session_mw.session.store_client import StoreAccess
+from hermes_session_mw.session.store_client import StoreClient
 from tests.asgi import HEADER, Recorder, http_scope, request, stamp
 from tests.conversations import message_of
 from tests.store_contract import numbered
@@ -39,7 +39,7 @@ async def stored(store: MemoryStore, count: int = 5, **options: Any) -> HermesSe
     """Return a loaded session with so many messages, each a turn of its own."""
     for number in range(count):
         await store.append("id", numbered(number))
-    session = HermesSession(StoreAccess(store, **options), "id")
+    session = HermesSession(StoreClient(store, **options), "id")
     await session.load()
     return session
 
@@ -137,10 +137,10 @@ async def test_a_repeated_replacement_leaves_what_came_after_it(limit: int | Non
     session = await stored(store, count=2)
     await session.append({"n": "x"}, turn_id="t", replace_from=1)
     await session.append({"n": "y"})
-    late = HermesSession(StoreAccess(store, limit=limit), "id")
+    late = HermesSession(StoreClient(store, limit=limit), "id")
     await late.load()
     assert await late.append({"n": "x"}, turn_id="t", replace_from=1) == 2
-    seen = HermesSession(StoreAccess(store, limit=limit), "id")
+    seen = HermesSession(StoreClient(store, limit=limit), "id")
     assert (late.history, late.length) == (await seen.load(), 3)
 
 
@@ -212,7 +212,7 @@ async def test_a_compaction_keeps_calls_with_their_results(
     """What is kept is rounded to whole turns, also where they are not loaded."""
     store = MemoryStore()
     await store.append("id", [message_of(letter) for letter in letters])
-    session = HermesSession(StoreAccess(store, limit=limit), "id")
+    session = HermesSession(StoreClient(store, limit=limit), "id")
     await session.load()
     assert await session.compact(keep=keep, summary=SUMMARY) == 1 + len(kept)
     left = [*SUMMARY, *(message_of(letter) for letter in kept)]

@@ -265,7 +265,7 @@ async def test_what_is_used_meanwhile_is_not_pruned(make: Make, tables: Engine) 
     await store.append("id", numbered(0))
     age(store, tables, "id")
     await store.append("id", numbered(1))
-    expired = [delete_prune.Expired("", "id", 1), delete_prune.Expired("", "no such", 1)]
+    expired = [delete_prune.StaleSession("", "id", 1), delete_prune.StaleSession("", "no such", 1)]
     with tables.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         database = database_of(connection)
         assert delete_prune.remove_expired(database, expired, A_DAY.total_seconds()) == 0

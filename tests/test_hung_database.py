@@ -19,9 +19,9 @@ import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore, StoreTimeout, StoreUnavailable
-from hermes_session_mw.database.workers.completion_queue import Mailbox
+from hermes_session_mw.database.workers.completion_queue import CompletionQueue
 from hermes_session_mw.database.workers.executor import TimeIsUp
-from hermes_session_mw.database.workers.task import Job
+from hermes_session_mw.database.workers.task import Task
 from tests.freezing import freezing
 from tests.machine import needs_driver
 from tests.server import ROOT
@@ -236,7 +236,7 @@ def test_a_process_ends_over_a_frozen_database(server_url: URL, state: str) -> N
 async def test_a_job_that_was_left_before_it_began_is_not_done() -> None:
     """What nobody waits for is not begun."""
     done: list[str] = []
-    job = Job(lambda _: done.append("it"), Mailbox(), 0.01, set())
+    job = Task(lambda _: done.append("it"), CompletionQueue(), 0.01, set())
     with pytest.raises(TimeIsUp):
         await job.result()
     job.do()
@@ -245,11 +245,11 @@ async def test_a_job_that_was_left_before_it_began_is_not_done() -> None:
 
 async def test_a_job_is_broken_off_as_soon_as_it_can_be() -> None:
     """A connection that comes after the time is up is shut down at once; a closed one is let be."""
-    left: set[Job[Any]] = set()
+    left: set[Task[Any]] = set()
     here, there = socket.socketpair()
     goes_on = threading.Event()
 
-    def work(job: Job[None]) -> None:
+    def work(job: Task[None]) -> None:
         goes_on.wait()
         job.use(here)
         assert there.recv(1) == b""
@@ -257,7 +257,7 @@ async def test_a_job_is_broken_off_as_soon_as_it_can_be() -> None:
         there.close()
         job.break_off()
 
-    job = Job(work, Mailbox(), 0.01, left)
+    job = Task(work, CompletionQueue(), 0.01, left)
     thread = threading.Thread(target=job.do)
     thread.start()
     with pytest.raises(TimeIsUp):

@@ -20,8 +20,13 @@ from hermes_session_mw import (
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.stores import pagination
 from hermes_session_mw.stores.sqlalchemy.admin import admin_store, prune, queries
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
-from hermes_session_mw.stores.sqlalchemy.admin.models import Idle, OwnedSession, Problem, Totals
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
+from hermes_session_mw.stores.sqlalchemy.admin.models import (
+    OwnedSession,
+    Problem,
+    PruneCounts,
+    Totals,
+)
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune, keyset
 from tests import mariadb, postgres
@@ -122,7 +127,7 @@ ALL = [("", "wind:1"), ("ada", "rain"), ("bob", "rain"), ("bob", "snow")]
 async def test_all_owners_sessions_are_told(url: URL) -> None:
     """A survey, a walk, a look-up by id, and totals tell of all owners, or of one alone."""
     await filled(url)
-    store = OperatorStore(url)
+    store = AdminStore(url)
     listed, cursor = [], None
     while True:
         page = await store.survey(limit=1, cursor=cursor)
@@ -166,7 +171,7 @@ async def test_what_was_counted_is_pruned(url: URL, monkeypatch: pytest.MonkeyPa
     """What nobody changed since is removed, of one owner or of all, and nothing that is in use."""
     monkeypatch.setattr(admin_store, "BATCH", 1)  # each is asked for anew
     await filled(url)
-    store = OperatorStore(url, access="write")
+    store = AdminStore(url, access="write")
     await store.move_key("lost", "nothing", "bob")
     await store.move_key("new", "nothing", "bob")
     fence = await store.acquire("snow", 600, "bob")
@@ -176,18 +181,18 @@ async def test_what_was_counted_is_pruned(url: URL, monkeypatch: pytest.MonkeyPa
     cutoff = await store.cutoff(timedelta(days=30))
     assert await store.cutoff(timedelta(days=99999)) == 1
     steps: list[int] = []
-    assert await store.count_idle(cutoff, "nobody") == Idle()
-    assert await store.count_idle(cutoff, "ada") == Idle(1, 4, 2, 0)
-    assert await store.count_idle(cutoff) == Idle(2, 5, 2, 1)  # snow is being written to
-    assert await store.prune_idle(cutoff, "ada", steps.append) == Idle(1, 4, 2, 0)
-    assert await store.prune_idle(cutoff, None, steps.append) == Idle(1, 1, 0, 1)
+    assert await store.count_idle(cutoff, "nobody") == PruneCounts()
+    assert await store.count_idle(cutoff, "ada") == PruneCounts(1, 4, 2, 0)
+    assert await store.count_idle(cutoff) == PruneCounts(2, 5, 2, 1)  # snow is being written to
+    assert await store.prune_idle(cutoff, "ada", steps.append) == PruneCounts(1, 4, 2, 0)
+    assert await store.prune_idle(cutoff, None, steps.append) == PruneCounts(1, 1, 0, 1)
     assert sum(steps) == 4
     assert names(await store.walk()) == [ALL[0], ALL[3]]
     assert await store.find_key("new", "bob") == "nothing"
-    changed = [delete_prune.Expired("", "wind:1", 1)]  # since it was found
+    changed = [delete_prune.StaleSession("", "wind:1", 1)]  # since it was found
     assert await store._write(lambda c: prune.remove_idle(c, cutoff, changed)) == []
     await store.release("snow", fence, "bob")
-    assert await store.count_idle(cutoff) == Idle(1, 3, 0, 0)
+    assert await store.count_idle(cutoff) == PruneCounts(1, 3, 0, 0)
     assert await store.check_integrity(steps.append) == []
     await store.aclose()
 
@@ -234,7 +239,7 @@ ENGINES = pytest.mark.parametrize("anew", sorted(set(DRIVERS) - set(SYNC)), indi
 async def test_what_does_not_fit_together_is_told(url: URL, statement: str) -> None:
     """Rows that are missing, too many, not numbered, no JSON or without meaning are each told."""
     await filled(url)
-    store = OperatorStore(url)
+    store = AdminStore(url)
     steps: list[int] = []
     assert list(await store.check_integrity(steps.append)) == []
     assert sum(steps) == 4
@@ -249,7 +254,7 @@ async def test_what_does_not_fit_together_is_told(url: URL, statement: str) -> N
 @ENGINES
 async def test_a_replaced_turn_leaves_nothing_to_be_told(url: URL) -> None:
     """After replacements, also of all and of nothing, rows and counters fit together."""
-    store, look = SQLAlchemyStore(url), OperatorStore(url)
+    store, look = SQLAlchemyStore(url), AdminStore(url)
     for number in range(3):
         await store.append("edited", numbered(number * 2, 2))
     for keep in (3, 0, 1):
@@ -276,7 +281,7 @@ async def test_rows_without_their_session_are_told(url: URL) -> None:
         connection.execute(text("DELETE FROM hermes_sessions WHERE owner = 'bob'"))
 
     run(url, orphan)
-    store = OperatorStore(url)
+    store = AdminStore(url)
     assert list(await store.check_integrity(lambda _: None)) == [
         Problem("there is no session for 1 messages", "rain", "bob"),
         Problem("there is no session for 1 messages", "snow", "bob"),
@@ -289,7 +294,7 @@ async def test_rows_without_their_session_are_told(url: URL) -> None:
 async def test_what_the_schema_lacks_is_told(url: URL) -> None:
     """A table, a column or an index that is missing is told by name, and ends the check."""
     await filled(url)
-    store = OperatorStore(url)
+    store = AdminStore(url)
     on = " ON hermes_archive" if url.get_backend_name() == "mysql" else ""
 
     def damage(connection: Any) -> None:
@@ -321,7 +326,7 @@ BAD_CURSORS = [
 @pytest.mark.parametrize("cursor", BAD_CURSORS)
 async def test_a_cursor_that_no_page_gave_is_refused(cursor: str, tmp_path: Path) -> None:
     """Anything else than a page's own cursor is a ValueError, before the database is asked."""
-    store = OperatorStore(f"sqlite:///{tmp_path}/new.db", access="create")
+    store = AdminStore(f"sqlite:///{tmp_path}/new.db", access="create")
     with pytest.raises(ValueError, match="cursor"):
         await store.survey(cursor=cursor)
     with pytest.raises(ValueError, match="cursor"):
@@ -335,9 +340,9 @@ async def test_looking_makes_and_changes_no_file(tmp_path: Path) -> None:
     url = URL.create("sqlite", database=str(path))
     for access in ("read", "write"):
         with pytest.raises(StoreMisconfigured, match="there is no file"):
-            OperatorStore(url, access=access)
+            AdminStore(url, access=access)
     with pytest.raises(ConfigurationError, match="memory"):
-        OperatorStore("sqlite://")
+        AdminStore("sqlite://")
     assert list(tmp_path.iterdir()) == []
     store = SQLAlchemyStore(url)
     await store.append("rain", numbered(0))
@@ -346,12 +351,12 @@ async def test_looking_makes_and_changes_no_file(tmp_path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute(f"PRAGMA journal_mode = {mode}")
         before = path.read_bytes(), sorted(tmp_path.iterdir())
-        look = OperatorStore(url)
+        look = AdminStore(url)
         assert names(await look.walk()) == [("", "rain")]
         assert list(await look.check_integrity(lambda _: None)) == []
         await look.aclose()
         assert (path.read_bytes(), sorted(tmp_path.iterdir())) == before
-    write = OperatorStore(url, access="write")
+    write = AdminStore(url, access="write")
     assert await write.delete("rain")
     await write.aclose()
 
@@ -370,13 +375,13 @@ async def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     pages = bytearray(path.read_bytes())
     pages[(place - 1) * 4096 : place * 4096] = bytes(4096)
     path.write_bytes(pages)
-    look = OperatorStore(f"sqlite:///{path}")
+    look = AdminStore(f"sqlite:///{path}")
     problems = await look.check_integrity(lambda _: None)
     assert problems
     assert all(each.what.startswith("SQLite: ") for each in problems)
     await look.aclose()
     path.write_bytes(b"no database at all" * 1000)
-    look = OperatorStore(f"sqlite:///{path}")
+    look = AdminStore(f"sqlite:///{path}")
     with pytest.raises(StoreCorrupt):
         await look.walk()
     (problem,) = await look.check_integrity(lambda _: None)
@@ -386,7 +391,7 @@ async def test_a_damaged_file_is_told(tmp_path: Path) -> None:
 
 async def test_keys_that_cannot_be_are_refused(tmp_path: Path) -> None:
     """Owners and ids are checked before the database is asked."""
-    store = OperatorStore(f"sqlite:///{tmp_path}/new.db", access="create")
+    store = AdminStore(f"sqlite:///{tmp_path}/new.db", access="create")
     for wrong in (
         store.survey("\0"),
         store.find("a", "\0"),
@@ -403,7 +408,7 @@ async def test_keys_that_cannot_be_are_refused(tmp_path: Path) -> None:
 
 async def test_a_connection_that_breaks_in_a_snapshot_is_not_used_again(postgres_url: URL) -> None:
     """Where the server ends the connection in the middle, another is taken for the next try."""
-    store = OperatorStore(postgres_url, access="create")
+    store = AdminStore(postgres_url, access="create")
     seen: list[int] = []
 
     def work(database: Database) -> None:

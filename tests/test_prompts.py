@@ -32,7 +32,7 @@ from hermes_session_mw.session.prompts import (
     window_of,
 )
 from hermes_session_mw.session.recording import INCOMPLETE
-from hermes_session_mw.session.store_client import StoreAccess
+from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.session.tool_calls import starts_turn
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, decode
 from tests.asgi import http_scope
@@ -164,7 +164,7 @@ async def test_a_degraded_session_has_nothing_to_keep() -> None:
         async def load(self, *_: Any, **__: Any) -> Any:
             raise StoreUnavailable("down")
 
-    session = HermesSession(StoreAccess(Failing(), degrade=True), "id")
+    session = HermesSession(StoreClient(Failing(), degrade=True), "id")
     assert await session.load() == []
     for given_to in (session.prompt, session.window):
         with pytest.raises(StoreUnavailable, match="replace_from"):
@@ -508,6 +508,6 @@ async def stored(
     kept = store or MemoryStore()
     if messages:
         await kept.append("id", messages)
-    session = HermesSession(StoreAccess(kept, limit=limit), "id")
+    session = HermesSession(StoreClient(kept, limit=limit), "id")
     await session.load()
     return session

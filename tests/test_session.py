@@ -23,7 +23,7 @@ from hermes_session_mw import (
     get_session,
 )
 from hermes_session_mw.logging import fingerprint
-from hermes_session_mw.session.store_client import StoreAccess
+from hermes_session_mw.session.store_client import StoreClient
 from tests.test_middleware import HangingStore
 
 HELLO = {"role": "user", "content": "hello"}
@@ -71,7 +71,7 @@ async def test_a_repeated_turn_is_not_shown_twice() -> None:
 async def test_the_length_makes_an_append_conditional() -> None:
     """With expected_length=session.length a turn is stored only where nobody was faster."""
     store = MemoryStore()
-    first, second = (HermesSession(StoreAccess(store, limit=1), "id") for _ in range(2))
+    first, second = (HermesSession(StoreClient(store, limit=1), "id") for _ in range(2))
     await store.append("id", [HELLO, HI])
     await first.load()
     await second.load()
@@ -104,7 +104,7 @@ async def test_a_refused_append_leaves_the_history() -> None:
 
 async def test_an_append_to_a_hung_store_ends_in_time() -> None:
     """An append has store_timeout to succeed, and its error says that it may have."""
-    session = HermesSession(StoreAccess(HangingStore(), 0.05), "id")
+    session = HermesSession(StoreClient(HangingStore(), 0.05), "id")
     with anyio.fail_after(10), pytest.raises(StoreTimeout, match="turn_id"):
         await session.append(HELLO)
 
@@ -181,7 +181,7 @@ def test_a_store_that_keeps_the_time_itself_is_not_timed_again(
     own: float, timed: float | None
 ) -> None:
     """A store that ends every operation soon enough by itself costs no second time limit."""
-    access = StoreAccess(SQLAlchemyStore("sqlite://", timeout=own), 5.0)
+    access = StoreClient(SQLAlchemyStore("sqlite://", timeout=own), 5.0)
     assert access._timeout == timed
 
 

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from hermes_session_mw import HermesSession, MemoryStore, SessionBusy, StoreTimeout
-from hermes_session_mw.session.store_client import StoreAccess, to_its_end
+from hermes_session_mw.session.store_client import StoreClient, to_its_end
 from tests.store_contract import numbered
 from tests.test_housekeeping import Make, make
 
@@ -135,7 +135,7 @@ async def test_a_turn_is_given_back_where_the_recording_was_cut_off() -> None:
 async def test_a_turn_taken_in_doubt_ends_with_its_lease() -> None:
     """Taken by a store that did not answer in time, a turn is free when its lease is over."""
     store = Slow("acquire", is_done=True)
-    session = HermesSession(StoreAccess(store, 0.01), "id")
+    session = HermesSession(StoreClient(store, 0.01), "id")
     with pytest.raises(StoreTimeout):
         await session.turn(lease=1, wait=0).acquire()
     assert session.held is None

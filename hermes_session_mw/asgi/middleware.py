@@ -11,12 +11,12 @@ from hermes_session_mw.asgi.exception_handlers import answer_errors
 from hermes_session_mw.asgi.headers import SESSION_HEADER, Stamp
 from hermes_session_mw.asgi.lifespan import serve_lifespan
 from hermes_session_mw.asgi.options import check_choice, check_functions, check_positive, exclusion
-from hermes_session_mw.asgi.response_stamper import Responder
+from hermes_session_mw.asgi.response_stamper import ResponseStamper
 from hermes_session_mw.asgi.session_resolver import (
     InvalidIds,
     OnStoreError,
     OwnerHook,
-    Resolver,
+    SessionResolver,
     UnknownIds,
 )
 from hermes_session_mw.exceptions import ConfigurationError
@@ -130,7 +130,7 @@ class HermesSessionMiddleware:
         self._warned = False
         self._unended: set[StoredConversation] = set()
         self._patience = _PATIENCE if store_timeout is None else store_timeout
-        self._resolver = Resolver(
+        self._resolver = SessionResolver(
             self.store,
             self._stamp.field,
             new_id=new_id,
@@ -157,7 +157,7 @@ class HermesSessionMiddleware:
             await self.app(scope, receive, send)
             return
         own_scope = _own_scope(scope, self._stamp.field)
-        responder = Responder(own_scope, send, self._stamp)
+        responder = ResponseStamper(own_scope, send, self._stamp)
         excluded = False
         try:
             if self._is_excluded is not None and self._is_excluded(own_scope):
@@ -173,7 +173,7 @@ class HermesSessionMiddleware:
         if excluded:
             await self.app(scope, receive, send)
 
-    async def _respond(self, scope: Scope, receive: Receive, responder: Responder) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, responder: ResponseStamper) -> None:
         responder.session, refusal = self._resolver.identify(scope)
         session, resolver = responder.session, self._resolver
         if refusal is None and not (
@@ -205,7 +205,9 @@ class HermesSessionMiddleware:
             logger.error("the application returned without a response; it is answered 500")
             await responder.answer_server_error()
 
-    async def _answer_exception(self, exc: Exception, scope: Scope, responder: Responder) -> bool:
+    async def _answer_exception(
+        self, exc: Exception, scope: Scope, responder: ResponseStamper
+    ) -> bool:
         """Answer for an application that raised; tell whether that was all there is to do."""
         refusal = refusal_of(exc)
         if refusal is None:
@@ -215,7 +217,7 @@ class HermesSessionMiddleware:
         await responder.answer(refusal)
         return True
 
-    async def _answer_error(self, scope: Scope, responder: Responder) -> None:
+    async def _answer_error(self, scope: Scope, responder: ResponseStamper) -> None:
         if scope["type"] != "http" or self.framework_key not in scope:
             await responder.answer_server_error()
         elif not self._warned:

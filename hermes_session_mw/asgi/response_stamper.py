@@ -28,7 +28,7 @@ _WHOLE_FILE = "http.response.pathsend"
 _SERVER_ERRORS = 500
 
 
-class Responder:
+class ResponseStamper:
     """Stamps what one connection sends.
 
     Attributes:

@@ -26,7 +26,7 @@ from hermes_session_mw.ids import (
 )
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.session.session import HermesSession
-from hermes_session_mw.session.store_client import StoreAccess
+from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores import Store, check_keys
 from hermes_session_mw.telemetry import Telemetry
 
@@ -37,7 +37,7 @@ OnStoreError = Literal["empty", "unavailable"]
 Resolved = tuple[HermesSession, Refusal | None]
 
 
-class Resolver:
+class SessionResolver:
     """Finds or makes the session of a connection; the options are the middleware's.
 
     Attributes:
@@ -66,7 +66,7 @@ class Resolver:
         # What these make and accept is fit for a header, as the others' need not be.
         makes_safe = new_id is mint_session_id and valid_id is is_session_id
         self._mint = new_id if makes_safe else self._mint_checked
-        self._access = StoreAccess(
+        self._access = StoreClient(
             store,
             store_timeout,
             limit=history_limit,

@@ -20,8 +20,8 @@ from hermes_session_mw.cli.param_types import AGE
 from hermes_session_mw.cli.sources import Settings, operate
 from hermes_session_mw.cli.terminal import confirm, progress
 from hermes_session_mw.cli.text import shown
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
-from hermes_session_mw.stores.sqlalchemy.admin.models import Idle, OwnedSession
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
+from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, PruneCounts
 
 
 @click.command()
@@ -36,11 +36,11 @@ def delete(
     """Delete sessions; their ids are not used again."""
     wanted = list(dict.fromkeys(ids))
 
-    async def find(store: OperatorStore) -> list[OwnedSession]:
+    async def find(store: AdminStore) -> list[OwnedSession]:
         found = [await session_of(store, each, owner) for each in wanted]
         return [each for each in found if each is not None]
 
-    async def remove(store: OperatorStore) -> list[str]:
+    async def remove(store: AdminStore) -> list[str]:
         gone = []
         with progress("Deleting", len(there)) as advance:
             for each in there:
@@ -92,7 +92,7 @@ def prune(
     """Delete what nobody has changed for some time, by the database's clock."""
     only = whose(owner, all_owners=all_owners)
 
-    async def count(store: OperatorStore) -> tuple[int, Idle]:
+    async def count(store: AdminStore) -> tuple[int, PruneCounts]:
         since = (
             await store.cutoff(older_than)
             if isinstance(older_than, timedelta)
@@ -100,12 +100,12 @@ def prune(
         )
         return since, await store.count_idle(since, only)
 
-    async def remove(store: OperatorStore) -> Idle:
+    async def remove(store: AdminStore) -> PruneCounts:
         with progress("Pruning", idle.sessions + idle.ids) as advance:
             return await store.prune_idle(cutoff, only, advance)
 
     cutoff, idle = operate(settings, "prune", count, access="read" if dry_run else "write")
-    if not dry_run and idle != Idle():
+    if not dry_run and idle != PruneCounts():
         confirm(f"Prune {_said(idle)}?", yes=yes)
         idle = operate(settings, "prune", remove, access="write")
     if json:
@@ -114,7 +114,7 @@ def prune(
         click.echo(f"{_said(idle)} {'would be pruned' if dry_run else 'pruned'}")
 
 
-def _shape(idle: Idle) -> dict[str, int]:
+def _shape(idle: PruneCounts) -> dict[str, int]:
     return {
         "sessions": idle.sessions,
         "messages": idle.messages,
@@ -123,7 +123,7 @@ def _shape(idle: Idle) -> dict[str, int]:
     }
 
 
-def _said(idle: Idle) -> str:
+def _said(idle: PruneCounts) -> str:
     more = ((idle.ids, "unused id"), (idle.keys, "unused key"))
     said = f"{_number(idle.sessions, 'session')} with {_number(idle.messages, 'message')}"
     return ", ".join([said, *(_number(count, what) for count, what in more if count)])

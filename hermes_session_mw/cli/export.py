@@ -15,7 +15,7 @@ from hermes_session_mw.cli.options import (
 )
 from hermes_session_mw.cli.sources import Settings, operate
 from hermes_session_mw.cli.terminal import progress
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 
@@ -47,7 +47,7 @@ def export(
     if every == bool(ids):
         raise click.UsageError("Give either ids, or --all.")
 
-    async def write(store: OperatorStore) -> int:
+    async def write(store: AdminStore) -> int:
         # Before anything is written: an id that is not there leaves a file of before as it was.
         named = [await _named(store, each, only) for each in dict.fromkeys(ids)]
         count = len(named) if ids else (await store.totals(only)).sessions
@@ -64,7 +64,7 @@ def export(
 
 
 async def _write(
-    store: OperatorStore, session: OwnedSession, target: Output, *, without_owner: bool
+    store: AdminStore, session: OwnedSession, target: Output, *, without_owner: bool
 ) -> int:
     lines = await store.lines(session.info.id, session.owner or "")
     if lines is None:
@@ -73,14 +73,14 @@ async def _write(
     return 1
 
 
-async def _named(store: OperatorStore, session_id: str, owner: str | None) -> OwnedSession:
+async def _named(store: AdminStore, session_id: str, owner: str | None) -> OwnedSession:
     session = await session_of(store, session_id, owner)
     if session is None:
         raise unknown(session_id)
     return session
 
 
-async def _walk(store: OperatorStore, owner: str | None) -> AsyncIterator[OwnedSession]:
+async def _walk(store: AdminStore, owner: str | None) -> AsyncIterator[OwnedSession]:
     last: OwnedSession | None = None
     while found := await store.walk(owner, last):
         for session in found:

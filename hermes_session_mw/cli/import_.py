@@ -19,7 +19,7 @@ from hermes_session_mw.cli.sources import Settings, operate
 from hermes_session_mw.cli.terminal import progress
 from hermes_session_mw.cli.text import shown
 from hermes_session_mw.exceptions import InvalidMessage, SessionConflict
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 
 _STEP = 100_000
 """Bytes that one step of the progress bar stands for."""
@@ -60,7 +60,7 @@ def import_(
     """
     report = _Report()
 
-    async def bring_in(store: OperatorStore) -> None:
+    async def bring_in(store: AdminStore) -> None:
         with progress("Importing", _size(file) // _STEP) as advance:
             steps = _Steps()
             for session in _alone(sessions_in(file), new_id):
@@ -88,7 +88,7 @@ def import_(
 
 
 async def _import(
-    store: OperatorStore,
+    store: AdminStore,
     session: Exported,
     report: _Report,
     *,

@@ -7,7 +7,7 @@ from hermes_session_mw.cli.options import json_option, owners_options, settings_
 from hermes_session_mw.cli.sources import Settings, look
 from hermes_session_mw.cli.terminal import width
 from hermes_session_mw.cli.text import shown, table
-from hermes_session_mw.database.url_masking import told
+from hermes_session_mw.database.url_masking import redact_url
 from hermes_session_mw.exceptions import HermesSessionError
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
@@ -56,7 +56,7 @@ def stats(settings: Settings, *, owner: str | None, all_owners: bool, json: bool
     """Count sessions, messages, turns and owners; no message is read for it."""
     only = whose(owner, all_owners=all_owners)
     totals = look(settings, lambda source: source.totals(only))
-    store = told(settings.url)
+    store = redact_url(settings.url)
     if json:
         click.echo(as_json({"store": store, **totals_shape(totals)}))
         return

@@ -11,7 +11,7 @@ from hermes_session_mw.exceptions import NotSupported
 from hermes_session_mw.stores import HermesStateStore
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.models import ArchivedMessage
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     Access,
     OwnedPage,
@@ -26,7 +26,7 @@ _HERMES = "hermes:"
 
 
 class Source(Protocol):
-    """What can be looked at; ``owner=None`` is all owners. See `OperatorStore`."""
+    """What can be looked at; ``owner=None`` is all owners. See `AdminStore`."""
 
     async def survey(
         self, owner: str | None = None, limit: int = 50, cursor: str | None = None
@@ -75,13 +75,13 @@ def look(settings: Settings, work: Callable[[Source], Awaitable[T]]) -> T:
     """Run what only reads, over any store, and return what it returns."""
     if settings.url.startswith(_HERMES):
         return _run(HermesSource(_hermes(settings)), work)
-    return _run(OperatorStore(settings.url, timeout=settings.timeout), work)
+    return _run(AdminStore(settings.url, timeout=settings.timeout), work)
 
 
 def operate(
     settings: Settings,
     operation: str,
-    work: Callable[[OperatorStore], Awaitable[T]],
+    work: Callable[[AdminStore], Awaitable[T]],
     *,
     access: Access,
 ) -> T:
@@ -92,7 +92,7 @@ def operate(
     """
     if settings.url.startswith(_HERMES):
         raise NotSupported(_hermes(settings), operation, ": docs/hermes.md says why")
-    return _run(OperatorStore(settings.url, access=access, timeout=settings.timeout), work)
+    return _run(AdminStore(settings.url, access=access, timeout=settings.timeout), work)
 
 
 def _hermes(settings: Settings) -> HermesStateStore:

@@ -9,7 +9,7 @@ import anyio
 
 from hermes_session_mw.database.errors import REPEATABLE, Failure, understand, understand_other
 from hermes_session_mw.database.transactions import CommitFailed
-from hermes_session_mw.database.workers.executor import Runner, T, TimeIsUp, Work
+from hermes_session_mw.database.workers.executor import Executor, T, TimeIsUp, Work
 from hermes_session_mw.exceptions import HermesSessionError, StoreTimeout
 from hermes_session_mw.logging import logger
 
@@ -26,13 +26,15 @@ the time.
 """
 
 
-class Attempts:
+class RetryingExecutor:
     """Carries work to the database through ``runner``, for ``timeout`` seconds at most.
 
     ``errors`` are those that the database raises.
     """
 
-    def __init__(self, runner: Runner, errors: tuple[type[Exception], ...], timeout: float) -> None:
+    def __init__(
+        self, runner: Executor, errors: tuple[type[Exception], ...], timeout: float
+    ) -> None:
         self._runner = runner
         self._errors = errors
         self._timeout = timeout

@@ -1,4 +1,4 @@
-"""A store's URL as it may be told, in errors and elsewhere: without what opens the database.
+"""A store's URL without its secrets, for error messages and output.
 
 Rules of this file: pure functions.
 """
@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError
 _HIDDEN = "***"
 
 
-def told(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return the URL without its passwords; none of one that cannot be read.
 
     A path, as ``hermes:`` may have it before, has none.
@@ -26,8 +26,8 @@ def told(url: str) -> str:
 
 
 def masked(text: str, url: str) -> str:
-    """Return ``text`` without what `told` hides of ``url``."""
-    text = text.replace(url, told(url))
+    """Return ``text`` without what `redact_url` hides of ``url``."""
+    text = text.replace(url, redact_url(url))
     with suppress(ArgumentError, ValueError):
         parsed = make_url(url)
         values = (parsed.query[name] for name in _secret_names(parsed))

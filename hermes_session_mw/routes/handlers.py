@@ -17,7 +17,7 @@ from hermes_session_mw.routes import parameters, responses
 from hermes_session_mw.routes.openapi import describe
 from hermes_session_mw.routes.parameters import NOT_FOUND, Refused
 from hermes_session_mw.session.session import get_session
-from hermes_session_mw.session.store_client import StoreAccess
+from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores import Store
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.telemetry import Telemetry
@@ -68,7 +68,7 @@ def session_routes(
     if owner is not None:
         check_functions(owner=owner)
     check_positive("store_timeout", store_timeout)
-    access = StoreAccess(store, store_timeout, telemetry=telemetry)
+    access = StoreClient(store, store_timeout, telemetry=telemetry)
     routes = _Routes(access, prefix, owner, allow_ownerless)
     # One route for each path, so that a 405 names all methods that there are.
     paths: dict[str, dict[str, _Handler]] = {
@@ -95,7 +95,7 @@ class _Routes:
 
     def __init__(
         self,
-        access: StoreAccess,
+        access: StoreClient,
         prefix: str,
         owner: OwnerHook | None,
         allow_ownerless: bool,  # noqa: FBT001  # named where it is public

@@ -22,7 +22,7 @@ PATIENCE = 5.0
 """Seconds for one operation of a store that has no end set, where something has to end."""
 
 
-class StoreAccess:
+class StoreClient:
     """How sessions use ``store``.
 
     ``timeout`` is the seconds that it has for each operation, None for no end; ``limit`` the number

@@ -16,7 +16,7 @@ from hermes_session_mw.exceptions import (
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.prompts import Count, Limits, estimate_tokens, prompt_of, window_of
-from hermes_session_mw.session.store_client import StoreAccess
+from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.session.tool_calls import (
     find_standing,
     find_turn_start,
@@ -96,7 +96,7 @@ class StoredConversation:
 
     def __init__(
         self,
-        store: Store | StoreAccess,
+        store: Store | StoreClient,
         session_id: str,
         *,
         owner: str | None = "",
@@ -128,7 +128,7 @@ class StoredConversation:
         self.is_told: bool = False
         self.has_open: bool = False
         self.unended: set[StoredConversation] | None = None
-        self._access = store if isinstance(store, StoreAccess) else StoreAccess(store)
+        self._access = store if isinstance(store, StoreClient) else StoreClient(store)
         self._history: History | None = None
         self._limit: int | None = self._access.limit  # what the history was loaded with
         self.held: HeldTurn | None = None

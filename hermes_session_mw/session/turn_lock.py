@@ -9,7 +9,7 @@ import anyio
 from hermes_session_mw.exceptions import ConfigurationError, SessionBusy, StoreError
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.session.conversation import Conversation
-from hermes_session_mw.session.store_client import StoreAccess, to_its_end
+from hermes_session_mw.session.store_client import StoreClient, to_its_end
 from hermes_session_mw.stores.models import MAX_LEASE
 
 LEASE = 60.0
@@ -38,7 +38,7 @@ class Turn:
     """
 
     def __init__(
-        self, session: Conversation, access: StoreAccess, *, lease: float, wait: float
+        self, session: Conversation, access: StoreClient, *, lease: float, wait: float
     ) -> None:
         """Take nothing yet.
 

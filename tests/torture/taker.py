@@ -20,7 +20,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     TurnLost,
 )
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import OperatorStore
+from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 
 PARENT = os.getppid()
 LEASE = 0.2
@@ -28,7 +28,7 @@ IN_THE_FUTURE = 2_000_000_000
 """A time that everything was changed before, in seconds from 1970."""
 
 
-async def take(store: OperatorStore, _name: str, shared: list[str]) -> None:
+async def take(store: AdminStore, _name: str, shared: list[str]) -> None:
     """Take turns of the shared sessions, and write in each; be late in some."""
     while os.getppid() == PARENT:
         session_id = random.choice(shared)
@@ -49,7 +49,7 @@ async def take(store: OperatorStore, _name: str, shared: list[str]) -> None:
             tell("unavailable", 1)
 
 
-async def keep(store: OperatorStore, name: str, _shared: list[str]) -> None:
+async def keep(store: AdminStore, name: str, _shared: list[str]) -> None:
     """Stay in one turn of a session of its own, and write in it."""
     fence, turn = 0, 0
     while os.getppid() == PARENT:
@@ -64,7 +64,7 @@ async def keep(store: OperatorStore, name: str, _shared: list[str]) -> None:
         await anyio.sleep(0.02)
 
 
-async def remove(store: OperatorStore, _name: str, shared: list[str]) -> None:
+async def remove(store: AdminStore, _name: str, shared: list[str]) -> None:
     """Delete and prune, in each of the two ways."""
     while os.getppid() == PARENT:
         try:
@@ -81,7 +81,7 @@ async def remove(store: OperatorStore, _name: str, shared: list[str]) -> None:
         await anyio.sleep(random.uniform(0, 0.1))
 
 
-async def acquire(store: OperatorStore, session_id: str, lease: float) -> int:
+async def acquire(store: AdminStore, session_id: str, lease: float) -> int:
     """Take a turn, and tell of it."""
     asked = time.monotonic_ns()
     fence = await store.acquire(session_id, lease)
@@ -89,7 +89,7 @@ async def acquire(store: OperatorStore, session_id: str, lease: float) -> int:
     return fence
 
 
-async def write(store: OperatorStore, session_id: str, fence: int, turn: int) -> None:
+async def write(store: AdminStore, session_id: str, fence: int, turn: int) -> None:
     """Append three messages in the turn, and tell of it."""
     messages = [{"fence": fence, "turn": turn, "part": part} for part in range(3)]
     length = await store.append(session_id, messages, fence=fence)
@@ -104,7 +104,7 @@ def tell(what: str, *words: str | int) -> None:
 async def main(*words: str) -> None:
     """Do what the role does, until killed or until there is nobody any more who would."""
     url, role, name, *shared = words
-    store = OperatorStore(url, access="create", timeout=10)
+    store = AdminStore(url, access="create", timeout=10)
     await {"taker": take, "keeper": keep, "remover": remove}[role](store, name, shared)
 
 

@@ -22,7 +22,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     TurnLost,
 )
-from hermes_session_mw.session.store_client import StoreAccess
+from hermes_session_mw.session.store_client import StoreClient
 
 PARENT = os.getppid()
 
@@ -55,7 +55,7 @@ async def write(url: str, session_id: str, name: str, mode: str) -> None:
 
 async def replace(store: SQLAlchemyStore, session_id: str, name: str) -> None:
     """Append and replace until killed, or until there is nobody any more who would."""
-    access = StoreAccess(store, limit=3)
+    access = StoreClient(store, limit=3)
     for turn in itertools.count():
         if os.getppid() != PARENT:
             return

@@ -48,10 +48,10 @@ async def _let_others_go_first(slot: _Slot, engine: AsyncEngine) -> None:
         await asyncio.sleep(0)
 
 
-class AsyncRunner:
+class AsyncioExecutor:
     """Runs work over an asyncio engine, one for each event loop that asks.
 
-    ``make``, ``prepare`` and ``owned`` are as for `ThreadRunner`; ``timeout`` is the seconds that
+    ``make``, ``prepare`` and ``owned`` are as for `ThreadExecutor`; ``timeout`` is the seconds that
     closing connections may take.
     """
 
@@ -70,7 +70,7 @@ class AsyncRunner:
         self._slots: PerLoop[_Slot] = PerLoop(_cut_off)
 
     async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:  # noqa: ARG002  # as the other has it
-        """See `Runner.run`."""
+        """See `Executor.run`."""
         slot = self._own_slot()
         # Not anyio's, which costs several times as much; there is no other event loop here.
         try:
@@ -88,7 +88,7 @@ class AsyncRunner:
             raise  # the driver's own
 
     async def aclose(self) -> None:
-        """See `Runner.aclose`."""
+        """See `Executor.aclose`."""
         slot = self._slots.get()
         if slot is None or slot.engine is None:
             return

@@ -33,7 +33,7 @@ _LONGEST_DELAY = 0.005
 """Seconds after which a word that was held back is delivered in any case."""
 
 
-class Mailbox:
+class CompletionQueue:
     """Where threads leave word for one event loop; made inside of it."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ class TimeIsUp(Exception):
     """An operation has taken longer than it may; it may go on, and end either way."""
 
 
-class Runner(Protocol):
+class Executor(Protocol):
     """Runs a function over a connection of its engine, which is made at the first call."""
 
     async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:

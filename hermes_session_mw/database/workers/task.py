@@ -13,13 +13,13 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from hermes_session_mw.database.pool_checks import shut_down
-from hermes_session_mw.database.workers.completion_queue import Mailbox
+from hermes_session_mw.database.workers.completion_queue import CompletionQueue
 from hermes_session_mw.database.workers.executor import TimeIsUp
 
 T = TypeVar("T")
 
 
-class Job(Generic[T]):
+class Task(Generic[T]):
     """What is known from outside about a thread that works for us.
 
     ``work`` is called with the job itself, to tell it what it waits on. After ``seconds`` nobody
@@ -44,7 +44,11 @@ class Job(Generic[T]):
     )
 
     def __init__(
-        self, work: "Callable[[Job[T]], T]", mailbox: Mailbox, seconds: float, left: "set[Job[Any]]"
+        self,
+        work: "Callable[[Task[T]], T]",
+        mailbox: CompletionQueue,
+        seconds: float,
+        left: "set[Task[Any]]",
     ) -> None:
         self._work = work
         self._mailbox = mailbox
@@ -104,7 +108,7 @@ class Job(Generic[T]):
                 self._timer.cancel()
 
     def report(self, *, more: bool) -> None:
-        """In the thread, at last: let the caller go on; ``more`` as for `Mailbox.put`."""
+        """In the thread, at last: let the caller go on; ``more`` as for `CompletionQueue.put`."""
         self._mailbox.put(self._waiting, more=more)
 
     def use(self, driver_connection: Any) -> None:

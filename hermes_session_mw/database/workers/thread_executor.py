@@ -15,14 +15,14 @@ from hermes_session_mw.database.connection import Database, database_of
 from hermes_session_mw.database.connection_settings import check_settings
 from hermes_session_mw.database.per_loop import PerLoop
 from hermes_session_mw.database.pool_checks import is_fit
-from hermes_session_mw.database.workers.completion_queue import Mailbox
+from hermes_session_mw.database.workers.completion_queue import CompletionQueue
 from hermes_session_mw.database.workers.executor import PATIENCE, T, Work, give_up_after
-from hermes_session_mw.database.workers.task import Job
-from hermes_session_mw.database.workers.worker_pool import Crew
+from hermes_session_mw.database.workers.task import Task
+from hermes_session_mw.database.workers.worker_pool import WorkerPool
 from hermes_session_mw.exceptions import StoreUnavailable
 
 
-class ThreadRunner:
+class ThreadExecutor:
     """Runs work in worker threads, over a sync engine that is made once and shared by them.
 
     ``make`` returns the engine, ``prepare`` makes it fit for use over its first connection, and
@@ -53,19 +53,21 @@ class ThreadRunner:
         self._lock = threading.Lock()
         self._here = threading.local()
         # Word is left for one event loop, and a process may have several.
-        self._mailboxes: PerLoop[Mailbox] = PerLoop(_forget)
-        self._hire()
+        self._mailboxes: PerLoop[CompletionQueue] = PerLoop(_forget)
+        self._start_worker()
         _thread_runners.add(self)
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         # Writers apart, where they wait for each other and readers need not.
         rest = partial(_give_back, self._here)
-        self._readers = Crew(self._threads, rest)
-        self._all_writers = self._readers if self._writers is None else Crew(self._writers, rest)
-        self._dismiss = weakref.finalize(self, _dismiss, self._readers, self._all_writers)
+        self._readers = WorkerPool(self._threads, rest)
+        self._all_writers = (
+            self._readers if self._writers is None else WorkerPool(self._writers, rest)
+        )
+        self._stop_worker = weakref.finalize(self, _stop_worker, self._readers, self._all_writers)
 
     async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:
-        """See `Runner.run`."""
+        """See `Executor.run`."""
         crew = self._all_writers if writes else self._readers
         if crew.is_hung(self._timeout * PATIENCE):
             raise StoreUnavailable(
@@ -73,16 +75,16 @@ class ThreadRunner:
                 "lasts, see whether the database answers"
             )
         in_thread = partial(self._run, work, writes=writes)
-        job: Job[T] = Job(in_thread, self._own_mailbox(), seconds, crew.left)
+        job: Task[T] = Task(in_thread, self._own_mailbox(), seconds, crew.left)
         crew.put(job)
         return await job.result()
 
     async def aclose(self) -> None:
-        """See `Runner.aclose`."""
+        """See `Executor.aclose`."""
         for job in self._left():
             job.break_off()
         engine, self._engine = self._engine, None
-        ending = _dismiss(self._readers, self._all_writers)
+        ending = _stop_worker(self._readers, self._all_writers)
         if engine is not None and self._owned:
             with anyio.move_on_after(self._timeout, shield=True):
                 try:
@@ -95,10 +97,10 @@ class ThreadRunner:
         hung = f"hung threads: {left}, " if left else ""
         return hung + ("no engine yet" if self._engine is None else self._engine.pool.status())
 
-    def _left(self) -> set[Job[Any]]:
+    def _left(self) -> set[Task[Any]]:
         return self._readers.left | self._all_writers.left
 
-    def _run(self, work: Work[T], job: Job[T], *, writes: bool) -> T:
+    def _run(self, work: Work[T], job: Task[T], *, writes: bool) -> T:
         self._here.job = job
         engine = self._ready_engine()
         database = self._database(engine, writes=writes)
@@ -162,14 +164,14 @@ class ThreadRunner:
         return engine
 
     def _connected(self, driver_connection: Any, _record: object) -> None:
-        job: Job[Any] | None = getattr(self._here, "job", None)
+        job: Task[Any] | None = getattr(self._here, "job", None)
         if job is not None:  # else it is made for somebody who has found the engine
             job.use(driver_connection)
 
-    def _own_mailbox(self) -> Mailbox:
+    def _own_mailbox(self) -> CompletionQueue:
         mailbox = self._mailboxes.get()
         if mailbox is None:
-            mailbox = Mailbox()
+            mailbox = CompletionQueue()
             self._mailboxes.set(mailbox)
         return mailbox
 
@@ -182,11 +184,11 @@ class ThreadRunner:
             self._engine = None
         # Threads do not come along, and one of them may have held it.
         self._lock = threading.Lock()
-        self._dismiss.detach()
-        self._hire()
+        self._stop_worker.detach()
+        self._start_worker()
 
 
-def _forget(_mailbox: Mailbox) -> None:
+def _forget(_mailbox: CompletionQueue) -> None:
     """Do nothing more with it: nobody waits for its word."""
 
 
@@ -197,7 +199,7 @@ def _give_back(here: Any) -> None:
         kept.connection.close()
 
 
-def _dismiss(*crews: Crew) -> list[threading.Thread]:
+def _stop_worker(*crews: WorkerPool) -> list[threading.Thread]:
     return [thread for crew in set(crews) for thread in crew.stop()]
 
 
@@ -207,7 +209,7 @@ def _close(engine: Engine, ending: list[threading.Thread]) -> None:
     engine.dispose()
 
 
-_thread_runners: "weakref.WeakSet[ThreadRunner]" = weakref.WeakSet()
+_thread_runners: "weakref.WeakSet[ThreadExecutor]" = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:  # pragma: no cover  # runs in another process

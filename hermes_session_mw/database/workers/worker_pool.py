@@ -10,14 +10,14 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from hermes_session_mw.database.workers.task import Job
+from hermes_session_mw.database.workers.task import Task
 from hermes_session_mw.logging import logger
 
 _LINGER = 0.05
 """Seconds that a thread waits for the next job before it rests."""
 
 
-class Crew:
+class WorkerPool:
     """Up to ``threads`` threads that do jobs in the order in which they come, for any event loop.
 
     Each is started when it is first needed, and stays until ``stop()``. One that has nothing to do
@@ -25,16 +25,16 @@ class Crew:
     """
 
     def __init__(self, threads: int, rest: Callable[[], None]) -> None:
-        self.left: set[Job[Any]] = set()
+        self.left: set[Task[Any]] = set()
         self._most = threads
         self._rest = rest
-        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Task[Any] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._busy: set[int] = set()
         self._pending = 0
 
-    def put(self, job: Job[Any]) -> None:
+    def put(self, job: Task[Any]) -> None:
         """Have ``job`` done by the next thread that is free.
 
         Raises:
@@ -86,7 +86,7 @@ class Crew:
             del job  # not kept until the next one comes
         self._give_back()
 
-    def _next(self) -> Job[Any] | None:
+    def _next(self) -> Task[Any] | None:
         try:
             return self._jobs.get(timeout=_LINGER)
         except Empty:

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from hermes_session_mw.database.engine import check_positive
 from hermes_session_mw.database.errors import raised_over
-from hermes_session_mw.database.retry import Attempts
+from hermes_session_mw.database.retry import RetryingExecutor
 from hermes_session_mw.database.workers.executor import PATIENCE
-from hermes_session_mw.database.workers.thread_executor import ThreadRunner
+from hermes_session_mw.database.workers.thread_executor import ThreadExecutor
 from hermes_session_mw.exceptions import ConfigurationError, NotSupported
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
@@ -114,7 +114,7 @@ class HermesStateStore:
         threads = threads or _THREADS
         patience = timeout * PATIENCE
         file = StateFile(self._path, patience)
-        self._runner = ThreadRunner(
+        self._runner = ThreadExecutor(
             partial(make_engine, self._path, file, pool_size=threads + 1, patience=patience),
             _no_preparation,
             owned=True,
@@ -122,7 +122,7 @@ class HermesStateStore:
             writers=1,
             timeout=timeout,
         )
-        self._attempts = Attempts(self._runner, raised_over(sqlite3), timeout)
+        self._attempts = RetryingExecutor(self._runner, raised_over(sqlite3), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; a session that Hermes has a row of exists, if without a message yet.

@@ -14,7 +14,7 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.messages import Message, decode_messages
 from hermes_session_mw.stores.base import check_keys, encode_replaced, is_same
-from hermes_session_mw.stores.memory.kept import Kept, KeptSessions, Row
+from hermes_session_mw.stores.memory.kept import KeptSessions, Row, SessionRecord
 from hermes_session_mw.stores.models import ArchivedMessage, StoredTurn
 from hermes_session_mw.stores.pagination import check_lease, check_length
 
@@ -29,7 +29,7 @@ class Edits(KeptSessions):
         check_keys(session_id, owner)
         check_length(length)
 
-        def change(kept: Kept) -> tuple[Kept, int]:
+        def change(kept: SessionRecord) -> tuple[SessionRecord, int]:
             if length >= len(kept.rows):
                 return kept, len(kept.rows)
             archive = kept.archived(length, len(kept.rows), "rewind")
@@ -55,7 +55,7 @@ class Edits(KeptSessions):
         seen = encode_replaced(replaced, skipped, self.max_message_bytes)
         cut = skipped + len(seen)
 
-        def change(kept: Kept) -> tuple[Kept, int]:
+        def change(kept: SessionRecord) -> tuple[SessionRecord, int]:
             standing = [row.body for row in kept.rows[skipped:cut]]
             if len(kept.rows) < cut or not is_same(standing, seen):
                 raise SessionConflict(cut, len(kept.rows))
@@ -108,7 +108,7 @@ class Edits(KeptSessions):
         rows = [Row(turn_id, row.body) for row in parent.rows[:length]]
         with self._lock:
             fence = self._unused(new_id, owner).fence
-            child = Kept(rows, turns=parent.turns, parent_id=session_id, fence=fence)
+            child = SessionRecord(rows, turns=parent.turns, parent_id=session_id, fence=fence)
             self._sessions[owner, new_id] = child
         return len(rows)
 
@@ -123,12 +123,12 @@ class Edits(KeptSessions):
         with self._lock:
             unused = self._unused(new_id, to)
             self._lead_keys(owner, session_id, new_id if to == owner else None)
-            kept = self._sessions.get((owner, session_id), Kept())
+            kept = self._sessions.get((owner, session_id), SessionRecord())
             if not kept.exists:
                 return False
             fence = self._next_fence(kept, unused)
             self._sessions[to, new_id] = replace(kept, fence=fence, leased_until=float("-inf"))
-            self._sessions[owner, session_id] = Kept(deleted=True, fence=kept.fence)
+            self._sessions[owner, session_id] = SessionRecord(deleted=True, fence=kept.fence)
             return True
 
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
@@ -136,7 +136,7 @@ class Edits(KeptSessions):
         check_keys(session_id, owner)
         check_lease(seconds)
 
-        def change(kept: Kept) -> tuple[Kept, int]:
+        def change(kept: SessionRecord) -> tuple[SessionRecord, int]:
             now = time.monotonic()
             if kept.leased_until > now:
                 raise SessionBusy(kept.leased_until - now)
@@ -150,7 +150,7 @@ class Edits(KeptSessions):
         check_keys(session_id, owner)
         check_lease(seconds)
 
-        def change(kept: Kept) -> tuple[Kept, None]:
+        def change(kept: SessionRecord) -> tuple[SessionRecord, None]:
             return replace(kept, leased_until=time.monotonic() + seconds), None
 
         try:
@@ -164,6 +164,6 @@ class Edits(KeptSessions):
         key = owner, session_id
         await self._look(session_id, owner)
         with self._lock:
-            kept = self._sessions.get(key, Kept())
+            kept = self._sessions.get(key, SessionRecord())
             if kept.fence == fence and not kept.deleted:
                 self._sessions[key] = replace(kept, leased_until=float("-inf"))

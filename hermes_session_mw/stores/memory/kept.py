@@ -37,7 +37,7 @@ class ArchivedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SessionRecord:
     """A session; replaced as a whole, so that who reads it sees a whole turn or nothing of it.
 
     The history's messages are numbered from ``first``, which is not 0 once it was compacted.
@@ -84,7 +84,7 @@ class KeptSessions:
         self.max_message_bytes = max_message_bytes
         self.max_turn_messages = max_turn_messages
         self._max_turns = max_turns
-        self._sessions: dict[Key, Kept] = {}
+        self._sessions: dict[Key, SessionRecord] = {}
         self._keys: dict[Key, str] = {}
         self._bound_at: dict[Key, float] = {}
         # No number of a turn that a removed session had is greater.
@@ -94,21 +94,21 @@ class KeptSessions:
     def _encode(self, messages: Sequence[Message]) -> list[str]:
         return encode_messages(messages, self.max_message_bytes, self.max_turn_messages)
 
-    async def _look(self, session_id: str, owner: str) -> Kept:
+    async def _look(self, session_id: str, owner: str) -> SessionRecord:
         await checkpoint()
-        return self._sessions.get((owner, session_id), Kept())
+        return self._sessions.get((owner, session_id), SessionRecord())
 
     async def _change(
         self,
         session_id: str,
         owner: str,
-        change: Callable[[Kept], tuple[Kept, T]],
+        change: Callable[[SessionRecord], tuple[SessionRecord, T]],
         fence: int | None = None,
     ) -> T:
         """Put what ``change`` makes of the session in its place."""
         await checkpoint()
         with self._lock:
-            kept = self._sessions.get((owner, session_id), Kept())
+            kept = self._sessions.get((owner, session_id), SessionRecord())
             if kept.deleted:
                 raise SessionDeleted
             if fence is not None and fence != kept.fence:
@@ -118,14 +118,14 @@ class KeptSessions:
                 self._sessions[owner, session_id] = changed
             return value
 
-    def _unused(self, session_id: str, owner: str) -> Kept:
+    def _unused(self, session_id: str, owner: str) -> SessionRecord:
         """Return what there is under an id that nothing is, or was, stored under: a lease."""
-        kept = self._sessions.get((owner, session_id), Kept())
+        kept = self._sessions.get((owner, session_id), SessionRecord())
         if kept.exists or kept.deleted:
             raise SessionConflict(0, len(kept.rows))
         return kept
 
-    def _next_fence(self, *kept: Kept) -> int:
+    def _next_fence(self, *kept: SessionRecord) -> int:
         return max(self._floor, *(each.fence for each in kept)) + 1
 
     def _bind(self, key: Key, session_id: str) -> None:

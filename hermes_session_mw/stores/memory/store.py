@@ -27,7 +27,7 @@ from hermes_session_mw.stores.base import (
     length_after_repeat,
 )
 from hermes_session_mw.stores.memory.edits import Edits
-from hermes_session_mw.stores.memory.kept import Kept, Row
+from hermes_session_mw.stores.memory.kept import Row, SessionRecord
 from hermes_session_mw.stores.memory.threads import Threads
 
 
@@ -79,7 +79,7 @@ class MemoryStore(Edits, Threads):
         check_replace_from(replace_from)
         bodies = self._encode(messages)
 
-        def change(kept: Kept) -> tuple[Kept, int]:
+        def change(kept: SessionRecord) -> tuple[SessionRecord, int]:
             stored = [] if turn_id is None else kept.turn(turn_id)
             if stored:
                 return kept, length_after_repeat(stored, bodies, kept.first, kept.end)
@@ -115,10 +115,10 @@ class MemoryStore(Edits, Threads):
         check_keys(session_id, owner)
         await checkpoint()
         with self._lock:
-            kept = self._sessions.get((owner, session_id), Kept())
+            kept = self._sessions.get((owner, session_id), SessionRecord())
             if not kept.exists:
                 return False
-            gone = Kept(deleted=True, used_at=time.time(), fence=kept.fence)
+            gone = SessionRecord(deleted=True, used_at=time.time(), fence=kept.fence)
             self._sessions[owner, session_id] = gone
             self._lead_keys(owner, session_id, None)
             return True

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 from hermes_session_mw.exceptions import SessionFull, SessionNotFound
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.base import check_key, check_keys
-from hermes_session_mw.stores.memory.kept import Kept, KeptSessions, Row
+from hermes_session_mw.stores.memory.kept import KeptSessions, Row, SessionRecord
 from hermes_session_mw.stores.models import PAGE, SessionInfo, SessionPage
 from hermes_session_mw.stores.pagination import (
     check_page,
@@ -54,7 +54,7 @@ class Threads(KeptSessions):
         check_title(title)
         await checkpoint()
         with self._lock:
-            kept = self._sessions.get((owner, session_id), Kept())
+            kept = self._sessions.get((owner, session_id), SessionRecord())
             if kept.exists:
                 self._sessions[owner, session_id] = replace(kept, title=title)
             return kept.exists
@@ -78,7 +78,7 @@ class Threads(KeptSessions):
         await checkpoint()
         with self._lock:
             fence = self._unused(new_id, owner).fence
-            self._sessions[owner, new_id] = Kept(
+            self._sessions[owner, new_id] = SessionRecord(
                 [Row(turn_id, body) for turn_id, body in session.rows],
                 turns=session.turns,
                 title=session.title,
@@ -120,6 +120,6 @@ class Threads(KeptSessions):
             return self._keys.pop((owner, key), None) is not None
 
 
-def _info(session_id: str, kept: Kept) -> SessionInfo:
+def _info(session_id: str, kept: SessionRecord) -> SessionInfo:
     created, used = (datetime.fromtimestamp(at, UTC) for at in (kept.created_at, kept.used_at))
     return SessionInfo(session_id, kept.title, len(kept.rows), created, used, kept.parent_id)

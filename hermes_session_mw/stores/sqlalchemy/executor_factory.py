@@ -20,8 +20,8 @@ from hermes_session_mw.database.engine import (
 )
 from hermes_session_mw.database.errors import understand
 from hermes_session_mw.database.transactions import transaction
-from hermes_session_mw.database.workers.executor import PATIENCE, Runner, give_up_after
-from hermes_session_mw.database.workers.thread_executor import ThreadRunner
+from hermes_session_mw.database.workers.executor import PATIENCE, Executor, give_up_after
+from hermes_session_mw.database.workers.thread_executor import ThreadExecutor
 from hermes_session_mw.stores.sqlalchemy.schema.creation import create
 from hermes_session_mw.stores.sqlalchemy.schema.migrations import is_complete
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
-class RunnerMaker:
+class ExecutorFactory:
     """Makes runners whose first connection makes the tables, if ``create_schema`` says so.
 
     ``threads`` and ``timeout`` are as for `SQLAlchemyStore`.
@@ -40,7 +40,7 @@ class RunnerMaker:
         self._threads = threads
         self._timeout = timeout
 
-    def own(self, url: URL, options: Mapping[str, Any]) -> Runner:
+    def own(self, url: URL, options: Mapping[str, Any]) -> Executor:
         """Return a runner that makes its own engine, with ``options``.
 
         Raises:
@@ -60,7 +60,7 @@ class RunnerMaker:
             return self._in_loop(partial(make_async_engine, url, file, **settings), owned=True)
         return self._in_threads(partial(make_engine, url, file, **settings), url, owned=True)
 
-    def borrowing(self, engine: "Engine | AsyncEngine") -> Runner:
+    def borrowing(self, engine: "Engine | AsyncEngine") -> Executor:
         """Return a runner over an engine of the caller's.
 
         Raises:
@@ -73,9 +73,9 @@ class RunnerMaker:
         lent_async = engine.execution_options(isolation_level="AUTOCOMMIT")
         return self._in_loop(lambda: lent_async, owned=False)
 
-    def _in_threads(self, make: Callable[[], Engine], url: URL, *, owned: bool) -> Runner:
+    def _in_threads(self, make: Callable[[], Engine], url: URL, *, owned: bool) -> Executor:
         threads = self._threads or default_threads(url)
-        return ThreadRunner(
+        return ThreadExecutor(
             make,
             self._prepare,
             owned=owned,
@@ -84,12 +84,12 @@ class RunnerMaker:
             timeout=self._timeout,
         )
 
-    def _in_loop(self, make: "Callable[[], AsyncEngine]", *, owned: bool) -> Runner:
+    def _in_loop(self, make: "Callable[[], AsyncEngine]", *, owned: bool) -> Executor:
         from hermes_session_mw.database.workers.asyncio_executor import (  # noqa: PLC0415  # greenlet
-            AsyncRunner,
+            AsyncioExecutor,
         )
 
-        return AsyncRunner(make, self._prepare, owned=owned, timeout=self._timeout)
+        return AsyncioExecutor(make, self._prepare, owned=owned, timeout=self._timeout)
 
     def _prepare(self, connection: Connection) -> None:
         if not self._create_schema:

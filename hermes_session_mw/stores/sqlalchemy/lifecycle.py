@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hermes_session_mw.database.connection import Database
-from hermes_session_mw.database.retry import Attempts
+from hermes_session_mw.database.retry import RetryingExecutor
 from hermes_session_mw.exceptions import SessionFull
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores import jsonl
@@ -44,7 +44,7 @@ class Lifecycle:
     connection broke.
     """
 
-    _attempts: Attempts
+    _attempts: RetryingExecutor
     _encode: Callable[[Sequence[Message]], list[str]]
     max_message_bytes: int
     _max_turns: int

@@ -13,7 +13,7 @@ from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.drivers import check_url
 from hermes_session_mw.database.engine import check_positive, is_async_engine
 from hermes_session_mw.database.errors import raised_over
-from hermes_session_mw.database.retry import Attempts
+from hermes_session_mw.database.retry import RetryingExecutor
 from hermes_session_mw.exceptions import ConfigurationError
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
@@ -31,7 +31,7 @@ from hermes_session_mw.stores.base import (
     check_limit,
     check_replace_from,
 )
-from hermes_session_mw.stores.sqlalchemy.executor_factory import RunnerMaker
+from hermes_session_mw.stores.sqlalchemy.executor_factory import ExecutorFactory
 from hermes_session_mw.stores.sqlalchemy.lifecycle import Lifecycle
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
 from hermes_session_mw.stores.sqlalchemy.statements.append import append
@@ -114,7 +114,7 @@ class SQLAlchemyStore(Lifecycle):
         self.max_turn_messages = max_turn_messages
         self._max_turns = max_turns
         self.timeout = timeout
-        maker = RunnerMaker(create_schema=create_schema, threads=threads, timeout=timeout)
+        maker = ExecutorFactory(create_schema=create_schema, threads=threads, timeout=timeout)
         if isinstance(url_or_engine, str | URL):
             self._url = check_url(url_or_engine)
             dbapi = self._url.get_dialect().import_dbapi()
@@ -127,7 +127,7 @@ class SQLAlchemyStore(Lifecycle):
             self._url = url_or_engine.url
             self._runner = maker.borrowing(url_or_engine)
             dbapi = url_or_engine.dialect.loaded_dbapi
-        self._attempts = Attempts(self._runner, raised_over(dbapi), timeout)
+        self._attempts = RetryingExecutor(self._runner, raised_over(dbapi), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one round trip, and a second one where nothing is stored."""

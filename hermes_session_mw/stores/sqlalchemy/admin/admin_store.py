@@ -22,20 +22,24 @@ from hermes_session_mw.stores.pagination import check_page
 from hermes_session_mw.stores.sqlalchemy.admin import integrity_check, prune, queries
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     Access,
-    Idle,
     OwnedPage,
     OwnedSession,
     Problem,
+    PruneCounts,
     Totals,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import BATCH, Expired, portions
+from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import (
+    BATCH,
+    StaleSession,
+    portions,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import FIRST
 from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore
 
 _UNLIMITED = 2**40  # what one store took another takes too
 
 
-class OperatorStore(SQLAlchemyStore):
+class AdminStore(SQLAlchemyStore):
     """An `SQLAlchemyStore` over a URL that also tells of all owners' sessions.
 
     ``owner=None`` is all of them, wherever it may be given. Tables, and SQLite's file, are made
@@ -102,7 +106,7 @@ class OperatorStore(SQLAlchemyStore):
         now = await self._read(prune.now)
         return max(now - int(min(age, timedelta(seconds=now)).total_seconds()), 1)
 
-    async def count_idle(self, cutoff: int, owner: str | None = None) -> Idle:
+    async def count_idle(self, cutoff: int, owner: str | None = None) -> PruneCounts:
         """Return what nobody has changed since ``cutoff``, in seconds from 1970.
 
         Sessions that somebody has taken the turn of are not among it.
@@ -112,13 +116,13 @@ class OperatorStore(SQLAlchemyStore):
 
     async def prune_idle(
         self, cutoff: int, owner: str | None, advance: Callable[[int], None]
-    ) -> Idle:
+    ) -> PruneCounts:
         """Remove that, in small transactions, and return what was removed.
 
         ``advance`` is told of each few sessions that are done with. After a failure, call it again.
         """
         check_keys("-", owner or "")
-        removed = Idle()
+        removed = PruneCounts()
         last: tuple[str, str] = FIRST
         while True:
             find = partial(prune.find_idle, cutoff=cutoff, owner=owner, after=last)
@@ -132,7 +136,7 @@ class OperatorStore(SQLAlchemyStore):
                 break
             last = expired[-1][:2]
         keys = await self._write(lambda c: prune.drop_idle_keys(c, cutoff, owner))
-        return Idle(removed.sessions, removed.messages, removed.ids, keys)
+        return PruneCounts(removed.sessions, removed.messages, removed.ids, keys)
 
     async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
         """Return what is wrong with the tables and with what is in them; nothing is written.
@@ -202,14 +206,16 @@ def _is_in_wal(path: str) -> bool:
     return False  # the store finds out what is wrong with it
 
 
-def _weighed(session: OwnedSession) -> Expired:
+def _weighed(session: OwnedSession) -> StaleSession:
     kept = session.info.length + (session.archived or 0)
-    return Expired(session.owner or "", session.info.id, kept)
+    return StaleSession(session.owner or "", session.info.id, kept)
 
 
-def _with(so_far: Idle, gone: Sequence[Expired], there: frozenset[tuple[str, str]]) -> Idle:
+def _with(
+    so_far: PruneCounts, gone: Sequence[StaleSession], there: frozenset[tuple[str, str]]
+) -> PruneCounts:
     sessions = [each for each in gone if each[:2] in there]
-    return Idle(
+    return PruneCounts(
         so_far.sessions + len(sessions),
         so_far.messages + sum(each.length for each in sessions),
         so_far.ids + len(gone) - len(sessions),

@@ -67,7 +67,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
+class PruneCounts:
     """What nobody has changed since some time.
 
     Attributes:

@@ -12,7 +12,7 @@ from sqlalchemy import Delete, Select, and_, bindparam, case, delete, func, sele
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import transaction
-from hermes_session_mw.stores.sqlalchemy.admin.models import Idle
+from hermes_session_mw.stores.sqlalchemy.admin.models import PruneCounts
 from hermes_session_mw.stores.sqlalchemy.admin.queries import given, in_two_forms
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, keys, sessions
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds, time_at
@@ -20,7 +20,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import (
     BATCH,
     IS_FREE,
     LEADS_SOMEWHERE,
-    Expired,
+    StaleSession,
     lock_where,
     remove_locked,
 )
@@ -64,31 +64,33 @@ def now(database: Database) -> int:
     return int(milliseconds) // 1000
 
 
-def count_idle(database: Database, cutoff: int, owner: str | None) -> Idle:
+def count_idle(database: Database, cutoff: int, owner: str | None) -> PruneCounts:
     """Return what was not changed since ``cutoff``, in seconds from 1970."""
     values = {"cutoff": cutoff, **given(owner)}
     one = owner is not None
     (counts,) = database.rows(_count[one], values)
     ((named,),) = database.rows(_COUNT_KEYS[one], values)
     there, kept, empty_ids = (int(each or 0) for each in counts)  # a sum of nothing is NULL
-    return Idle(there, kept, empty_ids, int(named))
+    return PruneCounts(there, kept, empty_ids, int(named))
 
 
 def find_idle(
     database: Database, cutoff: int, owner: str | None, after: tuple[str, str]
-) -> tuple[list[Expired], frozenset[tuple[str, str]]]:
+) -> tuple[list[StaleSession], frozenset[tuple[str, str]]]:
     """Return the next sessions, and the keys of those of them that hold a conversation."""
     values = {"cutoff": cutoff, **place("after", after), **given(owner)}
     rows = database.rows(_find[database.dialect][owner is not None], values)
     found = [
-        Expired(text_of(whose), text_of(id_), int(kept), int(fence))
+        StaleSession(text_of(whose), text_of(id_), int(kept), int(fence))
         for whose, id_, kept, fence, _ in rows
     ]
     there = {each[:2] for each, row in zip(found, rows, strict=True) if row[-1]}
     return found, frozenset(there)
 
 
-def remove_idle(database: Database, cutoff: int, portion: Sequence[Expired]) -> list[Expired]:
+def remove_idle(
+    database: Database, cutoff: int, portion: Sequence[StaleSession]
+) -> list[StaleSession]:
     """Remove those of ``portion`` that nobody has changed meanwhile, and return them."""
     return remove_locked(database, portion, _lock, {"cutoff": cutoff})
 

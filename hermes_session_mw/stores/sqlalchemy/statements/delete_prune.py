@@ -46,7 +46,7 @@ _PORTION = 1000
 """Messages that one transaction removes, unless a single session has more."""
 
 
-class Expired(NamedTuple):
+class StaleSession(NamedTuple):
     """A session that nobody has used for long; ``fence`` is the last number of its turns."""
 
     owner: str
@@ -115,20 +115,22 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
     return found
 
 
-def find_expired(database: Database, seconds: float, after: tuple[str, str]) -> Sequence[Expired]:
+def find_expired(
+    database: Database, seconds: float, after: tuple[str, str]
+) -> Sequence[StaleSession]:
     """Return the next sessions, by owner and id, that were not written to for ``seconds``."""
     rows = database.rows(_FIND[database.dialect], {**place("after", after), "seconds": seconds})
-    return [Expired(text_of(owner), text_of(id_), *numbers) for owner, id_, *numbers in rows]
+    return [StaleSession(text_of(owner), text_of(id_), *numbers) for owner, id_, *numbers in rows]
 
 
-def remove_expired(database: Database, portion: Sequence[Expired], seconds: float) -> int:
+def remove_expired(database: Database, portion: Sequence[StaleSession], seconds: float) -> int:
     """Remove those of ``portion`` that are expired still, and return how many."""
     return len(remove_locked(database, portion, _LOCK[database.dialect], {"seconds": seconds}))
 
 
 def remove_locked(
-    database: Database, portion: Sequence[Expired], lock: Update, values: dict[str, Any]
-) -> list[Expired]:
+    database: Database, portion: Sequence[StaleSession], lock: Update, values: dict[str, Any]
+) -> list[StaleSession]:
     """Remove those of ``portion`` that ``lock``, with ``values``, finds; return them.
 
     A session that somebody was in a turn of since it was found stays, for its number is not below
@@ -153,9 +155,9 @@ def drop_idle_keys(database: Database, seconds: float) -> None:
         database.run(_DROP_IDLE_KEYS[database.dialect], {"seconds": seconds})
 
 
-def portions(expired: Sequence[Expired]) -> Iterator[list[Expired]]:
+def portions(expired: Sequence[StaleSession]) -> Iterator[list[StaleSession]]:
     """Yield parts of ``expired`` that are small enough for one transaction."""
-    portion: list[Expired] = []
+    portion: list[StaleSession] = []
     count = 0
     for session in expired:
         if portion and count + session.length > _PORTION:
