@@ -47,8 +47,10 @@ EXTRAS = asyncpg,cli,demo,mysql,otel,postgresql
 
 # What says most about an installation in about a minute; all of it if DOSE is not short.
 DOSE ?=
-SHORT = $(addsuffix .py,$(addprefix tests/test_,ids headers messages layers public_names middleware \
-  stamping session turn websockets lazy_engine store_errors session_routes docs_examples))
+SHORT = $(addprefix tests/,test_ids.py test_messages.py asgi/test_headers.py asgi/test_middleware.py \
+  asgi/test_stamping.py asgi/test_websockets.py session/test_session.py session/test_turn.py \
+  stores/sqlalchemy/test_lazy_engine.py database/test_store_errors.py routes/test_session_routes.py \
+  docs/test_docs_examples.py packaging/test_layers.py packaging/test_public_names.py)
 SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 
 # The time that is written into what is built: the last commit's, so that two builds are the same.
@@ -75,7 +77,7 @@ docs: $(VENV)/.docs-installed
 	@echo 'Read build/docs/index.html'
 
 test-lowest: $(LOWEST_VENV)/.installed $(HERMES)/.installed
-	$(LOWEST_VENV)/bin/python $(PYTEST) -p tests.lowest $(SUITE) --ignore tests/test_dist.py
+	$(LOWEST_VENV)/bin/python $(PYTEST) -p tests.support.lowest_versions $(SUITE) --ignore tests/packaging/test_dist.py
 
 # In the unpacked sdist, without the package's source: whatever is imported is the wheel's.
 test-wheel: $(WHEEL_VENV)/.installed $(HERMES)/.installed dist
@@ -87,7 +89,7 @@ test-wheel: $(WHEEL_VENV)/.installed $(HERMES)/.installed dist
 	ln -s '$(abspath $(HERMES))' build/wheel/$(HERMES)
 	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' -c \
 	  'import hermes_session_mw as m; assert "site-packages" in m.__file__, m.__file__'
-	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' $(PYTEST) $(SUITE) --ignore tests/test_dist.py
+	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' $(PYTEST) $(SUITE) --ignore tests/packaging/test_dist.py
 
 dist: $(VENV)/.test-installed
 	rm -rf dist
@@ -145,15 +147,15 @@ $(LOWEST_VENV)/bin/python $(WHEEL_VENV)/bin/python: | check-python
 
 # Apart, and without what it asks for, which does not go with what the tests need: its database
 # code needs the standard library alone. The tests run it in processes of its own.
-$(HERMES)/.installed: tests/hermes/requirements.txt $(VENV)/bin/python
+$(HERMES)/.installed: tests/stores/hermes_state/requirements.txt $(VENV)/bin/python
 	rm -rf $(HERMES)
 	$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
-	  --target $(HERMES) --requirement tests/hermes/requirements.txt
+	  --target $(HERMES) --requirement tests/stores/hermes_state/requirements.txt
 	@touch $@
 
 # Without npm the tests that need it are skipped (in CI they fail). Without a lock file, which would
 # record where each package came from: the one package needs no other.
-$(NPM_CLIENTS)/.installed: tests/clients/package.json
+$(NPM_CLIENTS)/.installed: tests/demo/clients/package.json
 	rm -rf $(NPM_CLIENTS)
 	mkdir $(NPM_CLIENTS)
 	cp $< $(NPM_CLIENTS)
@@ -164,11 +166,11 @@ $(NPM_CLIENTS)/.installed: tests/clients/package.json
 	else echo "npm was not found: the tests with the openai npm SDK will not run" >&2; fi
 
 # Apart, because it pins what it needs itself. The tests run its proxy behind the demo.
-$(LITELLM)/.installed: tests/litellm/requirements.txt | check-python
+$(LITELLM)/.installed: tests/demo/litellm/requirements.txt | check-python
 	rm -rf $(LITELLM)
 	$(PYTHON) -m venv $(LITELLM)
 	$(LITELLM)/bin/python -m pip --disable-pip-version-check install --quiet \
-	  --requirement tests/litellm/requirements.txt
+	  --requirement tests/demo/litellm/requirements.txt
 	@touch $@
 
 $(VENV)/bin/python: | check-python
@@ -187,13 +189,13 @@ check-python:
 	  exit 1; }
 
 conformance: $(VENV)/.test-installed
-	HERMES_WRITE_CONFORMANCE=1 $(VENV)/bin/python -m pytest tests/conformance
+	HERMES_WRITE_CONFORMANCE=1 $(VENV)/bin/python -m pytest tests/asgi/conformance
 
 fuzz: $(VENV)/.test-installed
-	$(VENV)/bin/python -m tests.fuzz
+	$(VENV)/bin/python -m tests.long.fuzz
 
 torture: $(VENV)/.test-installed
-	$(VENV)/bin/python -m tests.torture
+	$(VENV)/bin/python -m tests.long.torture
 
 bench: $(BENCH_VENV)/.installed
 	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
@@ -208,7 +210,7 @@ $(BENCH_VENV)/bin/python: | check-python
 	$(PYTHON) -m venv $(BENCH_VENV)
 
 galera: $(VENV)/.test-installed
-	$(VENV)/bin/python -m tests.clusters.galera
+	$(VENV)/bin/python -m tests.integration.clusters.galera
 
 findings:
 	@for each in findings/*.sh; do echo "$$each"; bash "$$each" || exit 1; done

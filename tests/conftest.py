@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from tests import mariadb, postgres
-from tests.machine import needs
+from tests.support import mariadb, postgres
+from tests.support.requirements import needs
 
 # A script's background job begins with SIGINT ignored, and so would servers that tests stop by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -14,7 +14,7 @@ import pytest
 
 from hermes_session_mw import HermesSession, MemoryStore, SessionIdFilter
 from hermes_session_mw.logging import current_session, fingerprint
-from tests.server import ROOT, demo, free_port, serving
+from tests.support.server import ROOT, demo, free_port, serving
 
 HEADER = "X-Hermes-Session-Id"
 
@@ -113,7 +113,7 @@ def test_uvicorns_access_log_has_the_fingerprint(tmp_path: Path) -> None:
     """With the page's recipe each line has it: of answers, of refusals, and of an error."""
     (tmp_path / "log-config.json").write_text(recipe())
     port = free_port()
-    app = ["-m", "uvicorn", "tests.logged_app:create_app", "--factory", "--port", str(port)]
+    app = ["-m", "uvicorn", "tests.support.logged_app:create_app", "--factory", "--port", str(port)]
     command = [sys.executable, *app, "--log-config", "log-config.json"]
     with serving(command, port, tmp_path, ready="/healthz"):
         url = f"http://127.0.0.1:{port}"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hermes_session_mw import InvalidMessage, StoreCorrupt
 from hermes_session_mw.messages import decode_messages, encode_messages
-from tests import json_values
+from tests.support import json_values
 
 
 def same(left: Any, right: Any) -> bool:

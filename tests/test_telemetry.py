@@ -34,7 +34,7 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.logging import fingerprint
 from hermes_session_mw.otel import OpenTelemetry
-from tests.asgi import HEADER, http_scope, request
+from tests.support.asgi import HEADER, http_scope, request
 
 USER, REPLY = {"role": "user", "content": "secret text"}, {"role": "assistant", "content": "hi"}
 ID = "gen_ai.conversation.id"

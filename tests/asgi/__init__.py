@@ -1,0 +1,1 @@
+"""The ASGI middleware, driven with raw scopes: headers, stamps, errors, lifespan, WebSockets."""

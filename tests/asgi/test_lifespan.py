@@ -1,0 +1,181 @@
+"""The store is closed with the application's lifespan, before the server hears of its end."""
+
+import gc
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from starlette.applications import Starlette
+from starlette.types import Message, Receive, Scope, Send
+
+from hermes_session_mw import HermesSession, HermesSessionMiddleware, MemoryStore
+from tests.support.asgi import http_scope, lifespan, request, stamp, types
+
+
+class ClosableStore(MemoryStore):
+    """Notes when it is closed, into the log that the server sees."""
+
+    def __init__(self, events: list[Any], failure: Exception | None = None) -> None:
+        super().__init__()
+        self.events = events
+        self.failure = failure
+
+    async def aclose(self) -> None:
+        self.events.append({"type": "closed"})
+        if self.failure is not None:
+            raise self.failure
+
+
+async def test_the_store_is_closed_before_shutdown_completes() -> None:
+    """A server stops at the completion, so the engine is disposed of before it goes out."""
+    events: list[str] = []
+
+    @asynccontextmanager
+    async def own(_: Starlette) -> AsyncIterator[None]:
+        events.append("up")
+        yield
+        events.append("down")
+
+    store = ClosableStore(events)
+    async with lifespan(HermesSessionMiddleware(Starlette(lifespan=own), store)) as log:
+        assert events == ["up"]
+        store.events = log  # from here on, one log for both
+    assert events == ["up", "down"]
+    assert types(log) == ["lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
+
+
+async def test_the_store_is_closed_when_shutdown_fails() -> None:
+    """A failed shutdown is one too, and reaches the server as it is."""
+    events: list[Any] = []
+
+    @asynccontextmanager
+    async def own(_: Starlette) -> AsyncIterator[None]:
+        yield
+        raise LookupError
+
+    wrapped = HermesSessionMiddleware(Starlette(lifespan=own), ClosableStore(events))
+    with pytest.RaisesGroup(LookupError):
+        async with lifespan(wrapped) as log:
+            pass
+    assert types(events) == ["closed"]
+    assert types(log) == ["lifespan.startup.complete", "lifespan.shutdown.failed"]
+
+
+async def test_a_store_that_cannot_be_closed_does_not_stop_the_shutdown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The failure is logged, and the shutdown goes on."""
+    wrapped = HermesSessionMiddleware(Starlette(), ClosableStore([], RuntimeError("stuck")))
+    async with lifespan(wrapped) as log:
+        pass
+    assert types(log)[-1] == "lifespan.shutdown.complete"
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_an_application_without_a_lifespan_is_left_alone() -> None:
+    """What it raises on the lifespan scope is the server's to see, and the store is closed."""
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        assert scope["type"] == "http"
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(_: Message) -> None: ...
+
+    events: list[Any] = []
+    wrapped = HermesSessionMiddleware(app, ClosableStore(events))
+    with pytest.raises(AssertionError):
+        await wrapped({"type": "lifespan"}, receive, send)
+    assert types(events) == ["closed"]
+
+
+class SlowStore(ClosableStore):
+    """Notes what was appended, after a while."""
+
+    async def append(self, *args: Any, **options: Any) -> int:
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        self.events.append({"type": "appended"})
+        return await super().append(*args, **options)
+
+
+async def answer_for_ever(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await Starlette()(scope, receive, send)
+        return
+    async with scope["state"]["hermes_session"].record({"role": "user"}) as answer:
+        answer.write("so far")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await anyio.sleep_forever()
+
+
+async def test_an_answer_that_is_cut_off_is_stored_before_the_store_is_closed() -> None:
+    """A server cancels what is under way and shuts down at once, yet what has come is stored."""
+    events: list[Any] = []
+    wrapped = HermesSessionMiddleware(answer_for_ever, SlowStore(events))
+    patience = anyio.CancelScope()
+
+    async def serve() -> None:
+        with patience:
+            await request(wrapped)
+
+    async with anyio.create_task_group() as tasks, lifespan(wrapped):
+        tasks.start_soon(serve)
+        await anyio.wait_all_tasks_blocked()
+        patience.cancel()
+    assert types(events) == ["appended", "closed"]
+
+
+async def test_what_never_ends_keeps_no_server_from_ending() -> None:
+    """An answer that is not cut off is waited for as long as the store has for one operation."""
+    events: list[Any] = []
+    wrapped = HermesSessionMiddleware(answer_for_ever, SlowStore(events), store_timeout=0.05)
+    async with anyio.create_task_group() as tasks:
+        async with lifespan(wrapped):
+            tasks.start_soon(request, wrapped)
+            await anyio.wait_all_tasks_blocked()
+        assert types(events) == ["closed"]
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_is_opened_after_the_request_is_not_kept() -> None:
+    """A task that outlives its request may take turns and record; the middleware forgets it."""
+    opened = anyio.Event()
+
+    async with anyio.create_task_group() as tasks:
+
+        async def later(session: HermesSession) -> None:
+            await opened.wait()
+            async with session.turn():
+                await session.record({"role": "user"}).end()
+
+        async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+            session = scope["state"]["hermes_session"]
+            if scope["path"] == "/turn":
+                await session.turn().acquire()
+            tasks.start_soon(later, session)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body"})
+
+        wrapped = HermesSessionMiddleware(app, MemoryStore())
+        sessions = [
+            stamp(await request(wrapped, scope=http_scope(path=path))) for path in ("/", "/turn")
+        ]
+        opened.set()
+    gc.collect()
+    kept = [each.id for each in gc.get_objects() if type(each) is HermesSession]
+    assert set(kept).isdisjoint(sessions)
+
+
+async def test_an_application_can_be_started_twice(sqlite_url: str) -> None:
+    """After a shutdown the same application starts again, with a new engine."""
+    wrapped = HermesSessionMiddleware(Starlette(), sqlite_url)
+    for length in (1, 2):
+        async with lifespan(wrapped):
+            assert await wrapped.store.append("id", [{"role": "user"}]) == length
+        assert "no engine yet" in repr(wrapped.store)

@@ -1,0 +1,1 @@
+"""What operations cost, in counts, and what the benchmarks make of their figures."""

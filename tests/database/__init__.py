@@ -1,0 +1,1 @@
+"""How a database is driven: connections, transactions, retries, errors, SQLite's file."""

@@ -1,0 +1,1 @@
+"""The executors that run database work, on threads and on event loops."""

@@ -1,0 +1,1 @@
+"""The demo and its page: the wire, a browser, and the clients that people use."""

@@ -1,0 +1,69 @@
+"""The page about clients is true: its lines, run in order, print what its comments say."""
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.demo.clients.demos import Demo
+from tests.demo.clients.llm import Llm
+from tests.demo.clients.npm import PACKAGES, node
+from tests.docs.test_readme import DEMO_URL
+from tests.support.server import ROOT
+
+PAGE = (ROOT / "docs" / "clients.md").read_text()
+BLOCKS = re.findall(r"^```(sh|js|python client)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+
+
+def blocks(kind: str, url: str) -> list[str]:
+    """Return the blocks of a kind, for a demo at the URL."""
+    return [code.replace(DEMO_URL, url) for each, code in BLOCKS if each == kind]
+
+
+def check(code: str, printed: str) -> None:
+    """See that all is printed that the block's comments promise."""
+    promised = re.findall(r"^(?:#|//) (.*)$", code, flags=re.MULTILINE)
+    assert promised, code
+    assert [text for text in promised if text not in printed] == [], printed
+
+
+def test_the_page_has_blocks_of_each_kind() -> None:
+    """The pattern finds what it is to find."""
+    assert sorted(kind for kind, _ in BLOCKS) == ["js"] * 2 + ["python client"] * 2 + ["sh"] * 2
+
+
+def test_the_python_lines_print_what_the_page_says(served: Demo) -> None:
+    """Pasted one after another, the examples with the Python SDK work."""
+    namespace: dict[str, object] = {}
+    for code in blocks("python client", served.url):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(compile(code, "docs/clients.md", "exec"), namespace)
+        check(code, printed.getvalue())
+    namespace["client"].close()  # type: ignore[attr-defined]  # the example's OpenAI
+
+
+def test_the_javascript_lines_print_what_the_page_says(served: Demo, tmp_path: Path) -> None:
+    """Each example in JavaScript works as a module, beside the packages that it imports."""
+    (tmp_path / "node_modules").symlink_to(PACKAGES / "node_modules")
+    for code in blocks("js", served.url):
+        module = tmp_path / "example.mjs"
+        module.write_text(code)
+        check(code, run([node(), str(module)], tmp_path))
+
+
+def test_the_shell_lines_print_what_the_page_says(served: Demo, tmp_path: Path) -> None:
+    """The lines with curl and llm work in a shell that has both."""
+    for code in blocks("sh", served.url):
+        check(code, run(["sh", "-c", code], tmp_path))
+
+
+def run(command: list[str], folder: Path) -> str:
+    environment = Llm(folder).environment()
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    done = subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout

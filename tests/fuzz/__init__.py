@@ -1,1 +1,0 @@
-"""Generated header values, by the million: ``python -m tests.fuzz`` (``make fuzz``)."""

@@ -1,6 +1,0 @@
-"""What uvicorn serves while it is fuzzed."""
-
-from hermes_session_mw import HermesSessionMiddleware, MemoryStore
-from tests.fuzz.runs import answer
-
-app = HermesSessionMiddleware(answer, MemoryStore())

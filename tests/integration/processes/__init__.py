@@ -1,0 +1,1 @@
+"""Several processes that serve, or write to, one database."""

@@ -1,0 +1,1 @@
+"""Proxies and poolers between clients, workers and databases."""

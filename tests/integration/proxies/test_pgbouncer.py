@@ -1,0 +1,264 @@
+"""Stores behind a real PgBouncer, whose server connections are lent for a transaction."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
+import pytest
+from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from hermes_session_mw import (
+    HermesSessionError,
+    SQLAlchemyStore,
+    Store,
+    StoreTimeout,
+    StoreUnavailable,
+)
+from hermes_session_mw.messages import Message
+from tests.contract.lifecycle_contract import LifecycleContract, ThreadsContract
+from tests.contract.store_contract import StoreContract, new_id, numbered
+from tests.support.pgbouncer import PgBouncer, missing, own_pooler
+from tests.support.requirements import needs, needs_driver
+
+DRIVERS = [
+    ("postgresql+psycopg", "asyncio"),
+    ("postgresql+psycopg_async", "asyncio"),
+    ("postgresql+asyncpg", "asyncio"),
+]
+EITHER = pytest.mark.parametrize(("driver", "anyio_backend"), DRIVERS)
+ASKED_FOR = {
+    "postgresql+psycopg": {"prepare_threshold": 2},
+    "postgresql+psycopg_async": {"prepare_threshold": 2},
+    "postgresql+asyncpg": {"statement_cache_size": 100},
+}
+
+UNNAMED = {
+    "postgresql+psycopg": {"prepare_threshold": None},
+    "postgresql+psycopg_async": {"prepare_threshold": None},
+    "postgresql+asyncpg": {"statement_cache_size": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def transaction_pooler(postgres_url: URL) -> Iterator[PgBouncer]:
+    """A pooler that lends its four server connections for a transaction."""
+    needs(missing())
+    with own_pooler(postgres_url, "transaction") as pooler:
+        yield pooler
+
+
+@pytest.fixture
+async def store(transaction_pooler: PgBouncer, driver: str) -> AsyncIterator[Store]:
+    """A store as it comes, without an option, behind a pooler in transaction mode."""
+    store = SQLAlchemyStore(transaction_pooler.url.set(drivername=driver))
+    yield store
+    await store.aclose()
+
+
+@EITHER
+class TestStoreContract(StoreContract):
+    """The contract, in transaction mode."""
+
+
+@EITHER
+class TestLifecycleContract(LifecycleContract):
+    """The contract of conversations' lives, in transaction mode."""
+
+
+@EITHER
+class TestThreadsContract(ThreadsContract):
+    """The contract of threads, in transaction mode."""
+
+
+@EITHER
+@pytest.mark.parametrize("asked_for", [False, True])
+async def test_no_statement_has_a_name(postgres_url: URL, driver: str, asked_for: bool) -> None:
+    """No statement is prepared under a name on a server connection, unless it is asked for."""
+    options = {"connect_args": ASKED_FOR[driver]} if asked_for else {}
+    url = postgres_url.set(drivername=driver)
+    store: Any = SQLAlchemyStore(url, threads=1, engine_options=options)
+    session_id = new_id()
+    for number in range(8):
+        await store.append(session_id, numbered(2 * number, 2), expected_length=2 * number)
+        await store.append(new_id(), numbered(0))
+        await store.load(session_id)
+    names = text("SELECT name FROM pg_prepared_statements WHERE NOT from_sql")
+    found = await store._runner.run(lambda d: d.rows(names, {}), writes=False, seconds=30)
+    assert bool(found) is asked_for
+    await store.aclose()
+
+
+async def dispose(engine: Engine | AsyncEngine) -> None:
+    """Close an engine's connections."""
+    if isinstance(engine, AsyncEngine):
+        await engine.dispose()
+    else:
+        engine.dispose()
+
+
+class Task:
+    """One of the tasks that append at the same time: what it was told of its turns."""
+
+    def __init__(self, store: SQLAlchemyStore, session_id: str, name: int) -> None:
+        self.session_id = session_id
+        self.name = name
+        self.acknowledged: list[int] = []
+        self._store = store
+
+    async def run(self, until: anyio.Event) -> None:
+        """Append one turn after the other until told to stop."""
+        for turn in itertools.count():
+            if until.is_set():
+                return
+            messages = [{"task": self.name, "turn": turn, "part": part} for part in range(2)]
+            if turn % 2:  # in a transaction, and repeated until it is acknowledged
+                await self._repeated(messages, f"{self.name}-{turn}")
+                self.acknowledged.append(turn)
+            else:  # in one statement, at first; not repeated
+                with suppress(StoreUnavailable, StoreTimeout):
+                    await self._store.append(self.session_id, messages)
+                    self.acknowledged.append(turn)
+
+    def check(self, stored: Mapping[int, list[Message]]) -> None:
+        """Hold the session's messages against what was acknowledged."""
+        own = [(message["turn"], message["part"]) for message in stored[self.name]]
+        turns = [turn for turn, part in own if part == 0]
+        assert own == [(turn, part) for turn in turns for part in range(2)]
+        assert turns == sorted(set(turns))
+        assert set(self.acknowledged) <= set(turns)
+
+    async def _repeated(self, messages: list[Message], turn_id: str) -> None:
+        while True:
+            with suppress(StoreUnavailable, StoreTimeout):
+                await self._store.append(self.session_id, messages, turn_id=turn_id)
+                return
+            await anyio.sleep(0.05)
+
+
+async def disturb(pooler: PgBouncer, mode: str) -> None:
+    """Pause the pooler, have it reconnect, and start it anew, while it is in use."""
+    # In session mode, a pause waits until the last client has gone.
+    commands = ["RECONNECT"] if mode == "session" else ["PAUSE", "RESUME", "RECONNECT"]
+    for _ in range(2):
+        for command in commands:
+            await anyio.to_thread.run_sync(pooler.ask, command)
+            await anyio.sleep(0.1)
+        await anyio.to_thread.run_sync(pooler.kill)
+        await anyio.to_thread.run_sync(pooler.start)
+        await anyio.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    ("driver", "anyio_backend"), [*DRIVERS, ("postgresql+psycopg2", "asyncio")]
+)
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_nothing_is_lost_while_the_pooler_is_disturbed(
+    postgres_url: URL, driver: str, mode: Literal["transaction", "session"]
+) -> None:
+    """What 32 tasks had acknowledged stays, while the pooler pauses, reconnects and restarts."""
+    needs(missing())
+    needs_driver(driver)
+    sessions = [new_id() for _ in range(4)]
+    until = anyio.Event()
+    with own_pooler(postgres_url, mode) as pooler:
+        store = SQLAlchemyStore(pooler.url.set(drivername=driver), timeout=20)
+        running = [Task(store, sessions[at % 4], at) for at in range(32)]
+        async with anyio.create_task_group() as tasks:
+            for task in running:
+                tasks.start_soon(task.run, until)
+            await disturb(pooler, mode)
+            goals = {task: len(task.acknowledged) + 2 for task in running}
+            with anyio.fail_after(120):  # all of them go on
+                for task, goal in goals.items():
+                    while len(task.acknowledged) < goal:  # noqa: ASYNC110  # nobody tells
+                        await anyio.sleep(0.05)
+            until.set()
+        await store.aclose()
+    direct = SQLAlchemyStore(postgres_url.set(drivername=driver))
+    for session_id in sessions:
+        stored: dict[int, list[Message]] = defaultdict(list)
+        messages = (await direct.load(session_id)).messages
+        for first, second in zip(messages[::2], messages[1::2], strict=True):
+            assert (first["task"], first["turn"]) == (second["task"], second["turn"])
+            stored[first["task"]] += [first, second]
+        for task in running:
+            if task.session_id == session_id:
+                task.check(stored)
+    await direct.aclose()
+
+
+@EITHER
+async def test_an_engine_of_the_callers_without_names(
+    transaction_pooler: PgBouncer, driver: str
+) -> None:
+    """An engine of the caller's that prepares nothing under a name works in transaction mode."""
+    url = transaction_pooler.url.set(drivername=driver)
+    create: Any = create_async_engine if url.get_dialect().is_async else create_engine
+    engine = create(url, connect_args=UNNAMED[driver])
+    store = SQLAlchemyStore(engine)
+    session_id = new_id()
+    lengths: list[int] = []
+
+    async def write(task: int) -> None:
+        for turn in range(5):
+            turn_id = f"{task}-{turn}" if turn % 2 else None
+            lengths.append(await store.append(session_id, numbered(0, 2), turn_id=turn_id))
+
+    async with anyio.create_task_group() as tasks:
+        for task in range(12):
+            tasks.start_soon(write, task)
+    assert sorted(lengths) == list(range(2, 122, 2))
+    assert (await store.load(session_id)).length == 120
+    await dispose(engine)
+
+
+@EITHER
+@pytest.mark.parametrize("borrowed", [False, True], ids=["asked-for", "borrowed"])
+async def test_statements_that_have_names_lose_nothing(
+    postgres_url: URL, driver: str, borrowed: bool
+) -> None:
+    """Where statements have names, a pooler makes appends fail, but none that was acknowledged."""
+    needs(missing())
+    acknowledged: dict[str, list[int]] = {}
+    failed = 0
+    with own_pooler(postgres_url, "transaction") as pooler:
+
+        async def write(store: SQLAlchemyStore, session_id: str, turns: int) -> None:
+            nonlocal failed
+            for turn in range(turns):
+                try:
+                    await store.append(session_id, [{"n": turn}, {"n": turn}], turn_id=str(turn))
+                except HermesSessionError:
+                    failed += 1
+                else:
+                    acknowledged.setdefault(session_id, []).append(turn)
+
+        options = {"connect_args": ASKED_FOR[driver]}
+        url = pooler.url.set(drivername=driver)
+        engines: list[Any] = []
+        if borrowed:
+            create: Any = create_async_engine if url.get_dialect().is_async else create_engine
+            engines = [create(url) for _ in range(3)]
+            stores = [SQLAlchemyStore(engine, timeout=5) for engine in engines]
+        else:
+            stores = [SQLAlchemyStore(url, timeout=5, engine_options=options) for _ in range(3)]
+        await write(stores[0], new_id(), 3)  # alone, which goes well
+        async with anyio.create_task_group() as tasks:
+            for number in range(12):
+                tasks.start_soon(write, stores[number % 3], new_id(), 15)
+        for store in stores:
+            await store.aclose()
+        for engine in engines:
+            await dispose(engine)
+    direct = SQLAlchemyStore(postgres_url.set(drivername=driver))
+    for session_id, turns in acknowledged.items():
+        stored = [message["n"] for message in (await direct.load(session_id)).messages]
+        assert [turn for turn in turns if stored.count(turn) != 2] == []
+    await direct.aclose()
+    assert acknowledged
+    assert failed

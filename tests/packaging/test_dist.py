@@ -1,0 +1,298 @@
+"""What is published: built here as for a release, and installed where nothing else is."""
+
+import email
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from tests.support.requirements import needs
+from tests.support.server import ROOT
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RELEASE = f"{PROJECT['name']}-{PROJECT['version']}"
+# What measures our coverage would measure the copies too, and miss their source later.
+# Without CI: an sdist has no Hermes Agent beside it, and these tests do not have it installed.
+PLAIN = {n: value for n, value in os.environ.items() if not n.startswith("COV") and n != "CI"}
+
+# After the README's first example: two requests of one conversation, by the ASGI messages alone.
+TWO_REQUESTS = """
+import asyncio, json
+
+async def say(text):
+    sent = []
+    async def receive():
+        return {"type": "http.request", "body": json.dumps({"text": text}).encode()}
+    async def send(message):
+        sent.append(message)
+    scope = {"type": "http", "method": "POST", "path": "/chat", "query_string": b"",
+             "headers": [(b"x-hermes-session-id", b"a-thread")]}
+    await app(scope, receive, send)
+    return sent
+
+asyncio.run(say("hello"))
+start, body = asyncio.run(say("and again"))[:2]
+assert (b"x-hermes-session-id", b"a-thread") in start["headers"], start
+assert b"I have seen 3 messages." in body["body"], body
+"""
+
+
+@dataclass(frozen=True)
+class Built:
+    """One release: its folder, its two files, and the sdist's content beside them."""
+
+    wheel: Path
+    sdist: Path
+    unpacked: Path
+
+
+def run(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=PLAIN | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def build(source: Path, folder: Path) -> Built:
+    """Build both, the wheel from the sdist, with the pinned build backend."""
+    options: list[str | Path] = [
+        "--outdir",
+        folder,
+        "--dependency-constraints-txt",
+        ROOT / "constraints.txt",
+    ]
+    run([sys.executable, "-m", "build", *options, source], ROOT, SOURCE_DATE_EPOCH="1764115200")
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    return Built(wheel, sdist, folder / RELEASE)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build(ROOT, tmp_path_factory.mktemp("built"))
+
+
+def pip_install(python: Path, *what: str | Path) -> None:
+    """Install it in the versions that the project is tested with."""
+    pip: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+    ]
+    run([*pip, "--constraint", ROOT / "constraints.txt", *what], python.parent)
+
+
+@pytest.fixture(scope="module")
+def python(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has the wheel, without extras, what it asks for, and nothing else."""
+    folder = tmp_path_factory.mktemp("clean")
+    run([sys.executable, "-m", "venv", folder], folder)
+    python = folder / "bin" / "python"
+    pip_install(python, built.wheel)
+    return python
+
+
+# An extra, and the URLs that it is for.
+DRIVERS = {
+    "postgresql": ["postgresql+psycopg", "postgresql+psycopg_async"],
+    "asyncpg": ["postgresql+asyncpg"],
+    "mysql": ["mysql+pymysql", "mariadb+pymysql"],
+    "asyncmy": ["mysql+asyncmy", "mariadb+asyncmy"],
+    "aiosqlite": ["sqlite+aiosqlite"],
+}
+NO_DRIVERS = {"cli", "demo", "otel"}
+
+APPEND = """
+import anyio, sys
+from hermes_session_mw import SQLAlchemyStore
+
+async def main(url):
+    store = SQLAlchemyStore(url, timeout=60)
+    assert await store.append(url, [{"role": "user", "content": "hello"}]) == 1
+    await store.aclose()
+
+for url in sys.argv[1:]:
+    anyio.run(main, url)
+"""
+
+
+@pytest.mark.parametrize("extra", sorted(set(PROJECT["optional-dependencies"]) - NO_DRIVERS))
+def test_an_extra_brings_what_its_urls_need(
+    built: Built, python: Path, tmp_path: Path, request: pytest.FixtureRequest, extra: str
+) -> None:
+    """Alone beside the wheel, each connects by every URL that the pages name it for."""
+    pip_install(python, "--target", tmp_path / "extra", f"{built.wheel}[{extra}]")
+    urls = []
+    for name in DRIVERS[extra]:
+        if name.startswith("sqlite"):
+            url = URL.create(name, database=f"{tmp_path}/chat.db")
+        else:
+            kind = "postgres_url" if name.startswith("postgresql") else "mysql_url"
+            url = request.getfixturevalue(kind).set(drivername=name)
+        urls.append(url.render_as_string(hide_password=False))
+    run([python, "-W", "error", "-c", APPEND, *urls], tmp_path, PYTHONPATH=f"{tmp_path}/extra")
+
+
+@pytest.fixture(scope="module")
+def pyright(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which pyright sees the clean Python's packages, and the extras' beside it.
+
+    The package brings its program along, so that nothing is downloaded; node has to be there.
+    """
+    if which("node") is None:
+        needs("no node, which runs pyright: install nodejs")
+    path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
+    extras = tmp_path_factory.mktemp("extras")
+    pip_install(python, "--target", extras, "click", "opentelemetry-api")
+    return {"PATH": path, "PYTHONPATH": str(extras), "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+
+
+def metadata(built: Built) -> Message:
+    with zipfile.ZipFile(built.wheel) as archive:
+        return email.message_from_bytes(archive.read(f"{RELEASE}.dist-info/METADATA"))
+
+
+def test_the_wheel_has_the_package_and_nothing_else(built: Built) -> None:
+    """It has each file of the package, py.typed too, and the license; no tests and no demo."""
+    with zipfile.ZipFile(built.wheel) as archive:
+        names = set(archive.namelist())
+    package = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "hermes_session_mw").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert package == {name for name in names if not name.startswith(f"{RELEASE}.dist-info/")}
+    assert {"hermes_session_mw/py.typed"} <= names
+    assert {f"{RELEASE}.dist-info/licenses/LICENSE"} <= names
+
+
+def test_the_sdist_has_what_the_repository_has(built: Built) -> None:
+    """Nothing that the repository has is missing in the sdist, and nothing else is there."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no repository to compare with")
+    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    files = {name for name in run(git, ROOT).splitlines() if (ROOT / name).is_file()}
+    packed = {
+        str(path.relative_to(built.unpacked))
+        for path in built.unpacked.rglob("*")
+        if path.is_file()
+    }
+    assert packed == files | {"PKG-INFO"}
+
+
+def test_the_sdist_makes_the_same_release_again(
+    built: Built, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whoever builds from the sdist gets the same two files, byte for byte."""
+    again = build(built.unpacked, tmp_path_factory.mktemp("again"))
+    assert built.wheel.read_bytes() == again.wheel.read_bytes()
+    assert built.sdist.read_bytes() == again.sdist.read_bytes()
+
+
+def test_the_sdists_own_tests_run(built: Built) -> None:
+    """In the unpacked sdist, tests that read pages, data and modules find them."""
+    names = (
+        "test_ids",
+        "packaging/test_layers",
+        "packaging/test_public_names",
+        "docs/test_docs",
+        "stores/hermes_state/test_golden",
+    )
+    files = [f"tests/{name}.py" for name in names]
+    options = ["-q", "-p", "no:cacheprovider"]
+    assert "passed" in run([sys.executable, "-m", "pytest", *options, *files], built.unpacked)
+
+
+def test_an_index_would_take_both_files(built: Built) -> None:
+    """Twine finds nothing to warn of, the page's text included."""
+    run([sys.executable, "-m", "twine", "check", "--strict", built.wheel, built.sdist], ROOT)
+
+
+def test_the_metadata_is_what_pyproject_says(built: Built) -> None:
+    """Name, version, Python, license, classifiers, extras and requirements arrive in the wheel."""
+    told = metadata(built)
+    one = ("Name", "Version", "Requires-Python", "License-Expression", "License-File")
+    assert [told[name] for name in one] == [
+        PROJECT["name"],
+        PROJECT["version"],
+        PROJECT["requires-python"],
+        "MIT",
+        "LICENSE",
+    ]
+    assert PROJECT["classifiers"] == told.get_all("Classifier")
+    assert set(PROJECT["optional-dependencies"]) == set(told.get_all("Provides-Extra") or [])
+    asked = [line for line in told.get_all("Requires-Dist") or [] if "extra ==" not in line]
+    assert sorted(PROJECT["dependencies"]) == sorted(asked)
+    assert (ROOT / "README.md").read_text() in told.as_string()
+
+
+def test_every_python_that_is_named_is_allowed(built: Built) -> None:
+    """The classifiers' versions begin with the lowest that may install it."""
+    told = "\n".join(metadata(built).get_all("Classifier") or [])
+    versions = re.findall(r"Python :: (3\.\d+)$", told, flags=re.MULTILINE)
+    assert f">={versions[0]}" == PROJECT["requires-python"]
+
+
+def test_the_wheel_alone_installs_and_works(python: Path, tmp_path: Path) -> None:
+    """Without an extra it needs what it asks for and no more, and the README's example goes on."""
+    run([python, "-m", "pip", "--disable-pip-version-check", "check"], tmp_path)
+    readme = (ROOT / "README.md").read_text()
+    (example,) = re.findall(
+        r"^Wrap your app.*?^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE
+    )
+    run([python, "-W", "error", "-c", example + TWO_REQUESTS], tmp_path)
+    where = run([python, "-c", "import hermes_session_mw as m; print(m.__file__)"], tmp_path)
+    assert python.parent.parent in Path(where).parents
+    assert {"hermes_sessions.db"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_every_public_type_is_known(pyright: dict[str, str], tmp_path: Path) -> None:
+    """Pyright knows the type of everything public in the installed wheel, in one way only."""
+    options = ["--verifytypes", "hermes_session_mw", "--ignoreexternal", "--outputjson"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", *options],
+        cwd=tmp_path,
+        env=PLAIN | pyright,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads(done.stdout)["typeCompleteness"]
+    assert report["pyTypedPath"]
+    wrong = [s["name"] for s in report["symbols"] if s["isExported"] and not s["isTypeKnown"]]
+    assert [] == wrong
+    assert report["completenessScore"] == 1
+
+
+def test_type_checkers_tell_users_what_is_promised(pyright: dict[str, str], tmp_path: Path) -> None:
+    """Pyright, strict, finds each type and each mistake that tests/typing names, as mypy does."""
+    page = tmp_path / "public.py"
+    page.write_text((ROOT / "tests" / "packaging" / "typing" / "public.py").read_text())
+    assert "0 errors" in run([sys.executable, "-m", "pyright", page], tmp_path, **pyright)
+
+
+def test_the_version_has_its_place_in_the_changelog() -> None:
+    """The changelog tells of the version that would be published, with its day, below the next."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    headings = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", text, flags=re.MULTILINE)
+    assert headings[0] == ("Unreleased", "")
+    (day,) = [day for version, day in headings if version == PROJECT["version"]]
+    assert day

@@ -1,0 +1,1 @@
+"""The session object: history, turns, recording, editing, prompts."""

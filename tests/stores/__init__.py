@@ -1,0 +1,1 @@
+"""What every store does beyond the contract, and each store by itself."""

@@ -1,0 +1,111 @@
+"""The store contract, over a database that Hermes wrote.
+
+A message of the contract is any JSON object, and one of Hermes' has a role: here each is the
+content of a message. What Hermes' tables cannot express is overridden, with what happens instead.
+"""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hermes_session_mw import HermesStateStore, History, InvalidMessage, SessionTaken
+from tests.contract.store_contract import UNKNOWN, StoreContract, new_id, numbered
+from tests.stores.hermes_state.agent import copy_to
+from tests.support import json_values
+
+
+class Wrapped(HermesStateStore):
+    """Carries each message as the content of a user's."""
+
+    async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
+        history = await super().load(session_id, owner, limit)
+        messages = [message["content"] for message in history.messages]
+        return History(messages, history.length, history.exists)
+
+    async def append(
+        self,
+        session_id: str,
+        messages: Sequence[Any],
+        owner: str = "",
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+        *,
+        replace_from: int | None = None,
+    ) -> int:
+        wrapped: list[Any] = [
+            {"role": "user", "content": m} if type(m) is not str else m for m in messages
+        ]
+        return await super().append(
+            session_id, wrapped, owner, turn_id, expected_length, replace_from=replace_from
+        )
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One database for all tests."""
+    return copy_to(tmp_path_factory.mktemp("hermes"))
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[HermesStateStore]:
+    """A store over it."""
+    store = Wrapped(path)
+    yield store
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+class TestContract(StoreContract):
+    """The contract."""
+
+    async def test_messages_of_the_field_come_back_exactly(self, store: Any) -> None:
+        """Unicode, nested tool calls, empty strings, nulls and inner key order survive."""
+        session_id = new_id()
+        fine = {**json_values.FINE, "100 levels": json_values.nested(99)}  # and the message itself
+        sent = [*json_values.REALISTIC, *fine.values()]
+        await store.append(session_id, sent)
+        history = await store.load(session_id)
+        assert json.dumps(sent) == json.dumps(history.messages)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            row[0]
+            for name, row in json_values.NOT_STORABLE.items()
+            if name not in ("a list", "None")
+        ],
+        ids=[name for name in json_values.NOT_STORABLE if name not in ("a list", "None")],
+    )
+    async def test_what_cannot_be_stored_leaves_nothing(self, store: Any, message: Any) -> None:
+        """One message that cannot be stored keeps the whole turn out, but a list is a content."""
+        await super().test_what_cannot_be_stored_leaves_nothing(store, message)
+
+    async def test_a_message_beyond_the_limit_leaves_nothing(self, store: Any) -> None:
+        """The limit counts the whole message, its role too."""
+        session_id = new_id()
+        overhead = len('{"role":"user","content":{"x":""}}')
+        with pytest.raises(InvalidMessage, match="1048577 bytes"):
+            await store.append(session_id, [{"x": "x" * (2**20 - overhead + 1)}])
+        assert await store.load(session_id) == UNKNOWN
+        assert await store.append(session_id, [{"x": "x" * (2**20 - overhead)}]) == 1
+
+    async def test_a_turn_id_belongs_to_its_session(self, store: Any) -> None:
+        """The same turn id in another session is another turn."""
+        first, second = new_id(), new_id()
+        assert await store.append(first, numbered(0), turn_id="t") == 1
+        assert await store.append(second, numbered(1), turn_id="t") == 1
+
+    async def test_another_owners_session_is_unknown(self, store: Any) -> None:
+        """Owners read nothing of each other's; an id is there once, and one of them has it."""
+        session_id = new_id()
+        await store.append(session_id, [{"of": "ada"}], owner="ada")
+        for owner in ("ADA", "ad\u00e4", "ada "):
+            assert await store.load(session_id, owner=owner) == UNKNOWN
+            with pytest.raises(SessionTaken):
+                await store.append(session_id, [{"of": owner}], owner=owner)
+        for owner in ("ada", ""):  # no owner: who has the id has the session
+            history = await store.load(session_id, owner=owner)
+            assert history.messages == [{"of": "ada"}]

@@ -1,0 +1,1 @@
+"""The SQL store: its engine, tables, migrations, statements and operator's view."""

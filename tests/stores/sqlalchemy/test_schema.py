@@ -1,0 +1,68 @@
+"""The tables: what earlier versions lack is added, and what is missing is told."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from hermes_session_mw import SQLAlchemyStore, StoreMisconfigured
+from hermes_session_mw.stores.sqlalchemy.schema import migrations, tables
+from tests.contract.store_contract import new_id, numbered
+from tests.contract.test_store_contract import url_of
+
+# What the tables had before conversations could be edited, branched and taken in turns.
+ADDED_LATER = ["first_seq", "archived", "fence", "leased_until", "title", "parent_id"]
+LATER_TABLES = [tables.archive, tables.keys, tables.counters]
+DATABASES = ["sqlite", "postgresql+psycopg", "mysql+pymysql"]
+
+
+def age(engine: Engine, *, tables: bool = True) -> None:
+    """Make the tables what they were at first, or only the columns of the first ones."""
+    with engine.begin() as connection:
+        for table in LATER_TABLES if tables else ():
+            table.drop(connection)
+        for column in ADDED_LATER:
+            connection.execute(text(f"ALTER TABLE hermes_sessions DROP COLUMN {column}"))
+
+
+@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("tables", [True, False], ids=["tables and columns", "columns"])
+async def test_earlier_tables_get_what_came_later(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest, *, tables: bool
+) -> None:
+    """Columns and tables that came later are added where they are missing, and nothing is lost."""
+    url = url_of(database, tmp_path, request)
+    session_id = new_id()
+    store = SQLAlchemyStore(url)
+    await store.append(session_id, numbered(0, 4), turn_id="t")
+    await store.aclose()
+    engine = create_engine(url)
+    age(engine, tables=tables)
+    with engine.connect() as connection:
+        assert not migrations.is_complete(connection)
+    assert (await store.load(session_id)).messages == numbered(0, 4)
+    assert await store.append(session_id, numbered(0, 4), turn_id="t") == 4
+    assert await store.rewind(session_id, 2) == 2
+    assert await store.acquire(session_id, 5) == 1
+    with engine.connect() as connection:
+        assert migrations.is_complete(connection)
+    await store.aclose()
+    engine.dispose()
+
+
+async def test_tables_that_migrations_keep_are_left_alone(tmp_path: Path) -> None:
+    """With create_schema=False nothing is added, and what is missing is told by name."""
+    url = f"sqlite:///{tmp_path}/sessions.db"
+    store = SQLAlchemyStore(url)
+    await store.append("id", numbered(0))
+    await store.aclose()
+    engine = create_engine(url)
+    age(engine)
+    kept = SQLAlchemyStore(url, create_schema=False)
+    assert (await kept.load("id")).messages == numbered(0)
+    with pytest.raises(StoreMisconfigured, match="column"):
+        await kept.append("id", numbered(1))
+    with engine.connect() as connection:
+        assert not migrations.is_complete(connection)
+    await kept.aclose()
+    engine.dispose()

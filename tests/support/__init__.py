@@ -1,0 +1,1 @@
+"""Servers, proxies, applications and data that the tests use."""

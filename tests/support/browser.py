@@ -1,0 +1,166 @@
+"""A real Chromium, and pages in it that may not err."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
+from playwright.sync_api import sync_playwright as playwright
+
+from tests.support.requirements import needs
+from tests.support.server import ROOT
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+]  # fmt: skip
+ARTIFACTS = Path(os.environ.get("HERMES_TEST_ARTIFACTS") or ROOT / "test-artifacts")
+WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+PATIENCE = 20_000
+"""Milliseconds within which whatever is waited for comes, on a slow machine too."""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the machine's own Chromium, and end it."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    needs(None if found else "no Chromium: install chromium")
+    expect.set_options(timeout=PATIENCE)
+    with playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """Somebody with a browser profile of his own.
+
+    ``faults`` are what his pages may not do: errors in the console, exceptions, breaches of the
+    Content-Security-Policy, and requests to any other host than this machine.
+    """
+
+    def __init__(self, browser: Browser, *, phone: bool = False, dark: bool = False) -> None:
+        self.faults: list[str] = []
+        self.expected: list[str] = []
+        self.context: BrowserContext = browser.new_context(
+            viewport=PHONE if phone else WIDE,  # type: ignore[arg-type]  # it is a TypedDict
+            has_touch=phone,
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+            locale="en-GB",
+        )
+        self.context.set_default_timeout(PATIENCE)
+        self.context.on("console", self._said)
+        self.context.on("weberror", lambda error: self.faults.append(str(error.error)))
+        self.context.on("request", self._asked)
+
+    def open(self, url: str) -> Page:
+        """Open a tab."""
+        page = self.context.new_page()
+        page.goto(url)
+        return page
+
+    def expect(self, *patterns: str) -> None:
+        """Let the console say this, since the test brings it about."""
+        self.expected += patterns
+
+    def leave(self) -> None:
+        """Close all tabs, none of which may have erred."""
+        self.context.close()
+        unexpected = [
+            fault for fault in self.faults if not any(re.search(p, fault) for p in self.expected)
+        ]
+        assert unexpected == [], unexpected  # pytest rewrites no assertion here
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.faults.append(message.text)
+
+    def _asked(self, request: Request) -> None:
+        host = urlsplit(request.url).hostname
+        if host not in {"127.0.0.1", "localhost"}:
+            self.faults.append(f"a request to {host}")
+
+
+class Visits:
+    """Makes visitors, and sees each out."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._visitors: list[Visitor] = []
+
+    def __call__(self, *, phone: bool = False, dark: bool = False) -> Visitor:
+        """Return a new visitor."""
+        self._visitors.append(Visitor(self._browser, phone=phone, dark=dark))
+        return self._visitors[-1]
+
+    def end(self) -> None:
+        """Close everything."""
+        for visitor in self._visitors:
+            visitor.leave()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for a module."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visits]:
+    """Make visitors of a test."""
+    visits = Visits(browser)
+    yield visits
+    visits.end()
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a screenshot, for people to look at."""
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    # As it looks once a drawer has come in and a button has lost the pointer.
+    page.screenshot(path=ARTIFACTS / f"{name}.png", caret="hide", animations="disabled")
+
+
+def ask(page: Page, text: str) -> None:
+    """Write a message and send it, as with the keyboard."""
+    box = page.get_by_role("textbox", name="Message")
+    box.fill(text)
+    box.press("Enter")
+
+
+def messages(page: Page) -> list[str]:
+    """Return the texts of the messages that the page shows."""
+    return page.locator("#messages .body").all_inner_texts()
+
+
+def wait_for_answer(page: Page, text: str) -> None:
+    """Wait until the last message has the text, and is whole."""
+    page.locator("#messages > li:last-child article:not([aria-busy])", has_text=text).wait_for()
+    page.locator("#send").wait_for()
+
+
+def regenerate(page: Page) -> None:
+    """Have the last answer regenerated, and wait for the new one, which may say the same."""
+    with another_answer(page):
+        page.get_by_role("button", name="Regenerate the answer").click()
+
+
+@contextmanager
+def another_answer(page: Page) -> Iterator[None]:
+    """Wait, at the block's end, for a last message that was not there at its beginning."""
+    page.locator("#messages > li:last-child").evaluate("e => { e.dataset.old = '' }")
+    yield
+    last = "#messages > li:last-child:not([data-old]) article:not([aria-busy])"
+    page.locator(last).wait_for()
+
+
+def thread_of(page: Page) -> str:
+    """Return the id in the address."""
+    return page.evaluate("location.hash.slice(1)")  # type: ignore[no-any-return]
