@@ -117,7 +117,7 @@ def test_all_owners_sessions_are_for_the_command_alone(path: Path) -> None:
 
 
 TESTS_FOLDER = Path(__file__).parents[1]
-TESTS = sorted(TESTS_FOLDER.rglob("test_*.py"))
+TESTS = sorted(TESTS_FOLDER.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(TESTS_FOLDER)))

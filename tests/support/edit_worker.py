@@ -1,7 +1,8 @@
 """A process that edits one session until it is killed.
 
-``python -m tests.support.edit_worker URL ID LOG`` is its command. It appends, replaces, rewinds, compacts, and appends in turns; the names of the messages whose
-append was acknowledged go to the log, a line each.
+``python -m tests.support.edit_worker URL ID LOG`` is its command. It appends, replaces,
+rewinds, compacts, and appends in turns; the names of the messages whose append was acknowledged go
+to the log, a line each.
 """
 
 import itertools

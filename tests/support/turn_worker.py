@@ -1,6 +1,7 @@
 """A process that takes turns.
 
-``python -m tests.support.turn_worker URL ID TURNS`` is its command, or ``... hold LEASE``. With a number it appends so many turns of one message, each the history's length as it found it.
+``python -m tests.support.turn_worker URL ID TURNS`` is its command, or ``... hold LEASE``.
+With a number it appends so many turns of one message, each the history's length as it found it.
 With ``hold`` it takes the turn, says so, waits for a line, and then tries to write.
 """
 

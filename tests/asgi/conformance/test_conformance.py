@@ -234,8 +234,9 @@ is another one. Each case was sent as a raw ASGI scope, under asyncio and under 
 - `-`: the framework has no such case.
 
 The same promise over sockets is held by `tests/integration/servers` (uvicorn on h11 and
-httptools, hypercorn on asyncio and trio, granian), and against a million generated header values by `make fuzz`. One server
-falls short by itself: granian 2.8 sends no headers of a WebSocket's accept, whoever sets them.
+httptools, hypercorn on asyncio and trio, granian), and against a million generated header values by
+`make fuzz`. One server falls short by itself: granian 2.8 sends no headers of a WebSocket's
+accept, whoever sets them.
 """
 
 BESIDE = """\

@@ -1,8 +1,8 @@
 """A process that does random operations, and writes down what came of each.
 
 ``python -m tests.long.torture.model.worker BACKEND URL NAME SEED JOURNAL TIMEOUT`` reads lines from
-its standard input: a window's name, and how many operations to do in it. When they are done it closes
-its store, and writes down that it did.
+its standard input: a window's name, and how many operations to do in it. When they are done it
+closes its store, and writes down that it did.
 """
 
 import random
