@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple, Protocol
 from hermes_session_mw.cli.errors import Failure
 from hermes_session_mw.cli.text import safe_json
 from hermes_session_mw.exceptions import InvalidKey
-from hermes_session_mw.stores.base import check_keys
+from hermes_session_mw.stores.validation import check_keys
 
 HEAD = "hermes_session"
 """The key that only the first line of a session has."""

@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from hermes_session_mw.asgi.error_responses import Refusal
-from hermes_session_mw.stores.base import check_keys
 from hermes_session_mw.stores.models import MAX_TITLE
-from hermes_session_mw.stores.pagination import check_title
+from hermes_session_mw.stores.validation import check_keys, check_title
 
 MAX_BODY = 65_536
 """Bytes that a request's body may have; a title of the longest kind takes a tenth."""

@@ -13,7 +13,8 @@ from hermes_session_mw.logging import logger
 from hermes_session_mw.messages import Message, decode_messages, encode_messages
 from hermes_session_mw.session.recording import Append, Recording
 from hermes_session_mw.session.stored import StoredConversation
-from hermes_session_mw.stores.base import History, check_keys, check_replace_from
+from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.validation import check_count, check_keys
 
 # Seconds between two tries to store what broke off.
 _FIRST_PAUSE = 0.05
@@ -67,7 +68,7 @@ class Conversation(StoredConversation):
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed; ``StoreTimeout``: it may still have happened.
         """
-        check_replace_from(replace_from)
+        check_count("replace_from", replace_from)
         if replace_from is not None:
             self._access.check_replaces()
         append = partial(self._append, length=expected_length, replace_from=replace_from)
@@ -109,7 +110,7 @@ class Conversation(StoredConversation):
                 ``replace_from``; else as for ``append``, at the end.
         """
         check_keys(self.id, self.known_owner(), turn_id)
-        check_replace_from(replace_from)
+        check_count("replace_from", replace_from)
         if replace_from is not None:
             self._access.check_replaces()
             self._check_known(replace_from)

@@ -23,7 +23,8 @@ from hermes_session_mw.session.tool_calls import (
     stands_alone,
     unanswered_calls,
 )
-from hermes_session_mw.stores.base import History, Store, check_replace_from, check_replaced
+from hermes_session_mw.stores.base import History, Store
+from hermes_session_mw.stores.validation import check_count, check_replaced
 
 MORE = 10
 """How many times ``history_limit`` is read where a turn is longer than that, and at least 100."""
@@ -309,7 +310,7 @@ class StoredConversation:
         skipped = known.length - len(known.messages)
         if count is None:
             return known.messages, skipped
-        check_replace_from(count)
+        check_count("replace_from", count)
         if count and self.degraded:
             raise StoreUnavailable(
                 "the conversation could not be loaded, so that what replace_from keeps of it is "

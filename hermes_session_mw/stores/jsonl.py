@@ -17,9 +17,8 @@ from typing import Any
 
 from hermes_session_mw.exceptions import InvalidKey, InvalidMessage
 from hermes_session_mw.messages import encode_messages
-from hermes_session_mw.stores.base import check_keys
 from hermes_session_mw.stores.models import SessionInfo
-from hermes_session_mw.stores.pagination import check_title
+from hermes_session_mw.stores.validation import check_keys, check_title
 
 FORMAT = 1
 """The only number that ``hermes_session`` has had."""

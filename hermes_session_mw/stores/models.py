@@ -9,6 +9,12 @@ from hermes_session_mw.messages import Message
 Reason = Literal["rewind", "replace", "compact"]
 """Why a message was archived."""
 
+MAX_TURNS = 100_000
+"""Turns that a conversation may have, unless a store is configured otherwise."""
+
+MAX_KEY_LENGTH = {"owner": 255, "session_id": 256, "turn_id": 255, "key": 255}
+"""Characters that each key may have: all of them together fit into one index of any engine."""
+
 PAGE = 50
 """Sessions on one page of a list, unless more or fewer are asked for."""
 

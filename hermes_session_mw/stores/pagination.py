@@ -8,8 +8,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from hermes_session_mw.stores.base import check_count, check_text
-from hermes_session_mw.stores.models import MAX_LEASE, MAX_PAGE, MAX_TITLE, SessionInfo, SessionPage
+from hermes_session_mw.stores.models import SessionInfo, SessionPage
+from hermes_session_mw.stores.validation import check_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -19,50 +19,6 @@ class Place(NamedTuple):
 
     changed: int
     session_id: str
-
-
-def check_length(length: int | None) -> None:
-    """Refuse a negative number of messages.
-
-    Raises:
-        TypeError: it is no int.
-        ValueError: it is negative.
-    """
-    check_count("length", length)
-    if length is not None and length < 0:
-        raise ValueError(f"length: {length} is negative")
-
-
-def check_lease(seconds: float) -> None:
-    """Refuse a lease that ends at once, or never.
-
-    Raises:
-        ValueError: it is not more than 0, or more than ``MAX_LEASE`` seconds.
-    """
-    if not 0 < seconds <= MAX_LEASE:
-        raise ValueError(f"a lease of {seconds} s is not one of more than 0, and up to {MAX_LEASE}")
-
-
-def check_page(limit: int) -> None:
-    """Refuse a page without sessions, or with so many that somebody would wait for it.
-
-    Raises:
-        TypeError: ``limit`` is no int.
-        ValueError: ``limit`` is not between 1 and ``MAX_PAGE``.
-    """
-    check_count("limit", limit)
-    if not 1 <= limit <= MAX_PAGE:
-        raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
-
-
-def check_title(title: str | None) -> None:
-    """Refuse a title that some database cannot hold.
-
-    Raises:
-        ValueError: it is no text, too long, or holds NUL or a lone surrogate.
-    """
-    if title is not None:
-        check_text("title", title, MAX_TITLE, ValueError)
 
 
 def page_of(found: list[SessionInfo], limit: int) -> SessionPage:

@@ -22,7 +22,6 @@ from hermes_session_mw.exceptions import (
     TurnConflict,
 )
 from hermes_session_mw.messages import Message
-from hermes_session_mw.stores.base import check_replaced
 from hermes_session_mw.stores.hermes_state.load import Row, measure, rows_of, visible
 from hermes_session_mw.stores.hermes_state.message_codec import encode
 from hermes_session_mw.stores.hermes_state.schema import Columns, columns_of
@@ -34,6 +33,7 @@ from hermes_session_mw.stores.hermes_state.turn_index import (
     recall,
     remember,
 )
+from hermes_session_mw.stores.validation import check_replaced
 
 _STEP = 1e-6  # seconds between the messages of a turn, as Hermes has them
 

@@ -20,26 +20,20 @@ from hermes_session_mw.messages import (
     decode_messages,
     encode_messages,
 )
-from hermes_session_mw.stores.base import (
-    MAX_TURNS,
-    History,
-    check_count,
-    check_keys,
-    check_limit,
-    check_replace_from,
-)
+from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.hermes_state import list_rename_rewind as sql
 from hermes_session_mw.stores.hermes_state.append import Append, append, check_visible
 from hermes_session_mw.stores.hermes_state.load import load
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, encode
 from hermes_session_mw.stores.hermes_state.state_file import StateFile, make_engine, path_of
-from hermes_session_mw.stores.models import PAGE, SessionInfo, SessionPage, StoredTurn
-from hermes_session_mw.stores.pagination import (
-    check_length,
+from hermes_session_mw.stores.models import MAX_TURNS, PAGE, SessionInfo, SessionPage, StoredTurn
+from hermes_session_mw.stores.pagination import page_of, place_after
+from hermes_session_mw.stores.validation import (
+    check_count,
+    check_int,
+    check_keys,
     check_page,
     check_title,
-    page_of,
-    place_after,
 )
 
 DEFAULT_TIMEOUT = 5.0
@@ -131,7 +125,7 @@ class HermesStateStore:
             StoreMisconfigured: the file is missing, is not Hermes', or does not know owners.
         """
         check_keys(session_id, owner)
-        check_limit(limit)
+        check_count("limit", limit)
         return await self._attempts.run(lambda c: load(c, session_id, owner, limit), writes=False)
 
     async def append(
@@ -157,8 +151,8 @@ class HermesStateStore:
                 place for one, that this would have to write.
         """
         check_keys(session_id, owner, turn_id)
-        check_count("expected_length", expected_length)
-        check_replace_from(replace_from)
+        check_int("expected_length", expected_length)
+        check_count("replace_from", replace_from)
         taken = decode_messages(self._encode(messages))  # the caller's may change meanwhile
         wanted = self._append(session_id, taken, owner, turn_id, expected_length, replace_from)
         return await self._attempts.run(lambda c: append(c, wanted), writes=True)
@@ -186,7 +180,7 @@ class HermesStateStore:
     ) -> int:
         """See `LifecycleStore.rewind`; Hermes keeps the rest out of its history as well."""
         check_keys(session_id, owner)
-        check_length(length)
+        check_count("length", length)
         if fence is not None:
             raise NotSupported(self, "rewind", ": with a fence; Hermes' database has none")
         work = partial(sql.rewind, session_id=session_id, length=length, owner=owner)

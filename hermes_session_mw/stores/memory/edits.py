@@ -13,10 +13,15 @@ from hermes_session_mw.exceptions import (
     TurnLost,
 )
 from hermes_session_mw.messages import Message, decode_messages
-from hermes_session_mw.stores.base import check_keys, encode_replaced, is_same
 from hermes_session_mw.stores.memory.kept import KeptSessions, Row, SessionRecord
 from hermes_session_mw.stores.models import ArchivedMessage, StoredTurn
-from hermes_session_mw.stores.pagination import check_lease, check_length
+from hermes_session_mw.stores.validation import (
+    check_count,
+    check_keys,
+    check_lease,
+    encode_replaced,
+    is_same,
+)
 
 
 class Edits(KeptSessions):
@@ -27,7 +32,7 @@ class Edits(KeptSessions):
     ) -> int:
         """See `LifecycleStore.rewind`."""
         check_keys(session_id, owner)
-        check_length(length)
+        check_count("length", length)
 
         def change(kept: SessionRecord) -> tuple[SessionRecord, int]:
             if length >= len(kept.rows):
@@ -50,7 +55,7 @@ class Edits(KeptSessions):
     ) -> int:
         """See `LifecycleStore.compact`."""
         check_keys(session_id, owner)
-        check_length(skipped)
+        check_count("skipped", skipped)
         bodies = self._encode(summary)
         seen = encode_replaced(replaced, skipped, self.max_message_bytes)
         cut = skipped + len(seen)
@@ -100,7 +105,7 @@ class Edits(KeptSessions):
         """See `LifecycleStore.fork`."""
         check_keys(session_id, owner)
         check_keys(new_id, owner)
-        check_length(length)
+        check_count("length", length)
         parent = await self._look(session_id, owner)
         if not parent.exists:
             raise SessionNotFound

@@ -15,20 +15,19 @@ from hermes_session_mw.messages import (
     Message,
     decode_messages,
 )
-from hermes_session_mw.stores.base import (
-    MAX_TURNS,
-    History,
-    check_age,
-    check_count,
-    check_keys,
-    check_limit,
-    check_replace_from,
-    check_replaced,
-    length_after_repeat,
-)
+from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.memory.edits import Edits
 from hermes_session_mw.stores.memory.kept import Row, SessionRecord
 from hermes_session_mw.stores.memory.threads import Threads
+from hermes_session_mw.stores.models import MAX_TURNS
+from hermes_session_mw.stores.validation import (
+    check_age,
+    check_count,
+    check_int,
+    check_keys,
+    check_replaced,
+    length_after_repeat,
+)
 
 
 class MemoryStore(Edits, Threads):
@@ -55,7 +54,7 @@ class MemoryStore(Edits, Threads):
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`."""
         check_keys(session_id, owner)
-        check_limit(limit)
+        check_count("limit", limit)
         kept = await self._look(session_id, owner)
         rows = kept.rows
         start = 0 if limit is None else max(len(rows) - limit, 0)
@@ -75,8 +74,8 @@ class MemoryStore(Edits, Threads):
     ) -> int:
         """See `Store.append`, and `LifecycleStore.append`."""
         check_keys(session_id, owner, turn_id)
-        check_count("expected_length", expected_length)
-        check_replace_from(replace_from)
+        check_int("expected_length", expected_length)
+        check_count("replace_from", replace_from)
         bodies = self._encode(messages)
 
         def change(kept: SessionRecord) -> tuple[SessionRecord, int]:

@@ -8,16 +8,10 @@ from anyio.lowlevel import checkpoint
 
 from hermes_session_mw.exceptions import SessionFull, SessionNotFound
 from hermes_session_mw.stores import jsonl
-from hermes_session_mw.stores.base import check_key, check_keys
 from hermes_session_mw.stores.memory.kept import KeptSessions, Row, SessionRecord
 from hermes_session_mw.stores.models import PAGE, SessionInfo, SessionPage
-from hermes_session_mw.stores.pagination import (
-    check_page,
-    check_title,
-    page_of,
-    place_after,
-    place_of,
-)
+from hermes_session_mw.stores.pagination import page_of, place_after, place_of
+from hermes_session_mw.stores.validation import check_key, check_keys, check_page, check_title
 
 
 class Threads(KeptSessions):

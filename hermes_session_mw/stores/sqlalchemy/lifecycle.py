@@ -9,7 +9,6 @@ from hermes_session_mw.database.retry import RetryingExecutor
 from hermes_session_mw.exceptions import SessionFull
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores import jsonl
-from hermes_session_mw.stores.base import check_key, check_keys, encode_replaced
 from hermes_session_mw.stores.models import (
     PAGE,
     ArchivedMessage,
@@ -17,14 +16,7 @@ from hermes_session_mw.stores.models import (
     SessionPage,
     StoredTurn,
 )
-from hermes_session_mw.stores.pagination import (
-    check_lease,
-    check_length,
-    check_page,
-    check_title,
-    page_of,
-    place_after,
-)
+from hermes_session_mw.stores.pagination import page_of, place_after
 from hermes_session_mw.stores.sqlalchemy.statements import (
     fork_rotate_import,
     leases,
@@ -32,6 +24,15 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     rewind_compact,
     session_keys,
     turns,
+)
+from hermes_session_mw.stores.validation import (
+    check_count,
+    check_key,
+    check_keys,
+    check_lease,
+    check_page,
+    check_title,
+    encode_replaced,
 )
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class Lifecycle:
     ) -> int:
         """See `LifecycleStore.rewind`."""
         check_keys(session_id, owner)
-        check_length(length)
+        check_count("length", length)
         return await self._write(
             lambda c: rewind_compact.rewind(c, session_id, length, owner, fence)
         )
@@ -87,7 +88,7 @@ class Lifecycle:
     ) -> int:
         """See `LifecycleStore.compact`."""
         check_keys(session_id, owner)
-        check_length(skipped)
+        check_count("skipped", skipped)
         seen = encode_replaced(replaced, skipped, self.max_message_bytes)
         bodies = self._encode(summary)
         turn_id = secrets.token_hex(16)
@@ -122,7 +123,7 @@ class Lifecycle:
         """See `LifecycleStore.fork`."""
         check_keys(session_id, owner)
         check_keys(new_id, owner)
-        check_length(length)
+        check_count("length", length)
         turn_id = secrets.token_hex(16)
         return await self._write_once(
             lambda c, repeated: fork_rotate_import.fork(

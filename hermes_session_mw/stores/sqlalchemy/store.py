@@ -21,22 +21,15 @@ from hermes_session_mw.messages import (
     Message,
     encode_messages,
 )
-from hermes_session_mw.stores.base import (
-    MAX_TURNS,
-    History,
-    Store,
-    check_age,
-    check_count,
-    check_keys,
-    check_limit,
-    check_replace_from,
-)
+from hermes_session_mw.stores.base import History, Store
+from hermes_session_mw.stores.models import MAX_TURNS
 from hermes_session_mw.stores.sqlalchemy.executor_factory import ExecutorFactory
 from hermes_session_mw.stores.sqlalchemy.lifecycle import Lifecycle
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
 from hermes_session_mw.stores.sqlalchemy.statements.append import append
 from hermes_session_mw.stores.sqlalchemy.statements.load import load
 from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import replace
+from hermes_session_mw.stores.validation import check_age, check_count, check_int, check_keys
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -132,7 +125,7 @@ class SQLAlchemyStore(Lifecycle):
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one round trip, and a second one where nothing is stored."""
         check_keys(session_id, owner)
-        check_limit(limit)
+        check_count("limit", limit)
         return await self._attempts.run(lambda c: load(c, session_id, owner, limit), writes=False)
 
     async def append(
@@ -155,8 +148,8 @@ class SQLAlchemyStore(Lifecycle):
             AppendInDoubt: that remained open.
         """
         check_keys(session_id, owner, turn_id)
-        check_count("expected_length", expected_length)
-        check_replace_from(replace_from)
+        check_int("expected_length", expected_length)
+        check_count("replace_from", replace_from)
         bodies = self._encode(messages)
         turn = turn_id or secrets.token_hex(16)
         attempts = itertools.count()

@@ -17,8 +17,6 @@ from sqlalchemy import URL
 from hermes_session_mw.database.drivers import check_url
 from hermes_session_mw.database.engine import sqlite_file
 from hermes_session_mw.exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
-from hermes_session_mw.stores.base import check_keys
-from hermes_session_mw.stores.pagination import check_page
 from hermes_session_mw.stores.sqlalchemy.admin import integrity_check, prune, queries
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     Access,
@@ -35,6 +33,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import (
 )
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import FIRST
 from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore
+from hermes_session_mw.stores.validation import check_keys, check_page
 
 _UNLIMITED = 2**40  # what one store took another takes too
 

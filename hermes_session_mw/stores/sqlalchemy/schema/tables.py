@@ -27,7 +27,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from hermes_session_mw.database.dialects import MYSQL, key_type
-from hermes_session_mw.stores.base import MAX_KEY_LENGTH
+from hermes_session_mw.stores.models import MAX_KEY_LENGTH
 
 metadata: MetaData = MetaData()
 

@@ -21,7 +21,6 @@ from hermes_session_mw.database.connection import Database, Row
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import check_none_open, committing, transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
-from hermes_session_mw.stores.base import length_after_repeat
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     WHOSE,
@@ -30,6 +29,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
+from hermes_session_mw.stores.validation import length_after_repeat
 
 _COLUMNS = ("owner", "session_id", "seq", "turn_id", "body")
 _add = insert(messages).values({name: bindparam(name) for name in _COLUMNS})

@@ -14,7 +14,6 @@ from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.messages import decode_messages
-from hermes_session_mw.stores.base import check_replaced, is_same
 from hermes_session_mw.stores.models import ArchivedMessage, Reason
 from hermes_session_mw.stores.pagination import time_of
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
@@ -35,6 +34,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.append import (
     length_of_repeated,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
+from hermes_session_mw.stores.validation import check_replaced, is_same
 
 
 class Counters(NamedTuple):

@@ -1,0 +1,179 @@
+"""The checks of arguments that every store makes, before it asks a database.
+
+Databases differ in what they refuse, cut off or round. What one of them could not store as it is,
+all stores refuse, with the same error.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+
+from hermes_session_mw.exceptions import InvalidKey, SessionConflict, TurnConflict
+from hermes_session_mw.messages import Message, decode_messages, encode_messages
+from hermes_session_mw.stores.models import MAX_KEY_LENGTH, MAX_LEASE, MAX_PAGE, MAX_TITLE
+
+
+def check_keys(session_id: str, owner: str, turn_id: str | None = None) -> None:
+    """Check that every database can store the session id, the owner and the turn id.
+
+    Raises:
+        InvalidKey: one is not a str, is too long, or holds NUL or a lone surrogate; the session
+            id or the turn id is empty.
+    """
+    _check_key("session_id", session_id)
+    _check_key("owner", owner, may_be_empty=True)
+    if turn_id is not None:
+        _check_key("turn_id", turn_id)
+
+
+def check_key(key: str, owner: str) -> None:
+    """Check that every database can store a client's own key for a session.
+
+    Raises:
+        InvalidKey: as for `check_keys`.
+    """
+    _check_key("key", key)
+    _check_key("owner", owner, may_be_empty=True)
+
+
+def _check_key(name: str, value: str, *, may_be_empty: bool = False) -> None:
+    most = MAX_KEY_LENGTH[name]
+    check_text(name, value, most, InvalidKey)
+    if not (value or may_be_empty):
+        raise InvalidKey(f"{name} has 0 characters; it may have 1 to {most}")
+
+
+def check_title(title: str | None) -> None:
+    """Check that every database can store the title.
+
+    Raises:
+        ValueError: it is not a str, is too long, or holds NUL or a lone surrogate.
+    """
+    if title is not None:
+        check_text("title", title, MAX_TITLE, ValueError)
+
+
+def check_text(name: str, value: str, most: int, error: type[ValueError]) -> None:
+    """Check that every database can store ``value`` as text of up to ``most`` characters.
+
+    Raises:
+        ValueError: it cannot; ``error`` is the class to raise.
+    """
+    if not isinstance(value, str):
+        raise error(f"{name} is a {type(value).__name__}, not a str")
+    if len(value) > most:
+        raise error(f"{name} has {len(value)} characters; it may have up to {most}")
+    if "\0" in value:
+        raise error(f"{name} holds a NUL character, which not every database can store")
+    # Most texts are ASCII, and for those this costs nothing.
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise error(f"{name} holds a lone surrogate, which is not Unicode text")
+
+
+def check_int(name: str, number: object) -> None:
+    """Check that ``number`` is an int or None; databases round a fraction, each in its own way.
+
+    Raises:
+        TypeError: it is neither; a bool is not an int here.
+    """
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+        raise TypeError(f"{name} is a {type(number).__name__}, not an int")
+
+
+def check_count(name: str, number: int | None) -> None:
+    """Check that ``number`` is None or a number of messages; some engines take -1 for "all".
+
+    Raises:
+        TypeError: it is neither an int nor None.
+        ValueError: it is negative.
+    """
+    check_int(name, number)
+    if number is not None and number < 0:
+        raise ValueError(f"{name}: {number} is negative")
+
+
+def check_page(limit: int) -> None:
+    """Check the number of sessions that a page of a list may have.
+
+    Raises:
+        TypeError: ``limit`` is not an int.
+        ValueError: ``limit`` is not between 1 and ``MAX_PAGE``.
+    """
+    check_int("limit", limit)
+    if not 1 <= limit <= MAX_PAGE:
+        raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
+
+
+def check_lease(seconds: float) -> None:
+    """Check that a lease neither ends at once nor lasts for ever.
+
+    Raises:
+        ValueError: it is not more than 0, or more than ``MAX_LEASE`` seconds.
+    """
+    if not 0 < seconds <= MAX_LEASE:
+        raise ValueError(f"lease: {seconds} is not more than 0 and up to {MAX_LEASE} seconds")
+
+
+def check_age(older_than: timedelta) -> None:
+    """Check that an age is not negative: every session would be that old.
+
+    Raises:
+        ValueError: ``older_than`` is negative.
+    """
+    if older_than < timedelta(0):
+        raise ValueError(f"older_than: {older_than} is negative")
+
+
+def check_replaced(replace_from: int, length: int) -> None:
+    """Check that the history of ``length`` messages has the ones to keep.
+
+    Raises:
+        SessionConflict: it has fewer, so that the caller has seen another history.
+    """
+    if replace_from > length:
+        raise SessionConflict(replace_from, length, at_least=True)
+
+
+def encode_replaced(replaced: Sequence[Message], skipped: int, max_message_bytes: int) -> list[str]:
+    """Return the JSON texts of the messages that a compaction replaces.
+
+    Raises:
+        ValueError: it replaces nothing.
+    """
+    if not replaced and not skipped:
+        raise ValueError("replaced: there is nothing to be replaced")
+    if not replaced:
+        return []
+    return encode_messages(replaced, max_message_bytes, len(replaced))
+
+
+def length_after_repeat(
+    stored: Sequence[tuple[int, str]], bodies: Sequence[str], first: int, end: int
+) -> int:
+    """Return how many messages of the history come before the end of a turn that is repeated.
+
+    That is what the turn's first append returned, unless the history was compacted or rewound
+    since.
+
+    Args:
+        stored: the numbers and JSON texts of the turn that is stored under the id, in order.
+        bodies: the JSON texts of the turn that repeats it.
+        first: the number of the history's first message.
+        end: the number after its last message.
+
+    Raises:
+        TurnConflict: the messages are not the same.
+    """
+    if not is_same([body for _, body in stored], bodies):
+        raise TurnConflict
+    return max(min(stored[-1][0] + 1, end) - first, 0)
+
+
+def is_same(bodies: Sequence[str], others: Sequence[str]) -> bool:
+    """Tell whether two sequences of JSON texts hold the same messages."""
+    return _canonical(bodies) == _canonical(others)
+
+
+def _canonical(bodies: Sequence[str]) -> str:
+    # The order of keys may differ. But Python takes 1, 1.0 and true for equal, and JSON does not.
+    return json.dumps(decode_messages(bodies), sort_keys=True)
