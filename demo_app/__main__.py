@@ -22,7 +22,7 @@ Answers come from {model}
 Open {url} in a browser, or try, in a second terminal:
 
   curl -i {url}/v1/chat/completions \\
-    -H 'Content-Type: application/json' -H 'X-Hermes-Session-Id: my-first-thread' \\
+    -H 'Content-Type: application/json' -H 'X-Hermes-Session-Id: my-first-chat' \\
     -d '{{"messages": [{{"role": "user", "content": "My name is Ada."}}]}}'
 
 Send it again with another text, or stop the demo (Ctrl-C), start it and then send it:

@@ -146,7 +146,7 @@ def test_the_readmes_configuration_is_uvicorns_with_the_filter(
     config = names["log_config"]
     logger = {"test.access": config["loggers"]["uvicorn.access"]}
     logging.config.dictConfig({**config, "loggers": logger})
-    token = current_session.set(HermesSession(MemoryStore(), "my-first-thread"))
+    token = current_session.set(HermesSession(MemoryStore(), "my-first-chat"))
     try:
         line = ("127.0.0.1:36148", "POST", "/chat", "1.1", 200)
         logging.getLogger("test.access").info('%s - "%s %s HTTP/%s" %d', *line)

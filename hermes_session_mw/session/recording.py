@@ -111,7 +111,7 @@ class Recording:
 
     @property
     def message(self) -> Message:
-        """What the answer has beside its role and its text: put ``tool_calls`` there.
+        """The answer's keys other than its role and its text, such as ``tool_calls``.
 
         Raises:
             TypeError: it is set to what is no dict.
@@ -136,7 +136,7 @@ class Recording:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the turn is not stored yet: the store was unavailable, or it was cancelled."""
+        """Whether the turn is still to be stored, after a store failure or a cancellation."""
         return bool(self._waiting)
 
     def write(self, text: str) -> None:

@@ -190,7 +190,7 @@ class LifecycleStore(Store, Protocol):
         ...
 
     async def export(self, session_id: str, owner: str = "") -> str:
-        """Return the session as JSON Lines, as it is at one moment; see ``docs/threads.md``.
+        """Return the session as JSON Lines, as it is at one moment; see ``docs/sessions.md``.
 
         Raises:
             SessionNotFound: nothing is stored under the id.

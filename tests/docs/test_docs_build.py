@@ -180,4 +180,5 @@ def _is_there(page: Path, link: str, seen: dict[Path, _Links]) -> bool:
 
 def _arguments(error: type[Exception]) -> list[int]:
     """Return what an error of the package is made with: numbers, if anything."""
-    return [1] * (len(inspect.signature(error.__init__).parameters) - 1)
+    parameters = inspect.signature(error.__init__).parameters.values()
+    return [1] * (sum(each.kind is not each.KEYWORD_ONLY for each in parameters) - 1)

@@ -221,29 +221,31 @@ def _rows(positions: list[Position], cells: dict[tuple[str, str], str]) -> list[
 
 
 INTRODUCTION = """\
-# Every response, wherever it is mounted
+# Conformance: every response is stamped
 
-Written by `make conformance` from the runs of `tests/asgi/conformance`; the tests fail where a cell
-is another one. Each case was sent as a raw ASGI scope, under asyncio and under trio.
+The middleware puts the session id on every response, wherever it is mounted. This table shows which
+cases were run, and in which positions. `make conformance` writes it from the runs of
+`tests/asgi/conformance`, and the tests fail where a result differs from its cell. Each case is sent
+as a raw ASGI scope, under asyncio and under trio.
 
-- `yes`: one response began, with the expected status and exactly one id on it: the client's.
-- `warns`: the response is made outside of where the middleware stands, and cannot be stamped
-  there; one warning in the log names the cause and the cure.
-- `unseen`: the response is made before the middleware is reached, in the framework's outer layers.
-- `no`: the response went out without the mark, or with two, or not as it should have.
+- `yes`: one response began, with the expected status and exactly one id: the client's.
+- `warns`: the response is made outside of the middleware's position, so it cannot be stamped; one
+  warning in the log names the cause and the remedy.
+- `unseen`: the framework's outer layers answer before the request reaches the middleware.
+- `no`: the response went out with no mark, with two, or otherwise not as expected.
 - `-`: the framework has no such case.
 
-The same promise over sockets is held by `tests/integration/servers` (uvicorn on h11 and
-httptools, hypercorn on asyncio and trio, granian), and against a million generated header values by
-`make fuzz`. One server falls short by itself: granian 2.8 sends no headers of a WebSocket's
-accept, whoever sets them.
+`tests/integration/servers` holds the same promise over sockets (uvicorn on h11 and httptools,
+hypercorn on asyncio and trio, granian), and `make fuzz` against a million generated header values.
+One server falls short by itself: granian 2.8 sends no headers with a WebSocket's accept, whoever
+sets them.
 """
 
 BESIDE = """\
 ## The same cases with comparable middlewares
 
-Each added with `add_middleware` to the same Starlette application, as its documentation shows. What
-counts is its own mark: the request id's header, the session's cookie, the header.
+Each was added with `add_middleware` to the same Starlette application, as its documentation shows.
+What counts is its own mark: the request id's header, the session's cookie, the header.
 """
 
 
