@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import anyio
 import psycopg
 import pytest
 import sqlalchemy
-from sqlalchemy import URL, create_engine
+from sqlalchemy import URL, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -137,7 +138,8 @@ async def test_a_message_that_is_no_text_is_corrupt_and_not_quoted(
 
 async def test_a_locked_file_is_unavailable_and_readable(sqlite_url: str, tmp_path: Path) -> None:
     """A writer that waits in vain for the lock is told so; readers never wait; then all is well."""
-    store = SQLAlchemyStore(sqlite_url, timeout=0.5)
+    # A tenth of it is what a busy machine may take between the lock's time-out and the store's.
+    store = SQLAlchemyStore(sqlite_url, timeout=2)
     await store.append("id", [HELLO])
     raw = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
     raw.execute("BEGIN IMMEDIATE")
@@ -335,14 +337,30 @@ async def test_a_database_without_an_encoding_raises_nothing_raw(
     """Over a database of SQL_ASCII a text comes back as it was, or is a store's error."""
     message = {"content": f"{SECRET} \u4f60"}
     raised: list[StoreError] = []
+    made: list[Any] = []
     with postgres.encoded(postgres_server, "SQL_ASCII") as url:
         store, engine = borrowed(url.set(drivername=driver))
+        event.listen(
+            getattr(engine, "sync_engine", engine),
+            "connect",
+            lambda _connection, record: made.append(record.driver_connection),
+            insert=True,
+        )
         try:
             await store.append("id", [message])
             assert (await store.load("id")).messages == [message]
         except StoreError as exc:
             raised.append(exc)
         await dispose(engine)
+        assert made
+        # SQLAlchemy's first look at the server fails on psycopg, which gives it bytes there. 2.0
+        # drops the connection without closing it, whoever uses the engine, and 2.1 closes it.
+        is_psycopg = "psycopg" in driver and "psycopg2" not in driver
+        dropped = [each for each in made if is_psycopg and not each.closed]
+        for connection in dropped:
+            if isawaitable(closing := connection.close()):
+                await closing
+        assert not dropped or sqlalchemy.__version__.startswith("2.0.")
     assert SECRET not in "".join("".join(traceback.format_exception(exc)) for exc in raised)
 
 
