@@ -60,7 +60,7 @@ def import_(
     """
     report = _Report()
 
-    async def bring_in(store: AdminStore) -> None:
+    async def import_all(store: AdminStore) -> None:
         with progress("Importing", _size(file) // _STEP) as advance:
             steps = _Steps()
             for session in _alone(sessions_in(file), new_id):
@@ -68,7 +68,7 @@ def import_(
                 advance(steps.after(session.size))
 
     try:
-        operate(settings, "import", bring_in, access="create")
+        operate(settings, "import", import_all, access="create")
     finally:
         if sys.exc_info()[0] is not None and report != _Report():
             click.echo(f"before that: {report}", err=True)

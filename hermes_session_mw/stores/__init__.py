@@ -1,11 +1,12 @@
 """Where conversations are kept."""
 
 from hermes_session_mw.stores.base import History, Store
+from hermes_session_mw.stores.factory import StoreLike, as_store
 from hermes_session_mw.stores.hermes_state import HermesStateStore
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.memory import MemoryStore
 from hermes_session_mw.stores.models import ArchivedMessage, SessionInfo, SessionPage, StoredTurn
-from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore, StoreLike, as_store
+from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
 from hermes_session_mw.stores.validation import check_keys
 
 __all__ = [

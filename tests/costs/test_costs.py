@@ -198,7 +198,7 @@ async def test_a_turn_is_one_transaction_of_few_statements(tmp_path: Path) -> No
             lambda sql: seen.append(sql.split(maxsplit=1)[0])
         )
 
-    await store._runner.run(trace, writes=True, seconds=5)
+    await store._executor.run(trace, writes=True, seconds=5)
     await store.append("id", TURN)
     assert seen == ["BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
     seen.clear()
@@ -298,13 +298,13 @@ async def test_one_lost_connection_is_lesson_enough(server_url: URL) -> None:
         connection.execute(query, {"name": server_url.database})
     engine.dispose()
     attempts: list[object] = []
-    run = store._runner.run
+    run = store._executor.run
 
     async def note(*arguments: Any, **options: Any) -> Any:
         attempts.append(arguments)
         return await run(*arguments, **options)
 
-    store._runner.run = note
+    store._executor.run = note
     for _ in range(12):
         assert (await store.load(session_id)).length == 2
     assert len(attempts) == 13
@@ -316,7 +316,7 @@ async def test_nothing_is_kept_while_nothing_is_done(tmp_path: Path) -> None:
     store: Any = SQLAlchemyStore(f"sqlite:///{tmp_path}/sessions.db")
     await store.append("id", TURN)
     await store.load("id")
-    pool = store._runner._engine.pool
+    pool = store._executor._engine.pool
     with anyio.fail_after(30):
         while pool.checkedout():  # noqa: ASYNC110  # nobody tells
             await anyio.sleep(0.01)
@@ -333,10 +333,10 @@ async def test_a_listener_hears_of_each_statement(tmp_path: Path) -> None:
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         heard.append(statement.split(maxsplit=1)[0])
 
-    engine = store._runner._engine
+    engine = store._executor._engine
     await store.aclose()
     await store.load("id")
-    engine = store._runner._engine
+    engine = store._executor._engine
     event.listen(engine, "before_cursor_execute", note)
     with anyio.fail_after(30):
         while engine.pool.checkedout():  # noqa: ASYNC110  # what was kept is used as it was

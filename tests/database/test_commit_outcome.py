@@ -78,7 +78,7 @@ async def make() -> AsyncIterator[Make]:
 
 async def run(store: Any, work: Callable[[Database], Any]) -> Any:
     """Return what ``work`` returns, on a connection of the store's."""
-    return await store._runner.run(work, writes=True, seconds=30)
+    return await store._executor.run(work, writes=True, seconds=30)
 
 
 def cases() -> Iterator[Any]:

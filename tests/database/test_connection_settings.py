@@ -299,7 +299,7 @@ async def test_a_mode_that_changes_under_a_borrowed_connection_is_noticed(
 
 def pool_of(store: SQLAlchemyStore) -> Any:
     """Return the pool of the engine that the store has borrowed."""
-    runner: Any = store._runner
+    runner: Any = store._executor
     return runner._make().pool
 
 

@@ -116,8 +116,8 @@ async def test_a_writer_that_is_late_does_not_wait_again(path: str, sqlite_url: 
     with locking(path):
         assert await store.append("id", numbered(1)) == 2
     # A connection that was late once waits as before.
-    runner = store._runner
-    with runner._engine.connect() as connection:  # type: ignore[attr-defined]  # the threads'
+    executor = store._executor
+    with executor._engine.connect() as connection:  # type: ignore[attr-defined]  # the threads'
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 2700
     await store.aclose()
 
@@ -137,7 +137,7 @@ async def main():
             print("in a transaction", flush=True)
             sys.stdin.readline()
 
-    await store._runner.run(work, writes=True, seconds=60)
+    await store._executor.run(work, writes=True, seconds=60)
     print(await store.append("id", [{"by": "the other"}]))
     await store.aclose()
 

@@ -156,7 +156,7 @@ async def test_a_full_disk_is_unavailable_until_there_is_room(sqlite_url: str) -
     """What does not fit leaves nothing, and the store works again without a restart."""
     store = SQLAlchemyStore(sqlite_url, engine_options={"pool_size": 1})
     await store.append("id", [HELLO])
-    runner: Any = store._runner
+    runner: Any = store._executor
     with runner._engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")

@@ -1,4 +1,4 @@
-"""Which runner a URL or an engine gets: threads or the event loop, an engine of our own or not."""
+"""Chooses the executor for a URL or an engine: over threads or asyncio, owned or borrowed."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ExecutorFactory:
-    """Makes runners whose first connection makes the tables, if ``create_schema`` says so.
+    """Makes executors whose first connection creates the tables, where ``create_schema`` is true.
 
     ``threads`` and ``timeout`` are as for `SQLAlchemyStore`.
     """
@@ -40,11 +40,11 @@ class ExecutorFactory:
         self._threads = threads
         self._timeout = timeout
 
-    def own(self, url: URL, options: Mapping[str, Any]) -> Executor:
-        """Return a runner that makes its own engine, with ``options``.
+    def for_url(self, url: URL, options: Mapping[str, Any]) -> Executor:
+        """Return an executor that makes an engine of its own, with ``options``.
 
         Raises:
-            ConfigurationError: they name another driver than the URL, or an isolation level.
+            ConfigurationError: the options name another driver than the URL, or an isolation level.
         """
         check_options(options)
         check_isolation(options)
@@ -60,18 +60,18 @@ class ExecutorFactory:
             return self._in_loop(partial(make_async_engine, url, file, **settings), owned=True)
         return self._in_threads(partial(make_engine, url, file, **settings), url, owned=True)
 
-    def borrowing(self, engine: "Engine | AsyncEngine") -> Executor:
-        """Return a runner over an engine of the caller's.
+    def for_engine(self, engine: "Engine | AsyncEngine") -> Executor:
+        """Return an executor over the caller's engine, which is never disposed of.
 
         Raises:
-            ConfigurationError: its database, or its driver, is not one of those that were tested.
+            ConfigurationError: its database or its driver is not a supported one.
         """
         check_engine(engine.dialect)
         if isinstance(engine, Engine):
-            lent = engine.execution_options(isolation_level="AUTOCOMMIT")
-            return self._in_threads(lambda: lent, engine.url, owned=False)
-        lent_async = engine.execution_options(isolation_level="AUTOCOMMIT")
-        return self._in_loop(lambda: lent_async, owned=False)
+            autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+            return self._in_threads(lambda: autocommit, engine.url, owned=False)
+        autocommit_async = engine.execution_options(isolation_level="AUTOCOMMIT")
+        return self._in_loop(lambda: autocommit_async, owned=False)
 
     def _in_threads(self, make: Callable[[], Engine], url: URL, *, owned: bool) -> Executor:
         threads = self._threads or default_threads(url)
@@ -105,10 +105,10 @@ class ExecutorFactory:
 
     @staticmethod
     def _is_complete(connection: Connection) -> bool:
-        """Tell whether all tables are there.
+        """Tell whether all tables exist, with all their columns and indexes.
 
         Raises:
-            StoreUnavailable: a Galera node is not up with its cluster, and makes readers wait.
+            StoreUnavailable: a Galera node is not in sync with its cluster, and makes readers wait.
         """
         try:
             check_settings(database_of(connection))

@@ -1,11 +1,16 @@
-"""The store that keeps conversations in a SQL database."""
+"""The store that keeps conversations in a SQL database.
+
+Every operation checks its arguments here, and is then one function of `statements`, which a
+`RetryingExecutor` runs over a pooled connection. Every one that writes is one short transaction,
+repeated where another transaction was in its way or the connection broke.
+"""
 
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Engine
 
@@ -14,37 +19,58 @@ from hermes_session_mw.database.drivers import check_url
 from hermes_session_mw.database.engine import check_positive, is_async_engine
 from hermes_session_mw.database.errors import raised_over
 from hermes_session_mw.database.retry import RetryingExecutor
-from hermes_session_mw.exceptions import ConfigurationError
+from hermes_session_mw.exceptions import ConfigurationError, SessionFull
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
     MAX_TURN_MESSAGES,
     Message,
     encode_messages,
 )
-from hermes_session_mw.stores.base import History, Store
-from hermes_session_mw.stores.models import MAX_TURNS
+from hermes_session_mw.stores import jsonl
+from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.models import (
+    MAX_TURNS,
+    PAGE,
+    ArchivedMessage,
+    SessionInfo,
+    SessionPage,
+    StoredTurn,
+)
+from hermes_session_mw.stores.pagination import page_of, place_after
 from hermes_session_mw.stores.sqlalchemy.executor_factory import ExecutorFactory
-from hermes_session_mw.stores.sqlalchemy.lifecycle import Lifecycle
-from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
+from hermes_session_mw.stores.sqlalchemy.statements import (
+    delete_prune,
+    fork_rotate_import,
+    leases,
+    list_sessions,
+    rewind_compact,
+    session_keys,
+    turns,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.append import append
 from hermes_session_mw.stores.sqlalchemy.statements.load import load
-from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import replace
-from hermes_session_mw.stores.validation import check_age, check_count, check_int, check_keys
+from hermes_session_mw.stores.validation import (
+    check_age,
+    check_count,
+    check_int,
+    check_key,
+    check_keys,
+    check_lease,
+    check_page,
+    check_title,
+    encode_replaced,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
 
-StoreLike: TypeAlias = "str | URL | Engine | AsyncEngine | Store"
-"""What the middleware takes for a store."""
-
-
 DEFAULT_TIMEOUT = 5.0
 """Seconds."""
 
 
-class SQLAlchemyStore(Lifecycle):
+class SQLAlchemyStore:
     """Keeps conversations in SQLite, PostgreSQL, MariaDB or MySQL, through SQLAlchemy.
 
     Given a URL, it makes its own engine when it is first asked for something, sets SQLite up
@@ -107,26 +133,26 @@ class SQLAlchemyStore(Lifecycle):
         self.max_turn_messages = max_turn_messages
         self._max_turns = max_turns
         self.timeout = timeout
-        maker = ExecutorFactory(create_schema=create_schema, threads=threads, timeout=timeout)
+        factory = ExecutorFactory(create_schema=create_schema, threads=threads, timeout=timeout)
         if isinstance(url_or_engine, str | URL):
             self._url = check_url(url_or_engine)
             dbapi = self._url.get_dialect().import_dbapi()
-            self._runner = maker.own(self._url, engine_options or {})
+            self._executor = factory.for_url(self._url, engine_options or {})
         elif engine_options:
             raise ConfigurationError("engine_options: the engine given is made already")
         elif not (isinstance(url_or_engine, Engine) or is_async_engine(url_or_engine)):
             raise ConfigurationError(f"store: {url_or_engine!r} is neither a URL nor an engine")
         else:
             self._url = url_or_engine.url
-            self._runner = maker.borrowing(url_or_engine)
+            self._executor = factory.for_engine(url_or_engine)
             dbapi = url_or_engine.dialect.loaded_dbapi
-        self._attempts = RetryingExecutor(self._runner, raised_over(dbapi), timeout)
+        self._retrying = RetryingExecutor(self._executor, raised_over(dbapi), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one round trip, and a second one where nothing is stored."""
         check_keys(session_id, owner)
         check_count("limit", limit)
-        return await self._attempts.run(lambda c: load(c, session_id, owner, limit), writes=False)
+        return await self._read(lambda c: load(c, session_id, owner, limit))
 
     async def append(
         self,
@@ -155,8 +181,12 @@ class SQLAlchemyStore(Lifecycle):
         attempts = itertools.count()
 
         def work(database: Database) -> int:
-            do = append if replace_from is None else partial(replace, replace_from=replace_from)
-            return do(
+            store = (
+                append
+                if replace_from is None
+                else partial(rewind_compact.replace, replace_from=replace_from)
+            )
+            return store(
                 database,
                 session_id,
                 bodies,
@@ -168,7 +198,7 @@ class SQLAlchemyStore(Lifecycle):
                 fence=fence,
             )
 
-        return await self._attempts.run(work, writes=True)
+        return await self._write(work)
 
     def check(self, messages: Sequence[Message]) -> None:
         """Refuse what ``append`` would refuse for itself; the database is not asked.
@@ -192,9 +222,7 @@ class SQLAlchemyStore(Lifecycle):
             StoreError: the store failed.
         """
         check_keys(session_id, owner)
-        return await self._attempts.run(
-            lambda c: delete_prune.delete_session(c, session_id, owner), writes=True
-        )
+        return await self._write(lambda c: delete_prune.delete_session(c, session_id, owner))
 
     async def prune(self, older_than: timedelta) -> int:
         """Remove what nobody has appended to for ``older_than``, and return how many sessions.
@@ -214,38 +242,194 @@ class SQLAlchemyStore(Lifecycle):
         removed, last = 0, ("", "")
         while True:
             find = partial(delete_prune.find_expired, seconds=seconds, after=last)
-            expired = await self._attempts.run(find, writes=False)
+            expired = await self._retrying.run(find, writes=False)
             for portion in delete_prune.portions(expired):
                 remove = partial(delete_prune.remove_expired, portion=portion, seconds=seconds)
-                removed += await self._attempts.run(remove, writes=True)
+                removed += await self._retrying.run(remove, writes=True)
             if len(expired) < delete_prune.BATCH:
                 break
             last = expired[-1][:2]
         drop = partial(delete_prune.drop_idle_keys, seconds=seconds)
-        await self._attempts.run(drop, writes=True)
+        await self._retrying.run(drop, writes=True)
         return removed
+
+    async def rewind(
+        self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
+    ) -> int:
+        """See `LifecycleStore.rewind`."""
+        check_keys(session_id, owner)
+        check_count("length", length)
+        return await self._write(
+            lambda c: rewind_compact.rewind(c, session_id, length, owner, fence)
+        )
+
+    async def compact(
+        self,
+        session_id: str,
+        replaced: Sequence[Message],
+        summary: Sequence[Message],
+        owner: str = "",
+        *,
+        skipped: int = 0,
+        fence: int | None = None,
+    ) -> int:
+        """See `LifecycleStore.compact`."""
+        check_keys(session_id, owner)
+        check_count("skipped", skipped)
+        seen = encode_replaced(replaced, skipped, self.max_message_bytes)
+        bodies = self._encode(summary)
+        turn_id = secrets.token_hex(16)
+
+        def work(database: Database) -> int:
+            return rewind_compact.compact(
+                database,
+                session_id,
+                seen,
+                bodies,
+                owner,
+                skipped=skipped,
+                fence=fence,
+                turn_id=turn_id,
+            )
+
+        return await self._write(work)
+
+    async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
+        """See `LifecycleStore.find_turn`."""
+        check_keys(session_id, owner, turn_id)
+        return await self._read(lambda c: turns.find_turn(c, session_id, turn_id, owner))
+
+    async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:
+        """See `LifecycleStore.archived`."""
+        check_keys(session_id, owner)
+        return await self._read(lambda c: rewind_compact.archived(c, session_id, owner))
+
+    async def fork(
+        self, session_id: str, new_id: str, owner: str = "", length: int | None = None
+    ) -> int:
+        """See `LifecycleStore.fork`."""
+        check_keys(session_id, owner)
+        check_keys(new_id, owner)
+        check_count("length", length)
+        turn_id = secrets.token_hex(16)
+        return await self._write_once(
+            lambda c, repeated: fork_rotate_import.fork(
+                c, session_id, new_id, owner, length, turn_id=turn_id, repeated=repeated
+            )
+        )
+
+    async def rotate(
+        self, session_id: str, new_id: str, owner: str = "", new_owner: str | None = None
+    ) -> bool:
+        """See `LifecycleStore.rotate`."""
+        to = owner if new_owner is None else new_owner
+        check_keys(session_id, owner)
+        check_keys(new_id, to)
+        return await self._write_once(
+            lambda c, repeated: fork_rotate_import.rotate(
+                c, session_id, new_id, owner, to, repeated=repeated
+            )
+        )
+
+    async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
+        """See `LifecycleStore.acquire`."""
+        check_keys(session_id, owner)
+        check_lease(seconds)
+        return await self._write(lambda c: leases.acquire(c, session_id, owner, seconds))
+
+    async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
+        """See `LifecycleStore.extend`."""
+        check_keys(session_id, owner)
+        check_lease(seconds)
+        await self._write(lambda c: leases.extend(c, session_id, owner, fence, seconds))
+
+    async def release(self, session_id: str, fence: int, owner: str = "") -> None:
+        """See `LifecycleStore.release`."""
+        check_keys(session_id, owner)
+        await self._write(lambda c: leases.release(c, session_id, owner, fence))
+
+    async def list(
+        self, owner: str = "", limit: int = PAGE, cursor: str | None = None
+    ) -> SessionPage:
+        """See `LifecycleStore.list`; it reads the owner's sessions, one small row each."""
+        check_keys("-", owner)
+        check_page(limit)
+        after = place_after(cursor)
+        found = await self._read(lambda c: list_sessions.list_sessions(c, owner, limit + 1, after))
+        return page_of(found, limit)
+
+    async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
+        """See `LifecycleStore.info`."""
+        check_keys(session_id, owner)
+        return await self._read(lambda c: list_sessions.info(c, session_id, owner))
+
+    async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
+        """See `LifecycleStore.rename`."""
+        check_keys(session_id, owner)
+        check_title(title)
+        return await self._write(lambda c: list_sessions.rename(c, session_id, title, owner))
+
+    async def export(self, session_id: str, owner: str = "") -> str:
+        """See `LifecycleStore.export`."""
+        check_keys(session_id, owner)
+        return await self._write(lambda c: list_sessions.export(c, session_id, owner))
+
+    async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
+        """See `LifecycleStore.import_`."""
+        session = jsonl.read(lines, self.max_message_bytes)
+        new_id = session.session_id if session_id is None else session_id
+        check_keys(new_id, owner)
+        if session.turns > self._max_turns:
+            raise SessionFull(self._max_turns)
+        await self._write_once(
+            lambda c, repeated: fork_rotate_import.import_session(
+                c, new_id, session, owner, repeated=repeated
+            )
+        )
+        return new_id
+
+    async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
+        """See `LifecycleStore.bind_key`."""
+        check_key(key, owner)
+        check_keys(new_id, owner)
+        return await self._write(lambda c: session_keys.bind_key(c, key, new_id, owner))
+
+    async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
+        """See `LifecycleStore.move_key`."""
+        check_key(key, owner)
+        check_keys(session_id, owner)
+        await self._write(lambda c: session_keys.move_key(c, key, session_id, owner))
+
+    async def find_key(self, key: str, owner: str = "") -> str | None:
+        """See `LifecycleStore.find_key`."""
+        check_key(key, owner)
+        return await self._read(lambda c: session_keys.find_key(c, key, owner))
+
+    async def drop_key(self, key: str, owner: str = "") -> bool:
+        """See `LifecycleStore.drop_key`."""
+        check_key(key, owner)
+        return await self._write(lambda c: session_keys.drop_key(c, key, owner))
 
     async def aclose(self) -> None:
         """Dispose of the engine, if it is our own; a later call makes another."""
-        await self._runner.aclose()
+        await self._executor.aclose()
 
     def __repr__(self) -> str:
         """Say where it stores, without the password, and the state of its connections."""
-        return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._runner!r})>"
+        return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._executor!r})>"
 
+    async def _read(self, work: Callable[[Database], T]) -> T:
+        return await self._retrying.run(work, writes=False)
 
-def as_store(store: StoreLike, timeout: float | None = None) -> Store:
-    """Return ``store`` if it is one already, else a `SQLAlchemyStore` over it.
+    async def _write(self, work: Callable[[Database], T]) -> T:
+        return await self._retrying.run(work, writes=True)
 
-    ``timeout`` is that store's, in seconds; None for the store's own default.
+    async def _write_once(self, work: Callable[[Database, bool], T]) -> T:
+        """Run work that is told whether it may have been done already."""
+        repeated = False
 
-    Raises:
-        ConfigurationError: it is neither a store, nor a URL, nor an engine.
-    """
-    if isinstance(store, str | URL | Engine) or is_async_engine(store):
-        return (
-            SQLAlchemyStore(store) if timeout is None else SQLAlchemyStore(store, timeout=timeout)
-        )
-    if isinstance(store, Store) and not isinstance(store, type):
-        return store
-    raise ConfigurationError(f"store: {store!r} is neither a URL, nor an engine, nor a Store")
+        def doubt() -> None:
+            nonlocal repeated
+            repeated = True
+
+        return await self._retrying.run(lambda c: work(c, repeated), writes=True, on_doubt=doubt)

@@ -88,7 +88,7 @@ async def test_no_statement_has_a_name(postgres_url: URL, driver: str, asked_for
         await store.append(new_id(), numbered(0))
         await store.load(session_id)
     names = text("SELECT name FROM pg_prepared_statements WHERE NOT from_sql")
-    found = await store._runner.run(lambda d: d.rows(names, {}), writes=False, seconds=30)
+    found = await store._executor.run(lambda d: d.rows(names, {}), writes=False, seconds=30)
     assert bool(found) is asked_for
     await store.aclose()
 

@@ -109,8 +109,8 @@ class Run:
             database, "u", "t", self.owner, None, turn_id=new_id(), repeated=False
         )
 
-    def bring_in(self, database: Database) -> None:
-        fork_rotate_import.bring_in(database, "s", TRANSFER, self.owner, repeated=False)
+    def import_session(self, database: Database) -> None:
+        fork_rotate_import.import_session(database, "s", TRANSFER, self.owner, repeated=False)
 
     def rewind(self, database: Database) -> None:
         rewind_compact.rewind(database, "s", 1, self.owner, None)
@@ -131,7 +131,7 @@ MEANWHILE: list[Meanwhile] = [
     Run.delete_and_prune,
     Run.rotate,
     Run.fork_to_t,
-    Run.bring_in,
+    Run.import_session,
     Run.rewind,
 ]
 MEANWHILE_OF_A_KEY: list[Meanwhile] = [Run.bind_key, Run.drop_key]

@@ -143,7 +143,7 @@ async def test_an_asyncio_driver_under_trio_is_a_clear_error(
 async def test_a_waiting_first_request_gives_up_in_time(sqlite_url: str) -> None:
     """While one thread hangs in making the engine, the others do not pile up behind it."""
     store = SQLAlchemyStore(sqlite_url, timeout=1)
-    runner: Any = store._runner
+    runner: Any = store._executor
     with runner._lock, pytest.raises(StoreUnavailable, match="still being connected"):
         await store.load("id")
     assert (await store.load("id")).length == 0
@@ -188,7 +188,7 @@ async def test_sqlite_is_set_up_for_durability(sqlite_url: str) -> None:
     """An own engine runs SQLite in WAL, with full fsync, foreign keys, and patience."""
     store = SQLAlchemyStore(sqlite_url)
     await store.load("id")
-    runner: Any = store._runner
+    runner: Any = store._executor
     with runner._engine.connect() as connection:
         pragma = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
@@ -481,7 +481,7 @@ def test_a_forked_child_makes_an_engine_of_its_own(sqlite_url: str) -> None:
     """After a fork the child uses none of its parent's connections, and both go on."""
     store = SQLAlchemyStore(sqlite_url)
     assert anyio.run(store.append, "id", [HELLO]) == 1
-    runner: Any = store._runner
+    runner: Any = store._executor
     parents = runner._engine
     child = os.fork()
     if child == 0:  # pragma: no cover  # another process, which coverage does not see

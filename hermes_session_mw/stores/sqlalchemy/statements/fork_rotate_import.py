@@ -220,7 +220,7 @@ def rotate(
     return True
 
 
-def bring_in(
+def import_session(
     database: Database, session_id: str, session: Transfer, owner: str, *, repeated: bool
 ) -> None:
     """See `LifecycleStore.import_`."""

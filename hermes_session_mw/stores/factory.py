@@ -1,0 +1,33 @@
+"""Turns what an application gives the middleware as its store into one."""
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from sqlalchemy import URL, Engine
+
+from hermes_session_mw.database.engine import is_async_engine
+from hermes_session_mw.exceptions import ConfigurationError
+from hermes_session_mw.stores.base import Store
+from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+StoreLike: TypeAlias = "str | URL | Engine | AsyncEngine | Store"
+"""What the middleware accepts as a store."""
+
+
+def as_store(store: StoreLike, timeout: float | None = None) -> Store:
+    """Return ``store`` if it is one already, else a `SQLAlchemyStore` over it.
+
+    ``timeout`` is that store's, in seconds; None for the store's own default.
+
+    Raises:
+        ConfigurationError: it is neither a store, nor a URL, nor an engine.
+    """
+    if isinstance(store, str | URL | Engine) or is_async_engine(store):
+        return (
+            SQLAlchemyStore(store) if timeout is None else SQLAlchemyStore(store, timeout=timeout)
+        )
+    if isinstance(store, Store) and not isinstance(store, type):
+        return store
+    raise ConfigurationError(f"store: {store!r} is neither a URL, nor an engine, nor a Store")
