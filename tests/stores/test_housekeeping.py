@@ -328,7 +328,7 @@ async def test_memory_is_pruned_by_the_process_clock(monkeypatch: pytest.MonkeyP
     await store.append("old", numbered(0))
     await store.append("gone", numbered(0))
     await store.delete("gone")
-    now = store._sessions["", "old"].used_at + 100
+    now = store._sessions["", "old"].updated_at + 100
     monkeypatch.setattr("time.time", lambda: now)
     await store.append("young", numbered(0))
     assert await store.prune(timedelta(seconds=50)) == 2
@@ -340,7 +340,7 @@ async def test_memory_keeps_a_session_in_a_turn(monkeypatch: pytest.MonkeyPatch)
     """As every other store does."""
     store = MemoryStore()
     await store.append("id", numbered(0))
-    now = store._sessions["", "id"].used_at + 100
+    now = store._sessions["", "id"].updated_at + 100
     monkeypatch.setattr("time.time", lambda: now)
     fence = await store.acquire("id", 60)
     assert await store.prune(timedelta(seconds=50)) == 0

@@ -1,41 +1,128 @@
-"""The store contract without a database, for tests."""
+"""A store in the process's own memory, for tests, for examples and to try things out.
+
+A session is one immutable record, which every change replaces as a whole, under a lock. Whoever
+reads it sees a whole turn or nothing of it.
+"""
 
 import secrets
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from anyio.lowlevel import checkpoint
 
-from hermes_session_mw.exceptions import SessionConflict, SessionFull
+from hermes_session_mw.exceptions import (
+    SessionBusy,
+    SessionConflict,
+    SessionDeleted,
+    SessionFull,
+    SessionNotFound,
+    TurnLost,
+)
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
     MAX_TURN_MESSAGES,
     Message,
     decode_messages,
+    encode_messages,
 )
+from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.base import History
-from hermes_session_mw.stores.memory.edits import Edits
-from hermes_session_mw.stores.memory.kept import Row, SessionRecord
-from hermes_session_mw.stores.memory.threads import Threads
-from hermes_session_mw.stores.models import MAX_TURNS
+from hermes_session_mw.stores.models import (
+    MAX_TURNS,
+    PAGE,
+    ArchivedMessage,
+    Reason,
+    SessionInfo,
+    SessionPage,
+    StoredTurn,
+)
+from hermes_session_mw.stores.pagination import page_of, place_after, place_of
 from hermes_session_mw.stores.validation import (
     check_age,
     check_count,
     check_int,
+    check_key,
     check_keys,
+    check_lease,
+    check_page,
     check_replaced,
+    check_title,
+    encode_replaced,
+    is_same,
     length_after_repeat,
 )
 
+T = TypeVar("T")
+Key = tuple[str, str]
+"""An owner, and the session's id or a client's key."""
 
-class MemoryStore(Edits, Threads):
-    """Keeps conversations in this process, and loses them with it; safe between threads.
 
-    It is a `LifecycleStore`. Messages pass through JSON as they would on their way to a database,
-    so that what a test sees is what a real store would give. ``aclose()`` keeps them. The limits
-    are `SQLAlchemyStore`'s.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A message of the history."""
+
+    turn_id: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedRow:
+    """A message that was in the history under the number ``seq``."""
+
+    seq: int
+    row: Row
+    reason: Reason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session; its messages are numbered from ``first``, which a compaction raises above 0."""
+
+    rows: list[Row] = field(default_factory=list)
+    first: int = 0
+    turns: int = 0
+    archive: list[ArchivedRow] = field(default_factory=list)
+    title: str | None = None
+    parent_id: str | None = None
+    created_at: float = field(default_factory=time.time)
+    updated_at: float = field(default_factory=time.time)
+    fence: int = 0
+    leased_until: float = float("-inf")
+    deleted: bool = False
+
+    @property
+    def exists(self) -> bool:
+        """Whether a turn was ever stored; a lease alone makes a record too."""
+        return self.turns > 0
+
+    @property
+    def end(self) -> int:
+        """The number that the next message gets."""
+        return self.first + len(self.rows)
+
+    def turn(self, turn_id: str) -> list[tuple[int, str]]:
+        """Return the numbers and JSON texts of a turn's messages, archived ones too."""
+        rows = [*enumerate(self.rows, self.first), *((old.seq, old.row) for old in self.archive)]
+        return sorted((number, row.body) for number, row in rows if row.turn_id == turn_id)
+
+    def archived(self, start: int, stop: int, reason: Reason) -> list[ArchivedRow]:
+        """Return the archive with ``rows[start:stop]`` added."""
+        now = datetime.now(UTC)
+        rows = enumerate(self.rows[start:stop], self.first + start)
+        return [*self.archive, *(ArchivedRow(seq, row, reason, now) for seq, row in rows)]
+
+
+class MemoryStore:
+    """A `LifecycleStore` that keeps conversations in this process, until it ends.
+
+    Threads may share it. Messages are stored as JSON, as in a database, so that a test sees what a
+    real store would return. ``aclose()`` keeps them. The limits are `SQLAlchemyStore`'s.
 
     Attributes:
         max_message_bytes: bytes of UTF-8 that one message may take as JSON.
@@ -49,17 +136,28 @@ class MemoryStore(Edits, Threads):
         max_turn_messages: int = MAX_TURN_MESSAGES,
         max_turns: int = MAX_TURNS,
     ) -> None:
-        super().__init__(max_message_bytes, max_turn_messages, max_turns)
+        self.max_message_bytes = max_message_bytes
+        self.max_turn_messages = max_turn_messages
+        self._max_turns = max_turns
+        self._encode = partial(
+            encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
+        )
+        self._sessions: dict[Key, SessionRecord] = {}
+        self._keys: dict[Key, str] = {}
+        self._bound_at: dict[Key, float] = {}
+        # The greatest fence of any session that was pruned.
+        self._fence_floor = 0
+        self._lock = threading.Lock()
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`."""
         check_keys(session_id, owner)
         check_count("limit", limit)
-        kept = await self._look(session_id, owner)
-        rows = kept.rows
+        record = await self._get(session_id, owner)
+        rows = record.rows
         start = 0 if limit is None else max(len(rows) - limit, 0)
         messages = decode_messages([row.body for row in rows[start:]])
-        return History(messages, len(rows), exists=kept.exists, deleted=kept.deleted)
+        return History(messages, len(rows), exists=record.exists, deleted=record.deleted)
 
     async def append(
         self,
@@ -78,32 +176,32 @@ class MemoryStore(Edits, Threads):
         check_count("replace_from", replace_from)
         bodies = self._encode(messages)
 
-        def change(kept: SessionRecord) -> tuple[SessionRecord, int]:
-            stored = [] if turn_id is None else kept.turn(turn_id)
+        def change(record: SessionRecord) -> tuple[SessionRecord, int]:
+            stored = [] if turn_id is None else record.turn(turn_id)
             if stored:
-                return kept, length_after_repeat(stored, bodies, kept.first, kept.end)
-            before = len(kept.rows)
+                return record, length_after_repeat(stored, bodies, record.first, record.end)
+            before = len(record.rows)
             if expected_length is not None and expected_length != before:
                 raise SessionConflict(expected_length, before)
             keep = before if replace_from is None else replace_from
             check_replaced(keep, before)
             name = turn_id or secrets.token_hex(16)
-            rows = [*kept.rows[:keep], *(Row(name, body) for body in bodies)]
-            # A full history may be replaced by one that is no longer.
-            if kept.turns >= self._max_turns and len(rows) > before:
+            rows = [*record.rows[:keep], *(Row(name, body) for body in bodies)]
+            # A history with too many turns may still be replaced by one that is not longer.
+            if record.turns >= self._max_turns and len(rows) > before:
                 raise SessionFull(self._max_turns)
-            archive = kept.archived(keep, before, "replace") if keep < before else kept.archive
-            turns, now = kept.turns + 1, time.time()
-            grown = replace(kept, rows=rows, archive=archive, turns=turns, used_at=now)
+            archive = record.archived(keep, before, "replace") if keep < before else record.archive
+            turns, now = record.turns + 1, time.time()
+            grown = replace(record, rows=rows, archive=archive, turns=turns, updated_at=now)
             return grown, len(rows)
 
         return await self._change(session_id, owner, change, fence)
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Refuse what ``append`` would refuse for itself; the database is not asked.
+        """Raise what ``append`` would raise for these messages alone; nothing is stored.
 
         Raises:
-            InvalidMessage: there is no message, or one cannot be stored as it is.
+            InvalidMessage: there is no message, or one of them cannot be stored as it is.
             MessageTooLarge: one takes more bytes than ``max_message_bytes``.
             TurnTooLong: there are more than ``max_turn_messages``.
         """
@@ -114,12 +212,12 @@ class MemoryStore(Edits, Threads):
         check_keys(session_id, owner)
         await checkpoint()
         with self._lock:
-            kept = self._sessions.get((owner, session_id), SessionRecord())
-            if not kept.exists:
+            record = self._record(session_id, owner)
+            if not record.exists:
                 return False
-            gone = SessionRecord(deleted=True, used_at=time.time(), fence=kept.fence)
+            gone = SessionRecord(deleted=True, updated_at=time.time(), fence=record.fence)
             self._sessions[owner, session_id] = gone
-            self._lead_keys(owner, session_id, None)
+            self._repoint_keys(owner, session_id, None)
             return True
 
     async def prune(self, older_than: timedelta) -> int:
@@ -131,19 +229,324 @@ class MemoryStore(Edits, Threads):
             expired = [
                 key
                 for key, each in self._sessions.items()
-                if each.used_at < oldest and each.leased_until <= now
+                if each.updated_at < oldest and each.leased_until <= now
             ]
             for owner, session_id in expired:
                 removed = self._sessions.pop((owner, session_id))
-                self._floor = max(self._floor, removed.fence)
-                self._lead_keys(owner, session_id, None)
+                self._fence_floor = max(self._fence_floor, removed.fence)
+                self._repoint_keys(owner, session_id, None)
             for key, leads_to in list(self._keys.items()):
                 if self._bound_at[key] < oldest and (key[0], leads_to) not in self._sessions:
                     del self._keys[key]
             return len(expired)
 
+    async def rewind(
+        self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
+    ) -> int:
+        """See `LifecycleStore.rewind`."""
+        check_keys(session_id, owner)
+        check_count("length", length)
+
+        def change(record: SessionRecord) -> tuple[SessionRecord, int]:
+            if length >= len(record.rows):
+                return record, len(record.rows)
+            archive = record.archived(length, len(record.rows), "rewind")
+            rows = record.rows[:length]
+            return replace(record, rows=rows, archive=archive, updated_at=time.time()), length
+
+        return await self._change(session_id, owner, change, fence)
+
+    async def compact(
+        self,
+        session_id: str,
+        replaced: Sequence[Message],
+        summary: Sequence[Message],
+        owner: str = "",
+        *,
+        skipped: int = 0,
+        fence: int | None = None,
+    ) -> int:
+        """See `LifecycleStore.compact`."""
+        check_keys(session_id, owner)
+        check_count("skipped", skipped)
+        bodies = self._encode(summary)
+        seen = encode_replaced(replaced, skipped, self.max_message_bytes)
+        cut = skipped + len(seen)
+
+        def change(record: SessionRecord) -> tuple[SessionRecord, int]:
+            standing = [row.body for row in record.rows[skipped:cut]]
+            if len(record.rows) < cut or not is_same(standing, seen):
+                raise SessionConflict(cut, len(record.rows))
+            turn_id = secrets.token_hex(16)
+            rows = [*(Row(turn_id, body) for body in bodies), *record.rows[cut:]]
+            compacted = replace(
+                record,
+                rows=rows,
+                first=record.first + cut - len(bodies),
+                archive=record.archived(0, cut, "compact"),
+                updated_at=time.time(),
+            )
+            return compacted, len(rows)
+
+        return await self._change(session_id, owner, change, fence)
+
+    async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
+        """See `LifecycleStore.find_turn`."""
+        check_keys(session_id, owner, turn_id)
+        record = await self._get(session_id, owner)
+        rows = record.turn(turn_id)
+        if not rows:
+            return None
+        start = rows[0][0] - record.first
+        is_whole = sum(row.turn_id == turn_id for row in record.rows) == len(rows)
+        messages = decode_messages([body for _, body in rows])
+        return StoredTurn(turn_id, messages, start if is_whole else None)
+
+    async def archived(self, session_id: str, owner: str = "") -> list[ArchivedMessage]:
+        """See `LifecycleStore.archived`."""
+        check_keys(session_id, owner)
+        archive = (await self._get(session_id, owner)).archive
+        messages = decode_messages([old.row.body for old in archive])
+        return [
+            ArchivedMessage(message, old.row.turn_id, old.reason, old.at)
+            for message, old in zip(messages, archive, strict=True)
+        ]
+
+    async def fork(
+        self, session_id: str, new_id: str, owner: str = "", length: int | None = None
+    ) -> int:
+        """See `LifecycleStore.fork`."""
+        check_keys(session_id, owner)
+        check_keys(new_id, owner)
+        check_count("length", length)
+        parent = await self._get(session_id, owner)
+        if not parent.exists:
+            raise SessionNotFound
+        turn_id = secrets.token_hex(16)
+        rows = [Row(turn_id, row.body) for row in parent.rows[:length]]
+        with self._lock:
+            fence = self._unused(new_id, owner).fence
+            child = SessionRecord(rows, turns=parent.turns, parent_id=session_id, fence=fence)
+            self._sessions[owner, new_id] = child
+        return len(rows)
+
+    async def rotate(
+        self, session_id: str, new_id: str, owner: str = "", new_owner: str | None = None
+    ) -> bool:
+        """See `LifecycleStore.rotate`."""
+        to = owner if new_owner is None else new_owner
+        check_keys(session_id, owner)
+        check_keys(new_id, to)
+        await self._get(session_id, owner)
+        with self._lock:
+            unused = self._unused(new_id, to)
+            self._repoint_keys(owner, session_id, new_id if to == owner else None)
+            record = self._record(session_id, owner)
+            if not record.exists:
+                return False
+            fence = self._next_fence(record, unused)
+            self._sessions[to, new_id] = replace(record, fence=fence, leased_until=float("-inf"))
+            self._sessions[owner, session_id] = SessionRecord(deleted=True, fence=record.fence)
+            return True
+
+    async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
+        """See `LifecycleStore.acquire`."""
+        check_keys(session_id, owner)
+        check_lease(seconds)
+
+        def change(record: SessionRecord) -> tuple[SessionRecord, int]:
+            now = time.monotonic()
+            if record.leased_until > now:
+                raise SessionBusy(record.leased_until - now)
+            fence = self._next_fence(record)
+            return replace(record, fence=fence, leased_until=now + seconds), fence
+
+        return await self._change(session_id, owner, change)
+
+    async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
+        """See `LifecycleStore.extend`."""
+        check_keys(session_id, owner)
+        check_lease(seconds)
+
+        def change(record: SessionRecord) -> tuple[SessionRecord, None]:
+            return replace(record, leased_until=time.monotonic() + seconds), None
+
+        try:
+            await self._change(session_id, owner, change, fence)
+        except SessionDeleted:
+            raise TurnLost from None
+
+    async def release(self, session_id: str, fence: int, owner: str = "") -> None:
+        """See `LifecycleStore.release`."""
+        check_keys(session_id, owner)
+        key = owner, session_id
+        await self._get(session_id, owner)
+        with self._lock:
+            record = self._record(session_id, owner)
+            if record.fence == fence and not record.deleted:
+                self._sessions[key] = replace(record, leased_until=float("-inf"))
+
+    async def list(
+        self, owner: str = "", limit: int = PAGE, cursor: str | None = None
+    ) -> SessionPage:
+        """See `LifecycleStore.list`."""
+        check_keys("-", owner)
+        check_page(limit)
+        after = place_after(cursor)
+        await checkpoint()
+        with self._lock:
+            sessions = [
+                _info(session_id, record)
+                for (session_owner, session_id), record in self._sessions.items()
+                if session_owner == owner and record.exists
+            ]
+        ordered = sorted(((-place_of(each).changed, each.id), each) for each in sessions)
+        start = None if after is None else (-after.changed, after.session_id)
+        found = [each for place, each in ordered if start is None or place > start]
+        return page_of(found, limit)
+
+    async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
+        """See `LifecycleStore.info`."""
+        check_keys(session_id, owner)
+        record = await self._get(session_id, owner)
+        return _info(session_id, record) if record.exists else None
+
+    async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
+        """See `LifecycleStore.rename`."""
+        check_keys(session_id, owner)
+        check_title(title)
+        await checkpoint()
+        with self._lock:
+            record = self._record(session_id, owner)
+            if record.exists:
+                self._sessions[owner, session_id] = replace(record, title=title)
+            return record.exists
+
+    async def export(self, session_id: str, owner: str = "") -> str:
+        """See `LifecycleStore.export`."""
+        check_keys(session_id, owner)
+        record = await self._get(session_id, owner)
+        if not record.exists:
+            raise SessionNotFound
+        rows = ((row.turn_id, row.body) for row in record.rows)
+        return jsonl.write(_info(session_id, record), rows)
+
+    async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
+        """See `LifecycleStore.import_`."""
+        session = jsonl.read(lines, self.max_message_bytes)
+        new_id = session.session_id if session_id is None else session_id
+        check_keys(new_id, owner)
+        if session.turns > self._max_turns:
+            raise SessionFull(self._max_turns)
+        await checkpoint()
+        with self._lock:
+            fence = self._unused(new_id, owner).fence
+            self._sessions[owner, new_id] = SessionRecord(
+                [Row(turn_id, body) for turn_id, body in session.rows],
+                turns=session.turns,
+                title=session.title,
+                created_at=session.created_at.timestamp(),
+                updated_at=time.time(),
+                fence=fence,
+            )
+        return new_id
+
+    async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
+        """See `LifecycleStore.bind_key`."""
+        check_key(key, owner)
+        check_keys(new_id, owner)
+        await checkpoint()
+        with self._lock:
+            if (owner, key) not in self._keys:
+                self._bind_key((owner, key), new_id)
+            return self._keys[owner, key]
+
+    async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
+        """See `LifecycleStore.move_key`."""
+        check_key(key, owner)
+        check_keys(session_id, owner)
+        await checkpoint()
+        with self._lock:
+            self._bind_key((owner, key), session_id)
+
+    async def find_key(self, key: str, owner: str = "") -> str | None:
+        """See `LifecycleStore.find_key`."""
+        check_key(key, owner)
+        await checkpoint()
+        return self._keys.get((owner, key))
+
+    async def drop_key(self, key: str, owner: str = "") -> bool:
+        """See `LifecycleStore.drop_key`."""
+        check_key(key, owner)
+        await checkpoint()
+        with self._lock:
+            return self._keys.pop((owner, key), None) is not None
+
     async def aclose(self) -> None:
-        """Do nothing: there is nothing to give back."""
+        """Do nothing: no connection is held."""
 
     def __repr__(self) -> str:
         return f"<MemoryStore ({len(self._sessions)} sessions)>"
+
+    def _record(self, session_id: str, owner: str) -> SessionRecord:
+        return self._sessions.get((owner, session_id), SessionRecord())
+
+    async def _get(self, session_id: str, owner: str) -> SessionRecord:
+        await checkpoint()
+        return self._record(session_id, owner)
+
+    async def _change(
+        self,
+        session_id: str,
+        owner: str,
+        change: Callable[[SessionRecord], tuple[SessionRecord, T]],
+        fence: int | None = None,
+    ) -> T:
+        """Replace the record by the one that ``change`` returns, and return its other value."""
+        await checkpoint()
+        with self._lock:
+            record = self._record(session_id, owner)
+            if record.deleted:
+                raise SessionDeleted
+            if fence is not None and fence != record.fence:
+                raise TurnLost
+            changed, value = change(record)
+            if changed is not record:
+                self._sessions[owner, session_id] = changed
+            return value
+
+    def _unused(self, session_id: str, owner: str) -> SessionRecord:
+        """Return the record of an id that was never used: an empty one, or that of a lease.
+
+        Raises:
+            SessionConflict: something is, or was, stored under the id.
+        """
+        record = self._record(session_id, owner)
+        if record.exists or record.deleted:
+            raise SessionConflict(0, len(record.rows))
+        return record
+
+    def _next_fence(self, *records: SessionRecord) -> int:
+        return max(self._fence_floor, *(each.fence for each in records)) + 1
+
+    def _bind_key(self, key: Key, session_id: str) -> None:
+        self._keys[key] = session_id
+        self._bound_at[key] = time.time()
+
+    def _repoint_keys(self, owner: str, session_id: str, to: str | None) -> None:
+        """Point the keys of a session to another one; drop them where ``to`` is None."""
+        for key, leads_to in list(self._keys.items()):
+            if key[0] == owner and leads_to == session_id:
+                if to is None:
+                    del self._keys[key]
+                else:
+                    self._bind_key(key, to)
+
+
+def _info(session_id: str, record: SessionRecord) -> SessionInfo:
+    created, updated = (
+        datetime.fromtimestamp(at, UTC) for at in (record.created_at, record.updated_at)
+    )
+    return SessionInfo(
+        session_id, record.title, len(record.rows), created, updated, record.parent_id
+    )
