@@ -75,7 +75,13 @@ LAYOUTS = (
 _WHOLE = 100  # three digits are enough: from here on there are none behind the point
 
 _INTRODUCTION = """\
+---
+orphan: true
+---
+
 # Benchmarks
+
+The figures behind [Performance](../speed.md).
 
 `python -m benchmarks` printed this page, and `make bench` runs it in an environment of its own; the
 raw numbers are in [results.json](results.json).

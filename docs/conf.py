@@ -19,7 +19,13 @@ sys.path.insert(0, str(ROOT))  # the docstrings are those of this checkout
 project = "hermes_session_mw"
 version = release = metadata.version("hermes_session_mw")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
 nitpicky = True
 nitpick_ignore_regex = [
     # Of the standard library and of other projects: their inventories would have to be fetched.
@@ -46,7 +52,7 @@ html_css_files = ["pages.css"]
 # Headings get the anchors that they have where a repository's pages are shown, so that one link
 # serves both.
 myst_heading_anchors = 4
-myst_enable_extensions = ["deflist"]  # the glossary
+myst_enable_extensions = ["colon_fence", "deflist"]  # the front page's cards; the glossary
 
 default_role = "py:obj"  # what docstrings put between single backticks
 autoclass_content = "both"  # the arguments are told where __init__ is

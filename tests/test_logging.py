@@ -134,15 +134,15 @@ def test_uvicorns_access_log_has_the_fingerprint(tmp_path: Path) -> None:
     assert refused.headers[HEADER] not in log
 
 
-def test_the_readmes_configuration_is_uvicorns_with_the_filter(
+def test_the_pages_configuration_is_uvicorns_with_the_filter(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Set up as the README has it, uvicorn's access logger prints the fingerprint it promises."""
-    readme = (ROOT / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(import copy\n.*?)```", readme, re.DOTALL)
+    """Set up as the page has it, uvicorn's access logger prints the fingerprint it promises."""
+    page = (ROOT / "docs" / "observability.md").read_text()
+    (code,) = re.findall(r"```python\n(import copy\n.*?)```", page, re.DOTALL)
     (promised,) = re.findall(r"^# INFO: +(.*)$", code, re.MULTILINE)
     names: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "docs/observability.md", "exec"), names)
     config = names["log_config"]
     logger = {"test.access": config["loggers"]["uvicorn.access"]}
     logging.config.dictConfig({**config, "loggers": logger})

@@ -7,7 +7,13 @@ import pytest
 
 from tests.support.server import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "tests" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HOUSE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "how-it-works.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "tests" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 TESTS = "\n".join(path.read_text() for path in sorted((ROOT / "tests").rglob("*.py")))
 
 
@@ -19,3 +25,13 @@ def test_what_a_page_names_is_there(page: Path) -> None:
         assert f"def {name}(" in TESTS, name
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", HOUSE, ids=lambda page: page.name)
+def test_a_page_about_the_code_names_files_that_are_there(page: Path) -> None:
+    """Each file and folder in backticks is one of the package, or of the repository."""
+    names = re.findall(r"`([\w.]+/[\w./]*)`", page.read_text())
+    assert names
+    ours = [name for name in names if "NAME" not in name and not name.startswith("build/")]
+    roots = (ROOT, ROOT / "hermes_session_mw")
+    assert [name for name in ours if not any((root / name).exists() for root in roots)] == []

@@ -151,6 +151,15 @@ def test_an_extra_brings_what_its_urls_need(
     run([python, "-W", "error", "-c", APPEND, *urls], tmp_path, PYTHONPATH=f"{tmp_path}/extra")
 
 
+def test_the_installation_page_has_every_extra() -> None:
+    """Each extra has a row, which names the URLs that it is for."""
+    page = (ROOT / "docs" / "installation.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)$", page, flags=re.MULTILINE))
+    assert set(rows) == set(PROJECT["optional-dependencies"])
+    for extra, names in DRIVERS.items():
+        assert [name for name in names if f"`{name}://`" not in rows[extra]] == []
+
+
 @pytest.fixture(scope="module")
 def pyright(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which pyright sees the clean Python's packages, and the extras' beside it.
