@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hermes_session_mw import InvalidMessage, StoreCorrupt
 from hermes_session_mw.messages import decode_messages, encode_messages
+from hermes_session_mw.testing import example_messages
 from tests.support import json_values
 
 
@@ -23,14 +24,16 @@ def test_any_json_object_comes_back_as_it_went_in(messages: list[dict[str, Any]]
     assert same(messages, decode_messages(encode_messages(messages)))
 
 
-@pytest.mark.parametrize("message", [*json_values.REALISTIC, *json_values.FINE.values()])
+@pytest.mark.parametrize("message", [*example_messages.REALISTIC, *example_messages.FINE.values()])
 def test_messages_of_the_field_come_back_as_they_went_in(message: dict[str, Any]) -> None:
     """The OpenAI format's shapes survive, with unicode, nulls and empty strings."""
     assert same([message], decode_messages(encode_messages([message])))
 
 
 @pytest.mark.parametrize(
-    ("message", "problem"), json_values.NOT_STORABLE.values(), ids=json_values.NOT_STORABLE.keys()
+    ("message", "problem"),
+    example_messages.NOT_STORABLE.values(),
+    ids=example_messages.NOT_STORABLE.keys(),
 )
 def test_what_would_not_come_back_is_refused(message: Any, problem: str) -> None:
     """A message that JSON cannot hold, or would change, is refused with its place and the cause."""

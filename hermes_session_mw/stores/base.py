@@ -29,8 +29,7 @@ class Store(Protocol):
     """Keeps conversations by ``(owner, session_id)``; any class with these methods is one.
 
     Ids and owners compare byte for byte. A conversation of another owner is simply unknown.
-    ``tests/contract/store_contract.py`` in the project's repository holds an implementation to all
-    of this.
+    ``hermes_session_mw.testing`` holds an implementation to all of this.
 
     A store may have a method ``check(messages: Sequence[Message]) -> None`` too, which raises
     ``InvalidMessage`` for what ``append`` would refuse for itself, and touches no database; and

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_session_mw.asgi.headers import join_cookies
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support.asgi import HEADER, http_scope, request
 from tests.support.cookie_app import app, bare, store
 from tests.support.server import free_port, serving

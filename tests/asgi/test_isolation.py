@@ -16,7 +16,7 @@ from hermes_session_mw import (
     SessionNotFound,
     SQLAlchemyStore,
 )
-from tests.contract.store_contract import new_id, numbered
+from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.contract.test_store_contract import url_of
 from tests.support.asgi import http_scope, request
 

@@ -18,7 +18,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     is_session_id,
 )
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.session.test_editing import Plain
 from tests.support.asgi import HEADER, Recorder, http_scope, request, stamp
 

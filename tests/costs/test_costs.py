@@ -23,7 +23,7 @@ from hermes_session_mw.database.connection import _Form
 from hermes_session_mw.database.workers.completion_queue import CompletionQueue
 from hermes_session_mw.database.workers.task import Task
 from hermes_session_mw.database.workers.worker_pool import WorkerPool
-from tests.contract.store_contract import new_id, numbered
+from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support.asgi import http_scope, request
 from tests.support.counting_proxy import counting
 

@@ -16,7 +16,7 @@ from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.driver_state import IS_OPEN, TAGGED
 from hermes_session_mw.database.transactions import CommitFailed, OutOfTransaction, transaction
-from tests.contract.store_contract import new_id, numbered
+from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support import mariadb, postgres
 from tests.support.requirements import needs_driver
 from tests.support.tampering_proxies import rewriting

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from hermes_session_mw import ConfigurationError, SQLAlchemyStore, StoreMisconfigured
-from tests.contract.store_contract import new_id, numbered
+from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support import mariadb, postgres
 from tests.support.requirements import needs
 

@@ -22,7 +22,7 @@ from hermes_session_mw import SQLAlchemyStore, StoreTimeout, StoreUnavailable
 from hermes_session_mw.database.workers.completion_queue import CompletionQueue
 from hermes_session_mw.database.workers.executor import TimeIsUp
 from hermes_session_mw.database.workers.task import Task
-from tests.contract.store_contract import new_id
+from hermes_session_mw.testing.helpers import new_id
 from tests.support.freezing_proxy import freezing
 from tests.support.requirements import needs_driver
 from tests.support.server import ROOT

@@ -15,7 +15,7 @@ from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable, 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.errors import Meaning, understand
 from hermes_session_mw.database.transactions import transaction
-from tests.contract.store_contract import new_id
+from hermes_session_mw.testing.helpers import new_id
 from tests.support import mariadb
 from tests.support.requirements import needs_driver
 from tests.support.tampering_proxies import LosingProxy, losing

@@ -11,7 +11,7 @@ import pytest
 
 from hermes_session_mw import SQLAlchemyStore, StoreCorrupt, StoreError, StoreUnavailable
 from hermes_session_mw.database import sqlite_file
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support.server import ROOT
 
 DRIVERS = [("sqlite", "asyncio"), ("sqlite", "trio"), ("sqlite+aiosqlite", "asyncio")]

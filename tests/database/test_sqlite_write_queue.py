@@ -23,7 +23,7 @@ from hermes_session_mw.database.sqlite_write_queue import (
     WriteQueue,
     WriteTicket,
 )
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support.server import ROOT
 
 

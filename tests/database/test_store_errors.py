@@ -33,7 +33,7 @@ from hermes_session_mw import (
     StoreUnavailable,
 )
 from hermes_session_mw.database.errors import understand, understand_other
-from tests.contract.store_contract import new_id
+from hermes_session_mw.testing.helpers import new_id
 from tests.support import mariadb, postgres
 from tests.support.asgi import Recorder, request
 from tests.support.requirements import needs, needs_driver

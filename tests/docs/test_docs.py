@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import hermes_session_mw
 from tests.support.server import ROOT
 
 HOUSE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "how-it-works.md"]
@@ -14,7 +15,12 @@ PAGES = [
     ROOT / "tests" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-TESTS = "\n".join(path.read_text() for path in sorted((ROOT / "tests").rglob("*.py")))
+CONTRACTS = Path(hermes_session_mw.__file__).parent / "testing"
+TESTS = "\n".join(
+    path.read_text()
+    for place in (ROOT / "tests", CONTRACTS)
+    for path in sorted(place.rglob("*.py"))
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

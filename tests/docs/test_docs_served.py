@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hermes_session_mw import MemoryStore, Store
-from tests.contract.store_contract import StoreContract
+from hermes_session_mw.testing import StoreContract
 from tests.docs.test_docs_examples import BLOCK
 from tests.docs.test_readme import promised
 from tests.support.server import ROOT, free_port, serving

@@ -170,7 +170,7 @@ def pyright(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         needs("no node, which runs pyright: install nodejs")
     path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
     extras = tmp_path_factory.mktemp("extras")
-    pip_install(python, "--target", extras, "click", "opentelemetry-api")
+    pip_install(python, "--target", extras, "click", "opentelemetry-api", "pytest")
     return {"PATH": path, "PYTHONPATH": str(extras), "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 
 
@@ -271,6 +271,95 @@ def test_the_wheel_alone_installs_and_works(python: Path, tmp_path: Path) -> Non
     where = run([python, "-c", "import hermes_session_mw as m; print(m.__file__)"], tmp_path)
     assert python.parent.parent in Path(where).parents
     assert {"hermes_sessions.db"} <= {path.name for path in tmp_path.iterdir()}
+
+
+STORE_TESTING = (ROOT / "docs" / "store-testing.md").read_text()
+FILES = dict(
+    re.findall(r"^```python (\S+\.py)\n(.*?)^```$", STORE_TESTING, re.DOTALL | re.MULTILINE)
+)
+
+# What is wrong in a store, and the test of the contract that has to find it.
+WRONG = {
+    "the oldest instead of the newest": (
+        ("stored[first:]", "stored[: len(stored) - first]"),
+        "test_a_limit_gives_the_newest",
+    ),
+    "owners are ignored": (
+        ('check_key("owner", owner)', 'check_key("owner", owner)\n        owner = ""'),
+        "test_another_owners_session_is_unknown",
+    ),
+    "a repeated turn is stored again": (
+        ("and turn in self._turns", "and not turn"),
+        "test_a_repeated_turn_is_stored_once",
+    ),
+    "an expected length is ignored": (
+        ("expected_length != len(stored)", "expected_length > len(stored) + 2"),
+        "test_an_expected_length_must_be_met",
+    ),
+    "writers overtake each other": (
+        (
+            "        stored = [*stored, *(",
+            "        await anyio.sleep(0.01)\n        stored = [*stored, *(",
+        ),
+        "test_turns_of_many_writers_never_interleave",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def python_with_pytest(
+    built: Built, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str]]:
+    """A Python that has the wheel, what it asks for, and pytest."""
+    folder = tmp_path_factory.mktemp("with-pytest")
+    run([sys.executable, "-m", "venv", folder], folder)
+    python = folder / "bin" / "python"
+    pip_install(python, built.wheel, "pytest")
+    return python, {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def project(folder: Path, store: str) -> list[str | Path]:
+    """Write somebody's project with a store and its tests; return pytest's arguments."""
+    (folder / "my_store.py").write_text(store)
+    (folder / "test_my_store.py").write_text(FILES["test_my_store.py"])
+    return ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_my_store.py"]
+
+
+def test_a_store_of_ones_own_is_held_to_the_contract(
+    python_with_pytest: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    """With the wheel and pytest alone, the page's store passes the whole contract."""
+    python, environment = python_with_pytest
+    arguments = project(tmp_path, FILES["my_store.py"])
+    told = run([python, *arguments], tmp_path, **environment)
+    (passed,) = re.findall(r"^(\d+) passed in", told, re.MULTILINE)  # none skipped, none warned
+    assert int(passed) >= 59
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_store_fails_the_contract(
+    python_with_pytest: tuple[Path, dict[str, str]], tmp_path: Path, wrong: str
+) -> None:
+    """Each mistake is found by the test that is about it, which shows the values."""
+    python, environment = python_with_pytest
+    (right, mistaken), test = WRONG[wrong]
+    code = FILES["my_store.py"]
+    assert right in code
+    code = code.replace(right, mistaken).replace("import json\n", "import json\n\nimport anyio\n")
+    arguments = project(tmp_path, code)
+    done = subprocess.run(
+        [python, *arguments], cwd=tmp_path, env=PLAIN | environment, capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"FAILED test_my_store.py::TestMyStore::{test}" in done.stdout
+
+
+def test_the_contract_costs_nothing_where_it_is_not_used(python: Path, tmp_path: Path) -> None:
+    """Importing the package imports no tests, and works without pytest."""
+    code = "import sys, hermes_session_mw; print([n for n in sys.modules if 'test' in n])"
+    run([python, "-c", "import importlib.util as u; assert not u.find_spec('pytest')"], tmp_path)
+    assert "hermes_session_mw" not in run([python, "-c", code], tmp_path)
 
 
 def test_every_public_type_is_known(pyright: dict[str, str], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ LAYERS = [
     ["routes"],
     ["migrations", "otel"],
     [""],
-    ["cli"],
+    ["cli", "testing"],
 ]
 # ``stores`` itself gives out what its folders have, and is for whoever is above them.
 GIVES_OUT = "stores"
@@ -119,10 +119,10 @@ def test_all_owners_sessions_are_for_the_command_alone(path: Path) -> None:
 
 
 TESTS_FOLDER = Path(__file__).parents[1]
-TESTS = sorted(TESTS_FOLDER.rglob("*.py"))
+TESTS = [*sorted(TESTS_FOLDER.rglob("*.py")), *sorted((PACKAGE / "testing").rglob("*.py"))]
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(TESTS_FOLDER)))
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: "/".join(path.parts[-2:]))
 def test_every_test_says_its_behaviour(path: Path) -> None:
     """The docstring of a test is the sentence of behaviour that it holds."""
     silent = [

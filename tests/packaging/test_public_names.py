@@ -1,7 +1,7 @@
 """What other people's code imports."""
 
 import hermes_session_mw
-from hermes_session_mw import migrations
+from hermes_session_mw import migrations, testing
 
 PUBLIC = {
     "AppendInDoubt",
@@ -67,6 +67,19 @@ def test_the_names_for_migrations_stay() -> None:
     """What a migration calls is public as well."""
     assert migrations.__all__ == ["add_tables", "is_complete", "upgrade"]
     assert all(callable(getattr(migrations, name)) for name in migrations.__all__)
+
+
+def test_the_contracts_names_stay() -> None:
+    """What the tests of somebody's own store derive from is public as well."""
+    assert sorted(testing.__all__) == [
+        "LifecycleArguments",
+        "LifecycleContract",
+        "LifecycleOperations",
+        "StoreArguments",
+        "StoreContract",
+        "StoreOperations",
+    ]
+    assert all(hasattr(testing, name) for name in testing.__all__)
 
 
 def test_the_header_is_hermes_agents() -> None:

@@ -39,7 +39,7 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.routes.parameters import MAX_BODY, MAX_INDEX
 from hermes_session_mw.stores.models import MAX_PAGE, MAX_TITLE, PAGE
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 
 ADA, BOB = {"x-user": "ada"}, {"x-user": "bob"}
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, session_routes
 from hermes_session_mw.routes.openapi import CURSOR_FORMAT, ID_FORMAT
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 
 IDS = [f"chat-{number}" for number in range(5)]
 BOUNDED = settings(

@@ -28,7 +28,7 @@ from hermes_session_mw import (
     TurnConflict,
 )
 from hermes_session_mw.session.store_client import StoreClient
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support.asgi import HEADER, Recorder, http_scope, request, stamp
 from tests.support.conversations import message_of
 

@@ -42,7 +42,7 @@ from hermes_session_mw import (
     install,
     is_session_id,
 )
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support.asgi import Recorder, request, stamp
 
 

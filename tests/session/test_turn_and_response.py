@@ -20,7 +20,7 @@ from hermes_session_mw import (
     SessionBusy,
     get_session,
 )
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support.asgi import HEADER, Recorder, http_scope, request
 
 ID = "id"

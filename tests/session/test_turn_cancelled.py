@@ -12,7 +12,7 @@ import pytest
 
 from hermes_session_mw import HermesSession, MemoryStore, SessionBusy, StoreTimeout
 from hermes_session_mw.session.store_client import StoreClient, to_its_end
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.stores.test_housekeeping import Make, make
 
 __all__ = ["make"]  # a fixture

@@ -24,7 +24,7 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.database.connection import database_of
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
-from tests.contract.store_contract import UNKNOWN, new_id, numbered
+from hermes_session_mw.testing.helpers import UNKNOWN, new_id, numbered
 from tests.contract.test_store_contract import url_of
 from tests.support.asgi import Recorder, request, stamp
 

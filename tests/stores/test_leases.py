@@ -21,7 +21,7 @@ from hermes_session_mw import (
     TurnLost,
 )
 from hermes_session_mw.stores.sqlalchemy.admin import prune
-from tests.contract.store_contract import new_id, numbered
+from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.stores.test_housekeeping import Make, every_store, make
 from tests.support.server import ROOT
 

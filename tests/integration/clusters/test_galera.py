@@ -16,7 +16,7 @@ from hermes_session_mw import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from tests.contract.store_contract import new_id
+from hermes_session_mw.testing.helpers import new_id
 from tests.integration.clusters import galera
 from tests.integration.clusters.galera_node import Node
 from tests.integration.clusters.processes import wait_until

@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 from sqlalchemy import make_url
 
 from hermes_session_mw import SQLAlchemyStore, StoreUnavailable
-from tests.contract.store_contract import new_id
+from hermes_session_mw.testing.helpers import new_id
 from tests.integration.clusters import standby
 from tests.integration.clusters.writers import check, writing
 from tests.support.requirements import needs, needs_driver

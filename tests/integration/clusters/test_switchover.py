@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore, StoreUnavailable
-from tests.contract.store_contract import new_id
+from hermes_session_mw.testing.helpers import new_id
 from tests.support import mariadb
 from tests.support.cutting_proxy import CuttingProxy, cutting
 from tests.support.requirements import needs

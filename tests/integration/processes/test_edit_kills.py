@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from hermes_session_mw import SQLAlchemyStore
-from tests.contract.store_contract import new_id
+from hermes_session_mw.testing.helpers import new_id
 from tests.support.server import ROOT
 
 KILLS = 12

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hermes_session_mw import HermesSession, SQLAlchemyStore
-from tests.contract.store_contract import new_id
+from hermes_session_mw.testing.helpers import new_id
 from tests.support.server import ROOT
 
 

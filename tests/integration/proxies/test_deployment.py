@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import SESSION_HEADER, SQLAlchemyStore, is_session_id
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support import postgres
 from tests.support.nginx import nginx
 from tests.support.server import ROOT, free_port, serving

@@ -20,8 +20,8 @@ from hermes_session_mw import (
     StoreUnavailable,
 )
 from hermes_session_mw.messages import Message
-from tests.contract.lifecycle_contract import LifecycleContract, ThreadsContract
-from tests.contract.store_contract import StoreContract, new_id, numbered
+from hermes_session_mw.testing import LifecycleOperations, StoreOperations
+from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support.pgbouncer import PgBouncer, missing, own_pooler
 from tests.support.requirements import needs, needs_driver
 
@@ -61,18 +61,13 @@ async def store(transaction_pooler: PgBouncer, driver: str) -> AsyncIterator[Sto
 
 
 @EITHER
-class TestStoreContract(StoreContract):
+class TestStoreContract(StoreOperations):
     """The contract, in transaction mode."""
 
 
 @EITHER
-class TestLifecycleContract(LifecycleContract):
-    """The contract of conversations' lives, in transaction mode."""
-
-
-@EITHER
-class TestThreadsContract(ThreadsContract):
-    """The contract of threads, in transaction mode."""
+class TestLifecycleContract(LifecycleOperations):
+    """The contract of edits, leases and lists, in transaction mode."""
 
 
 @EITHER

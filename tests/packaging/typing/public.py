@@ -36,6 +36,7 @@ from hermes_session_mw import (
     mint_session_id,
     session_routes,
 )
+from hermes_session_mw.testing import StoreContract
 
 
 class App(Starlette):
@@ -159,6 +160,14 @@ async def keeping(store: SQLAlchemyStore) -> None:
     assert_type(page.sessions[0], SessionInfo)
     assert_type(await store.archived("an-id"), Sequence[ArchivedMessage])
     assert_type(await store.export("an-id"), str)
+
+
+class TestMyStore(StoreContract):
+    """A store of somebody's own, held to the contract."""
+
+    async def test_an_unknown_session_is_empty(self, store: Store) -> None:
+        """A store of somebody's own overrides a test."""
+        await super().test_an_unknown_session_is_empty(store)
 
 
 assert_type(mint_session_id(), str)

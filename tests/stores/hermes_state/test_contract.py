@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from hermes_session_mw import HermesStateStore, History, InvalidMessage, SessionTaken
-from tests.contract.store_contract import UNKNOWN, StoreContract, new_id, numbered
+from hermes_session_mw.testing import StoreContract, example_messages
+from hermes_session_mw.testing.helpers import UNKNOWN, new_id, numbered
 from tests.stores.hermes_state.agent import copy_to
-from tests.support import json_values
 
 
 class Wrapped(HermesStateStore):
@@ -64,8 +64,11 @@ class TestContract(StoreContract):
     async def test_messages_of_the_field_come_back_exactly(self, store: Any) -> None:
         """Unicode, nested tool calls, empty strings, nulls and inner key order survive."""
         session_id = new_id()
-        fine = {**json_values.FINE, "100 levels": json_values.nested(99)}  # and the message itself
-        sent = [*json_values.REALISTIC, *fine.values()]
+        fine = {
+            **example_messages.FINE,
+            "100 levels": example_messages.nested(99),
+        }  # and the message itself
+        sent = [*example_messages.REALISTIC, *fine.values()]
         await store.append(session_id, sent)
         history = await store.load(session_id)
         assert json.dumps(sent) == json.dumps(history.messages)
@@ -74,10 +77,10 @@ class TestContract(StoreContract):
         "message",
         [
             row[0]
-            for name, row in json_values.NOT_STORABLE.items()
+            for name, row in example_messages.NOT_STORABLE.items()
             if name not in ("a list", "None")
         ],
-        ids=[name for name in json_values.NOT_STORABLE if name not in ("a list", "None")],
+        ids=[name for name in example_messages.NOT_STORABLE if name not in ("a list", "None")],
     )
     async def test_what_cannot_be_stored_leaves_nothing(self, store: Any, message: Any) -> None:
         """One message that cannot be stored keeps the whole turn out, but a list is a content."""

@@ -29,7 +29,7 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import (
 )
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune, keyset
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support import mariadb, postgres
 
 DRIVERS = [

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DatabaseError
 from starlette.testclient import TestClient
 
 from hermes_session_mw import HermesSessionMiddleware, SQLAlchemyStore, migrations
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support import mariadb, postgres
 from tests.support.asgi import Recorder
 from tests.support.server import ROOT

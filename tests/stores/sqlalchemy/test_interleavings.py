@@ -28,7 +28,7 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     rewind_compact,
     session_keys,
 )
-from tests.contract.store_contract import new_id, numbered
+from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.contract.test_store_contract import url_of
 
 DATABASES = ["sqlite", "postgresql+psycopg", "mysql+pymysql"]

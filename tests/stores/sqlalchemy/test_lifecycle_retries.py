@@ -10,7 +10,7 @@ from sqlalchemy import URL, Connection, create_engine, select
 
 from hermes_session_mw import SessionConflict, SQLAlchemyStore
 from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
-from tests.contract.store_contract import new_id, numbered
+from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support.tampering_proxies import LosingProxy, losing
 
 CASES = [

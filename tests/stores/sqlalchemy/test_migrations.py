@@ -33,7 +33,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     migrations,
 )
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support import mariadb, postgres
 from tests.support.old_tables import (
     TABLES,

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from hermes_session_mw import SQLAlchemyStore, StoreMisconfigured
 from hermes_session_mw.stores.sqlalchemy.schema import migrations, tables
-from tests.contract.store_contract import new_id, numbered
+from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.contract.test_store_contract import url_of
 
 # What the tables had before conversations could be edited, branched and taken in turns.

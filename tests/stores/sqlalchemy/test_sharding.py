@@ -6,7 +6,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hermes_session_mw import SessionDeleted, SQLAlchemyStore
 from hermes_session_mw.stores.sqlalchemy.schema import tables
-from tests.contract.store_contract import numbered
+from hermes_session_mw.testing.helpers import numbered
 from tests.support import postgres
 
 

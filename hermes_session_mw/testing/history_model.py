@@ -1,40 +1,30 @@
 """A conversation as a list would keep it, beside a store that is held to it, step by step."""
 
+import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from hermes_session_mw import LifecycleStore, SessionConflict
 
 Step = tuple[str, int, int]
 
-_steps = st.tuples(
-    st.sampled_from(
-        ["append", "append", "repeat", "rewind", "replace", "compact", "stale", "limit"]
-    ),
-    st.integers(0, 6),
-    st.integers(0, 3),
-)
+KINDS = ["append", "append", "repeat", "rewind", "replace", "compact", "stale", "limit"]
 
 
-def plans(count: int = 12) -> list[list[Step]]:
-    """Return courses of edits, other ones in each run."""
-    found: list[list[Step]] = []
-
-    @settings(
-        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
-    @given(st.lists(_steps, min_size=4, max_size=14))
-    def collect(plan: list[Step]) -> None:
-        found.append(plan)
-
-    collect()
-    return found
+def courses(seed: int, count: int = 12) -> list[list[Step]]:
+    """Return ``count`` courses of edits, the same ones for the same seed."""
+    chosen = random.Random(seed)
+    return [
+        [
+            (chosen.choice(KINDS), chosen.randint(0, 6), chosen.randint(0, 3))
+            for _ in range(chosen.randint(4, 14))
+        ]
+        for _ in range(count)
+    ]
 
 
-class Model:
+class HistoryModel:
     """What the session must be like: its history, and all that ever was in it."""
 
     def __init__(self, store: LifecycleStore, session_id: str) -> None:
