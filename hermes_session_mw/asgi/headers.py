@@ -1,7 +1,7 @@
-"""The session header on the way in and on the way out.
+"""Header fields: their names, and reading and editing them.
 
-Rules of this file: bytes in, values out. It knows the shapes of the ASGI specification (headers
-are an iterable of two-item iterables of bytes) and nothing about sessions.
+Rules of this file: pure functions; bytes in, values out. It knows the shapes of the ASGI
+specification (headers are an iterable of two-item iterables of bytes) and nothing about sessions.
 """
 
 import re
@@ -21,18 +21,17 @@ HISTORY_SOURCE_HEADER = "X-Hermes-History-Source"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 """Makes a request repeatable: draft-ietf-httpapi-idempotency-key-header."""
 
-_OWS = b" \t"  # optional white space: RFC 9110, section 5.6.3
+OWS = b" \t"  # optional white space: RFC 9110, section 5.6.3
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token: RFC 9110, section 5.6.2
 
-_ALLOW_CREDENTIALS = b"access-control-allow-credentials"
-_ALLOW_ORIGIN = b"access-control-allow-origin"
-_CACHE_CONTROL = b"cache-control"
+ALLOW_CREDENTIALS = b"access-control-allow-credentials"
+ALLOW_ORIGIN = b"access-control-allow-origin"
+CACHE_CONTROL = b"cache-control"
 _CONNECTION = b"connection"
 _CONTENT_LENGTH = b"content-length"
 _COOKIE = b"cookie"
-_EXPOSE = b"access-control-expose-headers"
-_VARY = b"vary"
-_NOTED = frozenset({_ALLOW_CREDENTIALS, _ALLOW_ORIGIN, _CACHE_CONTROL, _EXPOSE, _VARY})
+EXPOSE_HEADERS = b"access-control-expose-headers"
+VARY = b"vary"
 
 _MEMBER = re.compile(rb'(?:[^,"]|"[^"]*"|")+')  # a comma inside quotes is no separator
 
@@ -43,32 +42,14 @@ RawHeaders = Iterable[Iterable[bytes]]
 Pairs = list[tuple[bytes, bytes]]
 
 
-class Fields:
-    """The request header fields that are looked for, all in one go.
+def check_header_name(name: str) -> None:
+    """Refuse what is not a field name of RFC 9110.
 
-    ``names`` are in lower case, as bytes.
+    Raises:
+        ConfigurationError: ``name`` is none.
     """
-
-    __slots__ = ("names", "sizes")
-
-    def __init__(self, *names: bytes) -> None:
-        self.names: frozenset[bytes] = frozenset(names)
-        self.sizes: frozenset[int] = frozenset(map(len, names))
-
-
-def find_fields(headers: RawHeaders, fields: Fields) -> dict[bytes, list[bytes]]:
-    """Return every value of the fields that is not blank, trimmed, in order, by its field.
-
-    Names are compared without regard to case: that they arrive in lower case is only a "should"
-    of the ASGI specification.
-    """
-    names, sizes = fields.names, fields.sizes
-    found: dict[bytes, list[bytes]] = {}
-    for key, value in headers:
-        # Most names have another length than any that is looked for.
-        if len(key) in sizes and (name := key.lower()) in names and (trimmed := value.strip(_OWS)):
-            found.setdefault(name, []).append(trimmed)
-    return found
+    if not _FIELD_NAME.fullmatch(name):
+        raise ConfigurationError(f"header_name: {name!r} is not a header's name")
 
 
 def join_cookies(headers: RawHeaders) -> Pairs:
@@ -91,103 +72,49 @@ def content_length(headers: RawHeaders) -> int | None:
     return int(said[0]) if len(said) == 1 and said[0].isdigit() else None
 
 
-class Stamp:
-    """Puts an id into response headers.
-
-    Every method returns a new list, reads the given headers once and does not change them:
-    applications reuse constant lists, and may send a generator, or pairs that are lists.
-
-    Attributes:
-        field: the header's name as ASGI wants it in a response: lower-case bytes.
-        name: the same as people write it.
-    """
-
-    __slots__ = ("_special", "_token", "_usual", "field", "name")
-
-    def __init__(self, name: str) -> None:
-        """Take the header's name.
-
-        Raises:
-            ConfigurationError: ``name`` is not a field name of RFC 9110.
-        """
-        if not _FIELD_NAME.fullmatch(name):
-            raise ConfigurationError(f"header_name: {name!r} is not a header's name")
-        self.name: str = name
-        self.field: bytes = name.lower().encode("ascii")
-        self._token = name.encode("ascii")
-        self._special = _NOTED | {self.field}
-        self._usual = ((_CACHE_CONTROL, b"private"), (_VARY, self._token))
-
-    def once(self, headers: RawHeaders, value: bytes) -> Pairs:
-        """Return ``headers`` with the field once, holding ``value``, and nothing else changed."""
-        stamped = [(key, content) for key, content in headers if key.lower() != self.field]
-        stamped.append((self.field, value))
-        return stamped
-
-    def response(self, headers: RawHeaders, value: bytes) -> Pairs:
-        """Return an HTTP response's headers with the field once, fit for browsers and caches.
-
-        Where ``Access-Control-Allow-Origin`` lets a page read the response, the field is exposed
-        to it (Fetch standard, section 3.2.3). A response that does not say who may keep it becomes
-        private, and ``Vary`` names the field (RFC 9111, sections 4.1 and 5.2.2): a shared cache
-        would hand one client's id to the next. One that is meant for shared caches is left as it
-        is.
-        """
-        stamped: Pairs = []
-        noted: set[bytes] = set()
-        for key, content in headers:
-            stamped.append((key, content))
-            if (lower := key.lower()) in self._special:
-                noted.add(lower)
-        if not noted:  # as most responses are
-            stamped += ((self.field, value), *self._usual)
-            return stamped
-        stamped = self.once(stamped, value)
-        if _ALLOW_ORIGIN in noted:
-            self._expose(stamped)
-        if _CACHE_CONTROL not in noted:
-            stamped.append((_CACHE_CONTROL, b"private"))
-        else:
-            directives = {token.split(b"=")[0] for token in _tokens(stamped, _CACHE_CONTROL)}
-            if not directives.isdisjoint(_SHARED):
-                return stamped
-            if directives.isdisjoint(_UNSHARED):
-                _list_in(stamped, _CACHE_CONTROL, b"private")
-        if _VARY not in noted:
-            stamped.append((_VARY, self._token))
-        elif b"*" not in _tokens(stamped, _VARY):
-            _list_in(stamped, _VARY, self._token)
-        return stamped
-
-    def _expose(self, headers: Pairs) -> None:
-        # With credentials "*" is no wildcard, but a header of that name.
-        with_credentials = b"true" in _tokens(headers, _ALLOW_CREDENTIALS)
-        if with_credentials or b"*" not in _tokens(headers, _EXPOSE):
-            _list_in(headers, _EXPOSE, self._token)
-
-
-def say_close(headers: Pairs) -> None:
+def close_connection(headers: Pairs) -> None:
     """Have the connection closed after the response, unless the headers say something about it."""
     if all(key.lower() != _CONNECTION for key, _ in headers):
         headers.append((_CONNECTION, b"close"))
 
 
-def _list_in(headers: Pairs, field: bytes, token: bytes) -> None:
-    """Add ``token`` to a list-valued field, at the end of its last line, unless it is there."""
-    if token.lower() in _tokens(headers, field):
+def make_private(headers: Pairs) -> bool:
+    """Have no shared cache keep the response; tell whether it is not meant for shared caches.
+
+    A response that does not say who may keep it becomes private.
+    """
+    directives = {member.split(b"=")[0] for member in list_members(headers, CACHE_CONTROL)}
+    if not directives.isdisjoint(_SHARED):
+        return False
+    if directives.isdisjoint(_UNSHARED):
+        add_member(headers, CACHE_CONTROL, b"private")
+    return True
+
+
+def expose(headers: Pairs, name: bytes) -> None:
+    """Let the page that may read the response read the header too: Fetch standard, 3.2.3."""
+    # With credentials "*" is no wildcard, but a header of that name.
+    with_credentials = b"true" in list_members(headers, ALLOW_CREDENTIALS)
+    if with_credentials or b"*" not in list_members(headers, EXPOSE_HEADERS):
+        add_member(headers, EXPOSE_HEADERS, name)
+
+
+def add_member(headers: Pairs, field: bytes, member: bytes) -> None:
+    """Add a member to a list-valued field, at the end of its last line, unless it is there."""
+    if member.lower() in list_members(headers, field):
         return
     for at in reversed(range(len(headers))):
         key, content = headers[at]
         if key.lower() == field:
             listed = content.rstrip(b" \t,")
-            headers[at] = (key, listed + b", " + token if listed else token)
+            headers[at] = (key, listed + b", " + member if listed else member)
             return
-    headers.append((field, token))
+    headers.append((field, member))
 
 
-def _tokens(headers: Pairs, field: bytes) -> Iterator[bytes]:
+def list_members(headers: Pairs, field: bytes) -> Iterator[bytes]:
     """Yield the members of a list-valued field, in lower case: RFC 9110, section 5.6.1."""
     for key, content in headers:
         if key.lower() == field:
             for member in _MEMBER.findall(content):
-                yield member.strip(_OWS).lower()
+                yield member.strip(OWS).lower()

@@ -1,45 +1,26 @@
 """Adding the middleware to a Starlette application, outside of all that the framework adds."""
 
-from collections.abc import Callable, Collection
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from hermes_session_mw.asgi.exception_handlers import answer_errors
 from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
-from hermes_session_mw.asgi.session_resolver import InvalidIds, OnStoreError, OwnerHook, UnknownIds
+from hermes_session_mw.asgi.options import OptionArguments, with_options
 from hermes_session_mw.exceptions import ConfigurationError
 from hermes_session_mw.stores import StoreLike
-from hermes_session_mw.telemetry import Telemetry
 
 AnyStarlette = TypeVar("AnyStarlette", bound=Starlette)
 
 _INSTALLED = "_hermes_session_mw"
 
 
-class MiddlewareOptions(TypedDict, total=False):
-    """The keyword arguments of `HermesSessionMiddleware`, which says what they mean."""
-
-    header_name: str
-    new_id: Callable[[], str]
-    valid_id: Callable[[str], bool]
-    owner: OwnerHook | None
-    unknown_ids: UnknownIds
-    invalid_ids: InvalidIds
-    autoload: bool | Callable[[Scope], bool]
-    history_limit: int | None
-    on_store_error: OnStoreError
-    store_timeout: float | None
-    exclude: Collection[str] | Callable[[Scope], bool]
-    session_keys: bool
-    telemetry: Telemetry | None
-
-
+@with_options
 def install(
     app: AnyStarlette,
     store: StoreLike = "sqlite:///hermes_sessions.db",
-    **options: Unpack[MiddlewareOptions],
+    **options: Unpack[OptionArguments],
 ) -> AnyStarlette:
     """Make ``HermesSessionMiddleware`` the outermost layer of a Starlette or FastAPI application.
 

@@ -1,8 +1,15 @@
-"""Letting go of the store where the server ends the application's lifespan."""
+"""The end of the application's lifespan: what is open is ended, and then the store is closed."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
+import anyio
+from anyio.lowlevel import current_token
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from hermes_session_mw.session.session import HermesSession
 
 _ENDS = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed")
 
@@ -15,7 +22,7 @@ async def serve_lifespan(
 
     async def send_after_closing(message: Message) -> None:
         nonlocal closed
-        # Servers stop as soon as they see one of these, so the store goes first.
+        # Servers stop as soon as they see one of these, so the store is closed first.
         if message["type"] in _ENDS:
             closed = True
             await close()
@@ -27,3 +34,55 @@ async def serve_lifespan(
         if not closed:
             await close()
         raise
+
+
+class OpenSessions(set["HermesSession"]):
+    """The sessions that have something to end after their request: a recording, or a turn.
+
+    One middleware may serve several event loops at once, each in a thread of its own. There is no
+    lock: a session is removed before the waiting events are looked at, and an event is added before
+    the sessions are, so that one of the two sees the other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events: set[_LoopEvent] = set()
+
+    async def end(self, session: "HermesSession") -> None:
+        """End what the session has open, and remove it."""
+        try:
+            await session.end()
+        finally:
+            self.discard(session)
+            if not self:
+                for event in tuple(self._events):
+                    event.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until there are none, for so many seconds at most."""
+        event = _LoopEvent()
+        self._events.add(event)
+        try:
+            with anyio.move_on_after(seconds):
+                if self:
+                    await event.wait()
+        finally:
+            self._events.discard(event)
+
+
+class _LoopEvent:
+    """An event of the running event loop that any thread can set."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        token: Any = current_token()
+        loop = getattr(token, "native_token", token)  # wrapped by newer versions of anyio
+        is_asyncio = hasattr(loop, "call_soon_threadsafe")
+        self._schedule = loop.call_soon_threadsafe if is_asyncio else loop.run_sync_soon
+
+    def set(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._schedule(self._event.set)
+
+    async def wait(self) -> None:
+        await self._event.wait()

@@ -1,44 +1,152 @@
-"""The middleware's options, as far as they can be checked where they are given."""
+"""The middleware's options: their names, types and defaults, and what is refused at once."""
 
 import inspect
-from collections.abc import Callable, Collection
-from typing import Any, get_args
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, TypeVar, get_args
 
+from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from hermes_session_mw.asgi.headers import SESSION_HEADER, check_header_name
 from hermes_session_mw.exceptions import ConfigurationError
+from hermes_session_mw.ids import is_session_id, mint_session_id
+from hermes_session_mw.telemetry import Telemetry
+
+OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
+UnknownIds = Literal["adopt", "mint", "reject"]
+InvalidIds = Literal["reject", "mint"]
+OnStoreError = Literal["empty", "unavailable"]
+
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def exclusion(
-    exclude: Collection[str] | Callable[[Scope], bool],
-) -> Callable[[Scope], bool] | None:
-    """Return what tells the scopes that are excluded; None where none is.
+class OptionArguments(TypedDict, total=False):
+    """`MiddlewareOptions` as keyword arguments, for type checkers."""
+
+    header_name: str
+    new_id: Callable[[], str]
+    valid_id: Callable[[str], bool]
+    owner: OwnerHook | None
+    unknown_ids: UnknownIds
+    invalid_ids: InvalidIds
+    autoload: bool | Callable[[Scope], bool]
+    history_limit: int | None
+    on_store_error: OnStoreError
+    store_timeout: float | None
+    exclude: Collection[str] | Callable[[Scope], bool]
+    session_keys: bool
+    telemetry: Telemetry | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MiddlewareOptions:
+    """The keyword arguments of `HermesSessionMiddleware` and `install`.
+
+    Attributes:
+        header_name: the header to read and to stamp.
+        new_id: makes an id of at least 128 random bits that ``valid_id`` accepts.
+        valid_id: which ids a client may send; never more than 256 visible ASCII characters.
+        owner: tells who may see the session, sync or async, by 1 to 255 characters. None
+            closes: a request with an id is answered 401, one without cannot append.
+        unknown_ids: what becomes of a valid id under which nothing is stored: it is adopted,
+            replaced by a minted one, or answered 404.
+        invalid_ids: what becomes of any other value: it is answered 400, or replaced.
+        autoload: whether the history is loaded before the application runs, or a function
+            of the scope that tells so.
+        history_limit: how many of the newest messages to load; None for all.
+        on_store_error: what becomes of a request whose history cannot be read: it goes on
+            with an empty one (``session.degraded``), or is answered 503.
+        store_timeout: seconds that the store has for one operation; None for no end.
+        exclude: paths, each with all below it, or a function of the scope: what is served as
+            if the middleware were not there.
+        session_keys: whether a request without an id may name its conversation by a key of its
+            own, in ``X-Hermes-Session-Key``. Needs ``owner``: keys can be guessed.
+        telemetry: is told of requests and of what the store does for them; for OpenTelemetry
+            give a ``hermes_session_mw.otel.OpenTelemetry``.
+    """
+
+    header_name: str = SESSION_HEADER
+    new_id: Callable[[], str] = mint_session_id
+    valid_id: Callable[[str], bool] = is_session_id
+    owner: OwnerHook | None = None
+    unknown_ids: UnknownIds = "adopt"
+    invalid_ids: InvalidIds = "reject"
+    autoload: bool | Callable[[Scope], bool] = True
+    history_limit: int | None = None
+    on_store_error: OnStoreError = "empty"
+    store_timeout: float | None = 5.0
+    exclude: Collection[str] | Callable[[Scope], bool] = ()
+    session_keys: bool = False
+    telemetry: Telemetry | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a value that cannot work.
+
+        Raises:
+            ConfigurationError: there is one.
+        """
+        check_header_name(self.header_name)
+        check_functions(new_id=self.new_id, valid_id=self.valid_id)
+        if self.owner is not None:
+            check_functions(owner=self.owner)
+        if not isinstance(self.autoload, bool):
+            check_functions(autoload=self.autoload)
+        check_choice("unknown_ids", self.unknown_ids, UnknownIds)
+        check_choice("invalid_ids", self.invalid_ids, InvalidIds)
+        check_choice("on_store_error", self.on_store_error, OnStoreError)
+        check_positive("history_limit", self.history_limit)
+        check_positive("store_timeout", self.store_timeout)
+        check_exclusion(self.exclude)
+        if self.session_keys and self.owner is None:
+            raise ConfigurationError(
+                "session_keys: give an owner too, or whoever guesses a key reads the conversation"
+            )
+
+    def exclusion(self) -> Callable[[Scope], bool] | None:
+        """Return what tells the scopes that are excluded; None where none is."""
+        if callable(self.exclude):
+            return self.exclude
+        if not self.exclude:
+            return None
+        exact = frozenset(path.rstrip("/") for path in self.exclude)
+        below = tuple(f"{path}/" for path in exact)
+
+        def is_excluded(scope: Scope) -> bool:
+            # As routes are written: without the path that a proxy or a mount has put before them.
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            return path in exact or path.startswith(below)
+
+        return is_excluded
+
+
+def with_options(function: Function) -> Function:
+    """Have ``inspect.signature`` and ``help`` show the options of a function with ``**options``."""
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = inspect.signature(MiddlewareOptions).parameters.values()
+    shown = signature.replace(parameters=[*own, *options])
+    setattr(function, "__signature__", shown)  # noqa: B010  # which Function does not declare
+    return function
+
+
+def check_exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> None:
+    """Refuse a path that could not be one of a request's.
 
     Raises:
-        ConfigurationError: a path could not be one of a request's.
+        ConfigurationError: there is one, or ``exclude`` is an async function or a single path.
     """
     if callable(exclude):
         check_functions(exclude=exclude)
-        return exclude
+        return
     if isinstance(exclude, str):
         raise ConfigurationError(f"exclude: give a list of paths, such as [{exclude!r}]")
-    if not exclude:
-        return None
     for path in exclude:
         if not path.startswith("/") or "*" in path:
             raise ConfigurationError(
                 f"exclude: {path!r} does not begin with '/', or is a pattern; a path stands for "
                 "itself and all below it"
             )
-    exact = frozenset(path.rstrip("/") for path in exclude)
-    below = tuple(f"{path}/" for path in exact)
-
-    def is_excluded(scope: Scope) -> bool:
-        # As routes are written: without the path that a proxy or a mount has put before them.
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return path in exact or path.startswith(below)
-
-    return is_excluded
 
 
 def check_functions(**options: object) -> None:

@@ -1,4 +1,4 @@
-"""What else a client may ask for in its request's header: a key, a history, a repetition."""
+"""The other request headers: the session's key, the idempotency key, the history's source."""
 
 import re
 
@@ -9,7 +9,7 @@ from hermes_session_mw.asgi.headers import (
     IDEMPOTENCY_HEADER,
     SESSION_KEY_HEADER,
 )
-from hermes_session_mw.session.conversation import Conversation
+from hermes_session_mw.session.session import HermesSession
 
 SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
     name.lower().encode("ascii")
@@ -17,13 +17,13 @@ SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
 )
 
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{1,255}")
-"""Both kinds of key: what every database can store, and every log of a proxy can show."""
+"""Both kinds of key: what every database can store, and a proxy's log can show."""
 
 
-def take_wishes(session: Conversation, found: dict[bytes, list[bytes]]) -> Refusal | None:
-    """Note in ``session`` what the fields say; return a refusal where one says nothing known.
+def read_other_headers(session: HermesSession, found: dict[bytes, list[bytes]]) -> Refusal | None:
+    """Set on ``session`` what the header fields say; return a refusal where one is not valid.
 
-    A key is no concern of a request that names its session by its id.
+    The session's key is ignored where the request names its session by its id.
     """
     if SESSION_KEY in found and session.is_new:
         session.key = _printable(found[SESSION_KEY])

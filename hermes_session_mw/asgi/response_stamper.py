@@ -1,17 +1,34 @@
-"""What goes out on one connection: the stamp on its first message, and nothing touched else.
+"""What goes out on one connection: the first message is stamped with the session's id.
 
-A turn that the answer ends is given back before the answer's last part goes out: a client that has
-all of it finds the session free, and one that never takes the rest keeps nobody waiting.
+`SessionHeader` puts the id into headers, and `ResponseStamper` stands between the application and
+the server's ``send``. A turn that the response ends is released before the last part of the body
+goes out: a client that has all of it finds the session free, and one that never takes the last part
+keeps no other request waiting.
 """
 
 from collections.abc import Awaitable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw.asgi.error_responses import Refusal, server_error
-from hermes_session_mw.asgi.headers import Stamp, content_length, say_close
+from hermes_session_mw.asgi.headers import (
+    ALLOW_CREDENTIALS,
+    ALLOW_ORIGIN,
+    CACHE_CONTROL,
+    EXPOSE_HEADERS,
+    VARY,
+    Pairs,
+    RawHeaders,
+    add_member,
+    close_connection,
+    content_length,
+    expose,
+    list_members,
+    make_private,
+)
 from hermes_session_mw.ids import mint_session_id
 
 if TYPE_CHECKING:
@@ -26,69 +43,127 @@ _STARTS = frozenset((*_RESPONSE_STARTS, "websocket.accept", "websocket.close"))
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend"})
 _WHOLE_FILE = "http.response.pathsend"
 _SERVER_ERRORS = 500
+_SPECIAL = frozenset({ALLOW_CREDENTIALS, ALLOW_ORIGIN, CACHE_CONTROL, EXPOSE_HEADERS, VARY})
 
 
+class SessionHeader:
+    """The header that carries a session's id: puts it into a response's headers.
+
+    Every method returns a new list, reads the given headers once and does not change them:
+    applications reuse constant lists, and may send a generator, or pairs that are lists.
+
+    Attributes:
+        name: the header's name as people write it.
+        field: the same as ASGI wants it in a response: lower-case bytes.
+    """
+
+    __slots__ = ("_name", "_special", "_usual", "field", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name: str = name
+        self.field: bytes = name.lower().encode("ascii")
+        self._name = name.encode("ascii")
+        self._special = _SPECIAL | {self.field}
+        self._usual = ((CACHE_CONTROL, b"private"), (VARY, self._name))
+
+    def set_once(self, headers: RawHeaders, value: bytes) -> Pairs:
+        """Return ``headers`` with the field once, holding ``value``, and nothing else changed."""
+        stamped = [(key, content) for key, content in headers if key.lower() != self.field]
+        stamped.append((self.field, value))
+        return stamped
+
+    def stamp_response(self, headers: RawHeaders, value: bytes) -> Pairs:
+        """Return an HTTP response's headers with the field once, fit for browsers and caches.
+
+        Where ``Access-Control-Allow-Origin`` lets a page read the response, the field is exposed
+        to it (Fetch standard, section 3.2.3). A response that does not say who may keep it becomes
+        private, and ``Vary`` names the field (RFC 9111, sections 4.1 and 5.2.2): a shared cache
+        would hand one client's id to the next. One that is meant for shared caches is left as it
+        is.
+        """
+        stamped: Pairs = []
+        special: set[bytes] = set()
+        for key, content in headers:
+            stamped.append((key, content))
+            if (lower := key.lower()) in self._special:
+                special.add(lower)
+        if not special:  # as most responses are
+            stamped += ((self.field, value), *self._usual)
+            return stamped
+        stamped = self.set_once(stamped, value)
+        if ALLOW_ORIGIN in special:
+            expose(stamped, self._name)
+        if make_private(stamped) and b"*" not in list_members(stamped, VARY):
+            add_member(stamped, VARY, self._name)
+        return stamped
+
+
+@dataclass(slots=True, eq=False)
 class ResponseStamper:
     """Stamps what one connection sends.
 
     Attributes:
+        scope: the connection's own scope.
+        to_server: the server's ``send``.
+        header: the header that is stamped.
         session: the session whose id is stamped, as it is when the message goes out.
         token: what makes the session the current one no more.
         started: whether a response, or a WebSocket's opening or closing, has begun to go out.
     """
 
-    __slots__ = ("_missing", "_scope", "_send", "_stamp", "session", "started", "token")
-
-    def __init__(self, scope: Scope, send: Send, stamp: Stamp) -> None:
-        self._scope = scope
-        self._send = send
-        self._stamp = stamp
-        self.session: HermesSession | None = None
-        self.started: bool = False
-        self.token: Token[HasId | None] | None = None
-        # Bytes that the body still has to bring; None where nobody has said so.
-        self._missing: int | None = None
+    scope: Scope
+    to_server: Send
+    header: SessionHeader
+    session: "HermesSession | None" = None
+    token: "Token[HasId | None] | None" = None
+    started: bool = False
+    # Bytes that the body still has to bring; None where no header says so.
+    _missing: int | None = field(default=None, init=False)
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send ``message``, and stamp it if it is one that begins a response.
 
-        No coroutine of its own: of a stream, all but the first message go through as they are, and
-        the last one where a turn ends with it.
+        This is no coroutine function: of a stream, all but the first message go through as they
+        are, and the last one where a turn ends with it.
         """
         kind = message["type"]
         if kind in _STARTS:
             return self._begin(kind, message)
         session = self.session
-        if session is not None and session.held is not None and self._is_last(kind, message):
+        if (
+            session is not None
+            and session.current_turn is not None
+            and self._is_last(kind, message)
+        ):
             return self._finish(session, message)
-        return self._send(message)
+        return self.to_server(message)
 
     async def _begin(self, kind: str, message: Message) -> None:
         headers, session = message.get("headers") or (), self.session
-        # Where making an id raised there is no session; its response gets an id all the same.
+        # Without a session, because making its id raised, the response gets an id all the same.
         value = (mint_session_id() if session is None else session.id).encode("ascii")
-        # Stamped first: where the application's headers are none, nothing has begun.
+        # Stamped first: where the application's headers are malformed, nothing has begun.
         if kind in _RESPONSE_STARTS:
-            stamped = self._stamp.response(headers, value)
+            stamped = self.header.stamp_response(headers, value)
             if message.get("status", 0) >= _SERVER_ERRORS and self._speaks_http_1():
                 # An exception may follow, whereupon the server closes the connection: a proxy that
                 # kept it would lose the next client's request.
-                say_close(stamped)
+                close_connection(stamped)
             self._missing = (
-                None if session is None or session.held is None else content_length(stamped)
+                None if session is None or session.current_turn is None else content_length(stamped)
             )
             message = {**message, "headers": stamped}
         elif kind == "websocket.accept" and self._accept_takes_headers():
-            message = {**message, "headers": self._stamp.once(headers, value)}
+            message = {**message, "headers": self.header.set_once(headers, value)}
         before, self.started = self.started, True
         if session is not None:
             session.is_told = True
         try:
-            await self._send(message)
-        except OSError:  # the client has left: nobody can be answered
+            await self.to_server(message)
+        except OSError:  # the client has left
             raise
         except Exception:
-            # The server has refused it, and waits for another. One that was cancelled may be out.
+            # The server has refused it, and waits for another. After a cancellation it may be out.
             self.started = before
             if session is not None:
                 session.is_told = before
@@ -107,16 +182,16 @@ class ResponseStamper:
         return not message.get("more_body", False)
 
     async def _finish(self, session: "HermesSession", message: Message) -> None:
-        await session.give_back_answered()
-        await self._send(message)
+        await session.release_answered_turn()
+        await self.to_server(message)
 
     def _speaks_http_1(self) -> bool:
-        scope = self._scope
+        scope = self.scope
         return scope["type"] == "http" and str(scope.get("http_version", "")).startswith("1")
 
     async def refuse(self, refusal: Refusal, receive: Receive) -> None:
         """Answer with ``refusal`` in the application's place."""
-        if self._scope["type"] == "websocket":
+        if self.scope["type"] == "websocket":
             await receive()  # websocket.connect, which is answered by what follows
         await self.answer(refusal)
 
@@ -126,7 +201,7 @@ class ResponseStamper:
         if prefix is None:
             await self.send({"type": "websocket.close", "code": refusal.close_code})
             return
-        for message in refusal.response(prefix, self._stamp.name):
+        for message in refusal.response(prefix, self.header.name):
             await self.send(message)
 
     async def answer_server_error(self) -> None:
@@ -143,17 +218,17 @@ class ResponseStamper:
 
         A WebSocket's handshake can be answered with one only where the server says so.
         """
-        if self._scope["type"] == "http":
+        if self.scope["type"] == "http":
             return "http"
         return "websocket.http" if self._can_deny() else None
 
     def _accept_takes_headers(self) -> bool:
         # Since version 2.1 of the specification; a missing version means 2.0, but Starlette's
         # TestClient, which gives none, offers what only came later.
-        return self._can_deny() or _spec_version(self._scope) >= (2, 1)
+        return self._can_deny() or _spec_version(self.scope) >= (2, 1)
 
     def _can_deny(self) -> bool:
-        return _DENIAL in (self._scope.get("extensions") or {})
+        return _DENIAL in (self.scope.get("extensions") or {})
 
 
 def _spec_version(scope: Scope) -> tuple[int, ...]:

@@ -1,20 +1,20 @@
-"""Which session a connection has: the rules of the wire, without the wire."""
+"""Which session a request has: what its headers, its owner and the store say of it."""
 
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from hermes_session_mw.asgi import error_responses
 from hermes_session_mw.asgi.error_responses import Refusal
-from hermes_session_mw.asgi.headers import Fields, find_fields, join_cookies
+from hermes_session_mw.asgi.headers import OWS, RawHeaders, join_cookies
+from hermes_session_mw.asgi.options import MiddlewareOptions, OwnerHook
 from hermes_session_mw.asgi.request_headers import (
     HISTORY_SOURCE,
     IDEMPOTENCY_KEY,
     SESSION_KEY,
-    take_wishes,
+    read_other_headers,
 )
 from hermes_session_mw.exceptions import ConfigurationError, InvalidKey, StoreError
 from hermes_session_mw.ids import (
@@ -28,138 +28,154 @@ from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.session.session import HermesSession
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores import Store, check_keys
-from hermes_session_mw.telemetry import Telemetry
 
-OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
-UnknownIds = Literal["adopt", "mint", "reject"]
-InvalidIds = Literal["reject", "mint"]
-OnStoreError = Literal["empty", "unavailable"]
+if TYPE_CHECKING:
+    from hermes_session_mw.asgi.response_stamper import ResponseStamper
+
 Resolved = tuple[HermesSession, Refusal | None]
 
 
 class SessionResolver:
-    """Finds or makes the session of a connection; the options are the middleware's.
+    """Finds or makes the session of each connection, by the middleware's options."""
 
-    Attributes:
-        admits_new: whether nobody has to be asked about a session whose id was minted.
-        admits_all: whether nobody has to be asked about any.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        field: bytes,
-        *,
-        new_id: Callable[[], str],
-        valid_id: Callable[[str], bool],
-        owner: OwnerHook | None,
-        unknown_ids: UnknownIds,
-        invalid_ids: InvalidIds,
-        autoload: bool | Callable[[Scope], bool],
-        history_limit: int | None,
-        on_store_error: OnStoreError,
-        store_timeout: float | None,
-        session_keys: bool,
-        telemetry: Telemetry | None,
-    ) -> None:
-        """Keep the options; ``field`` is the header's name in lower case."""
-        # What these make and accept is fit for a header, as the others' need not be.
-        makes_safe = new_id is mint_session_id and valid_id is is_session_id
-        self._mint = new_id if makes_safe else self._mint_checked
-        self._access = StoreClient(
-            store,
-            store_timeout,
-            limit=history_limit,
-            degrade=on_store_error == "empty",
-            new_id=self._mint,
-            telemetry=telemetry,
-        )
-        self._field = field
-        keys = (SESSION_KEY,) if session_keys else ()
-        self._fields = Fields(field, HISTORY_SOURCE, IDEMPOTENCY_KEY, *keys)
-        self._new_id = new_id
+    def __init__(self, store: Store, options: MiddlewareOptions) -> None:
+        # What the defaults make and accept is fit for a header, as the others' need not be.
+        self._accepts_safe = options.valid_id is is_session_id
+        makes_safe = self._accepts_safe and options.new_id is mint_session_id
+        self._new_id = options.new_id if makes_safe else self._new_checked_id
         # Without a function between, which is a call less for each request.
-        self._valid_id = SESSION_ID.fullmatch if valid_id is is_session_id else valid_id
-        self._owner = owner
-        self._unknown_ids = unknown_ids
-        self._invalid_ids = invalid_ids
-        self._autoload = autoload
-        self._accepts_safe = valid_id is is_session_id
-        self._nobody = "" if owner is None else None  # who owns a session before the hook was asked
-        self.admits_new: bool = owner is None
-        self.admits_all: bool = owner is None and autoload is False and unknown_ids == "adopt"
+        self._valid_id = SESSION_ID.fullmatch if self._accepts_safe else options.valid_id
+        self._store = StoreClient(
+            store,
+            options.store_timeout,
+            limit=options.history_limit,
+            degrade=options.on_store_error == "empty",
+            new_id=self._new_id,
+            telemetry=options.telemetry,
+        )
+        self._options = options
+        self._field = options.header_name.lower().encode("ascii")
+        keys = (SESSION_KEY,) if options.session_keys else ()
+        self._names = HeaderNames(self._field, HISTORY_SOURCE, IDEMPOTENCY_KEY, *keys)
+        # The owner of a session before the hook was asked.
+        self._first_owner = "" if options.owner is None else None
+        # What needs neither the hook nor the store: a session whose id was minted, or any session.
+        self._admits_new = options.owner is None
+        self._admits_all = (
+            self._admits_new and options.autoload is False and options.unknown_ids == "adopt"
+        )
 
-    def identify(self, scope: Scope) -> Resolved:
-        """Return a session under the id that the client sent, or a new one; not admitted yet.
+    async def resolve(self, scope: Scope, response: "ResponseStamper") -> Resolved:
+        """Return the connection's session, loaded where it is to be, or a refusal beside it.
+
+        ``response`` is given the session at once, so that where the owner hook or the store raises,
+        the error goes out under the session's id. So does a refusal: under the client's own id
+        where that may be right, so that a failing database costs nobody the conversation, and else
+        under a minted one.
 
         Raises:
             ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
         """
-        found = find_fields(scope["headers"], self._fields)
-        if not found:
-            return self._new_session(self._nobody), None
-        values = found.pop(self._field, ())
-        refusal = None
-        session_id = self._valid(values[0]) if len(values) == 1 else None
-        if session_id is not None:
-            session = HermesSession(self._access, session_id, owner=self._nobody)
-        else:
-            session = self._new_session(self._nobody)
-            if values and self._invalid_ids == "reject":
-                refusal = error_responses.INVALID_ID
-        if found:
-            refusal = refusal or take_wishes(session, found)
+        session, refusal = self._identify(scope)
+        response.session = session
+        is_admitted = self._admits_all or (self._admits_new and session.is_new)
+        if refusal is None and not is_admitted:
+            session, refusal = await self._admit(session, scope)
+            response.session = session
         return session, refusal
 
-    async def admit(self, session: HermesSession, scope: Scope) -> Resolved:
-        """Return the session with its owner, loaded where it is to be, or a refusal beside it.
+    def _identify(self, scope: Scope) -> Resolved:
+        """Return a session under the id that the client sent, or a new one."""
+        found = find_fields(scope["headers"], self._names)
+        if not found:
+            return self._new_session(self._first_owner), None
+        values = found.pop(self._field, ())
+        refusal = None
+        session_id = self._accepted(values[0]) if len(values) == 1 else None
+        if session_id is not None:
+            session = HermesSession(self._store, session_id, owner=self._first_owner)
+        else:
+            session = self._new_session(self._first_owner)
+            if values and self._options.invalid_ids == "reject":
+                refusal = error_responses.INVALID_ID
+        if found:
+            refusal = refusal or read_other_headers(session, found)
+        return session, refusal
 
-        A refusal goes out under the session's id. That is the client's own where it may be right,
-        so that a failing database costs nobody the thread, and else a minted one.
-        """
-        if self._owner is not None:
-            session.owner = await ask_owner(self._owner, HTTPConnection(scope))
+    async def _admit(self, session: HermesSession, scope: Scope) -> Resolved:
+        """Return the session with its owner and history, or a refusal beside it."""
+        options = self._options
+        if options.owner is not None:
+            session.owner = await ask_owner(options.owner, HTTPConnection(scope))
         if session.is_new and session.key is None:
             return session, None
         if session.owner is None:
             return session, error_responses.OWNER_REQUIRED
         try:
-            if session.key is not None and await session.follow_key():
-                return session, None
-            autoload = self._autoload
-            if autoload is True or (autoload is not False and autoload(scope)):
-                await session.load()
-            # Where a key leads there is a conversation, though nothing was said in it yet.
-            adopts = self._unknown_ids == "adopt" or session.key is not None
-            adopts = adopts and not session.is_deleted
-            if adopts or await session.is_stored():
+            if await self._load(session, scope):
                 return session, None
         except StoreError as exc:
             logger.warning("session %s is answered 503: %s", fingerprint(session.id), exc)
             logger.debug("the store's failure in full", exc_info=exc)
             return session, error_responses.STORE_UNAVAILABLE
-        refusal = error_responses.UNKNOWN_ID if self._unknown_ids == "reject" else None
         minted = self._new_session(session.owner)
-        # What else the request wishes for holds for whatever session it gets.
+        # What else the request asks for holds for whatever session it gets.
         minted.idempotency_key = session.idempotency_key
         minted.history_source = session.history_source
-        return minted, refusal
+        return minted, error_responses.UNKNOWN_ID if options.unknown_ids == "reject" else None
 
-    def _mint_checked(self) -> str:
-        session_id = self._new_id()
+    async def _load(self, session: HermesSession, scope: Scope) -> bool:
+        """Load the session where it is to be; tell whether the request may go on in it."""
+        if session.key is not None and await session.resolve_key():
+            return True
+        autoload = self._options.autoload
+        if autoload is True or (autoload is not False and autoload(scope)):
+            await session.load()
+        # Where a key leads there is a conversation, though nothing was said in it yet.
+        adopts = self._options.unknown_ids == "adopt" or session.key is not None
+        return (adopts and not session.is_deleted) or await session.is_stored()
+
+    def _new_session(self, owner: str | None) -> HermesSession:
+        return HermesSession(self._store, self._new_id(), owner=owner, is_new=True)
+
+    def _new_checked_id(self) -> str:
+        session_id = self._options.new_id()
         if not (is_header_safe(session_id) and self._valid_id(session_id)):
             raise ConfigurationError("new_id: it made an id that valid_id does not accept")
         return session_id
 
-    def _new_session(self, owner: str | None) -> HermesSession:
-        return HermesSession(self._access, self._mint(), owner=owner, is_new=True)
-
-    def _valid(self, raw: bytes) -> str | None:
+    def _accepted(self, raw: bytes) -> str | None:
+        """Return the id that a client sent; None where it is not valid."""
         if len(raw) > MAX_ID_LENGTH:
             return None
         value = raw.decode("latin-1")
         is_safe = self._accepts_safe or is_header_safe(value)
         return value if is_safe and self._valid_id(value) else None
+
+
+class HeaderNames:
+    """The names of the header fields that are looked for, in lower case, and their lengths."""
+
+    __slots__ = ("lengths", "names")
+
+    def __init__(self, *names: bytes) -> None:
+        self.names: frozenset[bytes] = frozenset(names)
+        self.lengths: frozenset[int] = frozenset(map(len, names))
+
+
+def find_fields(headers: RawHeaders, wanted: HeaderNames) -> dict[bytes, list[bytes]]:
+    """Return every value of the wanted fields that is not blank, trimmed, in order, by its field.
+
+    Names are compared without regard to case: that they arrive in lower case is only a "should"
+    of the ASGI specification.
+    """
+    names, lengths = wanted.names, wanted.lengths
+    found: dict[bytes, list[bytes]] = {}
+    for key, value in headers:
+        # Most names have another length than any that is wanted.
+        if len(key) in lengths and (name := key.lower()) in names and (text := value.strip(OWS)):
+            found.setdefault(name, []).append(text)
+    return found
 
 
 async def ask_owner(hook: OwnerHook, connection: HTTPConnection) -> str | None:

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hermes_session_mw.asgi.exception_handlers import response_of
-from hermes_session_mw.asgi.options import check_functions, check_positive
-from hermes_session_mw.asgi.session_resolver import OwnerHook, ask_owner
+from hermes_session_mw.asgi.options import OwnerHook, check_functions, check_positive
+from hermes_session_mw.asgi.session_resolver import ask_owner
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
 from hermes_session_mw.messages import Message
 from hermes_session_mw.routes import parameters, responses
@@ -18,7 +18,7 @@ from hermes_session_mw.routes.openapi import describe
 from hermes_session_mw.routes.parameters import NOT_FOUND, Refused
 from hermes_session_mw.session.session import get_session
 from hermes_session_mw.session.store_client import StoreClient
-from hermes_session_mw.stores import Store
+from hermes_session_mw.stores import LifecycleStore, Store
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.telemetry import Telemetry
 
@@ -68,8 +68,8 @@ def session_routes(
     if owner is not None:
         check_functions(owner=owner)
     check_positive("store_timeout", store_timeout)
-    access = StoreClient(store, store_timeout, telemetry=telemetry)
-    routes = _Routes(access, prefix, owner, allow_ownerless)
+    client = StoreClient(store, store_timeout, telemetry=telemetry)
+    routes = _Routes(client, prefix, owner, allow_ownerless)
     # One route for each path, so that a 405 names all methods that there are.
     paths: dict[str, dict[str, _Handler]] = {
         "": {"GET": routes.list_sessions},
@@ -95,12 +95,12 @@ class _Routes:
 
     def __init__(
         self,
-        access: StoreClient,
+        store: StoreClient,
         prefix: str,
         owner: OwnerHook | None,
         allow_ownerless: bool,  # noqa: FBT001  # named where it is public
     ) -> None:
-        self._access = access
+        self._store = store
         self._prefix = prefix
         self._owner = owner
         self._allow_ownerless = allow_ownerless
@@ -128,9 +128,8 @@ class _Routes:
             raise Refused(responses.NO_OWNERS)
         limit = _limit(request)
         cursor = parameters.single("cursor", request.query_params.getlist("cursor"))
-        store = self._access.having("list")
         try:
-            page = await self._access.whole("list", "", store.list(owner, limit, cursor))
+            page = await self._store.run(LifecycleStore.list, "", owner, limit, cursor)
         except ValueError as exc:
             if cursor is None:
                 raise  # not the client's fault
@@ -162,9 +161,9 @@ class _Routes:
         """
         wanted = limit
         if before is not None:
-            known = await self._access.load(session_id, owner, 0)
+            known = await self._store.load(session_id, owner, 0)
             wanted = known.length - max(min(before, known.length) - limit, 0) + _MEANWHILE
-        history = await self._access.load(session_id, owner, wanted)
+        history = await self._store.load(session_id, owner, wanted)
         if not history.exists:
             raise Refused(NOT_FOUND)
         end = history.length if before is None else min(before, history.length)
@@ -175,11 +174,9 @@ class _Routes:
 
     async def rename(self, request: Request, owner: str) -> Response:
         session_id, title = _id(request, owner), parameters.title_of(await _body(request))
-        self._access.having("info")  # before anything is changed
-        store = self._access.having("rename")
+        self._store.require("info")  # before anything is changed
         try:
-            work = store.rename(session_id, title, owner)
-            found = await self._access.whole("rename", session_id, work)
+            found = await self._store.call(LifecycleStore.rename, session_id, title, owner)
         except ValueError as exc:
             message = "'title' cannot be this session's: another may have it."
             raise parameters.invalid("title", message) from exc
@@ -189,17 +186,16 @@ class _Routes:
 
     async def fork(self, request: Request, owner: str) -> Response:
         session_id, length = _id(request, owner), parameters.length_of(await _body(request))
-        self._access.having("info")
-        new_id, store = self._access.new_id(), self._access.having("fork")
-        await self._access.whole("fork", session_id, store.fork(session_id, new_id, owner, length))
+        self._store.require("info")
+        new_id = self._store.new_id()
+        await self._store.call(LifecycleStore.fork, session_id, new_id, owner, length)
         response = responses.as_json(await self._info(new_id, owner), 201)
         # Relative to this request's own address, whatever a proxy has taken off its path.
         response.headers["location"] = f"../{new_id}"
         return response
 
     async def delete(self, request: Request, owner: str) -> Response:
-        session_id, store = _id(request, owner), self._access.having("delete")
-        if not await self._access.whole("delete", session_id, store.delete(session_id, owner)):
+        if not await self._store.call(LifecycleStore.delete, _id(request, owner), owner):
             raise Refused(NOT_FOUND)
         return Response(status_code=204, headers={"cache-control": "no-store"})
 
@@ -213,8 +209,7 @@ class _Routes:
         return owner
 
     async def _info(self, session_id: str, owner: str) -> dict[str, Any]:
-        store = self._access.having("info")
-        info = await self._access.whole("info", session_id, store.info(session_id, owner))
+        info = await self._store.call(LifecycleStore.info, session_id, owner)
         if info is None:
             raise Refused(NOT_FOUND)
         return responses.shown(info)

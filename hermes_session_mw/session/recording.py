@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import anyio
+
 from hermes_session_mw.exceptions import (
     InvalidMessage,
     MessageTooLarge,
@@ -27,6 +29,10 @@ def is_incomplete(message: Message) -> bool:
 
 Append = Callable[..., Awaitable[int]]
 """``HermesSession.append``, with its keyword arguments given."""
+
+# Seconds between two attempts to store what broke off.
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _EMPTY: Message = {"role": "assistant", "content": ""}
@@ -352,6 +358,27 @@ class Recording:
             raise RuntimeError("this turn is stored already, and records nothing more")
         if self._refused is not None:
             raise self._refused
+
+
+async def break_off(recordings: Sequence[Recording], patience: float) -> None:
+    """Store what has come of the recordings that have not ended.
+
+    Where the store is unavailable, try again for ``patience`` seconds: nobody else would.
+    """
+    for recording in recordings:
+        await recording.break_off()
+    waiting = [recording for recording in recordings if recording.is_waiting]
+    if not waiting:
+        return
+    pause, until = _FIRST_PAUSE, anyio.current_time() + patience
+    with anyio.CancelScope(shield=True):  # the client that would wait for it has left
+        while waiting and anyio.current_time() + pause < until:
+            await anyio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            await waiting[0].break_off()
+            waiting = [recording for recording in waiting if recording.is_waiting]
+    for _ in waiting:
+        logger.warning("an answer that broke off is lost: the store remains unavailable")
 
 
 def _longest(text: str, allowed: Callable[[str], bool]) -> str:

@@ -1,36 +1,76 @@
-"""The session that a request carries."""
+"""The session that a request carries: `HermesSession`, and `get_session`, which finds it.
 
-import json
-from collections.abc import Sequence
+A session is what one request knows of its conversation. It loads the history, hands it to a model,
+stores what is new, and edits. What has nothing to do with a store stands in pure modules beside
+this one: ``prompts`` (what a model is given), ``tool_calls`` (where a history may be cut),
+and ``loaded_history`` (how the history changes by what is stored). ``store_client`` calls the
+store, ``turn_lock`` takes the session's lease, and ``recording`` stores an answer that streams.
+"""
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from types import EllipsisType
+from typing import Literal
 
 from starlette.requests import HTTPConnection
 
 from hermes_session_mw.exceptions import (
+    HistoryNotLoaded,
     InvalidKey,
+    OwnerRequired,
     ResponseStarted,
     SessionConflict,
     SessionMissing,
+    StoreCorrupt,
+    StoreError,
+    StoreMisconfigured,
+    StoreUnavailable,
     TurnConflict,
 )
 from hermes_session_mw.ids import is_header_safe
+from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message
-from hermes_session_mw.session.conversation import Conversation, as_they_are
-from hermes_session_mw.session.tool_calls import find_cut
+from hermes_session_mw.session.loaded_history import (
+    after_append,
+    after_compaction,
+    after_replacement,
+    after_rewind,
+    begins_with,
+    check_loaded,
+    copied,
+    count_unloaded,
+    loaded_of_first,
+    may_be_repetition,
+)
+from hermes_session_mw.session.prompts import Count, Limits, estimate_tokens, prompt_of, window_of
+from hermes_session_mw.session.recording import Append, Recording, break_off
+from hermes_session_mw.session.store_client import StoreClient
+from hermes_session_mw.session.tool_calls import find_cut, unanswered_calls
 from hermes_session_mw.session.turn_lock import LEASE, WAIT, Turn
-from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.base import History, Store
+from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.models import StoredTurn
-
-_BEFORE = 100
-"""Messages that are read before those that a compaction keeps, to find where their turn begins."""
+from hermes_session_mw.stores.validation import check_count, check_keys, check_replaced
 
 STATE_KEY = "hermes_session"
 """Where the session stands in the ASGI scope's ``state``."""
 
+HistorySource = Literal["session", "request"]
+"""Whose history counts: the stored one, or the one that the client sends."""
 
-class HermesSession(Conversation):
+_BEFORE = 100
+"""Messages that are read before those that a compaction keeps, to find where their turn begins."""
+
+_Load = Callable[[str, str, int | None], Awaitable[History]]
+
+
+class HermesSession:
     """One conversation, as one request sees it.
 
-    What goes beyond reading and appending asks for a `LifecycleStore`; with another store it raises
+    What goes beyond reading and appending needs a `LifecycleStore`; with another store it raises
     ``NotSupported``. Like ``append`` it runs to its end where the request is cancelled, and raises
     ``OwnerRequired``, ``SessionDeleted`` and ``StoreError`` as ``append`` does.
 
@@ -47,7 +87,466 @@ class HermesSession(Conversation):
         history_source: what the client says in ``X-Hermes-History-Source``.
     """
 
-    __slots__ = ()
+    # The attributes that are not told above are the middleware's and the `Turn`'s own:
+    #   current_turn: the turn that the request is in, None outside of any.
+    #   response_ends_turn: whether a turn whose block has ended is released with the response.
+    #   on_open: called when there is something to end after the request; None once that is over.
+    __slots__ = (
+        "_history",
+        "_id",
+        "_key_is_used",
+        "_limit",
+        "_recordings",
+        "_store",
+        "current_turn",
+        "degraded",
+        "history_source",
+        "idempotency_key",
+        "is_new",
+        "is_told",
+        "key",
+        "on_open",
+        "owner",
+        "response_ends_turn",
+    )
+
+    def __init__(
+        self,
+        store: Store | StoreClient,
+        session_id: str,
+        *,
+        owner: str | None = "",
+        is_new: bool = False,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        history_source: HistorySource = "session",
+    ) -> None:
+        """Make the session of a request, as the middleware does, or a test; nothing is read yet.
+
+        Args:
+            store: any `Store`.
+            session_id: 1 to 256 characters.
+            owner: as the attribute.
+            is_new: as the attribute; the history is then empty without a ``load()``.
+            key: as the attribute.
+            idempotency_key: as the attribute.
+            history_source: as the attribute.
+        """
+        self._id = session_id
+        self.owner: str | None = owner
+        self.is_new: bool = is_new
+        self.key: str | None = key
+        self.idempotency_key: str | None = idempotency_key
+        self.history_source: HistorySource = history_source
+        self.degraded: bool = False
+        self.is_told: bool = False
+        self.current_turn: Turn | None = None
+        self.response_ends_turn: bool = False
+        self.on_open: Callable[[HermesSession], None] | None = None
+        self._store = store if isinstance(store, StoreClient) else StoreClient(store)
+        self._history: History | None = None
+        self._limit: int | None = self._store.limit  # what the history was loaded with
+        self._key_is_used = False
+        self._recordings: tuple[Recording, ...] = ()
+
+    def __repr__(self) -> str:
+        """Tell the state, and name the session without giving its id away."""
+        is_loaded = self.is_new or self._history is not None
+        state = f"{self.length} messages" if is_loaded else "not loaded"
+        degraded = ", degraded" if self.degraded else ""
+        return f"<{type(self).__name__} {fingerprint(self.id)} ({state}{degraded})>"
+
+    # What is known of the conversation
+
+    @property
+    def id(self) -> str:
+        """The session's id, as it is stamped on the response."""
+        return self._id
+
+    @property
+    def history(self) -> list[Message]:
+        """The conversation so far, oldest message first, each exactly as it was appended.
+
+        The list is the session's own: leave it as it is, and give a model ``prompt(user)``.
+        It is what ``load()`` found, and after it what this object appended; a turn that another
+        request stored meanwhile is seen by the next ``load()``.
+
+        Raises:
+            HistoryNotLoaded: autoload is off and ``load()`` was not awaited yet.
+        """
+        return self._loaded().messages
+
+    @property
+    def length(self) -> int:
+        """The number of messages stored as far as this object has seen them.
+
+        ``history_limit`` may make it more than are loaded.
+
+        Give it to ``append(expected_length=...)``.
+
+        Raises:
+            HistoryNotLoaded: as for ``history``.
+        """
+        return self._loaded().length
+
+    @property
+    def unanswered_calls(self) -> list[Message]:
+        """The calls of tools at the history's end that have no result yet.
+
+        Each is a dict as the answer's ``tool_calls`` has it, with its ``id``; or the answer's
+        ``function_call``. Until their results are appended a model cannot go on from here:
+        ``prompt()`` leaves such calls out. An answer that broke off has none.
+
+        Raises:
+            HistoryNotLoaded: as for ``history``.
+        """
+        return unanswered_calls(self.history)
+
+    @property
+    def was_found(self) -> bool | None:
+        """Whether ``load()`` found anything stored under the id; None where it was not called."""
+        known = None if self.degraded else self._history
+        return None if known is None else known.exists
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether ``load()`` found that the session was deleted: nothing can be appended to it."""
+        return self._history is not None and self._history.deleted
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether there is a recording that has not ended."""
+        return not all(recording.ended for recording in self._recordings)
+
+    def known_owner(self) -> str:
+        """Return whose the session is.
+
+        Raises:
+            OwnerRequired: the middleware's ``owner`` hook answered None.
+        """
+        if self.owner is None:
+            raise OwnerRequired
+        return self.owner
+
+    def _loaded(self) -> History:
+        if self._history is None:
+            if not self.is_new:
+                raise HistoryNotLoaded
+            self._history = History([], 0, exists=False)
+        return self._history
+
+    def _known(self) -> History | None:
+        """Return the history as far as it is known without asking the store; None where not."""
+        return self._loaded() if self.is_new else self._history
+
+    # Loading
+
+    async def load(self, *, limit: int | EllipsisType | None = ...) -> list[Message]:
+        """Read the conversation from the store, and return it as ``history``.
+
+        With a limit it is the newest messages, from where a turn begins; where the last
+        turn alone has more, it is all of that turn, or else a part that begins with no result of
+        a tool.
+
+        Args:
+            limit: the number of newest messages to read, more than 0, or None for all; by default
+                the middleware's ``history_limit``. It counts until the next ``load``, which
+                entering ``turn()`` is too.
+
+        Raises:
+            ValueError: ``limit`` is not more than 0.
+            OwnerRequired: the middleware's ``owner`` hook answered None.
+            StoreError: the store failed or did not answer in time, and the middleware's
+                ``on_store_error`` is ``"unavailable"``.
+        """
+        most = self._store.limit if isinstance(limit, EllipsisType) else limit
+        if most is not None and most <= 0:
+            raise ValueError(f"limit: {most} is not more than 0; give None for all messages")
+        history = await self._read(self._store.load_turns, most) or History([], 0, exists=False)
+        self._history, self._limit = history, most
+        return history.messages
+
+    async def is_stored(self) -> bool:
+        """Tell whether anything is stored under the id, asking the store only if need be.
+
+        True also where the store failed and ``on_store_error`` is ``"empty"``: then nobody knows.
+
+        Raises:
+            OwnerRequired, StoreError: as for ``load()``.
+        """
+        history = self._known() or await self._read(self._store.load, 0)
+        return self.degraded or (history is not None and history.exists)
+
+    async def _read(self, load: _Load, limit: int | None) -> History | None:
+        """Return what is stored; None where the store failed and the session is degraded."""
+        owner = self.known_owner()
+        try:
+            history = await load(self._id, owner, limit)
+        except StoreError as error:
+            if not self._store.degrade:
+                raise
+            self._log_degraded(error)
+            self.degraded = True
+            return None
+        self.degraded = False
+        return history
+
+    def _log_degraded(self, error: StoreError) -> None:
+        for_a_person = isinstance(error, StoreMisconfigured | StoreCorrupt)
+        logger.log(
+            logging.ERROR if for_a_person else logging.WARNING,
+            "session %s goes on with an empty history: %s",
+            fingerprint(self.id),
+            error,
+        )
+        logger.debug("the store's failure in full", exc_info=error)
+
+    # What a model is given
+
+    def prompt(self, *new: Message, replace_from: int | None = None) -> list[Message]:
+        """Return the history and what is new as a model takes them, in Chat Completions' shape.
+
+        Every message is there as it was stored, but for what a strict provider refuses: keys that
+        are for the store alone (``status``, ``metadata``, ``finish_reason``, ``model``, ``usage``,
+        and what Hermes Agent keeps beside a message), calls of tools that have no result, results
+        that have no call, and answers in which nothing is left. What is stored stays as it is.
+
+        Args:
+            new: messages that are not stored yet, such as the user's.
+            replace_from: take the history's first so many messages alone, as ``append`` does.
+
+        Raises:
+            HistoryNotLoaded: as for ``history``; or with ``history_limit`` nothing of the messages
+                before ``replace_from`` is loaded: call ``load(limit=None)`` before.
+            StoreUnavailable: the session is degraded, so that nobody knows what is to be kept.
+            SessionConflict: the history is shorter than ``replace_from``.
+            TypeError, ValueError: ``replace_from`` is no int, or negative.
+        """
+        history, _ = self._first(replace_from)
+        return prompt_of([*history, *_dicts(new)])
+
+    def window(
+        self,
+        *new: Message,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        count: Count | None = None,
+        replace_from: int | None = None,
+    ) -> list[Message]:
+        """Return the newest part of ``prompt(*new)`` that is within the limits, in whole turns.
+
+        The window begins where a turn does, so that no call is without its result; the
+        system and developer messages that the conversation begins with stay in front of it. Its
+        beginning moves in steps, so that most requests begin as the one before, and a provider's
+        prompt cache hits: between half of the limits and all of them are used. What is ``new`` is
+        always given, and counts.
+
+        A turn that is longer than the limits is begun at a later message, which is no result.
+
+        Args:
+            new: as for ``prompt``.
+            max_messages: messages, more than 0; None for any number.
+            max_tokens: tokens, more than 0; None for any number.
+            count: returns the tokens that a message takes; it is asked once for each message that
+                may be in the window. By default a token for 4 bytes of its texts is counted.
+            replace_from: as for ``prompt``.
+
+        Raises:
+            HistoryNotLoaded, StoreUnavailable, SessionConflict, TypeError: as for ``prompt``.
+            ValueError: a limit is not more than 0, or ``replace_from`` is negative.
+        """
+        limits = Limits(max_messages, max_tokens, count or estimate_tokens, self._limit)
+        history, skipped = self._first(replace_from)
+        return window_of(history, _dicts(new), limits, skipped=skipped)
+
+    def _first(self, count: int | None) -> tuple[list[Message], int]:
+        """Return the history's first ``count`` messages, and how many of them are not loaded."""
+        known = self._loaded()
+        unloaded = count_unloaded(known)
+        if count is None:
+            return known.messages, unloaded
+        check_count("replace_from", count)
+        if count and self.degraded:
+            raise StoreUnavailable(
+                "the conversation could not be loaded, so that what replace_from keeps of it is "
+                "not known: try again"
+            )
+        check_loaded(known, count)
+        return loaded_of_first(known, count), min(unloaded, count)
+
+    # Storing
+
+    def check(self, *messages: Message) -> None:
+        """Refuse what cannot be stored, before a model is asked; the database is not asked either.
+
+        The limits are the store's own: give the messages of one turn. A store without a ``check``
+        of its own is checked for being JSON alone. What the database's server takes of one packet
+        is not known here. Without a message there is nothing to refuse, so that an endpoint
+        which edits and regenerates may call it for both.
+
+        Raises:
+            InvalidMessage: one cannot be stored as it is.
+            MessageTooLarge, TurnTooLong: kinds of it.
+        """
+        if messages:
+            self._store.check(messages)
+
+    async def append(
+        self,
+        *messages: Message,
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+        replace_from: int | None = None,
+    ) -> int:
+        """Store ``messages`` at the conversation's end, all or none, and return its new length.
+
+        Once it is under way it runs to its end even where the request is cancelled, so that a
+        client that leaves cannot tear the turn.
+
+        Args:
+            messages: JSON objects, in order.
+            turn_id: 1 to 255 characters that make the append idempotent: repeated with the same
+                messages, it stores nothing and returns the length that the first one returned.
+                Where the request has an ``Idempotency-Key``, that is the id of the first turn that
+                it stores, unless another is given. An append that fails leaves the key to the next
+                one; where it may have been stored all the same (``StoreTimeout``,
+                ``AppendInDoubt``), the same messages are stored once, and others are a
+                ``TurnConflict`` if it was.
+            expected_length: store only if the conversation has just that many messages.
+            replace_from: keep the conversation's first so many messages, and store these in the
+                place of the rest, in one step: to edit a question, or to regenerate an answer.
+                What was there is kept for audit, as with ``rewind``.
+
+        Raises:
+            InvalidMessage: a message cannot be stored as it is.
+            InvalidKey: the turn id cannot be stored.
+            SessionConflict: the conversation has another length than ``expected_length``, or is
+                shorter than ``replace_from``.
+            TypeError, ValueError: ``replace_from`` is no int, or negative.
+            NotSupported: the store cannot replace.
+            TurnConflict: the turn id is taken by other messages.
+            TurnLost: inside ``turn()``: another has taken the turn since.
+            SessionDeleted: the conversation was deleted, also where that was after ``load()``.
+            SessionFull: the conversation has as many turns as the store allows.
+            OwnerRequired: the middleware's ``owner`` hook answered None.
+            StoreError: the store failed; ``StoreTimeout``: it may still have happened.
+        """
+        check_count("replace_from", replace_from)
+        if replace_from is not None:
+            self._store.check_replaces()
+        append = partial(self._append, length=expected_length, replace_from=replace_from)
+        return await self._append_named(append, turn_id, *messages)
+
+    def record(
+        self,
+        *question: Message,
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+        replace_from: int | None = None,
+    ) -> Recording:
+        """Begin a turn whose answer streams: give it what was asked, and write the answer to it.
+
+        ``async with session.record(user) as answer:`` stores the turn when the block ends, complete
+        or, where the client has left or the answer failed, marked as incomplete; see `Recording`.
+        Called before the response begins, it keeps the question of a client that leaves at once.
+        The arguments are as for ``append``.
+
+        Raises:
+            InvalidMessage, InvalidKey, TypeError, ValueError, NotSupported, OwnerRequired: as for
+                ``append``; at once, before anything is answered.
+            SessionConflict: at once, where the history is known to be shorter than
+                ``replace_from``; else as for ``append``, at the end.
+        """
+        check_keys(self.id, self.known_owner(), turn_id)
+        check_count("replace_from", replace_from)
+        if replace_from is not None:
+            self._store.check_replaces()
+            known = self._known()
+            if known is not None and not self.degraded:
+                check_replaced(replace_from, known.length)
+        if question:
+            self._store.check(question)
+        append = partial(self._append, length=expected_length, replace_from=replace_from)
+        whole, part = (
+            partial(self._append_repeatable, append, secrets.token_hex(16)) for _ in range(2)
+        )
+        recording = Recording(
+            partial(self._append_named, append, turn_id, or_else=whole),
+            part,
+            copied(question) if question else [],
+            limits=self._store.limits,
+            replaces=replace_from is not None,
+        )
+        self._recordings += (recording,)
+        self.register_open()
+        return recording
+
+    async def _append_named(
+        self,
+        append: Append,
+        turn_id: str | None,
+        *messages: Message,
+        or_else: Append | None = None,
+    ) -> int:
+        """Store a turn under the id that is given, or the request's key until a turn has it.
+
+        ``or_else`` stores it where there is neither.
+        """
+        if turn_id is not None:
+            return await append(*messages, turn_id=turn_id)
+        if self._key_is_used or self.idempotency_key is None:
+            if or_else is not None:
+                return await or_else(*messages)
+            return await append(*messages, turn_id=None)
+        self._key_is_used = True  # before it is stored, so that two at once do not both take it
+        try:
+            return await append(*messages, turn_id=self.idempotency_key)
+        except BaseException:
+            self._key_is_used = False
+            raise
+
+    async def _append_repeatable(self, append: Append, turn_id: str, *messages: Message) -> int:
+        """Store what is recorded under an id of its own, so that it can be tried again."""
+        try:
+            return await append(*messages, turn_id=turn_id)
+        except StoreMisconfigured:  # Hermes' database may have no place for an id
+            return await append(*messages, turn_id=None)
+
+    async def _append(
+        self,
+        *messages: Message,
+        turn_id: str | None,
+        length: int | None,
+        replace_from: int | None = None,
+    ) -> int:
+        taken = copied(messages)
+        owner, fence = self.known_owner(), self._fence()
+        stored = await self._store.append(
+            self._id, taken, owner, turn_id, length, fence, replace_from
+        )
+        if replace_from is not None:
+            await self._note_replaced(taken, replace_from, is_repeatable=turn_id is not None)
+        elif (known := self._known()) is not None:
+            self._history = after_append(known, taken, stored)
+        return stored
+
+    async def _note_replaced(
+        self, messages: list[Message], replace_from: int, *, is_repeatable: bool
+    ) -> None:
+        known = self._known()
+        if known is None:
+            return
+        owner = self.known_owner()
+        if is_repeatable and may_be_repetition(known, messages, replace_from):
+            with suppress(StoreError):  # what was asked for is done
+                self._history = await self._store.load_turns(self._id, owner, self._limit)
+                return
+        self._history = after_replacement(known, messages, replace_from)
+
+    def _fence(self) -> int | None:
+        return None if self.current_turn is None else self.current_turn.fence
+
+    # Turns
 
     def turn(self, *, lease: float = LEASE, wait: float = WAIT) -> Turn:
         """Have one turn at a time: ``async with session.turn():``.
@@ -55,7 +554,7 @@ class HermesSession(Conversation):
         Of all requests of the session that ask for it, on all machines, one is inside; the others
         wait. Once inside, the history is loaded, and what is written is refused (``TurnLost``) if
         another has come inside since, because the lease ran out. Requests that do not ask for it
-        wait for nobody.
+        do not wait.
 
         Leaving the block gives the turn back. In an HTTP request whose response has not begun, that
         is left to the response, so that an answer which is returned from the block streams inside
@@ -71,7 +570,7 @@ class HermesSession(Conversation):
             SessionBusy: on entering: the others took longer.
             RuntimeError: on leaving: an answer is still recorded, and there is no response to come.
         """
-        return Turn(self, self._access, lease=lease, wait=wait)
+        return Turn(self, self._store, lease=lease, wait=wait)
 
     async def find_turn(
         self, turn_id: str | None = None, *, question: Sequence[Message] = ()
@@ -91,11 +590,32 @@ class HermesSession(Conversation):
         owner = self.known_owner()
         if name is None or (self.is_new and self._history is None):
             return None
-        store = self._access.having("find_turn")
-        turn = await self._access.whole("find_turn", self.id, store.find_turn(self.id, name, owner))
-        if turn is not None and not _begins_with(turn.messages, question):
+        turn = await self._store.call(LifecycleStore.find_turn, self.id, name, owner)
+        if turn is not None and not begins_with(turn.messages, question):
             raise TurnConflict
         return turn
+
+    def register_open(self) -> None:
+        """Have the middleware end this session after the request, before it closes the store."""
+        if self.on_open is not None:
+            self.on_open(self)
+
+    async def release_answered_turn(self) -> None:
+        """Release the turn whose answer is about to be complete, unless it is still in use."""
+        turn = self.current_turn
+        if turn is not None and not turn.is_in_block and not self.is_recording:
+            await turn.release()
+
+    async def end(self) -> None:
+        """Store what is still being recorded, and release the turn; the middleware's last act."""
+        try:
+            if self._recordings:
+                await break_off(self._recordings, self._store.patience)
+        finally:
+            if self.current_turn is not None:
+                await self.current_turn.release()
+
+    # Editing
 
     async def rewind(self, length: int) -> int:
         """Drop all messages but the first ``length`` from the history, and return its length.
@@ -106,15 +626,11 @@ class HermesSession(Conversation):
             ValueError: ``length`` is negative.
             TurnLost: inside ``turn()``: another has taken the turn since.
         """
-        store = self._access.having("rewind")
-        work = store.rewind(self.id, length, self.known_owner(), fence=self._fence())
-        left = await self._access.whole("rewind", self.id, work)
-        known = self._history
-        if known is not None and left < known.length:
-            unseen = known.length - len(known.messages)
-            messages = known.messages[: max(left - unseen, 0)]
-            self._history = History(messages, left, exists=known.exists)
-        return left
+        owner, fence = self.known_owner(), self._fence()
+        kept = await self._store.call(LifecycleStore.rewind, self.id, length, owner, fence=fence)
+        if self._history is not None:
+            self._history = after_rewind(self._history, kept)
+        return kept
 
     async def compact(self, *, keep: int, summary: Sequence[Message]) -> int:
         """Replace all but the newest ``keep`` messages by ``summary``; return the new length.
@@ -133,35 +649,31 @@ class HermesSession(Conversation):
             InvalidMessage: the summary cannot be stored.
             TurnLost: inside ``turn()``: another has taken the turn since.
         """
-        store, known = self._access.having("compact"), self._loaded()
+        self._store.require("compact")
+        known = self._loaded()
         if keep < 0:
             raise ValueError(f"keep: {keep} is negative; it is how many messages stay")
         if keep >= known.length:
             raise ValueError(f"keep: {keep} of {known.length} messages leaves none to replace")
-        replaced = await self._cut(keep) if keep else known.length
-        unseen = known.length - len(known.messages)
-        seen = known.messages[: max(replaced - unseen, 0)]
-        work = store.compact(
+        replaced = await self._find_cut(keep) if keep else known.length
+        length = await self._store.call(
+            LifecycleStore.compact,
             self.id,
-            seen,
+            loaded_of_first(known, replaced),
             summary,
             self.known_owner(),
-            skipped=min(unseen, replaced),
+            skipped=min(count_unloaded(known), replaced),
             fence=self._fence(),
         )
-        length = await self._access.whole("compact", self.id, work)
-        # Of an older part that was not loaded, neither is the summary.
-        before = summary if replaced >= unseen else ()
-        left = [*before, *known.messages[len(seen) :]]
-        self._history = History(left, len(summary) + known.length - replaced, exists=True)
+        self._history = after_compaction(known, replaced, summary)
         return length
 
-    async def _cut(self, keep: int) -> int:
+    async def _find_cut(self, keep: int) -> int:
         """Return how many messages come before the newest ``keep``, rounded to whole turns."""
         known = self._loaded()
         messages, wanted = known.messages, known.length - keep
-        if wanted < known.length - len(messages):  # the turns there are not loaded
-            older = await self._access.load(self.id, self.known_owner(), keep + _BEFORE)
+        if wanted < count_unloaded(known):  # the turns there are not loaded
+            older = await self._store.load(self.id, self.known_owner(), keep + _BEFORE)
             if older.length < known.length:
                 raise SessionConflict(known.length, older.length)
             messages = older.messages[: len(older.messages) - (older.length - known.length)]
@@ -180,12 +692,13 @@ class HermesSession(Conversation):
             ValueError: ``length`` is negative.
             SessionNotFound: nothing is stored in this one.
         """
-        new_id, owner = self._access.new_id(), self.known_owner()
-        store = self._access.having("fork")
-        await self._access.whole("fork", self.id, store.fork(self.id, new_id, owner, length))
-        child = HermesSession(self._access, new_id, owner=owner)
+        new_id, owner = self._store.new_id(), self.known_owner()
+        await self._store.call(LifecycleStore.fork, self.id, new_id, owner, length)
+        child = HermesSession(self._store, new_id, owner=owner)
         await child.load()
         return child
+
+    # Going on under another id
 
     async def rotate(self, *, owner: str | None = None) -> str:
         """Give the session a new id, which is stamped on this response, and return it.
@@ -197,17 +710,15 @@ class HermesSession(Conversation):
             ResponseStarted: the client was told the old id already.
         """
         self._check_untold()
-        new_id, whose = self._access.new_id(), self.known_owner()
-        store = self._access.having("rotate")
-        work = store.rotate(self.id, new_id, whose, owner)
-        moved = await self._access.whole("rotate", self.id, work)
-        held = self.held
-        if held is not None and not moved:
-            await held.release()  # nothing went along, so that the old id's turn is still taken
+        new_id, old_owner = self._store.new_id(), self.known_owner()
+        moved = await self._store.call(LifecycleStore.rotate, self.id, new_id, old_owner, owner)
+        turn = self.current_turn
+        if turn is not None and not moved:
+            await turn.release()  # nothing went along, so that the old id's turn is still taken
         self._become(new_id, is_new=not moved)
-        self.owner: str | None = whose if owner is None else owner
-        if held is not None:
-            await held.take()
+        self.owner = old_owner if owner is None else owner
+        if turn is not None:
+            await turn.take()
         return new_id
 
     async def renew(self) -> str:
@@ -220,15 +731,10 @@ class HermesSession(Conversation):
             ResponseStarted: the client was told the old id already.
         """
         self._check_untold()
-        new_id, owner = self._access.new_id(), self.known_owner()
+        new_id, owner = self._store.new_id(), self.known_owner()
         if self.key is not None:
-            store = self._access.having("move_key")
-            work = store.move_key(self.key, new_id, owner)
-            await self._access.whole("move_key", new_id, work)
-        if self.held is not None:
-            await self.held.release()
-        self._become(new_id, is_new=True)
-        self._history = None
+            await self._store.run(LifecycleStore.move_key, new_id, self.key, new_id, owner)
+        await self._go_on_in(new_id, is_new=True)
         return new_id
 
     async def switch(self, session_id: str) -> None:
@@ -244,20 +750,16 @@ class HermesSession(Conversation):
         self._check_untold()
         if not is_header_safe(session_id):
             raise InvalidKey("session_id is not 1 to 256 visible ASCII characters")
-        if self.held is not None:
-            await self.held.release()
-        self._become(session_id, is_new=False)
-        self._history = None
+        await self._go_on_in(session_id, is_new=False)
 
-    async def follow_key(self) -> bool:
+    async def resolve_key(self) -> bool:
         """Become the session that the client's key leads to; tell whether this is its first.
 
         Raises:
             StoreError: the store failed.
         """
-        store, owner = self._access.having("bind_key"), self.known_owner()
-        work = store.bind_key(self.key or "", self.id, owner)
-        session_id = await self._access.whole("bind_key", self.id, work)
+        key, owner = self.key or "", self.known_owner()
+        session_id = await self._store.run(LifecycleStore.bind_key, self.id, key, self.id, owner)
         self._become(session_id, is_new=session_id == self.id)
         return self.is_new
 
@@ -265,18 +767,16 @@ class HermesSession(Conversation):
         if self.is_told:
             raise ResponseStarted
 
+    async def _go_on_in(self, session_id: str, *, is_new: bool) -> None:
+        if self.current_turn is not None:
+            await self.current_turn.release()
+        self._become(session_id, is_new=is_new)
+        self._history = None
+
     def _become(self, new_id: str, *, is_new: bool) -> None:
         self._id = new_id
-        self.is_new: bool = is_new
-        self.degraded: bool = False
-
-
-def _begins_with(messages: Sequence[Message], question: Sequence[Message]) -> bool:
-    if not question:
-        return True
-    first, asked = messages[: len(question)], as_they_are(question)
-    # Not by ==, for which 1, 1.0 and true are one value.
-    return json.dumps(first, sort_keys=True) == json.dumps(asked, sort_keys=True)
+        self.is_new = is_new
+        self.degraded = False
 
 
 def get_session(connection: HTTPConnection) -> HermesSession:
@@ -289,3 +789,10 @@ def get_session(connection: HTTPConnection) -> HermesSession:
     if not isinstance(session, HermesSession):
         raise SessionMissing
     return session
+
+
+def _dicts(new: Sequence[Message]) -> Sequence[Message]:
+    for message in new:
+        if not isinstance(message, dict):
+            raise TypeError(f"a message is a dict, not a {type(message).__name__}")
+    return new

@@ -1,10 +1,14 @@
-"""A store as one request uses it: each operation has its time, and fails as the package says."""
+"""How a request uses its store: `StoreClient`, which each call of a store goes through.
+
+It is the one place where an operation's time is kept, where it is kept from being cancelled
+halfway, where what any class may raise becomes a ``StoreError``, and where telemetry hears of it.
+"""
 
 import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
@@ -12,24 +16,34 @@ from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
 from hermes_session_mw.ids import mint_session_id
 from hermes_session_mw.messages import Message, encode_messages
 from hermes_session_mw.session.recording import Limits
+from hermes_session_mw.session.tool_calls import find_load_start, find_turn_start, stands_alone
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.telemetry import Telemetry
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 PATIENCE = 5.0
 """Seconds for one operation of a store that has no end set, where something has to end."""
 
+READ_AGAIN = 10
+"""How many times the limit is read where a turn is longer than that, and at least 100 messages."""
+
 
 class StoreClient:
-    """How sessions use ``store``.
+    """Calls ``store`` for the sessions of a middleware, or for its routes.
 
-    ``timeout`` is the seconds that it has for each operation, None for no end; ``limit`` the number
-    of newest messages that a session loads, None for all; ``degrade`` says that it goes on with an
-    empty history where the store fails; ``new_id`` makes ids for sessions that come out of others;
-    ``telemetry`` is told of every operation. ``patience`` is the seconds for which something is
-    tried again that nobody else would try.
+    Args:
+        store: any `Store`.
+        timeout: seconds that it has for each operation; None for no end.
+        limit: the number of newest messages that a session loads; None for all.
+        degrade: whether a session goes on with an empty history where the store fails.
+        new_id: makes ids for sessions that come out of others.
+        telemetry: is told of every operation.
+
+    Attributes:
+        patience: seconds for which something is tried again that nobody else would try.
     """
 
     __slots__ = ("_store", "_telemetry", "_timeout", "degrade", "limit", "new_id", "patience")
@@ -76,6 +90,25 @@ class StoreClient:
                 f"the session store raised {type(exc).__name__}: its cause is logged at DEBUG"
             ) from exc
 
+    async def load_turns(self, session_id: str, owner: str, limit: int | None) -> History:
+        """Load the newest messages, all or about ``limit``, from where a turn begins.
+
+        Where the last turn alone has more, it is all of that turn, or else a part that begins with
+        no result of a tool.
+        """
+        history = await self.load(session_id, owner, limit)
+        if limit is None or history.length <= len(history.messages):
+            return history
+        messages = history.messages
+        start = find_turn_start(messages, range(len(messages)))
+        if start is None and messages and stands_alone(messages[0]):
+            return history  # the last answer alone, as a rule
+        if start is None:
+            history = await self.load(session_id, owner, max(READ_AGAIN * limit, 100))
+            messages = history.messages
+            start = find_load_start(messages, limit, is_all=history.length == len(messages))
+        return History(messages[start:], history.length, history.exists, history.deleted)
+
     async def append(
         self,
         session_id: str,
@@ -92,7 +125,49 @@ class StoreClient:
         more = {"fence": fence, "replace_from": replace_from}
         asked = {name: value for name, value in more.items() if value is not None}
         storing = self._store.append(session_id, messages, **options, **asked)  # type: ignore[arg-type]
-        return await self.whole("append", session_id, storing, stores=len(messages))
+        return await self._to_its_end("append", session_id, storing, stores=len(messages))
+
+    def call(
+        self,
+        operation: Callable[Concatenate[LifecycleStore, str, P], Awaitable[T]],
+        session_id: str,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Awaitable[T]:
+        """Return what an operation on a session returns: ``call(LifecycleStore.rewind, id, 2)``.
+
+        It is not cancelled, and ends when its time is up.
+
+        Raises:
+            NotSupported: the store does not have the operation.
+        """
+        self.require(operation.__name__)
+        working = getattr(self._store, operation.__name__)(session_id, *args, **kwargs)
+        return self._to_its_end(operation.__name__, session_id, working)
+
+    def run(
+        self,
+        operation: Callable[Concatenate[LifecycleStore, P], Awaitable[T]],
+        session_id: str,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Awaitable[T]:
+        """Return as ``call``, for an operation that is given something else than the session first.
+
+        ``session_id`` is for telemetry alone: the session that the operation is about, or ``""``.
+        """
+        self.require(operation.__name__)
+        working = getattr(self._store, operation.__name__)(*args, **kwargs)
+        return self._to_its_end(operation.__name__, session_id, working)
+
+    def require(self, operation: str) -> None:
+        """Refuse a store that does not have the operation.
+
+        Raises:
+            NotSupported: it does not.
+        """
+        if not callable(getattr(self._store, operation, None)):
+            raise NotSupported(self._store, operation)
 
     @property
     def limits(self) -> Limits:
@@ -124,30 +199,19 @@ class StoreClient:
         else:
             encode_messages(messages, sys.maxsize, sys.maxsize)
 
-    def having(self, operation: str) -> LifecycleStore:
-        """Return the store, which has the operation; its outcome is awaited by ``whole``.
-
-        Raises:
-            NotSupported: it does not have it.
-        """
-        if not callable(getattr(self._store, operation, None)):
-            raise NotSupported(self._store, operation)
-        return cast("LifecycleStore", self._store)
-
-    async def whole(
+    async def _to_its_end(
         self, name: str, session_id: str, operation: Awaitable[T], *, stores: int | None = None
     ) -> T:
         """Return an operation's outcome; it is not cancelled, and ends when its time is up.
 
-        ``name`` is the store's method, ``session_id`` the session that it is about, and ``stores``
-        the number of messages that it stores, where telemetry is to count them.
+        ``stores`` is the number of messages that it stores, where telemetry is to count them.
         """
         if self._telemetry is None:
             return await self._in_time(operation, shield=True)
-        with self._telemetry.operation(name, session_id) as told:
+        with self._telemetry.operation(name, session_id) as noted:
             outcome = await self._in_time(operation, shield=True)
             if stores is not None:
-                told.count(stores)
+                noted.count(stores)
             return outcome
 
     async def _in_time(self, operation: Awaitable[T], *, shield: bool) -> T:
@@ -165,7 +229,7 @@ class StoreClient:
             ) from exc
 
 
-async def to_its_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def run_uncancelled(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Return the outcome of ``work``, which no cancellation reaches; that is raised afterwards.
 
     anyio's shield keeps off anyio's cancellation alone. asyncio's own, ``Task.cancel()`` and

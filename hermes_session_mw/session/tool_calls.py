@@ -69,6 +69,20 @@ def find_turn_start(messages: Sequence[Message], places: Iterable[int]) -> int |
     return next((at for at in places if starts_turn(messages, at)), None)
 
 
+def find_load_start(messages: Sequence[Message], limit: int, *, is_all: bool) -> int:
+    """Return where to begin so that turns are whole, with ``limit`` messages if that can be.
+
+    ``is_all`` tells that ``messages`` are the whole conversation.
+    """
+    newest = max(len(messages) - limit, 0)
+    before, after = range(newest, -1, -1), range(newest, len(messages))
+    start = find_turn_start(messages, before)
+    if start is None and is_all:
+        return 0  # the conversation's beginning, whatever it is
+    start = find_standing(messages, [*after, *before]) if start is None else start
+    return len(messages) if start is None else start
+
+
 def find_standing(messages: Sequence[Message], places: Iterable[int]) -> int | None:
     """Return the first of the places whose message stands on its own: it is no tool's result."""
     return next((at for at in places if not is_result(messages[at])), None)

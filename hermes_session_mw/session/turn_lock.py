@@ -1,22 +1,57 @@
-"""One turn at a time: who may write to a session, of all requests that ask for it."""
+"""Turns: one request at a time adds to a session.
+
+A *turn* is a group of messages that is stored together, such as a question and its answer. Two
+requests of one session that load, ask a model and append at the same time store both turns whole,
+but neither model has seen the other turn. ``session.turn()`` prevents that. These are the rules,
+for every store and all processes together; the rest of the package refers to them here.
+
+**The lease.** The exclusive right to add a turn is a lease: ``acquire`` sets the time until which
+the session is taken, in the session's row. No lock and no transaction is open in the database
+meanwhile. A second ``acquire`` is refused with ``SessionBusy`` until the lease is released or has
+expired. The time is the database's own clock, so that clocks of machines need not agree.
+
+**The fence.** A lease can expire while its holder is still at work: a model that takes minutes, a
+paused process. So each ``acquire`` also returns a number that is greater than all before, the fence
+(a fencing token), and every write in a turn sends it along. The store refuses a write whose fence
+is not the session's newest, with ``TurnLost``, and does so in the write's own transaction. The
+lease decides when another may begin; only the fence keeps a late holder from writing.
+
+    A: acquire -> 7   load   ask a model ...   (lease expires)   append(fence=7): TurnLost
+    B:                                         acquire -> 8      load   append(fence=8): stored
+
+Fences only grow, also where the session is deleted or pruned and its id is used again.
+
+**Waiting.** `Turn` asks again until it has the lease or its ``wait`` is over, with pauses that grow
+and are random, since no database says when a lease ends. There is no queue, and no order.
+
+**The end.** A turn ends at the end of its block, or with the response (see `Turn`). ``release``
+sets the lease free only if its fence is still the newest. A process that dies releases nothing: the
+lease expires.
+
+**Who takes part.** Only requests that enter ``turn()``. Others neither wait nor send a fence, and
+their appends are stored whole, before or after the turn's own.
+"""
 
 import random
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
 from hermes_session_mw.exceptions import ConfigurationError, SessionBusy, StoreError
 from hermes_session_mw.logging import fingerprint, logger
-from hermes_session_mw.session.conversation import Conversation
-from hermes_session_mw.session.store_client import StoreClient, to_its_end
+from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
+from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.models import MAX_LEASE
 
+if TYPE_CHECKING:
+    from hermes_session_mw.session.session import HermesSession
+
 LEASE = 60.0
-"""Seconds that a turn may take before another may begin."""
+"""Seconds after which a lease expires, unless another number is asked for."""
 
 WAIT = 10.0
-"""Seconds to wait for the turn."""
+"""Seconds to wait for the lease, unless another number is asked for."""
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
@@ -25,22 +60,24 @@ _LONGEST_PAUSE = 0.5
 class Turn:
     """A session's turn: taken by ``async with``, or by ``acquire()``.
 
-    The end of its block gives it back. In an HTTP request whose response has not begun by then, the
+    The end of its block releases it. In an HTTP request whose response has not begun by then, the
     response does, because one that streams is made after the endpoint's last line: the middleware
-    gives the turn back just before it sends the last part of the body, and at the latest when the
+    releases the turn just before it sends the last part of the body, and at the latest when the
     application has returned. A recording that has not ended keeps the turn until then. So it is
-    with a turn that was taken by ``acquire()``. ``release()`` gives it back at once.
+    with a turn that was taken by ``acquire()``. ``release()`` releases it at once.
+
+    The lease and the fence are explained at the head of this module.
 
     Attributes:
         fence: the number of this turn; every write in it is refused once there is a higher one.
         is_in_block: whether it is inside of its ``async with`` block.
-        is_left: whether the block has ended, and the response is to give the turn back.
+        is_left: whether the block has ended, and the response is to release the turn.
     """
 
     def __init__(
-        self, session: Conversation, access: StoreClient, *, lease: float, wait: float
+        self, session: "HermesSession", store: StoreClient, *, lease: float, wait: float
     ) -> None:
-        """Take nothing yet.
+        """Prepare the turn; nothing is taken yet.
 
         Raises:
             ConfigurationError: ``lease`` is not from 0 to ``MAX_LEASE``, or ``wait`` is negative.
@@ -51,20 +88,20 @@ class Turn:
         self.is_in_block: bool = False
         self.is_left: bool = False
         self._session = session
-        self._access = access
+        self._store = store
         self._lease = lease
         self._wait = wait
 
     async def acquire(self) -> Self:
-        """Wait for the turn, take it, and load the history; nothing where it is held already.
+        """Wait for the lease, take it, and load the history; do nothing where it is held already.
 
-        A turn of the same request whose block was left is given back before.
+        A turn of the same request whose block has ended is released before.
 
         Raises:
             SessionBusy: the others took longer than ``wait``.
             RuntimeError: the request is in another turn of the session.
         """
-        held = self._session.held
+        held = self._session.current_turn
         if held is not None and held.is_left:
             await held.release()
         elif held is self:
@@ -81,31 +118,30 @@ class Turn:
         return self
 
     async def extend(self, lease: float | None = None) -> None:
-        """Keep the turn for ``lease`` seconds from now; by default for as long as at first.
+        """Extend the lease to ``lease`` seconds from now; by default to as many as at first.
 
         Raises:
             TurnLost: another has begun since.
         """
-        store, owner = self._access.having("extend"), self._session.owner or ""
         seconds = self._lease if lease is None else lease
-        session_id = self._session.id
-        work = store.extend(session_id, self.fence, seconds, owner)
-        await self._access.whole("extend", session_id, work)
+        session = self._session
+        owner = session.owner or ""
+        await self._store.call(LifecycleStore.extend, session.id, self.fence, seconds, owner)
 
     async def take(self) -> None:
-        """Take the turn, if it is free, and tell the session.
+        """Take the lease, if it is free, and make this the session's turn.
 
         Raises:
             SessionBusy: it is not.
         """
-        # Cut short it might be taken, by a number that nobody knows and cannot give back.
-        await to_its_end(self._take)
+        # Cancelled halfway the lease might be taken with a fence that is lost, and never released.
+        await run_uncancelled(self._take)
 
     async def release(self) -> None:
-        """Give the turn back; where that fails, it ends by itself with its lease."""
-        if self._session.held is self:
-            self._session.held = None
-            await to_its_end(self._give_back)
+        """Release the lease; where that fails, it expires."""
+        if self._session.current_turn is self:
+            self._session.current_turn = None
+            await run_uncancelled(self._release)
 
     async def __aenter__(self) -> Self:
         await self.acquire()
@@ -118,17 +154,17 @@ class Turn:
         exc: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        """Give the turn back, or leave that to the response.
+        """Release the turn, or leave that to the response.
 
         Raises:
             RuntimeError: an answer is still recorded, and no response is to come with it.
         """
         self.is_in_block = False
         session = self._session
-        if session.held is not self:
+        if session.current_turn is not self:
             return
         is_recording = session.is_recording
-        if session.keeps_turns and (is_recording or not session.is_told):
+        if session.response_ends_turn and (is_recording or not session.is_told):
             self.is_left = True
             return
         await session.end()
@@ -145,30 +181,27 @@ class Turn:
             try:
                 return await self.take()
             except SessionBusy as busy:
-                left = deadline - anyio.current_time()
-                if left <= 0:
+                remaining = deadline - anyio.current_time()
+                if remaining <= 0:
                     raise
-                # With jitter, so that those who wait do not ask in step; never longer than the
-                # lease, whose end nobody tells of.
-                longest = min(pause, left, max(busy.retry_after, _FIRST_PAUSE))
+                # With jitter, so that waiting requests do not retry in step; never longer than the
+                # lease, of whose end there is no notice.
+                longest = min(pause, remaining, max(busy.retry_after, _FIRST_PAUSE))
             await anyio.sleep(random.uniform(longest / 2, longest))  # noqa: S311
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _take(self) -> None:
         session = self._session
-        store = self._access.having("acquire")
-        work = store.acquire(session.id, self._lease, session.known_owner())
-        self.fence = await self._access.whole("acquire", session.id, work)
-        session.held = self
-        session.open_up()
+        owner = session.known_owner()
+        self.fence = await self._store.call(LifecycleStore.acquire, session.id, self._lease, owner)
+        session.current_turn = self
+        session.register_open()
 
-    async def _give_back(self) -> None:
+    async def _release(self) -> None:
         session = self._session
+        owner = session.owner or ""
         try:
-            work = self._access.having("release").release(
-                session.id, self.fence, session.owner or ""
-            )
-            await self._access.whole("release", session.id, work)
+            await self._store.call(LifecycleStore.release, session.id, self.fence, owner)
         except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
             # Its own text may hold ids.
             why = exc if isinstance(exc, StoreError) else type(exc).__name__

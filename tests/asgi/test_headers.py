@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_session_mw import ConfigurationError
-from hermes_session_mw.asgi.headers import Fields, Stamp, find_fields
+from hermes_session_mw.asgi.headers import check_header_name
+from hermes_session_mw.asgi.response_stamper import SessionHeader
+from hermes_session_mw.asgi.session_resolver import HeaderNames, find_fields
 from tests.support.asgi import HEADER
 
 Pair = tuple[bytes, bytes]
-STAMP = Stamp("X-Hermes-Session-Id")
+SESSION_ID = SessionHeader("X-Hermes-Session-Id")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ STAMP = Stamp("X-Hermes-Session-Id")
 )
 def test_values_are_found_whatever_the_case(headers: list[Pair], expected: list[bytes]) -> None:
     """Every value is found and trimmed of spaces and tabs alone; blank ones do not count."""
-    found = find_fields(headers, Fields(HEADER, b"other-field"))
+    found = find_fields(headers, HeaderNames(HEADER, b"other-field"))
     assert ({HEADER: expected} if expected else {}) == found
 
 
@@ -53,15 +55,15 @@ SHAPES: dict[str, Callable[[list[Pair]], Iterable[Iterable[bytes]]]] = {
 def test_any_iterable_of_pairs_is_stamped(shape: Callable[..., Any]) -> None:
     """Headers may be any iterable of two-item iterables; their order stays."""
     pairs = [(b"b", b"1"), (b"X-HERMES-session-id", b"old"), (b"a", b"2"), (b"b", b"3")]
-    stamped = STAMP.once(shape(pairs), b"new")
+    stamped = SESSION_ID.set_once(shape(pairs), b"new")
     assert stamped == [(b"b", b"1"), (b"a", b"2"), (b"b", b"3"), (HEADER, b"new")]
 
 
 def test_the_given_headers_are_not_changed() -> None:
     """An application may send the same list again and again."""
     headers = [(HEADER, b"old")]
-    STAMP.once(headers, b"new")
-    STAMP.response(headers, b"new")
+    SESSION_ID.set_once(headers, b"new")
+    SESSION_ID.stamp_response(headers, b"new")
     assert headers == [(HEADER, b"old")]
 
 
@@ -75,7 +77,7 @@ names = st.one_of(
 @given(st.lists(st.tuples(names, st.binary(max_size=30))))
 def test_a_stamp_stands_once_and_all_else_stays(headers: list[Pair]) -> None:
     """Whatever the application sent, the id stands once and everything else as it was."""
-    stamped = STAMP.once(headers, b"id")
+    stamped = SESSION_ID.set_once(headers, b"id")
     others = [pair for pair in headers if pair[0].lower() != HEADER]
     assert stamped == [*others, (HEADER, b"id")]
 
@@ -84,12 +86,12 @@ def test_a_stamp_stands_once_and_all_else_stays(headers: list[Pair]) -> None:
 def test_a_name_that_no_header_can_have_is_refused(name: str) -> None:
     """A header name that would break every response is refused when the middleware is made."""
     with pytest.raises(ConfigurationError, match="header_name"):
-        Stamp(name)
+        check_header_name(name)
 
 
 def test_a_name_goes_out_in_lower_case() -> None:
     """ASGI wants response header names in lower case."""
-    assert Stamp("X-Thread").field == b"x-thread"
+    assert SessionHeader("X-Thread").field == b"x-thread"
 
 
 def fields(headers: list[Pair], *names: bytes) -> list[Pair]:
@@ -131,7 +133,7 @@ def test_a_page_of_another_origin_can_read_the_id(
     headers: list[Pair], expected: list[bytes]
 ) -> None:
     """Where a response is readable from another origin, the header is exposed to it, once."""
-    stamped = STAMP.response(headers, b"id")
+    stamped = SESSION_ID.stamp_response(headers, b"id")
     assert [value for _, value in fields(stamped, EXPOSE)] == expected
 
 
@@ -181,17 +183,17 @@ def test_a_page_of_another_origin_can_read_the_id(
 )
 def test_a_shared_cache_hands_no_id_on(headers: list[Pair], expected: list[Pair]) -> None:
     """A response becomes private and varies by the header, unless it says that it is public."""
-    stamped = STAMP.response(headers, b"id")
+    stamped = SESSION_ID.stamp_response(headers, b"id")
     assert fields(stamped, b"cache-control", b"vary") == expected
 
 
 @given(st.lists(st.tuples(names, st.binary(max_size=30))))
 def test_a_response_is_stamped_once_and_twice_is_once(headers: list[Pair]) -> None:
     """A stamped response keeps what it had, and stamping it again changes nothing."""
-    stamped = STAMP.response(headers, b"id")
+    stamped = SESSION_ID.stamp_response(headers, b"id")
     listed = {HEADER, EXPOSE, b"vary", b"cache-control"}
     others = [pair for pair in headers if pair[0].lower() not in listed]
     kept = [pair for pair in stamped if pair[0].lower() not in listed]
     assert kept[: len(others)] == others
     assert fields(stamped, HEADER) == [(HEADER, b"id")]
-    assert sorted(STAMP.response(stamped, b"id")) == sorted(stamped)
+    assert sorted(SESSION_ID.stamp_response(stamped, b"id")) == sorted(stamped)

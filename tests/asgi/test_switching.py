@@ -26,7 +26,7 @@ async def test_a_switch_goes_on_in_the_other_session() -> None:
     session = HermesSession(store, "id")
     await session.turn().acquire()
     await session.switch("other")
-    assert session.held is None
+    assert session.current_turn is None
     assert await store.acquire("id", 1) == 2
     assert (session.id, session.is_new) == ("other", False)
     async with session.turn():

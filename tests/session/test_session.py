@@ -190,5 +190,5 @@ async def test_a_session_without_a_middleware_may_be_ended() -> None:
     session = HermesSession(MemoryStore(), "id")
     async with session.turn():
         await session.end()
-    assert session.held is None
-    assert session.unended is None
+    assert session.current_turn is None
+    assert session.on_open is None

@@ -77,11 +77,11 @@ async def test_who_cannot_wait_is_told_for_how_long() -> None:
         with pytest.raises(SessionBusy) as caught:
             await second.turn(wait=0).acquire()
         assert 0 < caught.value.retry_after <= 30
-        assert second.held is None
+        assert second.current_turn is None
         with pytest.raises(SessionBusy):
             await second.turn(wait=0.05).acquire()
     async with second.turn(wait=0):
-        assert second.held is not None
+        assert second.current_turn is not None
 
 
 async def test_without_a_turn_nothing_waits() -> None:
@@ -110,7 +110,7 @@ async def test_a_late_holder_writes_nothing() -> None:
             with pytest.raises(TurnLost):
                 await write
         await turn.release()
-        assert late.held is None
+        assert late.current_turn is None
         await next_one.append(*numbered(2))
     assert (await store.load("id")).messages == numbered(0, 3)
 
@@ -123,7 +123,7 @@ async def test_a_late_holder_whom_nobody_followed_may_write() -> None:
         assert await session.append(*numbered(0)) == 1
         await turn.extend(30)
         with pytest.raises(SessionBusy):
-            await HermesSession(session._access, "id").turn(wait=0).acquire()
+            await HermesSession(session._store, "id").turn(wait=0).acquire()
 
 
 async def test_a_turn_is_entered_once() -> None:
@@ -203,7 +203,7 @@ async def test_a_turn_goes_on_under_a_rotated_id() -> None:
             await HermesSession(store, new).turn(wait=0).acquire()
         assert await session.append(*numbered(1)) == 2
         await session.renew()
-        assert session.held is None
+        assert session.current_turn is None
         async with HermesSession(store, new).turn(wait=0) as other:
             assert other.fence > 0
 

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from hermes_session_mw import HermesSession, MemoryStore, SessionBusy, StoreTimeout
-from hermes_session_mw.session.store_client import StoreClient, to_its_end
+from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
 from hermes_session_mw.testing.helpers import numbered
 from tests.stores.test_housekeeping import Make, make
 
@@ -138,7 +138,7 @@ async def test_a_turn_taken_in_doubt_ends_with_its_lease() -> None:
     session = HermesSession(StoreClient(store, 0.01), "id")
     with pytest.raises(StoreTimeout):
         await session.turn(lease=1, wait=0).acquire()
-    assert session.held is None
+    assert session.current_turn is None
     store.go_on.set()
     async with HermesSession(store, "id").turn(wait=60):
         pass
@@ -154,7 +154,7 @@ async def test_a_failure_after_a_cancellation_is_not_logged_as_lost(
         await go_on.wait()
         raise ValueError
 
-    task = asyncio.create_task(to_its_end(fail))
+    task = asyncio.create_task(run_uncancelled(fail))
     await anyio.lowlevel.checkpoint()
     task.cancel()
     await anyio.lowlevel.checkpoint()
@@ -167,7 +167,7 @@ async def test_a_failure_after_a_cancellation_is_not_logged_as_lost(
 async def test_a_loop_that_ends_is_not_held_up() -> None:
     """Where every task is cancelled, as at a loop's end, the work's own is, and nothing hangs."""
     before = asyncio.all_tasks()
-    task = asyncio.create_task(to_its_end(anyio.sleep_forever))
+    task = asyncio.create_task(run_uncancelled(anyio.sleep_forever))
     await anyio.wait_all_tasks_blocked()
     own = asyncio.all_tasks() - before
     assert len(own) == 2

@@ -1,0 +1,99 @@
+"""What a request knows of its history, and how that changes by what it stores.
+
+Rules of this file: pure functions. A `History` may be the newest part of what is stored: its
+``length`` counts all messages, and those that come before the loaded ones are *unloaded*.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from hermes_session_mw.exceptions import HistoryNotLoaded
+from hermes_session_mw.messages import Message, decode_messages, encode_messages
+from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.validation import check_replaced
+
+
+def copied(messages: Sequence[Message]) -> list[Message]:
+    """Return copies, so that a caller may change the messages while they are stored."""
+    return decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
+
+
+def count_unloaded(history: History) -> int:
+    """Return how many messages come before those that are loaded."""
+    return history.length - len(history.messages)
+
+
+def loaded_of_first(history: History, count: int) -> list[Message]:
+    """Return the history's first ``count`` messages, as far as they are loaded."""
+    return history.messages[: max(count - count_unloaded(history), 0)]
+
+
+def check_loaded(history: History, replace_from: int) -> None:
+    """Refuse to show what ``replace_from`` keeps where none of it is loaded.
+
+    Raises:
+        SessionConflict: the history is shorter.
+        HistoryNotLoaded: all that is kept is unloaded.
+    """
+    check_replaced(replace_from, history.length)
+    unloaded = count_unloaded(history)
+    if 0 < replace_from <= unloaded:
+        raise HistoryNotLoaded(
+            f"the first {unloaded} messages are not loaded, and replace_from={replace_from} keeps "
+            "none but these: call 'await session.load(limit=None)' before, inside of turn()"
+        )
+
+
+def after_append(history: History, messages: Sequence[Message], length: int) -> History:
+    """Return the history after an append that returned ``length``."""
+    if length <= history.length:
+        return history  # a turn that was there already
+    # Where others stored meanwhile, the length stays what this request has seen, so that an append
+    # on the condition of it finds out.
+    seen = history.length + len(messages)
+    return History([*history.messages, *messages], seen, exists=True)
+
+
+def after_replacement(history: History, messages: Sequence[Message], replace_from: int) -> History:
+    """Return the history after ``messages`` took the place of all but the first so many."""
+    keep = min(replace_from, history.length)
+    kept = loaded_of_first(history, keep)
+    return History([*kept, *messages], keep + len(messages), exists=True)
+
+
+def may_be_repetition(history: History, messages: Sequence[Message], replace_from: int) -> bool:
+    """Tell whether the turn that was to replace may have been in the history before.
+
+    A repetition changes nothing, and returns what the first time did. Where the history has other
+    messages behind what may be the same ones, only the store knows which it was.
+    """
+    if history.length <= replace_from + len(messages):
+        return False
+    start = replace_from - count_unloaded(history)
+    seen = history.messages[max(start, 0) : max(start + len(messages), 0)]
+    return seen == list(messages[len(messages) - len(seen) :])
+
+
+def after_rewind(history: History, length: int) -> History:
+    """Return the history after a rewind to ``length``."""
+    if length >= history.length:
+        return history
+    return History(loaded_of_first(history, length), length, exists=history.exists)
+
+
+def after_compaction(history: History, replaced: int, summary: Sequence[Message]) -> History:
+    """Return the history after ``summary`` took the place of its first ``replaced`` messages."""
+    # Of an older part that was not loaded, neither is the summary.
+    before = summary if replaced >= count_unloaded(history) else ()
+    messages = [*before, *history.messages[len(loaded_of_first(history, replaced)) :]]
+    return History(messages, len(summary) + history.length - replaced, exists=True)
+
+
+def begins_with(messages: Sequence[Message], question: Sequence[Message]) -> bool:
+    """Tell whether a turn begins with the question, which may be empty."""
+    if not question:
+        return True
+    first, asked = messages[: len(question)], copied(question)
+    # Not by ==, for which 1, 1.0 and true are one value.
+    return json.dumps(first, sort_keys=True) == json.dumps(asked, sort_keys=True)
