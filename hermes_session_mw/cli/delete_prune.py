@@ -1,5 +1,6 @@
 """``delete`` and ``prune``: what is removed, for good."""
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import click
@@ -21,7 +22,8 @@ from hermes_session_mw.cli.sources import Settings, operate
 from hermes_session_mw.cli.terminal import confirm, progress
 from hermes_session_mw.cli.text import shown
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
-from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, PruneCounts
+from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
+from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
 
 
 @click.command()
@@ -92,41 +94,32 @@ def prune(
     """Delete what nobody has changed for some time, by the database's clock."""
     only = whose(owner, all_owners=all_owners)
 
-    async def count(store: AdminStore) -> tuple[int, PruneCounts]:
+    async def count(store: AdminStore) -> tuple[float, PruneCounts]:
         since = (
             await store.cutoff(older_than)
             if isinstance(older_than, timedelta)
-            else int(older_than.timestamp())
+            else older_than.timestamp()
         )
-        return since, await store.count_idle(since, only)
+        return since, await store.count_stale(since, only)
 
     async def remove(store: AdminStore) -> PruneCounts:
-        with progress("Pruning", idle.sessions + idle.ids) as advance:
-            return await store.prune_idle(cutoff, only, advance)
+        with progress("Pruning", counts.sessions + counts.ids) as advance:
+            return await store.prune_stale(cutoff, only, advance)
 
-    cutoff, idle = operate(settings, "prune", count, access="read" if dry_run else "write")
-    if not dry_run and idle != PruneCounts():
-        confirm(f"Prune {_said(idle)}?", yes=yes)
-        idle = operate(settings, "prune", remove, access="write")
+    cutoff, counts = operate(settings, "prune", count, access="read" if dry_run else "write")
+    if not dry_run and counts != PruneCounts():
+        confirm(f"Prune {_summary(counts)}?", yes=yes)
+        counts = operate(settings, "prune", remove, access="write")
     if json:
-        click.echo(as_json({"dry_run": dry_run, **_shape(idle)}))
+        click.echo(as_json({"dry_run": dry_run, **asdict(counts)}))
     else:
-        click.echo(f"{_said(idle)} {'would be pruned' if dry_run else 'pruned'}")
+        click.echo(f"{_summary(counts)} {'would be pruned' if dry_run else 'pruned'}")
 
 
-def _shape(idle: PruneCounts) -> dict[str, int]:
-    return {
-        "sessions": idle.sessions,
-        "messages": idle.messages,
-        "ids": idle.ids,
-        "keys": idle.keys,
-    }
-
-
-def _said(idle: PruneCounts) -> str:
-    more = ((idle.ids, "unused id"), (idle.keys, "unused key"))
-    said = f"{_number(idle.sessions, 'session')} with {_number(idle.messages, 'message')}"
-    return ", ".join([said, *(_number(count, what) for count, what in more if count)])
+def _summary(counts: PruneCounts) -> str:
+    parts = [_number(counts.sessions, "session") + " with " + _number(counts.messages, "message")]
+    rest = ((counts.ids, "unused id"), (counts.keys, "unused key"))
+    return ", ".join(parts + [_number(count, what) for count, what in rest if count])
 
 
 def _number(count: int, what: str) -> str:

@@ -247,7 +247,8 @@ async def test_pruning_goes_through_all_batches(
 ) -> None:
     """More sessions than are looked for at once are all found, of whatever owner."""
     kind = tables.dialect.name
-    monkeypatch.setitem(delete_prune._FIND, kind, delete_prune._FIND[kind].limit(3))
+    find = delete_prune._FIND[kind]
+    monkeypatch.setitem(find, False, find[False].limit(3))
     monkeypatch.setattr(delete_prune, "BATCH", 3)
     store = make()
     ids = [new_id() for _ in range(10)]
@@ -268,7 +269,8 @@ async def test_what_is_used_meanwhile_is_not_pruned(make: Make, tables: Engine) 
     expired = [delete_prune.StaleSession("", "id", 1), delete_prune.StaleSession("", "no such", 1)]
     with tables.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         database = database_of(connection)
-        assert delete_prune.remove_expired(database, expired, A_DAY.total_seconds()) == 0
+        cutoff = delete_prune.cutoff_of(database, A_DAY)
+        assert delete_prune.remove_stale(database, cutoff, expired) == []
     assert (await store.load("id")).length == 2
 
 

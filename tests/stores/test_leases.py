@@ -20,7 +20,7 @@ from hermes_session_mw import (
     SQLAlchemyStore,
     TurnLost,
 )
-from hermes_session_mw.stores.sqlalchemy.admin import prune
+from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
 from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.stores.test_housekeeping import Make, every_store, make
 from tests.support.server import ROOT
@@ -93,7 +93,7 @@ async def test_turns_are_given_out_beside_prune_and_delete(make: Make) -> None:
     async def prune() -> None:
         nonlocal pruned
         while True:
-            await remove_idle(store, owner)
+            await remove_stale(store, owner)
             pruned += await store.prune(timedelta(0))
 
     async def delete() -> None:
@@ -122,12 +122,12 @@ async def test_turns_are_given_out_beside_prune_and_delete(make: Make) -> None:
     assert fences == sorted(set(fences))
 
 
-async def remove_idle(store: Any, owner: str) -> None:
+async def remove_stale(store: Any, owner: str) -> None:
     """Remove the owner's sessions that are not in a turn, however young, as an operator could."""
     if isinstance(store, MemoryStore):
         return
     at_any_time = 2_000_000_000
-    find = partial(prune.find_idle, cutoff=at_any_time, owner=owner, after=("", ""))
-    found, _ = await store._read(find)
+    find = partial(delete_prune.find_stale, cutoff=at_any_time, owner=owner, after=("", ""))
+    found = await store._read(find)
     if found:
-        await store._write(lambda c: prune.remove_idle(c, at_any_time, found))
+        await store._write(lambda c: delete_prune.remove_stale(c, at_any_time, found))

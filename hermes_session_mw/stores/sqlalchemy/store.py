@@ -8,6 +8,7 @@ repeated where another transaction was in its way or the connection broke.
 import itertools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,6 +49,7 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     turns,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.append import append
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
 from hermes_session_mw.stores.sqlalchemy.statements.load import load
 from hermes_session_mw.stores.validation import (
     check_age,
@@ -225,33 +227,22 @@ class SQLAlchemyStore:
         return await self._write(lambda c: delete_prune.delete_session(c, session_id, owner))
 
     async def prune(self, older_than: timedelta) -> int:
-        """Remove what nobody has appended to for ``older_than``, and return how many sessions.
+        """Remove the sessions that nobody has changed for ``older_than``; return how many.
 
-        Keys that are as old, and that lead to nothing stored, go with it.
+        The ids of deleted sessions count too. Keys as old that lead to nothing stored are dropped.
 
-        Time is the database's own. The work is done in small transactions, so that nobody waits
-        long; a session that is appended to meanwhile, or whose turn is taken, stays. After a
-        failure, call it again.
+        The age is measured by the database's clock. Short transactions do the work, so that no
+        request waits long for a lock; a session that is appended to meanwhile, or that has a lease,
+        stays. After a failure, call it again.
 
         Raises:
             ValueError: ``older_than`` is negative.
             StoreError: the store failed.
         """
         check_age(older_than)
-        seconds = min(older_than, delete_prune.OLDEST).total_seconds()
-        removed, last = 0, ("", "")
-        while True:
-            find = partial(delete_prune.find_expired, seconds=seconds, after=last)
-            expired = await self._retrying.run(find, writes=False)
-            for portion in delete_prune.portions(expired):
-                remove = partial(delete_prune.remove_expired, portion=portion, seconds=seconds)
-                removed += await self._retrying.run(remove, writes=True)
-            if len(expired) < delete_prune.BATCH:
-                break
-            last = expired[-1][:2]
-        drop = partial(delete_prune.drop_idle_keys, seconds=seconds)
-        await self._retrying.run(drop, writes=True)
-        return removed
+        cutoff = await self._read(lambda c: delete_prune.cutoff_of(c, older_than))
+        removed = await self._prune(cutoff, None, lambda _count: None)
+        return removed.sessions + removed.ids
 
     async def rewind(
         self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
@@ -418,6 +409,24 @@ class SQLAlchemyStore:
         """Say where it stores, without the password, and the state of its connections."""
         return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._executor!r})>"
 
+    async def _prune(
+        self, cutoff: float, owner: str | None, advance: Callable[[int], None]
+    ) -> delete_prune.PruneCounts:
+        """Remove what was not changed since ``cutoff``; ``advance`` gets each portion's size."""
+        removed, last = delete_prune.PruneCounts(), START
+        while True:
+            find = partial(delete_prune.find_stale, cutoff=cutoff, owner=owner, after=last)
+            found = await self._read(find)
+            for portion in delete_prune.portions(found):
+                remove = partial(delete_prune.remove_stale, cutoff=cutoff, portion=portion)
+                removed = delete_prune.counted(removed, await self._write(remove))
+                advance(len(portion))
+            if len(found) < delete_prune.BATCH:
+                break
+            last = found[-1][:2]
+        keys = await self._write(lambda c: delete_prune.drop_stale_keys(c, cutoff, owner))
+        return replace(removed, keys=keys)
+
     async def _read(self, work: Callable[[Database], T]) -> T:
         return await self._retrying.run(work, writes=False)
 
@@ -425,7 +434,7 @@ class SQLAlchemyStore:
         return await self._retrying.run(work, writes=True)
 
     async def _write_once(self, work: Callable[[Database, bool], T]) -> T:
-        """Run work that is told whether it may have been done already."""
+        """Run ``work`` with whether an earlier attempt may have committed."""
         repeated = False
 
         def doubt() -> None:

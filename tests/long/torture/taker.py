@@ -71,7 +71,7 @@ async def remove(store: AdminStore, _name: str, shared: list[str]) -> None:
             if random.random() < 0.2:
                 tell("removed", int(await store.delete(random.choice(shared))))
             else:
-                gone = await store.prune_idle(IN_THE_FUTURE, None, lambda _: None)
+                gone = await store.prune_stale(IN_THE_FUTURE, None, lambda _: None)
                 tell("removed", gone.sessions)
                 tell("removed", await store.prune(timedelta(0)))
         except (AppendInDoubt, StoreTimeout):

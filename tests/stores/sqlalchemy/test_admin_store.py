@@ -19,16 +19,12 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.stores import pagination
-from hermes_session_mw.stores.sqlalchemy.admin import admin_store, prune, queries
+from hermes_session_mw.stores.sqlalchemy.admin import queries
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
-from hermes_session_mw.stores.sqlalchemy.admin.models import (
-    OwnedSession,
-    Problem,
-    PruneCounts,
-    Totals,
-)
+from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, Problem, Totals
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune, keyset
+from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
 from hermes_session_mw.testing.helpers import numbered
 from tests.support import mariadb, postgres
 
@@ -169,7 +165,7 @@ async def test_all_owners_sessions_are_told(url: URL) -> None:
 
 async def test_what_was_counted_is_pruned(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody changed since is removed, of one owner or of all, and nothing that is in use."""
-    monkeypatch.setattr(admin_store, "BATCH", 1)  # each is asked for anew
+    monkeypatch.setattr(delete_prune, "BATCH", 1)  # each is asked for anew
     await filled(url)
     store = AdminStore(url, access="write")
     await store.move_key("lost", "nothing", "bob")
@@ -181,18 +177,18 @@ async def test_what_was_counted_is_pruned(url: URL, monkeypatch: pytest.MonkeyPa
     cutoff = await store.cutoff(timedelta(days=30))
     assert await store.cutoff(timedelta(days=99999)) == 1
     steps: list[int] = []
-    assert await store.count_idle(cutoff, "nobody") == PruneCounts()
-    assert await store.count_idle(cutoff, "ada") == PruneCounts(1, 4, 2, 0)
-    assert await store.count_idle(cutoff) == PruneCounts(2, 5, 2, 1)  # snow is being written to
-    assert await store.prune_idle(cutoff, "ada", steps.append) == PruneCounts(1, 4, 2, 0)
-    assert await store.prune_idle(cutoff, None, steps.append) == PruneCounts(1, 1, 0, 1)
+    assert await store.count_stale(cutoff, "nobody") == PruneCounts()
+    assert await store.count_stale(cutoff, "ada") == PruneCounts(1, 4, 2, 0)
+    assert await store.count_stale(cutoff) == PruneCounts(2, 5, 2, 1)  # snow is being written to
+    assert await store.prune_stale(cutoff, "ada", steps.append) == PruneCounts(1, 4, 2, 0)
+    assert await store.prune_stale(cutoff, None, steps.append) == PruneCounts(1, 1, 0, 1)
     assert sum(steps) == 4
     assert names(await store.walk()) == [ALL[0], ALL[3]]
     assert await store.find_key("new", "bob") == "nothing"
     changed = [delete_prune.StaleSession("", "wind:1", 1)]  # since it was found
-    assert await store._write(lambda c: prune.remove_idle(c, cutoff, changed)) == []
+    assert await store._write(lambda c: delete_prune.remove_stale(c, cutoff, changed)) == []
     await store.release("snow", fence, "bob")
-    assert await store.count_idle(cutoff) == PruneCounts(1, 3, 0, 0)
+    assert await store.count_stale(cutoff) == PruneCounts(1, 3, 0, 0)
     assert await store.check_integrity(steps.append) == []
     await store.aclose()
 
@@ -330,7 +326,7 @@ async def test_a_cursor_that_no_page_gave_is_refused(cursor: str, tmp_path: Path
     with pytest.raises(ValueError, match="cursor"):
         await store.survey(cursor=cursor)
     with pytest.raises(ValueError, match="cursor"):
-        queries.place_in_survey(pagination.cursor_to(2**63, "", "a"))
+        queries.decode_survey_cursor(pagination.cursor_to(2**63, "", "a"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -398,8 +394,8 @@ async def test_keys_that_cannot_be_are_refused(tmp_path: Path) -> None:
         store.walk("\0"),
         store.totals("\0"),
         store.lines("", ""),
-        store.count_idle(1, "\0"),
-        store.prune_idle(1, "\0", print),
+        store.count_stale(1, "\0"),
+        store.prune_stale(1, "\0", print),
     ):
         with pytest.raises(InvalidKey):
             await wrong

@@ -18,7 +18,6 @@ from hermes_session_mw import HermesSessionError, SessionDeleted, SQLAlchemyStor
 from hermes_session_mw.database.connection import Database, database_of
 from hermes_session_mw.stores.jsonl import read
 from hermes_session_mw.stores.sqlalchemy.admin import integrity_check
-from hermes_session_mw.stores.sqlalchemy.admin import prune as admin_prune
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.statements import (
     append,
@@ -82,9 +81,9 @@ class Run:
         leases.release(database, "s", self.owner, self.fences[-1])
 
     def prune(self, database: Database) -> None:
-        found, _ = admin_prune.find_idle(database, IN_THE_FUTURE, self.owner, ("", ""))
-        admin_prune.remove_idle(database, IN_THE_FUTURE, found) if found else None
-        admin_prune.drop_idle_keys(database, IN_THE_FUTURE, self.owner)
+        found = delete_prune.find_stale(database, IN_THE_FUTURE, self.owner, ("", ""))
+        delete_prune.remove_stale(database, IN_THE_FUTURE, found) if found else None
+        delete_prune.drop_stale_keys(database, IN_THE_FUTURE, self.owner)
 
     def prune_twice(self, database: Database) -> None:
         self.prune(database)
@@ -168,10 +167,12 @@ async def bind_key(store: SQLAlchemyStore, run: Run) -> None:
 
 
 async def prune(store: SQLAlchemyStore, run: Run) -> None:
-    find = partial(admin_prune.find_idle, cutoff=IN_THE_FUTURE, owner=run.owner, after=("", ""))
-    found, _ = await store._read(find)
+    find = partial(delete_prune.find_stale, cutoff=IN_THE_FUTURE, owner=run.owner, after=("", ""))
+    found = await store._read(find)
     if found:
-        await store._write(lambda database: admin_prune.remove_idle(database, IN_THE_FUTURE, found))
+        await store._write(
+            lambda database: delete_prune.remove_stale(database, IN_THE_FUTURE, found)
+        )
 
 
 OPERATIONS: dict[str, Callable[[Any, Run], Awaitable[Any]]] = {

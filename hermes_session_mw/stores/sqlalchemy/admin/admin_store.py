@@ -1,7 +1,7 @@
-"""The store as its operator uses it: all owners' sessions, and nothing made by looking at them.
+"""The store for the operator's command: it reads and changes the sessions of all owners.
 
-Nothing that answers requests may use it: an `SQLAlchemyStore` has no method that goes beyond one
-owner's sessions, and this one has.
+Nothing that answers requests may import it. An `SQLAlchemyStore` has no method that goes beyond one
+owner's sessions.
 """
 
 import sqlite3
@@ -17,40 +17,40 @@ from sqlalchemy import URL
 from hermes_session_mw.database.drivers import check_url
 from hermes_session_mw.database.engine import sqlite_file
 from hermes_session_mw.exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy.admin import integrity_check, prune, queries
+from hermes_session_mw.stores.sqlalchemy.admin import integrity_check, queries
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     Access,
     OwnedPage,
     OwnedSession,
     Problem,
-    PruneCounts,
     Totals,
 )
+from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
 from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import (
-    BATCH,
+    PruneCounts,
     StaleSession,
     portions,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.keyset import FIRST
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
 from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore
 from hermes_session_mw.stores.validation import check_keys, check_page
 
-_UNLIMITED = 2**40  # what one store took another takes too
+_UNLIMITED = 2**40  # an import takes all that another store has stored
 
 
 class AdminStore(SQLAlchemyStore):
-    """An `SQLAlchemyStore` over a URL that also tells of all owners' sessions.
+    """An `SQLAlchemyStore` over a URL, with operations on the sessions of all owners.
 
-    ``owner=None`` is all of them, wherever it may be given. Tables, and SQLite's file, are made
-    only with ``access="create"``; with ``"read"`` a SQLite file keeps the journal that it has.
+    Wherever it may be given, ``owner=None`` means all owners. Tables and SQLite's file are created
+    only with ``access="create"``; with ``"read"`` a SQLite file keeps its journal mode.
     """
 
     def __init__(self, url: str | URL, *, access: Access = "read", timeout: float = 60.0) -> None:
         """Check what can be checked without a connection.
 
         Raises:
-            ConfigurationError: the URL is none, or names a database in memory, its driver is not
-                installed, or the time-out is not positive.
+            ConfigurationError: the URL is not one or names a database in memory, its driver is
+                not installed, or the time-out is not positive.
         """
         parsed = check_url(url)
         if parsed.get_backend_name() == "sqlite":
@@ -69,12 +69,12 @@ class AdminStore(SQLAlchemyStore):
         """Return sessions, the ones that were changed last first; see `LifecycleStore.list`."""
         check_keys("-", owner or "")
         check_page(limit)
-        after = queries.place_in_survey(cursor)
+        after = queries.decode_survey_cursor(cursor)
         found = await self._read(lambda c: queries.survey(c, owner, limit + 1, after))
         return queries.page_of_owned(found, limit)
 
     async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
-        """Return the session that each owner has under the id; one look-up where one is named."""
+        """Return the session of each owner with this id; one look-up where an owner is given."""
         check_keys(session_id, owner or "")
         return await self._read(lambda c: queries.find(c, session_id, owner))
 
@@ -83,7 +83,7 @@ class AdminStore(SQLAlchemyStore):
     ) -> Sequence[OwnedSession]:
         """Return the next sessions in the order of owner and id; none where there are no more."""
         check_keys("-", owner or "")
-        place = FIRST if after is None else (after.owner or "", after.info.id)
+        place = START if after is None else (after.owner or "", after.info.id)
         return await self._read(lambda c: queries.walk(c, owner, place))
 
     async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
@@ -91,7 +91,7 @@ class AdminStore(SQLAlchemyStore):
         return await self._read(lambda c: queries.ids_like(c, start, owner, most))
 
     async def totals(self, owner: str | None = None) -> Totals:
-        """Return how much there is, of all or of one owner; one small row per session is read."""
+        """Return counts and sizes; one small row per session is read."""
         check_keys("-", owner or "")
         return await self._read(lambda c: queries.totals(c, owner))
 
@@ -100,47 +100,33 @@ class AdminStore(SQLAlchemyStore):
         check_keys(session_id, owner)
         return await self._read(lambda c: queries.lines(c, session_id, owner))
 
-    async def cutoff(self, age: timedelta) -> int:
+    async def cutoff(self, age: timedelta) -> float:
         """Return the time ``age`` ago by the database's clock, in seconds from 1970."""
-        now = await self._read(prune.now)
-        return max(now - int(min(age, timedelta(seconds=now)).total_seconds()), 1)
+        return await self._read(lambda c: delete_prune.cutoff_of(c, age))
 
-    async def count_idle(self, cutoff: int, owner: str | None = None) -> PruneCounts:
+    async def count_stale(self, cutoff: float, owner: str | None = None) -> PruneCounts:
         """Return what nobody has changed since ``cutoff``, in seconds from 1970.
 
-        Sessions that somebody has taken the turn of are not among it.
+        Sessions with a lease that has not ended are not counted.
         """
         check_keys("-", owner or "")
-        return await self._read(lambda c: prune.count_idle(c, cutoff, owner))
+        return await self._read(lambda c: delete_prune.count_stale(c, cutoff, owner))
 
-    async def prune_idle(
-        self, cutoff: int, owner: str | None, advance: Callable[[int], None]
+    async def prune_stale(
+        self, cutoff: float, owner: str | None, advance: Callable[[int], None]
     ) -> PruneCounts:
-        """Remove that, in small transactions, and return what was removed.
+        """Remove that, in short transactions, and return what was removed.
 
-        ``advance`` is told of each few sessions that are done with. After a failure, call it again.
+        ``advance`` is called with the number of sessions after each portion. After a failure, call
+        it again.
         """
         check_keys("-", owner or "")
-        removed = PruneCounts()
-        last: tuple[str, str] = FIRST
-        while True:
-            find = partial(prune.find_idle, cutoff=cutoff, owner=owner, after=last)
-            expired, there = await self._read(find)
-            for portion in portions(expired):
-                remove = partial(prune.remove_idle, cutoff=cutoff, portion=portion)
-                gone = await self._write(remove)
-                removed = _with(removed, gone, there)
-                advance(len(portion))
-            if len(expired) < BATCH:
-                break
-            last = expired[-1][:2]
-        keys = await self._write(lambda c: prune.drop_idle_keys(c, cutoff, owner))
-        return PruneCounts(removed.sessions, removed.messages, removed.ids, keys)
+        return await self._prune(cutoff, owner, advance)
 
     async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
         """Return what is wrong with the tables and with what is in them; nothing is written.
 
-        ``advance`` is as for ``prune_idle``. Where tables or columns are missing, or SQLite finds
+        ``advance`` is as for ``prune_stale``. Where tables or columns are missing, or SQLite finds
         its file damaged, rows are not looked at. A session's messages are all held in memory while
         they are.
         """
@@ -156,11 +142,11 @@ class AdminStore(SQLAlchemyStore):
             problems += await self._read(look)
             if problems:
                 return
-        done: tuple[str, str] = FIRST
+        done: tuple[str, str] = START
         last: OwnedSession | None = None
         while found := await self.walk(None, last):
             last = found[-1]
-            for portion in portions([_weighed(each) for each in found]):
+            for portion in portions([_sized(each) for each in found]):
                 after, done = done, portion[-1][:2]
                 problems += await self._read(
                     partial(integrity_check.check_range, after=after, to=done)
@@ -174,23 +160,23 @@ def _of_file(url: URL, access: Access) -> URL:
 
     Raises:
         ConfigurationError: it names a database in memory.
-        StoreMisconfigured: there is no such file, and it is not to be made.
+        StoreMisconfigured: there is no such file, and none is to be created.
     """
     file = sqlite_file(url, 0)
     if file is None:
         raise ConfigurationError("store: a SQLite database in memory holds nothing to work on")
     if url.drivername == "sqlite+aiosqlite":
-        # The same file; and nobody who gives up has to wait for a lock in another's thread.
+        # The same file; a caller that gives up need not wait for a lock in another thread.
         url = url.set(drivername="sqlite")
     path = Path(file.path)
     if access == "create":
         return url
     if not path.is_file():
         raise StoreMisconfigured(
-            f"there is no file {path}, and none is made: name the store by its URL, with "
+            f"there is no file {path}, and none is created: name the store by its URL, with "
             "--store or in HERMES_STORE"
         )
-    # In WAL a reader that may not write would leave the side files behind.
+    # In WAL mode a read-only reader would leave the -wal and -shm files behind.
     mode = "rw" if access == "write" or _is_in_wal(file.path) else "ro"
     return url.set(database=f"file:{urllib.parse.quote(file.path)}").update_query_dict(
         {"mode": mode, "uri": "true"}
@@ -202,20 +188,9 @@ def _is_in_wal(path: str) -> bool:
     with suppress(sqlite3.Error), closing(sqlite3.connect(name, uri=True)) as connection:
         ((mode,),) = connection.execute("PRAGMA journal_mode")
         return bool(mode == "wal")
-    return False  # the store finds out what is wrong with it
+    return False  # the store raises what is wrong with it
 
 
-def _weighed(session: OwnedSession) -> StaleSession:
+def _sized(session: OwnedSession) -> StaleSession:
     kept = session.info.length + (session.archived or 0)
     return StaleSession(session.owner or "", session.info.id, kept)
-
-
-def _with(
-    so_far: PruneCounts, gone: Sequence[StaleSession], there: frozenset[tuple[str, str]]
-) -> PruneCounts:
-    sessions = [each for each in gone if each[:2] in there]
-    return PruneCounts(
-        so_far.sessions + len(sessions),
-        so_far.messages + sum(each.length for each in sessions),
-        so_far.ids + len(gone) - len(sessions),
-    )

@@ -1,13 +1,13 @@
-"""The SQL that looks whether the tables say the same; nothing is written, and no row locked.
+"""The SQL that checks whether the tables agree; nothing is written, and no row is locked.
 
-A portion of sessions is read at one moment, all rows of its range of keys, so that rows whose
-session is missing are found too, and writers that are at work are not taken for damage.
+All rows of a range of keys are read in one snapshot. So rows without a session are found too, and
+what a writer is just doing is not mistaken for damage.
 """
 
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Column, DateTime, Select, String, Table, TextClause, inspect, select, text
 
@@ -24,22 +24,13 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     is_after,
     is_up_to,
-    place,
+    position,
     snapshot,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow
 
 Key = tuple[str, str]
 """An owner and an id."""
-
-
-class _Session(NamedTuple):
-    """A session's row."""
-
-    first: int
-    end: int
-    turns: int
-    archived: int
-    is_deleted: bool
 
 
 _sessions = select(
@@ -83,7 +74,7 @@ _QUICK_CHECK = text("PRAGMA quick_check(20)")
 
 
 def _is_of_type(column: Column[Any]) -> str:
-    """Return SQLite's condition that a value is of its column's type, which it does not see to."""
+    """Return the condition that a value has its column's type, which SQLite does not enforce."""
     name = column.name
     if isinstance(column.type, DateTime):
         condition = f"(typeof({name}) = 'text' AND julianday({name}) IS NOT NULL)"
@@ -93,7 +84,7 @@ def _is_of_type(column: Column[Any]) -> str:
     return f"({name} IS NULL OR {condition})" if column.nullable else condition
 
 
-def _others(table: Table) -> TextClause:
+def _wrong_type(table: Table) -> TextClause:
     session_id = "id" if table is sessions else "session_id"
     right = " AND ".join(map(_is_of_type, table.columns))
     key = "NULL, NULL" if table is counters else f"owner, {session_id}"
@@ -101,7 +92,7 @@ def _others(table: Table) -> TextClause:
     return text(f"SELECT {names} WHERE NOT ({right}) LIMIT 20")  # the schema's names
 
 
-_OF_ANOTHER_TYPE = {table.name: _others(table) for table in metadata.sorted_tables}
+_WRONG_TYPE = {table.name: _wrong_type(table) for table in metadata.sorted_tables}
 
 
 def missing(database: Database) -> list[Problem]:
@@ -110,7 +101,7 @@ def missing(database: Database) -> list[Problem]:
 
 
 def damage(database: Database) -> list[Problem]:
-    """Return what is wrong with SQLite's file and values; other databases look after theirs."""
+    """Return what is wrong with SQLite's file and values; other databases check theirs."""
     if database.dialect != "sqlite":
         return []
     found = [" ".join(what.split()) for (what,) in database.rows(_QUICK_CHECK, {})]
@@ -120,23 +111,25 @@ def damage(database: Database) -> list[Problem]:
             f"a row of {name} has a value of another type",
             *(None if key is None else text_of(key) for key in (id_, owner)),
         )
-        for name, statement in _OF_ANOTHER_TYPE.items()
+        for name, statement in _WRONG_TYPE.items()
         for owner, id_ in database.rows(statement, {})
     ]
 
 
 def check_range(database: Database, after: Key, to: Key | None) -> list[Problem]:
-    """Return what is wrong with the sessions from after one place up to another, or to the end."""
-    values = place("after", after) | ({} if to is None else place("to", to))
+    """Return what is wrong with the sessions after one key up to another, or to the end."""
+    parameters = position("after", after) | ({} if to is None else position("to", to))
     form = database.dialect, to is not None
     with snapshot(database):
         known = {
-            (text_of(owner), text_of(id_)): _Session(first, end, turns, archived, bool(deleted))
+            (text_of(owner), text_of(id_)): SessionRow(
+                first, end, turns, archived, is_deleted=bool(deleted)
+            )
             for owner, id_, first, end, turns, archived, deleted in database.rows(
-                _SESSIONS[form], values
+                _SESSIONS[form], parameters
             )
         }
-        rows = {kind: database.rows(forms[form], values) for kind, forms in _ROWS.items()}
+        rows = {kind: database.rows(forms[form], parameters) for kind, forms in _ROWS.items()}
     of_kind = {kind: _by_session(found) for kind, found in rows.items()}
     problems = []
     for key in sorted({*known, *(key for found in of_kind.values() for key in found)}):
@@ -165,7 +158,7 @@ def _by_session(rows: Sequence[Row]) -> dict[Key, list[tuple[int, str]]]:
     return {key: [(int(number), body) for *_, number, body in each] for key, each in grouped}
 
 
-def _problems(session: _Session | None, texts: dict[str, list[tuple[int, str]]]) -> Iterator[str]:
+def _problems(session: SessionRow | None, texts: dict[str, list[tuple[int, str]]]) -> Iterator[str]:
     if session is not None and not session.turns and session.end > session.first:
         yield "it counts messages, and no turn"
     for kind, rows in texts.items():
@@ -179,7 +172,7 @@ def _problems(session: _Session | None, texts: dict[str, list[tuple[int, str]]])
                 yield f"{kind} {number} is not a JSON object"
 
 
-def _ends(kind: str, session: _Session) -> tuple[int, int]:
+def _ends(kind: str, session: SessionRow) -> tuple[int, int]:
     """Return the first of the numbers that the session's rows should have, and the one after."""
     if session.is_deleted:
         return 0, 0

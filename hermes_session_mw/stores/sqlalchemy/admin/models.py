@@ -67,23 +67,6 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class PruneCounts:
-    """What nobody has changed since some time.
-
-    Attributes:
-        sessions, messages: how many sessions, and messages in their histories and archives.
-        ids: how many ids that hold no session are kept: of deleted ones, so that they are not used
-            again, and such as somebody has only taken the turn of.
-        keys: how many keys were bound before then, and lead to nothing stored.
-    """
-
-    sessions: int = 0
-    messages: int = 0
-    ids: int = 0
-    keys: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Problem:
     """Something in a store that should not be so; what it says holds nothing of a message.
 

@@ -1,12 +1,8 @@
-"""The SQL that looks at the sessions of all owners; the rules are those of ``loading``.
-
-Statements come in two forms, for one owner and for all, by whether an owner is given.
-"""
+"""The SQL that reads the sessions of all owners, or of one where an owner is given."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Integer, Select, and_, bindparam, case, distinct, func, or_, select, text
+from sqlalchemy import Integer, and_, bindparam, case, distinct, func, or_, select, text
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
@@ -16,38 +12,37 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSes
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, sessions
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
-from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, place, snapshot
-from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import (
-    BEFORE,
-    CHANGED,
-    FACTS,
-    NO_VALUE,
-    ROWS,
-    as_info,
-    info,
-    of_another_type,
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
+    is_after,
+    of_all_or_one,
+    owner_parameter,
+    position,
+    snapshot,
+)
+from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import BEFORE, EXPORTED, info
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
+    LENGTH,
+    SESSION_INFO,
+    UPDATED_AT,
+    WRONG_TYPE,
+    session_info,
+    wrong_type,
 )
 
 WALK = 500
-"""Sessions that one statement of a walk finds."""
+"""Sessions that one call of `walk` returns."""
 
 _OWNER, _ID = sessions.c.owner, sessions.c.id
-_of_owner = bindparam("owner") == _OWNER
-_owned = FACTS.add_columns(_OWNER, sessions.c.turns, sessions.c.archived)
-
-
-def in_two_forms(statement: Any) -> dict[bool, Select[Any]]:
-    """Return a statement about all owners, and about one."""
-    return {False: statement, True: statement.where(_of_owner)}
+_owned = SESSION_INFO.add_columns(_OWNER, sessions.c.turns, sessions.c.archived)
 
 
 _last_owner = bindparam("last_owner", type_=_OWNER.type)
-_survey = in_two_forms(
+_survey = of_all_or_one(
     _owned.where(
         or_(
-            CHANGED < BEFORE,
+            UPDATED_AT < BEFORE,
             and_(
-                CHANGED == BEFORE,
+                UPDATED_AT == BEFORE,
                 or_(
                     _last_owner < _OWNER,
                     and_(_last_owner == _OWNER, bindparam("last_id", type_=_ID.type) < _ID),
@@ -55,40 +50,46 @@ _survey = in_two_forms(
             ),
         )
     )
-    .order_by(CHANGED.desc(), _OWNER, _ID)
-    .limit(bindparam("most"))
+    .order_by(UPDATED_AT.desc(), _OWNER, _ID)
+    .limit(bindparam("most")),
+    _OWNER,
 )
-_find = in_two_forms(_owned.where(bindparam("session_id", type_=_ID.type) == _ID).order_by(_OWNER))
+_find = of_all_or_one(
+    _owned.where(bindparam("session_id", type_=_ID.type) == _ID).order_by(_OWNER), _OWNER
+)
 _walk = {
-    dialect: in_two_forms(
-        _owned.where(is_after(dialect, _OWNER, _ID)).order_by(_OWNER, _ID).limit(WALK)
+    dialect: of_all_or_one(
+        _owned.where(is_after(dialect, _OWNER, _ID)).order_by(_OWNER, _ID).limit(WALK), _OWNER
     )
     for dialect in SUPPORTED_DIALECTS
 }
-_like = in_two_forms(
+_like = of_all_or_one(
     select(_ID)
     .where(
         *IS_STORED,
         func.substr(_ID, 1, bindparam("size", type_=Integer)) == bindparam("start", type_=_ID.type),
     )
     .order_by(sessions.c.updated_at.desc(), _ID)
-    .limit(bindparam("most"))
+    .limit(bindparam("most")),
+    _OWNER,
 )
 _sum = func.sum
-_totals = in_two_forms(
+_totals = of_all_or_one(
     select(
         func.count(),
-        _sum(sessions.c.next_seq - sessions.c.first_seq),
+        _sum(LENGTH),
         _sum(sessions.c.turns),
         _sum(sessions.c.archived),
         func.count(distinct(case((bindparam("nobody", type_=_OWNER.type) != _OWNER, _OWNER)))),
         _sum(case((bindparam("nobody", type_=_OWNER.type) == _OWNER, 1), else_=0)),
         microseconds_of(func.min(sessions.c.created_at)),
         microseconds_of(func.max(sessions.c.updated_at)),
-    ).where(*IS_STORED)
+    ).where(*IS_STORED),
+    _OWNER,
 )
-_deleted = in_two_forms(
-    select(func.count()).select_from(sessions).where(sessions.c.deleted_at.is_not(None))
+_deleted = of_all_or_one(
+    select(func.count()).select_from(sessions).where(sessions.c.deleted_at.is_not(None)),
+    _OWNER,
 )
 _TABLES = [table.name for table in tables.metadata.sorted_tables]
 _size_on_mysql = text(
@@ -105,38 +106,40 @@ _SIZE_OF_FILE = text("SELECT page_count * page_size FROM pragma_page_count, prag
 def survey(
     database: Database, owner: str | None, most: int, after: tuple[int, str, str]
 ) -> list[OwnedSession]:
-    """Return up to ``most`` sessions, the ones changed last first, that come after a place."""
+    """Return up to ``most`` sessions, the ones changed last first, that come after a position."""
     changed, last_owner, last_id = after
-    values = {"changed": changed, "last_owner": last_owner, "last_id": last_id, "most": most}
-    return _all(database.rows(_survey[owner is not None], values | given(owner)))
+    parameters = {"changed": changed, "last_owner": last_owner, "last_id": last_id, "most": most}
+    return _owned_sessions(
+        database.rows(_survey[owner is not None], parameters | owner_parameter(owner))
+    )
 
 
 def find(database: Database, session_id: str, owner: str | None) -> list[OwnedSession]:
     """Return the sessions that have the id, by owner; without one this reads the whole table."""
-    values = {"session_id": session_id, **given(owner)}
-    return _all(database.rows(_find[owner is not None], values))
+    parameters = {"session_id": session_id, **owner_parameter(owner)}
+    return _owned_sessions(database.rows(_find[owner is not None], parameters))
 
 
 def walk(database: Database, owner: str | None, after: tuple[str, str]) -> list[OwnedSession]:
     """Return the next ``WALK`` sessions in the order of owner and id."""
-    values = {**place("after", after), **given(owner)}
-    return _all(database.rows(_walk[database.dialect][owner is not None], values))
+    parameters = {**position("after", after), **owner_parameter(owner)}
+    return _owned_sessions(database.rows(_walk[database.dialect][owner is not None], parameters))
 
 
 def ids_like(database: Database, start: str, owner: str | None, most: int) -> list[str]:
     """Return ids that begin with ``start``, which is ASCII, the ones changed last first."""
-    values = {"start": start, "size": len(start), "most": most, **given(owner)}
-    return [text_of(id_) for (id_,) in database.rows(_like[owner is not None], values)]
+    parameters = {"start": start, "size": len(start), "most": most, **owner_parameter(owner)}
+    return [text_of(id_) for (id_,) in database.rows(_like[owner is not None], parameters)]
 
 
 def totals(database: Database, owner: str | None) -> Totals:
-    """Return what there is; sizes where it is of all owners. No message is read for it."""
+    """Return the counts, and of all owners the sizes too; no message is read for it."""
     one = owner is not None
     with snapshot(database):
-        (counts,) = database.rows(_totals[one], {"nobody": "", **given(owner)})
-        ((deleted,),) = database.rows(_deleted[one], given(owner))
+        (counts,) = database.rows(_totals[one], {"nobody": "", **owner_parameter(owner)})
+        ((deleted,),) = database.rows(_deleted[one], owner_parameter(owner))
         sizes = {} if one else _sizes(database)
-    # Sums are Decimal here and there, and NULL of nothing.
+    # Some databases return sums as Decimal, and a sum of nothing is NULL.
     count, length, turns, archived, owners, ownerless = (int(each or 0) for each in counts[:6])
     oldest, newest = (None if each is None else time_of(each) for each in counts[6:])
     return Totals(
@@ -154,18 +157,13 @@ def totals(database: Database, owner: str | None) -> Totals:
 
 
 def lines(database: Database, session_id: str, owner: str) -> str | None:
-    """Return what `LifecycleStore.export` does, without a lock; None where there is no session."""
+    """Return the session as `export` does, but without a lock; None where there is none."""
     with snapshot(database):
         found = info(database, session_id, owner)
-        rows = database.rows(ROWS, {"session_id": session_id, "owner": owner}) if found else []
+        rows = database.rows(EXPORTED, {"session_id": session_id, "owner": owner}) if found else []
     if found is None:
         return None
     return jsonl.write(found, [(text_of(turn_id), body) for turn_id, body in rows])
-
-
-def given(owner: str | None) -> dict[str, str]:
-    """Return the parameter that a statement about one owner has."""
-    return {} if owner is None else {"owner": owner}
 
 
 def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
@@ -178,7 +176,7 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
     )
 
 
-def place_in_survey(cursor: str | None) -> tuple[int, str, str]:
+def decode_survey_cursor(cursor: str | None) -> tuple[int, str, str]:
     """Return where the page before ended.
 
     Raises:
@@ -190,14 +188,14 @@ def place_in_survey(cursor: str | None) -> tuple[int, str, str]:
     return changed, owner, session_id
 
 
-def _all(rows: Sequence[Row]) -> list[OwnedSession]:
+def _owned_sessions(rows: Sequence[Row]) -> list[OwnedSession]:
     try:
         return [
-            OwnedSession(as_info(facts), text_of(owner), int(turns), int(archived))
-            for *facts, owner, turns, archived in rows
+            OwnedSession(session_info(info_columns), text_of(owner), int(turns), int(archived))
+            for *info_columns, owner, turns, archived in rows
         ]
-    except NO_VALUE:
-        raise of_another_type() from None
+    except WRONG_TYPE:
+        raise wrong_type() from None
 
 
 def _sizes(database: Database) -> dict[str, int]:

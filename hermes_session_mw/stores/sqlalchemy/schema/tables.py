@@ -143,7 +143,7 @@ Index(
 )
 Index("ix_hermes_keys_session_id", keys.c.owner, keys.c.session_id)
 
-# Which rows a statement is about.
+# Conditions for the WHERE clause.
 IS_SESSION = (
     sessions.c.owner == bindparam("owner"),
     sessions.c.id == bindparam("session_id"),
@@ -156,12 +156,12 @@ IN_ARCHIVE = (
     archive.c.owner == bindparam("owner"),
     archive.c.session_id == bindparam("session_id"),
 )
-# A row without a turn is there for a lease alone, and one that was deleted for its id.
+# A row without a turn was made for a lease, and a deleted one keeps its id from being used again.
 IS_STORED = (sessions.c.turns > 0, sessions.c.deleted_at.is_(None))
-# For an UPDATE, which keeps the columns' own names for what it sets.
-WHOSE = (sessions.c.owner == bindparam("of_owner"), sessions.c.id == bindparam("of_session"))
+# The same for an UPDATE or a DELETE: SQLAlchemy keeps the columns' own names for the SET clause.
+IS_TARGET = (sessions.c.owner == bindparam("of_owner"), sessions.c.id == bindparam("of_session"))
 
 
-def of_session(session_id: str, owner: str) -> dict[str, Any]:
-    """Return the parameters that ``WHOSE`` takes."""
+def target(session_id: str, owner: str) -> dict[str, Any]:
+    """Return the parameters of ``IS_TARGET``."""
     return {"of_session": session_id, "of_owner": owner}

@@ -1,7 +1,7 @@
-"""The SQL that appends; the rules are those of ``loading``."""
+"""The SQL that appends a turn."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     BindParameter,
@@ -23,11 +23,12 @@ from hermes_session_mw.database.transactions import check_none_open, committing,
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
-    WHOSE,
+    IS_TARGET,
     messages,
-    of_session,
     sessions,
+    target,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
 from hermes_session_mw.stores.validation import length_after_repeat
 
@@ -74,11 +75,11 @@ _TAKE_NUMBERS = {
     "postgresql": _take_numbers(postgresql.insert),
     **dict.fromkeys(MYSQL, _take_on_mysql),
 }
-# MySQL returns nothing from an INSERT; who holds the lock may as well ask.
-_taken = select(*_COUNTERS).where(*IS_SESSION)
-_give_back = (
+# MySQL returns nothing from an INSERT; under the lock a second statement reads the same.
+_counters = select(*_COUNTERS).where(*IS_SESSION)
+_return_numbers = (
     update(sessions)
-    .where(*WHOSE)
+    .where(*IS_TARGET)
     .values(next_seq=sessions.c.next_seq - bindparam("taken"), turns=sessions.c.turns - 1)
 )
 
@@ -86,8 +87,8 @@ _give_back = (
 def _in_one_statement() -> Executable:
     """Return the whole append as PostgreSQL can do it, for a turn that cannot be stored yet.
 
-    It returns each message's number and the history's first; or no row, and has done nothing, where
-    there is a reason not to append, which a transaction then finds.
+    It returns each message's number and the history's first one. Where there is a reason not to
+    append, it returns no row and has done nothing; a transaction then finds the reason.
     """
     taken = (
         postgresql.insert(sessions)
@@ -114,9 +115,9 @@ def _in_one_statement() -> Executable:
     return insert(messages).from_select(_COLUMNS, rows).returning(messages.c.seq, first)
 
 
-_append_at_once = _in_one_statement()
+_append_in_one = _in_one_statement()
 
-_MOST_AT_ONCE = 32 * 1024
+_MOST_IN_ONE = 32 * 1024
 """Characters that are sent as an array: psycopg takes a second or more to quote a megabyte."""
 
 
@@ -134,50 +135,33 @@ def append(
 ) -> int:
     """See `LifecycleStore.append`; the messages come as JSON texts.
 
-    ``may_be_stored`` says whether the turn can be there already: as an earlier one of the caller's,
-    or because an attempt's outcome is not known.
+    ``may_be_stored`` says whether the turn can be stored already: because the caller repeats it, or
+    because the outcome of an earlier attempt is not known.
     """
     key = {"session_id": session_id, "owner": owner}
-    is_small = sum(map(len, bodies)) <= _MOST_AT_ONCE
-    plain = not may_be_stored and expected_length is None and fence is None and is_small
-    # Only where it is known that it is committed by itself.
-    if database.dialect == "postgresql" and plain and database.in_transaction() is False:
+    is_small = sum(map(len, bodies)) <= _MOST_IN_ONE
+    is_simple = not may_be_stored and expected_length is None and fence is None and is_small
+    # Only where the statement is known to be committed by itself.
+    if database.dialect == "postgresql" and is_simple and database.in_transaction() is False:
         turn = {**key, "turn_id": turn_id, "bodies": list(bodies), "count": len(bodies)}
         with committing():
-            done = database.rows(_append_at_once, {**turn, "max_turns": max_turns})
+            done = database.rows(_append_in_one, {**turn, "max_turns": max_turns})
             check_none_open(database, "after the append")
         if done:
             return 1 + int(max(seq - first for seq, first in done))
     with transaction(database):
-        taken, stored = begin_turn(
+        session, stored = begin_turn(
             database, key, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
         )
+        length = session.end - session.first
         if not stored:
-            check_expected(expected_length, taken.length)
-            if taken.turns > max_turns:
+            check_expected(expected_length, length)
+            if session.turns > max_turns:
                 raise SessionFull(max_turns)
-            add_messages(database, key, taken.start, [(turn_id, body) for body in bodies])
+            add_messages(database, key, session.end, [(turn_id, body) for body in bodies])
     if stored:
-        return length_of_repeated(stored, bodies, taken)
-    return taken.length + len(bodies)
-
-
-class Taken(NamedTuple):
-    """The session's counters, its row being held; a turn's numbers begin at ``start``.
-
-    The history's messages have the numbers from ``first`` to before ``start``; the turn is counted
-    in ``turns``.
-    """
-
-    start: int
-    first: int
-    turns: int
-    archived: int
-
-    @property
-    def length(self) -> int:
-        """How many messages the history has, without the turn."""
-        return self.start - self.first
+        return length_of_repeated(stored, bodies, session)
+    return length + len(bodies)
 
 
 def begin_turn(
@@ -188,23 +172,24 @@ def begin_turn(
     *,
     may_be_stored: bool,
     fence: int | None,
-) -> tuple[Taken, Sequence[Row]]:
-    """Hold the session's row, and take ``count`` numbers for a turn.
+) -> tuple[SessionRow, Sequence[Row]]:
+    """Lock the session's row, and take ``count`` numbers for a turn.
 
-    Return the counters, and the turn's rows where it is stored already: no numbers are taken then.
+    Return the row as it was before, but with the turn counted in ``turns``; and the turn's
+    messages where it is stored already: no numbers are taken then.
     """
     end, first, turns, archived, current, deleted_at = _take(database, {**key, "count": count})
     if deleted_at is not None:
         raise SessionDeleted
     if fence is not None and fence != current:
         raise TurnLost
-    # Asked only now: who holds the row's lock sees every turn stored before.
+    # Asked only now: a transaction that holds the row's lock sees every turn stored before.
     stored = rows_of_turn(database, turn_id, key) if may_be_stored else []
     if stored:
-        # Committed and not rolled back: an earlier COMMIT of the turn, whose reply was lost,
-        # may still wait for a standby, and this one waits for it too.
-        database.run(_give_back, of_session(**key) | {"taken": count})
-    return Taken(end - count, first, turns, archived), stored
+        # Committed and not rolled back: an earlier COMMIT of the turn, the reply to which was
+        # lost, may still wait for a standby, and this one waits for it too.
+        database.run(_return_numbers, target(**key) | {"taken": count})
+    return SessionRow(first, end - count, turns, archived, current), stored
 
 
 def check_expected(expected: int | None, length: int) -> None:
@@ -213,10 +198,10 @@ def check_expected(expected: int | None, length: int) -> None:
         raise SessionConflict(expected, length)
 
 
-def length_of_repeated(stored: Sequence[Row], bodies: Sequence[str], taken: Taken) -> int:
+def length_of_repeated(stored: Sequence[Row], bodies: Sequence[str], session: SessionRow) -> int:
     """Return how many messages of the history come before a stored turn's end."""
     texts = [(seq, body) for seq, body, _ in stored]
-    return length_after_repeat(texts, bodies, taken.first, taken.start)
+    return length_after_repeat(texts, bodies, session.first, session.end)
 
 
 def add_messages(
@@ -232,7 +217,7 @@ def _take(database: Database, parameters: dict[str, Any]) -> Row:
     dialect = database.dialect
     if dialect in MYSQL:
         database.run(_TAKE_NUMBERS[dialect], parameters)
-        rows = database.rows(_taken, parameters)
+        rows = database.rows(_counters, parameters)
     else:
         rows = database.rows(_TAKE_NUMBERS[dialect], parameters)
     (counters,) = rows

@@ -1,113 +1,129 @@
-"""What is done to whole sessions: deleting one, and those that nobody has used for long.
+"""The SQL that deletes one session, and that prunes those which nobody has changed for long.
 
-The rules are those of ``loading``. A lock is held for one portion of the work at a time.
+An age becomes a *cutoff* once, by the database's clock, since the clocks of several machines may
+differ; all that follows compares with the cutoff. So what an operator has counted before is what is
+removed. Row locks are held for one portion of the sessions at a time.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    TextClause,
-    Update,
-    bindparam,
-    delete,
-    func,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import and_, bindparam, case, delete, func, select
 
 from hermes_session_mw.database.connection import Database, text_of
-from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
-    WHOSE,
+    IS_TARGET,
     archive,
     keys,
     messages,
-    of_session,
     sessions,
+    target,
 )
-from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import (
+    microseconds_of,
+    now_in_milliseconds,
+    time_at,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.fences import raise_floor
-from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, place
-from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import TOUCH
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
+    is_after,
+    of_all_or_one,
+    owner_parameter,
+    position,
+)
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH, LOCK, MARK_DELETED
 
 BATCH = 500
-"""Sessions that one statement looks for."""
-
-OLDEST = timedelta(days=36500)
-"""An age that no session has, and from which every database can still count back."""
+"""Sessions that one statement finds."""
 
 _PORTION = 1000
 """Messages that one transaction removes, unless a single session has more."""
 
 
 class StaleSession(NamedTuple):
-    """A session that nobody has used for long; ``fence`` is the last number of its turns."""
+    """A row that is old enough to be pruned.
+
+    ``length`` counts its messages, archived ones too; ``fence`` is that of its last lease.
+    ``is_stored`` is false where it only keeps a deleted session's id, or was made for a lease.
+    """
 
     owner: str
     session_id: str
     length: int
     fence: int = 0
+    is_stored: bool = True
 
 
-# Nobody is in its turn any more, so that a prune need not wait for the lease to end.
-_GONE = {
-    "deleted_at": func.now(),
-    "updated_at": func.now(),
-    "title": None,
-    "parent_id": None,
-    "leased_until": 0,
-}
-_mark_deleted = update(sessions).where(*WHOSE, *IS_STORED).values(_GONE)
+@dataclass(frozen=True, slots=True)
+class PruneCounts:
+    """What a prune removes.
+
+    Attributes:
+        sessions, messages: how many sessions, and messages in their histories and archives.
+        ids: how many rows without a session: those that keep the ids of deleted sessions from being
+            used again, and those that were made for a lease.
+        keys: how many keys were bound before the cutoff, and lead to nothing stored.
+    """
+
+    sessions: int = 0
+    messages: int = 0
+    ids: int = 0
+    keys: int = 0
+
+
+_mark_deleted = MARK_DELETED.where(*IS_STORED)
 _remove_contents = [
     delete(table).where(
         table.c.owner == bindparam("of_owner"), table.c.session_id == bindparam("of_session")
     )
     for table in (messages, archive, keys)
 ]
-_remove_session = delete(sessions).where(*WHOSE)
+_remove_session = delete(sessions).where(*IS_TARGET)
 
-# By the database's clock alone: those of several machines may differ. SQLite has no intervals.
-_ON_MYSQL = "updated_at < now() - INTERVAL :seconds SECOND"
-_IS_IDLE = {
-    "sqlite": "updated_at < datetime('now', '-' || :seconds || ' seconds')",
-    "postgresql": "updated_at < now() - make_interval(secs => :seconds)",
-    **dict.fromkeys(MYSQL, _ON_MYSQL),
-}
-# Who is in a turn has not written yet, and is using it.
-IS_FREE = sessions.c.leased_until <= now_in_milliseconds()
+_now = select(microseconds_of(func.now()))
+_CUTOFF = time_at(bindparam("cutoff"))
+# Whoever holds the lease is using the session, and may not have written yet.
+_is_stale = (sessions.c.updated_at < _CUTOFF, sessions.c.leased_until <= now_in_milliseconds())
+_is_stored = and_(*IS_STORED)
+_kept = LENGTH + sessions.c.archived
 _OWNER, _ID = sessions.c.owner, sessions.c.id
 
-
-def lock_where(*conditions: ColumnElement[bool] | TextClause) -> Update:
-    """Return the statement that locks a session to be removed, for `remove_locked`."""
-    return TOUCH.where(*conditions, sessions.c.fence <= bindparam("floor"))
-
-
+_COUNT = of_all_or_one(
+    select(
+        func.sum(case((_is_stored, 1), else_=0)),
+        func.sum(case((_is_stored, _kept), else_=0)),
+        func.sum(case((_is_stored, 0), else_=1)),
+    ).where(*_is_stale),
+    _OWNER,
+)
 _FIND = {
-    dialect: select(_OWNER, _ID, sessions.c.next_seq, sessions.c.fence)
-    .where(text(is_idle), IS_FREE, is_after(dialect, _OWNER, _ID))
-    .order_by(_OWNER, _ID)
-    .limit(BATCH)
-    for dialect, is_idle in _IS_IDLE.items()
+    dialect: of_all_or_one(
+        select(_OWNER, _ID, _kept, sessions.c.fence, _is_stored)
+        .where(*_is_stale, is_after(dialect, _OWNER, _ID))
+        .order_by(_OWNER, _ID)
+        .limit(BATCH),
+        _OWNER,
+    )
+    for dialect in SUPPORTED_DIALECTS
 }
-_LOCK = {dialect: lock_where(text(is_idle), IS_FREE) for dialect, is_idle in _IS_IDLE.items()}
+_lock = LOCK.where(*_is_stale, sessions.c.fence <= bindparam("floor"))
 
-LEADS_SOMEWHERE = select(_ID).where(keys.c.owner == _OWNER, keys.c.session_id == _ID).exists()
-_DROP_IDLE_KEYS = {
-    dialect: delete(keys).where(text(is_idle), ~LEADS_SOMEWHERE)
-    for dialect, is_idle in _IS_IDLE.items()
-}
+_leads_to_a_row = select(_ID).where(keys.c.owner == _OWNER, keys.c.session_id == _ID).exists()
+_is_stale_key = (keys.c.updated_at < _CUTOFF, ~_leads_to_a_row)
+_COUNT_KEYS = of_all_or_one(
+    select(func.count()).select_from(keys).where(*_is_stale_key), keys.c.owner
+)
+_DROP_KEYS = of_all_or_one(delete(keys).where(*_is_stale_key), keys.c.owner)
 
 
 def delete_session(database: Database, session_id: str, owner: str) -> bool:
     """Remove all that is in it, and leave a row that keeps the id from being used again."""
-    key = of_session(session_id, owner)
+    key = target(session_id, owner)
     with transaction(database):
         found = database.run(_mark_deleted, key) > 0
         if found:
@@ -115,51 +131,67 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
     return found
 
 
-def find_expired(
-    database: Database, seconds: float, after: tuple[str, str]
-) -> Sequence[StaleSession]:
-    """Return the next sessions, by owner and id, that were not written to for ``seconds``."""
-    rows = database.rows(_FIND[database.dialect], {**place("after", after), "seconds": seconds})
-    return [StaleSession(text_of(owner), text_of(id_), *numbers) for owner, id_, *numbers in rows]
+def cutoff_of(database: Database, age: timedelta) -> float:
+    """Return the time ``age`` ago by the database's clock, in seconds from 1970."""
+    ((now,),) = database.rows(_now, {})
+    # No database has to count back to before 1970.
+    return max(int(now) / 1_000_000 - age.total_seconds(), 1)
 
 
-def remove_expired(database: Database, portion: Sequence[StaleSession], seconds: float) -> int:
-    """Remove those of ``portion`` that are expired still, and return how many."""
-    return len(remove_locked(database, portion, _LOCK[database.dialect], {"seconds": seconds}))
+def count_stale(database: Database, cutoff: float, owner: str | None) -> PruneCounts:
+    """Return what a prune would remove, of one owner or of all."""
+    parameters = {"cutoff": cutoff, **owner_parameter(owner)}
+    one = owner is not None
+    (counts,) = database.rows(_COUNT[one], parameters)
+    ((stale_keys,),) = database.rows(_COUNT_KEYS[one], parameters)
+    stored, length, ids = (int(each or 0) for each in counts)  # a sum of nothing is NULL
+    return PruneCounts(stored, length, ids, int(stale_keys))
 
 
-def remove_locked(
-    database: Database, portion: Sequence[StaleSession], lock: Update, values: dict[str, Any]
+def find_stale(
+    database: Database, cutoff: float, owner: str | None, after: tuple[str, str]
 ) -> list[StaleSession]:
-    """Remove those of ``portion`` that ``lock``, with ``values``, finds; return them.
+    """Return the next rows, by owner and id, that were not written to since ``cutoff``."""
+    parameters = {"cutoff": cutoff, **position("after", after), **owner_parameter(owner)}
+    rows = database.rows(_FIND[database.dialect][owner is not None], parameters)
+    return [
+        StaleSession(text_of(whose), text_of(id_), int(length), int(fence), bool(is_stored))
+        for whose, id_, length, fence, is_stored in rows
+    ]
 
-    A session that somebody was in a turn of since it was found stays, for its number is not below
-    the floor.
+
+def remove_stale(
+    database: Database, cutoff: float, portion: Sequence[StaleSession]
+) -> list[StaleSession]:
+    """Remove those rows of ``portion`` that are stale still, and return them.
+
+    A session whose lease was acquired since it was found stays: its fence is above the floor.
     """
     removed = []
     floor = max(each.fence for each in portion)
     raise_floor(database, floor)
     with transaction(database):
         for each in portion:
-            key = of_session(each.session_id, each.owner)
-            if database.run(lock, {**key, **values, "floor": floor}):
+            key = target(each.session_id, each.owner)
+            if database.run(_lock, {**key, "cutoff": cutoff, "floor": floor}):
                 _empty(database, key)
                 database.run(_remove_session, key)
                 removed.append(each)
     return removed
 
 
-def drop_idle_keys(database: Database, seconds: float) -> None:
-    """Drop the keys that were bound so long ago, and under whose session nothing was stored."""
+def drop_stale_keys(database: Database, cutoff: float, owner: str | None) -> int:
+    """Drop the keys that were bound before ``cutoff`` and lead to nothing; return how many."""
+    parameters = {"cutoff": cutoff, **owner_parameter(owner)}
     with transaction(database):
-        database.run(_DROP_IDLE_KEYS[database.dialect], {"seconds": seconds})
+        return database.run(_DROP_KEYS[owner is not None], parameters)
 
 
-def portions(expired: Sequence[StaleSession]) -> Iterator[list[StaleSession]]:
-    """Yield parts of ``expired`` that are small enough for one transaction."""
+def portions(stale: Sequence[StaleSession]) -> Iterator[list[StaleSession]]:
+    """Yield parts of ``stale`` that are small enough for one transaction."""
     portion: list[StaleSession] = []
     count = 0
-    for session in expired:
+    for session in stale:
         if portion and count + session.length > _PORTION:
             yield portion
             portion, count = [], 0
@@ -167,6 +199,16 @@ def portions(expired: Sequence[StaleSession]) -> Iterator[list[StaleSession]]:
         count += session.length
     if portion:
         yield portion
+
+
+def counted(removed: PruneCounts, portion: Sequence[StaleSession]) -> PruneCounts:
+    """Return ``removed`` with the rows of ``portion`` added."""
+    stored = [each for each in portion if each.is_stored]
+    return PruneCounts(
+        removed.sessions + len(stored),
+        removed.messages + sum(each.length for each in stored),
+        removed.ids + len(portion) - len(stored),
+    )
 
 
 def _empty(database: Database, key: dict[str, Any]) -> None:

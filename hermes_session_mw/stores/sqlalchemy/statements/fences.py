@@ -1,10 +1,10 @@
-"""The numbers of turns, which only grow, also where a session's row is removed and made again.
+"""Fences: the numbers of leases, which only grow, also where a row is removed and inserted again.
 
-A row has the last number of its session. What has to outlive the row is kept once for all sessions:
-the *floor*, which no number that a removed row ever had is above. Whoever removes a row raises the
-floor first, and commits that; whoever gives out a number goes beyond both, in the statement that
-writes it, so that it sees every floor that was raised before the row was made. So no lock on a
-session's row is ever held while the floor's is waited for.
+A session's row has the fence of its last lease. What has to outlive the row is stored once for all
+sessions: the *floor*, which is at least the fence of every row that was removed. A prune raises the
+floor first, commits that, and then removes the rows. A new fence is greater than both, and computed
+by the statement that writes it, which sees every floor that was raised before the row was inserted.
+So no transaction waits for the floor's lock while it holds a session's.
 """
 
 from typing import Any
@@ -55,13 +55,13 @@ _RAISE = {
 
 
 def next_fence(*fences: ColumnElement[int]) -> ColumnElement[int]:
-    """Return the expression of a number that is greater than ``fences``, and than the floor."""
+    """Return the SQL expression of a number greater than ``fences`` and than the floor."""
     return _greatest(*fences, _floor) + 1
 
 
 def raise_floor(database: Database, fence: int) -> None:
-    """Have no number up to ``fence`` given out to a row that is made from now on."""
-    # Most often it is as high already: rows that were never in a turn have the number 0.
+    """Raise the floor to ``fence``: a row that is inserted from now on gets only greater ones."""
+    # Most often it is as high already: rows that never had a lease have the fence 0.
     if fence and fence > database.rows(_read, {})[0][0]:
         with transaction(database):
             database.run(_RAISE[database.dialect], {"floor": fence})

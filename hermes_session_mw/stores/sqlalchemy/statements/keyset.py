@@ -1,4 +1,4 @@
-"""Ranges of sessions in the order of their keys, and reading that sees one moment alone."""
+"""Keyset pagination over owner and id, statements about one owner or all, and snapshots."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
 
-FIRST = ("", "")
-"""A place, owner and id, that all sessions come after."""
+START = ("", "")
+"""The owner and id that all sessions come after."""
 
 _SNAPSHOT = {
     "sqlite": ("BEGIN",),
     "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",),
-    # The level that makes it consistent is not every server's own.
+    # Not every server has the level that makes it consistent as its default.
     **dict.fromkeys(
         MYSQL,
         (
@@ -29,7 +29,7 @@ _SNAPSHOT = {
 
 @contextmanager
 def snapshot(database: Database) -> Iterator[None]:
-    """Have all that is read inside be of one moment, without a lock on any row."""
+    """Read everything inside as it is at one moment, without a lock on any row."""
     for command in _SNAPSHOT[database.dialect]:
         database.command(command)
     try:
@@ -43,7 +43,7 @@ def snapshot(database: Database) -> Iterator[None]:
 def is_after(dialect: str, owner: Column[Any], name: Column[Any]) -> ColumnElement[bool]:
     """Return the condition that a row comes after ``:after_owner`` and ``:after_id``."""
     last_owner, last = _bound("after_owner", "after_id")
-    if dialect in MYSQL:  # which goes through a whole index for a comparison of tuples
+    if dialect in MYSQL:  # which reads a whole index for a comparison of tuples
         return or_(owner > last_owner, and_(owner == last_owner, name > last))
     return tuple_(owner, name) > tuple_(last_owner, last)
 
@@ -56,9 +56,19 @@ def is_up_to(dialect: str, owner: Column[Any], name: Column[Any]) -> ColumnEleme
     return tuple_(owner, name) <= tuple_(last_owner, last)
 
 
-def place(prefix: str, key: tuple[str, str]) -> dict[str, str]:
-    """Return the parameters for a place: ``prefix`` is "after" or "to"."""
+def position(prefix: str, key: tuple[str, str]) -> dict[str, str]:
+    """Return the parameters for a position; ``prefix`` is "after" or "to"."""
     return {f"{prefix}_owner": key[0], f"{prefix}_id": key[1]}
+
+
+def of_all_or_one(statement: Any, owner: Column[str]) -> dict[bool, Any]:
+    """Return the statement about all owners, and about the one that is bound."""
+    return {False: statement, True: statement.where(owner == bindparam("owner"))}
+
+
+def owner_parameter(owner: str | None) -> dict[str, str]:
+    """Return the parameter of a statement about one owner, none for all owners."""
+    return {} if owner is None else {"owner": owner}
 
 
 def _bound(owner: str, name: str) -> tuple[Any, Any]:

@@ -1,8 +1,4 @@
-"""The SQL that reads, written once, as plain functions over a `Database`.
-
-Rules of this file and of ``appending``: every value is a bound parameter; statements are made at
-import, so that SQLAlchemy compiles each of them once; a read is one round trip.
-"""
+"""The SQL that loads a history, or its newest messages."""
 
 from typing import Any
 
@@ -17,6 +13,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH
 
 _in_order = select(messages.c.seq, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 # The history's first number, which is not 0 once it was compacted: a look at the key's beginning.
@@ -29,8 +26,8 @@ _from_the_end: Select[Any] = (
 )
 
 
-def _in_one_row(rows: Select[Any], *more: Any) -> Select[Any]:
-    # sqlite3 lets go of the interpreter lock at each row, and all threads then fight for it.
+def _join(rows: Select[Any], *more: Any) -> Select[Any]:
+    # sqlite3 releases the interpreter lock at each row, and all threads then contend for it.
     # SQLite keeps a subquery's order for group_concat; ORDER BY inside of it is new in 3.44.
     part = rows.subquery()
     joined = func.group_concat(part.c.body, literal_column("','"))
@@ -44,27 +41,25 @@ _newest = (
     .limit(bindparam("newest"))
     .subquery()
 )
-_all_joined = _in_one_row(_in_order)
-_newest_joined = _in_one_row(select(_newest.c.seq, _newest.c.body).order_by(_newest.c.seq), _first)
-_state = select(
-    sessions.c.deleted_at, sessions.c.turns, sessions.c.next_seq - sessions.c.first_seq
-).where(*IS_SESSION)
+_all_joined = _join(_in_order)
+_newest_joined = _join(select(_newest.c.seq, _newest.c.body).order_by(_newest.c.seq), _first)
+_state = select(sessions.c.deleted_at, sessions.c.turns, LENGTH).where(*IS_SESSION)
 
-_MOST = 2**63 - 1  # what a database takes for a number
+_MOST = 2**63 - 1  # the greatest number that a database takes
 
 
 def load(
     database: Database, session_id: str, owner: str, limit: int | None, *, again: bool = True
 ) -> History:
-    """See `Store.load`; one statement, and where it finds nothing another, to tell why.
+    """See `Store.load`; one statement, and where it finds nothing a second one that tells why.
 
-    ``again``: whether to begin anew where the other finds that there are messages by now.
+    ``again``: whether to read once more where the second one finds that there are messages by now.
     """
     key = {"session_id": session_id, "owner": owner}
     # At least one message, because the last one tells the length.
     newest = {} if limit is None else {"newest": min(max(limit, 1), _MOST)}
-    of_one_row = database.dialect == "sqlite"
-    count, length, texts = (_joined if of_one_row else _fetched)(database, {**key, **newest})
+    joined = database.dialect == "sqlite"
+    count, length, texts = (_one_row if joined else _rows)(database, {**key, **newest})
     if not count:
         history = _without_messages(database, key)
         if again and history.length:
@@ -74,9 +69,9 @@ def load(
 
 
 def _without_messages(database: Database, key: dict[str, Any]) -> History:
-    """Tell a session that was rewound to its beginning from one that was deleted, or never was.
+    """Return the history of a session that was rewound to its beginning, deleted, or never stored.
 
-    Not every row is proof of a session: somebody may only have taken the turn to write to it.
+    A row alone does not prove a session: it may have been inserted for a lease.
     """
     deleted_at, turns, length = next(iter(database.rows(_state, key)), (None, 0, 0))
     deleted = deleted_at is not None
@@ -84,7 +79,7 @@ def _without_messages(database: Database, key: dict[str, Any]) -> History:
     return History([], length if exists else 0, exists=exists, deleted=deleted)
 
 
-def _fetched(database: Database, parameters: dict[str, Any]) -> tuple[int, int, str]:
+def _rows(database: Database, parameters: dict[str, Any]) -> tuple[int, int, str]:
     """Return how many messages there are, the history's length, and the texts with commas."""
     if "newest" not in parameters:
         rows = database.rows(_in_order, parameters)
@@ -94,8 +89,8 @@ def _fetched(database: Database, parameters: dict[str, Any]) -> tuple[int, int, 
     return len(rows), length, ",".join([body for _, body, _ in rows])
 
 
-def _joined(database: Database, parameters: dict[str, Any]) -> tuple[int, int, str]:
-    """Do the same as `_fetched`, with one row."""
+def _one_row(database: Database, parameters: dict[str, Any]) -> tuple[int, int, str]:
+    """Return the same as `_rows`, from one row."""
     if "newest" not in parameters:
         ((count, _, texts),) = database.rows(_all_joined, parameters)
         return count, count, texts

@@ -1,11 +1,10 @@
 """The SQL that takes messages out of a history, and keeps them in the archive.
 
-The rules are those of ``loading``. Every change holds the session's row, so that an append comes
-before it or after it.
+Every change locks the session's row, so that an append comes before it or after it.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy import func as sql
@@ -19,12 +18,11 @@ from hermes_session_mw.stores.pagination import time_of
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_ARCHIVE,
     IN_SESSION,
-    IS_SESSION,
-    WHOSE,
+    IS_TARGET,
     archive,
     messages,
-    of_session,
     sessions,
+    target,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
 from hermes_session_mw.stores.sqlalchemy.statements.append import (
@@ -33,49 +31,9 @@ from hermes_session_mw.stores.sqlalchemy.statements.append import (
     check_expected,
     length_of_repeated,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow, lock_row
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
 from hermes_session_mw.stores.validation import check_replaced, is_same
-
-
-class Counters(NamedTuple):
-    """A session's row; the history's messages have the numbers from ``first`` to before ``end``."""
-
-    first: int = 0
-    end: int = 0
-    turns: int = 0
-    archived: int = 0
-    fence: int = 0
-    is_deleted: bool = False
-    parent_id: str | None = None
-
-    @property
-    def length(self) -> int:
-        """How many messages the history has; a deleted one has none, whatever its numbers say."""
-        return 0 if self.is_deleted else self.end - self.first
-
-    @property
-    def exists(self) -> bool:
-        """Whether anything was ever stored; a row may be there for a lease alone."""
-        return self.turns > 0 and not self.is_deleted
-
-
-# Changes nothing, and takes the row's lock, if the row is as a condition says.
-TOUCH = update(sessions).where(*WHOSE).values(next_seq=sessions.c.next_seq)
-# Locked by reading it, so that nobody makes, changes or removes the row in between; SQLite has all
-# locked by then. PostgreSQL's weaker lock lets foreign keys be checked.
-_counters = (
-    select(
-        sessions.c.first_seq,
-        sessions.c.next_seq,
-        sessions.c.turns,
-        sessions.c.archived,
-        sessions.c.fence,
-        sessions.c.deleted_at,
-        sessions.c.parent_id,
-    )
-    .where(*IS_SESSION)
-    .with_for_update(key_share=True)
-)
 
 _IN_RANGE = (
     *IN_SESSION,
@@ -83,9 +41,9 @@ _IN_RANGE = (
     messages.c.seq < bindparam("to_seq"),
 )
 _bodies = select(messages.c.body).where(*_IN_RANGE).order_by(messages.c.seq)
-_MOVED = ("owner", "session_id", "number", "seq", "turn_id", "body", "reason")
+_ARCHIVED_COLUMNS = ("owner", "session_id", "number", "seq", "turn_id", "body", "reason")
 _archive = insert(archive).from_select(
-    _MOVED,
+    _ARCHIVED_COLUMNS,
     select(
         messages.c.owner,
         messages.c.session_id,
@@ -99,7 +57,7 @@ _archive = insert(archive).from_select(
 _remove = delete(messages).where(*_IN_RANGE)
 _renumber = (
     update(sessions)
-    .where(*WHOSE)
+    .where(*IS_TARGET)
     .values(
         first_seq=bindparam("first"),
         next_seq=bindparam("end"),
@@ -116,26 +74,16 @@ _archived = (
 )
 
 
-def locked(database: Database, session_id: str, owner: str) -> Counters:
-    """Hold the session's row until the transaction ends, and return what it says."""
-    rows = database.rows(_counters, {"session_id": session_id, "owner": owner})
-    if not rows:
-        return Counters()
-    ((first, end, turns, archived, fence, deleted_at, parent_id),) = rows
-    parent = None if parent_id is None else text_of(parent_id)
-    return Counters(first, end, turns, archived, fence, deleted_at is not None, parent)
-
-
 def rewind(database: Database, session_id: str, length: int, owner: str, fence: int | None) -> int:
     """See `LifecycleStore.rewind`."""
     with transaction(database):
-        session = _editable(database, session_id, owner, fence)
+        session = _lock_to_edit(database, session_id, owner, fence)
         if length >= session.length:
             return session.length
         cut = session.first + length
         key = {"session_id": session_id, "owner": owner}
-        session = _move(database, key, session, (cut, session.end), "rewind")
-        _write(database, key, session._replace(end=cut))
+        session = _archive_range(database, key, session, (cut, session.end), "rewind")
+        _write_numbers(database, key, session._replace(end=cut))
     return length
 
 
@@ -155,23 +103,22 @@ def replace(
     """See `LifecycleStore.append` with ``replace_from``; the messages come as JSON texts."""
     key = {"session_id": session_id, "owner": owner}
     with transaction(database):
-        taken, stored = begin_turn(
+        session, stored = begin_turn(
             database, key, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
         )
         length = replace_from + len(bodies)
         if not stored:
-            check_expected(expected_length, taken.length)
-            check_replaced(replace_from, taken.length)
-            # A full history may be replaced by one that is no longer.
-            if taken.turns > max_turns and length > taken.length:
+            check_expected(expected_length, session.length)
+            check_replaced(replace_from, session.length)
+            # A history with too many turns may still be replaced by one that is not longer.
+            if session.turns > max_turns and length > session.length:
                 raise SessionFull(max_turns)
-            cut = taken.first + replace_from
-            if cut < taken.start:
-                session = Counters(taken.first, taken.start, archived=taken.archived)
-                session = _move(database, key, session, (cut, taken.start), "replace")
-                _write(database, key, session._replace(end=taken.first + length))
+            cut = session.first + replace_from
+            if cut < session.end:
+                moved = _archive_range(database, key, session, (cut, session.end), "replace")
+                _write_numbers(database, key, moved._replace(end=session.first + length))
             add_messages(database, key, cut, [(turn_id, body) for body in bodies])
-    return length_of_repeated(stored, bodies, taken) if stored else length
+    return length_of_repeated(stored, bodies, session) if stored else length
 
 
 def compact(
@@ -187,11 +134,11 @@ def compact(
 ) -> int:
     """See `LifecycleStore.compact`; the messages come as JSON texts.
 
-    ``turn_id`` is the summary's, by which a repetition finds out that it is there already.
+    ``turn_id`` is the summary's; by it a repeated compaction finds that it was done already.
     """
     key = {"session_id": session_id, "owner": owner}
     with transaction(database):
-        session = _editable(database, session_id, owner, fence)
+        session = _lock_to_edit(database, session_id, owner, fence)
         if rows_of_turn(database, turn_id, key):
             return session.length
         cut = session.first + skipped + len(replaced)
@@ -201,10 +148,10 @@ def compact(
         standing = [body for (body,) in database.rows(_bodies, {**key, **span})]
         if not is_same(standing, replaced):
             raise SessionConflict(skipped + len(replaced), session.length)
-        session = _move(database, key, session, (session.first, cut), "compact")
+        session = _archive_range(database, key, session, (session.first, cut), "compact")
         session = session._replace(first=cut - len(summary))
         add_messages(database, key, session.first, [(turn_id, body) for body in summary])
-        _write(database, key, session)
+        _write_numbers(database, key, session)
     return session.length
 
 
@@ -218,8 +165,8 @@ def archived(database: Database, session_id: str, owner: str) -> list[ArchivedMe
     ]
 
 
-def _editable(database: Database, session_id: str, owner: str, fence: int | None) -> Counters:
-    session = locked(database, session_id, owner)
+def _lock_to_edit(database: Database, session_id: str, owner: str, fence: int | None) -> SessionRow:
+    session = lock_row(database, session_id, owner)
     if session.is_deleted:
         raise SessionDeleted
     if fence is not None and fence != session.fence:
@@ -227,14 +174,14 @@ def _editable(database: Database, session_id: str, owner: str, fence: int | None
     return session
 
 
-def _move(
+def _archive_range(
     database: Database,
     key: dict[str, Any],
-    session: Counters,
+    session: SessionRow,
     span: tuple[int, int],
     reason: Reason,
-) -> Counters:
-    """Move the messages with the numbers of ``span`` to the archive, behind what is there."""
+) -> SessionRow:
+    """Move the messages with the numbers of ``span`` to the end of the archive."""
     values = {**key, "from_seq": span[0], "to_seq": span[1]}
     offset = session.archived - span[0]
     database.run(_archive, {**values, "reason": reason, "offset": offset})
@@ -242,7 +189,7 @@ def _move(
     return session._replace(archived=offset + span[1])
 
 
-def _write(database: Database, key: dict[str, Any], session: Counters) -> None:
-    """Write down what the numbers are now."""
+def _write_numbers(database: Database, key: dict[str, Any], session: SessionRow) -> None:
+    """Write the counters back."""
     values = {"first": session.first, "end": session.end, "count": session.archived}
-    database.run(_renumber, of_session(**key) | values)
+    database.run(_renumber, target(**key) | values)

@@ -1,4 +1,4 @@
-"""The SQL of the keys that lead to sessions; the rules are those of ``loading``."""
+"""The SQL of the keys by which clients name their sessions."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ _KEY: dict[str, Any] = {
     "name": bindparam("name"),
     "session_id": bindparam("session_id"),
 }
-_LED = {"session_id": bindparam("session_id"), "updated_at": func.now()}
-# Locks a key that is there: left alone it might be dropped before it is read.
+_MOVED = {"session_id": bindparam("session_id"), "updated_at": func.now()}
+# Locks a key that exists: it might be dropped before it is read.
 _UNCHANGED = {"session_id": keys.c.session_id}
 
 
@@ -31,7 +31,7 @@ def _upsert(to: dict[str, Any]) -> dict[str, Insert]:
 
 
 _bind = _upsert(_UNCHANGED)
-_lead = _upsert(_LED)
+_move = _upsert(_MOVED)
 _IS_KEY = (keys.c.owner == bindparam("of_owner"), keys.c.name == bindparam("of_name"))
 _find = select(keys.c.session_id).where(*_IS_KEY)
 _drop = delete(keys).where(*_IS_KEY)
@@ -41,18 +41,18 @@ def bind_key(database: Database, key: str, new_id: str, owner: str) -> str:
     """See `LifecycleStore.bind_key`."""
     bound = find_key(database, key, owner)
     if bound is None:
-        values = {"owner": owner, "name": key, "session_id": new_id}
+        parameters = {"owner": owner, "name": key, "session_id": new_id}
         with transaction(database):
-            database.run(_bind[database.dialect], values)
+            database.run(_bind[database.dialect], parameters)
             bound = find_key(database, key, owner)
     return bound or new_id
 
 
 def move_key(database: Database, key: str, session_id: str, owner: str) -> None:
     """See `LifecycleStore.move_key`."""
-    values = {"owner": owner, "name": key, "session_id": session_id}
+    parameters = {"owner": owner, "name": key, "session_id": session_id}
     with transaction(database):
-        database.run(_lead[database.dialect], values)
+        database.run(_move[database.dialect], parameters)
 
 
 def find_key(database: Database, key: str, owner: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The SQL that finds a turn, in the history or the archive; the rules are those of ``loading``."""
+"""The SQL that finds a turn by its id, in the history or in the archive."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,14 +24,14 @@ _in_history = select(
 _archived = select(archive.c.seq, archive.c.body, literal_column("NULL")).where(
     *IN_ARCHIVE, archive.c.turn_id == bindparam("turn_id")
 )
-# A turn's numbers were given to it at once, so that they order its messages wherever they are.
+# A turn got all its numbers at once, so that they order its messages wherever they are.
 _turn = union_all(_in_history, _archived).order_by("seq")
 
 
 def rows_of_turn(database: Database, turn_id: str, key: dict[str, Any]) -> Sequence[Row]:
     """Return a turn's messages: number, JSON text, and the history's first number.
 
-    That is None for a message that is in the archive.
+    The last is None for a message in the archive.
     """
     return database.rows(_turn, {**key, "turn_id": turn_id})
 

@@ -1,0 +1,164 @@
+"""A session's row: what its columns say, and how it is locked."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.sql.expression import bindparam
+
+from hermes_session_mw.database.connection import Database, Row, text_of
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.exceptions import StoreCorrupt
+from hermes_session_mw.stores.models import SessionInfo
+from hermes_session_mw.stores.pagination import time_of
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
+    IS_SESSION,
+    IS_STORED,
+    IS_TARGET,
+    sessions,
+)
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+
+LENGTH = sessions.c.next_seq - sessions.c.first_seq
+"""The number of messages in the history."""
+
+UPDATED_AT = microseconds_of(sessions.c.updated_at)
+
+SESSION_INFO = select(
+    sessions.c.id,
+    sessions.c.title,
+    LENGTH,
+    microseconds_of(sessions.c.created_at),
+    UPDATED_AT,
+    sessions.c.parent_id,
+).where(*IS_STORED)
+"""The columns that `session_info` takes, of every session that has a turn."""
+
+WRONG_TYPE = (TypeError, ValueError, OverflowError)
+"""What Python raises where a value has another type than its column."""
+
+
+class SessionRow(NamedTuple):
+    """The counters of a session; its messages have the numbers from ``first`` to before ``end``."""
+
+    first: int = 0
+    end: int = 0
+    turns: int = 0
+    archived: int = 0
+    fence: int = 0
+    is_deleted: bool = False
+    parent_id: str | None = None
+
+    @property
+    def length(self) -> int:
+        """How many messages the history has; a deleted session has none."""
+        return 0 if self.is_deleted else self.end - self.first
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever stored; a lease alone makes a row too."""
+        return self.turns > 0 and not self.is_deleted
+
+
+# PostgreSQL's weaker lock lets foreign keys be checked.
+_for_update = (
+    select(
+        sessions.c.first_seq,
+        sessions.c.next_seq,
+        sessions.c.turns,
+        sessions.c.archived,
+        sessions.c.fence,
+        sessions.c.deleted_at,
+        sessions.c.parent_id,
+    )
+    .where(*IS_SESSION)
+    .with_for_update(key_share=True)
+)
+
+LOCK = update(sessions).where(*IS_TARGET).values(next_seq=sessions.c.next_seq)
+"""Changes nothing, and locks the row if it meets the conditions that are added."""
+
+MARK_DELETED = (
+    update(sessions)
+    .where(*IS_TARGET)
+    .values(
+        {
+            "deleted_at": func.now(),
+            "updated_at": func.now(),
+            "title": None,
+            "parent_id": None,
+            # The lease ends too, so that a prune need not wait for it.
+            "leased_until": 0,
+        }
+    )
+)
+
+_EMPTY: dict[str, Any] = {
+    "owner": bindparam("owner"),
+    "id": bindparam("session_id"),
+    "next_seq": 0,
+    "turns": 0,  # no session yet
+}
+_UNCHANGED = {"next_seq": sessions.c.next_seq}
+_ON_ROW: dict[str, Any] = {"index_elements": [sessions.c.owner, sessions.c.id], "set_": _UNCHANGED}
+# An INSERT that ignores a row which exists would not lock it.
+_INSERT_OR_LOCK = {
+    "sqlite": sqlite.insert(sessions).values(_EMPTY).on_conflict_do_update(**_ON_ROW),
+    "postgresql": postgresql.insert(sessions).values(_EMPTY).on_conflict_do_update(**_ON_ROW),
+    **dict.fromkeys(
+        MYSQL, mysql.insert(sessions).values(_EMPTY).on_duplicate_key_update(_UNCHANGED)
+    ),
+}
+
+
+def lock_row(database: Database, session_id: str, owner: str) -> SessionRow:
+    """Lock the session's row until the transaction ends, and return what it says.
+
+    SELECT ... FOR UPDATE, so that nobody inserts, changes or removes the row in between; on SQLite
+    the transaction has locked the whole database by then.
+    """
+    rows = database.rows(_for_update, {"session_id": session_id, "owner": owner})
+    if not rows:
+        return SessionRow()
+    ((first, end, turns, archived, fence, deleted_at, parent_id),) = rows
+    parent = None if parent_id is None else text_of(parent_id)
+    return SessionRow(first, end, turns, archived, fence, deleted_at is not None, parent)
+
+
+def insert_or_lock_row(database: Database, session_id: str, owner: str) -> None:
+    """Lock the session's row until the transaction ends; where there is none, insert it."""
+    key = {"session_id": session_id, "owner": owner}
+    database.run(_INSERT_OR_LOCK[database.dialect], key)
+
+
+def session_infos(rows: Sequence[Row]) -> list[SessionInfo]:
+    """Return what rows of `SESSION_INFO` say.
+
+    Raises:
+        StoreCorrupt: a row has a value of another type, which SQLite lets it have.
+    """
+    try:
+        return [session_info(row) for row in rows]
+    except WRONG_TYPE:
+        raise wrong_type() from None
+
+
+def session_info(row: Sequence[Any]) -> SessionInfo:
+    """Return what one row says, or raise one of `WRONG_TYPE`."""
+    session_id, title, length, created, updated, parent = row
+    return SessionInfo(
+        text_of(session_id),
+        None if title is None else text_of(title),
+        length,
+        time_of(created),
+        time_of(updated),
+        None if parent is None else text_of(parent),
+    )
+
+
+def wrong_type() -> StoreCorrupt:
+    """Return the error for a row with a value of another type."""
+    return StoreCorrupt(
+        "a session's row has a value of another type: hermes-sessions check names it"
+    )
