@@ -1,9 +1,11 @@
 """Fixtures that more than one file needs."""
 
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import URL
 
@@ -13,6 +15,23 @@ from tests.support.requirements import needs
 # A script's background job begins with SIGINT ignored, and so would servers that tests stop by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long a case takes says how busy the machine is; each test has a limit of its own.
+hypothesis.settings.register_profile("without_a_deadline", deadline=None)
+hypothesis.settings.load_profile("without_a_deadline")
+
+
+@pytest.fixture(autouse=True)
+def plain_logging() -> None:
+    """The root logger as Python makes it, whatever came before.
+
+    Litestar's applications set its level to INFO and give it a handler as they are made, and a test
+    that counts what is logged would then count httpx's requests too.
+    """
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    root.handlers = [each for each in root.handlers if type(each).__module__.startswith("_pytest")]
 
 
 @pytest.fixture(scope="session")
