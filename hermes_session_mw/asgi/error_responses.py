@@ -1,6 +1,7 @@
-"""Answers that the middleware gives itself.
+"""All refusals: of the middleware, of the session routes, and for errors that were let through.
 
-Rules of this file: values in, ASGI messages out; nothing that the client sent is repeated.
+Rules of this file: values in, ASGI messages out; nothing that the client sent is repeated. A
+refusal is a constant here, or stands in `BY_ERROR`; its message says what the client can do.
 """
 
 import json
@@ -20,11 +21,13 @@ from hermes_session_mw.exceptions import (
     HermesSessionError,
     InvalidMessage,
     MessageTooLarge,
+    NotSupported,
     OwnerRequired,
     SessionBusy,
     SessionConflict,
     SessionDeleted,
     SessionFull,
+    SessionNotFound,
     SessionTaken,
     StoreError,
     StoreTimeout,
@@ -45,14 +48,14 @@ TRY_AGAIN_LATER = 1013
 class Refusal:
     """Why a connection is not let through, in the shape of OpenAI's errors.
 
-    ``param`` is the header at fault, where it is not the session's; ``headers`` are ASGI header
-    pairs that go out beside the usual ones; ``close_code`` is for a WebSocket whose server cannot
-    send a response.
+    ``message`` is empty where the error's own text is given; ``param`` is what is at fault, where
+    it is not the session's header; ``headers`` are ASGI header pairs that go out beside the usual
+    ones; ``close_code`` is for a WebSocket whose server cannot send a response.
     """
 
     status: int
     code: str
-    message: str
+    message: str = ""
     type: str = "invalid_request_error"
     headers: tuple[tuple[bytes, bytes], ...] = ()
     close_code: int = POLICY_VIOLATION
@@ -165,33 +168,74 @@ STORE_FAILED = Refusal(
     close_code=INTERNAL_ERROR,
 )
 
-_LONGEST_WAIT = 86_400
-"""Seconds."""
-
-_CONFLICTS: dict[type[HermesSessionError], str] = {
-    SessionBusy: "session_busy",
-    SessionConflict: "session_conflict",
-    SessionDeleted: "session_deleted",
-    SessionFull: "session_full",
-    SessionTaken: "session_taken",
-    TurnConflict: "idempotency_key_reused",
-    TurnLost: "turn_lost",
-}
-
-
-_UNSTORABLE: dict[type[HermesSessionError], tuple[int, str]] = {
-    InvalidMessage: (400, "invalid_message"),
-    MessageTooLarge: (413, "message_too_large"),
-    TurnTooLong: (413, "turn_too_long"),
-}
-
-
-_STORE_ERRORS: dict[type[HermesSessionError], Refusal] = {
-    StoreError: STORE_FAILED,  # first: it is the one that an application's own handler replaces
+BY_ERROR: dict[type[HermesSessionError], Refusal] = {
+    OwnerRequired: OWNER_REQUIRED,
+    InvalidMessage: Refusal(400, "invalid_message", param="messages"),
+    MessageTooLarge: Refusal(413, "message_too_large", param="messages"),
+    TurnTooLong: Refusal(413, "turn_too_long", param="messages"),
+    SessionBusy: Refusal(409, "session_busy", close_code=TRY_AGAIN_LATER),
+    SessionConflict: Refusal(409, "session_conflict", close_code=TRY_AGAIN_LATER),
+    SessionDeleted: Refusal(409, "session_deleted", close_code=TRY_AGAIN_LATER),
+    SessionFull: Refusal(409, "session_full", close_code=TRY_AGAIN_LATER),
+    SessionTaken: Refusal(409, "session_taken", close_code=TRY_AGAIN_LATER),
+    TurnConflict: Refusal(
+        409, "idempotency_key_reused", close_code=TRY_AGAIN_LATER, param=IDEMPOTENCY_HEADER
+    ),
+    TurnLost: Refusal(409, "turn_lost", close_code=TRY_AGAIN_LATER),
+    StoreError: STORE_FAILED,  # before its kinds: an application's own handler for it counts first
     StoreUnavailable: STORE_NOT_REACHED,
     StoreTimeout: IN_DOUBT,
     AppendInDoubt: IN_DOUBT,
 }
+"""How an error is answered that an application let through; the same holds for its subclasses."""
+
+ANSWERED: tuple[type[HermesSessionError], ...] = tuple(BY_ERROR)
+"""The errors that ``refusal_of`` answers."""
+
+_LONGEST_WAIT = 86_400
+"""Seconds."""
+
+
+class OfRoutes:
+    """The refusals of the session routes, in words of their own."""
+
+    OWNER_UNKNOWN = replace(
+        OWNER_REQUIRED,
+        message="Sessions are shown to their owner: authenticate, and send the request again.",
+    )
+    NO_OWNERS = Refusal(
+        403,
+        "owner_required",
+        "Sessions are not listed here: they have no owners, so that anybody could read all of "
+        "them.",
+    )
+    NOT_FOUND = replace(UNKNOWN_ID, message="There is no such session.", param="id")
+    DELETED = replace(BY_ERROR[SessionDeleted], message="The session was deleted.", param="id")
+    TAKEN = replace(
+        BY_ERROR[SessionTaken],
+        message="The session cannot be stored for its owner.",
+        param="id",
+    )
+    UNAVAILABLE = replace(
+        STORE_UNAVAILABLE,
+        message="The sessions cannot be reached at the moment: try again later.",
+    )
+    NOT_SUPPORTED = Refusal(
+        501,
+        "not_supported",
+        "The sessions are kept where this cannot be done.",
+        type="server_error",
+    )
+
+
+BY_ERROR_IN_ROUTES: dict[type[HermesSessionError], Refusal] = {
+    StoreError: OfRoutes.UNAVAILABLE,
+    NotSupported: OfRoutes.NOT_SUPPORTED,
+    SessionNotFound: OfRoutes.NOT_FOUND,
+    SessionDeleted: OfRoutes.DELETED,
+    SessionTaken: OfRoutes.TAKEN,
+}
+"""How the session routes answer an error of the store, where they differ from `BY_ERROR`."""
 
 
 def refusal_of(error: Exception) -> Refusal | None:
@@ -201,36 +245,25 @@ def refusal_of(error: Exception) -> Refusal | None:
     nobody's that was to be stored, a 503 where the store is unavailable, and a 500 where it fails
     in another way.
     """
-    if isinstance(error, OwnerRequired):
-        return OWNER_REQUIRED
-    kinds = type(error).__mro__
-    failure = next((_STORE_ERRORS[kind] for kind in kinds if kind in _STORE_ERRORS), None)
-    if failure is not None:
-        return failure
-    unstorable = next((_UNSTORABLE[kind] for kind in kinds if kind in _UNSTORABLE), None)
-    if unstorable is not None:
-        return Refusal(*unstorable, str(error), param="messages")
-    code = next((_CONFLICTS[kind] for kind in kinds if kind in _CONFLICTS), None)
-    return None if code is None else _conflict(code, error)
-
-
-def _conflict(code: str, error: Exception) -> Refusal:
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    refusal = next((BY_ERROR[kind] for kind in type(error).__mro__ if kind in BY_ERROR), None)
+    if refusal is None or refusal.message:
+        return refusal
+    refusal = replace(refusal, message=str(error))
     if isinstance(error, SessionBusy):
         # A store of somebody else's may say anything. Whole seconds: RFC 9110, section 10.2.3.
         wait = error.retry_after if 1 <= error.retry_after <= _LONGEST_WAIT else 1
-        headers = ((b"retry-after", str(math.ceil(wait)).encode()),)
-    param = IDEMPOTENCY_HEADER if isinstance(error, TurnConflict) else None
-    return Refusal(409, code, str(error), headers=headers, close_code=TRY_AGAIN_LATER, param=param)
+        refusal = replace(refusal, headers=((b"retry-after", str(math.ceil(wait)).encode()),))
+    return refusal
 
 
-ANSWERED: tuple[type[HermesSessionError], ...] = (
-    OwnerRequired,
-    *_UNSTORABLE,
-    *_CONFLICTS,
-    *_STORE_ERRORS,
-)
-"""The errors that ``refusal_of`` answers."""
+def route_refusal_of(error: HermesSessionError) -> Refusal | None:
+    """Return a session route's answer to an error of the store; None where it is another one."""
+    kinds = type(error).__mro__
+    own = next((BY_ERROR_IN_ROUTES[kind] for kind in kinds if kind in BY_ERROR_IN_ROUTES), None)
+    if own is not None:
+        return own
+    # A message that cannot be stored is a bug here: the client sent none.
+    return None if isinstance(error, InvalidMessage) else refusal_of(error)
 
 
 def log_failure(error: Exception, refusal: Refusal) -> None:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from hermes_session_mw.asgi.error_responses import OfRoutes
 from hermes_session_mw.asgi.exception_handlers import response_of
 from hermes_session_mw.asgi.options import OwnerHook, check_functions, check_positive
 from hermes_session_mw.asgi.session_resolver import ask_owner
@@ -15,7 +16,7 @@ from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
 from hermes_session_mw.messages import Message
 from hermes_session_mw.routes import parameters, responses
 from hermes_session_mw.routes.openapi import describe
-from hermes_session_mw.routes.parameters import NOT_FOUND, Refused
+from hermes_session_mw.routes.parameters import Refused
 from hermes_session_mw.session.session import get_session
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores import LifecycleStore, Store
@@ -118,14 +119,14 @@ class _Routes:
         except Refused as exc:
             return response_of(exc.refusal)
         except HermesSessionError as exc:
-            refusal = responses.refusal_for(exc)
-            if refusal is None:
+            response = responses.as_refusal(exc)
+            if response is None:
                 raise
-            return response_of(refusal)
+            return response
 
     async def list_sessions(self, request: Request, owner: str) -> Response:
         if not (owner or self._allow_ownerless):
-            raise Refused(responses.NO_OWNERS)
+            raise Refused(OfRoutes.NO_OWNERS)
         limit = _limit(request)
         cursor = parameters.single("cursor", request.query_params.getlist("cursor"))
         try:
@@ -165,7 +166,7 @@ class _Routes:
             wanted = known.length - max(min(before, known.length) - limit, 0) + _MEANWHILE
         history = await self._store.load(session_id, owner, wanted)
         if not history.exists:
-            raise Refused(NOT_FOUND)
+            raise Refused(OfRoutes.NOT_FOUND)
         end = history.length if before is None else min(before, history.length)
         loaded_from = history.length - len(history.messages)
         start = min(max(end - limit, loaded_from), end)
@@ -181,7 +182,7 @@ class _Routes:
             message = "'title' cannot be this session's: another may have it."
             raise parameters.invalid("title", message) from exc
         if not found:
-            raise Refused(NOT_FOUND)
+            raise Refused(OfRoutes.NOT_FOUND)
         return responses.as_json(await self._info(session_id, owner))
 
     async def fork(self, request: Request, owner: str) -> Response:
@@ -196,7 +197,7 @@ class _Routes:
 
     async def delete(self, request: Request, owner: str) -> Response:
         if not await self._store.call(LifecycleStore.delete, _id(request, owner), owner):
-            raise Refused(NOT_FOUND)
+            raise Refused(OfRoutes.NOT_FOUND)
         return Response(status_code=204, headers={"cache-control": "no-store"})
 
     async def _whose(self, request: Request) -> str:
@@ -205,13 +206,13 @@ class _Routes:
         else:
             owner = get_session(request).owner
         if owner is None:
-            raise Refused(responses.UNKNOWN_OWNER)
+            raise Refused(OfRoutes.OWNER_UNKNOWN)
         return owner
 
     async def _info(self, session_id: str, owner: str) -> dict[str, Any]:
         info = await self._store.call(LifecycleStore.info, session_id, owner)
         if info is None:
-            raise Refused(NOT_FOUND)
+            raise Refused(OfRoutes.NOT_FOUND)
         return responses.shown(info)
 
 

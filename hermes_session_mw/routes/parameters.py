@@ -1,4 +1,4 @@
-"""What a web client may send to the session routes, and how it is told what is wrong.
+"""Reading the parameters and bodies of the session routes, and refusing what is not valid.
 
 Rules of this file: pure functions; nothing that the client sent is repeated.
 """
@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from hermes_session_mw.asgi.error_responses import Refusal
+from hermes_session_mw.asgi.error_responses import OfRoutes, Refusal
 from hermes_session_mw.stores.models import MAX_TITLE
 from hermes_session_mw.stores.validation import check_keys, check_title
 
@@ -18,8 +18,6 @@ MAX_INDEX = 2**31 - 1
 """The greatest place in a conversation that may be named: any database's numbers hold it."""
 
 BODY_TOO_LARGE = Refusal(413, "body_too_large", f"The body has more than {MAX_BODY} bytes.")
-
-NOT_FOUND = Refusal(404, "session_not_found", "There is no such session.", param="id")
 
 
 class Refused(Exception):
@@ -83,7 +81,7 @@ def check_id(session_id: str, owner: str) -> None:
     try:
         check_keys(session_id, owner)
     except ValueError:
-        raise Refused(NOT_FOUND) from None
+        raise Refused(OfRoutes.NOT_FOUND) from None
 
 
 def title_of(body: bytes) -> str | None:
