@@ -1,1 +1,1 @@
-"""Driving a database: its engine and connections, transactions, errors, retries, and who waits."""
+"""Driving a database: engines, connections, transactions, errors, retries and workers."""

@@ -1,60 +1,77 @@
-"""A connection, as the SQL is carried out on it: through SQLAlchemy, or by the driver's own cursor.
+"""A connection: how statements are executed on it, and whether it may be used again.
 
-For a statement this small, what SQLAlchemy does around each execution costs more than the database
-(docs/speed.md). On an engine of our own its pool, its compiler, its dialects and its errors stay,
-and the rest is left out. An engine that is the caller's, or that somebody listens to, is used in
-SQLAlchemy's way.
+`Database` executes statements through SQLAlchemy, `DirectDatabase` by the driver's own cursor: for
+statements this small, what SQLAlchemy does around each execution costs more than the database
+(docs/speed.md). On an engine of our own SQLAlchemy's pool, compiler, dialects and errors stay, and
+the rest is left out. An engine that is the caller's, or whose statements somebody listens to, is
+used through SQLAlchemy.
+
+Before a pooled connection is used again, each check that `add_check` registered for its engine must
+hold; otherwise the pool replaces it.
 """
 
+import os
 import re
+import socket
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-from sqlalchemy import Connection, Dialect, Engine, Executable, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Dialect, Engine, Executable, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from hermes_session_mw.database.dialects import MYSQL
-from hermes_session_mw.database.driver_state import IS_OPEN, TAGGED
-from hermes_session_mw.database.errors import OVER_PACKET, is_out_of_step, raised_over
+from hermes_session_mw.database.drivers import EXECUTE_WITH_TAG, IN_TRANSACTION
+from hermes_session_mw.database.errors import OVER_PACKET, errors_of, is_out_of_step
 from hermes_session_mw.exceptions import StoreMisconfigured
 
 Row = Sequence[Any]
-Values = Mapping[str, Any]
+Parameters = Mapping[str, Any]
+Info = dict[Any, Any]
+"""What is noted of a pooled connection for as long as it lives: ``Connection.info``."""
 
 _DIRECT = "hermes_direct"
-
-_LARGE = 256 * 1024
-"""Characters that every MySQL server takes in one statement, whatever they are."""
+_CHECKS = "hermes_checks"
+_CONNECTED_AT = "hermes_connected_at"
 
 _MAX_PACKET = "hermes_max_packet"
 _ASK_MAX_PACKET = text("SELECT @@max_allowed_packet")
-_AROUND = 4096  # bytes of a statement that are not its values
-# What a driver doubles, writing a value into the statement.
+_ALWAYS_FITS = 256 * 1024  # characters, of any kind, that every MySQL server takes
+_OVERHEAD = 4096  # bytes of a statement beside its parameters
+# The characters that a driver doubles when it writes a parameter into the statement.
 _ESCAPED = re.compile(rb"[\x00\n\r\x1a\"'\\]")
 
-_COUNTED = {"preserve_rowcount": True}  # which SQLAlchemy keeps of an INSERT only if it is told so
+# Without it SQLAlchemy drops the row count of an INSERT.
+_KEEP_ROWCOUNT = {"preserve_rowcount": True}
 
-# Whatever completion_type says: the next transaction is begun in so many words.
+# NO CHAIN, whatever completion_type is: each transaction is begun explicitly.
 _COMMIT = dict.fromkeys(MYSQL, "COMMIT AND NO CHAIN")
 _ROLLBACK = dict.fromkeys(MYSQL, "ROLLBACK AND NO CHAIN")
 
-# After these, what a connection knows of its file may be wrong for good: another is opened.
-_STALE = ("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+# After these, what a connection knows of its file may stay wrong: it is replaced.
+_STALE_FILE = (
+    "SQLITE_READONLY",
+    "SQLITE_IOERR",
+    "SQLITE_CANTOPEN",
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+)
 
 
 class Database:
-    """Carries statements out through SQLAlchemy.
+    """A connection on which statements are executed through SQLAlchemy.
 
-    Each statement names all its parameters. Methods raise ``SQLAlchemyError``.
+    This is what the functions that hold SQL are given. Every parameter of a statement is given by
+    its name. Methods raise ``SQLAlchemyError``.
 
     Attributes:
-        connection: SQLAlchemy's.
+        connection: SQLAlchemy's connection.
         dialect: the name of its dialect.
-        is_direct: whether SQLAlchemy does not hear of the statements.
+        is_direct: whether the driver executes the statements, without SQLAlchemy.
     """
 
     is_direct = False
@@ -63,28 +80,28 @@ class Database:
         self.connection = connection
         self.dialect: str = connection.dialect.name
 
-    def rows(self, statement: Executable, values: Values) -> Sequence[Row]:
+    def rows(self, statement: Executable, parameters: Parameters) -> Sequence[Row]:
         """Execute a statement and return all its rows."""
-        return self.connection.execute(statement, values).all()
+        return self.connection.execute(statement, parameters).all()
 
-    def run(self, statement: Executable, *values: Values) -> int:
-        """Execute a statement for each of ``values``; return how many rows it found, where one."""
-        self._check_size(values)
-        # A list of one is "many" to drivers, which count otherwise then.
-        given = values[0] if len(values) == 1 else list(values)
-        return self.connection.execute(statement, given, execution_options=_COUNTED).rowcount
+    def run(self, statement: Executable, *parameters: Parameters) -> int:
+        """Execute a statement for each of ``parameters``; for one, return its row count."""
+        self._check_size(parameters)
+        # A list of one would make it an executemany(), after which drivers count otherwise.
+        given = parameters[0] if len(parameters) == 1 else list(parameters)
+        return self.connection.execute(statement, given, execution_options=_KEEP_ROWCOUNT).rowcount
 
     def command(self, sql: str) -> None:
         """Execute a command without parameters, such as BEGIN."""
         self.connection.exec_driver_sql(sql)
 
     def commit(self) -> str | None:
-        """Execute COMMIT; return the tag that PostgreSQL answers it with.
+        """Execute COMMIT; return PostgreSQL's command tag, None on other databases.
 
-        By the driver itself there, as SQLAlchemy keeps the tag to itself.
+        SQLAlchemy does not pass the tag on, so the driver executes it on PostgreSQL.
         """
         sql = _COMMIT.get(self.dialect, "COMMIT")
-        execute = TAGGED.get(self.connection.dialect.driver)
+        execute = EXECUTE_WITH_TAG.get(self.connection.dialect.driver)
         if execute is None:
             self.command(sql)
             return None
@@ -98,24 +115,25 @@ class Database:
         self.command(_ROLLBACK.get(self.dialect, "ROLLBACK"))
 
     def in_transaction(self) -> bool | None:
-        """Tell whether a transaction is open, by the server's last answer; None if nobody knows."""
-        is_open = IS_OPEN.get(self.connection.dialect.driver)
+        """Tell whether a transaction is open by the server's last answer; None: it does not say."""
+        is_open = IN_TRANSACTION.get(self.connection.dialect.driver)
         return None if is_open is None else is_open(self.connection.connection.driver_connection)
 
     def _fail(self, sql: str, exc: BaseException, cursor: Any = None) -> NoReturn:
-        """Raise what SQLAlchemy would, and let go of a connection that cannot be used again."""
-        dialect, lent = self.connection.dialect, self.connection.connection
-        errors: Any = raised_over(dialect.loaded_dbapi)
+        """Raise ``exc`` as SQLAlchemy would; invalidate a connection that is lost."""
+        dialect, pooled = self.connection.dialect, self.connection.connection
+        errors: Any = errors_of(dialect.loaded_dbapi)
         if not isinstance(exc, errors) or isinstance(exc, SQLAlchemyError):
             # A SQLite file stays locked as long as a transaction is open, or a cursor of one.
             if self.dialect == "sqlite":
                 with suppress(Exception):
                     cursor.close()
-                    lent.rollback()
-            # Cancelled in the middle: the answer may still come, to the next one who asks.
+                    pooled.rollback()
+            # Cancelled in the middle: the answer could still arrive, as the next statement's.
             self.connection.invalidate(exc)
             raise exc
-        lost = is_stale(exc) or isinstance(exc, OSError) or dialect.is_disconnect(exc, lent, None)
+        lost = is_broken_by(exc) or isinstance(exc, OSError)
+        lost = lost or dialect.is_disconnect(exc, pooled, None)
         if lost:
             self.connection.invalidate(exc)
         raise DBAPIError.instance(
@@ -128,23 +146,23 @@ class Database:
             dialect=dialect,
         ) from exc
 
-    def _check_size(self, values: Sequence[Values]) -> None:
-        """Refuse a row that MySQL would not take: it cuts the connection off, often unheard.
+    def _check_size(self, rows: Sequence[Parameters]) -> None:
+        """Refuse a row that is too large for MySQL, which would often just cut the connection off.
 
         Raises:
             StoreMisconfigured: the server takes no packet of that size.
         """
         if self.dialect not in MYSQL:
             return
-        for row in values:
+        for row in rows:
             texts = [value for value in row.values() if isinstance(value, str)]
-            if sum(map(len, texts)) > _LARGE:
+            if sum(map(len, texts)) > _ALWAYS_FITS:
                 encoded = [each.encode() for each in texts]
-                size = sum(len(each) + len(_ESCAPED.findall(each)) for each in encoded) + _AROUND
-                most = self._max_packet()
-                if size > most:
+                size = sum(len(each) + len(_ESCAPED.findall(each)) for each in encoded) + _OVERHEAD
+                largest = self._max_packet()
+                if size > largest:
                     raise StoreMisconfigured(
-                        f"the session store failed (max_allowed_packet is {most} bytes): "
+                        f"the session store failed (max_allowed_packet is {largest} bytes): "
                         f"{OVER_PACKET}"
                     )
 
@@ -152,91 +170,92 @@ class Database:
         info = self.connection.info
         if _MAX_PACKET not in info:
             ((info[_MAX_PACKET],),) = self.rows(_ASK_MAX_PACKET, {})
-        most: int = info[_MAX_PACKET]
-        return most
+        largest: int = info[_MAX_PACKET]
+        return largest
 
 
 class DirectDatabase(Database):
-    """Carries them out by the driver's cursor; raises the same errors."""
+    """A connection on which the driver's cursor executes statements; raises the same errors."""
 
     is_direct = True
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self._lent = connection.connection
-        self._forms = _forms_of(connection.dialect)
+        self._pooled = connection.connection
+        self._compiled = _compiled_for(connection.dialect)
 
-    def rows(self, statement: Executable, values: Values) -> Sequence[Row]:
+    def rows(self, statement: Executable, parameters: Parameters) -> Sequence[Row]:
         """See `Database.rows`."""
-        form = self._form(statement)
-        cursor = self._lent.cursor()
+        compiled = self._compile(statement)
+        cursor = self._pooled.cursor()
         try:
-            cursor.execute(form.sql, form.bind(values))
+            cursor.execute(compiled.sql, compiled.bind(parameters))
             rows: Sequence[Row] = cursor.fetchall()
             cursor.close()
         except BaseException as exc:  # noqa: BLE001  # raised anew
-            self._fail(form.sql, exc, cursor)
+            self._fail(compiled.sql, exc, cursor)
         return rows
 
-    def run(self, statement: Executable, *values: Values) -> int:
+    def run(self, statement: Executable, *parameters: Parameters) -> int:
         """See `Database.run`."""
-        self._check_size(values)
-        form = self._form(statement)
-        cursor = self._lent.cursor()
+        self._check_size(parameters)
+        compiled = self._compile(statement)
+        cursor = self._pooled.cursor()
         try:
-            if len(values) == 1:
-                cursor.execute(form.sql, form.bind(values[0]))
+            if len(parameters) == 1:
+                cursor.execute(compiled.sql, compiled.bind(parameters[0]))
             else:
-                cursor.executemany(form.sql, [form.bind(each) for each in values])
+                cursor.executemany(compiled.sql, [compiled.bind(each) for each in parameters])
             count = int(cursor.rowcount)
             cursor.close()
         except BaseException as exc:  # noqa: BLE001  # raised anew
-            self._fail(form.sql, exc, cursor)
+            self._fail(compiled.sql, exc, cursor)
         return count
 
     def command(self, sql: str) -> None:
         """See `Database.command`."""
-        cursor = self._lent.cursor()
+        cursor = self._pooled.cursor()
         try:
             cursor.execute(sql)
             cursor.close()
         except BaseException as exc:  # noqa: BLE001  # raised anew
             self._fail(sql, exc, cursor)
 
-    def _form(self, statement: Executable) -> "_Form":
-        form = self._forms.get(statement)
-        if form is None:
-            form = self._forms[statement] = _Form(statement, self.connection.dialect)
-        return form
+    def _compile(self, statement: Executable) -> "_CompiledStatement":
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            compiled = _CompiledStatement(statement, self.connection.dialect)
+            self._compiled[statement] = compiled
+        return compiled
 
 
 def database_of(connection: Connection) -> Database:
-    """Return how statements are to be carried out on ``connection``."""
+    """Return how to execute on it: directly if the engine is our own and nobody listens to it."""
     engine = connection.engine
-    heard = engine.dispatch.before_cursor_execute or engine.dispatch.after_cursor_execute
-    direct = is_ours(connection) and not heard and not engine.echo
+    listened_to = engine.dispatch.before_cursor_execute or engine.dispatch.after_cursor_execute
+    direct = is_own(connection) and not listened_to and not engine.echo
     return DirectDatabase(connection) if direct else Database(connection)
 
 
-def go_direct(engine: Engine) -> None:
-    """Have an engine of our own used directly, as long as nobody listens to its statements."""
+def use_directly(engine: Engine) -> None:
+    """Mark an engine as our own: used directly as long as nobody listens to its statements."""
     engine.update_execution_options(**{_DIRECT: True})
 
 
-def is_ours(connection: Connection) -> bool:
-    """Tell whether the connection is one of an engine of our own."""
+def is_own(connection: Connection) -> bool:
+    """Tell whether the connection belongs to an engine of our own."""
     return _DIRECT in connection.get_execution_options()
 
 
-def is_stale(cause: BaseException | None) -> bool:
-    """Tell whether a connection that raised ``cause`` may go on failing for no reason."""
+def is_broken_by(cause: BaseException | None) -> bool:
+    """Tell whether a connection that raised ``cause`` may go on failing without a reason."""
     if is_out_of_step(cause):
         return True
-    return str(getattr(cause, "sqlite_errorname", "")).startswith(_STALE)
+    return str(getattr(cause, "sqlite_errorname", "")).startswith(_STALE_FILE)
 
 
-class _Form:
-    """What a statement is for one dialect: its text, and how its parameters are bound."""
+class _CompiledStatement:
+    """A statement compiled for one dialect: its SQL, and how its parameters are bound."""
 
     def __init__(self, statement: Executable, dialect: Dialect) -> None:
         if not isinstance(statement, ClauseElement):  # pragma: no cover  # for the type checker
@@ -254,29 +273,94 @@ class _Form:
                 self._processors[name] = process
         self._is_plain = not self._processors and set(self._constants.values()) <= {None}
 
-    def bind(self, values: Values) -> Any:
-        """Return the parameters as the driver takes them: a tuple, or a dict."""
+    def bind(self, parameters: Parameters) -> Any:
+        """Return the parameters as the driver takes them: a tuple or a dict."""
         if self._is_plain and self._names is not None:
-            return tuple([values[name] for name in self._names])
-        bound = {**self._constants, **values}
+            return tuple([parameters[name] for name in self._names])
+        bound = {**self._constants, **parameters}
         for name, process in self._processors.items():
             bound[name] = process(bound[name])
         return bound if self._names is None else tuple([bound[name] for name in self._names])
 
 
-# SQLAlchemy keeps what it has compiled with the engine; here it goes with the dialect.
-_all_forms: weakref.WeakKeyDictionary[Dialect, dict[Executable, _Form]] = (
+# By dialect: each engine has its own, and its compiled statements go with it.
+_caches: weakref.WeakKeyDictionary[Dialect, dict[Executable, _CompiledStatement]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def _forms_of(dialect: Dialect) -> dict[Executable, _Form]:
-    forms = _all_forms.get(dialect)
-    if forms is None:
-        forms = _all_forms[dialect] = {}
-    return forms
+def _compiled_for(dialect: Dialect) -> dict[Executable, _CompiledStatement]:
+    cache = _caches.get(dialect)
+    if cache is None:
+        cache = _caches[dialect] = {}
+    return cache
 
 
 def text_of(key: Any) -> str:
-    """Return a key as a row holds it: bytes on MySQL, where SQLAlchemy does not convert them."""
+    """Return a key from a row: bytes on MySQL when the driver executed the statement."""
     return key.decode() if isinstance(key, bytes) else str(key)
+
+
+class Check(Protocol):
+    """Tells whether a pooled connection may be used again."""
+
+    def __call__(self, info: Info, *, writes: bool) -> bool:
+        """Judge by what is noted of it; ``writes`` says whether it is about to be written to."""
+        ...
+
+
+def add_check(engine: Engine, check: Check) -> None:
+    """Run ``check`` before each use of a connection; if it fails the pool makes another."""
+
+    def connected(_connection: object, record: Any) -> None:
+        record.info.setdefault(_CHECKS, []).append(check)
+
+    def checked_out(_connection: object, record: Any, _proxy: object) -> None:
+        if not check(record.info, writes=True):
+            raise DisconnectionError("the connection is out of date")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "checkout", checked_out)
+
+
+def passes_checks(connection: Connection, *, writes: bool) -> bool:
+    """Tell whether a connection that was not given back to its pool may be used again."""
+    info = connection.info
+    return all(check(info, writes=writes) for check in info[_CHECKS])
+
+
+def replace_after_disconnect(engine: Engine) -> None:
+    """Replace all pooled connections that are older than the loss of one of them.
+
+    SQLAlchemy does so by itself only where it executes the statement itself.
+    """
+    driver_error = engine.dialect.loaded_dbapi.Error
+    lost_at = float("-inf")
+
+    def connected(_connection: object, record: Any) -> None:
+        record.info[_CONNECTED_AT] = time.monotonic()
+
+    def invalidated(_connection: object, _record: object, exc: BaseException | None) -> None:
+        nonlocal lost_at
+        # Invalidated for another reason, it says nothing about the other connections.
+        if isinstance(exc, driver_error):
+            lost_at = time.monotonic()
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "invalidate", invalidated)
+    add_check(engine, lambda info, writes: info[_CONNECTED_AT] > lost_at)  # noqa: ARG005  # by name
+
+
+def shut_down_socket(driver_connection: Any) -> None:
+    """Break a connection that another thread waits on; SQLite has no socket, and its waits end."""
+    # psycopg and mysqlclient have fileno(); PyMySQL's is private, and asyncio's have a transport.
+    owner = driver_connection if hasattr(driver_connection, "fileno") else None
+    owner = owner or getattr(driver_connection, "_sock", None)
+    transport = getattr(driver_connection, "_transport", None)
+    if owner is None and transport is not None:
+        owner = transport.get_extra_info("socket")
+    if owner is None:
+        return
+    # If it was closed meanwhile, each driver raises an error of its own.
+    with suppress(Exception), socket.socket(fileno=os.dup(owner.fileno())) as copy:
+        copy.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""The databases that there is SQL for, and the types that differ between them."""
+"""The supported databases, and the column types that differ between them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,25 +7,25 @@ from sqlalchemy import Dialect, String, TypeDecorator
 from sqlalchemy.types import VARBINARY, TypeEngine
 
 MYSQL = ("mysql", "mariadb")
-"""SQLAlchemy's names for one family, which differs in what it can return from an INSERT."""
+"""SQLAlchemy's names for one family; they differ in what an INSERT can return."""
 
 SUPPORTED_DIALECTS = ("sqlite", "postgresql", *MYSQL)
-"""SQLAlchemy's names of the databases that a store can be kept in."""
+"""SQLAlchemy's names of the databases that a store can use."""
 
 
 class BytesKey(TypeDecorator[str]):
-    """Text in a binary column: MySQL's text collations make "a" equal "A", or at least "a "."""
+    """Text in a binary column: in MySQL's text collations "a" equals "A", or at least "a "."""
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = VARBINARY
     cache_ok: bool | None = True
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> bytes | None:
-        """Return what goes to the database."""
+        """Encode the value."""
         return None if value is None else value.encode()
 
 
 def key_type(size: int, binary: Callable[[int], TypeEngine[Any]] = BytesKey) -> TypeEngine[str]:
     """Return the type of a key of ``size`` characters, with ``binary`` for MySQL."""
-    # Byte for byte on every engine: PostgreSQL's "C" is that, and is SQLite's default.
+    # Compared byte for byte on every database: PostgreSQL's "C" does, and SQLite's default.
     plain = String(size).with_variant(String(size, collation="C"), "postgresql")
     return plain.with_variant(binary(size * 4), *MYSQL)  # UTF-8 takes up to four bytes

@@ -1,24 +1,27 @@
-"""Which databases and drivers a store takes: those that the tests hold to the contract.
+"""Which databases and drivers a store accepts, and what each driver knows of its connection.
 
-A driver that is nearly right loses what this package promises where it is needed most: when a
-connection breaks, when a COMMIT gets no reply, when a value holds a quote. So whatever is not
-tested is refused where it is named, with the name of what is.
+Accepted are those that the tests hold to the store's contract. A driver that is nearly right fails
+where it matters most: when a connection breaks, when a COMMIT gets no reply, when a value contains
+a quotation mark. Whatever is not tested is refused by name, and the error names what is.
 """
 
 import importlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import isawaitable
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from sqlalchemy import URL, Dialect, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.util import await_only
 
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.exceptions import ConfigurationError
 
 _SQLITE_MINIMUM = (3, 35)  # the first with RETURNING
 
-# As SQLAlchemy's dialects call them, the one to recommend first.
+# By SQLAlchemy's names, the recommended one first.
 _ON_MYSQL = ("pymysql", "asyncmy")
 _DRIVERS = {
     "sqlite": ("pysqlite", "aiosqlite"),
@@ -38,44 +41,53 @@ _MISNAMED = {"postgres": "postgresql", "pgsql": "postgresql", "sqlite3": "sqlite
 
 
 def check_url(url: str | URL) -> URL:
-    """Return ``url`` parsed; its database is one that we speak to, by a driver that is there.
+    """Return ``url`` parsed, after checking its database and its driver.
 
     Raises:
-        ConfigurationError: it is not, or the driver is not supported, or not installed.
+        ConfigurationError: it is no URL, the database or the driver is not supported, or the driver
+            is not installed.
     """
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as exc:
-        raise _no_url(exc) from exc
+        raise _not_a_url(exc) from exc
     backend, _, driver = parsed.drivername.partition("+")
     if backend in _MISNAMED:
         raise ConfigurationError(f"store: not a database URL ({backend}://); {_advice(backend)}")
     if driver and driver not in _DRIVERS.get(backend, (driver,)):
         raise _not_supported(driver, backend)
-    try:
-        dialect = parsed.get_dialect()
-        if dialect.name in SUPPORTED_DIALECTS:  # others may do anything here
-            dialect().create_connect_args(parsed)
-    except (ArgumentError, NoSuchModuleError, ValueError) as exc:
-        raise _no_url(exc) from exc
+    dialect = _dialect_of(parsed)
     check_dialect(dialect.name)
     if not driver and dialect.driver not in _DRIVERS[backend]:
         raise _not_supported(f"{dialect.driver}, which {backend}:// stands for,", backend)
+    _check_installed(parsed, dialect, "" if driver else f"; {_advice(backend)}")
+    return parsed
+
+
+def _dialect_of(url: URL) -> type[Dialect]:
+    try:
+        dialect = url.get_dialect()
+        if dialect.name in SUPPORTED_DIALECTS:  # others may do anything here
+            dialect().create_connect_args(url)
+    except (ArgumentError, NoSuchModuleError, ValueError) as exc:
+        raise _not_a_url(exc) from exc
+    return dialect
+
+
+def _check_installed(url: URL, dialect: type[Dialect], alternatives: str) -> None:
     try:
         dialect.import_dbapi()
         if dialect.is_async:
             importlib.import_module("sqlalchemy.ext.asyncio")
     except ImportError as exc:
-        instead = "" if driver else f"; {_advice(backend)}"
         raise ConfigurationError(
-            f"store: the driver for {parsed.drivername} is not installed ({exc}): "
-            f"pip install {_PACKAGES[dialect.driver]}{instead}"
+            f"store: the driver for {url.drivername} is not installed ({exc}): "
+            f"pip install {_PACKAGES[dialect.driver]}{alternatives}"
         ) from exc
-    return parsed
 
 
 def check_engine(dialect: Dialect) -> None:
-    """Refuse an engine whose database or driver is not one of those that were tested.
+    """Refuse an engine of the caller's whose database or driver is not supported.
 
     Raises:
         ConfigurationError: it is not.
@@ -88,7 +100,7 @@ def check_engine(dialect: Dialect) -> None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse a module in the driver's place, as ``create_engine`` takes one.
+    """Refuse ``module``, by which ``create_engine`` takes another module as the driver.
 
     Raises:
         ConfigurationError: one is given.
@@ -98,10 +110,10 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def check_dialect(name: str) -> None:
-    """Refuse a database that the SQL was not written and tested for.
+    """Refuse a database that the SQL was not written for and tested with.
 
     Raises:
-        ConfigurationError: there is no SQL for it, or the SQLite library is too old.
+        ConfigurationError: it is another, or the SQLite library is too old.
     """
     if name not in SUPPORTED_DIALECTS:
         known = ", ".join(sorted(SUPPORTED_DIALECTS))
@@ -112,7 +124,7 @@ def check_dialect(name: str) -> None:
         )
 
 
-def _no_url(exc: Exception) -> ConfigurationError:
+def _not_a_url(exc: Exception) -> ConfigurationError:
     first_line = str(exc).split("\n", 1)[0]
     return ConfigurationError(
         f"store: not a database URL ({first_line}); one is for instance "
@@ -127,7 +139,7 @@ def _not_supported(driver: str, backend: str) -> ConfigurationError:
 
 
 def _other_module(name: str) -> ConfigurationError:
-    # Two SQLite libraries that have one file open in one process break each other's locks.
+    # Two SQLite libraries with the same file open in one process break each other's locks.
     return ConfigurationError(
         f"store: the module {name} is not among the drivers that are tested; leave it out"
     )
@@ -139,3 +151,56 @@ def _advice(backend: str) -> str:
     if backend == "sqlite":
         urls[0] = "sqlite://"
     return f"write {', '.join(urls[:-1])} or {urls[-1]}"
+
+
+# A server says in each answer whether a transaction is open (PostgreSQL's ReadyForQuery, MySQL's
+# status flags), and SQLite is asked within the process: neither costs a round trip.
+_SERVER_STATUS_IN_TRANS = 1  # https://dev.mysql.com/doc/dev/mysql-server/latest/mysql__com_8h.html
+_PQTRANS_OPEN = (2, 3)  # PQTRANS_INTRANS, PQTRANS_INERROR
+
+
+def _libpq_in_transaction(connection: Any) -> bool:
+    return connection.info.transaction_status in _PQTRANS_OPEN
+
+
+def _pymysql_in_transaction(connection: Any) -> bool:
+    return bool(connection.server_status & _SERVER_STATUS_IN_TRANS)
+
+
+IN_TRANSACTION: dict[str, Callable[[Any], bool]] = {
+    "pysqlite": attrgetter("in_transaction"),
+    "aiosqlite": attrgetter("in_transaction"),
+    "psycopg": _libpq_in_transaction,
+    "psycopg2": _libpq_in_transaction,
+    "asyncpg": methodcaller("is_in_transaction"),
+    "pymysql": _pymysql_in_transaction,
+    "asyncmy": methodcaller("get_transaction_status"),
+}
+"""By driver: whether a transaction is open on its connection, including one that has failed."""
+
+
+def _execute_by_psycopg(connection: Any, sql: str) -> Any:
+    cursor = connection.execute(sql, prepare=False)
+    return (await_only(cursor) if isawaitable(cursor) else cursor).statusmessage
+
+
+def _execute_by_psycopg2(connection: Any, sql: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.statusmessage
+
+
+def _execute_by_asyncpg(connection: Any, sql: str) -> Any:
+    return await_only(connection.execute(sql))  # the simple protocol, which prepares nothing
+
+
+EXECUTE_WITH_TAG: dict[str, Callable[[Any, str], Any]] = {
+    "psycopg": _execute_by_psycopg,
+    "psycopg2": _execute_by_psycopg2,
+    "asyncpg": _execute_by_asyncpg,
+}
+"""By driver: executes a command without preparing it, and returns PostgreSQL's command tag.
+
+Only the tag tells a COMMIT from a ROLLBACK, which is how the server ends a transaction that has
+failed. Behind a pooler a prepared COMMIT's name may stand for another statement, so none is used.
+"""

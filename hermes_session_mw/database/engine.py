@@ -1,6 +1,6 @@
-"""Engines of our own: how they are made and set up.
+"""Engines of our own: how they are created, and set up.
 
-Nothing here opens a connection before one is asked for.
+Nothing here opens a connection.
 """
 
 import math
@@ -14,9 +14,8 @@ from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
-from hermes_session_mw.database.connection import go_direct
-from hermes_session_mw.database.connection_settings import set_each
-from hermes_session_mw.database.pool_checks import renew_after_loss
+from hermes_session_mw.database.connection import replace_after_disconnect, use_directly
+from hermes_session_mw.database.connection_settings import set_on_connect
 from hermes_session_mw.database.sqlite_file import SQLiteFile
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Each driver's own name for the seconds that it waits: for SQLite's lock, for a connection.
+# By driver: its argument for the seconds to wait, for SQLite's lock or for a connection.
 _TIMEOUT_ARGUMENT = {
     "pysqlite": "timeout",
     "aiosqlite": "timeout",
@@ -39,9 +38,9 @@ _TIMEOUT_ARGUMENT = {
 
 _TAKES_ENCODING = ("psycopg", "psycopg_async", "psycopg2")
 
-# A named prepared statement is one server connection's own: behind a pooler that lends one for a
-# transaction, the next has none of the name, or another. A statement without a name is sent anew
-# each time, in the same round trip, by asyncpg also where SQLAlchemy keeps it in its own cache.
+# A named prepared statement exists on one server connection. Behind a pooler that assigns one for a
+# transaction, the next has no such statement, or another one. Without a name it is prepared anew
+# each time in the same round trip, by asyncpg even if SQLAlchemy has it in its own cache.
 _NO_NAMED_STATEMENTS: dict[str, dict[str, Any]] = {
     "psycopg": {"prepare_threshold": None},  # SQLAlchemy's name for the asyncio one, too
     "asyncpg": {"statement_cache_size": 0},
@@ -49,10 +48,10 @@ _NO_NAMED_STATEMENTS: dict[str, dict[str, Any]] = {
 
 
 def check_positive(**numbers: object) -> None:
-    """Refuse a number that nothing could meet, or no timer can count to.
+    """Refuse a number that is not positive, or not finite.
 
     Raises:
-        ConfigurationError: it is not more than 0, or has no end.
+        ConfigurationError: one is not.
     """
     for name, number in numbers.items():
         is_number = isinstance(number, int | float) and not isinstance(number, bool)
@@ -61,7 +60,7 @@ def check_positive(**numbers: object) -> None:
 
 
 def is_async_engine(value: object) -> TypeGuard["AsyncEngine"]:
-    """Tell whether ``value`` is an ``AsyncEngine``, without importing what defines them."""
+    """Tell whether ``value`` is an ``AsyncEngine``, without importing SQLAlchemy's extension."""
     module = sys.modules.get("sqlalchemy.ext.asyncio")
     return module is not None and isinstance(value, module.AsyncEngine)
 
@@ -72,10 +71,10 @@ def is_async(url: URL) -> bool:
 
 
 def default_threads(url: URL) -> int:
-    """Return how many operations to run at once.
+    """Return how many operations run at once, by default.
 
-    One for a database in memory, which is one connection. Few for SQLite, whose threads only
-    wait for each other's interpreter lock (docs/speed.md). More for a server that is waited for.
+    One for a database in memory, which is one connection. Few for a SQLite file, whose threads only
+    wait for each other's interpreter lock (docs/speed.md). More for a server.
     """
     if not _is_sqlite(url):
         return 10
@@ -83,21 +82,24 @@ def default_threads(url: URL) -> int:
 
 
 def extra_writers(url: URL, threads: int) -> int | None:
-    """Return how many may write beside ``threads`` that read; None where all may do both.
+    """Return how many threads write beside ``threads`` that read; None if all do both.
 
-    SQLite has one writer at a time: the others would only keep readers, who need not wait for
-    any, from their threads.
+    SQLite has one writer at a time. Others that wait would only keep threads from readers, which
+    need not wait.
     """
     return 1 if _is_sqlite(url) and threads > 1 else None
 
 
-def sqlite_file(url: URL, patience: float) -> SQLiteFile | None:
-    """Return what watches over the file that ``url`` names, None where it names none."""
+def sqlite_file(url: URL, timeout: float) -> SQLiteFile | None:
+    """Return the file that ``url`` names, or None.
+
+    ``timeout`` is the seconds to wait in its write queue.
+    """
     if not _is_sqlite(url) or _in_memory(url):
         return None
     (name, *_), options = url.get_dialect()().create_connect_args(url)
     path = urllib.parse.unquote(urllib.parse.urlsplit(name).path) if options.get("uri") else name
-    return SQLiteFile(path, patience)
+    return SQLiteFile(path, timeout)
 
 
 def make_engine(url: URL, file: SQLiteFile | None, **settings: Any) -> Engine:
@@ -126,12 +128,12 @@ def _checked(create: Callable[..., T], url: URL, settings: dict[str, Any]) -> T:
 def _arguments(
     url: URL, *, pool_size: int, timeout: float, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return keyword arguments for ``create_engine``: ``options`` over our own choices."""
+    """Return the arguments of ``create_engine``: ``options`` take precedence over our own."""
     driver = url.get_dialect().driver
     connect_args = dict(options.get("connect_args", {}))
     argument = _TIMEOUT_ARGUMENT.get(driver)
     if argument is not None:
-        # libpq takes whole seconds only, and takes 1 for 2.
+        # libpq takes whole seconds, at least 2.
         seconds = timeout if argument == "timeout" else max(int(timeout), 2)
         connect_args.setdefault(argument, seconds)
     for name, value in _NO_NAMED_STATEMENTS.get(driver, {}).items():
@@ -143,14 +145,14 @@ def _arguments(
     if driver == "pysqlite":
         connect_args.setdefault("check_same_thread", False)
     pool: dict[str, Any] = {
-        # A database in memory too: its one connection may not be in two hands at once.
+        # For a database in memory too: its only connection must not be used by two at once.
         "poolclass": AsyncAdaptedQueuePool if is_async(url) else QueuePool,
         "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": timeout,
-        # What was given up is made anew at once, for whoever gave it up; the rest stays.
+        # A connection that was invalidated is replaced at once, by whoever invalidated it.
         "pool_use_lifo": True,
-        # Nothing is left open: transactions are ended in so many words. Saves MySQL a round trip.
+        # Transactions are ended explicitly. Saves MySQL a round trip.
         "pool_reset_on_return": None,
     }
     return {
@@ -163,10 +165,10 @@ def _arguments(
 
 
 def _set_up(engine: Engine, file: SQLiteFile | None) -> None:
-    go_direct(engine)
-    set_each(engine)
-    renew_after_loss(engine)
-    # Who may only read cannot set a file up, and reads it as it is.
+    use_directly(engine)
+    set_on_connect(engine)
+    replace_after_disconnect(engine)
+    # A read-only file is used as it is.
     if engine.dialect.name == "sqlite" and engine.url.query.get("mode") != "ro":
         event.listen(engine, "connect", _set_pragmas)
     if file is not None:
@@ -175,9 +177,9 @@ def _set_up(engine: Engine, file: SQLiteFile | None) -> None:
 
 def _set_pragmas(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    # Readers then never wait for a writer. The file remembers it.
+    # Readers then never wait for a writer. The setting stays with the file.
     cursor.execute("PRAGMA journal_mode = WAL")
-    # What was acknowledged survives a power cut; NORMAL would promise that for a crash alone.
+    # A commit survives a power cut; with NORMAL it survives only a crash of the process.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

@@ -1,10 +1,11 @@
-"""Database errors: what each means, and the package's own that it becomes at the store's edge.
+"""Classifies database errors, and turns each into one of the package's own.
 
-A MySQL error is known by its number (its drivers give some of them a SQLSTATE that says less),
-then comes the SQLSTATE, then SQLite's name. libpq gives none for what a server says while it lets
-nobody in: psycopg's and psycopg2's are known by their text. The text of a new error names the
-driver's class and code, and its first line only where that cannot hold a value: an id or a message
-must not get into a log this way.
+An error is classified by MySQL's error number (its drivers give some of them a SQLSTATE that says
+less), else by its SQLSTATE, else by SQLite's error name. libpq has none of them for what a server
+says while it refuses a login: psycopg's and psycopg2's errors are then known by their text.
+
+The text of a new error has the class and the code of the driver's error, and its first line only
+where that cannot contain a value: no id and no message may get into a log this way.
 """
 
 import re
@@ -23,29 +24,28 @@ from hermes_session_mw.exceptions import (
 )
 
 DATABASE_ERRORS = (SQLAlchemyError, OSError)
-"""What an engine raises: asyncpg lets a refused connection through as the OSError that it is."""
+"""What an engine raises; asyncpg lets the OSError of a refused connection through."""
 
-Meaning = Literal[
+Category = Literal[
     "conflict", "stale", "lost", "read_only", "unavailable", "misconfigured", "corrupt", "other"
 ]
-"""What an error says.
+"""Kinds of errors.
 
-``conflict``: another transaction was in the way, and this one is undone. ``stale``: what the
-connection has prepared does not fit the tables any more. ``lost``: the connection is gone; where
-that was during COMMIT, nobody knows whether it happened. ``read_only``: this server takes no writes
-(any more), but the one that a new connection leads to may. The others are not mended by trying
-again at once.
+``conflict``: another transaction was in the way, and this one is rolled back. ``stale``: a prepared
+statement does not fit the changed tables. ``lost``: the connection is gone; if that was during
+COMMIT, its outcome is unknown. ``read_only``: this server accepts no writes (any more), but the one
+that a new connection leads to may. An immediate retry does not help with the others.
 """
 
-REPEATABLE: frozenset[Meaning] = frozenset({"conflict", "stale", "lost", "read_only"})
-GIVE_UP: frozenset[Meaning] = frozenset({"stale", "lost", "read_only"})
-"""The meanings of which the connection is not used again."""
+RETRYABLE: frozenset[Category] = frozenset({"conflict", "stale", "lost", "read_only"})
+INVALIDATING: frozenset[Category] = frozenset({"stale", "lost", "read_only"})
+"""After an error of these categories its connection is not used again."""
 
-_MAY_QUOTE: frozenset[Meaning] = frozenset({"other", "corrupt"})
-"""The meanings of which some errors' own text holds a value: an id, or a message."""
+_MAY_QUOTE: frozenset[Category] = frozenset({"other", "corrupt"})
+"""Some errors of these categories contain a value in their text: an id, or a message."""
 
 # https://www.sqlite.org/rescode.html, by the first part of the name.
-_SQLITE: dict[str, Meaning] = {
+_SQLITE: dict[str, Category] = {
     "SQLITE_BUSY": "conflict",
     "SQLITE_LOCKED": "conflict",
     "SQLITE_FULL": "unavailable",
@@ -58,7 +58,7 @@ _SQLITE: dict[str, Meaning] = {
 }
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html; the longest prefix decides.
-_SQLSTATE: dict[str, Meaning] = {
+_SQLSTATE: dict[str, Category] = {
     "08": "lost",
     "40": "conflict",  # serialization, deadlock
     "40003": "lost",  # statement completion unknown
@@ -79,7 +79,7 @@ _SQLSTATE: dict[str, Meaning] = {
 }
 
 # https://mariadb.com/kb/en/mariadb-error-codes/
-_MYSQL: dict[int, Meaning] = {
+_MYSQL: dict[int, Category] = {
     1205: "conflict",  # lock wait time-out
     1213: "conflict",  # deadlock
     1020: "conflict",  # record has changed since last read
@@ -125,30 +125,30 @@ _MYSQL: dict[int, Meaning] = {
     1366: "misconfigured",  # text that the column's character set does not have
 }
 
-# SQLite has one code for all that a statement may have wrong.
-_LACKS = re.compile(r"no such (table|column)|table \w+ has no column")
+# SQLite has one code for everything that can be wrong with a statement.
+_MISSING = re.compile(r"no such (table|column)|table \w+ has no column")
 
-# Where at COMMIT, it may have happened: what a Galera node without its cluster says of what that
-# may have, and a statement that was ended from outside.
-_LEAVES_OPEN = frozenset({"1047", "1317", "1969", "3024"})
+# During COMMIT these do not tell whether it happened: the node of a Galera cluster lost the others,
+# or somebody killed the statement.
+_OUTCOME_UNKNOWN = frozenset({"1047", "1317", "1969", "3024"})
 
 _LOCK_TIMEOUT = "1205"
 
-# What libpq makes of a server's refusal, which it passes on without its SQLSTATE. Of several hosts
-# one is enough: the others may be the standbys that take no writes.
+# A refused login, of which libpq passes on the text without the SQLSTATE. Of several hosts one is
+# enough: the others may be the standbys that accept no writes.
 _REFUSED = re.compile(
     r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no such (database|user)"
     r"|(database|role) \".*\" (does not exist|is not permitted)|permission denied for database"
     r"|no password supplied|does not support SSL"
 )
-# MariaDB has one number for what has none of its own.
+# MariaDB has one number (1105) for errors that have none of their own.
 _OVER_WRITE_SET = "Maximum writeset size exceeded"
-# PostgreSQL's function that finds a prepared statement's plan out of date; its code, 0A000, is also
-# that of whatever the server cannot do. For asyncpg, SQLAlchemy has an error of its own.
+# PostgreSQL's function that rejects a prepared statement's old plan. Its SQLSTATE, 0A000, is that
+# of every feature that is not supported. For asyncpg, SQLAlchemy has an error of its own.
 _CHECKS_PLAN = "RevalidateCachedQuery"
 _NO_THREAD = "can't start new thread"
 
-_CURES: dict[Meaning, str] = {
+_ADVICE: dict[Category, str] = {
     "conflict": "another writer was in the way; try again",
     "stale": "try again: the tables were changed meanwhile",
     "lost": "try again; if it lasts, see whether the database is up",
@@ -165,7 +165,7 @@ _UPGRADE = (
     "its tables are missing, or are those of an earlier version: upgrade them with "
     "hermes_session_mw.migrations.upgrade, or let the store do it (create_schema=True)"
 )
-_OWN_CURES = {
+_ADVICE_BY_CODE = {
     "1054": _UPGRADE,
     "1105": f"the turn is larger than the server's wsrep_max_ws_size: raise that, {_SMALLER}",
     "1146": _UPGRADE,
@@ -187,7 +187,7 @@ _OWN_CURES = {
     "SQLITE_READONLY": "make the file, those named -wal and -shm, and the folder writable",
     "SQLITE_CANTOPEN": "check that the file's folder is there, and writable",
 }
-_ERRORS: dict[Meaning, type[StoreError]] = {
+_ERRORS: dict[Category, type[StoreError]] = {
     "conflict": StoreUnavailable,
     "stale": StoreUnavailable,
     "lost": StoreUnavailable,
@@ -201,49 +201,54 @@ _ERRORS: dict[Meaning, type[StoreError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A database error, understood.
+    """A classified database error.
 
-    ``leaves_open``: where at COMMIT, it may have happened. ``quotes``: the error's own text may
-    hold an id or a message.
+    Attributes:
+        category: the kind of error.
+        summary: the class and the code of the driver's error, and its text where that is safe.
+        advice: what to do about it.
+        outcome_unknown: if it came during COMMIT, that may have happened.
+        may_quote: whether the error's own text may contain an id or a message.
     """
 
-    meaning: Meaning
-    what: str
-    cure: str
-    leaves_open: bool = False
-    quotes: bool = False
+    category: Category
+    summary: str
+    advice: str
+    outcome_unknown: bool = False
+    may_quote: bool = False
 
     def as_store_error(self, *, in_doubt: bool) -> StoreError:
-        """Return the package's own error for it; ``in_doubt``: a commit may have happened."""
+        """Return the package's own error; ``in_doubt`` says that a COMMIT may have happened."""
         if in_doubt:
             return AppendInDoubt(
-                f"the session store failed during COMMIT ({self.what}): {self.cure}; the append "
-                "may have been stored: repeat it with the same turn_id"
+                f"the session store failed during COMMIT ({self.summary}): {self.advice}; the "
+                "append may have been stored: repeat it with the same turn_id"
             )
-        return _ERRORS[self.meaning](f"the session store failed ({self.what}): {self.cure}")
+        error = _ERRORS[self.category]
+        return error(f"the session store failed ({self.summary}): {self.advice}")
 
 
-def raised_over(dbapi: Any) -> tuple[type[Exception], ...]:
-    """Return what an engine raises: SQLAlchemy's errors, the driver's and the system's.
+def errors_of(dbapi: Any) -> tuple[type[Exception], ...]:
+    """Return the classes of what an engine raises: SQLAlchemy's, the driver's and the system's.
 
-    ``dbapi`` is the driver as the engine's dialect knows it.
+    ``dbapi`` is the engine's ``dialect.loaded_dbapi``.
     """
     asyncpg = getattr(dbapi, "asyncpg", None)
     if asyncpg is None:
         return (*DATABASE_ERRORS, dbapi.Error)
-    # Until 2.1, SQLAlchemy hands on as it is what asyncpg raises while it connects.
+    # Before 2.1, SQLAlchemy does not wrap what asyncpg raises while it connects.
     own = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
     return (*DATABASE_ERRORS, dbapi.Error, *own)
 
 
-def understand(exc: Exception, *, only_read: bool = False) -> Failure:
-    """Return what ``exc`` says: one of ``DATABASE_ERRORS``, or a driver's own.
+def classify(exc: Exception, *, only_read: bool = False) -> Failure:
+    """Classify ``exc``, one of ``DATABASE_ERRORS`` or a driver's own error.
 
-    ``only_read`` says that nothing was written, and no lock taken: who waited in vain then waited
-    for the server to have what others have acknowledged.
+    ``only_read`` says that the operation wrote nothing and took no lock: a lock time-out then means
+    that a Galera node waited in vain for the others' writes.
     """
     if isinstance(exc, StatementError):
-        exc.hide_parameters = True  # whoever logs the cause must not log ids and messages
+        exc.hide_parameters = True  # a log of the cause must not contain ids and messages
     if isinstance(exc, PoolTimeout):
         return Failure(
             "unavailable",
@@ -251,38 +256,42 @@ def understand(exc: Exception, *, only_read: bool = False) -> Failure:
             "every database connection is in use; try again, or make the pool larger",
         )
     cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
-    meaning, code = _meaning(exc, cause)
+    category, code = _category(exc, cause)
     if code == _LOCK_TIMEOUT and only_read:
-        meaning = "unavailable"
-    cure = _CURES[meaning] if meaning == "other" else _OWN_CURES.get(_short(code), _CURES[meaning])
-    quotes = meaning in _MAY_QUOTE or cure is _UTF8
-    what = f"{type(cause).__name__} {code}".rstrip()
-    if not quotes:
-        what = f"{what}: {_text(cause)}"
-    leaves_open = meaning == "lost" or code in _LEAVES_OPEN
-    return Failure(meaning, what, cure, leaves_open, quotes)
+        category = "unavailable"
+    advice = _ADVICE[category]
+    if category != "other":
+        advice = _ADVICE_BY_CODE.get(_short(code), advice)
+    may_quote = category in _MAY_QUOTE or advice is _UTF8
+    summary = f"{type(cause).__name__} {code}".rstrip()
+    if not may_quote:
+        summary = f"{summary}: {_text(cause)}"
+    outcome_unknown = category == "lost" or code in _OUTCOME_UNKNOWN
+    return Failure(category, summary, advice, outcome_unknown, may_quote)
 
 
-def understand_other(exc: Exception) -> Failure:
-    """Return what ``exc`` says, which is neither a database's error nor a driver's.
+def classify_other(exc: Exception) -> Failure:
+    """Classify an error that is neither a database's nor a driver's.
 
-    Drivers let through what Python raises over a value that they cannot send, or cannot read.
+    Drivers let through what Python raises over a value that they cannot send or cannot read.
     """
-    what = type(exc).__name__
+    name = type(exc).__name__
     if isinstance(exc, UnicodeError):
-        return Failure("misconfigured", what, _UTF8, quotes=True)
+        return Failure("misconfigured", name, _UTF8, may_quote=True)
     if isinstance(exc, RuntimeError) and str(exc) == _NO_THREAD:
-        cure = "the system has no thread to give; try again, or where none can be, use MemoryStore"
-        return Failure("unavailable", f"{what}: {_NO_THREAD}", cure)
-    return Failure("other", what, _CURES["other"], quotes=True)
+        advice = (
+            "the system has no thread to give; try again, or where none can be, use MemoryStore"
+        )
+        return Failure("unavailable", f"{name}: {_NO_THREAD}", advice)
+    return Failure("other", name, _ADVICE["other"], may_quote=True)
 
 
-def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # noqa: PLR0911  # one each
+def _category(exc: Exception, cause: BaseException) -> tuple[Category, str]:
+    """Return the category and the code, "" if there is none."""
     number = _mysql_number(cause)
     if number is not None:
-        if _OVER_WRITE_SET in str(cause):
-            return "misconfigured", str(number)
-        return _MYSQL.get(number, "other"), str(number)
+        too_large = _OVER_WRITE_SET in str(cause)
+        return "misconfigured" if too_large else _MYSQL.get(number, "other"), str(number)
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg2's
     if _is_plan_stale(cause):
         return "stale", state or ""
@@ -291,48 +300,47 @@ def _meaning(exc: Exception, cause: BaseException) -> tuple[Meaning, str]:  # no
         return next(known, "other"), state
     name = getattr(cause, "sqlite_errorname", None)
     if name:
-        if _LACKS.match(str(cause)):
-            return "misconfigured", name
-        return _SQLITE.get(_short(name), "other"), name
-    if str(cause).startswith("Could not decode"):  # sqlite3's, which has no code
-        return "corrupt", ""
-    return _meaning_without_code(exc, cause), ""
+        is_missing = _MISSING.match(str(cause))
+        return "misconfigured" if is_missing else _SQLITE.get(_short(name), "other"), name
+    return _category_without_code(exc, cause), ""
 
 
-def _meaning_without_code(exc: Exception, cause: BaseException) -> Meaning:
-    named = type(cause).__name__
-    if _REFUSED.search(str(cause)) and named == "OperationalError":
+def _category_without_code(exc: Exception, cause: BaseException) -> Category:
+    class_name = type(cause).__name__
+    if str(cause).startswith("Could not decode"):  # sqlite3's
+        return "corrupt"
+    if _REFUSED.search(str(cause)) and class_name == "OperationalError":
         return "misconfigured"
     if _matches_no_host(cause):
         return "unavailable"
-    # Without a code it is the connection that failed: no server spoke. A driver's error that did
-    # not pass through SQLAlchemy was raised where a pooled connection was made ready.
+    # Without a code no server answered: the connection failed. A driver's error that SQLAlchemy did
+    # not wrap came while a pooled connection was checked out.
     if getattr(exc, "connection_invalidated", False) or _is_raw(exc) or is_out_of_step(cause):
         return "lost"
-    of_connection = named in ("OperationalError", "InterfaceError") or isinstance(cause, OSError)
-    return "unavailable" if of_connection else "other"
+    of_connection = class_name in ("OperationalError", "InterfaceError")
+    return "unavailable" if of_connection or isinstance(cause, OSError) else "other"
 
 
 def _is_plan_stale(cause: BaseException) -> bool:
-    """Tell whether a prepared statement would return something else than when it was prepared."""
-    told = getattr(cause, "diag", None)  # psycopg's and psycopg2's
-    function = getattr(told, "source_function", None)
+    """Tell whether a prepared statement would return other columns than when it was prepared."""
+    diagnostics = getattr(cause, "diag", None)  # psycopg's and psycopg2's
+    function = getattr(diagnostics, "source_function", None)
     return function == _CHECKS_PLAN or type(cause).__name__ == "InvalidCachedStatementError"
 
 
 def _matches_no_host(cause: BaseException) -> bool:
-    """Tell whether asyncpg found that every host answers, and none is of the kind asked for.
+    """Tell whether asyncpg found no host of the kind that the URL asks for, though all answer.
 
-    SQLAlchemy 2.1 wraps the error, and 2.0 hands it on.
+    SQLAlchemy 2.1 wraps the error, 2.0 does not.
     """
-    own = (cause, cause.__cause__)
-    return "TargetServerAttributeNotMatched" in [type(each).__name__ for each in own]
+    errors = (cause, cause.__cause__)
+    return "TargetServerAttributeNotMatched" in [type(each).__name__ for each in errors]
 
 
 def is_out_of_step(cause: BaseException | None) -> bool:
-    """Tell whether PyMySQL found an answer that belongs to another question.
+    """Tell whether PyMySQL read the answer to another statement.
 
-    Seen where a Galera node broke a statement off; SQLAlchemy would use the connection again.
+    Seen when a Galera node ended a statement; SQLAlchemy would use the connection again.
     """
     first = cause.args[0] if cause is not None and cause.args else None
     return isinstance(first, str) and first.startswith("Packet sequence number wrong")
@@ -343,7 +351,7 @@ def _is_raw(exc: Exception) -> bool:
 
 
 def _mysql_number(cause: BaseException) -> int | None:
-    """Return the number that MySQL's drivers put first; an OSError has one of its own."""
+    """Return the error number, an error's first argument with MySQL's drivers."""
     first = cause.args[0] if cause.args else None
     return first if isinstance(first, int) and not isinstance(cause, OSError) else None
 
@@ -359,6 +367,6 @@ def _short(name: str) -> str:
 def _text(cause: BaseException) -> str:
     text = cause.args[1] if _mysql_number(cause) is not None and len(cause.args) > 1 else cause
     lines = str(text).split("\n")
-    # Of several hosts, the one whose answer decides.
-    telling = next((line for line in lines if _REFUSED.search(line)), lines[0])
-    return telling[:200]
+    # With several hosts there is a line for each; that of the host that refused the login decides.
+    decisive = next((line for line in lines if _REFUSED.search(line)), lines[0])
+    return decisive[:200]

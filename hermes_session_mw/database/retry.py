@@ -1,15 +1,14 @@
-"""Work that is repeated where repeating helps, for as long as there is time."""
+"""Retries: an operation is repeated after an error that a repetition may mend, until time is up."""
 
-import itertools
 import random
 import time
 from collections.abc import Callable
 
 import anyio
 
-from hermes_session_mw.database.errors import REPEATABLE, Failure, understand, understand_other
+from hermes_session_mw.database.errors import RETRYABLE, Failure, classify, classify_other
 from hermes_session_mw.database.transactions import CommitFailed
-from hermes_session_mw.database.workers.executor import Executor, T, TimeIsUp, Work
+from hermes_session_mw.database.workers.executor import Executor, OperationTimeout, T, Work
 from hermes_session_mw.exceptions import HermesSessionError, StoreTimeout
 from hermes_session_mw.logging import logger
 
@@ -17,82 +16,79 @@ from hermes_session_mw.logging import logger
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.5
 
-_MOST_MOVES = 6
-"""Connections that may lead to a server which takes no writes, before that is the answer.
+_MAX_READ_ONLY = 6
+"""Attempts that may meet a read-only server before that is the answer.
 
-SQLAlchemy's own pool holds five of a primary that is a standby now, and a proxy may lead to such a
-one again. A server that is read-only for good is told in a fraction of a second, not at the end of
-the time.
+SQLAlchemy's own pool may hold five connections to a primary that has become a standby, and a proxy
+may lead to it once more. A server that is read-only for good is reported in a fraction of a second,
+not at the end of the time.
 """
 
 
 class RetryingExecutor:
-    """Carries work to the database through ``runner``, for ``timeout`` seconds at most.
+    """Runs work by ``executor`` with retries, for ``timeout`` seconds at most.
 
-    ``errors`` are those that the database raises.
+    ``errors`` are the classes of the database's errors.
     """
 
     def __init__(
-        self, runner: Executor, errors: tuple[type[Exception], ...], timeout: float
+        self, executor: Executor, errors: tuple[type[Exception], ...], timeout: float
     ) -> None:
-        self._runner = runner
+        self._executor = executor
         self._errors = errors
         self._timeout = timeout
 
     async def run(
         self, work: Work[T], *, writes: bool, on_doubt: Callable[[], None] | None = None
     ) -> T:
-        """Run ``work`` until it is done or time is up.
+        """Run ``work`` until it succeeds, fails for good, or time is up.
 
-        ``on_doubt`` is called where nobody knows any more whether it was done, before it is
-        repeated. A repetition for any other reason is of work that was not.
+        ``on_doubt`` is called before a retry if nobody knows whether the last attempt was
+        committed. Before any other retry it certainly was not.
 
         Raises:
-            StoreError: it was not done; whatever the database, its driver or the system raised has
-                become one.
+            StoreError: it failed; whatever the database, its driver or the system raised has become
+                one.
         """
         deadline = time.monotonic() + self._timeout
         before = ""
         in_doubt = False
-        moves = 0
-        for attempt in itertools.count():
+        attempts = read_only = 0
+        while True:
             began = time.monotonic()
-            committing = False
-            cause: Exception
             try:
-                return await self._runner.run(work, writes=writes, seconds=deadline - began)
-            except CommitFailed as exc:
-                cause, committing = exc.cause, True
-            except TimeIsUp:
+                return await self._executor.run(work, writes=writes, seconds=deadline - began)
+            except OperationTimeout:
                 raise self._timed_out(before) from None
             except HermesSessionError:
                 raise
             except Exception as exc:  # noqa: BLE001  # a driver lets anything through
-                cause = exc
-            failure = self._understand(cause, writes=writes)
-            moves += failure.meaning == "read_only"
-            before = f"; before that: {failure.what}"
-            if committing and failure.leaves_open:
+                committing = isinstance(exc, CommitFailed)
+                cause = exc.cause if isinstance(exc, CommitFailed) else exc
+            failure = self._classify(cause, writes=writes)
+            before = f"; before that: {failure.summary}"
+            if committing and failure.outcome_unknown:
                 in_doubt = True
                 if on_doubt is not None:
                     on_doubt()
-            # Full jitter: those who met once do not meet again in step.
-            pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
+            # Full jitter, so that those who met once do not meet again in step.
+            pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempts))  # noqa: S311
+            attempts += 1
+            read_only += failure.category == "read_only"
             now = time.monotonic()
             # Another attempt as long as this one would not end in time.
             late = pause + (now - began) > min(deadline - now, _time_left())
-            if late or moves >= _MOST_MOVES or failure.meaning not in REPEATABLE:
+            if late or read_only >= _MAX_READ_ONLY or failure.category not in RETRYABLE:
                 logger.debug("the database's error in full", exc_info=cause)
                 error = failure.as_store_error(in_doubt=in_doubt)
                 # A cause that may quote the row would be in every traceback.
-                raise error from (None if failure.quotes else cause)
+                raise error from (None if failure.may_quote else cause)
             await anyio.sleep(pause)
-        raise AssertionError  # pragma: no cover  # there is always another attempt
 
-    def _understand(self, cause: Exception, *, writes: bool) -> Failure:
+    def _classify(self, cause: Exception, *, writes: bool) -> Failure:
         if isinstance(cause, self._errors):
-            return understand(cause, only_read=not writes)
-        return understand_other(cause)
+            return classify(cause, only_read=not writes)
+        return classify_other(cause)
 
     def _timed_out(self, before: str) -> StoreTimeout:
         return StoreTimeout(
@@ -102,5 +98,5 @@ class RetryingExecutor:
 
 
 def _time_left() -> float:
-    """Return the seconds that the caller's own time limits leave."""
+    """Return the seconds until the caller's own deadline."""
     return anyio.current_effective_deadline() - anyio.current_time()

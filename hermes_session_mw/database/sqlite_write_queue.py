@@ -1,9 +1,9 @@
-"""The queue of those who write to one SQLite file: a lock on a side file, ``<database>-turns``.
+"""The queue of the writers of one SQLite file: a lock on a side file, ``<database>-turns``.
 
-SQLite's own wait is unfair: of many writers any may be the next. The system's lock of a file is
-given out in turn, so a writer takes a ticket, which is that lock, before it begins. The ticket says
-who is next and nothing else: what keeps writers apart is SQLite's own lock. So whoever does not get
-a ticket in time tries without one, and a queue that stands still costs patience, not writes.
+SQLite's own wait is unfair: of many writers any may be next. The system grants a file's lock in the
+order of the requests, so a writer takes a ticket, which is that lock, before it begins. A ticket
+only decides who is next; what keeps writers apart is SQLite's own lock. So a writer whose ticket
+does not come in time tries without one, and a queue that is stuck costs waiting, not writes.
 """
 
 import os
@@ -28,62 +28,62 @@ _BUSY_TIMEOUT = text("PRAGMA busy_timeout")
 
 
 class LockFile:
-    """The side file, opened; closed when it is not referred to any more.
+    """The opened side file; closed when nothing refers to it any more.
 
-    Whoever may open it may lock it, so that it is for those alone who may write to the database.
+    Whoever may open it may lock it, so only those may who may write to the database.
     """
 
     def __init__(self, database_path: str) -> None:
-        """Open it, and make it where it is missing.
+        """Open the file, or create it.
 
         Raises:
             OSError: it cannot be opened.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        self.file: int = os.open(f"{database_path}-turns", flags, 0o600)
-        weakref.finalize(self, os.close, self.file)
-        with suppress(OSError):  # another user's, who has seen to it
-            self._follow(Path(database_path).stat())
+        self.fd: int = os.open(f"{database_path}-turns", flags, 0o600)
+        weakref.finalize(self, os.close, self.fd)
+        with suppress(OSError):  # another user's, who has set it up
+            self._set_permissions(Path(database_path).stat())
 
-    def _follow(self, database: os.stat_result) -> None:
-        """Have it belong to whom the database does, as SQLite has it with its ``-wal``."""
-        mine = os.fstat(self.file)
+    def _set_permissions(self, database: os.stat_result) -> None:
+        """Give it the owner and the permissions of the database, as SQLite does for ``-wal``."""
+        mine = os.fstat(self.fd)
         if (mine.st_uid, mine.st_gid) != (database.st_uid, database.st_gid):
             with suppress(PermissionError):
-                os.fchown(self.file, database.st_uid, database.st_gid)
-            mine = os.fstat(self.file)
+                os.fchown(self.fd, database.st_uid, database.st_gid)
+            mine = os.fstat(self.fd)
         allowed = 0o600
-        # Where the group could not be made the database's, it would be one that may not write.
+        # Unless the group could not be changed: that one may not write to the database.
         if database.st_mode & stat.S_IWGRP and mine.st_gid == database.st_gid:
             allowed |= 0o060
         if database.st_mode & stat.S_IWOTH:
             allowed |= 0o006
         if stat.S_IMODE(mine.st_mode) != allowed:
-            os.fchmod(self.file, allowed)
+            os.fchmod(self.fd, allowed)
 
     def lock(self) -> None:
         """Wait for the lock, for as long as it takes."""
-        fcntl.flock(self.file, fcntl.LOCK_EX)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
 
-    def is_locked_at_once(self) -> bool:
-        """Tell whether the lock was free, and is ours now."""
+    def try_lock(self) -> bool:
+        """Take the lock if it is free; tell whether it was."""
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
     def unlock(self) -> None:
-        """Let the next one go on."""
+        """Release the lock."""
         # Not by closing: a child that was forked meanwhile has the file open too.
-        fcntl.flock(self.file, fcntl.LOCK_UN)
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
 
 
 class LockWaiter:
-    """Waits for the lock of a side file that another holds, for all threads of a process.
+    """Waits for a side file's lock that another process holds, for all threads of this one.
 
-    The system's wait has no time-out, so a thread waits, one at a time. Whoever gives up leaves it
-    where it is in the queue, for the next one who comes.
+    The system's wait has no timeout, so one thread of its own waits. A writer that gives up leaves
+    it there, and with it the place in the queue, for the next writer.
     """
 
     def __init__(self, lock_file: LockFile) -> None:
@@ -92,8 +92,8 @@ class LockWaiter:
         self._waiting: deque[threading.Event] = deque()
         self.is_waiting = False
 
-    def comes_within(self, seconds: float) -> bool:
-        """Tell whether the lock was had in time; then ``release`` has to be called.
+    def wait(self, seconds: float) -> bool:
+        """Tell whether the lock came in time; then ``release`` has to be called.
 
         Raises:
             RuntimeError: the system has no thread to give.
@@ -111,9 +111,9 @@ class LockWaiter:
             return False
 
     def release(self) -> None:
-        """Let the next one go on, who may be of this process again, and then waits like all."""
+        """Release the lock; other writers of this process queue for it again."""
         self._lock_file.unlock()
-        with self._lock, suppress(RuntimeError):  # no thread: those who wait go on without
+        with self._lock, suppress(RuntimeError):  # no thread to give: they go on without a ticket
             if self._waiting:
                 self._start()
 
@@ -134,21 +134,21 @@ class LockWaiter:
 
 
 class WriteQueue:
-    """One store's way into the queue of a SQLite file, whose path is ``database_path``.
+    """One store's access to the queue of the SQLite file ``database_path``.
 
-    ``patience`` is the seconds to wait for a ticket.
+    ``timeout`` is the seconds to wait for a ticket.
     """
 
-    def __init__(self, database_path: str, patience: float) -> None:
+    def __init__(self, database_path: str, timeout: float) -> None:
         self._path = database_path
-        self._patience = patience
+        self._timeout = timeout
         self._process = os.getpid()
         self._lock_file: LockFile | None = None
         self._waiter: LockWaiter | None = None
-        self._stands_still = False
+        self._is_stuck = False
 
     def ticket(self) -> "WriteTicket":
-        """Wait in line with the other processes that write to the file."""
+        """Wait in the queue of all processes that write to the file."""
         if fcntl is None:  # pragma: no cover  # Windows
             return WriteTicket()
         try:
@@ -156,41 +156,41 @@ class WriteQueue:
         except (OSError, RuntimeError):  # no side file, or no thread: SQLite's own lock is enough
             return WriteTicket()
 
-    def pass_by(self) -> None:
-        """Know that the queue stands still: who was late could begin at once all the same.
+    def bypass(self) -> None:
+        """Note that the queue is stuck: a writer without its ticket could begin at once.
 
-        Nobody waits for a ticket then, until the one comes that is still waited for.
+        Nobody waits for a ticket then until the one comes that the process still waits for.
         """
-        self._stands_still = True
+        self._is_stuck = True
 
     def close(self) -> None:
-        """Close the side file, once nobody holds its lock or waits for it."""
+        """Close the side file as soon as nobody holds its lock or waits for it."""
         self._lock_file = None
         if self._waiter is not None and not self._waiter.is_waiting:
             self._waiter = None
 
     def _ticket(self) -> "WriteTicket":
-        if self._process != os.getpid():  # a forked child would share its parent's place
+        if self._process != os.getpid():  # a forked child would share its parent's lock
             self._process, self._lock_file, self._waiter = os.getpid(), None, None
         if self._lock_file is None:
             self._lock_file = LockFile(self._path)
-        if self._lock_file.is_locked_at_once():
+        if self._lock_file.try_lock():
             return WriteTicket(self._lock_file.unlock)
         if self._waiter is None:
-            # Opened anew, as a lock is had by all that use one opened file.
+            # Opened anew: a lock belongs to all that use the same opened file.
             self._waiter = LockWaiter(LockFile(self._path))
-        self._stands_still = self._stands_still and self._waiter.is_waiting
-        if self._stands_still:
+        self._is_stuck = self._is_stuck and self._waiter.is_waiting
+        if self._is_stuck:
             return WriteTicket()
-        if self._waiter.comes_within(self._patience):
+        if self._waiter.wait(self._timeout):
             return WriteTicket(self._waiter.release)
         return WriteTicket(late_in=self)
 
 
 class WriteTicket:
-    """One writer's place in line; without ``release`` there is no line, and SQLite's lock decides.
+    """One writer's place in the queue; without ``release`` SQLite's own lock decides who is next.
 
-    ``late_in`` is the queue that it did not come in time from.
+    ``late_in`` is the queue whose ticket did not come in time.
     """
 
     __slots__ = ("_late_in", "_release")
@@ -202,7 +202,7 @@ class WriteTicket:
         self._late_in = late_in
 
     def begin(self, database: Database, begin: str) -> None:
-        """Begin a transaction, by the command ``begin``; who is late does not wait once more.
+        """Begin a transaction by the command ``begin``; a late writer does not wait once more.
 
         Raises:
             SQLAlchemyError: it did not begin.
@@ -217,10 +217,10 @@ class WriteTicket:
         finally:
             if not database.connection.invalidated:
                 database.command(f"PRAGMA busy_timeout = {before:d}")
-        self._late_in.pass_by()
+        self._late_in.bypass()
 
     def end(self) -> None:
-        """Let the next one go on."""
+        """Let the next writer begin."""
         release, self._release = self._release, None
         if release is not None:
             release()

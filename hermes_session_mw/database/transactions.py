@@ -1,11 +1,11 @@
-"""Transactions, begun and ended in so many words: connections come in AUTOCOMMIT.
+"""Transactions, begun and ended explicitly: connections are in AUTOCOMMIT.
 
-One rule, on every driver and for engines of the caller's too: nothing counts as stored without the
-server's own word. A transaction is open after its BEGIN and until its COMMIT, the COMMIT is
-answered as one, and none is open after it, nor around a statement that commits itself. Where the
-server's answers say otherwise, as behind a pooler that gave the statements to different server
-connections, the connection is given up, and what was done on it is in doubt (`CommitFailed`): it is
-looked for, and repeated.
+One rule holds on every driver, and on engines of the caller's too: nothing counts as stored without
+the server's own word. A transaction is open after its BEGIN and until its COMMIT, the server
+answers the COMMIT with that tag, and none is open after it, nor around a statement that commits
+itself. If the server's answers say otherwise, as behind a pooler that sent the statements to
+different server connections, the connection is invalidated, and the outcome is unknown
+(`CommitFailed`): the store then looks whether the turn is there, and retries.
 """
 
 from collections.abc import Iterator
@@ -18,41 +18,41 @@ from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.sqlite_file import ticket_of
 from hermes_session_mw.database.sqlite_write_queue import WriteTicket
 
-# The row's lock is all the isolation that is needed; a stricter level, as a server may have for its
-# default, would only add failures to serialize. SQLite's own BEGIN is deferred: it takes the write
-# lock late, and what it has read by then may be stale, which no patience mends.
+# The row's lock is all the isolation that is needed; a stricter level, which a server may have as
+# its default, would only add serialization failures. SQLite's plain BEGIN takes the write lock
+# late, and fails at once if another has written since it read.
 _BEGIN = {
     "sqlite": "BEGIN IMMEDIATE",
     "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
     **dict.fromkeys(MYSQL, "START TRANSACTION"),
 }
 
-
-# Where a driver does not tell, the server is asked: it has the savepoint in its transaction alone.
+# For drivers that do not know whether a transaction is open: without one, the server has no such
+# savepoint to release.
 _SAVEPOINT = "SAVEPOINT hermes_session_mw"
 _RELEASE = "RELEASE SAVEPOINT hermes_session_mw"
 
 
 class OutOfTransaction(SQLAlchemyError):
-    """What was to be a transaction was none, by the server's answers; the connection is gone."""
+    """By the server's answers there was no transaction; the connection is invalidated."""
 
     connection_invalidated = True
 
 
 class CommitFailed(Exception):
-    """A failure during COMMIT: if the connection went with it, nobody knows how it ended."""
+    """A failure during COMMIT: if the connection was lost, the outcome is unknown."""
 
     def __init__(self, cause: SQLAlchemyError) -> None:
         self.cause = cause
 
 
 class transaction:  # noqa: N801  # used like a function; made by contextlib it costs twice as much
-    """Commit what is done inside, or roll it back where it raises; begun ready to write.
+    """A context manager that begins a write transaction, and commits it or rolls it back.
 
-    ``may_end``: what is done inside may commit by itself, as MySQL does at each change of a table.
+    ``may_end`` says that a statement inside may commit by itself, as MySQL's DDL does.
 
     Raises:
-        CommitFailed: the COMMIT did, or was none.
+        CommitFailed: the COMMIT failed, or had no transaction.
     """
 
     __slots__ = ("_database", "_may_end", "_ticket")
@@ -63,7 +63,7 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
         self._ticket: WriteTicket | None = None
 
     def __enter__(self) -> None:
-        """Wait for the ticket to write with, where there is a queue, and begin."""
+        """Wait in SQLite's write queue, if there is one, and begin."""
         self._ticket = ticket_of(self._database)
         try:
             self._begin()
@@ -75,12 +75,12 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
         """Commit or roll back."""
         try:
             if exc is not None:
-                _undo(self._database)
+                _roll_back(self._database)
                 return
             try:
                 self._commit()
             except BaseException as failure:
-                _undo(self._database)
+                _roll_back(self._database)
                 if isinstance(failure, SQLAlchemyError):
                     raise CommitFailed(failure) from failure
                 raise
@@ -89,7 +89,7 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
 
     def _begin(self) -> None:
         database = self._database
-        _end_begun(database)
+        _end_implicit(database)
         check_none_open(database, "before BEGIN")
         begin = _BEGIN[database.dialect]
         if self._ticket is None:
@@ -100,7 +100,7 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
         if is_open is None:
             database.command(_SAVEPOINT)
         elif not is_open:
-            raise _given_up(database, "no transaction is open after BEGIN")
+            raise _invalidated(database, "no transaction is open after BEGIN")
 
     def _commit(self) -> None:
         database = self._database
@@ -109,10 +109,10 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
             if is_open is None:
                 _release(database)
             elif not is_open:
-                raise _given_up(database, "no transaction is open before COMMIT")
+                raise _invalidated(database, "no transaction is open before COMMIT")
         tag = database.commit()
         if tag not in (None, "COMMIT"):
-            raise _given_up(database, f"COMMIT was answered by {tag}")
+            raise _invalidated(database, f"COMMIT was answered by {tag}")
         check_none_open(database, "after COMMIT")
 
     def _end_ticket(self) -> None:
@@ -122,11 +122,7 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
 
 @contextmanager
 def committing() -> Iterator[None]:
-    """Tell that what fails inside may have been done all the same.
-
-    Raises:
-        CommitFailed: it failed.
-    """
+    """Raise what fails inside as a `CommitFailed`: for a statement that commits itself."""
     try:
         yield
     except SQLAlchemyError as exc:
@@ -134,13 +130,13 @@ def committing() -> Iterator[None]:
 
 
 def check_none_open(database: Database, when: str) -> None:
-    """Give the connection up where a transaction is open, whosever it may be.
+    """Invalidate the connection if a transaction is open on it, whoever began it.
 
     Raises:
-        OutOfTransaction: one is.
+        OutOfTransaction: there is one.
     """
     if database.in_transaction():
-        raise _given_up(database, f"a transaction is open {when}")
+        raise _invalidated(database, f"a transaction is open {when}")
 
 
 def _release(database: Database) -> None:
@@ -149,17 +145,17 @@ def _release(database: Database) -> None:
     except DBAPIError as exc:
         if exc.connection_invalidated:
             raise
-        raise _given_up(database, "no transaction is open before COMMIT") from exc
+        raise _invalidated(database, "no transaction is open before COMMIT") from exc
 
 
-def _given_up(database: Database, why: str) -> OutOfTransaction:
+def _invalidated(database: Database, why: str) -> OutOfTransaction:
     database.connection.invalidate()
     return OutOfTransaction(why)
 
 
-def _end_begun(database: Database) -> None:
-    # A borrowed engine may begin by itself, as SQLAlchemy's recipe for SQLite has it do; begun like
-    # that, a transaction cannot wait for the lock.
+def _end_implicit(database: Database) -> None:
+    # An engine of the caller's may begin by itself, as in SQLAlchemy's recipe for SQLite; such a
+    # transaction could not wait for the write lock.
     if database.dialect == "sqlite" and not database.is_direct:
         connection = database.connection
         if not connection.in_transaction():
@@ -168,11 +164,11 @@ def _end_begun(database: Database) -> None:
             database.command("ROLLBACK")
 
 
-def _undo(database: Database) -> None:
+def _roll_back(database: Database) -> None:
     connection = database.connection
     if connection.invalidated:
         return
     try:
         database.rollback()
     except SQLAlchemyError:
-        connection.invalidate()  # broken, or not in a transaction any more: never lent again
+        connection.invalidate()  # broken, or out of its transaction

@@ -1,7 +1,4 @@
-"""A store's URL without its secrets, for error messages and output.
-
-Rules of this file: pure functions.
-"""
+"""Database URLs without their passwords, for error messages and output. Pure functions."""
 
 from contextlib import suppress
 
@@ -12,11 +9,8 @@ _HIDDEN = "***"
 
 
 def redact_url(url: str) -> str:
-    """Return the URL without its passwords; none of one that cannot be read.
-
-    A path, as ``hermes:`` may have it before, has none.
-    """
-    if url.startswith("hermes:"):
+    """Return the URL with its passwords masked; one that cannot be parsed is masked as a whole."""
+    if url.startswith("hermes:"):  # a path follows
         return url
     with suppress(ArgumentError, ValueError):
         parsed = make_url(url)
@@ -26,7 +20,7 @@ def redact_url(url: str) -> str:
 
 
 def masked(text: str, url: str) -> str:
-    """Return ``text`` without what `redact_url` hides of ``url``."""
+    """Return ``text`` with what `redact_url` masks in ``url`` masked as well."""
     text = text.replace(url, redact_url(url))
     with suppress(ArgumentError, ValueError):
         parsed = make_url(url)

@@ -19,10 +19,8 @@ from sqlalchemy import URL, create_engine, event, text
 
 import hermes_session_mw
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore, SQLAlchemyStore
-from hermes_session_mw.database.connection import _Form
-from hermes_session_mw.database.workers.completion_queue import CompletionQueue
-from hermes_session_mw.database.workers.task import Task
-from hermes_session_mw.database.workers.worker_pool import WorkerPool
+from hermes_session_mw.database.connection import _CompiledStatement
+from hermes_session_mw.database.workers.worker_pool import CompletionQueue, Task, WorkerPool
 from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support.asgi import http_scope, request
 from tests.support.counting_proxy import counting
@@ -89,27 +87,27 @@ async def shorten(store: SQLAlchemyStore, session_id: str) -> None:
 
 
 @pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Every job that is handed to a worker thread."""
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every task that is handed to a worker thread."""
     seen: list[object] = []
     put = WorkerPool.put
 
-    def note(crew: WorkerPool, job: Any) -> None:
-        seen.append(job)
-        put(crew, job)
+    def note(workers: WorkerPool, task: Any) -> None:
+        seen.append(task)
+        put(workers, task)
 
     monkeypatch.setattr(WorkerPool, "put", note)
     return seen
 
 
 @pytest.mark.parametrize("length", [1, 100])
-async def test_an_operation_is_one_hop(tmp_path: Path, jobs: list[object], length: int) -> None:
+async def test_an_operation_is_one_hop(tmp_path: Path, tasks: list[object], length: int) -> None:
     """Each operation goes to a worker thread once, however long the conversation."""
     store = SQLAlchemyStore(f"sqlite:///{tmp_path}/sessions.db")
     await store.append("id", numbered(0, length))
-    assert len(jobs) == 1
+    assert len(tasks) == 1
     await store.load("id")
-    assert len(jobs) == 2
+    assert len(tasks) == 2
     await store.aclose()
 
 
@@ -130,40 +128,40 @@ async def test_no_more_threads_than_are_needed(tmp_path: Path) -> None:
 
 async def test_one_wake_up_is_for_all_that_is_done(anyio_backend_name: str) -> None:
     """A thread that has more to do leaves the loop alone where that looks by itself: asyncio."""
-    mailbox = CompletionQueue()
+    completions = CompletionQueue()
     woken: list[object] = []
-    wake = mailbox._wake
+    wake = completions._wake
 
     def note(deliver: Callable[[], None]) -> None:
         woken.append(deliver)
         wake(deliver)
 
-    mailbox._wake = note
-    waits = [mailbox.wait() for _ in range(5)]
+    completions._wake = note
+    waits = [completions.waiter() for _ in range(5)]
     for wait in waits[:-1]:
-        mailbox.put(wait, more=True)
+        completions.put(wait, more=True)
     assert len(woken) == (0 if anyio_backend_name == "asyncio" else 1)
-    mailbox.put(waits[-1], more=False)
+    completions.put(waits[-1], more=False)
     assert len(woken) == 1
-    assert [await wait.word(10) for wait in waits] == [True] * 5
+    assert [await wait.wait(10) for wait in waits] == [True] * 5
 
 
-async def test_word_that_was_held_back_comes_all_the_same() -> None:
-    """Where the thread's next job hangs, what it did before is delivered without it."""
-    mailbox = CompletionQueue()
-    wait = mailbox.wait()
-    mailbox.put(wait, more=True)
-    assert await wait.word(30)
+async def test_a_completion_that_was_held_back_comes_all_the_same() -> None:
+    """Where the thread's next task hangs, the one before is completed without it."""
+    completions = CompletionQueue()
+    wait = completions.waiter()
+    completions.put(wait, more=True)
+    assert await wait.wait(30)
 
 
 async def test_what_waits_too_long_is_not_held_back_further() -> None:
     """No more than so many wait for a thread to be done with all that it has."""
-    mailbox = CompletionQueue()
-    waits = [mailbox.wait() for _ in range(40)]
+    completions = CompletionQueue()
+    waits = [completions.waiter() for _ in range(40)]
     for wait in waits:
-        mailbox.put(wait, more=True)
-    assert mailbox._woken
-    assert all([await wait.word(30) for wait in waits])
+        completions.put(wait, more=True)
+    assert completions._woken
+    assert all([await wait.wait(30) for wait in waits])
 
 
 async def test_statements_are_compiled_once(
@@ -171,13 +169,13 @@ async def test_statements_are_compiled_once(
 ) -> None:
     """SQLAlchemy compiles a statement when it is first needed, and not again."""
     compiled: list[str] = []
-    init = _Form.__init__
+    init = _CompiledStatement.__init__
 
-    def note(form: _Form, *arguments: Any) -> None:
-        init(form, *arguments)
-        compiled.append(form.sql)
+    def note(compiled_statement: _CompiledStatement, *arguments: Any) -> None:
+        init(compiled_statement, *arguments)
+        compiled.append(compiled_statement.sql)
 
-    monkeypatch.setattr(_Form, "__init__", note)
+    monkeypatch.setattr(_CompiledStatement, "__init__", note)
     store = SQLAlchemyStore(f"sqlite:///{tmp_path}/sessions.db")
     for number in range(3):
         await store.append("id", numbered(number))
@@ -347,33 +345,33 @@ async def test_a_listener_hears_of_each_statement(tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def do(crew: WorkerPool) -> str:
-    """Return what a job of the crew returns."""
-    job: Task[str] = Task(lambda _: "done", CompletionQueue(), 30, crew.left)
-    crew.put(job)
-    return await job.result()
+async def do(workers: WorkerPool) -> str:
+    """Return what a task of the workers returns."""
+    task: Task[str] = Task(lambda _: "done", CompletionQueue(), 30, workers.abandoned)
+    workers.put(task)
+    return await task.result()
 
 
 async def test_a_thread_outlives_what_it_cannot_give_back() -> None:
-    """Where giving a connection back fails, its thread goes on to the next job."""
+    """Where giving a connection back fails, its thread goes on to the next task."""
     gave_back = threading.Event()
 
-    def rest() -> None:
+    def on_idle() -> None:
         gave_back.set()
         raise OSError
 
-    crew = WorkerPool(1, rest)
-    assert await do(crew) == "done"
+    workers = WorkerPool(1, on_idle)
+    assert await do(workers) == "done"
     await anyio.to_thread.run_sync(gave_back.wait)
-    assert await do(crew) == "done"
-    for thread in crew.stop():
+    assert await do(workers) == "done"
+    for thread in workers.stop():
         thread.join()
 
 
 async def test_a_system_without_threads_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The threads that there are do all jobs, where no more can be had; without any it fails."""
-    crew, empty = WorkerPool(2, lambda: None), WorkerPool(1, lambda: None)
-    assert await do(crew) == "done"
+    """The threads that there are run all tasks, where no more can be had; without any it fails."""
+    workers, empty = WorkerPool(2, lambda: None), WorkerPool(1, lambda: None)
+    assert await do(workers) == "done"
 
     def start(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -381,10 +379,10 @@ async def test_a_system_without_threads_to_give(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(threading.Thread, "start", start)
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
-            tasks.start_soon(do, crew)
+            tasks.start_soon(do, workers)
     with pytest.raises(RuntimeError, match="new thread"):
         await do(empty)
     monkeypatch.undo()
     assert await do(empty) == "done"
-    for thread in [*crew.stop(), *empty.stop()]:
+    for thread in [*workers.stop(), *empty.stop()]:
         thread.join()

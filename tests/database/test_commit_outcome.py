@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable
 from hermes_session_mw.database.connection import Database
-from hermes_session_mw.database.driver_state import IS_OPEN, TAGGED
+from hermes_session_mw.database.drivers import EXECUTE_WITH_TAG, IN_TRANSACTION
 from hermes_session_mw.database.transactions import CommitFailed, OutOfTransaction, transaction
 from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support import mariadb, postgres
@@ -205,8 +205,8 @@ async def test_a_driver_that_does_not_tell(
 ) -> None:
     """Where a driver does not know what the server said, the server is asked by a savepoint."""
     name = driver.partition("+")[2]
-    monkeypatch.delitem(IS_OPEN, name)
-    monkeypatch.delitem(TAGGED, name, raising=False)
+    monkeypatch.delitem(IN_TRANSACTION, name)
+    monkeypatch.delitem(EXECUTE_WITH_TAG, name, raising=False)
     store = make(url, borrowed=borrowed)
     session_id = new_id()
     assert await store.append(session_id, numbered(0)) == 1

@@ -19,9 +19,8 @@ import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore, StoreTimeout, StoreUnavailable
-from hermes_session_mw.database.workers.completion_queue import CompletionQueue
-from hermes_session_mw.database.workers.executor import TimeIsUp
-from hermes_session_mw.database.workers.task import Task
+from hermes_session_mw.database.workers.executor import OperationTimeout
+from hermes_session_mw.database.workers.worker_pool import CompletionQueue, Task
 from hermes_session_mw.testing.helpers import new_id
 from tests.support.freezing_proxy import freezing
 from tests.support.requirements import needs_driver
@@ -233,37 +232,37 @@ def test_a_process_ends_over_a_frozen_database(server_url: URL, state: str) -> N
     assert (process.returncode, output) == (0, "unavailable\n")
 
 
-async def test_a_job_that_was_left_before_it_began_is_not_done() -> None:
-    """What nobody waits for is not begun."""
+async def test_a_task_that_was_abandoned_before_it_began_is_not_run() -> None:
+    """A task whose caller has stopped waiting is not begun."""
     done: list[str] = []
-    job = Task(lambda _: done.append("it"), CompletionQueue(), 0.01, set())
-    with pytest.raises(TimeIsUp):
-        await job.result()
-    job.do()
+    task = Task(lambda _: done.append("it"), CompletionQueue(), 0.01, set())
+    with pytest.raises(OperationTimeout):
+        await task.result()
+    task.run()
     assert done == []
 
 
-async def test_a_job_is_broken_off_as_soon_as_it_can_be() -> None:
+async def test_a_task_is_aborted_as_soon_as_it_can_be() -> None:
     """A connection that comes after the time is up is shut down at once; a closed one is let be."""
-    left: set[Task[Any]] = set()
+    abandoned: set[Task[Any]] = set()
     here, there = socket.socketpair()
     goes_on = threading.Event()
 
-    def work(job: Task[None]) -> None:
+    def work(task: Task[None]) -> None:
         goes_on.wait()
-        job.use(here)
+        task.use(here)
         assert there.recv(1) == b""
         here.close()
         there.close()
-        job.break_off()
+        task.abort()
 
-    job = Task(work, CompletionQueue(), 0.01, left)
-    thread = threading.Thread(target=job.do)
+    task = Task(work, CompletionQueue(), 0.01, abandoned)
+    thread = threading.Thread(target=task.run)
     thread.start()
-    with pytest.raises(TimeIsUp):
-        await job.result()
-    assert left == {job}
-    job.break_off()
+    with pytest.raises(OperationTimeout):
+        await task.result()
+    assert abandoned == {task}
+    task.abort()
     goes_on.set()
     await anyio.to_thread.run_sync(thread.join)
-    assert left == set()
+    assert abandoned == set()

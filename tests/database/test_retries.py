@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable, TurnConflict
 from hermes_session_mw.database.connection import Database
-from hermes_session_mw.database.errors import Meaning, understand
+from hermes_session_mw.database.errors import Category, classify
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.testing.helpers import new_id
 from tests.support import mariadb
@@ -82,7 +82,7 @@ def failing(url: URL, work: Callable[[Connection, Connection], None]) -> str:
         try:
             work(one, other)
         except SQLAlchemyError as exc:
-            return understand(exc).meaning
+            return classify(exc).category
     return "nothing failed"
 
 
@@ -95,7 +95,7 @@ def failing(url: URL, work: Callable[[Connection, Connection], None]) -> str:
     ],
 )
 def test_what_a_postgresql_error_means(
-    postgres_url: URL, statement: str, expected: Meaning
+    postgres_url: URL, statement: str, expected: Category
 ) -> None:
     """A statement's own failure is told by its SQLSTATE."""
 
@@ -177,7 +177,7 @@ def test_a_deadlock_is_repeatable(database: str, request: pytest.FixtureRequest)
         ("SIGNAL SQLSTATE '45000'", "other"),
     ],
 )
-def test_what_a_mariadb_error_means(mysql_url: URL, statement: str, expected: Meaning) -> None:
+def test_what_a_mariadb_error_means(mysql_url: URL, statement: str, expected: Category) -> None:
     """A statement's own failure is told by MariaDB's number."""
 
     def work(one: Connection, _: Connection) -> None:
@@ -193,7 +193,7 @@ def test_a_mariadb_database_that_is_not_there_is_told(mysql_url: URL) -> None:
     engine = create_engine(url, poolclass=NullPool)
     with pytest.raises(SQLAlchemyError) as caught:
         engine.connect()
-    assert understand(caught.value).meaning == "misconfigured"
+    assert classify(caught.value).category == "misconfigured"
 
 
 async def test_a_row_that_is_locked_too_long_is_unavailable(mysql_url: URL) -> None:

@@ -22,7 +22,7 @@ SUFFIXES = ("", "-wal", "-shm")
 @pytest.fixture(autouse=True)
 def every_reader_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the file looked for at each load, however soon one comes after the other."""
-    monkeypatch.setattr(sqlite_file, "_LOOK_AGAIN", -1)
+    monkeypatch.setattr(sqlite_file, "_STAT_INTERVAL", -1)
 
 
 async def test_a_number_that_no_driver_takes_locks_nothing(sqlite_url: str) -> None:
@@ -40,7 +40,7 @@ async def test_a_writer_always_looks_and_readers_learn_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers look for the file now and then, writers each time, and all see what one has seen."""
-    monkeypatch.setattr(sqlite_file, "_LOOK_AGAIN", 3600)
+    monkeypatch.setattr(sqlite_file, "_STAT_INTERVAL", 3600)
     store = SQLAlchemyStore(f"sqlite:///{tmp_path}/sessions.db")
     await store.append("id", numbered(0))
     assert (await store.load("id")).length == 1

@@ -77,13 +77,13 @@ async def test_a_queue_that_stands_still_keeps_no_writer_out(
 ) -> None:
     """A process that keeps the side file's lock costs one writer its patience, and no other."""
     waits: list[float] = []
-    comes_within = LockWaiter.comes_within
+    wait = LockWaiter.wait
 
     def note(waiter: LockWaiter, seconds: float) -> bool:
         waits.append(seconds)
-        return comes_within(waiter, seconds)
+        return wait(waiter, seconds)
 
-    monkeypatch.setattr(LockWaiter, "comes_within", note)
+    monkeypatch.setattr(LockWaiter, "wait", note)
     store = SQLAlchemyStore(sqlite_url, timeout=3)
     await store.append("id", numbered(0))
     with locking(path):
@@ -297,7 +297,7 @@ def test_who_gives_up_leaves_the_place_to_the_next(path: str) -> None:
         assert waiting_threads() == 1
     came: list[WriteTicket] = []
     patient = [threading.Thread(target=lambda: came.append(queue.ticket())) for _ in range(2)]
-    queue._patience = 60
+    queue._timeout = 60
     for thread in patient:
         thread.start()
     waiter = queue._waiter
@@ -312,7 +312,7 @@ def test_who_gives_up_leaves_the_place_to_the_next(path: str) -> None:
         thread.join()
     came[1].end()
     assert [is_late(ticket) for ticket in came] == [False, False]
-    assert waiter.comes_within(-1) in (True, False)
+    assert waiter.wait(-1) in (True, False)
     assert comes(lambda: waiting_threads() == 0)
     queue.close()
     assert queue._waiter is None
@@ -332,7 +332,7 @@ def test_a_ticket_that_comes_at_the_last_moment_is_had(
             return False
 
     monkeypatch.setattr(threading, "Event", Late)
-    assert waiter.comes_within(60)
+    assert waiter.wait(60)
     waiter.release()
     assert not WriteQueue(path, 0).ticket()._late_in
 
@@ -371,7 +371,7 @@ def test_a_ticket_ends_with_its_process(path: str) -> None:
         queue = WriteQueue(path, 0.05)
         assert is_late(queue.ticket())
         process.kill()
-        queue._patience = 30
+        queue._timeout = 30
         assert not is_late(queue.ticket())
 
 

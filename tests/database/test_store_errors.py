@@ -32,7 +32,7 @@ from hermes_session_mw import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from hermes_session_mw.database.errors import understand, understand_other
+from hermes_session_mw.database.errors import classify, classify_other
 from hermes_session_mw.testing.helpers import new_id
 from tests.support import mariadb, postgres
 from tests.support.asgi import Recorder, request
@@ -631,13 +631,13 @@ def test_codes_have_their_class(attributes: dict[str, str], expected: type[Store
     cause = Exception("quoted value")
     for name, value in attributes.items():
         setattr(cause, name, value)
-    error = understand(DBAPIError("SELECT", None, cause)).as_store_error(in_doubt=False)
+    error = classify(DBAPIError("SELECT", None, cause)).as_store_error(in_doubt=False)
     assert type(error) is expected
     assert ("quoted value" in str(error)) == (expected not in (StoreError, StoreCorrupt))
 
 
 @pytest.mark.parametrize(
-    ("number", "expected", "leaves_open"),
+    ("number", "expected", "outcome_unknown"),
     [
         (1213, StoreUnavailable, False),
         (2013, StoreUnavailable, True),
@@ -663,12 +663,12 @@ def test_codes_have_their_class(attributes: dict[str, str], expected: type[Store
     ],
 )
 def test_numbers_have_their_class(
-    number: int, expected: type[StoreError], leaves_open: bool
+    number: int, expected: type[StoreError], outcome_unknown: bool
 ) -> None:
     """MySQL's number decides, and tells whether a COMMIT that ends so may have happened."""
-    failure = understand(DBAPIError("COMMIT", None, Exception(number, "text")))
+    failure = classify(DBAPIError("COMMIT", None, Exception(number, "text")))
     assert type(failure.as_store_error(in_doubt=False)) is expected
-    assert failure.leaves_open == leaves_open
+    assert failure.outcome_unknown == outcome_unknown
 
 
 @pytest.mark.parametrize(
@@ -684,31 +684,31 @@ def test_what_a_driver_lets_through_is_a_stores_error(
     raised: Exception, expected: type[StoreError]
 ) -> None:
     """Python's own errors have a class each; their text, which may be a message's, is left out."""
-    failure = understand_other(raised)
+    failure = classify_other(raised)
     assert type(failure.as_store_error(in_doubt=False)) is expected
     assert SECRET not in str(failure.as_store_error(in_doubt=False))
-    assert failure.quotes == (expected is not StoreUnavailable)
+    assert failure.may_quote == (expected is not StoreUnavailable)
 
 
 def test_who_only_reads_waits_for_no_lock() -> None:
     """A lock's time-out is a conflict for a writer; a reader's Galera node is not up to date."""
     waited = DBAPIError("SELECT", None, Exception(1205, "Lock wait timeout exceeded"))
-    assert understand(waited).meaning == "conflict"
-    assert understand(waited, only_read=True).meaning == "unavailable"
+    assert classify(waited).category == "conflict"
+    assert classify(waited, only_read=True).category == "unavailable"
 
 
 def test_a_write_set_that_is_too_large_is_named() -> None:
     """MariaDB's number for whatever has none of its own is known by its text, where it is this."""
     cause = Exception(1105, "Maximum writeset size exceeded by 1048576: 1105")
-    failure = understand(DBAPIError("COMMIT", None, cause))
+    failure = classify(DBAPIError("COMMIT", None, cause))
     assert type(failure.as_store_error(in_doubt=False)) is StoreMisconfigured
-    assert "wsrep_max_ws_size" in failure.cure
+    assert "wsrep_max_ws_size" in failure.advice
 
 
 def test_text_that_a_column_cannot_hold_is_not_quoted() -> None:
     """MariaDB quotes the bytes that a column's character set lacks; the error does not."""
     cause = Exception(1366, f"Incorrect string value: '{SECRET}' for column `body`")
-    error = understand(DBAPIError("INSERT", None, cause)).as_store_error(in_doubt=False)
+    error = classify(DBAPIError("INSERT", None, cause)).as_store_error(in_doubt=False)
     assert type(error) is StoreMisconfigured
     assert SECRET not in str(error)
 

@@ -1,1 +1,1 @@
-"""Who carries out a database's work: threads for sync drivers, the event loop for async ones."""
+"""Where a database's work runs: in threads for sync drivers, in the event loop for async ones."""

@@ -1,47 +1,78 @@
-"""Worker threads of our own, because the way to a thread and back is most of what a read costs.
+"""Worker threads that run functions for event loops, asyncio's and trio's alike.
 
-The threads of anyio and asyncio are handed each call, and each result, by itself. These take from
-one queue, and what several of them have done comes back with one wake-up: a third cheaper for one
-call at a time, and a fifth of the price for many (docs/speed.md).
+A caller in an event loop puts a `Task` into a `WorkerPool`. A thread of the pool runs it, and puts
+it into the `CompletionQueue` of that event loop, which resumes the caller.
+
+The threads are our own because handing a call to a thread and back is most of what a read costs.
+anyio and asyncio hand over each call and each result by itself. Here the threads take from one
+queue, and the results of several tasks come back with one wake-up of the loop: a third cheaper for
+one call at a time, and a fifth of the price for many (docs/speed.md).
+
+A thread cannot be cancelled. One that waits for a database that never answers would wait for ever,
+hold a connection and keep the process from exiting. So a caller that stops waiting *abandons* its
+task, and once the task's time is up the socket of its connection is shut down: the driver then
+finds the connection broken, and the thread returns.
 """
 
+import asyncio
+import contextvars
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from hermes_session_mw.database.workers.task import Task
+import anyio
+from anyio.lowlevel import current_token
+
+from hermes_session_mw.database.connection import shut_down_socket
+from hermes_session_mw.database.workers.executor import OperationTimeout
 from hermes_session_mw.logging import logger
 
-_LINGER = 0.05
-"""Seconds that a thread waits for the next job before it rests."""
+T = TypeVar("T")
+Wake = Callable[[Callable[[], None]], object]
+"""An event loop's thread-safe function that schedules a callback."""
+
+_IDLE_AFTER = 0.05
+"""Seconds that a thread waits for the next task before it counts as idle."""
+
+_MAX_BATCH = 16
+"""Tasks that are completed together, at most: the first should not wait long for the last."""
+
+_MAX_DELAY = 0.005
+"""Seconds after which a completion that was held back is delivered in any case."""
 
 
 class WorkerPool:
-    """Up to ``threads`` threads that do jobs in the order in which they come, for any event loop.
+    """Up to ``max_threads`` threads that run tasks in their order, for any event loop.
 
-    Each is started when it is first needed, and stays until ``stop()``. One that has nothing to do
-    for a moment, or ends, calls ``rest`` once, to give back what it has kept for its next job.
+    A thread is started when it is first needed, and stays until ``stop()``. Before it waits for
+    long, or ends, it calls ``on_idle`` once, which gives back what it kept for its next task.
+
+    Attributes:
+        abandoned: the tasks that still run although their callers no longer wait for them.
     """
 
-    def __init__(self, threads: int, rest: Callable[[], None]) -> None:
-        self.left: set[Task[Any]] = set()
-        self._most = threads
-        self._rest = rest
-        self._jobs: SimpleQueue[Task[Any] | None] = SimpleQueue()
+    def __init__(self, max_threads: int, on_idle: Callable[[], None]) -> None:
+        self.abandoned: set[Task[Any]] = set()
+        self._max_threads = max_threads
+        self._on_idle = on_idle
+        self._tasks: SimpleQueue[Task[Any] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._busy: set[int] = set()
         self._pending = 0
 
-    def put(self, job: Task[Any]) -> None:
-        """Have ``job`` done by the next thread that is free.
+    def put(self, task: "Task[Any]") -> None:
+        """Have the next free thread run ``task``.
 
         Raises:
-            RuntimeError: there is no thread, and the system has none to give.
+            RuntimeError: there is no thread yet, and the system cannot start one.
         """
         with self._lock:
-            if len(self._threads) < min(self._pending + 1, self._most):
+            if len(self._threads) < min(self._pending + 1, self._max_threads):
                 thread = threading.Thread(target=self._work, name="hermes-session", daemon=True)
                 try:
                     thread.start()
@@ -51,50 +82,323 @@ class WorkerPool:
                 else:
                     self._threads.append(thread)
             self._pending += 1
-            self._jobs.put(job)
+            self._tasks.put(task)
 
-    def hung(self, since: float) -> int:
-        """Return how many are at something that nobody waits for, for ``since`` seconds so far."""
-        return sum(job.hangs(since) for job in list(self.left))
-
-    def is_hung(self, since: float) -> bool:
-        """Tell whether all of them are."""
-        return bool(self.left) and self.hung(since) >= self._most
+    def is_hung(self, seconds: float) -> bool:
+        """Tell whether every thread has run an abandoned task for ``seconds``."""
+        if not self.abandoned:
+            return False
+        hung = sum(task.has_run_for(seconds) for task in list(self.abandoned))
+        return hung >= self._max_threads
 
     def stop(self) -> list[threading.Thread]:
-        """End the threads, once all jobs are done that came before; a later job starts others.
+        """End the threads after the tasks that were put before; a later task starts others.
 
         Returns those that end at once.
         """
         with self._lock:
-            # One for each thread, whichever takes it: if a job comes next, one is left for it.
+            # One for each thread, whichever takes it: if a task comes next, one is left for it.
             for _ in self._threads:
-                self._jobs.put(None)
+                self._tasks.put(None)
             ending, self._threads = self._threads, []
         return [thread for thread in ending if thread.ident not in self._busy]
 
     def _work(self) -> None:
         me = threading.get_ident()
-        while (job := self._next()) is not None:
+        while (task := self._next()) is not None:
             self._busy.add(me)
-            job.do()
+            task.run()
             self._busy.discard(me)
-            # Before word gets out, or the next job would find this thread busy.
+            # Before the caller is resumed, or its next task would find this thread busy.
             with self._lock:
                 self._pending -= 1
-            job.report(more=not self._jobs.empty())
-            del job  # not kept until the next one comes
-        self._give_back()
+            task.complete(more=not self._tasks.empty())
+            del task  # not kept until the next one comes
+        self._become_idle()
 
-    def _next(self) -> Task[Any] | None:
+    def _next(self) -> "Task[Any] | None":
         try:
-            return self._jobs.get(timeout=_LINGER)
+            return self._tasks.get(timeout=_IDLE_AFTER)
         except Empty:
-            self._give_back()
-            return self._jobs.get()
+            self._become_idle()
+            return self._tasks.get()
 
-    def _give_back(self) -> None:
+    def _become_idle(self) -> None:
         try:
-            self._rest()
-        except Exception:  # noqa: BLE001  # the thread is needed for the next job all the same
+            self._on_idle()
+        except Exception:  # noqa: BLE001  # the thread is needed for the next task all the same
             logger.debug("a connection could not be given back", exc_info=True)
+
+
+class Task(Generic[T]):
+    """One call of ``work`` in a worker thread, which its caller may abandon.
+
+    ``work`` is called with the task itself, and tells it by ``use`` which connection it may wait
+    on. After ``seconds`` the caller stops waiting; a task that still runs is then in ``abandoned``.
+    """
+
+    __slots__ = (
+        "_abandoned",
+        "_aborted",
+        "_awaited",
+        "_completions",
+        "_connection",
+        "_context",
+        "_error",
+        "_lock",
+        "_seconds",
+        "_started_at",
+        "_timer",
+        "_value",
+        "_waiter",
+        "_work",
+    )
+
+    def __init__(
+        self,
+        work: "Callable[[Task[T]], T]",
+        completions: "CompletionQueue",
+        seconds: float,
+        abandoned: "set[Task[Any]]",
+    ) -> None:
+        self._work = work
+        self._completions = completions
+        self._seconds = seconds
+        self._abandoned = abandoned
+        # The caller's context variables, such as a tracing span, are seen in the thread too.
+        self._context = contextvars.copy_context()
+        self._lock = threading.Lock()
+        self._waiter = completions.waiter()
+        self._value: T
+        self._error: BaseException | None = None
+        self._started_at: float | None = None
+        self._connection: Any = None
+        self._awaited = True
+        self._aborted = False
+        self._timer: threading.Timer | None = None
+
+    async def result(self) -> T:
+        """Wait for what ``work`` returns or raises.
+
+        After a timeout the thread goes on; its transaction is committed or rolled back as a whole.
+
+        Raises:
+            OperationTimeout: it took too long.
+        """
+        is_done = False
+        try:
+            is_done = await self._waiter.wait(self._seconds)
+        finally:
+            if not is_done:
+                self._abandon()
+        if not is_done:
+            raise OperationTimeout
+        error, self._error = self._error, None
+        if error is None:
+            return self._value
+        try:
+            raise error
+        finally:
+            del error, self  # or the traceback would keep them in a reference cycle
+
+    def run(self) -> None:
+        """Call ``work`` in the thread, unless its caller has stopped waiting."""
+        with self._lock:
+            if not self._awaited:
+                return
+            self._started_at = time.monotonic()
+        try:
+            self._value = self._context.run(self._work, self)
+        except BaseException as exc:  # noqa: BLE001  # raised where it is awaited
+            self._error = exc
+        with self._lock:
+            self._started_at = self._connection = None
+            self._abandoned.discard(self)
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def complete(self, *, more: bool) -> None:
+        """Resume the caller; in the thread, after ``run``. For ``more`` see `CompletionQueue`."""
+        self._completions.put(self._waiter, more=more)
+
+    def use(self, driver_connection: Any) -> None:
+        """Note, in the thread, the connection that it may wait on from here."""
+        with self._lock:
+            self._connection = driver_connection
+            if self._aborted:  # while it was still connecting
+                shut_down_socket(driver_connection)
+
+    def has_run_for(self, seconds: float) -> bool:
+        """Tell whether it has been running for ``seconds``."""
+        started_at = self._started_at
+        return started_at is not None and time.monotonic() - started_at >= seconds
+
+    def abort(self) -> None:
+        """Shut its connection's socket down, so that it returns."""
+        with self._lock:
+            self._aborted = True
+            if self._connection is not None:
+                shut_down_socket(self._connection)
+
+    def _abandon(self) -> None:
+        """Stop waiting; if it is running, abort it when its time is up."""
+        with self._lock:
+            self._awaited = False
+            if self._started_at is None:
+                return
+            self._abandoned.add(self)
+            remaining = self._seconds - (time.monotonic() - self._started_at)
+            self._timer = threading.Timer(max(remaining, 0), self.abort)
+            self._timer.daemon = True
+            with suppress(RuntimeError):  # the system has no thread: closing the store aborts it
+                self._timer.start()
+
+
+class Waiter(Protocol):
+    """One caller's wait for its task."""
+
+    async def wait(self, seconds: float) -> bool:
+        """Tell whether the task was completed within ``seconds``."""
+        ...
+
+    def resume(self) -> None:
+        """End the wait; in the event loop."""
+        ...
+
+
+class CompletionQueue:
+    """The tasks of one event loop that threads have run; made in that loop.
+
+    One wake-up of the loop resumes the callers of all that are in the queue by then.
+    """
+
+    def __init__(self) -> None:
+        token = native_token()
+        self._loop = token if isinstance(token, asyncio.AbstractEventLoop) else None
+        self._wake: Wake = token.call_soon_threadsafe if self._loop else token.run_sync_soon
+        self._completed: deque[Waiter] = deque()
+        self._woken = False
+        self._waiting = 0
+        self._polls = False
+
+    def waiter(self) -> Waiter:
+        """Return a new caller's wait; in the event loop."""
+        if self._loop is None:
+            return _AnyioWaiter()
+        self._waiting += 1
+        self._poll_later()
+        return _AsyncioWaiter(self._loop)
+
+    def put(self, waiter: Waiter, *, more: bool) -> None:
+        """Have the event loop resume the waiter; from any thread.
+
+        ``more`` says that this thread has another task to run at once. asyncio's loop, which polls
+        the queue, is then not woken yet: it would take the interpreter lock from that thread.
+        """
+        self._completed.append(waiter)
+        hold_back = more and self._loop is not None and len(self._completed) < _MAX_BATCH
+        if not hold_back and not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop has ended, and with it all its callers
+                self._wake(self._deliver)
+
+    def _deliver(self) -> None:
+        # Before the first is taken, so that a completion that comes too late wakes the loop again.
+        self._woken = False
+        while self._completed:
+            self._completed.popleft().resume()
+            self._waiting -= 1
+
+    def _poll_later(self) -> None:
+        # That thread's next task may hang, and those that are completed must not hang with it.
+        if not self._polls and self._loop is not None:
+            self._polls = True
+            self._loop.call_later(_MAX_DELAY, self._poll)
+
+    def _poll(self) -> None:
+        self._polls = False
+        self._deliver()
+        if self._waiting:
+            self._poll_later()
+
+
+class _AnyioWaiter:
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    async def wait(self, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
+            await self._event.wait()
+        return self._event.is_set()
+
+    def resume(self) -> None:
+        self._event.set()
+
+
+class _AsyncioWaiter:
+    """The same by asyncio's own future and timer, at a fraction of the cost (docs/speed.md)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[bool] = loop.create_future()
+
+    async def wait(self, seconds: float) -> bool:
+        timer = self._loop.call_later(seconds, self._finish, False)  # noqa: FBT003  # call_later's
+        try:
+            return await self._future
+        finally:
+            timer.cancel()
+
+    def resume(self) -> None:
+        self._finish(True)  # noqa: FBT003
+
+    def _finish(self, is_done: bool) -> None:  # noqa: FBT001  # as call_later passes it on
+        if not self._future.done():
+            self._future.set_result(is_done)
+
+
+def native_token() -> Any:
+    """Return asyncio's event loop, or trio's token of its run."""
+    token: Any = current_token()
+    return getattr(token, "native_token", token)  # newer versions of anyio wrap it
+
+
+class PerLoop(Generic[T]):
+    """Holds one value for each event loop.
+
+    Neither an asyncio engine nor a completion queue can be shared by event loops, and a process may
+    have many of these, one after the other: ``asyncio.run`` in a row, a test client that has one
+    for each request. ``on_loop_ended`` is called with the value of a loop that has ended, when
+    another loop sets its first. anyio's ``RunVar`` would hold a value for as long as its loop is
+    referred to; these values refer to their loop, and both would be held for good.
+    """
+
+    def __init__(self, on_loop_ended: Callable[[T], object] = lambda _value: None) -> None:
+        # No lock, which a forked child could inherit locked: each step on the dict is atomic.
+        self._values: dict[Any, T] = {}
+        self._on_loop_ended = on_loop_ended
+
+    def get(self) -> T | None:
+        """Return the running loop's value, or None."""
+        return self._values.get(native_token())
+
+    def set(self, value: T) -> None:
+        """Set the running loop's value."""
+        for token in list(self._values):
+            if _has_ended(token) and (ended := self._values.pop(token, None)) is not None:
+                self._on_loop_ended(ended)
+        self._values[native_token()] = value
+
+
+def _has_ended(token: Any) -> bool:
+    if isinstance(token, asyncio.AbstractEventLoop):
+        return token.is_closed()
+    try:
+        token.run_sync_soon(_wake_up)
+    except RuntimeError:  # trio's RunFinishedError
+        return True
+    return False
+
+
+def _wake_up() -> None:
+    """Do nothing, in another thread's trio run, to find out whether it still runs."""

@@ -11,8 +11,7 @@ from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
-from hermes_session_mw.database.connection import go_direct
-from hermes_session_mw.database.pool_checks import renew_after_loss
+from hermes_session_mw.database.connection import replace_after_disconnect, use_directly
 from hermes_session_mw.database.sqlite_file import SQLiteFile
 from hermes_session_mw.database.sqlite_write_queue import WriteTicket
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured, StoreUnavailable
@@ -50,10 +49,10 @@ def _path_of_url(url: str) -> str:
 class StateFile(SQLiteFile):
     """Watches over Hermes' file as over one of our own, except that it is not ours to make."""
 
-    def __init__(self, path: str, patience: float) -> None:
-        super().__init__(path, patience)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__(path, timeout)
         # As if it had been there: what makes a file is never come to.
-        self._was_there = True
+        self._existed = True
         self._was_seen = False
 
     def ticket(self) -> WriteTicket:
@@ -75,7 +74,7 @@ class StateFile(SQLiteFile):
         super()._before_connect(dialect, record, arguments, options)
 
 
-def make_engine(path: str, file: StateFile, *, pool_size: int, patience: float) -> Engine:
+def make_engine(path: str, file: StateFile, *, pool_size: int, timeout: float) -> Engine:
     """Return an engine, not connected yet, whose connections leave the file's set-up alone."""
     engine = create_engine(
         URL.create("sqlite", database=path),
@@ -84,12 +83,12 @@ def make_engine(path: str, file: StateFile, *, pool_size: int, patience: float) 
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=patience,
+        pool_timeout=timeout,
         pool_reset_on_return=None,
-        connect_args={"timeout": patience, "check_same_thread": False},
+        connect_args={"timeout": timeout, "check_same_thread": False},
     )
-    go_direct(engine)
-    renew_after_loss(engine)
+    use_directly(engine)
+    replace_after_disconnect(engine)
     event.listen(engine, "connect", _set_pragmas)
     file.watch(engine)
     return engine

@@ -8,9 +8,9 @@ from os import PathLike
 from sqlalchemy import Connection
 
 from hermes_session_mw.database.engine import check_positive
-from hermes_session_mw.database.errors import raised_over
+from hermes_session_mw.database.errors import errors_of
 from hermes_session_mw.database.retry import RetryingExecutor
-from hermes_session_mw.database.workers.executor import PATIENCE
+from hermes_session_mw.database.workers.executor import WAIT_SHARE
 from hermes_session_mw.database.workers.thread_executor import ThreadExecutor
 from hermes_session_mw.exceptions import ConfigurationError, NotSupported
 from hermes_session_mw.messages import (
@@ -106,17 +106,17 @@ class HermesStateStore:
         self.max_turn_messages = max_turn_messages
         self.timeout = timeout
         threads = threads or _THREADS
-        patience = timeout * PATIENCE
-        file = StateFile(self._path, patience)
-        self._runner = ThreadExecutor(
-            partial(make_engine, self._path, file, pool_size=threads + 1, patience=patience),
+        wait = timeout * WAIT_SHARE
+        file = StateFile(self._path, wait)
+        self._executor = ThreadExecutor(
+            partial(make_engine, self._path, file, pool_size=threads + 1, timeout=wait),
             _no_preparation,
             owned=True,
             threads=threads,
             writers=1,
             timeout=timeout,
         )
-        self._attempts = RetryingExecutor(self._runner, raised_over(sqlite3), timeout)
+        self._retrying = RetryingExecutor(self._executor, errors_of(sqlite3), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; a session that Hermes has a row of exists, if without a message yet.
@@ -126,7 +126,7 @@ class HermesStateStore:
         """
         check_keys(session_id, owner)
         check_count("limit", limit)
-        return await self._attempts.run(lambda c: load(c, session_id, owner, limit), writes=False)
+        return await self._retrying.run(lambda c: load(c, session_id, owner, limit), writes=False)
 
     async def append(
         self,
@@ -155,7 +155,7 @@ class HermesStateStore:
         check_count("replace_from", replace_from)
         taken = decode_messages(self._encode(messages))  # the caller's may change meanwhile
         wanted = self._append(session_id, taken, owner, turn_id, expected_length, replace_from)
-        return await self._attempts.run(lambda c: append(c, wanted), writes=True)
+        return await self._retrying.run(lambda c: append(c, wanted), writes=True)
 
     def check(self, messages: Sequence[Message]) -> None:
         """Refuse what ``append`` would refuse for itself; the file is not asked.
@@ -184,7 +184,7 @@ class HermesStateStore:
         if fence is not None:
             raise NotSupported(self, "rewind", ": with a fence; Hermes' database has none")
         work = partial(sql.rewind, session_id=session_id, length=length, owner=owner)
-        return await self._attempts.run(work, writes=True)
+        return await self._retrying.run(work, writes=True)
 
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
         """See `LifecycleStore.find_turn`; None too where Hermes has written the messages anew.
@@ -193,7 +193,7 @@ class HermesStateStore:
         """
         check_keys(session_id, owner, turn_id)
         work = partial(sql.find_turn, session_id=session_id, turn_id=turn_id, owner=owner)
-        return await self._attempts.run(work, writes=False)
+        return await self._retrying.run(work, writes=False)
 
     async def list(
         self, owner: str = "", limit: int = PAGE, cursor: str | None = None
@@ -205,13 +205,13 @@ class HermesStateStore:
         check_keys("-", owner)
         check_page(limit)
         work = partial(sql.list_page, owner=owner, limit=limit, after=place_after(cursor))
-        return page_of(await self._attempts.run(work, writes=False), limit)
+        return page_of(await self._retrying.run(work, writes=False), limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
         """See `LifecycleStore.info`."""
         check_keys(session_id, owner)
         work = partial(sql.info, session_id=session_id, owner=owner)
-        return await self._attempts.run(work, writes=False)
+        return await self._retrying.run(work, writes=False)
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
         """See `LifecycleStore.rename`.
@@ -226,18 +226,18 @@ class HermesStateStore:
         check_title(title)
         sql.check_hermes_title(title)
         work = partial(sql.rename, session_id=session_id, title=title, owner=owner)
-        done = await self._attempts.run(work, writes=True)
+        done = await self._retrying.run(work, writes=True)
         if done is None:
             raise ValueError("title: another conversation in Hermes' database has it")
         return done
 
     async def aclose(self) -> None:
         """Close the file; a later call opens it again."""
-        await self._runner.aclose()
+        await self._executor.aclose()
 
     def __repr__(self) -> str:
         """Say which file it is, and the state of its connections."""
-        return f"<HermesStateStore {self._path} ({self._runner!r})>"
+        return f"<HermesStateStore {self._path} ({self._executor!r})>"
 
 
 def _no_preparation(_connection: Connection) -> None:

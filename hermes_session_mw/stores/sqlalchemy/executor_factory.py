@@ -18,9 +18,9 @@ from hermes_session_mw.database.engine import (
     make_engine,
     sqlite_file,
 )
-from hermes_session_mw.database.errors import understand
+from hermes_session_mw.database.errors import classify
 from hermes_session_mw.database.transactions import transaction
-from hermes_session_mw.database.workers.executor import PATIENCE, Executor, give_up_after
+from hermes_session_mw.database.workers.executor import WAIT_SHARE, Executor, invalidate_after
 from hermes_session_mw.database.workers.thread_executor import ThreadExecutor
 from hermes_session_mw.stores.sqlalchemy.schema.creation import create
 from hermes_session_mw.stores.sqlalchemy.schema.migrations import is_complete
@@ -49,13 +49,13 @@ class ExecutorFactory:
         check_options(options)
         check_isolation(options)
         threads = self._threads or default_threads(url)
-        patience = self._timeout * PATIENCE
+        wait = self._timeout * WAIT_SHARE
         settings: dict[str, Any] = {
             "pool_size": threads + (extra_writers(url, threads) or 0),
-            "timeout": patience,
+            "timeout": wait,
             "options": options,
         }
-        file = sqlite_file(url, patience)
+        file = sqlite_file(url, wait)
         if is_async(url):
             return self._in_loop(partial(make_async_engine, url, file, **settings), owned=True)
         return self._in_threads(partial(make_engine, url, file, **settings), url, owned=True)
@@ -100,7 +100,7 @@ class ExecutorFactory:
             with transaction(database_of(connection), may_end=True):
                 create(connection)
         except Exception as exc:
-            give_up_after(exc, connection)
+            invalidate_after(exc, connection)
             raise
 
     @staticmethod
@@ -114,7 +114,7 @@ class ExecutorFactory:
             check_settings(database_of(connection))
             return is_complete(connection)
         except DBAPIError as exc:
-            failure = understand(exc, only_read=True)
-            if failure.meaning == "unavailable":
+            failure = classify(exc, only_read=True)
+            if failure.category == "unavailable":
                 raise failure.as_store_error(in_doubt=False) from exc
             raise

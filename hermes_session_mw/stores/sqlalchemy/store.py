@@ -18,7 +18,7 @@ from sqlalchemy import URL, Engine
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.drivers import check_url
 from hermes_session_mw.database.engine import check_positive, is_async_engine
-from hermes_session_mw.database.errors import raised_over
+from hermes_session_mw.database.errors import errors_of
 from hermes_session_mw.database.retry import RetryingExecutor
 from hermes_session_mw.exceptions import ConfigurationError, SessionFull
 from hermes_session_mw.messages import (
@@ -148,7 +148,7 @@ class SQLAlchemyStore:
             self._url = url_or_engine.url
             self._executor = factory.for_engine(url_or_engine)
             dbapi = url_or_engine.dialect.loaded_dbapi
-        self._retrying = RetryingExecutor(self._executor, raised_over(dbapi), timeout)
+        self._retrying = RetryingExecutor(self._executor, errors_of(dbapi), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one round trip, and a second one where nothing is stored."""
