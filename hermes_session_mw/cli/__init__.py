@@ -1,7 +1,6 @@
-"""``hermes-sessions``: look at and look after stored conversations from a shell.
+"""``hermes-sessions``: the command that lists, shows, exports, prunes and checks conversations.
 
-It needs click, which ``pip install 'hermes_session_mw[cli]'`` brings. Nothing else in the package
-imports this.
+It needs click: ``pip install 'hermes_session_mw[cli]'``. Nothing else in the package imports it.
 """
 
 import os
@@ -11,13 +10,14 @@ from types import FrameType
 from typing import NoReturn, TextIO, cast
 
 NO_CLICK = 127
-"""The exit code where click is not installed: what a shell says of a command that is not there."""
+"""The exit code where click is not installed: a shell's own for a command that does not exist."""
 
 
 def main() -> NoReturn:
-    """Run the command, as its arguments say, and exit.
+    """Run the command, and exit.
 
-    Ctrl-C is an exception wherever it comes; an event loop would keep it from what blocks.
+    Ctrl-C raises KeyboardInterrupt at once; an event loop's own handler would defer it while
+    something blocks.
     """
     try:
         from hermes_session_mw.cli.app import cli  # noqa: PLC0415  # click is optional
@@ -28,19 +28,19 @@ def main() -> NoReturn:
         sys.exit(NO_CLICK)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    _fill_in()
+    _replace_closed_streams()
     cli(prog_name="hermes-sessions")
     raise AssertionError  # pragma: no cover  # click exits
 
 
-def _fill_in() -> None:
-    """Put streams where the caller has closed them: nothing to read, and nowhere to write."""
-    sys.stdin = sys.stdin or _nothing("r")
-    sys.stdout = sys.stdout or _nothing("r")  # so that a lost result is an error
-    sys.stderr = sys.stderr or _nothing("w")
+def _replace_closed_streams() -> None:
+    """Open the null device for standard streams that the caller has closed."""
+    sys.stdin = sys.stdin or _null("r")
+    sys.stdout = sys.stdout or _null("r")  # read-only, so that a lost result is an error
+    sys.stderr = sys.stderr or _null("w")
 
 
-def _nothing(mode: str) -> TextIO:
+def _null(mode: str) -> TextIO:
     flags = os.O_RDONLY if mode == "r" else os.O_WRONLY
     return cast("TextIO", open(os.open(os.devnull, flags), mode, closefd=False))
 

@@ -1,4 +1,4 @@
-"""The command itself: what is said before a subcommand, and what is caught after it."""
+"""The command: its options, its subcommands, and what turns their errors into exit codes."""
 
 import sys
 from contextlib import suppress
@@ -9,7 +9,7 @@ import click
 from hermes_session_mw.cli.check import check
 from hermes_session_mw.cli.completion import completion
 from hermes_session_mw.cli.delete_prune import delete, prune
-from hermes_session_mw.cli.errors import reporting
+from hermes_session_mw.cli.errors import reporting_errors
 from hermes_session_mw.cli.export import export
 from hermes_session_mw.cli.import_ import import_
 from hermes_session_mw.cli.list_stats import list_sessions, stats
@@ -17,39 +17,41 @@ from hermes_session_mw.cli.show import show
 from hermes_session_mw.cli.sources import Settings
 
 DEFAULT_STORE = "sqlite:///hermes_sessions.db"
-"""The middleware's own."""
+"""The middleware's default too."""
 
 _EPILOG = """\b
 Exit codes:
-  0    done
-  1    not found, not right, or not done: an unknown id, damage found, an answer
-       that was no, a file that cannot be read
-  2    a command line that cannot be; nobody to ask, and no --yes
-  3    the store cannot be used: missing, unreachable, damaged
-  4    the store does not have the operation (hermes:PATH)
+  0    success
+  1    an unknown id, damage found, a confirmation refused, a file that cannot
+       be read or written
+  2    a wrong command line; no terminal to ask on, and no --yes
+  3    the store cannot be used: missing, unreachable or damaged
+  4    the store does not support the operation (hermes:PATH)
   5    an id is in use
   127  click is not installed
-  130  Ctrl-C
-  141  whoever read the output has gone
+  130  interrupted by Ctrl-C
+  141  the reader of the output has gone
 """
 
 
 _STORE = "A SQLAlchemy URL, or hermes:PATH for a Hermes Agent's state.db."
-_TIMEOUT = "For each operation on the database."
+_TIMEOUT = "Seconds for each operation on the database."
 _SECONDS = click.FloatRange(0, 86_400, min_open=True)
-"""What every driver takes."""
+"""The range that every driver accepts."""
 
 
-class Sessions(click.Group):
-    """A group whose errors are lines and codes."""
+class CommandGroup(click.Group):
+    """A group that turns errors into a line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a subcommand."""
-        with reporting(lambda: ctx.params["store"]):
+        with reporting_errors(lambda: ctx.params["store"]):
             return super().invoke(ctx)
 
 
-@click.group(cls=Sessions, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--store", envvar="HERMES_STORE", default=DEFAULT_STORE, show_default=True, show_envvar=True,
     metavar="URL", help=_STORE,
@@ -60,20 +62,20 @@ class Sessions(click.Group):
 @click.version_option(package_name="hermes_session_mw", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, *, store: str, timeout: float) -> None:
-    """Look at stored conversations, and look after them.
+    """List, show, export, import, prune and check stored conversations.
 
-    What only looks makes no file and no table. Without --owner a command is about the sessions of
-    all owners.
+    Only import creates a file or tables. Without --owner, a subcommand works on the sessions of all
+    owners.
     """
-    # An id that the terminal's encoding does not have is no reason to fail.
+    # An id that the terminal's encoding cannot represent is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # something else was put in its place
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     ctx.obj = Settings(store, timeout)
 
 
-def _said_later(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Take what stands after the subcommand instead of what stood before it."""
+def _override(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Let an option after the subcommand override the one before it."""
     if value is not None:
         before = ctx.find_root().params
         before[param.name or ""] = value
@@ -82,7 +84,7 @@ def _said_later(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 for _command in (check, delete, export, import_, list_sessions, prune, show, stats):
     _command.params += [
-        click.Option([name], callback=_said_later, expose_value=False, **options)
+        click.Option([name], callback=_override, expose_value=False, **options)
         for name, options in (
             ("--store", {"metavar": "URL", "help": _STORE}),
             ("--timeout", {"type": _SECONDS, "metavar": "SECONDS", "help": _TIMEOUT}),

@@ -1,4 +1,4 @@
-"""``check``: whether what is stored fits together."""
+"""``check``: look for damage in a store."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ import click
 from hermes_session_mw.cli.errors import PROBLEM
 from hermes_session_mw.cli.json_output import as_json
 from hermes_session_mw.cli.options import json_option, settings_of
-from hermes_session_mw.cli.sources import Settings, Source, look
+from hermes_session_mw.cli.sources import Settings, Source, with_source
 from hermes_session_mw.cli.terminal import progress
-from hermes_session_mw.cli.text import shown
+from hermes_session_mw.cli.text import escaped
 from hermes_session_mw.exceptions import StoreError
 from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
 
@@ -18,13 +18,13 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
 @json_option
 @settings_of
 def check(settings: Settings, *, json: bool) -> None:
-    """Look for damage, and change nothing: in tables, counters, numbers and messages."""
+    """Look for damage in tables, counters, numbers and messages, and change nothing."""
 
     async def examine(source: Source) -> tuple[Sequence[Problem], int]:
         try:
             expected = (await source.totals()).sessions
         except StoreError:
-            expected = 0  # the check says why
+            expected = 0  # the check reports why
         seen: list[int] = []
 
         def note(steps: int) -> None:
@@ -34,7 +34,7 @@ def check(settings: Settings, *, json: bool) -> None:
         with progress("Checking", expected) as advance:
             return await source.check_integrity(note), sum(seen)
 
-    problems, seen = look(settings, examine)
+    problems, seen = with_source(settings, examine)
     if json:
         found = [
             {"problem": each.what, "session_id": each.session_id, "owner": each.owner}
@@ -51,6 +51,6 @@ def check(settings: Settings, *, json: bool) -> None:
 
 def _line(problem: Problem) -> str:
     if problem.session_id is None:
-        return shown(problem.what)
-    of = f" of {shown(problem.owner)}" if problem.owner else ""
-    return f"session {shown(problem.session_id)}{of}: {shown(problem.what)}"
+        return escaped(problem.what)
+    of = f" of {escaped(problem.owner)}" if problem.owner else ""
+    return f"session {escaped(problem.session_id)}{of}: {escaped(problem.what)}"

@@ -1,4 +1,4 @@
-"""Completion in a shell: click's, with session ids, and in bash words with colons."""
+"""Shell completion: click's own, with session ids, and with words that have colons in bash."""
 
 import os
 
@@ -11,15 +11,15 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from hermes_session_mw.cli.sources import Settings, look
+from hermes_session_mw.cli.sources import Settings, with_source
 from hermes_session_mw.ids import is_session_id
 
 _NAME, _VARIABLE = "hermes-sessions", "_HERMES_SESSIONS_COMPLETE"
-_PATIENCE = 2.0
-"""Seconds that somebody who pressed the tabulator waits for the store."""
+_TIMEOUT = 2.0
+"""Seconds that a press of the Tab key waits for the store."""
 
-# bash breaks words at colons, which ids and URLs have; so the line is read, and what bash has of
-# the word by itself is left out of what it is given.
+# bash breaks words at colons, which ids and URLs have. So the whole line is read, and the part of
+# the word that bash has already is left out of the completions.
 _BASH = """\
 %(complete_func)s() {
     local line="${COMP_LINE:0:COMP_POINT}" type value word had=""
@@ -40,7 +40,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 @add_completion_class
 class Bash(BashComplete):
-    """bash, by the line that stands at its prompt."""
+    """Completion for bash, from the whole line at its prompt."""
 
     source_template = _BASH
 
@@ -56,23 +56,25 @@ class Bash(BashComplete):
 def complete_ids(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return ids in the store; none where it cannot be asked. A shell is never shown an error.
+    """Return ids in the store, none where it cannot be read; a shell is never shown an error.
 
-    Only ids of the plain alphabet, because a shell puts them into its line as they are.
+    Only ids of the default alphabet, because a shell inserts them into its line unquoted.
     """
     try:
         url = ctx.find_root().params["store"]
         given = set(ctx.params.get("ids") or ())
         owner = ctx.params.get("owner")
-        found = look(Settings(url, _PATIENCE), lambda source: source.ids_like(incomplete, owner))
-    except Exception:  # noqa: BLE001  # whatever it is, it is no use in the middle of a line
+        found = with_source(
+            Settings(url, _TIMEOUT), lambda source: source.ids_like(incomplete, owner)
+        )
+    except Exception:  # noqa: BLE001  # an error is no use in the middle of a line
         return []
     wanted = [each for each in dict.fromkeys(found) if each not in given and _is_plain(each)]
     return [CompletionItem(each) for each in wanted]
 
 
 def _is_plain(session_id: str) -> bool:
-    """Tell whether a command line can have the id as it is, and not take it for an option."""
+    """Tell whether the id needs no quotes, and is not taken for an option."""
     return is_session_id(session_id) and not session_id.startswith("-")
 
 
@@ -80,7 +82,7 @@ def _is_plain(session_id: str) -> bool:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that makes a shell complete commands and ids.
+    """Print a script that makes the shell complete commands and ids.
 
     In bash, for instance: eval "$(hermes-sessions completion bash)"
     """

@@ -1,4 +1,4 @@
-"""``delete`` and ``prune``: what is removed, for good."""
+"""``delete`` and ``prune``: remove sessions for good."""
 
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -10,17 +10,17 @@ from hermes_session_mw.cli.json_output import as_json
 from hermes_session_mw.cli.options import (
     ids_argument,
     json_option,
+    owner_filter,
     owner_option,
     owners_options,
     session_of,
     settings_of,
-    whose,
     yes_option,
 )
 from hermes_session_mw.cli.param_types import AGE
-from hermes_session_mw.cli.sources import Settings, operate
+from hermes_session_mw.cli.sources import Settings, with_admin_store
 from hermes_session_mw.cli.terminal import confirm, progress
-from hermes_session_mw.cli.text import shown
+from hermes_session_mw.cli.text import escaped
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
@@ -35,7 +35,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCou
 def delete(
     settings: Settings, *, ids: tuple[str, ...], owner: str | None, yes: bool, json: bool
 ) -> None:
-    """Delete sessions; their ids are not used again."""
+    """Delete sessions; their ids cannot be used again."""
     wanted = list(dict.fromkeys(ids))
 
     async def find(store: AdminStore) -> list[OwnedSession]:
@@ -51,17 +51,17 @@ def delete(
                 advance(1)
         return gone
 
-    there = operate(settings, "delete", find, access="write")
+    there = with_admin_store(settings, "delete", find, access="write")
     gone: list[str] = []
     if there:
         messages = sum(each.info.length for each in there)
         confirm(
             f"Delete {_number(len(there), 'session')} with {_number(messages, 'message')}?", yes=yes
         )
-        gone = operate(settings, "delete", remove, access="write")
+        gone = with_admin_store(settings, "delete", remove, access="write")
     missing = [each for each in wanted if each not in gone]
     for each in missing:
-        click.echo(f"Error: there is no session '{shown(each)}'", err=True)
+        click.echo(f"Error: there is no session '{escaped(each)}'", err=True)
     click.echo(
         as_json({"deleted": gone, "missing": missing})
         if json
@@ -71,13 +71,13 @@ def delete(
         raise click.exceptions.Exit(PROBLEM)
 
 
-@click.command(short_help="Delete what nobody has changed for some time.")
+@click.command(short_help="Delete sessions that have not changed for some time.")
 @click.option(
     "--older-than", type=AGE, required=True, metavar="AGE|TIME",
     help="30d, 12h, 45m, 10s, 2w; or 2026-01-31, or 2026-01-31T12:00:00Z.",
 )  # fmt: skip
 @owners_options
-@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
 @yes_option
 @json_option
 @settings_of
@@ -91,8 +91,8 @@ def prune(
     yes: bool,
     json: bool,
 ) -> None:
-    """Delete what nobody has changed for some time, by the database's clock."""
-    only = whose(owner, all_owners=all_owners)
+    """Delete sessions that have not changed for some time, by the database's clock."""
+    only = owner_filter(owner, all_owners=all_owners)
 
     async def count(store: AdminStore) -> tuple[float, PruneCounts]:
         since = (
@@ -106,10 +106,12 @@ def prune(
         with progress("Pruning", counts.sessions + counts.ids) as advance:
             return await store.prune_stale(cutoff, only, advance)
 
-    cutoff, counts = operate(settings, "prune", count, access="read" if dry_run else "write")
+    cutoff, counts = with_admin_store(
+        settings, "prune", count, access="read" if dry_run else "write"
+    )
     if not dry_run and counts != PruneCounts():
         confirm(f"Prune {_summary(counts)}?", yes=yes)
-        counts = operate(settings, "prune", remove, access="write")
+        counts = with_admin_store(settings, "prune", remove, access="write")
     if json:
         click.echo(as_json({"dry_run": dry_run, **asdict(counts)}))
     else:

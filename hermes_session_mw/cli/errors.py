@@ -1,4 +1,4 @@
-"""How the command ends where something is wrong: one line on stderr, and a code for scripts."""
+"""Turns errors into one line on stderr and an exit code."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from io import UnsupportedOperation
 
 import click
 
-from hermes_session_mw.cli.text import shown
+from hermes_session_mw.cli.text import escaped
 from hermes_session_mw.database.url_masking import masked
 from hermes_session_mw.exceptions import (
     ConfigurationError,
@@ -23,19 +23,19 @@ from hermes_session_mw.exceptions import (
 )
 
 PROBLEM = 1
-"""Something was not found, or not right, or was not done."""
+"""Not found, invalid, or not done."""
 USAGE = 2
-"""The command line cannot be; click's own code."""
+"""The command line is wrong; click's own code."""
 STORE = 3
 """The store cannot be used: missing, unreachable, damaged, without its tables."""
 UNSUPPORTED = 4
-"""The store does not have the operation."""
+"""The store does not support the operation."""
 CONFLICT = 5
 """A session's id is in use."""
 INTERRUPTED = 130
 """Ctrl-C: 128 and the signal's number, as shells have it."""
 PIPE = 141
-"""Whoever read the output has gone: 128 and SIGPIPE's number."""
+"""The reader of the output has gone: 128 and SIGPIPE's number."""
 
 CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((NotSupported,), UNSUPPORTED),
@@ -44,11 +44,11 @@ CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((ConfigurationError, InvalidKey), USAGE),
     ((HermesSessionError, OSError), PROBLEM),
 )
-"""The code for each error; the first that fits."""
+"""The exit code of each error; the first row that matches counts."""
 
 
 class Failure(click.ClickException):
-    """What ends the command with a message and a code."""
+    """Ends the command with a message and an exit code."""
 
     def __init__(self, message: str, code: int = PROBLEM) -> None:
         super().__init__(message)
@@ -61,24 +61,24 @@ class Failure(click.ClickException):
 
 
 @contextmanager
-def reporting(url: Callable[[], str]) -> Iterator[None]:
-    """Turn errors into their line and code; ``url`` tells the store's, to hide its password."""
+def reporting_errors(url: Callable[[], str]) -> Iterator[None]:
+    """Turn errors into a line and an exit code; ``url`` returns the URL whose password to mask."""
     try:
         yield
-        sys.stdout.flush()  # here a pipe that is closed can be told from an error
+        sys.stdout.flush()  # a closed pipe raises here, and not at exit
     except KeyboardInterrupt:
         click.echo("Error: interrupted", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except (HermesSessionError, OSError) as exc:
         if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
-            _forget_output()
+            _discard_output()
             raise click.exceptions.Exit(PIPE) from None
-        text = shown(masked(_said(exc), url()))
+        text = escaped(masked(_message(exc), url()))
         code = next(code for errors, code in CODES if isinstance(exc, errors))
         raise Failure(text, code) from None
 
 
-def _said(exc: Exception) -> str:
+def _message(exc: Exception) -> str:
     if isinstance(exc, UnsupportedOperation):
         return "the standard output is closed"
     if isinstance(exc, OSError) and not isinstance(exc, HermesSessionError):
@@ -86,7 +86,7 @@ def _said(exc: Exception) -> str:
     return " ".join(str(exc).split("\n"))
 
 
-def _forget_output() -> None:
-    """Let nothing be written any more, which the interpreter would try once again at its end."""
+def _discard_output() -> None:
+    """Discard what is buffered, which the interpreter would try to write once more at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

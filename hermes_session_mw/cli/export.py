@@ -1,32 +1,33 @@
-"""``export``: sessions as JSON Lines."""
+"""``export``: write sessions as JSON Lines."""
 
 from collections.abc import AsyncIterator
 
 import click
 
-from hermes_session_mw.cli.files import Output, with_owner, writing
+from hermes_session_mw.cli.files import Output, writing
 from hermes_session_mw.cli.options import (
+    no_such_session,
+    owner_filter,
     owners_options,
     session_of,
     settings_of,
     some_ids_argument,
-    unknown,
-    whose,
 )
-from hermes_session_mw.cli.sources import Settings, operate
+from hermes_session_mw.cli.sources import Settings, with_admin_store
 from hermes_session_mw.cli.terminal import progress
+from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 
 @click.command()
 @some_ids_argument
-@click.option("--all", "every", is_flag=True, help="All sessions, instead of some.")
+@click.option("--all", "every", is_flag=True, help="Export all sessions.")
 @click.option(
     "--output", "-o", default="-", metavar="FILE", type=click.Path(allow_dash=True, dir_okay=False),
-    help="A file, which is replaced at the end; '-' is the standard output.",
+    help="The file to write, which is replaced at the end; '-' for standard output.",
 )  # fmt: skip
-@click.option("--without-owner", is_flag=True, help="Do not say whose each session is.")
+@click.option("--without-owner", is_flag=True, help="Leave the owners out.")
 @owners_options
 @settings_of
 def export(
@@ -39,16 +40,16 @@ def export(
     owner: str | None,
     all_owners: bool,
 ) -> None:
-    """Write sessions as JSON Lines, which import reads.
+    """Write sessions as JSON Lines, for import to read.
 
-    Each session is written as it is at one moment. What was archived is left out.
+    Each session is written as it is at one moment, without its archived messages.
     """
-    only = whose(owner, all_owners=all_owners)
+    only = owner_filter(owner, all_owners=all_owners)
     if every == bool(ids):
-        raise click.UsageError("Give either ids, or --all.")
+        raise click.UsageError("Give either ids or --all.")
 
     async def write(store: AdminStore) -> int:
-        # Before anything is written: an id that is not there leaves a file of before as it was.
+        # Before anything is written, so that an unknown id leaves an existing file as it was.
         named = [await _named(store, each, only) for each in dict.fromkeys(ids)]
         count = len(named) if ids else (await store.totals(only)).sessions
         with writing(output) as target, progress("Exporting", count) as advance:
@@ -58,7 +59,7 @@ def export(
                 advance(1)
         return written
 
-    written = operate(settings, "export", write, access="read")
+    written = with_admin_store(settings, "export", write, access="read")
     if output != "-":
         click.echo(f"sessions exported: {written}", err=True)
 
@@ -69,14 +70,14 @@ async def _write(
     lines = await store.lines(session.info.id, session.owner or "")
     if lines is None:
         return 0  # deleted meanwhile
-    target.write(lines if without_owner else with_owner(lines, session.owner))
+    target.write(lines if without_owner else jsonl.with_owner(lines, session.owner))
     return 1
 
 
 async def _named(store: AdminStore, session_id: str, owner: str | None) -> OwnedSession:
     session = await session_of(store, session_id, owner)
     if session is None:
-        raise unknown(session_id)
+        raise no_such_session(session_id)
     return session
 
 

@@ -1,4 +1,4 @@
-"""A Hermes Agent's own database, as far as it can be looked at."""
+"""A Hermes Agent's own database as a source that the command can read."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -15,7 +15,7 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import (
 
 
 class HermesSource:
-    """Tells of what a `HermesStateStore` lists; Hermes does not count turns, nor tell owners."""
+    """Reads a `HermesStateStore`, which knows neither the number of turns nor the owners."""
 
     def __init__(self, store: HermesStateStore) -> None:
         self._store = store
@@ -24,22 +24,22 @@ class HermesSource:
         self, owner: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> OwnedPage:
         """See `Source.survey`."""
-        page = await self._store.list(self._whose(owner), limit, cursor)
+        page = await self._store.list(self._check_owner(owner), limit, cursor)
         return OwnedPage([_owned(each, owner) for each in page.sessions], page.cursor)
 
     async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
         """See `Source.find`; Hermes has each id once."""
-        found = await self._store.info(session_id, self._whose(owner))
+        found = await self._store.info(session_id, self._check_owner(owner))
         return [] if found is None else [_owned(found, owner)]
 
     async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
         """See `Source.ids_like`; of the ones that were changed last."""
-        page = await self._store.list(self._whose(owner), MAX_PAGE)
+        page = await self._store.list(self._check_owner(owner), MAX_PAGE)
         return [each.id for each in page.sessions if each.id.startswith(start)][:most]
 
     async def totals(self, owner: str | None = None) -> Totals:
         """See `Source.totals`; the whole list is read for it."""
-        found = [each async for each in self._all(self._whose(owner))]
+        found = [each async for each in self._all(self._check_owner(owner))]
         return Totals(
             sessions=len(found),
             messages=sum(each.length for each in found),
@@ -83,7 +83,7 @@ class HermesSource:
             if cursor is None:
                 return
 
-    def _whose(self, owner: str | None) -> str:
+    def _check_owner(self, owner: str | None) -> str:
         if owner == "":
             raise NotSupported(self._store, "list", " of what has no owner")
         return owner or ""

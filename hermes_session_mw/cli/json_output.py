@@ -1,4 +1,4 @@
-"""Sessions, totals and messages as programs get them: JSON objects. Rules: pure functions."""
+"""The output of ``--json``: sessions, messages and totals as JSON objects."""
 
 import json
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, Total
 
 
 def as_json(value: Any) -> str:
-    """Return JSON of ASCII alone, which no terminal acts on."""
+    """Return JSON in ASCII, in which a terminal finds nothing to act on."""
     return json.dumps(value, indent=2)
 
 
@@ -19,12 +19,12 @@ def iso(time: datetime | None) -> str | None:
 
 
 def plain(time: datetime | None) -> str:
-    """Return the time as people read it, in UTC."""
+    """Return the time for people to read, in UTC."""
     return "" if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def session_shape(session: OwnedSession) -> dict[str, Any]:
-    """Return what is told of a session."""
+def session_json(session: OwnedSession) -> dict[str, Any]:
+    """Return a session's description."""
     info = session.info
     return {
         "id": info.id,
@@ -39,8 +39,8 @@ def session_shape(session: OwnedSession) -> dict[str, Any]:
     }
 
 
-def archived_shape(archived: ArchivedMessage) -> dict[str, Any]:
-    """Return what is told of an archived message."""
+def archived_json(archived: ArchivedMessage) -> dict[str, Any]:
+    """Return an archived message."""
     return {
         "message": archived.message,
         "turn_id": archived.turn_id,
@@ -49,8 +49,8 @@ def archived_shape(archived: ArchivedMessage) -> dict[str, Any]:
     }
 
 
-def totals_shape(totals: Totals) -> dict[str, Any]:
-    """Return what is told of a store."""
+def totals_json(totals: Totals) -> dict[str, Any]:
+    """Return the totals of a store."""
     return {
         "sessions": totals.sessions,
         "messages": totals.messages,

@@ -1,12 +1,12 @@
-"""``list`` and ``stats``: what there is."""
+"""``list`` and ``stats``."""
 
 import click
 
-from hermes_session_mw.cli.json_output import as_json, plain, session_shape, totals_shape
-from hermes_session_mw.cli.options import json_option, owners_options, settings_of, whose
-from hermes_session_mw.cli.sources import Settings, look
+from hermes_session_mw.cli.json_output import as_json, plain, session_json, totals_json
+from hermes_session_mw.cli.options import json_option, owner_filter, owners_options, settings_of
+from hermes_session_mw.cli.sources import Settings, with_source
 from hermes_session_mw.cli.terminal import width
-from hermes_session_mw.cli.text import shown, table
+from hermes_session_mw.cli.text import escaped, table
 from hermes_session_mw.database.url_masking import redact_url
 from hermes_session_mw.exceptions import HermesSessionError
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
@@ -19,8 +19,8 @@ _LIMIT = click.IntRange(1, MAX_PAGE)
 @click.command("list")
 @owners_options
 @click.option("--limit", type=_LIMIT, default=PAGE, show_default=True, help="Sessions on a page.")
-@click.option("--cursor", help="Where the page before ended, as it said.")
-@click.option("--archived", is_flag=True, help="Also how many archived messages each has.")
+@click.option("--cursor", help="Go on after the page that printed this cursor.")
+@click.option("--archived", is_flag=True, help="Add a column with the number of archived messages.")
 @json_option
 @settings_of
 def list_sessions(
@@ -33,16 +33,16 @@ def list_sessions(
     archived: bool,
     json: bool,
 ) -> None:
-    """List sessions, the ones that were changed last first."""
-    only = whose(owner, all_owners=all_owners)
+    """List sessions, the most recently changed ones first."""
+    only = owner_filter(owner, all_owners=all_owners)
     try:
-        page = look(settings, lambda source: source.survey(only, limit, cursor))
+        page = with_source(settings, lambda source: source.survey(only, limit, cursor))
     except ValueError as exc:
         if isinstance(exc, HermesSessionError):
             raise
         raise click.UsageError(str(exc)) from None
     if json:
-        sessions = [session_shape(each) for each in page.sessions]
+        sessions = [session_json(each) for each in page.sessions]
         click.echo(as_json({"sessions": sessions, "cursor": page.cursor}))
     else:
         _print(page, archived=archived)
@@ -53,17 +53,17 @@ def list_sessions(
 @json_option
 @settings_of
 def stats(settings: Settings, *, owner: str | None, all_owners: bool, json: bool) -> None:
-    """Count sessions, messages, turns and owners; no message is read for it."""
-    only = whose(owner, all_owners=all_owners)
-    totals = look(settings, lambda source: source.totals(only))
+    """Count sessions, messages, turns and owners, without reading any message."""
+    only = owner_filter(owner, all_owners=all_owners)
+    totals = with_source(settings, lambda source: source.totals(only))
     store = redact_url(settings.url)
     if json:
-        click.echo(as_json({"store": store, **totals_shape(totals)}))
+        click.echo(as_json({"store": store, **totals_json(totals)}))
         return
-    rows = [(name, value) for name, value in _facts(store, totals) if value is not None]
+    rows = [(name, value) for name, value in _figures(store, totals) if value is not None]
     size = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"{name:{size}}  {shown(str(value))}")
+        click.echo(f"{name:{size}}  {escaped(str(value))}")
 
 
 def _print(page: OwnedPage, *, archived: bool) -> None:
@@ -74,7 +74,7 @@ def _print(page: OwnedPage, *, archived: bool) -> None:
     if not page.sessions:
         click.echo("no sessions", err=True)
     if page.cursor is not None:
-        click.echo(f"There are more: --cursor {page.cursor}", err=True)
+        click.echo(f"For the next page: --cursor {page.cursor}", err=True)
 
 
 def _row(session: OwnedSession) -> list[str | int]:
@@ -84,18 +84,18 @@ def _row(session: OwnedSession) -> list[str | int]:
         session.owner or "",
         info.title or "",
         info.length,
-        _known(session.turns),
+        _or_blank(session.turns),
         plain(info.created_at),
         plain(info.updated_at),
-        _known(session.archived),
+        _or_blank(session.archived),
     ]
 
 
-def _known(number: int | None) -> str | int:
+def _or_blank(number: int | None) -> str | int:
     return "" if number is None else number
 
 
-def _facts(store: str, totals: Totals) -> list[tuple[str, str | int | None]]:
+def _figures(store: str, totals: Totals) -> list[tuple[str, str | int | None]]:
     sizes = [(f"bytes of {name}", size) for name, size in totals.bytes.items()]
     return [
         ("store", store),
@@ -104,7 +104,7 @@ def _facts(store: str, totals: Totals) -> list[tuple[str, str | int | None]]:
         ("turns", totals.turns),
         ("archived messages", totals.archived),
         ("owners", totals.owners),
-        ("sessions of nobody", totals.ownerless),
+        ("ownerless sessions", totals.ownerless),
         ("deleted ids", totals.deleted),
         ("oldest (UTC)", plain(totals.oldest) or None),
         ("newest (UTC)", plain(totals.newest) or None),

@@ -1,4 +1,4 @@
-"""Ages and times as the command takes them; anything else is refused, and nothing is guessed."""
+"""The parameter type of ages and times; anything ambiguous is refused."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -15,30 +15,32 @@ _EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 if TYPE_CHECKING:
     _Type = click.ParamType[timedelta | datetime]
 else:
-    _Type = click.ParamType  # which earlier versions of click have without a parameter
+    _Type = click.ParamType  # earlier versions of click have it without a parameter
 
 
 class Age(_Type):
-    """An age, such as ``30d``, or a time: a day's beginning in UTC, or one with its zone."""
+    """An age such as ``30d``, or a time: a date, which is midnight UTC, or a time with its zone."""
 
     name = "age"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta | datetime:
-        """Return an age, or a time that is past."""
+        """Return an age, or a time in the past."""
         try:
             if age := _AGE.fullmatch(value):
                 return timedelta(**{_UNITS[age[2]]: int(age[1])})
-            # What does not look like a time is not one, though Python would read it as one.
+            # Python would take other spellings of a time too.
             time = datetime.fromisoformat(value if _TIME.fullmatch(value) else "")
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is neither an age, as 30d or 12h, nor a time with its zone.", param, ctx
+                f"{value!r} is neither an age such as 30d or 12h, nor a time with its zone.",
+                param,
+                ctx,
             )
         time = time if time.tzinfo else time.replace(tzinfo=UTC)
         if not _EPOCH <= time < datetime.now(UTC):
-            self.fail(f"{value!r} is not past, or too long past.", param, ctx)
+            self.fail(f"{value!r} is not in the past, or before 1970.", param, ctx)
         return time
 
 

@@ -1,4 +1,4 @@
-"""``show``: one conversation, to read."""
+"""``show``: print one conversation."""
 
 import json as json_
 from collections.abc import Iterator, Sequence
@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import click
 
 from hermes_session_mw.cli.completion import complete_ids
-from hermes_session_mw.cli.json_output import archived_shape, as_json, plain, session_shape
+from hermes_session_mw.cli.json_output import archived_json, as_json, plain, session_json
 from hermes_session_mw.cli.options import (
     json_option,
+    no_such_session,
     owner_option,
     session_of,
     settings_of,
-    unknown,
 )
-from hermes_session_mw.cli.sources import Settings, Source, look
-from hermes_session_mw.cli.text import safe_json, shown, shown_lines
+from hermes_session_mw.cli.sources import Settings, Source, with_source
+from hermes_session_mw.cli.text import escaped, escaped_lines, safe_json
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.models import ArchivedMessage
@@ -24,7 +24,7 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 
 class _Conversation(NamedTuple):
-    """What is shown."""
+    """What is printed."""
 
     session: OwnedSession
     history: History
@@ -34,8 +34,8 @@ class _Conversation(NamedTuple):
 @click.command()
 @click.argument("id", metavar="ID", shell_complete=complete_ids)
 @owner_option
-@click.option("--last", type=click.IntRange(0), help="Only so many messages, the newest.")
-@click.option("--archived", is_flag=True, help="Also what was taken out of the history.")
+@click.option("--last", type=click.IntRange(0), metavar="N", help="Only the newest N messages.")
+@click.option("--archived", is_flag=True, help="Archived messages too.")
 @json_option
 @settings_of
 def show(
@@ -52,19 +52,19 @@ def show(
     async def read(source: Source) -> _Conversation:
         session = await session_of(source, id, owner)
         if session is None:
-            raise unknown(id)
+            raise no_such_session(id)
         key = session.info.id, session.owner or ""
         history = await source.load(*key, limit=last)
         return _Conversation(session, history, await source.archived(*key) if archived else None)
 
-    found = look(settings, read)
+    found = with_source(settings, read)
     click.echo(_as_json(found) if json else "\n".join(_as_text(found)))
 
 
 def _as_json(found: _Conversation) -> str:
-    shape = {"session": session_shape(found.session), "messages": found.history.messages}
+    shape = {"session": session_json(found.session), "messages": found.history.messages}
     if found.archived is not None:
-        shape["archived"] = [archived_shape(each) for each in found.archived]
+        shape["archived"] = [archived_json(each) for each in found.archived]
     return as_json(shape)
 
 
@@ -82,7 +82,7 @@ def _as_text(found: _Conversation) -> Iterator[str]:
     ]
     for name, value in facts:
         if value:
-            yield f"{name:11}  {shown(value)}"
+            yield f"{name:11}  {escaped(value)}"
     for each in found.archived or ():
         when = f"archived {plain(each.archived_at)} UTC, {each.reason}"
         yield from _message(each.message, f"[{when}]")
@@ -91,20 +91,20 @@ def _as_text(found: _Conversation) -> Iterator[str]:
         yield from _message(message, f"[{number}]")
 
 
-def _message(message: Message, place: str) -> Iterator[str]:
-    if not isinstance(message, dict):  # damage, which is shown for what it is
+def _message(message: Message, label: str) -> Iterator[str]:
+    if not isinstance(message, dict):  # damage, which is shown as it is
         message = {"content": message}
-    rest = {key: value for key, value in message.items() if key not in ("role", "content")}
+    others = {key: value for key, value in message.items() if key not in ("role", "content")}
     yield ""
-    yield f"{place} {shown(str(message.get('role', '(no role)')))}"
+    yield f"{label} {escaped(str(message.get('role', '(no role)')))}"
     for part in _parts(message.get("content")):
-        yield from (f"    {line}".rstrip() for line in shown_lines(part))
-    for key, value in rest.items():
-        yield f"    {shown(key)}: {_compact(value)}"
+        yield from (f"    {line}".rstrip() for line in escaped_lines(part))
+    for key, value in others.items():
+        yield f"    {escaped(key)}: {_compact(value)}"
 
 
 def _parts(content: Any) -> Iterator[str]:
-    """Yield the texts of a content: itself, or its parts, of which the field has many kinds."""
+    """Yield the texts of a message's content: itself, or its parts, which have many shapes."""
     for part in content if isinstance(content, list) else [content]:
         text = part.get("text") if isinstance(part, dict) else part
         if isinstance(text, str):
@@ -114,4 +114,4 @@ def _parts(content: Any) -> Iterator[str]:
 
 
 def _compact(value: Any) -> str:
-    return shown(safe_json(json_.dumps(value, ensure_ascii=False)))
+    return escaped(safe_json(json_.dumps(value, ensure_ascii=False)))

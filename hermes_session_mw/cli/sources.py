@@ -1,4 +1,4 @@
-"""The store that the command works on, by its URL: one to look at, or one to work on."""
+"""Opens the store that the command works on, to read it or to change it."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ _HERMES = "hermes:"
 
 
 class Source(Protocol):
-    """What can be looked at; ``owner=None`` is all owners. See `AdminStore`."""
+    """A store that can be read; ``owner=None`` means all owners. See `AdminStore`."""
 
     async def survey(
         self, owner: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> OwnedPage:
-        """Return sessions, the ones that were changed last first."""
+        """Return sessions, the most recently changed ones first."""
         ...
 
     async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
-        """Return the session that each owner has under the id."""
+        """Return the session of each owner with this id."""
         ...
 
     async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
@@ -43,7 +43,7 @@ class Source(Protocol):
         ...
 
     async def totals(self, owner: str | None = None) -> Totals:
-        """Return how much there is."""
+        """Return counts and sizes."""
         ...
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
@@ -65,44 +65,44 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command was told of the store: its URL, and seconds for each operation."""
+    """The store's URL, and the seconds that each operation may take."""
 
     url: str
     timeout: float
 
 
-def look(settings: Settings, work: Callable[[Source], Awaitable[T]]) -> T:
-    """Run what only reads, over any store, and return what it returns."""
+def with_source(settings: Settings, work: Callable[[Source], Awaitable[T]]) -> T:
+    """Run ``work``, which only reads, over any store, and return its result."""
     if settings.url.startswith(_HERMES):
-        return _run(HermesSource(_hermes(settings)), work)
-    return _run(AdminStore(settings.url, timeout=settings.timeout), work)
+        return _use(HermesSource(_hermes_store(settings)), work)
+    return _use(AdminStore(settings.url, timeout=settings.timeout), work)
 
 
-def operate(
+def with_admin_store(
     settings: Settings,
     operation: str,
     work: Callable[[AdminStore], Awaitable[T]],
     *,
     access: Access,
 ) -> T:
-    """Run what only a store of this package's own tables has.
+    """Run ``work`` over a store of this package's own tables, and return its result.
 
     Raises:
-        NotSupported: it is another store.
+        NotSupported: the URL names another store.
     """
     if settings.url.startswith(_HERMES):
-        raise NotSupported(_hermes(settings), operation, ": docs/hermes.md says why")
-    return _run(AdminStore(settings.url, access=access, timeout=settings.timeout), work)
+        raise NotSupported(_hermes_store(settings), operation, ": docs/hermes.md says why")
+    return _use(AdminStore(settings.url, access=access, timeout=settings.timeout), work)
 
 
-def _hermes(settings: Settings) -> HermesStateStore:
+def _hermes_store(settings: Settings) -> HermesStateStore:
     return HermesStateStore(settings.url.removeprefix(_HERMES), timeout=settings.timeout)
 
 
 S = TypeVar("S", bound=Source)
 
 
-def _run(source: S, work: Callable[[S], Awaitable[T]]) -> T:
+def _use(source: S, work: Callable[[S], Awaitable[T]]) -> T:
     async def use() -> T:
         try:
             return await work(source)

@@ -1,4 +1,4 @@
-"""What is shown to a person, where there is one: questions, progress, and the terminal's width."""
+"""Questions, progress bars and the terminal's width, where there is a terminal."""
 
 import shutil
 import sys
@@ -10,19 +10,19 @@ import click
 from hermes_session_mw.cli.errors import Failure
 
 LONG = 100
-"""Steps from which on a person wants to see them go by."""
+"""The least number of steps that a progress bar is shown for."""
 
 
 def width() -> int | None:
-    """Return the terminal's columns; None where the output is read by something else."""
+    """Return the terminal's columns; None where stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 @contextmanager
 def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
-    """Give what is told of each step; a bar on stderr shows them, if that is a terminal."""
+    """Show a progress bar, if stderr is a terminal; call what it yields with the steps done."""
     if length < LONG or not sys.stderr.isatty():
-        yield _nothing
+        yield _ignore
         return
     with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
         yield bar.update
@@ -32,17 +32,17 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask before something is deleted, unless ``yes``.
 
     Raises:
-        click.UsageError: there is nobody to ask.
+        click.UsageError: stdin is not a terminal.
         Failure: the answer was not yes.
     """
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError(f"{question} Nobody is there to ask: give --yes.")
+        raise click.UsageError(f"{question} There is no terminal to ask on: give --yes.")
     click.echo(f"{question} [y/N] ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Failure("nothing was deleted")
 
 
-def _nothing(_steps: int) -> None:
+def _ignore(_steps: int) -> None:
     pass

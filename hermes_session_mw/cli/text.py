@@ -1,7 +1,6 @@
-"""Texts as a terminal may have them: one line, no control characters, and cut to its width.
+"""Makes texts safe to print: without control characters, on one line, cut to the terminal's width.
 
-What is stored was written by clients, so that an escape sequence in it is somebody's attempt to
-write to the operator's terminal. Rules of this file: pure functions.
+Clients wrote what is stored, and an escape sequence in it could act on the operator's terminal.
 """
 
 import itertools
@@ -10,27 +9,27 @@ import unicodedata
 from collections.abc import Sequence
 
 # Control characters, formats such as bidirectional overrides, surrogates, and what ends a line.
-_HOSTILE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 # Emoji and several scripts are written with these.
 _JOINERS = "\u200c\u200d"
 _IN_JSON = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _LEAST = 8
-"""Columns of a terminal that a text keeps, however narrow the terminal is."""
+"""The least width of a column of text, however narrow the terminal is."""
 
 
-def shown(text: str, *, kept: str = "") -> str:
-    """Return ``text`` with what a terminal could act on written out, but for ``kept``."""
-    return "".join(each if each in kept or _is_harmless(each) else _escaped(each) for each in text)
+def escaped(text: str, *, kept: str = "") -> str:
+    """Return ``text`` with the characters escaped that a terminal could act on, except ``kept``."""
+    return "".join(each if each in kept or _is_safe(each) else _escape(each) for each in text)
 
 
-def shown_lines(text: str) -> list[str]:
-    """Return the lines of ``text``, each as `shown` has it; tabs become spaces."""
+def escaped_lines(text: str) -> list[str]:
+    """Return the lines of ``text``, each one escaped; tabs become spaces."""
     lines = text.replace("\r\n", "\n").split("\n")
-    return [shown(line.expandtabs(4), kept=_JOINERS) for line in lines]
+    return [escaped(line.expandtabs(4), kept=_JOINERS) for line in lines]
 
 
 def safe_json(lines: str) -> str:
-    """Return JSON that says the same, without what a terminal could act on."""
+    """Return the same JSON, with the characters escaped that a terminal could act on."""
     return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", lines)
 
 
@@ -40,7 +39,7 @@ def width_of(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """Return ``text``, or as much of it as has a place in ``width`` columns, and an ellipsis."""
+    """Return ``text``, or as much of it as fits into ``width`` columns, and an ellipsis."""
     if width_of(text) <= width:
         return text
     ends = itertools.accumulate(map(_columns, text))
@@ -52,10 +51,10 @@ def table(
 ) -> list[str]:
     """Return a table's lines; where ``width`` is given, texts are cut until it fits.
 
-    Numbers stand on the right. Texts are made safe here.
+    Numbers are aligned to the right. Texts are escaped here.
     """
     cells = [
-        [str(cell) if isinstance(cell, int) else shown(cell) for cell in row]
+        [str(cell) if isinstance(cell, int) else escaped(cell) for cell in row]
         for row in [headers, *rows]
     ]
     widths = [max(width_of(row[column]) for row in cells) for column in range(len(headers))]
@@ -72,7 +71,7 @@ def table(
 
 
 def _narrow(widths: list[int], flexible: list[bool], width: int) -> None:
-    """Take from the widest of the flexible columns until all fit, or none is wide any more."""
+    """Narrow the widest of the flexible columns until all fit, or none is wide any more."""
     while sum(widths) > width:
         widest = max(range(len(widths)), key=lambda each: flexible[each] * widths[each])
         if not flexible[widest] or widths[widest] <= _LEAST:
@@ -91,9 +90,9 @@ def _columns(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def _is_harmless(char: str) -> bool:
-    return unicodedata.category(char) not in _HOSTILE
+def _is_safe(char: str) -> bool:
+    return unicodedata.category(char) not in _UNSAFE
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")

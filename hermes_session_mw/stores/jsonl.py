@@ -1,19 +1,21 @@
-"""One session as JSON Lines: a line about the session, then a line for each message.
+"""The format of exports and imports: JSON Lines, one line for a session, then one a message.
 
 ::
 
     {"hermes_session": 1, "id": "...", "title": null, "created_at": "2026-01-31T12:00:00+00:00"}
     {"turn_id": "...", "message": {"role": "user", "content": "..."}}
 
-Rules of this file: pure functions. What was archived is not exported, nor whose the session is.
+A store exports and imports one session. A file of the command has any number of them, one after
+another, and a session's first line may name its ``owner`` there. Archived
+messages are not exported.
 """
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from hermes_session_mw.exceptions import InvalidKey, InvalidMessage
 from hermes_session_mw.messages import encode_messages
@@ -21,12 +23,18 @@ from hermes_session_mw.stores.models import SessionInfo
 from hermes_session_mw.stores.validation import check_keys, check_title
 
 FORMAT = 1
-"""The only number that ``hermes_session`` has had."""
+"""The only version of the format; the value of ``_MARK`` in a session's first line."""
+
+MAX_LINE = 2**30
+"""Bytes of a line; no database can store a message that takes more."""
+
+_MARK = "hermes_session"
+"""The key that only the first line of a session has."""
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
-    """A session on its way from one store to another; ``rows`` are turn ids and JSON texts."""
+class ExportedSession:
+    """A session that was read from an export; ``rows`` are turn ids and JSON texts."""
 
     session_id: str
     title: str | None
@@ -34,41 +42,107 @@ class Transfer:
     rows: list[tuple[str, str]]
 
     @property
-    def created(self) -> int:
-        """The whole seconds from 1970 to the time of its creation."""
-        return int(self.created_at.timestamp())
-
-    @property
     def turns(self) -> int:
         """How many turns the messages came in."""
         return len({turn_id for turn_id, _ in self.rows})
 
 
-def write(session: SessionInfo, rows: Iterable[tuple[str, str]]) -> str:
+class SessionLines(NamedTuple):
+    """The lines of one session in a file.
+
+    Attributes:
+        line: the number of its first line.
+        text: its lines, as `parse` takes them.
+        owner: the owner that the first line names, if it names one.
+        size: how many bytes the lines take.
+    """
+
+    line: int
+    text: str
+    owner: str | None
+    size: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a session without a message, of which nothing can be stored."""
+        head, _, rest = self.text.partition("\n")
+        return _head(head) is not None and not rest.strip()
+
+
+def dump(session: SessionInfo, rows: Iterable[tuple[str, str]]) -> str:
     """Return the JSON Lines of a session; ``rows`` are turn ids and messages' JSON texts."""
     head = {
-        "hermes_session": FORMAT,
+        _MARK: FORMAT,
         "id": session.id,
         "title": session.title,
         "created_at": session.created_at.isoformat(),
     }
     lines = [_json(head)]
-    # The text goes in as it is, so that the message comes out as it went in.
+    # The stored text itself, so that the message comes out as it went in.
     lines += [f'{{"turn_id":{_json(turn_id)},"message":{body}}}' for turn_id, body in rows]
     return "\n".join(lines) + "\n"
 
 
-def read(lines: str, max_message_bytes: int) -> Transfer:
-    """Return what the lines say.
+def with_owner(text: str, owner: str | None) -> str:
+    """Return a session's lines with its owner in the first one, if it has an owner."""
+    if not owner:
+        return text
+    head, _, rest = text.partition("\n")
+    return f"{_json({**json.loads(head), 'owner': owner})}\n{rest}"
+
+
+def parse(text: str, max_message_bytes: int) -> ExportedSession:
+    """Return the session that the lines describe.
 
     Raises:
-        InvalidMessage: they are not such lines; nothing in the error's text comes from them.
+        InvalidMessage: they are not such lines; the error quotes nothing of them.
     """
-    head, *rest = lines.split("\n")
+    head, *rest = text.split("\n")
     session = _object(1, head)
-    number = session.get("hermes_session")
-    if number != FORMAT or isinstance(number, bool):
+    version = session.get(_MARK)
+    if version != FORMAT or isinstance(version, bool):
         raise InvalidMessage(f"line 1 does not say that it is format {FORMAT} of a session")
+    created_at = _created_at(session)
+    numbered = [(number, line) for number, line in enumerate(rest, 2) if line.strip()]
+    rows = [_row(number, line, max_message_bytes) for number, line in numbered]
+    if not rows:
+        raise InvalidMessage("there is no message to import")
+    runs = [turn_id for turn_id, _ in itertools.groupby(turn_id for turn_id, _ in rows)]
+    if len(runs) != len(set(runs)):
+        raise InvalidMessage("a turn's messages do not stand together")
+    return ExportedSession(session["id"], session.get("title"), created_at, rows)
+
+
+def split(stream: IO[bytes]) -> Iterator[SessionLines]:
+    """Yield the sessions of a file, one at a time.
+
+    Raises:
+        InvalidMessage: a line is too long, is not UTF-8, or names an owner that cannot be one.
+    """
+    lines: list[str] = []
+    began, size, owner = 1, 0, None
+    for number, raw in enumerate(iter(lambda: stream.readline(MAX_LINE), b""), 1):
+        line = _decoded(number, raw)
+        head = _head(line)
+        if head is not None or not lines:
+            if lines:
+                yield SessionLines(began, "".join(lines), owner, size)
+            lines, began, size, owner = [], number, 0, _owner(number, head)
+        size += len(raw)
+        if lines or line.strip():
+            lines.append(line)
+    if lines:
+        yield SessionLines(began, "".join(lines), owner, size)
+
+
+def normalized_rows(text: str) -> list[str]:
+    """Return a session's message lines, such that equal messages and turns are equal texts."""
+    rows = [line for line in text.split("\n")[1:] if line.strip()]
+    return [json.dumps(json.loads(row), sort_keys=True) for row in rows]
+
+
+def _created_at(session: dict[str, Any]) -> datetime:
+    """Check a session's first line, and return its time; not every database can store any time."""
     try:
         created_at = datetime.fromisoformat(session["created_at"])
         check_keys(session["id"], "")
@@ -77,17 +151,7 @@ def read(lines: str, max_message_bytes: int) -> Transfer:
         raise InvalidMessage("line 1 has no such id, title and time as a session has") from None
     if created_at.tzinfo is None:
         raise InvalidMessage("line 1 has a time without its zone")
-    numbered = [(number, line) for number, line in enumerate(rest, 2) if line.strip()]
-    rows = [_row(number, line, max_message_bytes) for number, line in numbered]
-    if not rows:
-        raise InvalidMessage("there is no message to import")
-    runs = [turn_id for turn_id, _ in itertools.groupby(turn_id for turn_id, _ in rows)]
-    if len(runs) != len(set(runs)):
-        raise InvalidMessage("a turn's messages do not stand together")
-    # Neither before 1970 nor after now, which not every database can hold.
-    now = datetime.now(UTC)
-    created_at = min(max(created_at, datetime.fromtimestamp(1, UTC)), now)
-    return Transfer(session["id"], session.get("title"), created_at, rows)
+    return min(max(created_at, datetime.fromtimestamp(1, UTC)), datetime.now(UTC))
 
 
 def _row(number: int, line: str, max_message_bytes: int) -> tuple[str, str]:
@@ -96,7 +160,7 @@ def _row(number: int, line: str, max_message_bytes: int) -> tuple[str, str]:
         check_keys("-", "", row["turn_id"] or "")
     except (InvalidKey, KeyError):
         raise InvalidMessage(f"line {number} has no turn_id that can be stored") from None
-    (body,) = encode_messages([row.get("message")], max_message_bytes)  # type: ignore[list-item]  # looked at there
+    (body,) = encode_messages([row.get("message")], max_message_bytes)  # type: ignore[list-item]  # checked there
     return row["turn_id"], body
 
 
@@ -112,3 +176,36 @@ def _object(number: int, line: str) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _decoded(number: int, raw: bytes) -> str:
+    if len(raw) >= MAX_LINE:
+        raise InvalidMessage(f"line {number} is longer than {MAX_LINE} bytes")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidMessage(f"line {number} is not UTF-8") from None
+
+
+def _head(line: str) -> dict[str, Any] | None:
+    """Return what the line says if it is the first of a session."""
+    if f'"{_MARK}"' not in line:
+        return None
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and _MARK in found else None
+
+
+def _owner(number: int, head: dict[str, Any] | None) -> str | None:
+    owner = (head or {}).get("owner")
+    if owner is None:
+        return None
+    if not isinstance(owner, str):
+        raise InvalidMessage(f"line {number} has an owner that is not a text")
+    try:
+        check_keys("-", owner)
+    except InvalidKey as exc:
+        raise InvalidMessage(f"line {number}: {exc}") from None
+    return owner

@@ -16,8 +16,9 @@ import pytest
 from sqlalchemy import URL, create_engine, text
 
 from hermes_session_mw import SQLAlchemyStore
-from hermes_session_mw.cli import files, hermes_source, main, terminal
+from hermes_session_mw.cli import hermes_source, main, terminal
 from hermes_session_mw.cli.app import cli
+from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from tests.stores.hermes_state.agent import COMPRESSED, WEATHER, copy_to
 from tests.stores.sqlalchemy.test_admin_store import DRIVERS
@@ -252,8 +253,7 @@ def test_export_and_import_move_sessions(store: str, tmp_path: Path) -> None:
     new = f"sqlite:///{tmp_path}/new.db"
     said = run(new, "import", "-", "--as", "other", stdin=hidden)
     assert said.stdout == (
-        "sessions imported: 1, with messages: 2; there already: 0; without a message: 0; "
-        "in conflict: 0\n"
+        "sessions imported: 1, with messages: 2; unchanged: 0; empty: 0; in conflict: 0\n"
     )
     assert told(new, "list")["sessions"][0]["owner"] == ""
     every = run(store, "export", "--all").stdout
@@ -371,7 +371,7 @@ def test_what_is_no_export_is_refused(tmp_path: Path, content: bytes, code: int,
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that no database has a place for is not read to its end."""
-    monkeypatch.setattr(files, "LONGEST", 300)
+    monkeypatch.setattr(jsonl, "MAX_LINE", 300)
     new = f"sqlite:///{tmp_path}/new.db"
     assert told(new, "import", "-", stdin=HEAD + ROW)["imported"] == 1
     endless = run(new, "import", "-", stdin=HEAD + "x" * 500)

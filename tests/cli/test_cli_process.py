@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, create_engine, text
 
-from hermes_session_mw.cli.text import cut, shown, shown_lines, table, width_of
+from hermes_session_mw.cli.text import cut, escaped, escaped_lines, table, width_of
 from tests.stores.hermes_state.agent import COMPRESSED, copy_to
 from tests.support import postgres
 from tests.support.command import (
@@ -218,7 +218,7 @@ def test_ctrl_c_in_an_import_keeps_what_was_whole(store: str, tmp_path: Path) ->
         _wait(lambda: path.exists() and _sessions(path) == 1)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.read().startswith("before that: sessions imported: 1,")
+        assert process.stderr.read().startswith("before the error: sessions imported: 1,")
         assert process.wait(30) == 130
     assert _sessions(path) == 1
     assert told(f"sqlite:///{path}", "import", "-", stdin=lines)["unchanged"] == 1
@@ -336,8 +336,8 @@ def test_hermes_ids_are_completed(tmp_path: Path) -> None:
 
 def test_texts_are_made_safe_and_fit() -> None:
     """Texts lose what a terminal acts on, keep what scripts need, and are cut by their width."""
-    assert shown("a\tb\x00\u200d") == r"a\tb\x00\u200d"
-    assert shown_lines("क\u200dष\r\n\tb\x1b") == ["क\u200dष", r"    b\x1b"]
+    assert escaped("a\tb\x00\u200d") == r"a\tb\x00\u200d"
+    assert escaped_lines("क\u200dष\r\n\tb\x1b") == ["क\u200dष", r"    b\x1b"]
     assert (width_of("長e\u0301"), width_of("a\u200d")) == (3, 1)
     assert (cut("abc", 3), cut("abcd", 3), cut("長い題", 4), cut("長", 2)) == (
         "abc",

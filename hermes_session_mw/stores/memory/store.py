@@ -429,11 +429,11 @@ class MemoryStore:
         if not record.exists:
             raise SessionNotFound
         rows = ((row.turn_id, row.body) for row in record.rows)
-        return jsonl.write(_info(session_id, record), rows)
+        return jsonl.dump(_info(session_id, record), rows)
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
-        session = jsonl.read(lines, self.max_message_bytes)
+        session = jsonl.parse(lines, self.max_message_bytes)
         new_id = session.session_id if session_id is None else session_id
         check_keys(new_id, owner)
         if session.turns > self._max_turns:

@@ -367,7 +367,7 @@ class SQLAlchemyStore:
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
-        session = jsonl.read(lines, self.max_message_bytes)
+        session = jsonl.parse(lines, self.max_message_bytes)
         new_id = session.session_id if session_id is None else session_id
         check_keys(new_id, owner)
         if session.turns > self._max_turns:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from hermes_session_mw import HermesSessionError, SessionDeleted, SQLAlchemyStore
 from hermes_session_mw.database.connection import Database, database_of
-from hermes_session_mw.stores.jsonl import read
+from hermes_session_mw.stores.jsonl import parse
 from hermes_session_mw.stores.sqlalchemy.admin import integrity_check
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.statements import (
@@ -50,7 +50,7 @@ EXPORT = "\n".join(
         '{"turn_id": "t", "message": {"n": 0}}',
     ]
 )
-TRANSFER = read(EXPORT, 1000)
+EXPORTED = parse(EXPORT, 1000)
 
 
 @dataclass
@@ -109,7 +109,7 @@ class Run:
         )
 
     def import_session(self, database: Database) -> None:
-        fork_rotate_import.import_session(database, "s", TRANSFER, self.owner, repeated=False)
+        fork_rotate_import.import_session(database, "s", EXPORTED, self.owner, repeated=False)
 
     def rewind(self, database: Database) -> None:
         rewind_compact.rewind(database, "s", 1, self.owner, None)
@@ -159,7 +159,7 @@ async def append_in_the_turn(store: SQLAlchemyStore, run: Run) -> None:
 
 
 async def export(store: SQLAlchemyStore, run: Run) -> None:
-    read(await store.export("s", run.owner), 1000)
+    parse(await store.export("s", run.owner), 1000)
 
 
 async def bind_key(store: SQLAlchemyStore, run: Run) -> None:

@@ -163,7 +163,7 @@ def lines(database: Database, session_id: str, owner: str) -> str | None:
         rows = database.rows(EXPORTED, {"session_id": session_id, "owner": owner}) if found else []
     if found is None:
         return None
-    return jsonl.write(found, [(text_of(turn_id), body) for turn_id, body in rows])
+    return jsonl.dump(found, [(text_of(turn_id), body) for turn_id, body in rows])
 
 
 def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:

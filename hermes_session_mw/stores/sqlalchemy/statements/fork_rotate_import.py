@@ -12,7 +12,7 @@ from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionNotFound
-from hermes_session_mw.stores.jsonl import Transfer
+from hermes_session_mw.stores.jsonl import ExportedSession
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -193,7 +193,7 @@ def rotate(
 
 
 def import_session(
-    database: Database, session_id: str, session: Transfer, owner: str, *, repeated: bool
+    database: Database, session_id: str, session: ExportedSession, owner: str, *, repeated: bool
 ) -> None:
     """See `LifecycleStore.import_`."""
     key = {"session_id": session_id, "owner": owner}
@@ -202,7 +202,7 @@ def import_session(
         "length": len(session.rows),
         "count": session.turns,
         "title": session.title,
-        "created": session.created,
+        "created": int(session.created_at.timestamp()),
     }
     with transaction(database):
         there = _insert_session(database, _INSERT_IMPORTED, values, owner)

@@ -80,4 +80,4 @@ def export(database: Database, session_id: str, owner: str) -> str:
         rows = database.rows(EXPORTED, {"session_id": session_id, "owner": owner})
     if session is None:
         raise SessionNotFound
-    return jsonl.write(session, [(text_of(turn_id), body) for turn_id, body in rows])
+    return jsonl.dump(session, [(text_of(turn_id), body) for turn_id, body in rows])
