@@ -5,6 +5,7 @@ shape that the OpenAI message format has, and nothing in it is rewritten.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,6 +87,15 @@ def parse_messages(texts: str, count: int) -> list[Message]:
     return messages
 
 
+def copy_messages(messages: Sequence[Message]) -> list[Message]:
+    """Return copies, so that a caller may change the messages while they are stored.
+
+    Raises:
+        InvalidMessage: as for ``encode_messages``, of any size.
+    """
+    return decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
+
+
 def size_of_text(text: str) -> int:
     """Return the bytes of UTF-8 that a text takes in a message, without its quotation marks."""
     return len(_as_json(text).encode("utf-8", "surrogatepass")) - 2
@@ -105,10 +115,7 @@ def beginning_of(text: str, room: int) -> str:
 
 def _encode(number: int, message: Message, max_bytes: int) -> str:
     if not isinstance(message, dict):
-        hint = ""
-        if isinstance(message, (list, tuple)):
-            hint = ": a session's append(*messages) takes each message by itself"
-        raise _invalid(number, f"is a {type(message).__name__}, not a dict{hint}")
+        raise _not_a_dict(number, message)
     try:
         body = _as_json(message)
         size = len(body.encode())
@@ -126,6 +133,13 @@ def _encode(number: int, message: Message, max_bytes: int) -> str:
     if json.loads(body) != message:
         raise _invalid(number, "would come back changed (a tuple, or a key that is not a string)")
     return body
+
+
+def _not_a_dict(number: int, value: object) -> InvalidMessage:
+    hint = ""
+    if isinstance(value, (list, tuple)):
+        hint = ": a session's append(*messages) takes each message by itself"
+    return _invalid(number, f"is a {type(value).__name__}, not a dict{hint}")
 
 
 def _depth_is_safe(body: str, message: Message) -> bool:

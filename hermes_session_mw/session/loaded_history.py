@@ -5,18 +5,12 @@ Rules of this file: pure functions. A `History` may be the newest part of what i
 """
 
 import json
-import sys
 from collections.abc import Sequence
 
 from hermes_session_mw.exceptions import HistoryNotLoaded
-from hermes_session_mw.messages import Message, decode_messages, encode_messages
+from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.validation import check_replaced
-
-
-def copied(messages: Sequence[Message]) -> list[Message]:
-    """Return copies, so that a caller may change the messages while they are stored."""
-    return decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
 
 
 def count_unloaded(history: History) -> int:
@@ -43,16 +37,6 @@ def check_loaded(history: History, replace_from: int) -> None:
             f"the first {unloaded} messages are not loaded, and replace_from={replace_from} keeps "
             "none but these: call 'await session.load(limit=None)' before, inside of turn()"
         )
-
-
-def after_append(history: History, messages: Sequence[Message], length: int) -> History:
-    """Return the history after an append that returned ``length``."""
-    if length <= history.length:
-        return history  # a turn that was there already
-    # Where others stored meanwhile, the length stays what this request has seen, so that an append
-    # on the condition of it finds out.
-    seen = history.length + len(messages)
-    return History([*history.messages, *messages], seen, exists=True)
 
 
 def after_replacement(history: History, messages: Sequence[Message], replace_from: int) -> History:
@@ -94,6 +78,6 @@ def begins_with(messages: Sequence[Message], question: Sequence[Message]) -> boo
     """Tell whether a turn begins with the question, which may be empty."""
     if not question:
         return True
-    first, asked = messages[: len(question)], copied(question)
+    first, asked = messages[: len(question)], copy_messages(question)
     # Not by ==, for which 1, 1.0 and true are one value.
     return json.dumps(first, sort_keys=True) == json.dumps(asked, sort_keys=True)

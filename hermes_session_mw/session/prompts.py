@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
-from hermes_session_mw.messages import Message
+from hermes_session_mw.exceptions import InvalidMessage
+from hermes_session_mw.messages import MAX_DEPTH, Message
 from hermes_session_mw.session.recording import INCOMPLETE
 from hermes_session_mw.session.tool_calls import (
     INSTRUCTIONS,
@@ -20,6 +21,7 @@ from hermes_session_mw.session.tool_calls import (
     is_result,
     paired,
 )
+from hermes_session_mw.stores.validation import check_int
 
 STORED_ONLY = frozenset(
     {
@@ -58,6 +60,9 @@ def estimate_tokens(message: Message) -> int:
     A token for every 4 bytes of UTF-8 in its keys and texts, 4 for the message itself, and 1,000
     for a file that is inline as a ``data:`` URL. English takes about as many; other languages and
     code may take a third more or less.
+
+    Raises:
+        InvalidMessage: the message nests deeper than a store takes, or contains itself.
     """
     tokens, size = _TOKENS_PER_MESSAGE, 0
     for text in _texts(message):
@@ -88,10 +93,12 @@ class Limits:
         """Refuse a limit that no window could keep.
 
         Raises:
+            TypeError: one is neither an int nor None.
             ValueError: one is not more than 0.
         """
         for name in ("max_messages", "max_tokens"):
             most = getattr(self, name)
+            check_int(name, most)
             if most is not None and most <= 0:
                 raise ValueError(f"{name}: {most} is not more than 0; give None for any number")
 
@@ -252,12 +259,22 @@ def _says(message: Message) -> bool:
 
 
 def _texts(message: Message) -> Iterator[str]:
-    level: list[object] = [message]
-    while level:
-        value = level.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            level += [*value, *value.values()]
-        elif isinstance(value, list):
-            level += value
+    """Yield the message's keys and texts.
+
+    Raises:
+        InvalidMessage: it nests deeper than the store takes; without end, where it contains itself.
+    """
+    found: list[tuple[Any, int]] = [(message, 1)]
+    while found:
+        value, depth = found.pop()
+        if depth > MAX_DEPTH:
+            raise InvalidMessage(f"a message nests deeper than {MAX_DEPTH} levels")
+        children = value
+        if isinstance(value, dict):
+            yield from (key for key in value if isinstance(key, str))
+            children = value.values()
+        for child in children:
+            if isinstance(child, str):
+                yield child
+            elif isinstance(child, (dict, list)):
+                found.append((child, depth + 1))

@@ -32,15 +32,13 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.logging import fingerprint, logger
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.session.loaded_history import (
-    after_append,
     after_compaction,
     after_replacement,
     after_rewind,
     begins_with,
     check_loaded,
-    copied,
     count_unloaded,
     loaded_of_first,
     may_be_repetition,
@@ -352,8 +350,10 @@ class HermesSession:
             replace_from: as for ``prompt``.
 
         Raises:
-            HistoryNotLoaded, StoreUnavailable, SessionConflict, TypeError: as for ``prompt``.
+            HistoryNotLoaded, StoreUnavailable, SessionConflict: as for ``prompt``.
+            TypeError: a limit or ``replace_from`` is no int.
             ValueError: a limit is not more than 0, or ``replace_from`` is negative.
+            InvalidMessage: without ``count``: a message nests too deep to be stored.
         """
         limits = Limits(max_messages, max_tokens, count or estimate_tokens, self._limit)
         history, skipped = self._first(replace_from)
@@ -473,7 +473,7 @@ class HermesSession:
         recording = Recording(
             partial(self._append_named, append, turn_id, or_else=whole),
             part,
-            copied(question) if question else [],
+            copy_messages(question) if question else [],
             limits=self._store.limits,
             replaces=replace_from is not None,
         )
@@ -519,15 +519,21 @@ class HermesSession:
         length: int | None,
         replace_from: int | None = None,
     ) -> int:
-        taken = copied(messages)
+        taken = copy_messages(messages)
         owner, fence = self.known_owner(), self._fence()
         stored = await self._store.append(
             self._id, taken, owner, turn_id, length, fence, replace_from
         )
         if replace_from is not None:
             await self._note_replaced(taken, replace_from, is_repeatable=turn_id is not None)
-        elif (known := self._known()) is not None:
-            self._history = after_append(known, taken, stored)
+            return stored
+        known = self._known()
+        # Nothing to note where the history is not loaded, or the turn was there already.
+        if known is not None and stored > known.length:
+            # Where others stored meanwhile, the length stays what this object has seen, so that an
+            # append on the condition of it finds out.
+            seen = known.length + len(taken)
+            self._history = History([*known.messages, *taken], seen, exists=True)
         return stored
 
     async def _note_replaced(

@@ -18,6 +18,7 @@ from hermes_session_mw import (
     HermesSession,
     HermesSessionMiddleware,
     HistoryNotLoaded,
+    InvalidMessage,
     MemoryStore,
     SessionConflict,
     StoreUnavailable,
@@ -416,6 +417,46 @@ def test_a_long_turn_is_begun_later(
     """Where whole turns are not within the limits, the window begins at no result all the same."""
     window = window_of(history, new, Limits(max_messages=most))
     assert window == prompt_of([*history[start:], *new])
+
+
+@pytest.mark.parametrize("name", ["max_messages", "max_tokens"])
+@pytest.mark.parametrize("limit", [float("inf"), 2.0, "2", True])
+async def test_a_limit_is_a_whole_number(name: str, limit: Any) -> None:
+    """A number that is no int is refused, also infinity, up to which nothing can be counted."""
+    session = HermesSession(MemoryStore(), "id", is_new=True)
+    with pytest.raises(TypeError, match=name):
+        session.window(USER, **{name: limit})
+
+
+def containing_itself() -> Message:
+    message: Message = {"role": "user", "content": []}
+    message["content"] += [message, {"part": message}]
+    return message
+
+
+def nested(depth: int) -> Message:
+    value: Any = "deep"
+    for _ in range(depth - 1):
+        value = [value]
+    return {"role": "user", "content": value}
+
+
+@pytest.mark.parametrize(
+    "message", [containing_itself(), nested(101), nested(100_000)], ids=["itself", "101", "deep"]
+)
+async def test_what_nests_too_deep_is_not_counted(message: Message) -> None:
+    """A message that no store would take, as it is too deep or has no end, is refused at once."""
+    session = HermesSession(MemoryStore(), "id", is_new=True)
+    with pytest.raises(InvalidMessage, match="deeper than 100 levels"):
+        session.window(message, max_tokens=1000)
+
+
+async def test_what_nests_as_deep_as_can_be_is_counted() -> None:
+    """The deepest message that can be stored has its tokens estimated."""
+    message = nested(100)
+    session = HermesSession(MemoryStore(), "id", is_new=True)
+    session.check(message)
+    assert session.window(message, max_tokens=1000) == [message]
 
 
 @pytest.mark.parametrize("limit", [{"max_messages": 0}, {"max_tokens": -1}])
