@@ -1,4 +1,4 @@
-"""Everything this package raises, in one tree.
+"""The package's exceptions, in one tree.
 
 ::
 
@@ -13,19 +13,19 @@
     ├── InvalidKey                an owner, session id or turn id that cannot be stored
     ├── SessionConflict           the conversation is not as long as expected
     ├── TurnConflict              the turn id is taken by other messages
-    ├── TurnLost                  another has taken the session's turn since
-    ├── SessionBusy               another turn is going on, and did not end in time
-    ├── SessionDeleted            the conversation was deleted, and is not begun anew
+    ├── TurnLost                  the lease expired, and another request has the turn
+    ├── SessionBusy               another request has the turn, and did not end it in time
+    ├── SessionDeleted            the conversation was deleted; its id is not used again
     ├── SessionNotFound           nothing is stored under the id
-    ├── ResponseStarted           the id cannot change: the client has been told it
+    ├── ResponseStarted           the id cannot change: it was sent to the client
     ├── NotSupported              the store does not have this operation
     ├── SessionFull               the conversation has as many turns as it may have
-    ├── SessionTaken              the id is not free for this owner to begin a conversation under
+    ├── SessionTaken              the id cannot be used by this owner
     └── StoreError                the store could not do it
         ├── StoreUnavailable      not now: try again
         │   ├── StoreTimeout      no answer in time: it may still have happened
         │   └── AppendInDoubt     the connection broke during COMMIT: it may have happened
-        ├── StoreMisconfigured    not like this: a person has to change something
+        ├── StoreMisconfigured    never, as it is set up: an operator has to act
         └── StoreCorrupt          what is stored cannot be read
 """
 
@@ -42,7 +42,7 @@ class ConfigurationError(HermesSessionError, ValueError):
 
 
 class SessionMissing(HermesSessionError, LookupError):
-    """The connection carries no session, because no middleware put one there."""
+    """The connection has no session, because no middleware has put one there."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -98,7 +98,7 @@ class SessionConflict(HermesSessionError):
     Attributes:
         expected: the number of messages that the caller expected.
         actual: the number of messages that are stored.
-        at_least: whether more than ``expected`` would have done, as for ``replace_from``.
+        at_least: whether more than ``expected`` would be right too, as for ``replace_from``.
     """
 
     def __init__(self, expected: int, actual: int, *, at_least: bool = False) -> None:
@@ -127,7 +127,7 @@ class TurnConflict(HermesSessionError):
 
 
 class TurnLost(HermesSessionError):
-    """Another has taken the session's turn since this one began; nothing was written."""
+    """The lease expired, and another request has taken the turn since; nothing was written."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -137,9 +137,9 @@ class TurnLost(HermesSessionError):
 
 
 class SessionBusy(HermesSessionError):
-    """Another turn of the session is going on, and did not end in the time to wait.
+    """Another request has the session's turn, and did not end it within the time to wait.
 
-    The middleware answers it 409, with ``Retry-After``, where it gets there.
+    If it reaches the middleware, it is answered 409 with ``Retry-After``.
 
     Attributes:
         retry_after: seconds until the other turn's lease ends, at the latest.
@@ -161,7 +161,7 @@ class SessionNotFound(HermesSessionError, LookupError):
 
 
 class ResponseStarted(HermesSessionError, RuntimeError):
-    """The session's id has gone out with the response, and cannot be another now."""
+    """The session's id was sent with the response, and cannot change any more."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -233,7 +233,7 @@ class AppendInDoubt(StoreUnavailable):
 
 
 class StoreMisconfigured(StoreError):
-    """The store can never do it as it is set up: a person has to change something."""
+    """The store can never do it as it is set up: an operator has to change something."""
 
 
 class StoreCorrupt(StoreError):

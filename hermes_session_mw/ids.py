@@ -1,4 +1,4 @@
-"""Session ids: the grammar, and how new ones are made.
+"""Session ids: the grammar, and minting new ones.
 
 Rules of this file: pure functions; nothing here imports the package's other modules.
 """
@@ -9,13 +9,13 @@ import secrets
 MAX_ID_LENGTH = 256
 """Characters, and bytes: an id is ASCII."""
 
-# The letters of RFC 3986's unreserved set, and ":" which platforms put into their thread keys.
-# Hermes Agent refuses a ".." and a drive prefix (it names files after ids), so neither may be
+# RFC 3986's unreserved characters, and ":", which platforms put into their conversation keys.
+# Hermes Agent refuses ".." and a drive prefix, since it names files after ids, so neither may be
 # adopted here.
 SESSION_ID = re.compile(r"(?![A-Za-z]:)(?!.*\.\.)[A-Za-z0-9_.:~-]{1,256}")
 
-# What any header field may carry without harm: RFC 9110, section 5.5, VCHAR. Servers refuse to
-# send anything else, and then the whole response is lost.
+# VCHAR of RFC 9110, section 5.5. Servers refuse to send a header with anything else, and then the
+# whole response is lost.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,256}")
 
 
@@ -25,7 +25,7 @@ def mint_session_id() -> str:
 
 
 def is_session_id(value: str) -> bool:
-    """Tell whether ``value`` is a session id of the default grammar.
+    """Return whether ``value`` is a session id of the default grammar.
 
     That is 1 to 256 characters out of ``A-Z a-z 0-9 _ . : ~ -``, without ``..`` anywhere and
     without a drive prefix (one letter and a colon) at the start.
@@ -34,8 +34,8 @@ def is_session_id(value: str) -> bool:
 
 
 def is_header_safe(value: str) -> bool:
-    """Tell whether ``value`` is 1 to 256 visible ASCII characters.
+    """Return whether ``value`` is 1 to 256 visible ASCII characters.
 
-    No id is ever stamped that is not, whatever a custom ``valid_id`` or ``new_id`` says.
+    No other id is ever stamped, whatever a custom ``valid_id`` or ``new_id`` returns.
     """
     return _HEADER_SAFE.fullmatch(value) is not None

@@ -1,6 +1,6 @@
-"""Naming a session in logs without giving its id away.
+"""Sessions in logs, by a fingerprint of the id.
 
-An id is a secret: who has it can read the conversation. Logs get its fingerprint instead.
+An id is a secret: whoever has it can read the conversation.
 """
 
 import copy
@@ -16,7 +16,7 @@ logger: logging.Logger = logging.getLogger("hermes_session_mw")
 
 
 class HasId(Protocol):
-    """What a log needs to know of a session."""
+    """A session, as far as a log record needs it."""
 
     @property
     def id(self) -> str:
@@ -25,16 +25,16 @@ class HasId(Protocol):
 
 
 current_session: ContextVar[HasId | None] = ContextVar("hermes_session", default=None)
-"""The session of the request that is being served; the middleware sets and resets it."""
+"""The session of the current request; the middleware sets and resets it."""
 
 
 def fingerprint(session_id: str) -> str:
-    """Return 12 hexadecimal digits that name ``session_id`` in logs and do not give it away."""
+    """Return 12 hexadecimal digits that stand for ``session_id`` in logs."""
     return hashlib.sha256(session_id.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 class _Replaced(str):
-    """A text that has its fingerprints, which another handler's filter must not take for ids."""
+    """A text in which ids are replaced already, so that another handler's filter leaves it."""
 
     __slots__ = ()
 
@@ -43,11 +43,11 @@ class SessionIdFilter(logging.Filter):
     """Give every log record ``hermes_session``: the current session's fingerprint, or ``"-"``.
 
     Attach it to a handler, and put ``%(hermes_session)s`` into the handler's format. Every line
-    of one conversation then carries the same 12 hexadecimal digits, on every worker.
+    of one conversation then has the same 12 hexadecimal digits, in every worker process.
     """
 
     def __init__(self, *, paths: Collection[str] = ()) -> None:
-        """Make a filter.
+        """Create a filter.
 
         Args:
             paths: URL paths below which the next segment is an id, as below the ``prefix`` of
@@ -56,18 +56,18 @@ class SessionIdFilter(logging.Filter):
         """
         super().__init__()
         prefixes = "|".join(re.escape(path.rstrip("/")) for path in paths)
-        # An id that was not found, for the slashes before it, is one all the same.
+        # Repeated slashes may come before an id, though no route matches then.
         id_ = r"((?:(?!%2[Ff])[^/?#\s])+)"
         self._in_path = re.compile(rf"((?:{prefixes})(?:/|%2[Ff])+){id_}") if paths else None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Mark ``record`` and let it through."""
+        """Set ``hermes_session`` on the record, and return True."""
         session = current_session.get()
         record.hermes_session = "-" if session is None else fingerprint(session.id)
         if isinstance(record.args, tuple):
             record.args = tuple(map(self._without_id, record.args))
         elif isinstance(record.args, dict):
-            # A copy of its own kind, which may have a way of its own to find what it is asked for.
+            # A copy of the same class, which may look up its keys in its own way.
             own = copy.copy(record.args)
             own.update({name: self._without_id(value) for name, value in own.items()})
             record.args = own

@@ -14,19 +14,19 @@ from hermes_session_mw.exceptions import InvalidMessage, MessageTooLarge, StoreC
 Message = dict[str, Any]
 
 MAX_MESSAGE_BYTES = 1_048_576
-"""Bytes of UTF-8 that one message may take as JSON, unless a store is told otherwise."""
+"""Bytes of UTF-8 that one message may take as JSON, by default."""
 
 MAX_DEPTH = 100
-"""How deep lists and objects may nest: a reader with a deep stack of its own must not fail."""
+"""How deep lists and objects may nest, so that no JSON parser runs out of stack."""
 
 
 MAX_TURN_MESSAGES = 1000
-"""Messages that one turn may have, unless a store is told otherwise."""
+"""Messages that one turn may have, by default."""
 
 
 _PORTION = 4096  # characters
 
-# Made once: json.dumps makes another for each call.
+# Created once: json.dumps creates another encoder for each call.
 _as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -73,7 +73,7 @@ def decode_messages(bodies: Sequence[str]) -> list[Message]:
 def parse_messages(texts: str, count: int) -> list[Message]:
     """Return the ``count`` messages of ``texts``: JSON texts with commas between.
 
-    Parsed in one go, which costs less than half of parsing one by one.
+    Parsed in one go, which takes less than half the time of parsing one by one.
 
     Raises:
         StoreCorrupt: they are not JSON, or another number.
@@ -81,7 +81,7 @@ def parse_messages(texts: str, count: int) -> list[Message]:
     try:
         messages: list[Message] = json.loads(f"[{texts}]")
     except (ValueError, RecursionError):
-        raise _not_json() from None  # whose text may quote the message
+        raise _not_json() from None  # the cause's text may quote the message
     if len(messages) != count:
         raise _not_json()
     return messages
@@ -143,7 +143,7 @@ def _not_a_dict(number: int, value: object) -> InvalidMessage:
 
 
 def _depth_is_safe(body: str, message: Message) -> bool:
-    # Too few brackets to be deep is the rule, and costs one scan in C.
+    # Most messages have too few brackets to be too deep, which takes one scan in C.
     if body.count("{") + body.count("[") <= MAX_DEPTH:
         return True
     level: list[Any] = [message]

@@ -1,8 +1,8 @@
 """Spans and metrics for OpenTelemetry: ``pip install 'hermes_session_mw[otel]'``.
 
-Only OpenTelemetry's API is needed. What becomes of the spans and metrics is up to the SDK that the
-application sets up, and without one nothing does. Names follow OpenTelemetry's semantic
-conventions where there is one (``gen_ai.conversation.id``, ``error.type``).
+Only OpenTelemetry's API is needed. Spans and metrics go to the SDK that the application sets up;
+without one they are dropped. Names follow OpenTelemetry's semantic conventions where there
+is one (``gen_ai.conversation.id``, ``error.type``).
 """
 
 import time
@@ -32,15 +32,15 @@ MESSAGES = "hermes.store.messages"
 STATE = "hermes.session.state"
 ERROR_TYPE = "error.type"
 
-# Seconds; from what a row costs in memory to what a request's ``store_timeout`` allows.
+# Seconds; from a row in memory to the ``store_timeout`` of a request.
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class OpenTelemetry:
     """The middleware's ``telemetry`` option, for OpenTelemetry.
 
-    On the span that is current where the request arrives, which is the server's where its
-    instrumentation stands outside of the middleware: ``gen_ai.conversation.id`` and
+    Attributes on the current span, which is the server's if its instrumentation is outside of the
+    middleware: ``gen_ai.conversation.id`` and
     ``hermes.session.state``: ``new`` (the id was minted), ``known``, ``unknown`` (nothing is stored
     under it), ``unread`` (the store was not asked), ``degraded`` (it failed) or ``refused``, with
     the refusal's code in ``error.type``.
@@ -62,14 +62,15 @@ class OpenTelemetry:
         meter_provider: MeterProvider | None = None,
         conversation_id: Callable[[str], str] = fingerprint,
     ) -> None:
-        """Prepare the instruments.
+        """Create the instruments.
 
         Args:
-            tracer_provider: where spans go; by default where OpenTelemetry's global one leads.
-            meter_provider: where metrics go, likewise.
-            conversation_id: what names a session in ``gen_ai.conversation.id``. By default its
-                fingerprint, as in logs: who has an id can read the conversation. ``str`` gives
-                the id itself, for backends that are as well guarded as the database.
+            tracer_provider: OpenTelemetry's global one by default.
+            meter_provider: OpenTelemetry's global one by default.
+            conversation_id: returns what stands for a session's id in ``gen_ai.conversation.id``.
+                By default that is its fingerprint, as in logs, since whoever has an id can read
+                the conversation. ``str`` gives the id itself, for backends that are as well
+                protected as the database.
         """
         self._name = conversation_id
         self._tracer = get_tracer(_SCOPE, tracer_provider=tracer_provider)
@@ -96,10 +97,10 @@ class OpenTelemetry:
         get_current_span().set_attributes({CONVERSATION_ID: self._name(session.id), **state})
 
     def server_request_hook(self, span: Span, scope: dict[str, Any]) -> None:
-        """Mark a span that is made further in than the middleware, by an instrumentation's hook.
+        """Set the attributes on a span that an instrumentation creates inside of the middleware.
 
-        For ``FastAPIInstrumentor.instrument_app(app, server_request_hook=...)`` and others that
-        have a hook of this shape. It is given the ASGI scope, in which the session stands.
+        For ``FastAPIInstrumentor.instrument_app(app, server_request_hook=...)`` and other hooks
+        with these arguments; the session is in the scope's state.
         """
         session = scope.get("state", {}).get(STATE_KEY)
         if session is not None:
@@ -111,7 +112,7 @@ class OpenTelemetry:
         """See `Telemetry.operation`."""
         known = {OPERATION: name}
         named = {CONVERSATION_ID: self._name(session_id)} if session_id else {}
-        # What an error says may quote what a database was given, so that only its class is told.
+        # An error's text may quote values of a statement, so that only its class is recorded.
         with self._tracer.start_as_current_span(
             f"hermes_session.{name}",
             kind=SpanKind.INTERNAL,

@@ -1,52 +1,52 @@
-"""What the middleware tells of its work, to whom it may concern; `otel` tells it OpenTelemetry."""
+"""The protocol of the middleware's ``telemetry`` option; `otel` implements it for OpenTelemetry."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 
 class ServedSession(Protocol):
-    """What there is to tell of a request's session."""
+    """What telemetry may read of a request's session."""
 
     is_new: bool
     degraded: bool
 
     @property
     def id(self) -> str:
-        """The id in full, which is a secret; whoever has it can read the conversation."""
+        """The id in full, which is a secret: whoever has it can read the conversation."""
         ...
 
     @property
     def was_found(self) -> bool | None:
-        """Whether anything is stored under the id; None where nobody has looked."""
+        """Whether anything is stored under the id; None if the store was not asked."""
         ...
 
 
 class Operation(Protocol):
-    """One operation of the store, while it lasts."""
+    """A store operation that is running."""
 
     def count(self, messages: int) -> None:
-        """Take note of how many messages were read or stored."""
+        """Record how many messages were read or stored."""
         ...
 
 
 class Telemetry(Protocol):
-    """Is told what happens; it must not block, and what it raises fails the request.
+    """Receives requests and store operations; must not block, and its errors fail the request.
 
-    Both methods are called in the request's own context, so that a span that is current there is
-    the request's.
+    Both methods are called in the request's own context, so that the current span is the
+    request's.
     """
 
     def request(self, session: ServedSession, refusal: str | None) -> None:
-        """Take note of a request, once its session is known, and before the application runs.
+        """Record a request, once its session is known and before the application is called.
 
         Args:
-            session: the request's; where it is refused, the one whose id goes out.
-            refusal: the code of the error that it is answered with; None where it is let through.
+            session: the request's session; for a refused request, the one whose id is stamped.
+            refusal: the error's code if the request is refused, or None.
         """
         ...
 
     def operation(self, name: str, session_id: str) -> AbstractContextManager[Operation]:
-        """Return what is entered before an operation of the store, and left after it.
+        """Return a context manager that is entered around a store operation.
 
         Args:
             name: the method of the store: ``load``, ``append``, ``rewind``, ...

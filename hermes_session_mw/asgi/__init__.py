@@ -1,1 +1,1 @@
-"""What speaks ASGI: the middleware, and what reads requests and stamps responses for it."""
+"""The ASGI side: the middleware, its options, the request's headers and the response's."""

@@ -46,7 +46,7 @@ TRY_AGAIN_LATER = 1013
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a connection is not let through, in the shape of OpenAI's errors.
+    """A refusal, which is sent in the shape of OpenAI's errors.
 
     ``message`` is empty where the error's own text is given; ``param`` is what is at fault, where
     it is not the session's header; ``headers`` are ASGI header pairs that go out beside the usual
@@ -77,7 +77,7 @@ class Refusal:
 
 
 def server_error(prefix: str) -> Iterator[dict[str, Any]]:
-    """Yield the response for an application that raised before it began one."""
+    """Yield the response of an application that raised before it began one."""
     body = b"Internal Server Error"
     return _response(prefix, 500, b"text/plain; charset=utf-8", body, ())
 
@@ -187,7 +187,7 @@ BY_ERROR: dict[type[HermesSessionError], Refusal] = {
     StoreTimeout: IN_DOUBT,
     AppendInDoubt: IN_DOUBT,
 }
-"""How an error is answered that an application let through; the same holds for its subclasses."""
+"""The answer to each error that an application lets through, and to its subclasses."""
 
 ANSWERED: tuple[type[HermesSessionError], ...] = tuple(BY_ERROR)
 """The errors that ``refusal_of`` answers."""
@@ -239,25 +239,24 @@ BY_ERROR_IN_ROUTES: dict[type[HermesSessionError], Refusal] = {
 
 
 def refusal_of(error: Exception) -> Refusal | None:
-    """Return the answer to an error that an application let through; None where it is another one.
+    """Return the answer to an error that an application let through, or None.
 
-    A 400 or 413 for messages that cannot be stored, a 409 for a conflict, the 401 for a request of
-    nobody's that was to be stored, a 503 where the store is unavailable, and a 500 where it fails
-    in another way.
+    A 400 or 413 for messages that cannot be stored, a 409 for a conflict, the 401 for an append
+    without an owner, a 503 if the store is unavailable, and a 500 if it fails in another way.
     """
     refusal = next((BY_ERROR[kind] for kind in type(error).__mro__ if kind in BY_ERROR), None)
     if refusal is None or refusal.message:
         return refusal
     refusal = replace(refusal, message=str(error))
     if isinstance(error, SessionBusy):
-        # A store of somebody else's may say anything. Whole seconds: RFC 9110, section 10.2.3.
+        # A third party's store may give any number. Whole seconds: RFC 9110, section 10.2.3.
         wait = error.retry_after if 1 <= error.retry_after <= _LONGEST_WAIT else 1
         refusal = replace(refusal, headers=((b"retry-after", str(math.ceil(wait)).encode()),))
     return refusal
 
 
 def route_refusal_of(error: HermesSessionError) -> Refusal | None:
-    """Return a session route's answer to an error of the store; None where it is another one."""
+    """Return a session route's answer to an error of the store, or None."""
     kinds = type(error).__mro__
     own = next((BY_ERROR_IN_ROUTES[kind] for kind in kinds if kind in BY_ERROR_IN_ROUTES), None)
     if own is not None:
@@ -267,8 +266,8 @@ def route_refusal_of(error: HermesSessionError) -> Refusal | None:
 
 
 def log_failure(error: Exception, refusal: Refusal) -> None:
-    """Log that an application's request is answered for its store's failure, which ends there."""
-    if refusal.status < 500:  # noqa: PLR2004  # a conflict is the client's to see to
+    """Log the store's failure that a request is answered with, since it is not raised further."""
+    if refusal.status < 500:  # noqa: PLR2004  # the client can do something about it
         return
     level = logging.ERROR if refusal is STORE_FAILED else logging.WARNING
     logger.log(level, "a request is answered %d: %s", refusal.status, error)

@@ -1,4 +1,4 @@
-"""The answers of a Starlette application to errors that its own error page would answer 500."""
+"""Exception handlers for Starlette and FastAPI, which would answer the package's errors 500."""
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -9,26 +9,28 @@ from hermes_session_mw.asgi.headers import SESSION_HEADER
 
 
 def answer_errors(app: object) -> None:
-    """Have a Starlette or FastAPI application answer the package's errors, if it does not yet.
+    """Add handlers for the package's errors to a Starlette or FastAPI application without any.
 
-    An application of another kind lets them through to the middleware, which answers them itself.
+    Other applications let the errors through to the middleware, which answers them itself.
     """
     if not isinstance(app, Starlette) or app.middleware_stack is not None:
         return
     for kind in ANSWERED:
-        # Exception's own handler is the error page's.
+        # The handler of Exception itself is the error page.
         bases = [base for base in kind.__mro__ if base is not Exception]
         known = [app.exception_handlers[base] for base in bases if base in app.exception_handlers]
         theirs = next((handler for handler in known if handler is not _answer), None)
         if not known:
             app.add_exception_handler(kind, _answer)
-        elif theirs is not None and known[0] is _answer:  # of TimeoutError, which is another's base
+        elif (
+            theirs is not None and known[0] is _answer
+        ):  # of TimeoutError, which is a base of StoreTimeout
             app.add_exception_handler(kind, theirs)
 
 
 async def _answer(connection: HTTPConnection, exc: Exception) -> Response:
     if connection.scope["type"] == "websocket":
-        raise exc  # to the middleware, which closes it where the server can send no response
+        raise exc  # to the middleware, which closes it if the server can send no response
     refusal = refusal_of(exc)
     if refusal is None:  # pragma: no cover  # for the type checker: it is one of ANSWERED
         raise exc
@@ -37,7 +39,7 @@ async def _answer(connection: HTTPConnection, exc: Exception) -> Response:
 
 
 def response_of(refusal: Refusal, param: str | None = None) -> Response:
-    """Return Starlette's response for ``refusal``; ``param`` is as for its ``body``."""
+    """Return a refusal as Starlette's response; ``param`` is as for its ``body``."""
     response = Response(refusal.body(param), refusal.status, media_type="application/json")
     response.headers["cache-control"] = "no-store"
     for name, value in refusal.headers:

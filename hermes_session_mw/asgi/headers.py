@@ -13,10 +13,10 @@ SESSION_HEADER = "X-Hermes-Session-Id"
 """The header's name as Hermes Agent writes it."""
 
 SESSION_KEY_HEADER = "X-Hermes-Session-Key"
-"""Names a conversation by a key of the client's own; looked for with ``session_keys``."""
+"""Names a conversation by the client's own key; read with ``session_keys``."""
 
 HISTORY_SOURCE_HEADER = "X-Hermes-History-Source"
-"""Says whose history counts: the one in the ``request``, or the stored ``session``."""
+"""Says which history to use: the one in the ``request``, or the stored ``session``."""
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 """Makes a request repeatable: draft-ietf-httpapi-idempotency-key-header."""
@@ -43,10 +43,10 @@ Pairs = list[tuple[bytes, bytes]]
 
 
 def check_header_name(name: str) -> None:
-    """Refuse what is not a field name of RFC 9110.
+    """Check that ``name`` is a field name of RFC 9110.
 
     Raises:
-        ConfigurationError: ``name`` is none.
+        ConfigurationError: it is not.
     """
     if not _FIELD_NAME.fullmatch(name):
         raise ConfigurationError(f"header_name: {name!r} is not a header's name")
@@ -67,21 +67,21 @@ def join_cookies(headers: RawHeaders) -> Pairs:
 
 
 def content_length(headers: RawHeaders) -> int | None:
-    """Return how many bytes the body is said to have; None where that is not said."""
+    """Return the body's length in bytes by its header, or None."""
     said = [value for key, value in headers if key.lower() == _CONTENT_LENGTH]
     return int(said[0]) if len(said) == 1 and said[0].isdigit() else None
 
 
 def close_connection(headers: Pairs) -> None:
-    """Have the connection closed after the response, unless the headers say something about it."""
+    """Have the connection closed after the response, unless the headers have a ``connection``."""
     if all(key.lower() != _CONNECTION for key, _ in headers):
         headers.append((_CONNECTION, b"close"))
 
 
 def make_private(headers: Pairs) -> bool:
-    """Have no shared cache keep the response; tell whether it is not meant for shared caches.
+    """Make the response private, unless it is meant for shared caches; return whether it is not.
 
-    A response that does not say who may keep it becomes private.
+    A response without cache directives about sharing becomes private.
     """
     directives = {member.split(b"=")[0] for member in list_members(headers, CACHE_CONTROL)}
     if not directives.isdisjoint(_SHARED):
@@ -93,7 +93,7 @@ def make_private(headers: Pairs) -> bool:
 
 def expose(headers: Pairs, name: bytes) -> None:
     """Let the page that may read the response read the header too: Fetch standard, 3.2.3."""
-    # With credentials "*" is no wildcard, but a header of that name.
+    # With credentials "*" is not a wildcard but a header of that name.
     with_credentials = b"true" in list_members(headers, ALLOW_CREDENTIALS)
     if with_credentials or b"*" not in list_members(headers, EXPOSE_HEADERS):
         add_member(headers, EXPOSE_HEADERS, name)

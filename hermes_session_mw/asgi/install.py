@@ -1,4 +1,4 @@
-"""Adding the middleware to a Starlette application, outside of all that the framework adds."""
+"""Adding the middleware to a Starlette application, outside of the framework's own middleware."""
 
 from typing import TypeVar, Unpack
 
@@ -24,10 +24,10 @@ def install(
 ) -> AnyStarlette:
     """Make ``HermesSessionMiddleware`` the outermost layer of a Starlette or FastAPI application.
 
-    ``app`` stays the object that it is, and is returned. ``app.add_middleware`` would put the
-    middleware inside the framework's own error page and body limit, whose answers it could then
-    not stamp. Calling it again changes nothing, whatever the arguments: a test makes the
-    application anew, or wraps it in a ``HermesSessionMiddleware`` of its own, which then decides.
+    ``app`` is changed in place, and returned. ``app.add_middleware`` would put the middleware
+    inside the framework's own error page and body limit, whose responses it could then not stamp.
+    Calling it again changes nothing, whatever the arguments: a test creates the application anew,
+    or wraps it in a ``HermesSessionMiddleware`` of its own, which then takes precedence.
 
     Raises:
         ConfigurationError: an option has a value that cannot work, or ``app`` has served already.
@@ -46,8 +46,8 @@ def install(
         )
     middleware = HermesSessionMiddleware(_never_called, store, **options)
     answer_errors(app)
-    # Only a router further out stands outside of it now; the application's own name is in every
-    # scope that reaches it.
+    # Only a router further out is outside of it now; the key "app" is in every scope that reaches
+    # it.
     middleware.framework_key = "router"
     build = app.build_middleware_stack
 

@@ -1,4 +1,4 @@
-"""The end of the application's lifespan: what is open is ended, and then the store is closed."""
+"""The end of the lifespan: open sessions are waited for, and then the store is closed."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -49,7 +49,7 @@ class OpenSessions(set["HermesSession"]):
         self._events: set[_LoopEvent] = set()
 
     async def end(self, session: "HermesSession") -> None:
-        """End what the session has open, and remove it."""
+        """End what the session has open, and remove the session."""
         try:
             await session.end()
         finally:

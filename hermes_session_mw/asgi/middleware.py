@@ -1,4 +1,9 @@
-"""The ASGI middleware: the way of one connection, and of the application's lifespan."""
+"""The ASGI middleware.
+
+A request passes through these: `SessionResolver` finds its session, the application is called with
+the session in its scope's state, and `ResponseStamper` puts the session's id into the response.
+Afterwards what the session has open is ended, and an error that the application raised is answered.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Unpack
@@ -18,10 +23,10 @@ from hermes_session_mw.session.store_client import PATIENCE
 from hermes_session_mw.stores import Store, StoreLike, as_store
 
 AnyASGIApp = Callable[..., Awaitable[None]]
-"""Each framework types the three arguments in its own way; Starlette's names would refuse some."""
+"""Any ASGI application: frameworks differ in how they type the three arguments."""
 
 _SERVED = "hermes_session_mw"
-"""Where an instance leaves the header that it serves in the scope, for others further in."""
+"""The scope's key for the headers that are served, which instances further in then leave alone."""
 
 _CONNECTIONS = frozenset({"http", "websocket"})
 
@@ -31,9 +36,9 @@ class HermesSessionMiddleware:
 
     The session stands in the scope's state: ``request.state.hermes_session``, or
     ``scope["state"]["hermes_session"]`` for an application without a framework. The database is
-    not touched, and no engine made, before a request brings an id or something is appended.
+    not used, and no engine is created, before a request has an id or something is appended.
 
-    It belongs outermost, so that it sees every response that leaves the application.
+    It should be outermost, so that it sees every response of the application.
     """
 
     @with_options
@@ -63,7 +68,7 @@ class HermesSessionMiddleware:
                 f"session_keys: a {type(self.store).__name__} has no keys; give a store that has "
                 "bind_key() and move_key()"
             )
-        # Where the scope has this, a framework's error page stands outside of the middleware.
+        # If the scope has this key, a framework's error page is outside of the middleware.
         self.framework_key = "app"
         self._warned = False
         self._header = SessionHeader(chosen.header_name)
@@ -71,7 +76,7 @@ class HermesSessionMiddleware:
         self._resolver = SessionResolver(self.store, chosen)
         self._telemetry = chosen.telemetry
         self._open_sessions = OpenSessions()
-        # Seconds that they have at the end of the lifespan.
+        # Seconds that open sessions have to end when the lifespan does.
         self._patience = PATIENCE if chosen.store_timeout is None else chosen.store_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,7 +107,7 @@ class HermesSessionMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, response: ResponseStamper) -> None:
         session, refusal = await self._resolver.resolve(scope, response)
-        # Whatever is logged from here on, by the server's access log too, is of this session.
+        # For `SessionIdFilter`: log records from here on, the server's access log too.
         response.token = current_session.set(session)
         if self._telemetry is not None:
             self._telemetry.request(session, None if refusal is None else refusal.code)
@@ -127,7 +132,7 @@ class HermesSessionMiddleware:
     async def _answer_exception(
         self, exc: Exception, scope: Scope, response: ResponseStamper
     ) -> bool:
-        """Answer for an application that raised; tell whether that was all there is to do."""
+        """Answer for an application that raised; return whether its error is thereby handled."""
         refusal = refusal_of(exc)
         if refusal is None:
             await self._answer_error(scope, response)
@@ -148,20 +153,20 @@ class HermesSessionMiddleware:
             )
 
     async def _close_store(self) -> None:
-        # A server that has lost patience cancels what is under way, and comes here before any of it
-        # has ended: first what came of those answers is stored.
+        # A server whose grace period is over cancels its requests and comes here before they have
+        # ended: first their answers are stored, as far as they came.
         await self._open_sessions.wait(self._patience)
         try:
             await self.store.aclose()
-        except Exception:  # noqa: BLE001  # shutting down goes on, whatever it was
+        except Exception:  # noqa: BLE001  # the shutdown goes on
             logger.exception("the session store could not be closed")
 
 
 def _own_scope(scope: Scope, field: bytes) -> Scope:
-    """Return a copy to add to, whose headers can be read twice.
+    """Return a copy of the scope, whose headers can be read twice.
 
-    The state is not copied: it is this connection's own, and an outer error handler that reads it
-    finds the session there.
+    The state is not copied: it belongs to this connection, and an outer error handler that reads
+    it finds the session there.
     """
     own = dict(scope)
     headers = own.setdefault("headers", ())

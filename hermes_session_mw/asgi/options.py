@@ -47,23 +47,23 @@ class MiddlewareOptions:
         header_name: the header to read and to stamp.
         new_id: makes an id of at least 128 random bits that ``valid_id`` accepts.
         valid_id: which ids a client may send; never more than 256 visible ASCII characters.
-        owner: tells who may see the session, sync or async, by 1 to 255 characters. None
-            closes: a request with an id is answered 401, one without cannot append.
-        unknown_ids: what becomes of a valid id under which nothing is stored: it is adopted,
-            replaced by a minted one, or answered 404.
-        invalid_ids: what becomes of any other value: it is answered 400, or replaced.
-        autoload: whether the history is loaded before the application runs, or a function
-            of the scope that tells so.
+        owner: returns who may see the session, 1 to 255 characters; sync or async. If it returns
+            None, a request with an id is answered 401, and one without cannot append.
+        unknown_ids: what to do with a valid id under which nothing is stored: adopt it, replace
+            it by a minted one, or answer 404.
+        invalid_ids: what to do with any other value: answer 400, or replace it.
+        autoload: whether to load the history before the application is called, or a function of
+            the scope that returns that.
         history_limit: how many of the newest messages to load; None for all.
-        on_store_error: what becomes of a request whose history cannot be read: it goes on
-            with an empty one (``session.degraded``), or is answered 503.
-        store_timeout: seconds that the store has for one operation; None for no end.
-        exclude: paths, each with all below it, or a function of the scope: what is served as
-            if the middleware were not there.
+        on_store_error: what to do with a request whose history cannot be read: go on with an
+            empty one (``session.degraded``), or answer 503.
+        store_timeout: seconds that the store has for one operation; None for no limit.
+        exclude: paths, each with all below it, or a function of the scope: requests that are
+            served as if the middleware were not there.
         session_keys: whether a request without an id may name its conversation by a key of its
             own, in ``X-Hermes-Session-Key``. Needs ``owner``: keys can be guessed.
-        telemetry: is told of requests and of what the store does for them; for OpenTelemetry
-            give a ``hermes_session_mw.otel.OpenTelemetry``.
+        telemetry: receives requests and store operations; for OpenTelemetry give a
+            ``hermes_session_mw.otel.OpenTelemetry``.
     """
 
     header_name: str = SESSION_HEADER
@@ -81,10 +81,10 @@ class MiddlewareOptions:
     telemetry: Telemetry | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a value that cannot work.
+        """Check the values.
 
         Raises:
-            ConfigurationError: there is one.
+            ConfigurationError: one cannot work.
         """
         check_header_name(self.header_name)
         check_functions(new_id=self.new_id, valid_id=self.valid_id)
@@ -104,7 +104,7 @@ class MiddlewareOptions:
             )
 
     def exclusion(self) -> Callable[[Scope], bool] | None:
-        """Return what tells the scopes that are excluded; None where none is."""
+        """Return a function that says whether a scope is excluded; None if none can be."""
         if callable(self.exclude):
             return self.exclude
         if not self.exclude:
@@ -113,7 +113,7 @@ class MiddlewareOptions:
         below = tuple(f"{path}/" for path in exact)
 
         def is_excluded(scope: Scope) -> bool:
-            # As routes are written: without the path that a proxy or a mount has put before them.
+            # The path as routes have it: without the prefix of a proxy or a mount.
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             return path in exact or path.startswith(below)
 
@@ -131,10 +131,10 @@ def with_options(function: Function) -> Function:
 
 
 def check_exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> None:
-    """Refuse a path that could not be one of a request's.
+    """Check that ``exclude`` is a sync function, or a collection of paths.
 
     Raises:
-        ConfigurationError: there is one, or ``exclude`` is an async function or a single path.
+        ConfigurationError: it is not, or one is a pattern or does not begin with "/".
     """
     if callable(exclude):
         check_functions(exclude=exclude)
@@ -150,10 +150,10 @@ def check_exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> None:
 
 
 def check_functions(**options: object) -> None:
-    """Refuse what cannot be called, or not without being awaited.
+    """Check that the options are functions, and sync ones but for the owner hook.
 
     Raises:
-        ConfigurationError: an option is such.
+        ConfigurationError: one is not.
     """
     for option, value in options.items():
         if not callable(value):
@@ -164,10 +164,10 @@ def check_functions(**options: object) -> None:
 
 
 def check_choice(option: str, value: str, choices: Any) -> None:
-    """Refuse what is none of a Literal's values.
+    """Check that ``value`` is one of a Literal's values.
 
     Raises:
-        ConfigurationError: ``value`` is none.
+        ConfigurationError: it is not.
     """
     if value not in get_args(choices):
         known = ", ".join(repr(choice) for choice in get_args(choices))
@@ -175,10 +175,10 @@ def check_choice(option: str, value: str, choices: Any) -> None:
 
 
 def check_positive(option: str, value: object) -> None:
-    """Refuse a number that nothing could meet.
+    """Check that ``value`` is None, or a number above 0.
 
     Raises:
-        ConfigurationError: ``value`` is neither None nor a number above 0.
+        ConfigurationError: it is neither.
     """
     if value is not None and not (isinstance(value, int | float) and value > 0):
         raise ConfigurationError(f"{option}: {value!r} is not more than 0")

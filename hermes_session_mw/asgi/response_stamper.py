@@ -106,9 +106,9 @@ class ResponseStamper:
         scope: the connection's own scope.
         to_server: the server's ``send``.
         header: the header that is stamped.
-        session: the session whose id is stamped, as it is when the message goes out.
-        token: what makes the session the current one no more.
-        started: whether a response, or a WebSocket's opening or closing, has begun to go out.
+        session: the session whose id is stamped; the id is read when the message is sent.
+        token: what resets `current_session`.
+        started: whether a response, or a WebSocket's accept or close, was sent.
     """
 
     scope: Scope
@@ -163,14 +163,14 @@ class ResponseStamper:
         except OSError:  # the client has left
             raise
         except Exception:
-            # The server has refused it, and waits for another. After a cancellation it may be out.
+            # The server has refused it, and waits for another. After a cancellation it may be sent.
             self.started = before
             if session is not None:
                 session.is_told = before
             raise
 
     def _is_last(self, kind: str, message: Message) -> bool:
-        """Tell whether the message completes the response's body."""
+        """Return whether the message completes the response's body."""
         if kind == _WHOLE_FILE:
             return True
         if kind not in _BODIES:
@@ -196,7 +196,7 @@ class ResponseStamper:
         await self.answer(refusal)
 
     async def answer(self, refusal: Refusal) -> None:
-        """Answer with ``refusal``; a WebSocket's application has received its connect by now."""
+        """Answer with ``refusal``; a WebSocket's connect was received before."""
         prefix = self._response_prefix()
         if prefix is None:
             await self.send({"type": "websocket.close", "code": refusal.close_code})
@@ -205,18 +205,18 @@ class ResponseStamper:
             await self.send(message)
 
     async def answer_server_error(self) -> None:
-        """Answer 500, where a response can be sent, for an application that began none."""
+        """Answer 500 for an application that began no response, if one can be sent."""
         prefix = self._response_prefix()
         if prefix is None:
             return
-        with suppress(Exception):  # the application's own error is the one to be seen
+        with suppress(Exception):  # the application's own error is raised
             for message in server_error(prefix):
                 await self.send(message)
 
     def _response_prefix(self) -> str | None:
-        """Return what the types of a response's messages begin with; None where none can be sent.
+        """Return what the types of a response's messages begin with, or None if none can be sent.
 
-        A WebSocket's handshake can be answered with one only where the server says so.
+        A WebSocket's handshake can be answered with a response only if the server supports that.
         """
         if self.scope["type"] == "http":
             return "http"

@@ -1,4 +1,4 @@
-"""Which session a request has: what its headers, its owner and the store say of it."""
+"""Finds the session of a request, by its headers, its owner and the store."""
 
 import inspect
 from typing import TYPE_CHECKING
@@ -36,14 +36,14 @@ Resolved = tuple[HermesSession, Refusal | None]
 
 
 class SessionResolver:
-    """Finds or makes the session of each connection, by the middleware's options."""
+    """Finds or creates the session of each connection, by the middleware's options."""
 
     def __init__(self, store: Store, options: MiddlewareOptions) -> None:
-        # What the defaults make and accept is fit for a header, as the others' need not be.
+        # Ids that the defaults make and accept can stand in a header; others have to be checked.
         self._accepts_safe = options.valid_id is is_session_id
         makes_safe = self._accepts_safe and options.new_id is mint_session_id
         self._new_id = options.new_id if makes_safe else self._new_checked_id
-        # Without a function between, which is a call less for each request.
+        # Without a function in between, to save a call for each request.
         self._valid_id = SESSION_ID.fullmatch if self._accepts_safe else options.valid_id
         self._store = StoreClient(
             store,
@@ -59,19 +59,18 @@ class SessionResolver:
         self._names = HeaderNames(self._field, HISTORY_SOURCE, IDEMPOTENCY_KEY, *keys)
         # The owner of a session before the hook was asked.
         self._first_owner = "" if options.owner is None else None
-        # What needs neither the hook nor the store: a session whose id was minted, or any session.
+        # Which sessions need neither the hook nor the store: those with a minted id, or all.
         self._admits_new = options.owner is None
         self._admits_all = (
             self._admits_new and options.autoload is False and options.unknown_ids == "adopt"
         )
 
     async def resolve(self, scope: Scope, response: "ResponseStamper") -> Resolved:
-        """Return the connection's session, loaded where it is to be, or a refusal beside it.
+        """Return the connection's session, loaded if it has to be, and a refusal or None.
 
-        ``response`` is given the session at once, so that where the owner hook or the store raises,
-        the error goes out under the session's id. So does a refusal: under the client's own id
-        where that may be right, so that a failing database costs nobody the conversation, and else
-        under a minted one.
+        ``response`` gets the session at once, so that an error of the owner hook is sent with the
+        session's id. A refusal is sent with the client's own id if that may be right, so that no
+        client loses its conversation by a failing database, and else with a minted one.
 
         Raises:
             ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
@@ -85,7 +84,7 @@ class SessionResolver:
         return session, refusal
 
     def _identify(self, scope: Scope) -> Resolved:
-        """Return a session under the id that the client sent, or a new one."""
+        """Return a session with the id that the client sent, or a new one."""
         found = find_fields(scope["headers"], self._names)
         if not found:
             return self._new_session(self._first_owner), None
@@ -103,7 +102,7 @@ class SessionResolver:
         return session, refusal
 
     async def _admit(self, session: HermesSession, scope: Scope) -> Resolved:
-        """Return the session with its owner and history, or a refusal beside it."""
+        """Return the session with its owner and history, and a refusal or None."""
         options = self._options
         if options.owner is not None:
             session.owner = await ask_owner(options.owner, HTTPConnection(scope))
@@ -119,19 +118,19 @@ class SessionResolver:
             logger.debug("the store's failure in full", exc_info=exc)
             return session, error_responses.STORE_UNAVAILABLE
         minted = self._new_session(session.owner)
-        # What else the request asks for holds for whatever session it gets.
+        # The other headers hold for the new session too.
         minted.idempotency_key = session.idempotency_key
         minted.history_source = session.history_source
         return minted, error_responses.UNKNOWN_ID if options.unknown_ids == "reject" else None
 
     async def _load(self, session: HermesSession, scope: Scope) -> bool:
-        """Load the session where it is to be; tell whether the request may go on in it."""
+        """Load the session if it has to be; return whether the request may continue it."""
         if session.key is not None and await session.resolve_key():
             return True
         autoload = self._options.autoload
         if autoload is True or (autoload is not False and autoload(scope)):
             await session.load()
-        # Where a key leads there is a conversation, though nothing was said in it yet.
+        # A key leads to a conversation, even if nothing is stored in it yet.
         adopts = self._options.unknown_ids == "adopt" or session.key is not None
         return (adopts and not session.is_deleted) or await session.is_stored()
 
@@ -145,7 +144,7 @@ class SessionResolver:
         return session_id
 
     def _accepted(self, raw: bytes) -> str | None:
-        """Return the id that a client sent; None where it is not valid."""
+        """Return the id that a client sent, or None if it is not valid."""
         if len(raw) > MAX_ID_LENGTH:
             return None
         value = raw.decode("latin-1")
@@ -179,8 +178,8 @@ def find_fields(headers: RawHeaders, wanted: HeaderNames) -> dict[bytes, list[by
 
 
 async def ask_owner(hook: OwnerHook, connection: HTTPConnection) -> str | None:
-    """Return whose the connection is; None also for a name that nothing can be stored under."""
-    # Of several fields, ``headers["cookie"]`` is the first alone; so is ``cookies``, in Starlette
+    """Return the connection's owner, or None; None also for a name that cannot be stored."""
+    # ``headers["cookie"]`` is only the first of several fields; so is ``cookies``, in Starlette
     # before 0.49.3.
     connection.scope["headers"] = join_cookies(connection.scope["headers"])
     answer = hook(connection)
@@ -190,4 +189,4 @@ async def ask_owner(hook: OwnerHook, connection: HTTPConnection) -> str | None:
     except InvalidKey as exc:
         logger.warning("the owner hook's answer is treated as None: %s", exc)
         return None
-    return owner or None  # an empty name is nobody's, and must not be everybody's
+    return owner or None  # an empty name would own the sessions that have no owner

@@ -1,1 +1,1 @@
-"""The REST routes of sessions: what they read, what they answer, and their description."""
+"""REST routes that list, read, rename, fork and delete sessions, and their OpenAPI description."""

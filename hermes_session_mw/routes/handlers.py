@@ -1,4 +1,4 @@
-"""Routes for a web client's list of conversations: see, name, branch and delete them."""
+"""The handlers of the session routes: list, read, rename, fork and delete sessions."""
 
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -24,7 +24,7 @@ from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.telemetry import Telemetry
 
 _MEANWHILE = 20
-"""Messages that others may append in the midst of a request for a page, which is whole then."""
+"""Messages that may be appended between the two loads for a page without making it shorter."""
 
 _Handler = Callable[[Request, str], Awaitable[Response]]
 _PARAMETERS = {"": ("limit", "cursor"), "/{id}/messages": ("limit", "before")}
@@ -41,18 +41,18 @@ def session_routes(
 ) -> list[BaseRoute]:
     """Return Starlette routes that list sessions, read, rename, fork and delete them.
 
-    Each sees the sessions of one owner, and answers for another's as for one that does not exist.
+    Each sees the sessions of one owner; another owner's session is answered as unknown.
     ``GET {prefix}/openapi.json`` describes them.
 
     Args:
-        store: the one that the middleware has; what it cannot do is answered 501.
-        prefix: the path that all of them begin with.
-        owner: tells whose sessions a request may see, sync or async; a request of nobody (None) is
-            answered 401. By default it is who the middleware's own hook said.
-        allow_ownerless: list all sessions to everybody where the middleware has no such hook. Who
-            knows an id can read and delete the session.
-        store_timeout: seconds that the store has for one operation; None for no end.
-        telemetry: is told of what the store does, as the middleware's is.
+        store: the middleware's store; operations that it does not support are answered 501.
+        prefix: the path that all routes begin with.
+        owner: returns whose sessions a request may see, sync or async; None is answered 401. By
+            default it is the owner by the middleware's own hook.
+        allow_ownerless: list all sessions to every client if the middleware has no such hook.
+            Whoever knows an id can read and delete the session.
+        store_timeout: seconds that the store has for one operation; None for no limit.
+        telemetry: receives store operations, as the middleware's option.
 
     Raises:
         ConfigurationError: an argument has a value that cannot work.
@@ -92,7 +92,7 @@ def session_routes(
 
 
 class _Routes:
-    """The handlers; each takes the request and whose it is."""
+    """The handlers; each takes the request and its owner."""
 
     def __init__(
         self,
@@ -156,9 +156,9 @@ class _Routes:
     ) -> tuple[list[Message], int, int]:
         """Return the ``limit`` messages before a place, the first one's place, and the length.
 
-        A store gives the newest messages only, so those after the page are loaded with it. Where
-        more than ``_MEANWHILE`` are appended between, the page is shorter, and nothing is lost: the
-        next one goes on from there.
+        A store loads the newest messages, so those after the page are loaded with it. If more than
+        ``_MEANWHILE`` are appended in between, the page is shorter, and the next one goes on from
+        there.
         """
         wanted = limit
         if before is not None:

@@ -12,16 +12,16 @@ from hermes_session_mw.stores.models import MAX_TITLE
 from hermes_session_mw.stores.validation import check_keys, check_title
 
 MAX_BODY = 65_536
-"""Bytes that a request's body may have; a title of the longest kind takes a tenth."""
+"""Bytes that a request's body may have; the longest title takes a tenth of that."""
 
 MAX_INDEX = 2**31 - 1
-"""The greatest place in a conversation that may be named: any database's numbers hold it."""
+"""The greatest place in a conversation: every database's integers hold it."""
 
 BODY_TOO_LARGE = Refusal(413, "body_too_large", f"The body has more than {MAX_BODY} bytes.")
 
 
 class Refused(Exception):
-    """The request is answered by ``refusal``."""
+    """The request is answered with ``refusal``."""
 
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal
@@ -29,15 +29,15 @@ class Refused(Exception):
 
 
 def invalid(param: str | None, message: str) -> Refused:
-    """Return the 400 about a parameter; about the body as a whole where that is None."""
+    """Return the 400 about a parameter, or about the body as a whole if that is None."""
     return Refused(Refusal(400, f"invalid_{param or 'body'}", message, param=param))
 
 
 def single(name: str, values: Sequence[str]) -> str | None:
-    """Return the one value of a parameter, None where it was not sent.
+    """Return the value of a parameter, or None if it was not sent.
 
     Raises:
-        Refused: it was sent twice, so that nobody knows which is meant.
+        Refused: it was sent twice.
     """
     if len(values) > 1:
         raise invalid(name, f"Send '{name}' once.")
@@ -45,7 +45,7 @@ def single(name: str, values: Sequence[str]) -> str | None:
 
 
 def only(allowed: Collection[str], names: Iterable[str]) -> None:
-    """Refuse parameters that mean nothing here: a misspelt one would be passed over.
+    """Check that there are no other parameters: a misspelt one would have no effect.
 
     Raises:
         Refused: there is one.
@@ -56,15 +56,15 @@ def only(allowed: Collection[str], names: Iterable[str]) -> None:
 
 
 def number(name: str, values: Sequence[str], least: int, most: int) -> int | None:
-    """Return the whole number that a parameter is, None where it was not sent.
+    """Return a parameter as an int, or None if it was not sent.
 
     Raises:
-        Refused: it is none from ``least`` to ``most``.
+        Refused: it is not a whole number from ``least`` to ``most``.
     """
     text = single(name, values)
     if text is None:
         return None
-    # Only digits, and few: int() would take "+1", "1_0", other scripts' digits, and its time.
+    # Only few ASCII digits: int() accepts "+1", "1_0" and other scripts' digits, and can be slow.
     if text.isascii() and text.isdigit() and len(text) <= len(str(most)):
         value = int(text)
         if least <= value <= most:
@@ -73,10 +73,10 @@ def number(name: str, values: Sequence[str], least: int, most: int) -> int | Non
 
 
 def check_id(session_id: str, owner: str) -> None:
-    """Refuse an id that nothing can be stored under, as one that nothing is stored under.
+    """Check that a session can be stored under the id; otherwise there is none.
 
     Raises:
-        Refused: it is such.
+        Refused: it cannot.
     """
     try:
         check_keys(session_id, owner)
@@ -85,10 +85,10 @@ def check_id(session_id: str, owner: str) -> None:
 
 
 def title_of(body: bytes) -> str | None:
-    """Return the title that a body gives; None is to take it away.
+    """Return the title in a body; None is to remove it.
 
     Raises:
-        Refused: it gives none, or one that cannot be stored.
+        Refused: there is none, or it cannot be stored.
     """
     fields = _fields(body, "title")
     if "title" not in fields:
@@ -103,10 +103,10 @@ def title_of(body: bytes) -> str | None:
 
 
 def length_of(body: bytes) -> int | None:
-    """Return how many messages a body says; None, or no body, is for all.
+    """Return the number of messages in a body; None, or an empty body, is for all.
 
     Raises:
-        Refused: it is no such body.
+        Refused: it is not a number of messages.
     """
     length = _fields(body, "length").get("length") if body else None
     if isinstance(length, float) and length.is_integer():
@@ -123,7 +123,7 @@ def _fields(body: bytes, name: str) -> dict[str, Any]:
         fields = None
     if not isinstance(fields, dict):
         raise invalid(None, "The body is not a JSON object.")
-    # A misspelt field would do something else than was meant.
+    # A misspelt field would have no effect.
     if not fields.keys() <= {name}:
         raise invalid(None, f"The body has a field that is not '{name}'.")
     return fields

@@ -37,7 +37,7 @@ def as_json(value: Any, status: int = 200) -> Response:
 
 
 def as_refusal(error: HermesSessionError) -> Response | None:
-    """Return the response to an error that a store raised; None where it is another one."""
+    """Return the response to an error of the store, or None."""
     if isinstance(error, StoreError):
         logger.warning("a session route is answered 503: %s", error)
         logger.debug("the store's failure in full", exc_info=error)

@@ -1,1 +1,1 @@
-"""What one request holds of its conversation."""
+"""One request's session: the conversation it loads, what it stores, and its turn."""

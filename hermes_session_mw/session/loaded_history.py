@@ -1,4 +1,4 @@
-"""What a request knows of its history, and how that changes by what it stores.
+"""What a request has loaded of its history, and how that changes by what it stores.
 
 Rules of this file: pure functions. A `History` may be the newest part of what is stored: its
 ``length`` counts all messages, and those that come before the loaded ones are *unloaded*.
@@ -24,7 +24,7 @@ def loaded_of_first(history: History, count: int) -> list[Message]:
 
 
 def check_loaded(history: History, replace_from: int) -> None:
-    """Refuse to show what ``replace_from`` keeps where none of it is loaded.
+    """Check that some of the messages that ``replace_from`` keeps are loaded.
 
     Raises:
         SessionConflict: the history is shorter.
@@ -40,17 +40,17 @@ def check_loaded(history: History, replace_from: int) -> None:
 
 
 def after_replacement(history: History, messages: Sequence[Message], replace_from: int) -> History:
-    """Return the history after ``messages`` took the place of all but the first so many."""
+    """Return the history after ``messages`` replaced all but its first ``replace_from``."""
     keep = min(replace_from, history.length)
     kept = loaded_of_first(history, keep)
     return History([*kept, *messages], keep + len(messages), exists=True)
 
 
 def may_be_repetition(history: History, messages: Sequence[Message], replace_from: int) -> bool:
-    """Tell whether the turn that was to replace may have been in the history before.
+    """Return whether a replacing turn may be one that the history had already.
 
-    A repetition changes nothing, and returns what the first time did. Where the history has other
-    messages behind what may be the same ones, only the store knows which it was.
+    Repeating a turn changes nothing, and returns what the first time did. If the history has other
+    messages after what may be the same ones, only the store knows which it was.
     """
     if history.length <= replace_from + len(messages):
         return False
@@ -67,7 +67,7 @@ def after_rewind(history: History, length: int) -> History:
 
 
 def after_compaction(history: History, replaced: int, summary: Sequence[Message]) -> History:
-    """Return the history after ``summary`` took the place of its first ``replaced`` messages."""
+    """Return the history after ``summary`` replaced its first ``replaced`` messages."""
     # Of an older part that was not loaded, neither is the summary.
     before = summary if replaced >= count_unloaded(history) else ()
     messages = [*before, *history.messages[len(loaded_of_first(history, replaced)) :]]
@@ -75,7 +75,7 @@ def after_compaction(history: History, replaced: int, summary: Sequence[Message]
 
 
 def begins_with(messages: Sequence[Message], question: Sequence[Message]) -> bool:
-    """Tell whether a turn begins with the question, which may be empty."""
+    """Return whether a turn begins with the question, which may be empty."""
     if not question:
         return True
     first, asked = messages[: len(question)], copy_messages(question)

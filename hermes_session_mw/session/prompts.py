@@ -1,8 +1,8 @@
-"""What a model is given of a stored conversation: clean, paired, and no more than it takes.
+"""What a model is given of a stored conversation: valid messages, within its limits.
 
-Rules of this file: pure functions; stored messages are never changed, and what comes out of
-``prompt_of`` and ``window_of`` is a list of new dicts. A window is found from its end: what is
-before it is not looked at, but for the instructions at the conversation's beginning.
+Rules of this file: pure functions; stored messages are never changed, and ``prompt_of`` and
+``window_of`` return new dicts. A window is found from its end: messages before it are not read,
+except for the instructions at the conversation's beginning.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ STORED_ONLY = frozenset(
         *("api_content", "reasoning", "codex_reasoning_items", "codex_message_items"),
     }
 )
-"""Keys of a message that are for the store alone: no provider has to have them back."""
+"""Keys of a message that are for the store alone, and are not sent to a provider."""
 
 _SAYING = ("content", "tool_calls", "function_call", "refusal", "audio")
 _BYTES_PER_TOKEN = 4
@@ -42,20 +42,20 @@ _TOKENS_PER_FILE = 1000
 _COARSE = 1 << 62  # where no limit is a number of messages: coarser than any history is long
 
 Count = Callable[[Message], int]
-"""Tells how many tokens a message takes."""
+"""Returns how many tokens a message takes."""
 
 
 def prompt_of(messages: Sequence[Message]) -> list[Message]:
-    """Return the messages as a model takes them.
+    """Return the messages as a model accepts them.
 
-    Without the keys that are for the store alone, without calls of tools that have no result and
-    results that have no call, and without answers in which nothing is left.
+    Keys that are for the store alone are removed, and so are tool calls without a result, results
+    without a call, and answers in which nothing remains.
     """
     return [message for message in paired([_sent(each) for each in messages]) if _says(message)]
 
 
 def estimate_tokens(message: Message) -> int:
-    """Return about how many tokens a message takes, without a tokenizer.
+    """Estimate how many tokens a message takes, without a tokenizer.
 
     A token for every 4 bytes of UTF-8 in its keys and texts, 4 for the message itself, and 1,000
     for a file that is inline as a ``data:`` URL. English takes about as many; other languages and
@@ -75,12 +75,12 @@ def estimate_tokens(message: Message) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a window may have.
+    """How large a window may be.
 
     Attributes:
         max_messages: messages, more than 0; None for any number.
         max_tokens: tokens, more than 0; None for any number.
-        count: tells a message's tokens; it is asked once for each that may be in the window.
+        count: returns a message's tokens; called once for each message that may be in the window.
         loaded: the ``history_limit`` that the history was loaded with, None for all of it.
     """
 
@@ -90,7 +90,7 @@ class Limits:
     loaded: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a limit that no window could keep.
+        """Check the limits.
 
         Raises:
             TypeError: one is neither an int nor None.
@@ -106,11 +106,11 @@ class Limits:
 def window_of(
     history: Sequence[Message], new: Sequence[Message], limits: Limits, *, skipped: int = 0
 ) -> list[Message]:
-    """Return the end of the history and what is new, in whole turns, as a model takes them.
+    """Return the end of the history and what is new, in whole turns, as a model accepts them.
 
     The instructions that the conversation begins with stay in front, as many as there is room for
-    beside what is new, which is always given. ``skipped`` is the number of
-    its messages that come before ``history``.
+    beside the new messages, which are always given. ``skipped`` is the number of the conversation's
+    messages that come before ``history``.
 
     So that a provider's prompt cache keeps hitting, the window does not slide with each turn: it
     begins at the same message until that is out of the limits, and then moves on at once, so far
@@ -124,7 +124,7 @@ def window_of(
 
 
 class _Window:
-    """The search for one window; a place is one in the history with the new messages after it."""
+    """The search for one window; places count in the history followed by the new messages."""
 
     def __init__(
         self, history: Sequence[Message], new: Sequence[Message], limits: Limits, skipped: int
@@ -144,7 +144,7 @@ class _Window:
         return prompt_of([*front, *self._history[self._start() :], *self._new])
 
     def _length_of_front(self) -> int:
-        """Return how many instructions the conversation begins with, as far as they may stay."""
+        """Return how many of the instructions at the conversation's beginning stay in front."""
         most = 0 if self._skipped else len(self._history)
         if self._limits.max_messages is not None:
             most = min(most, self._limits.max_messages - len(self._needed))
@@ -156,7 +156,7 @@ class _Window:
 
     @property
     def _needed(self) -> range:
-        """The places of what is always given: what is new, and the call that it answers."""
+        """The places of what is always given: the new messages, and the call that they answer."""
         return range(self._last if self._is_last_needed else len(self._history), len(self._all))
 
     def _has_room(self, front: int) -> bool:
@@ -189,7 +189,7 @@ class _Window:
         return last if start is None else start
 
     def _bounds(self) -> tuple[int, int, int]:
-        """Return the earliest places within all limits, and within half of them, and the steps."""
+        """Return the earliest places within the limits and within half of them, and the step."""
         lo, hi, step = self._front, self._front, _COARSE
         if self._skipped and self._limits.loaded is not None:
             # More may have been loaded, where a turn is longer than the limit.
@@ -218,7 +218,7 @@ class _Window:
         return lo, half
 
     def _last_start(self) -> tuple[int, bool]:
-        """Return the last place to begin at, and whether the message there has to be in."""
+        """Return the last place to begin at, and whether the message there has to be included."""
         if self._new and is_result(self._new[0]):
             calling = find_calling(self._history)
             if calling is not None:

@@ -1,4 +1,9 @@
-"""An answer that is recorded while it streams, and stored once: whole, or as far as it came."""
+"""Recording an answer while it streams, and storing it once: complete, or as far as it came.
+
+`Recording` is what ``session.record()`` returns. It keeps the question and the pieces of the
+answer, and stores them as one turn at the end of its block. An answer that broke off is stored as
+well, marked as incomplete; `break_off` does that for recordings whose block was never left.
+"""
 
 import re
 import sys
@@ -19,16 +24,16 @@ from hermes_session_mw.logging import logger
 from hermes_session_mw.messages import Message, beginning_of, encode_messages, size_of_text
 
 INCOMPLETE = {"status": "incomplete"}
-"""What marks an answer that broke off: the term of OpenAI's Responses API for such an item."""
+"""The mark of an answer that broke off, as OpenAI's Responses API has it."""
 
 
 def is_incomplete(message: Message) -> bool:
-    """Tell whether the message is an answer that broke off, also as Hermes' own database has it."""
+    """Return whether the message is an answer that broke off, also as Hermes Agent marks it."""
     return INCOMPLETE["status"] in (message.get("status"), message.get("finish_reason"))
 
 
 Append = Callable[..., Awaitable[int]]
-"""``HermesSession.append``, with its keyword arguments given."""
+"""``HermesSession.append`` with its keyword arguments bound."""
 
 # Seconds between two attempts to store what broke off.
 _FIRST_PAUSE = 0.05
@@ -44,10 +49,10 @@ def _any_json(messages: Sequence[Message]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a store takes.
+    """What a store accepts.
 
     Attributes:
-        check: raises ``InvalidMessage`` for messages that it would refuse.
+        check: raises ``InvalidMessage`` for messages that the store would refuse.
         message_bytes: bytes of UTF-8 that one message may take as JSON.
         turn_messages: messages that one turn may have.
     """
@@ -57,7 +62,7 @@ class Limits:
     turn_messages: int = sys.maxsize
 
     def allow(self, *messages: Message) -> bool:
-        """Tell whether the messages can be stored."""
+        """Return whether the messages can be stored."""
         try:
             self.check(messages)
         except InvalidMessage:
@@ -66,24 +71,23 @@ class Limits:
 
 
 class Recording:
-    """The turn of a streaming endpoint: what was asked, and the answer as far as it has come.
+    """The turn of a streaming endpoint: the question, and the answer as far as it has come.
 
-    As a context manager it stores the turn at the end of its block. Where the block ends by an
-    exception, a cancellation among them, what has come is stored and marked: the answer gets
-    ``"status": "incomplete"``; if there is none yet, the question stands alone; and the exception
-    goes on. A block that is never left, because whoever iterated over it went away, is ended by the
-    middleware in the same way, as soon as the application has returned. What broke off does not
-    take the turn's id, so that the request can be repeated under it.
+    As a context manager it stores the turn at the end of its block. If the block ends with an
+    exception or a cancellation, the part that has come is stored with ``"status": "incomplete"``,
+    or the question alone if there is none, and the exception is raised on. A block that is never
+    left, because the generator around it was dropped, is ended by the middleware in the same way as
+    soon as the application has returned. A turn that broke off does not use up its ``turn_id``, so
+    that the request can be repeated under it.
 
-    An answer that cannot be stored as it is, is stored as far as it can be, marked in the same way:
-    the question, whole messages up to the first that cannot be stored, and the answer without the
-    keys that cannot be, its text cut where it is too long. Then the error is raised.
+    An answer that cannot be stored as it is, is stored as far as possible and marked in the same
+    way: the question, the whole messages before the first one that cannot be stored, and the answer
+    without the keys that cannot be, its text cut off if it is too long. Then the error is raised.
 
-    A turn that is to replace another (``replace_from``) does so in one step, at its end. Until then
-    the old one stands, and it goes on to stand where the block ends by an error, where the turn
-    cannot be stored, and where nothing of an answer has come, however the block ends. But where
-    the client leaves, or the request is cancelled, what has come takes the place of the old turn,
-    marked: who stops an answer has seen it.
+    A turn that replaces another (``replace_from``) does so in one step, at its end. The old turn is
+    kept if the block ends with an error, if the new turn cannot be stored, or if nothing of an
+    answer has come. If the client disconnects or the request is cancelled, the part that has come
+    replaces the old turn, marked as incomplete: the user has seen it.
 
     Attributes:
         length: the conversation's new length, once the turn is stored.
@@ -98,7 +102,7 @@ class Recording:
         limits: Limits | None = None,
         replaces: bool = False,
     ) -> None:
-        """Keep what was asked; ``append`` stores the whole turn, ``append_part`` what broke off."""
+        """Keep the question; ``append`` stores a complete turn, ``append_part`` another."""
         self._message: Message = {}
         self.length: int | None = None
         self._append = append
@@ -132,12 +136,12 @@ class Recording:
 
     @property
     def text(self) -> str:
-        """The answer's text as far as it has come."""
+        """The answer's text so far."""
         return "".join(self._pieces)
 
     @property
     def ended(self) -> bool:
-        """Whether the turn was stored or that was tried; what comes after is recorded no more."""
+        """Whether storing the turn was attempted; nothing is recorded after that."""
         return self._ended
 
     @property
@@ -149,9 +153,9 @@ class Recording:
         """Add a piece to the answer's text.
 
         Raises:
-            MessageTooLarge: with the piece the answer is larger than the store takes; what fits is
-                stored at the block's end.
-            TypeError: the piece is no text, as where a model sends None.
+            MessageTooLarge: with the piece the answer is larger than the store accepts; what fits
+                is stored at the end of the block.
+            TypeError: the piece is not a str, as when a model sends None.
             RuntimeError: the recording has ended.
         """
         self._check_open()
@@ -161,10 +165,10 @@ class Recording:
         self.count(text)
 
     def count(self, text: str) -> None:
-        """Count a piece of text that the answer will have elsewhere, as a tool's arguments.
+        """Count text that the answer will have elsewhere, such as the arguments of a tool call.
 
-        It is not kept: put it into ``message``. So an answer that would not fit is ended while it
-        streams.
+        It is counted and not kept: put it into ``message``. So an answer that is too large is
+        noticed while it streams.
 
         Raises:
             MessageTooLarge, RuntimeError: as for ``write``.
@@ -182,8 +186,8 @@ class Recording:
         """Add whole messages to the turn, before the answer: tool calls and their results.
 
         Raises:
-            InvalidMessage: one cannot be stored; those before it are.
-            TurnTooLong: there are more than one turn may have, the answer to come counted in.
+            InvalidMessage: one cannot be stored; those before it are added.
+            TurnTooLong: the turn has too many messages, counting the answer to come.
             RuntimeError: the recording has ended.
         """
         self._check_open()
@@ -198,17 +202,17 @@ class Recording:
             self._turn.append(message)
 
     async def end(self) -> None:
-        """Store the turn as complete, unless it has ended.
+        """Store the turn as complete, unless the recording has ended.
 
-        A turn that is to replace another, and has no answer and no message that was added, is not
-        stored: ``length`` stays None.
+        A turn that replaces another is not stored if it has neither an answer nor an added message:
+        ``length`` stays None.
 
-        Where asyncio's own cancellation (``Task.cancel``, ``asyncio.timeout``) interrupts it, the
-        middleware tries again, as ``break_off`` does; the turn is stored once.
+        If asyncio's own cancellation (``Task.cancel``, ``asyncio.timeout``) interrupts this, the
+        middleware tries again, as with ``break_off``; the turn is stored once.
 
         Raises:
-            InvalidMessage: it cannot be stored as it is; what can be of it is, marked as
-                incomplete, unless it was to replace another turn, which stands.
+            InvalidMessage: it cannot be stored as it is. What can be is stored, marked as
+                incomplete, unless the turn replaces another, which is then kept.
             HermesSessionError: as for ``HermesSession.append``.
         """
         if self._ended:
@@ -227,11 +231,11 @@ class Recording:
             raise refused
 
     async def break_off(self) -> None:
-        """Store what has come as incomplete, unless the turn has ended.
+        """Store what has come as incomplete, unless the recording has ended.
 
-        A failure is logged: whoever would be told has left, or is being told of something else.
-        Where the store was unavailable, or the call was cancelled, another one tries again, and
-        stores it once; the middleware does so for a while.
+        A failure is logged, since the caller has left or is handling another exception. If the
+        store was unavailable or the call was cancelled, another call tries again and stores the
+        turn once; the middleware does that for a while.
         """
         if not self._ended:
             self._ended = True
@@ -263,7 +267,7 @@ class Recording:
 
     @property
     def _is_said(self) -> bool:
-        """Whether the answer has anything in it: an empty piece, or a None, is nothing."""
+        """Whether the answer has any content: an empty piece or a None is none."""
         values = (value for name, value in self.message.items() if name != "role")
         return any(self._pieces) or any(values)
 
@@ -278,11 +282,11 @@ class Recording:
         return [self._answer() | INCOMPLETE] if self._has_answer else []
 
     async def _store_whole(self, messages: list[Message]) -> None:
-        # Noted first: a shield keeps anyio's cancellation out, and not asyncio's own.
+        # Kept first: a shield keeps out anyio's cancellation, but not asyncio's own.
         self._waiting, self._store = messages, self._append
         try:
             self.length = await self._append(*messages)
-        except Exception:  # whoever ends the recording is told
+        except Exception:  # is raised to the caller
             self._waiting, self._store = [], self._append_part
             raise
         self._waiting = []
@@ -298,7 +302,7 @@ class Recording:
     async def _store_waiting(self) -> None:
         if not self._waiting:
             return
-        messages = self._waiting  # until it is stored: this may be cancelled
+        messages = self._waiting  # kept until they are stored: this may be cancelled
         try:
             self.length = await self._store(*messages)
         except StoreUnavailable as exc:
@@ -319,7 +323,7 @@ class Recording:
         self._waiting = []
 
     def _storable(self) -> list[Message]:
-        """Return what can be stored of the turn: the question first, then the rest in order."""
+        """Return what can be stored of the turn, in order."""
         answer = self._storable_answer()
         most = self._limits.turn_messages - len(answer)
         turn: list[Message] = []
@@ -361,10 +365,7 @@ class Recording:
 
 
 async def break_off(recordings: Sequence[Recording], patience: float) -> None:
-    """Store what has come of the recordings that have not ended.
-
-    Where the store is unavailable, try again for ``patience`` seconds: nobody else would.
-    """
+    """Break off all recordings, and retry for ``patience`` seconds if the store is unavailable."""
     for recording in recordings:
         await recording.break_off()
     waiting = [recording for recording in recordings if recording.is_waiting]
@@ -382,7 +383,7 @@ async def break_off(recordings: Sequence[Recording], patience: float) -> None:
 
 
 def _longest(text: str, allowed: Callable[[str], bool]) -> str:
-    """Return the text's longest beginning that is allowed, or "" where none is."""
+    """Return the longest beginning of the text that is allowed, or ""."""
     if allowed(text):
         return text
     fits, too_long = 0, len(text)
@@ -393,7 +394,7 @@ def _longest(text: str, allowed: Callable[[str], bool]) -> str:
 
 
 def _claim(error: InvalidMessage, what: str) -> None:
-    """Have the error's text tell what was stored: by itself it says that nothing was."""
+    """Put into the error's text what was stored: by itself it says that nothing was."""
     error.args = (f"{str(error).removesuffix('; nothing was stored')}; {what}",)
 
 

@@ -77,6 +77,7 @@ class HermesSession:
             ``owner`` hook, None where the hook answered None.
         is_new: the id was minted for this request, so nothing can be stored under it yet.
         degraded: the store failed and the history is empty for that reason alone.
+        is_deleted: ``load()`` found that the session was deleted: nothing can be appended to it.
         is_told: the response, or the handshake, has begun, and the client knows the id.
         key: the client's own name for the conversation, 1 to 255 characters, where it sent one and
             the middleware has ``session_keys``.
@@ -85,10 +86,10 @@ class HermesSession:
         history_source: what the client says in ``X-Hermes-History-Source``.
     """
 
-    # The attributes that are not told above are the middleware's and the `Turn`'s own:
-    #   current_turn: the turn that the request is in, None outside of any.
+    # Not documented above, because only the middleware and `Turn` use them:
+    #   current_turn: the turn that the request is in, or None.
     #   response_ends_turn: whether a turn whose block has ended is released with the response.
-    #   on_open: called when there is something to end after the request; None once that is over.
+    #   on_open: called when there is something to end after the request; None after its end.
     __slots__ = (
         "_history",
         "_id",
@@ -100,6 +101,7 @@ class HermesSession:
         "degraded",
         "history_source",
         "idempotency_key",
+        "is_deleted",
         "is_new",
         "is_told",
         "key",
@@ -137,6 +139,7 @@ class HermesSession:
         self.idempotency_key: str | None = idempotency_key
         self.history_source: HistorySource = history_source
         self.degraded: bool = False
+        self.is_deleted: bool = False
         self.is_told: bool = False
         self.current_turn: Turn | None = None
         self.response_ends_turn: bool = False
@@ -148,7 +151,7 @@ class HermesSession:
         self._recordings: tuple[Recording, ...] = ()
 
     def __repr__(self) -> str:
-        """Tell the state, and name the session without giving its id away."""
+        """Show the state, and the id's fingerprint in place of the id."""
         is_loaded = self.is_new or self._history is not None
         state = f"{self.length} messages" if is_loaded else "not loaded"
         degraded = ", degraded" if self.degraded else ""
@@ -207,11 +210,6 @@ class HermesSession:
         return None if known is None else known.exists
 
     @property
-    def is_deleted(self) -> bool:
-        """Whether ``load()`` found that the session was deleted: nothing can be appended to it."""
-        return self._history is not None and self._history.deleted
-
-    @property
     def is_recording(self) -> bool:
         """Whether there is a recording that has not ended."""
         return not all(recording.ended for recording in self._recordings)
@@ -234,7 +232,7 @@ class HermesSession:
         return self._history
 
     def _known(self) -> History | None:
-        """Return the history as far as it is known without asking the store; None where not."""
+        """Return the history if it is known without asking the store, or None."""
         return self._loaded() if self.is_new else self._history
 
     # Loading
@@ -261,13 +259,13 @@ class HermesSession:
         if most is not None and most <= 0:
             raise ValueError(f"limit: {most} is not more than 0; give None for all messages")
         history = await self._read(self._store.load_turns, most) or History([], 0, exists=False)
-        self._history, self._limit = history, most
+        self._history, self._limit, self.is_deleted = history, most, history.deleted
         return history.messages
 
     async def is_stored(self) -> bool:
-        """Tell whether anything is stored under the id, asking the store only if need be.
+        """Return whether anything is stored under the id, asking the store only if needed.
 
-        True also where the store failed and ``on_store_error`` is ``"empty"``: then nobody knows.
+        True also if the store failed and ``on_store_error`` is ``"empty"``: then it is not known.
 
         Raises:
             OwnerRequired, StoreError: as for ``load()``.
@@ -276,7 +274,7 @@ class HermesSession:
         return self.degraded or (history is not None and history.exists)
 
     async def _read(self, load: _Load, limit: int | None) -> History | None:
-        """Return what is stored; None where the store failed and the session is degraded."""
+        """Return what is stored, or None if the store failed and the session is now degraded."""
         owner = self.known_owner()
         try:
             history = await load(self._id, owner, limit)
@@ -302,21 +300,22 @@ class HermesSession:
     # What a model is given
 
     def prompt(self, *new: Message, replace_from: int | None = None) -> list[Message]:
-        """Return the history and what is new as a model takes them, in Chat Completions' shape.
+        """Return the history and the new messages as a model accepts them (Chat Completions).
 
-        Every message is there as it was stored, but for what a strict provider refuses: keys that
-        are for the store alone (``status``, ``metadata``, ``finish_reason``, ``model``, ``usage``,
-        and what Hermes Agent keeps beside a message), calls of tools that have no result, results
-        that have no call, and answers in which nothing is left. What is stored stays as it is.
+        Every message is given as it was stored, except for what a strict provider refuses: keys
+        that are for the store alone (``status``, ``metadata``, ``finish_reason``, ``model``,
+        ``usage``, and those that Hermes Agent keeps beside a message), tool calls without a result,
+        results without a call, and answers in which nothing remains. The stored messages stay as
+        they are.
 
         Args:
             new: messages that are not stored yet, such as the user's.
-            replace_from: take the history's first so many messages alone, as ``append`` does.
+            replace_from: use only so many messages of the history's beginning, as ``append`` does.
 
         Raises:
-            HistoryNotLoaded: as for ``history``; or with ``history_limit`` nothing of the messages
-                before ``replace_from`` is loaded: call ``load(limit=None)`` before.
-            StoreUnavailable: the session is degraded, so that nobody knows what is to be kept.
+            HistoryNotLoaded: as for ``history``; or, with ``history_limit``, none of the messages
+                before ``replace_from`` is loaded: call ``load(limit=None)`` first.
+            StoreUnavailable: the session is degraded, so that what is to be kept is not known.
             SessionConflict: the history is shorter than ``replace_from``.
             TypeError, ValueError: ``replace_from`` is no int, or negative.
         """
@@ -334,19 +333,19 @@ class HermesSession:
         """Return the newest part of ``prompt(*new)`` that is within the limits, in whole turns.
 
         The window begins where a turn does, so that no call is without its result; the
-        system and developer messages that the conversation begins with stay in front of it. Its
-        beginning moves in steps, so that most requests begin as the one before, and a provider's
-        prompt cache hits: between half of the limits and all of them are used. What is ``new`` is
-        always given, and counts.
+        system and developer messages at the conversation's beginning stay in front of it. Its
+        beginning moves in steps, so that most requests begin like the one before and hit the
+        provider's prompt cache: between half of the limits and all of them are used. The ``new``
+        messages are always included, and count.
 
-        A turn that is longer than the limits is begun at a later message, which is no result.
+        In a turn that is longer than the limits, the window begins at a message that is no result.
 
         Args:
             new: as for ``prompt``.
             max_messages: messages, more than 0; None for any number.
             max_tokens: tokens, more than 0; None for any number.
-            count: returns the tokens that a message takes; it is asked once for each message that
-                may be in the window. By default a token for 4 bytes of its texts is counted.
+            count: returns the tokens that a message takes; called once for each message that may
+                be in the window. By default a token is counted for 4 bytes of text.
             replace_from: as for ``prompt``.
 
         Raises:
@@ -377,12 +376,12 @@ class HermesSession:
     # Storing
 
     def check(self, *messages: Message) -> None:
-        """Refuse what cannot be stored, before a model is asked; the database is not asked either.
+        """Check that the messages can be stored, before a model is called; no database is asked.
 
-        The limits are the store's own: give the messages of one turn. A store without a ``check``
-        of its own is checked for being JSON alone. What the database's server takes of one packet
-        is not known here. Without a message there is nothing to refuse, so that an endpoint
-        which edits and regenerates may call it for both.
+        The limits are the store's own: give the messages of one turn. For a store without a
+        ``check`` method, only that they are JSON is checked. The database server's limit on packets
+        is not checked. Without messages this does nothing, so that an endpoint for both editing
+        and regenerating may always call it.
 
         Raises:
             InvalidMessage: one cannot be stored as it is.
@@ -400,8 +399,8 @@ class HermesSession:
     ) -> int:
         """Store ``messages`` at the conversation's end, all or none, and return its new length.
 
-        Once it is under way it runs to its end even where the request is cancelled, so that a
-        client that leaves cannot tear the turn.
+        Once begun it runs to its end even if the request is cancelled, so that a client that
+        disconnects cannot leave half a turn.
 
         Args:
             messages: JSON objects, in order.
@@ -413,9 +412,9 @@ class HermesSession:
                 ``AppendInDoubt``), the same messages are stored once, and others are a
                 ``TurnConflict`` if it was.
             expected_length: store only if the conversation has just that many messages.
-            replace_from: keep the conversation's first so many messages, and store these in the
-                place of the rest, in one step: to edit a question, or to regenerate an answer.
-                What was there is kept for audit, as with ``rewind``.
+            replace_from: keep so many messages of the conversation's beginning, and replace the
+                rest by these in one step: to edit a question, or to regenerate an answer. The
+                replaced messages are kept for audit, as with ``rewind``.
 
         Raises:
             InvalidMessage: a message cannot be stored as it is.
@@ -444,12 +443,12 @@ class HermesSession:
         expected_length: int | None = None,
         replace_from: int | None = None,
     ) -> Recording:
-        """Begin a turn whose answer streams: give it what was asked, and write the answer to it.
+        """Begin a turn whose answer streams: give it the question, and write the answer to it.
 
-        ``async with session.record(user) as answer:`` stores the turn when the block ends, complete
-        or, where the client has left or the answer failed, marked as incomplete; see `Recording`.
-        Called before the response begins, it keeps the question of a client that leaves at once.
-        The arguments are as for ``append``.
+        ``async with session.record(user) as answer:`` stores the turn when the block ends:
+        complete, or marked as incomplete if the client has disconnected or the answer failed; see
+        `Recording`. Called before the response begins, it keeps the question of a client that
+        disconnects at once. The arguments are as for ``append``.
 
         Raises:
             InvalidMessage, InvalidKey, TypeError, ValueError, NotSupported, OwnerRequired: as for
@@ -488,9 +487,9 @@ class HermesSession:
         *messages: Message,
         or_else: Append | None = None,
     ) -> int:
-        """Store a turn under the id that is given, or the request's key until a turn has it.
+        """Store a turn under its id, or else under the request's key if no turn has that yet.
 
-        ``or_else`` stores it where there is neither.
+        ``or_else`` stores it if there is neither.
         """
         if turn_id is not None:
             return await append(*messages, turn_id=turn_id)
@@ -555,39 +554,39 @@ class HermesSession:
     # Turns
 
     def turn(self, *, lease: float = LEASE, wait: float = WAIT) -> Turn:
-        """Have one turn at a time: ``async with session.turn():``.
+        """Allow one turn at a time: ``async with session.turn():``.
 
-        Of all requests of the session that ask for it, on all machines, one is inside; the others
-        wait. Once inside, the history is loaded, and what is written is refused (``TurnLost``) if
-        another has come inside since, because the lease ran out. Requests that do not ask for it
+        Of all requests of the session that enter this block, on all machines, one is inside; the
+        others wait. On entering, the history is loaded. Once the lease has expired and another
+        request has entered, writes are refused (``TurnLost``). Requests that do not enter the block
         do not wait.
 
-        Leaving the block gives the turn back. In an HTTP request whose response has not begun, that
-        is left to the response, so that an answer which is returned from the block streams inside
-        of the turn; see `Turn`.
+        Leaving the block releases the turn. In an HTTP request whose response has not begun, the
+        response does that, so that an answer which is returned from the block streams within the
+        turn; see `Turn`.
 
         Args:
-            lease: seconds after which another may come inside, however this one fares: more than
-                0, up to 2,592,000 (30 days), and 60 by default; ``Turn.extend()`` begins them anew.
-            wait: seconds to wait for the others: 0 for none, and 10 by default.
+            lease: seconds after which another request may enter in any case: more than 0, up to
+                2,592,000 (30 days), and 60 by default; ``Turn.extend()`` extends it.
+            wait: seconds to wait for the others: 10 by default, 0 not to wait.
 
         Raises:
-            ConfigurationError: at once: a number is none of these.
+            ConfigurationError: at once: a number is out of range.
             SessionBusy: on entering: the others took longer.
-            RuntimeError: on leaving: an answer is still recorded, and there is no response to come.
+            RuntimeError: on leaving: an answer is still recorded, and no response is to follow.
         """
         return Turn(self, self._store, lease=lease, wait=wait)
 
     async def find_turn(
         self, turn_id: str | None = None, *, question: Sequence[Message] = ()
     ) -> StoredTurn | None:
-        """Return the turn that this session has stored under an id, None where there is none.
+        """Return the turn that this session has stored under an id, or None.
 
-        So an endpoint can answer a repeated request without asking the model again.
+        So an endpoint can answer a repeated request without calling the model again.
 
         Args:
             turn_id: by default the request's ``Idempotency-Key``; without one nothing is found.
-            question: what the turn has to begin with to be the same request's.
+            question: what the turn has to begin with to be of the same request.
 
         Raises:
             TurnConflict: it begins otherwise: the id was used for another request.
@@ -602,18 +601,18 @@ class HermesSession:
         return turn
 
     def register_open(self) -> None:
-        """Have the middleware end this session after the request, before it closes the store."""
+        """Register with the middleware, which then calls ``end`` after the request."""
         if self.on_open is not None:
             self.on_open(self)
 
     async def release_answered_turn(self) -> None:
-        """Release the turn whose answer is about to be complete, unless it is still in use."""
+        """Release the turn before the answer's last part is sent, unless it is still in use."""
         turn = self.current_turn
         if turn is not None and not turn.is_in_block and not self.is_recording:
             await turn.release()
 
     async def end(self) -> None:
-        """Store what is still being recorded, and release the turn; the middleware's last act."""
+        """Store what is still being recorded, and release the turn."""
         try:
             if self._recordings:
                 await break_off(self._recordings, self._store.patience)
@@ -624,7 +623,7 @@ class HermesSession:
     # Editing
 
     async def rewind(self, length: int) -> int:
-        """Drop all messages but the first ``length`` from the history, and return its length.
+        """Remove all messages but the first ``length`` from the history, and return its length.
 
         They are kept for audit (`LifecycleStore.archived`), and their turn ids stay taken.
 
@@ -641,16 +640,16 @@ class HermesSession:
     async def compact(self, *, keep: int, summary: Sequence[Message]) -> int:
         """Replace all but the newest ``keep`` messages by ``summary``; return the new length.
 
-        More of them stay, as far back as to where a turn begins; fewer, from the next turn on,
-        where no turn begins before; and part of a turn only where it is the only one. A call of a
-        tool and its result are never parted. ``keep=0`` replaces everything.
+        The cut is rounded to a turn: more messages stay, back to where a turn begins; fewer, from
+        the next turn on, if no turn begins before; and a turn is cut only if it is the only one. A
+        tool call and its result are never separated. ``keep=0`` replaces everything.
 
-        It is about the messages that this object has seen: what others append meanwhile is kept,
-        in order. What was replaced is kept for audit, as with ``rewind``.
+        Only messages that this object has seen are replaced: those that other requests append
+        meanwhile are kept, in order. The replaced messages are kept for audit, as with ``rewind``.
 
         Raises:
             HistoryNotLoaded: as for ``history``.
-            ValueError: ``keep`` is negative, or leaves nothing that could be replaced.
+            ValueError: ``keep`` is negative, or leaves nothing to replace.
             SessionConflict: the history was rewound or compacted since it was loaded.
             InvalidMessage: the summary cannot be stored.
             TurnLost: inside ``turn()``: another has taken the turn since.
@@ -690,9 +689,9 @@ class HermesSession:
         return skipped + cut
 
     async def fork(self, length: int | None = None) -> "HermesSession":
-        """Begin another session with the first ``length`` messages, all by default; return it.
+        """Create another session with the first ``length`` messages, all by default; return it.
 
-        It is loaded, belongs to the same owner, and goes its own way from there.
+        It is loaded, belongs to the same owner, and is independent of this one.
 
         Raises:
             ValueError: ``length`` is negative.
@@ -709,8 +708,8 @@ class HermesSession:
     async def rotate(self, *, owner: str | None = None) -> str:
         """Give the session a new id, which is stamped on this response, and return it.
 
-        For a login, or another change of privilege: who knew the old id alone finds nothing under
-        it any more. ``owner`` gives the session to another owner with it.
+        For a login, or another change of privilege: nothing is found under the old id any more.
+        ``owner`` gives the session to another owner as well.
 
         Raises:
             ResponseStarted: the client was told the old id already.
@@ -730,8 +729,8 @@ class HermesSession:
     async def renew(self) -> str:
         """Begin a new conversation with this request, and return its id, which is stamped.
 
-        The old one stays where it is. Where the client named it by a key, the key leads to the new
-        one from now on.
+        The old one is unchanged. If the client named it by a key, the key leads to the new one from
+        now on.
 
         Raises:
             ResponseStarted: the client was told the old id already.
@@ -744,10 +743,10 @@ class HermesSession:
         return new_id
 
     async def switch(self, session_id: str) -> None:
-        """Go on in another session of the same owner, whose id is stamped on this response.
+        """Switch to another session of the same owner, whose id is stamped on this response.
 
-        For an endpoint whose requests may name their conversation in the body. It comes before
-        anything is recorded; the other history is not loaded, and a turn that is held is released.
+        For an endpoint whose requests may name their conversation in the body. Call it before
+        anything is recorded. The other history is not loaded, and a turn is released.
 
         Raises:
             ResponseStarted: the client was told the old id already.
@@ -759,7 +758,7 @@ class HermesSession:
         await self._go_on_in(session_id, is_new=False)
 
     async def resolve_key(self) -> bool:
-        """Become the session that the client's key leads to; tell whether this is its first.
+        """Become the session that the client's key leads to; return whether it is a new one.
 
         Raises:
             StoreError: the store failed.
@@ -783,6 +782,7 @@ class HermesSession:
         self._id = new_id
         self.is_new = is_new
         self.degraded = False
+        self.is_deleted = False
 
 
 def get_session(connection: HTTPConnection) -> HermesSession:

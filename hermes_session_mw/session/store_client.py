@@ -40,10 +40,10 @@ class StoreClient:
         limit: the number of newest messages that a session loads; None for all.
         degrade: whether a session goes on with an empty history where the store fails.
         new_id: makes ids for sessions that come out of others.
-        telemetry: is told of every operation.
+        telemetry: receives every operation.
 
     Attributes:
-        patience: seconds for which something is tried again that nobody else would try.
+        patience: seconds for which the last attempt to store something is retried.
     """
 
     __slots__ = ("_store", "_telemetry", "_timeout", "degrade", "limit", "new_id", "patience")
@@ -62,7 +62,7 @@ class StoreClient:
         self._telemetry = telemetry
         self.new_id: Callable[[], str] = new_id
         own = getattr(store, "timeout", None)
-        # A store that keeps the time itself need not be watched: that is half the price of a wait.
+        # A store that keeps the time itself needs no second timeout, which would double the cost.
         keeps_time = own is not None and timeout is not None and own <= timeout
         self._timeout = None if keeps_time else timeout
         self.patience: float = (timeout or own or PATIENCE) * 2
@@ -70,7 +70,7 @@ class StoreClient:
         self.degrade: bool = degrade
 
     async def load(self, session_id: str, owner: str, limit: int | None) -> History:
-        """See `Store.load`; whatever the store raises has become a StoreError."""
+        """See `Store.load`; every exception of the store is raised as a StoreError."""
         if self._telemetry is None:
             return await self._load(session_id, owner, limit)
         with self._telemetry.operation("load", session_id) as operation:
@@ -119,9 +119,9 @@ class StoreClient:
         fence: int | None = None,
         replace_from: int | None = None,
     ) -> int:
-        """See `LifecycleStore.append`; once under way it ends by itself, or when its time is up."""
+        """See `LifecycleStore.append`; it is not cancelled, and ends when its time is up."""
         options = {"owner": owner, "turn_id": turn_id, "expected_length": expected_length}
-        # A store of three methods knows of no fence, and gives out none; nor does it replace.
+        # A store of three methods has no fences, and cannot replace.
         more = {"fence": fence, "replace_from": replace_from}
         asked = {name: value for name, value in more.items() if value is not None}
         storing = self._store.append(session_id, messages, **options, **asked)  # type: ignore[arg-type]
@@ -161,7 +161,7 @@ class StoreClient:
         return self._to_its_end(operation.__name__, session_id, working)
 
     def require(self, operation: str) -> None:
-        """Refuse a store that does not have the operation.
+        """Check that the store has the operation.
 
         Raises:
             NotSupported: it does not.
@@ -171,12 +171,12 @@ class StoreClient:
 
     @property
     def limits(self) -> Limits:
-        """What the store takes, as far as it says so."""
+        """The store's limits, as far as it has the attributes for them."""
         names = "max_message_bytes", "max_turn_messages"
         return Limits(self.check, *(getattr(self._store, name, sys.maxsize) for name in names))
 
     def check_replaces(self) -> None:
-        """Refuse to replace where the store can only append.
+        """Check that the store can replace messages, and not only append.
 
         Raises:
             NotSupported: its ``append`` does not take ``replace_from``.
@@ -187,11 +187,11 @@ class StoreClient:
             raise NotSupported(self._store, "append", " with replace_from")
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Refuse what the store would refuse to append, without asking its database.
+        """Check that the store would accept the messages, without asking its database.
 
         Raises:
-            InvalidMessage: it cannot be stored as it is; by a store without ``check``, what is not
-                JSON alone is refused.
+            InvalidMessage: it would not. For a store without ``check``, only that they are JSON is
+                checked.
         """
         check = getattr(self._store, "check", None)
         if callable(check):
@@ -230,13 +230,13 @@ class StoreClient:
 
 
 async def run_uncancelled(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Return the outcome of ``work``, which no cancellation reaches; that is raised afterwards.
+    """Return the outcome of ``work``, which is not cancelled; a cancellation is raised afterwards.
 
-    anyio's shield keeps off anyio's cancellation alone. asyncio's own, ``Task.cancel()`` and
-    ``asyncio.timeout``, goes through it, and only a task of its own keeps the work from that.
+    anyio's shield keeps out anyio's cancellation alone. asyncio's own, ``Task.cancel()`` and
+    ``asyncio.timeout``, passes through it, and only a task of its own protects the work from that.
     """
     if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
-        return await work()  # trio has no other cancellation than what a shield keeps off
+        return await work()  # trio has no other cancellation than what a shield keeps out
     task = asyncio.create_task(work())
     cancelled: asyncio.CancelledError | None = None
     try:
@@ -249,7 +249,7 @@ async def run_uncancelled(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if cancelled is None:
             return task.result()
         if not task.cancelled():
-            task.exception()  # asyncio logs those that nobody has asked for
+            task.exception()  # asyncio logs exceptions that are never retrieved
         raise cancelled
     finally:
-        del task, cancelled  # they refer to this frame by their tracebacks
+        del task, cancelled  # their tracebacks refer to this frame

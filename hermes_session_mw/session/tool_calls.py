@@ -1,11 +1,11 @@
-"""Which messages belong together: a tool's call and its results, and where a turn begins.
+"""Which messages belong together: a tool call and its results, and where a turn begins.
 
 Rules of this file: pure functions over messages in the shape of OpenAI's Chat Completions. They
 read ``role``, ``tool_calls``, ``function_call``, ``tool_call_id`` and ``name``; a message of any
-other shape stands on its own.
+other shape is a turn of its own.
 
 Providers accept a tool's result only right after the message that calls the tool, and such a
-message only with all its results. So a history may be cut only where no call is parted from its
+message only with all its results. So a history may be cut only where no call is separated from its
 results, and is best cut where a turn begins. In these cases u is a user's message, s a system or
 developer message, a an answer, c an answer that calls a tool, r a result, and x a message of
 another shape; a turn begins after each |:
@@ -35,21 +35,21 @@ _RESULTS = ("tool", "function")
 _CALLS = ("tool_calls", "function_call")
 
 _Key = tuple[str, str | None]
-"""What a call and its results have in common: the result's role, and the id or the name."""
+"""What matches a call with its result: the result's role, and the id or the name."""
 
 
 def is_result(message: Message) -> bool:
-    """Tell whether the message is a tool's result, or a function's, as it was called once."""
+    """Return whether the message is the result of a tool, or of a function in the older API."""
     return message.get("role") in _RESULTS
 
 
 def stands_alone(message: Message) -> bool:
-    """Tell whether the message has no part in a call: it is no result, and calls no tool."""
+    """Return whether the message is neither a tool's result nor calls a tool."""
     return not is_result(message) and not _calls(message)
 
 
 def starts_turn(messages: Sequence[Message], at: int) -> bool:
-    """Tell whether a turn begins with ``messages[at]``; the table above has the cases."""
+    """Return whether a turn begins with ``messages[at]``; the table above has the cases."""
     role = messages[at].get("role")
     if role == "assistant" or role in _RESULTS:
         return False
@@ -65,14 +65,14 @@ def starts_turn(messages: Sequence[Message], at: int) -> bool:
 
 
 def find_turn_start(messages: Sequence[Message], places: Iterable[int]) -> int | None:
-    """Return the first of the places where a turn begins, None where it does at none."""
+    """Return the first of the places where a turn begins, or None."""
     return next((at for at in places if starts_turn(messages, at)), None)
 
 
 def find_load_start(messages: Sequence[Message], limit: int, *, is_all: bool) -> int:
     """Return where to begin so that turns are whole, with ``limit`` messages if that can be.
 
-    ``is_all`` tells that ``messages`` are the whole conversation.
+    ``is_all`` says that ``messages`` are the whole conversation.
     """
     newest = max(len(messages) - limit, 0)
     before, after = range(newest, -1, -1), range(newest, len(messages))
@@ -84,20 +84,20 @@ def find_load_start(messages: Sequence[Message], limit: int, *, is_all: bool) ->
 
 
 def find_standing(messages: Sequence[Message], places: Iterable[int]) -> int | None:
-    """Return the first of the places whose message stands on its own: it is no tool's result."""
+    """Return the first of the places whose message is not a tool's result, or None."""
     return next((at for at in places if not is_result(messages[at])), None)
 
 
 def find_calling(messages: Sequence[Message]) -> int | None:
-    """Return where the message is whose calls may still be answered at the end, if there is one."""
+    """Return the place of the message whose calls may still be answered at the end, or None."""
     at = find_standing(messages, range(len(messages) - 1, -1, -1))
     return at if at is not None and _calls(messages[at]) else None
 
 
 def unanswered_calls(messages: Sequence[Message]) -> list[Message]:
-    """Return the calls that wait for a result at the end, as the message that calls has them.
+    """Return the calls at the end that have no result yet, as the calling message has them.
 
-    An answer that broke off calls nothing: what is there of its calls may be half of them.
+    An answer that broke off has none: its calls may be incomplete.
     """
     at = find_calling(messages)
     if at is None or is_incomplete(messages[at]):
@@ -109,7 +109,7 @@ def unanswered_calls(messages: Sequence[Message]) -> list[Message]:
 def paired(messages: Sequence[Message]) -> list[Message]:
     """Return the messages without calls that have no result, and results that have no call.
 
-    Of several results for one call the newest is left. What is changed is copied.
+    Of several results for one call the newest is kept. Messages that change are copied.
     """
     left: list[Message] = []
     at = 0
@@ -124,11 +124,11 @@ def paired(messages: Sequence[Message]) -> list[Message]:
 
 
 def find_cut(messages: Sequence[Message], last: int, *, first: int = 1) -> int | None:
-    """Return where to cut a history in two, from ``first`` to ``last`` if that can be.
+    """Return where to cut a history in two, from ``first`` to ``last`` if possible, or None.
 
     It is cut where a turn begins, the nearest before ``last`` or else the nearest after it; within
-    a turn only where there is no other, and never between a call and its result, however far they
-    are apart. None where it cannot be cut.
+    a turn only if there is no other, and never between a call and its result, however far apart
+    they are.
     """
     whole, reach, ends = [], -1, _far_results(messages)
     for at in range(len(messages)):
@@ -142,7 +142,7 @@ def find_cut(messages: Sequence[Message], last: int, *, first: int = 1) -> int |
 
 
 def _calls(message: Message) -> list[tuple[_Key, Message]]:
-    """Return the message's calls, each with what its result has to name."""
+    """Return the message's calls, each with the key that its result has to have."""
     if message.get("role") != "assistant":
         return []
     given, function = message.get("tool_calls"), message.get("function_call")
@@ -162,7 +162,7 @@ def _key_of_result(message: Message) -> _Key:
 
 
 def _is_name(value: object) -> bool:
-    # Some local servers have no ids: then calls and results are counted.
+    # Some local servers give no ids: then calls and results are matched by number.
     return value is None or isinstance(value, str)
 
 
@@ -177,7 +177,7 @@ def _paired(message: Message, results: Sequence[Message]) -> list[Message]:
 
 
 def _with_calls(message: Message, due: Counter[_Key]) -> Message:
-    """Return the message with as many of its calls as are due, and no key that would be empty."""
+    """Return the message with those of its calls that are due, and without keys left empty."""
     kept: dict[str, list[Message]] = {"tool": [], "function": []}
     for (kind, name), call in _calls(message):
         if _take(due, (kind, name)):
