@@ -1,4 +1,4 @@
-"""Where conversations are kept."""
+"""The stores that keep conversations, and the protocols that they implement."""
 
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.factory import StoreLike, as_store

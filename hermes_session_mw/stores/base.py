@@ -1,4 +1,4 @@
-"""What every store promises, and the values that go in and out of it."""
+"""`Store`, the protocol of three methods that a store has to implement, and `History`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class History:
 
     Attributes:
         messages: oldest first, each exactly as it was appended.
-        length: the number of messages stored, which ``limit`` may make more than are here.
+        length: how many messages are stored; with a ``limit`` that may be more than were loaded.
         exists: whether anything is stored under the id.
-        deleted: whether something was, and was deleted; nothing can be stored under the id again.
+        deleted: whether the conversation was deleted; its id cannot be used again.
     """
 
     messages: list[Message]
@@ -26,16 +26,16 @@ class History:
 
 @runtime_checkable
 class Store(Protocol):
-    """Keeps conversations by ``(owner, session_id)``; any class with these methods is one.
+    """Stores conversations by ``(owner, session_id)``; any class with these methods is a store.
 
-    Ids and owners compare byte for byte. A conversation of another owner is simply unknown.
+    Ids and owners compare byte for byte. To every other owner a conversation is unknown.
     ``hermes_session_mw.testing`` holds an implementation to all of this.
 
-    A store may have a method ``check(messages: Sequence[Message]) -> None`` too, which raises
-    ``InvalidMessage`` for what ``append`` would refuse for itself, and touches no database; and
-    the attributes ``max_message_bytes``, the bytes of UTF-8 that one message may take as JSON, and
-    ``max_turn_messages``, the messages that one append may have. So what cannot be stored is
-    refused before a model is asked.
+    A store may also have a method ``check(messages: Sequence[Message]) -> None``, which raises the
+    ``InvalidMessage`` that ``append`` would raise for these messages, without a database; and the
+    attributes ``max_message_bytes``, the bytes of UTF-8 that one message may take as JSON, and
+    ``max_turn_messages``, the messages that one append may have. With them, what cannot be stored
+    is refused before a model is called.
     """
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
@@ -44,7 +44,7 @@ class Store(Protocol):
         Args:
             session_id: 1 to 256 characters.
             owner: up to 255 characters; ``""`` where sessions have no owners.
-            limit: how many messages, from the newest back; None for all.
+            limit: how many of the newest messages to load; None for all.
 
         Raises:
             InvalidKey: an id cannot be stored.
@@ -63,16 +63,16 @@ class Store(Protocol):
     ) -> int:
         """Store ``messages`` at the end, all or none, and return the new length.
 
-        Two appends never interleave. A ``turn_id`` that is stored already, with the same
-        messages, stores nothing and returns the length as it was after the first time, whatever
-        ``expected_length`` says.
+        Two appends never interleave. If the ``turn_id`` is stored already, with the same messages,
+        nothing is stored, and the length after the first time is returned, whatever
+        ``expected_length`` is.
 
         Args:
             session_id: 1 to 256 characters.
             messages: at least one JSON object, in order.
             owner: up to 255 characters.
-            turn_id: 1 to 255 characters; None where the append is not to be repeated.
-            expected_length: the number of messages that have to be there before; None for any.
+            turn_id: 1 to 255 characters; None if the append will not be repeated.
+            expected_length: the number of messages that have to be stored before; None for any.
 
         Raises:
             InvalidMessage: a message cannot be stored as it is.
@@ -86,5 +86,5 @@ class Store(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Give back what the store holds; a later call may take it up again."""
+        """Close the store's connections; a later call may open them again."""
         ...

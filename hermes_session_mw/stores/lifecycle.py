@@ -1,11 +1,10 @@
-"""What a store promises that knows a conversation's whole life, and not only its growth.
+"""`LifecycleStore`, the protocol for editing, forking, locking, listing and naming conversations.
 
-A `Store` of three methods serves a chat. These serve what comes after: edits, summaries, branches,
-one turn at a time, lists of threads. All of it is optional: a session asks for what it needs, and a
-store that does not have it is told so by name (`NotSupported`).
+A chat needs a `Store` alone. Every method here is optional: a session calls what it needs, and
+raises `NotSupported` with the method's name where the store does not have it.
 
-Words used throughout: the *history* is what ``load`` gives; *archived* messages were in it once,
-are kept, and are given by ``archived`` alone. All times are UTC.
+The *history* is what ``load`` returns. *Archived* messages were once part of it; they are kept, and
+returned by ``archived`` alone. All times are UTC.
 """
 
 from collections.abc import Sequence
@@ -26,9 +25,9 @@ from hermes_session_mw.stores.models import (
 class LifecycleStore(Store, Protocol):
     """A `Store` that also edits, branches, locks and lists; `SQLAlchemyStore` is one.
 
-    Wherever a method takes ``fence``, it is refused with ``TurnLost`` where another has taken the
-    turn since (see ``acquire``). Every method raises ``InvalidKey`` for keys that cannot be stored,
-    and ``StoreError`` where the store failed.
+    A method with a ``fence`` raises ``TurnLost`` if the session's lease was acquired again since
+    (see ``acquire``). Every method raises ``InvalidKey`` for keys that cannot be stored, and
+    ``StoreError`` if the store failed.
     """
 
     async def append(
@@ -44,18 +43,17 @@ class LifecycleStore(Store, Protocol):
     ) -> int:
         """See `Store.append`.
 
-        ``replace_from`` is the number of messages to keep of the history: ``messages`` take the
-        place of the rest, which is archived, in the same transaction. So an edited or regenerated
-        turn stands until the new one does. ``expected_length`` is the length before it. Of a
-        history that is full, one that is no longer may take the place.
+        ``replace_from`` is the number of messages to keep: ``messages`` replace the rest, which is
+        archived in the same transaction. So the old turn stays until the edited or regenerated one
+        is stored. ``expected_length`` is the length before the replacement. A full history may
+        still be replaced by one that is not longer.
 
-        A ``turn_id`` stays taken after its messages were archived: repeated, it stores nothing and
-        returns how many messages of the history come before the turn's end, as far as there are.
-        With ``replace_from`` it archives nothing more either.
+        A ``turn_id`` stays taken after its messages were archived. Repeated, it stores and archives
+        nothing, and returns how many messages of the history come before the turn's end.
 
         Raises:
-            TypeError, ValueError: ``replace_from`` is no int, or negative.
-            SessionConflict: also where there are fewer messages than ``replace_from``.
+            TypeError, ValueError: ``replace_from`` is not an int, or negative.
+            SessionConflict: also if there are fewer messages than ``replace_from``.
         """
         ...
 
@@ -64,7 +62,7 @@ class LifecycleStore(Store, Protocol):
     ) -> int:
         """Keep the history's first ``length`` messages, archive the rest, and return the length.
 
-        That is the history's own length where it was shorter already.
+        A history that is shorter already stays as it is.
 
         Raises:
             ValueError: ``length`` is negative.
@@ -82,30 +80,30 @@ class LifecycleStore(Store, Protocol):
         skipped: int = 0,
         fence: int | None = None,
     ) -> int:
-        """Archive the history's oldest messages, put ``summary`` in their place, return the length.
+        """Archive the history's oldest messages, put ``summary`` in their place; return the length.
 
-        They are the first ``skipped`` ones, whatever they are, and then ``replaced``, which must
-        be the very messages that stand there.
+        They are the first ``skipped`` ones, whatever they are, and then ``replaced``, which have to
+        be the messages that follow.
 
         Raises:
             ValueError: nothing is to be replaced.
             InvalidMessage: the summary cannot be stored.
-            SessionConflict: the history does not begin so.
+            SessionConflict: the history does not begin with them.
             SessionDeleted: the conversation was deleted.
         """
         ...
 
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
-        """Return the turn that was appended under ``turn_id``, None where there was none."""
+        """Return the turn that was appended with ``turn_id``; None where there is none."""
         ...
 
     async def fork(
         self, session_id: str, new_id: str, owner: str = "", length: int | None = None
     ) -> int:
-        """Begin ``new_id`` with the first ``length`` messages of the history; return how many.
+        """Copy the first ``length`` messages of the history to ``new_id``; return how many.
 
-        None for all of it, which is also what a greater number gives. The two go their own ways
-        from there: turn ids are not taken along.
+        None, or more than there are, copies all of them. The copies get a new turn id, and the two
+        conversations are independent from then on.
 
         Raises:
             ValueError: ``length`` is negative.
@@ -119,45 +117,45 @@ class LifecycleStore(Store, Protocol):
     ) -> bool:
         """Move everything to ``new_id``, and to another owner where one is given.
 
-        The old id is then as one that was deleted. Keys that led to it lead to the new one, or
-        nowhere where the owner is another, also where nothing was stored yet. Whoever is in a turn
-        is late from then on. Returns whether there was anything to move.
+        The old id is then like that of a deleted session. Keys that were bound to it are bound to
+        the new one, or dropped if the owner is another, also if nothing was stored yet. The fence
+        of a lease that is held is not valid any more. Returns whether there was anything to move.
 
         Raises:
-            SessionConflict: something is, or was, stored under the new id; also where there is
-                nothing to move.
+            SessionConflict: something is, or was, stored under the new id; also if there is nothing
+                to move.
         """
         ...
 
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
-        """Take the session's turn for ``seconds``, and return its fencing number.
+        """Acquire the session's lease for ``seconds``, and return its fence.
 
-        The turn is free when it was released, or when its time is up by the store's own clock.
-        Numbers only grow, also where the session is deleted or pruned and its id used again.
+        The lease is free when it was released, or when it has expired by the store's own clock. A
+        fence is a number that only grows, also if the session is pruned and its id used again.
 
         Raises:
             ValueError: ``seconds`` is not more than 0, or more than 2,592,000 (30 days).
-            SessionBusy: another has it; ``retry_after`` says for how long at most.
+            SessionBusy: the lease is held; ``retry_after`` says for how long at most.
             SessionDeleted: the conversation was deleted.
         """
         ...
 
     async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
-        """Keep the turn for ``seconds`` from now, bounded as for ``acquire``.
+        """Extend the lease to ``seconds`` from now, bounded as for ``acquire``.
 
         Raises:
-            TurnLost: another has taken it since, or the session was deleted, pruned or rotated.
+            TurnLost: it was acquired again since, or the session was deleted, pruned or rotated.
         """
         ...
 
     async def release(self, session_id: str, fence: int, owner: str = "") -> None:
-        """Give the turn back, if it is still that one."""
+        """Release the lease, if it still has this fence."""
         ...
 
     async def list(
         self, owner: str = "", limit: int = PAGE, cursor: str | None = None
     ) -> SessionPage:
-        """Return the owner's sessions, the ones that were changed last first.
+        """Return the owner's sessions, the most recently changed ones first.
 
         Raises:
             ValueError: ``limit`` is not between 1 and 500, or ``cursor`` is not one that a page
@@ -166,27 +164,27 @@ class LifecycleStore(Store, Protocol):
         ...
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
-        """Return what a list would tell of the session; None where nothing is stored under it."""
+        """Return the session as a list would; None where nothing is stored under the id."""
         ...
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
-        """Give the session a title, or none; tell whether there is such a session.
+        """Set the session's title, or remove it; return whether there is such a session.
 
         Raises:
-            ValueError: the title is not a text that every database can store, has more than 500
-                characters, or is one that the store cannot give twice.
+            ValueError: not every database can store the title, it has more than 500 characters, or
+                the store needs it to be unique and it is not.
         """
         ...
 
     async def delete(self, session_id: str, owner: str = "") -> bool:
-        """Remove the conversation, archived messages too, and tell whether there was one.
+        """Delete the conversation with its archived messages; return whether there was one.
 
-        Its id is not used again, and keys that led to it lead nowhere.
+        Its id cannot be used again, and the keys that were bound to it are dropped.
         """
         ...
 
     async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:
-        """Return the messages that were in the history once, in the order of their archiving."""
+        """Return the archived messages, in the order in which they were archived."""
         ...
 
     async def export(self, session_id: str, owner: str = "") -> str:
@@ -198,7 +196,7 @@ class LifecycleStore(Store, Protocol):
         ...
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
-        """Store what ``export`` gave, as a whole, and return its id: the exported one, or another.
+        """Store what ``export`` returned, as a whole; return its id, the exported or another one.
 
         Raises:
             InvalidMessage: the lines are not such an export.
@@ -207,17 +205,17 @@ class LifecycleStore(Store, Protocol):
         ...
 
     async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
-        """Return the session that ``key`` leads to, which is ``new_id`` from now on if none was."""
+        """Return the session id that ``key`` is bound to; bind it to ``new_id`` if it was not."""
         ...
 
     async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
-        """Let ``key`` lead to ``session_id`` from now on."""
+        """Bind ``key`` to ``session_id``, whatever it was bound to."""
         ...
 
     async def find_key(self, key: str, owner: str = "") -> str | None:
-        """Return the session that ``key`` leads to; None where it leads nowhere."""
+        """Return the session id that ``key`` is bound to; None where it is not bound."""
         ...
 
     async def drop_key(self, key: str, owner: str = "") -> bool:
-        """Let ``key`` lead nowhere, and tell whether it led somewhere."""
+        """Remove the binding of ``key``; return whether it was bound."""
         ...

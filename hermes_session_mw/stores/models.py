@@ -1,4 +1,4 @@
-"""What stores tell of sessions and turns, and how much of it at once. All times are UTC."""
+"""The limits of what is stored, and the values that stores return. All times are UTC."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,13 +16,13 @@ MAX_KEY_LENGTH = {"owner": 255, "session_id": 256, "turn_id": 255, "key": 255}
 """Characters that each key may have: all of them together fit into one index of any engine."""
 
 PAGE = 50
-"""Sessions on one page of a list, unless more or fewer are asked for."""
+"""Sessions on one page of a list, by default."""
 
 MAX_PAGE = 500
-"""The most that may be asked for."""
+"""The most sessions that one page may have."""
 
 MAX_LEASE = 2_592_000
-"""Seconds that a turn may be taken for: thirty days."""
+"""Seconds that a lease may last: thirty days."""
 
 MAX_TITLE = 500
 """Characters that a title may have."""
@@ -33,10 +33,10 @@ class StoredTurn:
     """A turn as it was stored.
 
     Attributes:
-        turn_id: what it was stored under.
+        turn_id: the id that it was stored with.
         messages: all of them, in order, archived ones too.
-        start: the place of its first message in the history (0 for the first); None where not all
-            of its messages are in the history any more.
+        start: the index of its first message in the history; None if one of its messages is not in
+            the history any more.
     """
 
     turn_id: str
@@ -46,13 +46,13 @@ class StoredTurn:
 
 @dataclass(frozen=True, slots=True)
 class ArchivedMessage:
-    """A message that was in the history once.
+    """A message that was once part of the history.
 
     Attributes:
         message: as it was appended.
-        turn_id: the turn's that it belonged to.
-        reason: what took it out of the history.
-        archived_at: when.
+        turn_id: the id of the turn that it belongs to.
+        reason: the operation that archived it.
+        archived_at: when it was archived.
     """
 
     message: Message
@@ -63,15 +63,15 @@ class ArchivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What a list tells of a session.
+    """The description of a session, as a list has it.
 
     Attributes:
         id: the session's id.
-        title: what ``rename`` gave it; None where nothing did.
+        title: set by ``rename``; None without one.
         length: the number of messages in its history.
         created_at: when its first turn was stored.
-        updated_at: when its history was changed last.
-        parent_id: the session that it was forked from; None where it was not.
+        updated_at: when its history last changed.
+        parent_id: the session that it was forked from; None if it was not forked.
     """
 
     id: str
@@ -84,11 +84,11 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class SessionPage:
-    """Part of a list of sessions.
+    """One page of a list of sessions.
 
     Attributes:
-        sessions: the ones whose history was changed last come first.
-        cursor: what to ask for the next page with; None where this is the last.
+        sessions: the most recently changed ones first.
+        cursor: asks for the next page; None if this is the last one.
     """
 
     sessions: list[SessionInfo]

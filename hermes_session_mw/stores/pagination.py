@@ -1,7 +1,4 @@
-"""Pages of a list: what may be asked for, and the cursor that leads to the next one.
-
-Rules of this file: pure functions.
-"""
+"""Pages of a list of sessions, and the cursors that lead from one page to the next."""
 
 import base64
 import json
@@ -14,8 +11,8 @@ from hermes_session_mw.stores.validation import check_text
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Place(NamedTuple):
-    """The session that a page ended with: when it was changed, in microseconds, and its id."""
+class Position(NamedTuple):
+    """The last session of a page: when it was changed, in microseconds from 1970, and its id."""
 
     changed: int
     session_id: str
@@ -25,41 +22,41 @@ def page_of(found: list[SessionInfo], limit: int) -> SessionPage:
     """Return the first ``limit`` of ``found``, and a cursor if there are more."""
     sessions = found[:limit]
     more = len(found) > limit
-    return SessionPage(sessions, cursor_to(*place_of(sessions[-1])) if more else None)
+    return SessionPage(sessions, encode_cursor(*position_of(sessions[-1])) if more else None)
 
 
-def place_of(session: SessionInfo) -> Place:
-    """Return where the session stands in a list."""
-    return Place((session.updated_at - _EPOCH) // timedelta(microseconds=1), session.id)
+def position_of(session: SessionInfo) -> Position:
+    """Return the position of the session in a list."""
+    return Position((session.updated_at - _EPOCH) // timedelta(microseconds=1), session.id)
 
 
-def place_after(cursor: str | None) -> Place | None:
-    """Return where the page before ended; None for the first page.
+def decode_cursor(cursor: str | None) -> Position | None:
+    """Return the position that a cursor leads to; None for the first page.
 
     Raises:
-        ValueError: the cursor is not one that a page gave.
+        ValueError: no page of such a list has this cursor.
     """
     if cursor is None:
         return None
-    changed, (session_id,) = place_in(cursor, 256)
-    return Place(changed, session_id)
+    changed, (session_id,) = decode_fields(cursor, 256)
+    return Position(changed, session_id)
 
 
-def cursor_to(changed: int, *names: str | None) -> str:
-    """Return what leads to the sessions after a place: a time in microseconds, and names."""
+def encode_cursor(changed: int, *names: str | None) -> str:
+    """Return the cursor for the sessions after a position: a time in microseconds, and keys."""
     return base64.urlsafe_b64encode(json.dumps([changed, *names]).encode()).decode("ascii")
 
 
-def place_in(cursor: str, *sizes: int) -> tuple[int, list[str]]:
-    """Return the place that a cursor was made of; its names have up to ``sizes`` characters.
+def decode_fields(cursor: str, *sizes: int) -> tuple[int, list[str]]:
+    """Return what a cursor was made of; its keys have up to ``sizes`` characters.
 
     Raises:
-        ValueError: the cursor is not one that a page gave.
+        ValueError: no page of such a list has this cursor.
     """
     try:
         changed, *names = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
-        # As it is written here: no fraction, no true, no other spelling.
-        if type(changed) is int and cursor_to(changed, *names) == cursor:
+        # Exactly as `encode_cursor` writes it: no fraction, no true, no other spelling.
+        if type(changed) is int and encode_cursor(changed, *names) == cursor:
             for name, size in zip(names, sizes, strict=True):
                 check_text("cursor", name, size, ValueError)
             if -(2**63) <= changed < 2**63:
@@ -70,5 +67,5 @@ def place_in(cursor: str, *sizes: int) -> tuple[int, list[str]]:
 
 
 def time_of(microseconds: int) -> datetime:
-    """Return the time that is so many microseconds after 1970 began, in UTC."""
+    """Return the time that many microseconds after 1970-01-01 UTC."""
     return _EPOCH + timedelta(microseconds=int(microseconds))

@@ -17,7 +17,7 @@ from hermes_session_mw.stores.hermes_state.session_chain import PLAIN, Found, fi
 from hermes_session_mw.stores.hermes_state.titles import keep_title, kept_title
 from hermes_session_mw.stores.hermes_state.turn_index import recall
 from hermes_session_mw.stores.models import SessionInfo, StoredTurn
-from hermes_session_mw.stores.pagination import Place, time_of
+from hermes_session_mw.stores.pagination import Position, time_of
 
 _MAX_TITLE = 100  # characters that Hermes gives a title
 
@@ -54,11 +54,13 @@ def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
         return _info(database, columns, found) if found is not None and found.is_own else None
 
 
-def list_page(database: Database, owner: str, limit: int, after: Place | None) -> list[SessionInfo]:
+def list_page(
+    database: Database, owner: str, limit: int, after: Position | None
+) -> list[SessionInfo]:
     """Return up to one more than ``limit`` sessions, the ones changed last first."""
     with snapshot(database):
         columns = columns_of(database)
-        place = after or Place(2**63 - 1, "")
+        place = after or Position(2**63 - 1, "")
         values: dict[str, Any] = {"changed": place.changed, "last": place.session_id}
         if owner:
             columns.check_known("owners", "sessions.user_id")

@@ -27,7 +27,7 @@ from hermes_session_mw.stores.hermes_state.load import load
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, encode
 from hermes_session_mw.stores.hermes_state.state_file import StateFile, make_engine, path_of
 from hermes_session_mw.stores.models import MAX_TURNS, PAGE, SessionInfo, SessionPage, StoredTurn
-from hermes_session_mw.stores.pagination import page_of, place_after
+from hermes_session_mw.stores.pagination import decode_cursor, page_of
 from hermes_session_mw.stores.validation import (
     check_count,
     check_int,
@@ -204,7 +204,7 @@ class HermesStateStore:
         """
         check_keys("-", owner)
         check_page(limit)
-        work = partial(sql.list_page, owner=owner, limit=limit, after=place_after(cursor))
+        work = partial(sql.list_page, owner=owner, limit=limit, after=decode_cursor(cursor))
         return page_of(await self._retrying.run(work, writes=False), limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:

@@ -41,7 +41,7 @@ from hermes_session_mw.stores.models import (
     SessionPage,
     StoredTurn,
 )
-from hermes_session_mw.stores.pagination import page_of, place_after, place_of
+from hermes_session_mw.stores.pagination import decode_cursor, page_of, position_of
 from hermes_session_mw.stores.validation import (
     check_age,
     check_count,
@@ -392,7 +392,7 @@ class MemoryStore:
         """See `LifecycleStore.list`."""
         check_keys("-", owner)
         check_page(limit)
-        after = place_after(cursor)
+        after = decode_cursor(cursor)
         await checkpoint()
         with self._lock:
             sessions = [
@@ -400,7 +400,7 @@ class MemoryStore:
                 for (session_owner, session_id), record in self._sessions.items()
                 if session_owner == owner and record.exists
             ]
-        ordered = sorted(((-place_of(each).changed, each.id), each) for each in sessions)
+        ordered = sorted(((-position_of(each).changed, each.id), each) for each in sessions)
         start = None if after is None else (-after.changed, after.session_id)
         found = [each for place, each in ordered if start is None or place > start]
         return page_of(found, limit)

@@ -37,7 +37,7 @@ from hermes_session_mw.stores.models import (
     SessionPage,
     StoredTurn,
 )
-from hermes_session_mw.stores.pagination import page_of, place_after
+from hermes_session_mw.stores.pagination import decode_cursor, page_of
 from hermes_session_mw.stores.sqlalchemy.executor_factory import ExecutorFactory
 from hermes_session_mw.stores.sqlalchemy.statements import (
     delete_prune,
@@ -345,7 +345,7 @@ class SQLAlchemyStore:
         """See `LifecycleStore.list`; it reads the owner's sessions, one small row each."""
         check_keys("-", owner)
         check_page(limit)
-        after = place_after(cursor)
+        after = decode_cursor(cursor)
         found = await self._read(lambda c: list_sessions.list_sessions(c, owner, limit + 1, after))
         return page_of(found, limit)
 

@@ -326,7 +326,7 @@ async def test_a_cursor_that_no_page_gave_is_refused(cursor: str, tmp_path: Path
     with pytest.raises(ValueError, match="cursor"):
         await store.survey(cursor=cursor)
     with pytest.raises(ValueError, match="cursor"):
-        queries.decode_survey_cursor(pagination.cursor_to(2**63, "", "a"))
+        queries.decode_survey_cursor(pagination.encode_cursor(2**63, "", "a"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,6 @@
-"""What a store tells its operator, who sees the sessions of all owners. All times are UTC.
+"""The values that `AdminStore` returns, about the sessions of all owners. All times are UTC.
 
-Rules of this file: pure values. Nothing that answers requests may import it: a client is never told
-of another owner's session.
+Nothing that answers requests may import them: a client never learns of another owner's session.
 """
 
 from dataclasses import dataclass, field
@@ -11,18 +10,18 @@ from typing import Literal
 from hermes_session_mw.stores.models import SessionInfo
 
 Access = Literal["read", "write", "create"]
-"""What an operator is about to do to a store: ``create`` may make its tables, and its file."""
+"""What an operator may do to a store: only ``create`` creates its tables and its file."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedSession:
-    """A session, and whose it is.
+    """A session with its owner.
 
     Attributes:
-        info: what a list tells of it.
-        owner: whose it is, "" for nobody's; None where the store does not tell.
-        turns: how many turns it has had; None where the store does not count them.
-        archived: how many messages were in its history once, and are kept; None likewise.
+        info: its description.
+        owner: its owner, "" for none; None if the store does not know owners.
+        turns: how many turns were stored in it; None if the store does not count them.
+        archived: how many of its messages are archived; None likewise.
     """
 
     info: SessionInfo
@@ -33,7 +32,7 @@ class OwnedSession:
 
 @dataclass(frozen=True, slots=True)
 class OwnedPage:
-    """Part of a list of owned sessions; ``cursor`` is as for `SessionPage`."""
+    """One page of a list of owned sessions; ``cursor`` is as for `SessionPage`."""
 
     sessions: list[OwnedSession]
     cursor: str | None
@@ -41,16 +40,16 @@ class OwnedPage:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What is in a store; None for what it does not tell.
+    """The contents of a store in numbers; None for what the store does not count.
 
     Attributes:
         sessions, messages: how many there are; messages that are in a history.
         turns, archived: how many turns were stored, and messages archived.
-        owners: how many owners have a session; "" is none.
+        owners: how many owners have a session; "" does not count.
         ownerless: how many sessions have no owner.
-        deleted: how many ids of deleted sessions are kept, so that they are not used again.
-        oldest: when the first of the sessions was begun.
-        newest: when one of them was changed last.
+        deleted: how many ids of deleted sessions are kept from being used again.
+        oldest: when the oldest session was created.
+        newest: when a session last changed.
         bytes: the size on disk, by table, or as ``database`` where tables have none of their own.
     """
 
@@ -68,11 +67,11 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a store that should not be so; what it says holds nothing of a message.
+    """Damage in a store; its text quotes nothing of a message.
 
     Attributes:
         what: the problem.
-        session_id, owner: the session that has it; None where it is not one session's.
+        session_id, owner: the damaged session; None if the problem is not that of one session.
     """
 
     what: str

@@ -7,7 +7,7 @@ from sqlalchemy import Integer, and_, bindparam, case, distinct, func, or_, sele
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
 from hermes_session_mw.stores import jsonl
-from hermes_session_mw.stores.pagination import cursor_to, place_in, place_of, time_of
+from hermes_session_mw.stores.pagination import decode_fields, encode_cursor, position_of, time_of
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, sessions
@@ -172,7 +172,7 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
         return OwnedPage(found, None)
     last = found[limit - 1]
     return OwnedPage(
-        found[:limit], cursor_to(place_of(last.info).changed, last.owner, last.info.id)
+        found[:limit], encode_cursor(position_of(last.info).changed, last.owner, last.info.id)
     )
 
 
@@ -184,7 +184,7 @@ def decode_survey_cursor(cursor: str | None) -> tuple[int, str, str]:
     """
     if cursor is None:
         return 2**63 - 1, "", ""
-    changed, (owner, session_id) = place_in(cursor, 255, 256)
+    changed, (owner, session_id) = decode_fields(cursor, 255, 256)
     return changed, owner, session_id
 
 

@@ -7,7 +7,7 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionNotFound
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.models import SessionInfo
-from hermes_session_mw.stores.pagination import Place
+from hermes_session_mw.stores.pagination import Position
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -37,7 +37,7 @@ _list = (
     .order_by(UPDATED_AT.desc(), sessions.c.id)
     .limit(bindparam("most"))
 )
-_FIRST_PAGE = Place(2**63 - 1, "")
+_FIRST_PAGE = Position(2**63 - 1, "")
 
 _rename = (
     update(sessions)
@@ -50,7 +50,7 @@ EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_
 
 
 def list_sessions(
-    database: Database, owner: str, most: int, after: Place | None
+    database: Database, owner: str, most: int, after: Position | None
 ) -> list[SessionInfo]:
     """Return up to ``most`` sessions that come after a position in the owner's list."""
     changed, session_id = after or _FIRST_PAGE
