@@ -12,7 +12,7 @@ class ServedSession(Protocol):
 
     @property
     def id(self) -> str:
-        """The id in full, which is a secret: whoever has it can read the conversation."""
+        """The id in full, a secret, since whoever has it can read the conversation."""
         ...
 
     @property
