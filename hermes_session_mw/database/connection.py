@@ -62,6 +62,12 @@ _STALE_FILE = (
 )
 
 
+class OutOfTransaction(SQLAlchemyError):
+    """By the server's answers a transaction was not open, or still open; its connection is gone."""
+
+    connection_invalidated = True
+
+
 class Database:
     """A connection on which statements are executed through SQLAlchemy.
 
@@ -118,6 +124,20 @@ class Database:
         """Tell whether a transaction is open by the server's last answer; None: it does not say."""
         is_open = IN_TRANSACTION.get(self.connection.dialect.driver)
         return None if is_open is None else is_open(self.connection.connection.driver_connection)
+
+    def check_no_transaction(self, when: str) -> None:
+        """Invalidate the connection if a transaction is open on it, whoever began it.
+
+        Raises:
+            OutOfTransaction: there is one.
+        """
+        if self.in_transaction():
+            raise self.out_of_transaction(f"a transaction is open {when}")
+
+    def out_of_transaction(self, reason: str) -> OutOfTransaction:
+        """Invalidate the connection, and return the error to raise."""
+        self.connection.invalidate()
+        return OutOfTransaction(reason)
 
     def _fail(self, sql: str, exc: BaseException, cursor: Any = None) -> NoReturn:
         """Raise ``exc`` as SQLAlchemy would; invalidate a connection that is lost."""
@@ -326,7 +346,10 @@ def add_check(engine: Engine, check: Check) -> None:
 def passes_checks(connection: Connection, *, writes: bool) -> bool:
     """Tell whether a connection that was not given back to its pool may be used again."""
     info = connection.info
-    return all(check(info, writes=writes) for check in info[_CHECKS])
+    for check in info[_CHECKS]:  # noqa: SIM110  # once for each operation, where all() costs more
+        if not check(info, writes=writes):
+            return False
+    return True
 
 
 def replace_after_disconnect(engine: Engine) -> None:

@@ -15,8 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.dialects import MYSQL
-from hermes_session_mw.database.sqlite_file import ticket_of
-from hermes_session_mw.database.sqlite_write_queue import WriteTicket
+from hermes_session_mw.database.sqlite_file import WriteTicket, ticket_of
 
 # The row's lock is all the isolation that is needed; a stricter level, which a server may have as
 # its default, would only add serialization failures. SQLite's plain BEGIN takes the write lock
@@ -31,12 +30,6 @@ _BEGIN = {
 # savepoint to release.
 _SAVEPOINT = "SAVEPOINT hermes_session_mw"
 _RELEASE = "RELEASE SAVEPOINT hermes_session_mw"
-
-
-class OutOfTransaction(SQLAlchemyError):
-    """By the server's answers there was no transaction; the connection is invalidated."""
-
-    connection_invalidated = True
 
 
 class CommitFailed(Exception):
@@ -90,17 +83,17 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
     def _begin(self) -> None:
         database = self._database
         _end_implicit(database)
-        check_none_open(database, "before BEGIN")
+        database.check_no_transaction("before BEGIN")
         begin = _BEGIN[database.dialect]
-        if self._ticket is None:
+        if self._ticket is None or not self._ticket.is_late:
             database.command(begin)
         else:
-            self._ticket.begin(database, begin)
+            self._ticket.begin_at_once(database, begin)
         is_open = database.in_transaction()
         if is_open is None:
             database.command(_SAVEPOINT)
         elif not is_open:
-            raise _invalidated(database, "no transaction is open after BEGIN")
+            raise database.out_of_transaction("no transaction is open after BEGIN")
 
     def _commit(self) -> None:
         database = self._database
@@ -109,11 +102,11 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
             if is_open is None:
                 _release(database)
             elif not is_open:
-                raise _invalidated(database, "no transaction is open before COMMIT")
+                raise database.out_of_transaction("no transaction is open before COMMIT")
         tag = database.commit()
         if tag not in (None, "COMMIT"):
-            raise _invalidated(database, f"COMMIT was answered by {tag}")
-        check_none_open(database, "after COMMIT")
+            raise database.out_of_transaction(f"COMMIT was answered by {tag}")
+        database.check_no_transaction("after COMMIT")
 
     def _end_ticket(self) -> None:
         if self._ticket is not None:
@@ -129,28 +122,13 @@ def committing() -> Iterator[None]:
         raise CommitFailed(exc) from exc
 
 
-def check_none_open(database: Database, when: str) -> None:
-    """Invalidate the connection if a transaction is open on it, whoever began it.
-
-    Raises:
-        OutOfTransaction: there is one.
-    """
-    if database.in_transaction():
-        raise _invalidated(database, f"a transaction is open {when}")
-
-
 def _release(database: Database) -> None:
     try:
         database.command(_RELEASE)
     except DBAPIError as exc:
         if exc.connection_invalidated:
             raise
-        raise _invalidated(database, "no transaction is open before COMMIT") from exc
-
-
-def _invalidated(database: Database, why: str) -> OutOfTransaction:
-    database.connection.invalidate()
-    return OutOfTransaction(why)
+        raise database.out_of_transaction("no transaction is open before COMMIT") from exc
 
 
 def _end_implicit(database: Database) -> None:

@@ -13,9 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable
-from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.connection import Database, OutOfTransaction
 from hermes_session_mw.database.drivers import EXECUTE_WITH_TAG, IN_TRANSACTION
-from hermes_session_mw.database.transactions import CommitFailed, OutOfTransaction, transaction
+from hermes_session_mw.database.transactions import CommitFailed, transaction
 from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support import mariadb, postgres
 from tests.support.requirements import needs_driver

@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 from hermes_session_mw import SQLAlchemyStore, StoreTimeout, StoreUnavailable
-from hermes_session_mw.database.sqlite_write_queue import (
+from hermes_session_mw.database.sqlite_file import (
     LockFile,
     LockWaiter,
     WriteQueue,
@@ -69,7 +69,7 @@ def waiting_threads() -> int:
 
 def is_late(ticket: WriteTicket) -> bool:
     """Tell whether the ticket did not come in time."""
-    return ticket._late_in is not None
+    return ticket.is_late
 
 
 async def test_a_queue_that_stands_still_keeps_no_writer_out(
@@ -234,7 +234,7 @@ def test_the_side_file_belongs_to_whom_the_database_does(path: str) -> None:
 
 GROUP = """
 import os, sys
-from hermes_session_mw.database.sqlite_write_queue import LockFile
+from hermes_session_mw.database.sqlite_file import LockFile
 if os.geteuid() == 0:
     os.chown(os.path.dirname(sys.argv[1]), 65534, -1)
     os.setgroups([])
@@ -358,7 +358,7 @@ def test_a_ticket_ends_with_its_process(path: str) -> None:
     """A writer that is killed while it has the ticket keeps nobody waiting."""
     holder = (
         "import sys, time\n"
-        "from hermes_session_mw.database.sqlite_write_queue import WriteQueue\n"
+        "from hermes_session_mw.database.sqlite_file import WriteQueue\n"
         "ticket = WriteQueue(sys.argv[1], 1).ticket()\n"
         "print('had', flush=True)\n"
         "time.sleep(100)\n"

@@ -7,7 +7,7 @@ asked each time. It gives the connection back when it becomes idle, and after an
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -70,7 +70,7 @@ class ThreadExecutor:
         # The threads refer to their pool alone, so that they end with an executor nobody closed.
         self._stop_workers = weakref.finalize(self, _stop_workers, self._readers, self._writers)
 
-    async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:
+    def run(self, work: Work[T], *, writes: bool, seconds: float) -> Coroutine[Any, Any, T]:
         """See `Executor.run`."""
         workers = self._writers if writes else self._readers
         if workers.is_hung(self._timeout * WAIT_SHARE):
@@ -85,7 +85,7 @@ class ThreadExecutor:
         in_thread = partial(self._run, work, writes=writes)
         task: Task[T] = Task(in_thread, completions, seconds, workers.abandoned)
         workers.put(task)
-        return await task.result()
+        return task.result()
 
     async def aclose(self) -> None:
         """See `Executor.aclose`."""

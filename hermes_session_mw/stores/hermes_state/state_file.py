@@ -12,8 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
 from hermes_session_mw.database.connection import replace_after_disconnect, use_directly
-from hermes_session_mw.database.sqlite_file import SQLiteFile
-from hermes_session_mw.database.sqlite_write_queue import WriteTicket
+from hermes_session_mw.database.sqlite_file import SQLiteFile, WriteTicket
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured, StoreUnavailable
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from hermes_session_mw.database.connection import Database, Row
 from hermes_session_mw.database.dialects import MYSQL
-from hermes_session_mw.database.transactions import check_none_open, committing, transaction
+from hermes_session_mw.database.transactions import committing, transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
@@ -146,7 +146,7 @@ def append(
         turn = {**key, "turn_id": turn_id, "bodies": list(bodies), "count": len(bodies)}
         with committing():
             done = database.rows(_append_in_one, {**turn, "max_turns": max_turns})
-            check_none_open(database, "after the append")
+            database.check_no_transaction("after the append")
         if done:
             return 1 + int(max(seq - first for seq, first in done))
     with transaction(database):
