@@ -15,7 +15,7 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import (
 
 
 class HermesSource:
-    """Reads a `HermesStateStore`, which knows neither the number of turns nor the owners."""
+    """What `AdminStore` reads, from a `HermesStateStore`, which knows neither turns nor owners."""
 
     def __init__(self, store: HermesStateStore) -> None:
         self._store = store
@@ -23,22 +23,22 @@ class HermesSource:
     async def survey(
         self, owner: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> OwnedPage:
-        """See `Source.survey`."""
+        """See `AdminStore.survey`."""
         page = await self._store.list(self._check_owner(owner), limit, cursor)
         return OwnedPage([_owned(each, owner) for each in page.sessions], page.cursor)
 
     async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
-        """See `Source.find`; Hermes has each id once."""
+        """See `AdminStore.find`; Hermes has each id once."""
         found = await self._store.info(session_id, self._check_owner(owner))
         return [] if found is None else [_owned(found, owner)]
 
     async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
-        """See `Source.ids_like`; of the ones that were changed last."""
+        """See `AdminStore.ids_like`; of the ones that were changed last."""
         page = await self._store.list(self._check_owner(owner), MAX_PAGE)
         return [each.id for each in page.sessions if each.id.startswith(start)][:most]
 
     async def totals(self, owner: str | None = None) -> Totals:
-        """See `Source.totals`; the whole list is read for it."""
+        """See `AdminStore.totals`; the whole list is read for it."""
         found = [each async for each in self._all(self._check_owner(owner))]
         return Totals(
             sessions=len(found),
@@ -48,7 +48,7 @@ class HermesSource:
         )
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
-        """See `Source.load`."""
+        """See `AdminStore.load`."""
         return await self._store.load(session_id, owner, limit)
 
     async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:  # noqa: ARG002  # nobody's
@@ -56,7 +56,7 @@ class HermesSource:
         raise NotSupported(self._store, "archived")
 
     async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
-        """See `Source.check`: whether the file is Hermes', and what it lists can be read."""
+        """Check that the file is Hermes', and that what it lists can be loaded."""
         problems = []
         try:
             async for each in self._all(""):
@@ -70,7 +70,7 @@ class HermesSource:
         return problems
 
     async def aclose(self) -> None:
-        """See `Source.aclose`."""
+        """See `AdminStore.aclose`."""
         await self._store.aclose()
 
     async def _all(self, owner: str) -> AsyncIterator[SessionInfo]:

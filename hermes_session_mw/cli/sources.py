@@ -1,23 +1,17 @@
 """Opens the store that the command works on, to read it or to change it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeAlias, TypeVar
 
 import anyio
 
 from hermes_session_mw.cli.hermes_source import HermesSource
 from hermes_session_mw.exceptions import NotSupported
 from hermes_session_mw.stores import HermesStateStore
-from hermes_session_mw.stores.base import History
-from hermes_session_mw.stores.models import ArchivedMessage
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     Access,
-    OwnedPage,
-    OwnedSession,
-    Problem,
-    Totals,
 )
 
 T = TypeVar("T")
@@ -25,42 +19,8 @@ T = TypeVar("T")
 _HERMES = "hermes:"
 
 
-class Source(Protocol):
-    """A store that can be read; ``owner=None`` means all owners. See `AdminStore`."""
-
-    async def survey(
-        self, owner: str | None = None, limit: int = 50, cursor: str | None = None
-    ) -> OwnedPage:
-        """Return sessions, the most recently changed ones first."""
-        ...
-
-    async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
-        """Return the session of each owner with this id."""
-        ...
-
-    async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
-        """Return ids that begin with ``start``."""
-        ...
-
-    async def totals(self, owner: str | None = None) -> Totals:
-        """Return counts and sizes."""
-        ...
-
-    async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
-        """See `Store.load`."""
-        ...
-
-    async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:
-        """See `LifecycleStore.archived`."""
-        ...
-
-    async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
-        """Return what is wrong."""
-        ...
-
-    async def aclose(self) -> None:
-        """See `Store.aclose`."""
-        ...
+Source: TypeAlias = AdminStore | HermesSource
+"""A store that can be read; ``owner=None`` means all owners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +59,7 @@ def _hermes_store(settings: Settings) -> HermesStateStore:
     return HermesStateStore(settings.url.removeprefix(_HERMES), timeout=settings.timeout)
 
 
-S = TypeVar("S", bound=Source)
+S = TypeVar("S", AdminStore, HermesSource)
 
 
 def _use(source: S, work: Callable[[S], Awaitable[T]]) -> T:

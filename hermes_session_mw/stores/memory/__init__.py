@@ -1,4 +1,4 @@
-"""Conversations in this process, for tests."""
+"""The store in the process's own memory."""
 
 from hermes_session_mw.stores.memory.store import MemoryStore
 

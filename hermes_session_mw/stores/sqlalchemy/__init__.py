@@ -1,4 +1,4 @@
-"""Conversations in a SQL database."""
+"""The store for SQL databases."""
 
 from hermes_session_mw.stores.sqlalchemy.schema.alembic_metadata import add_tables
 from hermes_session_mw.stores.sqlalchemy.schema.creation import upgrade

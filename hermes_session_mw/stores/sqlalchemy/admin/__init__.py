@@ -1,1 +1,1 @@
-"""What the command does with a whole store, of all owners or of one."""
+"""What the command needs of a store: operations on the sessions of all owners."""

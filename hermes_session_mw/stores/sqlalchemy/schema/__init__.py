@@ -1,1 +1,1 @@
-"""The tables, how they are made, and how those of earlier versions are brought up to date."""
+"""The tables, their creation, and their migration from earlier versions."""

@@ -1,4 +1,4 @@
-"""The tables in somebody else's MetaData, for the tools that compare one with a database."""
+"""Adds the tables to an application's MetaData, for Alembic's autogenerate."""
 
 from sqlalchemy import MetaData, String, Table
 from sqlalchemy.dialects import mysql
@@ -11,10 +11,10 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata as own_me
 def add_tables(metadata: MetaData) -> tuple[Table, ...]:
     """Put copies of this version's tables into ``metadata``, and return them.
 
-    ``alembic revision --autogenerate`` then neither drops them nor finds anything to change. Those
-    that are there already stay, so that it may be called again. Their types are SQLAlchemy's own,
-    so that a revision can be written of them; on MySQL the keys are bytes. A MetaData's ``schema``
-    is theirs too.
+    ``alembic revision --autogenerate`` then neither drops them nor finds anything to change. Tables
+    that are in it already stay, so that it may be called again. Their types are SQLAlchemy's own,
+    so that a revision can name them; on MySQL the keys are bytes. The tables get the MetaData's
+    ``schema``.
 
     Raises:
         ValueError: the MetaData has another table under one of the names.

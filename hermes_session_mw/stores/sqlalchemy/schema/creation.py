@@ -1,6 +1,6 @@
-"""Making the tables where they are missing, and what earlier versions of them lack.
+"""Creates missing tables, and upgrades those of earlier versions.
 
-A store does so at its first use, and a migration at a moment of its own; the steps are the same.
+A store does so at its first use, and a migration when it is run; the steps are the same.
 """
 
 from collections.abc import Iterator
@@ -16,27 +16,27 @@ from hermes_session_mw.exceptions import ConfigurationError, StoreUnavailable
 from hermes_session_mw.stores.sqlalchemy.schema.migrations import check_own, complete, is_complete
 from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata
 
-# Two processes that start at once would both find no tables and both make them, which
-# "IF NOT EXISTS" alone does not survive on PostgreSQL. Any number will do, if it is ours alone.
+# Two processes that start at once would both find no tables and both create them, which fails on
+# PostgreSQL even with "IF NOT EXISTS". The lock's number is arbitrary, but this package's own.
 _KEY = 7526466502349058
 _LOCK_POSTGRESQL = text(f"SELECT pg_advisory_xact_lock({_KEY})")
 _IS_LOCKED_POSTGRESQL = text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
     " AND classid::bigint = :high AND objid::bigint = :low"
 ).bindparams(high=_KEY >> 32, low=_KEY & 0xFFFFFFFF)
-# Of the session, because MySQL ends a transaction at each CREATE; the time-out is a minute. A
-# lock's name may have 64 characters there, and a database's name alone may have as many.
+# A lock of the connection, because MySQL commits at each CREATE; the time-out is a minute. A lock's
+# name may have 64 characters there, and a database's name alone may have as many.
 _NAME_MYSQL = "concat('hermes_session_mw.', md5(database()))"
 _LOCK_MYSQL = text(f"SELECT GET_LOCK({_NAME_MYSQL}, 60)")
 _UNLOCK_MYSQL = text(f"SELECT RELEASE_LOCK({_NAME_MYSQL})")
 
 
 def create(connection: Connection) -> None:
-    """Make what is missing, inside the caller's transaction; safe where others do so at once.
+    """Create what is missing, in the caller's transaction; others may do so at the same time.
 
     Raises:
-        StoreMisconfigured: a table of the name is somebody else's.
-        StoreUnavailable: another process has been at it for a minute.
+        StoreMisconfigured: another application has a table of that name.
+        StoreUnavailable: another process has held the lock for a minute.
     """
     with _alone(connection):
         if not is_complete(connection):
@@ -46,19 +46,20 @@ def create(connection: Connection) -> None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Make the tables, or bring those of any earlier version to what they are now.
+    """Create the tables, or upgrade those of any earlier version.
 
-    For a migration: in an Alembic revision, ``upgrade(op.get_bind())``. Nothing happens where all
-    is as it should be, so that it may be called again; a run that was killed halfway is finished by
-    the next, and of several at once one works while the others wait. The transaction is the
-    connection's own, which the caller commits; but MySQL commits each change of a table, and on
-    SQLite, or over a connection in AUTOCOMMIT, it is one that is committed here.
+    For a migration: in an Alembic revision, ``upgrade(op.get_bind())``. It may be called again: it
+    changes nothing that is up to date, finishes a run that was killed halfway, and waits while
+    another process is upgrading. It works in the connection's transaction, which the caller
+    commits. But MySQL commits each change of a table, and on SQLite, or over a connection in
+    AUTOCOMMIT, the transaction is begun and committed here.
 
     Raises:
-        ConfigurationError: it is no connection, as in Alembic's offline mode (``--sql``), or there
-            is no SQL for its database.
-        StoreMisconfigured: a table of one of the names is somebody else's; nothing was changed.
-        StoreUnavailable: another process has been at it for a minute.
+        ConfigurationError: it is not a connection, as in Alembic's offline mode (``--sql``), or
+            its database is not supported.
+        StoreMisconfigured: another application has a table of one of the names; nothing was
+            changed.
+        StoreUnavailable: another process has held the lock for a minute.
         sqlalchemy.exc.SQLAlchemyError: the database refused.
     """
     if not isinstance(connection, Connection):

@@ -1,8 +1,8 @@
-"""What tables of earlier versions lack, and adding it.
+"""Finds what tables of earlier versions lack, and adds it.
 
-No version is stored: what is missing is seen in the tables themselves, so that a step that was
-killed halfway is seen too, and done again. A change to ``schema`` that is more than a new table, a
-new index, or a new column with a default, needs a step here.
+No version is stored: the tables themselves show what is missing, also after a step that was killed
+halfway, which is then done again. A change to ``tables`` that is more than a new table, a new index
+or a new column with a default needs a step here.
 """
 
 from typing import Any
@@ -35,9 +35,9 @@ _turns = (
     .where(messages.c.owner == sessions.c.owner, messages.c.session_id == sessions.c.id)
     .scalar_subquery()
 )
-# What goes into a column that was added, or was NULL, where every row has to have something.
+# The values of columns that were added or were NULL, and may not be NULL any more.
 _VALUES = {
-    # Who wrote a turn without an id did not say where it ends: each message is one.
+    # A turn without an id has no known end, so that each message becomes a turn.
     messages.c.turn_id: update(messages).where(messages.c.turn_id.is_(None)).values(turn_id=_named),
     sessions.c.turns: update(sessions)
     .where(or_(sessions.c.turns.is_(None), sessions.c.turns == 0))
@@ -46,7 +46,7 @@ _VALUES = {
 
 
 def is_complete(connection: Connection) -> bool:
-    """Tell whether all is there as it is now, which needs no right to make any."""
+    """Tell whether all tables are as they should be; no right to create any is needed."""
     inspector = inspect(connection)
     return all(_is_complete(inspector, table) for table in metadata.sorted_tables)
 
@@ -60,10 +60,10 @@ def _is_complete(inspector: Inspector, table: Table) -> bool:
 
 
 def check_own(connection: Connection) -> None:
-    """Check that no table with one of the names is somebody else's.
+    """Check that no table with one of the names is another application's.
 
     Raises:
-        StoreMisconfigured: one is like that of no version.
+        StoreMisconfigured: a table is not that of any version.
     """
     inspector = inspect(connection)
     for table in metadata.sorted_tables:
@@ -77,8 +77,8 @@ def check_own(connection: Connection) -> None:
 
 
 def complete(connection: Connection) -> None:
-    """Bring all tables, which are there, to what they are now."""
-    # Those that refer to others first: turns are counted by messages that have a turn's id.
+    """Upgrade all tables, which exist already."""
+    # Referring tables first: turns are counted by messages, which need their turn ids by then.
     for table in reversed(metadata.sorted_tables):
         for column in _compare(inspect(connection), table)[0]:
             _add(connection, column)
@@ -104,8 +104,8 @@ def _can_add(column: Column[Any]) -> bool:
 def _add(connection: Connection, column: Column[Any]) -> None:
     added = column
     if column in _VALUES:
-        # On SQLite a column cannot be tightened later; elsewhere its NULLs say that they are not
-        # filled in yet, also to the next run, where MySQL has committed the column alone.
+        # SQLite cannot make a column NOT NULL later. Elsewhere a NULL shows that the value is not
+        # filled in yet, also to the next run, where MySQL has committed the new column alone.
         default = "0" if connection.dialect.name == "sqlite" else None
         added = Column(column.name, column.type, server_default=default, nullable=default is None)
     definition = CreateColumn(added).compile(dialect=connection.dialect)
@@ -115,11 +115,13 @@ def _add(connection: Connection, column: Column[Any]) -> None:
 
 
 def _tighten(connection: Connection, table: Table, columns: list[Column[Any]]) -> None:
-    """Fill NULLs in, and allow none any more."""
+    """Fill in the NULLs of the columns, and make them NOT NULL."""
     for column in columns:
         connection.execute(_VALUES[column])
     for index in table.indexes:
-        index.drop(connection, checkfirst=True)  # in the first draft it knew rows without NULL only
+        index.drop(
+            connection, checkfirst=True
+        )  # the first draft's index had only rows without NULL
     if connection.dialect.name == "sqlite":
         _rebuild(connection, table)
         return
@@ -134,7 +136,7 @@ def _tighten(connection: Connection, table: Table, columns: list[Column[Any]]) -
 
 
 def _rebuild(connection: Connection, table: Table) -> None:
-    """Make the table anew, as SQLite changes no column; no other table may refer to it."""
+    """Rebuild the table, as SQLite cannot alter a column; no other table may refer to it."""
     before = f"{table.name}_before"
     connection.exec_driver_sql(f"ALTER TABLE {table.name} RENAME TO {before}")
     table.create(connection)

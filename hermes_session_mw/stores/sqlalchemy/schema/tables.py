@@ -1,10 +1,10 @@
-"""The tables, prefixed so that they can live in the user's own database.
+"""The tables, with a prefix, so that they fit into the application's own database.
 
-A history is one range read of one table's primary key, without a join: ``hermes_messages`` holds
-what is in it, numbered from ``first_seq`` to before ``next_seq`` without a gap, and
-``hermes_archive`` what was in it once. Those two, the sessions and the keys shard by owner, and but
-for the keys by session; ``hermes_counters`` has a few numbers of each database's own.
-Nothing is ordered by a clock: ``seq`` orders, and comes from the counter ``next_seq``.
+Loading a history is one range scan of one table's primary key, without a join: ``hermes_messages``
+has its messages, numbered from ``first_seq`` to before ``next_seq`` without a gap, and
+``hermes_archive`` those that were archived. These two, the sessions and the keys can be sharded by
+owner, and all but the keys by session; ``hermes_counters`` has a few numbers for each database.
+No order depends on a clock: messages are ordered by ``seq``, which comes from ``next_seq``.
 """
 
 from typing import Any
@@ -60,12 +60,12 @@ sessions: Table = Table(
     Column("turns", BigInteger, nullable=False),
     Column("created_at", _time, nullable=False, server_default=func.now()),
     Column("updated_at", _time, nullable=False, server_default=func.now()),
-    # Set once and for all: the row stays, so that a late append finds out.
+    # Once set, it stays: a late append finds the row, and is refused.
     Column("deleted_at", _time, nullable=True),
     _counter("first_seq"),
     _counter("archived"),
-    # Who may write in a turn: the last number given out, and the end of its lease, by the
-    # database's clock, in milliseconds since 1970.
+    # The last lease: its fence, and when it expires by the database's clock, in milliseconds from
+    # 1970.
     _counter("fence"),
     _counter("leased_until"),
     Column("title", _words, nullable=True),
@@ -113,7 +113,7 @@ keys: Table = Table(
     metadata,
     Column("owner", _key("owner")),
     Column("name", _key("key")),
-    # No foreign key: a key is there before the session's first message.
+    # No foreign key: a key is bound before the session's first message is stored.
     Column("session_id", _key("session_id"), nullable=False),
     Column("updated_at", _time, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("owner", "name"),
@@ -123,7 +123,7 @@ keys: Table = Table(
 counters: Table = Table(
     "hermes_counters",
     metadata,
-    # What no row of a session can hold, for it outlives them all: a few rows, of the whole store.
+    # Numbers that outlive the sessions' rows: a few rows for the whole store.
     Column("name", String(20), primary_key=True),
     Column("value", BigInteger, nullable=False),
     **_ENGINE_OPTIONS,

@@ -1,6 +1,6 @@
-"""The database's own clock in numbers, which every driver gives back alike.
+"""SQL functions that convert between times and numbers, which every driver returns alike.
 
-What a driver makes of a time depends on the server's settings, the session's time zone and on
+What a driver makes of a time depends on the server's settings, the connection's time zone, and on
 whether SQLAlchemy converts the row.
 """
 
@@ -30,7 +30,7 @@ class now_in_milliseconds(FunctionElement[int]):  # noqa: N801
 
 
 class time_at(FunctionElement[Any]):  # noqa: N801
-    """The time that is so many seconds after 1970 began, for a column."""
+    """The time that many seconds after 1970-01-01 UTC, to compare with a column or to store."""
 
     inherit_cache: bool | None = True
 

@@ -29,13 +29,13 @@ from hermes_session_mw.stores.sqlalchemy.schema.time_functions import (
     now_in_milliseconds,
     time_at,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.fences import raise_floor
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     is_after,
     of_all_or_one,
     owner_parameter,
     position,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.leases import raise_floor
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH, LOCK, MARK_DELETED
 
 BATCH = 500

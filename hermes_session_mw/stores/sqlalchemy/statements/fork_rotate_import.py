@@ -25,7 +25,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import time_at
 from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
-from hermes_session_mw.stores.sqlalchemy.statements.fences import next_fence
+from hermes_session_mw.stores.sqlalchemy.statements.leases import next_fence
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     MARK_DELETED,

@@ -1,26 +1,79 @@
-"""The SQL that acquires, extends and releases a session's lease.
+"""The SQL that acquires, extends and releases a session's lease, and that numbers leases by fences.
 
 The lease says until when nobody else may acquire it. What keeps a late holder from writing is its
-fence, a number that only grows, which every write is checked against (see ``fences``).
+*fence*, a number that only grows, which every write is checked against. A session's row has the
+fence of its last lease. What has to outlive the row is stored once for all sessions: the *floor*,
+which is at least the fence of every row that was removed.
+
+A prune raises the floor first, commits that, and then removes the rows. A new fence is greater than
+the row's and the floor, and computed by the statement that writes it, which sees every floor that
+was raised before the row was inserted. So no transaction waits for the floor's lock while it holds
+a session's.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select, update
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
 
 from hermes_session_mw.database.connection import Database, Row
+from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionBusy, SessionDeleted, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     IS_TARGET,
+    counters,
     sessions,
     target,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
-from hermes_session_mw.stores.sqlalchemy.statements.fences import next_fence
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
+
+
+class _greatest(FunctionElement[int]):  # noqa: N801  # used like a function
+    """The greatest of several numbers."""
+
+    type: TypeEngine[int] = BigInteger()
+    inherit_cache: bool | None = True
+
+
+@compiles(_greatest)
+def _compile_greatest(element: _greatest, compiler: SQLCompiler, **options: Any) -> str:
+    name = "max" if compiler.dialect.name == "sqlite" else "greatest"
+    return f"{name}({compiler.process(element.clauses, **options)})"
+
+
+_FENCE = "fence"
+_floor = func.coalesce(
+    select(counters.c.value).where(counters.c.name == _FENCE).scalar_subquery(), 0
+)
+_read_floor = select(_floor)
+
+_FLOOR_ROW = {"name": _FENCE, "value": bindparam("floor", type_=counters.c.value.type)}
+_RAISED = {"value": _greatest(counters.c.value, _FLOOR_ROW["value"])}
+_RAISE_FLOOR = {
+    "sqlite": sqlite.insert(counters)
+    .values(_FLOOR_ROW)
+    .on_conflict_do_update(index_elements=[counters.c.name], set_=_RAISED),
+    "postgresql": postgresql.insert(counters)
+    .values(_FLOOR_ROW)
+    .on_conflict_do_update(index_elements=[counters.c.name], set_=_RAISED),
+    **dict.fromkeys(
+        MYSQL, mysql.insert(counters).values(_FLOOR_ROW).on_duplicate_key_update(_RAISED)
+    ),
+}
+
+
+def next_fence(*fences: ColumnElement[int]) -> ColumnElement[int]:
+    """Return the SQL expression of a number greater than ``fences`` and than the floor."""
+    return _greatest(*fences, _floor) + 1
+
 
 _end = now_in_milliseconds() + bindparam("lease", type_=sessions.c.leased_until.type)
 _take = (
@@ -93,3 +146,11 @@ def _check_free(rows: Sequence[Row], at_least: int = 0) -> None:
 
 def _milliseconds(seconds: float) -> int:
     return max(round(seconds * 1000), 1)
+
+
+def raise_floor(database: Database, fence: int) -> None:
+    """Raise the floor to ``fence``: a row that is inserted from now on gets only greater ones."""
+    # Most often it is as high already: rows that never had a lease have the fence 0.
+    if fence and fence > database.rows(_read_floor, {})[0][0]:
+        with transaction(database):
+            database.run(_RAISE_FLOOR[database.dialect], {"floor": fence})
