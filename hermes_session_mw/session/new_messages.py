@@ -1,0 +1,267 @@
+"""What is new in the messages that a request's body tells.
+
+Rules of this file: pure functions over messages in the shape of OpenAI's Chat Completions.
+
+Clients tell the whole conversation with every request, its newest part, or only what is new. What
+they tell is aligned with what is stored from the end, message by message, and compared by meaning:
+servers add keys, clients drop them, and both write the same text in more than one way.
+
+In these cases u, v, w are messages of the user, a, b answers, i an answer that broke off, c an
+answer that calls a tool, r its result, and e an edited u. Where the stored history counts:
+
+    stored  told    keeps   adds    begins  kind
+    -       u       -       u       -       adds
+    ua      uav     ua      v       -       adds
+    ua      v       ua      v       -       adds        only what is new
+    ua      av      ua      v       -       adds        a truncated tail
+    ua      eav     ua      v       -       adds        what is stored counts
+    uavb    uaw     uavb    w       -       adds        another client has gone on
+    uava    uavaw   uava    w       -       adds        the same answer twice
+    ua      u       ua      u       -       adds        the same question twice
+    ua      vw      ua      vw      -       adds        several at once
+    uc      ucr     uc      r       -       adds
+    uc      rv      uc      rv      -       adds
+    uc      ucrv    uc      rv      -       adds
+    u       u       -       u       -       repeats     it was never answered
+    ucr     ucr     uc      r       -       repeats
+    uavi    uav     ua      v       -       repeats
+    uavi    v       ua      v       -       repeats
+    uavi    uavw    uavi    w       -       adds
+    ua      ua      u       -       a       continues
+    ua      a       u       -       a       continues
+    uai     uai     ua      -       i       continues
+    u       ua      u       -       a       continues   the answer is not stored
+    -       ub      -       u       b       adds        the answer's beginning is given
+
+Where the history in the request counts, which replaces what differs:
+
+    stored  told    keeps   adds    begins  kind
+    -       uav     -       uav     -       adds
+    uavb    uaw     ua      w       -       edits
+    uavb    ev      -       ev      -       edits
+    uavb    uav     ua      v       -       repeats     answered anew
+    uavb    uavbw   uavb    w       -       adds
+    uavb    bw      uavb    w       -       adds        a truncated tail
+    uavb    aw      ua      w       -       edits
+    uavb    uavb    uav     -       b       continues
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hermes_session_mw.messages import Message
+from hermes_session_mw.session.recording import is_incomplete
+from hermes_session_mw.session.tool_calls import INSTRUCTIONS
+
+Kind = Literal["adds", "repeats", "edits", "continues"]
+
+_TEXTS = ("text", "input_text", "output_text")
+# What servers put on a part, and clients leave out or move about.
+_BESIDE = ("annotations", "logprobs", "cache_control", "prompt_cache_breakpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessages:
+    """What a request adds to its conversation.
+
+    Attributes:
+        keep: how many of the stored messages stay; the ``replace_from`` of ``session.record``.
+        messages: what the turn adds after them, before its answer.
+        kind: ``adds`` to all that is stored; ``repeats`` a question that is stored, with no answer
+            or one to be made anew; ``edits`` what was stored; ``continues`` the last answer.
+        begun: the beginning of the answer, which the answer goes on from; None without one.
+    """
+
+    keep: int
+    messages: list[Message]
+    kind: Kind
+    begun: Message | None = None
+
+
+def find_new(
+    stored: Sequence[Message], told: Sequence[Message], *, told_counts: bool = False
+) -> NewMessages:
+    """Return what ``told`` adds to ``stored``; the table above has the cases.
+
+    Args:
+        stored: the history, without a gap at its end; all of it if ``told_counts``.
+        told: what the request tells, in any of the ways above. Instructions are no part of a
+            conversation's history, and are left out.
+        told_counts: whether the history in the request counts, and replaces what differs.
+
+    Raises:
+        ValueError: ``told`` has no message but instructions.
+    """
+    told = [message for message in told if message.get("role") not in INSTRUCTIONS]
+    if not told:
+        raise ValueError("no message of a user, a tool or a model is told")
+    begun = told.pop() if told[-1].get("role") == "assistant" else None
+    find = _against_told if told_counts else _against_stored
+    return find(stored, told, begun)
+
+
+def is_same(one: Message, other: Message) -> bool:
+    """Tell whether two messages mean the same: one may be what a client repeats of the other."""
+    return _meaning(one) == _meaning(other)
+
+
+def _against_stored(
+    stored: Sequence[Message], told: list[Message], begun: Message | None
+) -> NewMessages:
+    """Return what is new where the stored history counts."""
+    if begun is not None:
+        return _begun(stored, told, begun)
+    end = len(stored)
+    known, run = _find_end(stored, told)
+    if stored and is_incomplete(stored[-1]):
+        # What was said before the answer broke off may be asked again.
+        retried = _find_end(stored[:-1], told)
+        if retried[1] > run:
+            end, (known, run) = end - 1, retried
+    if known < len(told):
+        return NewMessages(len(stored), told[known:], "adds")
+    repeated = min(run, _count_open(stored[:end]))
+    return NewMessages(end - repeated, told[-repeated:], "repeats")
+
+
+def _begun(stored: Sequence[Message], told: list[Message], begun: Message) -> NewMessages:
+    """Return what is new where the answer's beginning is told: the last one's, or a new one's."""
+    last = stored[-1] if stored and stored[-1].get("role") == "assistant" else None
+    end = len(stored) - (last is not None)
+    known, _ = _find_end(stored[:end], told)
+    if known == len(told):
+        is_stored = last is not None and is_same(last, begun)
+        return NewMessages(end, [], "continues", last if is_stored else begun)
+    known, _ = _find_end(stored, told)
+    return NewMessages(len(stored), told[known:], "adds", begun)
+
+
+def _against_told(
+    stored: Sequence[Message], told: list[Message], begun: Message | None
+) -> NewMessages:
+    """Return what is new where the request's history counts."""
+    start, run = _find_start(stored, told)
+    # The question is always part of the turn, unless its answer is gone on with.
+    kept = min(run, len(told) - _count_open(told)) if begun is None else run
+    keep, new = start + kept, told[kept:]
+    replaced = stored[keep:]
+    if begun is not None and not new:
+        is_stored = bool(replaced) and is_same(replaced[0], begun)
+        return NewMessages(keep, [], "continues", replaced[0] if is_stored else begun)
+    if not replaced:
+        return NewMessages(keep, new, "adds", begun)
+    is_repeated = len(replaced) >= len(new) and all(map(is_same, replaced, new))
+    return NewMessages(keep, new, "repeats" if is_repeated else "edits", begun)
+
+
+def _find_end(stored: Sequence[Message], told: Sequence[Message]) -> tuple[int, int]:
+    """Return how many of the messages told are stored, and how many of these were recognised.
+
+    Where none is at the history's end, what comes after the last answer is new.
+    """
+    answered = len(told) - _count_open(told)
+    ends = _runs(_meanings(reversed(stored)), _meanings(reversed(told)))
+    best = max(
+        ((run, len(told) - at) for at, run in enumerate(ends) if run),
+        default=(0, answered),
+    )
+    run, known = best
+    # One message alone in the middle of both proves nothing: "ok" is said more than once.
+    is_sure = run > 1 or run in (known, len(stored)) or known >= answered
+    return (known, run) if run and is_sure else (answered, 0)
+
+
+def _find_start(stored: Sequence[Message], told: Sequence[Message]) -> tuple[int, int]:
+    """Return where in the history the first message told is, and how many from there are the same.
+
+    A client that tells the newest part alone is recognised by an answer at its beginning, or by
+    two messages; a question by itself may be one that was edited, and begins the history.
+    """
+    runs = _runs(_meanings(told), _meanings(stored))
+    if not runs or not told or runs[0]:
+        return 0, runs[0] if runs else 0
+    run, start = max((run, at) for at, run in enumerate(runs))
+    is_sure = run > 1 or (run == 1 and told[0].get("role") != "user")
+    return (start, run) if is_sure else (0, 0)
+
+
+def _count_open(messages: Sequence[Message]) -> int:
+    """Return how many messages come after the last one of the model."""
+    at = len(messages)
+    while at and messages[at - 1].get("role") != "assistant":
+        at -= 1
+    return len(messages) - at
+
+
+def _runs(pattern: Sequence[str], text: Sequence[str]) -> list[int]:
+    """Return for each place of ``text`` how long it goes on as ``pattern`` begins, in linear time.
+
+    It is the Z-algorithm: D. Gusfield, Algorithms on Strings, Trees and Sequences, 1.4.
+    """
+    both: list[str | None] = [*pattern, None, *text]
+    runs = [0] * len(both)
+    left = right = 0
+    for at in range(1, len(both)):
+        run = min(runs[at - left], right - at) if at < right else 0
+        while at + run < len(both) and both[run] == both[at + run]:
+            run += 1
+        runs[at] = run
+        if at + run > right:
+            left, right = at, at + run
+    return runs[len(pattern) + 1 :]
+
+
+def _meanings(messages: Iterable[Message]) -> list[str]:
+    return [_meaning(message) for message in messages]
+
+
+def _meaning(message: Message) -> str:
+    """Return what is the same for all ways to write a message."""
+    role = message.get("role")
+    said = [
+        "system" if role == "developer" else role,
+        _content(message, is_answer=role == "assistant"),
+        message.get("name") or None,
+        message.get("tool_call_id") or None,
+        [_call(call) for call in message.get("tool_calls") or ()],
+        _call(message.get("function_call")),
+    ]
+    # Not by ==, for which 1, 1.0 and true are one value.
+    return json.dumps(said, sort_keys=True)
+
+
+def _content(message: Message, *, is_answer: bool) -> list[Any]:
+    content = message.get("content") or message.get("refusal") or ()
+    parts = [_part(part) for part in (content if isinstance(content, list) else [content])]
+    parts = [part for part in parts if part not in ("", ())]
+    if is_answer and parts and isinstance(parts[-1], str):
+        parts[-1] = parts[-1].rstrip()
+    return [part for part in parts if part != ""]
+
+
+def _part(part: Any) -> Any:
+    """Return a text as itself, and of another part what makes it what it is."""
+    if not isinstance(part, dict):
+        return part
+    if part.get("type") in _TEXTS:
+        return part.get("text")
+    if part.get("type") == "refusal":
+        return part.get("refusal")
+    return {name: value for name, value in part.items() if value and name not in _BESIDE}
+
+
+def _call(call: Any) -> Any:
+    """Return a call with its arguments read, where they are JSON."""
+    if not isinstance(call, dict):
+        return call
+    called = call.get("function") or call.get("custom") or call
+    if not isinstance(called, dict):
+        return called
+    arguments = called.get("arguments", called.get("input"))
+    if isinstance(arguments, str):
+        with suppress(ValueError, RecursionError):
+            arguments = json.loads(arguments)
+    return [call.get("id"), called.get("name"), arguments]

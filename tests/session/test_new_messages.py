@@ -1,0 +1,238 @@
+"""What is new in the messages that a request's body tells."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hermes_session_mw.messages import Message
+from hermes_session_mw.session import new_messages
+from hermes_session_mw.session.new_messages import find_new, is_same
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"a": 1}'}}
+MESSAGES: dict[str, Message] = {
+    **{letter: {"role": "user", "content": f"I say {letter}"} for letter in "uvwe"},
+    **{letter: {"role": "assistant", "content": f"I answer {letter}"} for letter in "ab"},
+    "i": {"role": "assistant", "content": "I bro", "status": "incomplete"},
+    "c": {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    "r": {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
+}
+
+
+def spelt(letters: str) -> list[Message]:
+    return [MESSAGES[letter] for letter in letters if letter != "-"]
+
+
+def cases() -> list[Any]:
+    """Return the rows of the module's two tables, and whether the history in the request counts."""
+    rows: list[Any] = []
+    for told_counts, table in enumerate((new_messages.__doc__ or "").split("    stored  told")[1:]):
+        for line in table.splitlines()[1:]:
+            cells = line.split()
+            if len(cells) >= 6 and cells[5] in ("adds", "repeats", "edits", "continues"):
+                rows.append(pytest.param(*cells[:6], bool(told_counts), id=line.strip()))
+    return rows
+
+
+@pytest.mark.parametrize(("stored", "told", "keeps", "adds", "begins", "kind", "counts"), cases())
+def test_the_table_of_cases(
+    stored: str, told: str, keeps: str, adds: str, begins: str, kind: str, counts: bool
+) -> None:
+    """Every row of the table at the module's head is what comes out."""
+    new = find_new(spelt(stored), spelt(told), told_counts=counts)
+    assert (spelt(stored)[: new.keep], new.messages) == (spelt(keeps), spelt(adds))
+    assert (new.kind, new.begun) == (kind, MESSAGES.get(begins))
+
+
+TEXT = "What is the time?"
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+SAME: list[tuple[str, Message, Message]] = [
+    (
+        "a text and one text part",
+        {"role": "user", "content": TEXT},
+        {"role": "user", "content": [{"type": "text", "text": TEXT}]},
+    ),
+    (
+        "a text part of the Responses API",
+        {"role": "user", "content": TEXT},
+        {"role": "user", "content": [{"type": "input_text", "text": TEXT}]},
+    ),
+    (
+        "white space at an answer's end",
+        {"role": "assistant", "content": "12:00\n"},
+        {"role": "assistant", "content": "12:00"},
+    ),
+    (
+        "what a server adds to an answer",
+        {"role": "assistant", "content": "12:00"},
+        {"role": "assistant", "content": "12:00", "annotations": [], "reasoning_content": "Hm."},
+    ),
+    (
+        "what a server adds to a part",
+        {"role": "assistant", "content": "12:00"},
+        {
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "12:00", "annotations": [{"url": "u"}]}],
+        },
+    ),
+    (
+        "where a client caches a prompt",
+        {"role": "user", "content": [{"type": "text", "text": TEXT}, PICTURE]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": TEXT, "cache_control": {"type": "ephemeral"}},
+                dict(reversed(PICTURE.items())),
+            ],
+        },
+    ),
+    (
+        "no content and none",
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    ),
+    (
+        "the order of keys in a call's arguments",
+        {"role": "assistant", "tool_calls": [CALL]},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                CALL | {"index": 0, "function": {"arguments": '{ "a":1 }', "name": "clock"}}
+            ],
+        },
+    ),
+    (
+        "a refusal and a refusal's part",
+        {"role": "assistant", "content": None, "refusal": "No."},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+    ),
+]
+OTHER: list[tuple[str, Message, Message]] = [
+    ("another text", {"role": "user", "content": "a"}, {"role": "user", "content": "b"}),
+    ("another role", {"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}),
+    (
+        "white space of a user's",
+        {"role": "user", "content": "a "},
+        {"role": "user", "content": "a"},
+    ),
+    (
+        "true and 1",
+        {"role": "user", "content": [{"type": "x", "value": True}]},
+        {"role": "user", "content": [{"type": "x", "value": 1}]},
+    ),
+    (
+        "another picture",
+        {"role": "user", "content": [PICTURE]},
+        {"role": "user", "content": [PICTURE | {"image_url": {"url": "data:,"}}]},
+    ),
+    (
+        "the result of another call",
+        {"role": "tool", "tool_call_id": "c1", "content": "a"},
+        {"role": "tool", "tool_call_id": "c2", "content": "a"},
+    ),
+    (
+        "other arguments",
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "assistant", "tool_calls": [CALL | {"function": {"name": "clock"}}]},
+    ),
+    (
+        "arguments that are no JSON",
+        {"role": "assistant", "function_call": {"name": "f", "arguments": "{"}},
+        {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+    ),
+]
+
+
+def named(rows: list[tuple[str, Message, Message]]) -> list[Any]:
+    return [pytest.param(one, other, id=name) for name, one, other in rows]
+
+
+@pytest.mark.parametrize(("one", "other"), named(SAME))
+def test_what_means_the_same_is_the_same(one: Message, other: Message) -> None:
+    """Messages that differ in what servers and clients add or drop are one message."""
+    assert is_same(one, other)
+    assert is_same(other, one)
+
+
+@pytest.mark.parametrize(("one", "other"), named(OTHER))
+def test_what_means_something_else_is_not_the_same(one: Message, other: Message) -> None:
+    """Messages that say different things are different messages."""
+    assert not is_same(one, other)
+    assert not is_same(other, one)
+
+
+def test_instructions_are_no_part_of_the_history() -> None:
+    """System and developer messages of a request are left out, wherever they stand."""
+    told = [{"role": "system", "content": "Be brief."}, MESSAGES["u"]]
+    assert find_new([], [*told, {"role": "developer", "content": "Or not."}]).messages == spelt("u")
+    with pytest.raises(ValueError, match="no message"):
+        find_new(spelt("ua"), told[:1])
+
+
+def test_an_unknown_answer_in_the_middle_proves_nothing() -> None:
+    """One short answer that is in both, far from their ends, does not make the rest new."""
+    ok: Message = {"role": "assistant", "content": "ok"}
+    told = [MESSAGES["w"], ok, MESSAGES["e"], MESSAGES["b"], MESSAGES["v"]]
+    new = find_new([*spelt("ua"), MESSAGES["u"], ok], told)
+    assert (new.keep, new.messages) == (4, spelt("v"))
+
+
+# Few words, so that questions and answers recur.
+words = st.sampled_from(["yes", "no", "ok"])
+turns = st.lists(
+    st.tuples(
+        words.map(lambda text: {"role": "user", "content": text}),
+        words.map(lambda text: {"role": "assistant", "content": text}),
+    ).map(list),
+    max_size=8,
+).map(lambda found: [message for turn in found for message in turn])
+question = words.map(lambda text: {"role": "user", "content": text})
+
+
+@given(turns, question)
+def test_the_whole_talk_adds_its_last_message(stored: list[Message], asked: Message) -> None:
+    """Told all that is stored and one message more, that one is added, however alike they are."""
+    for told_counts in (False, True):
+        new = find_new(stored, [*stored, asked], told_counts=told_counts)
+        assert (new.keep, new.messages, new.kind) == (len(stored), [asked], "adds")
+
+
+@given(turns, question)
+def test_a_new_message_alone_is_added(stored: list[Message], asked: Message) -> None:
+    """A client that tells its new message alone adds it, though it was said before."""
+    new = find_new(stored, [asked])
+    assert (new.keep, new.messages, new.kind) == (len(stored), [asked], "adds")
+
+
+@given(turns, question, st.booleans())
+def test_a_question_without_an_answer_is_stored_once(
+    stored: list[Message], asked: Message, broke_off: bool
+) -> None:
+    """The same request again takes the place of its first attempt, told whole or in part."""
+    cut = [{"role": "assistant", "content": "I th", "status": "incomplete"}] if broke_off else []
+    for told in ([*stored, asked], [asked]):
+        new = find_new([*stored, asked, *cut], told)
+        assert (new.keep, new.messages, new.kind) == (len(stored), [asked], "repeats")
+
+
+@given(turns, question, st.data())
+def test_an_edit_keeps_what_comes_before_it(
+    stored: list[Message], asked: Message, data: st.DataObject
+) -> None:
+    """Where the request's history counts, what it tells differently replaces the rest."""
+    at = data.draw(st.integers(0, len(stored) // 2)) * 2
+    edited = asked | {"content": "Rather this."}
+    new = find_new(stored, [*stored[:at], edited], told_counts=True)
+    assert (new.keep, new.messages) == (at, [edited])
+    assert new.kind == ("adds" if at == len(stored) else "edits")
+
+
+@given(turns, turns)
+def test_nothing_told_or_stored_raises(stored: list[Message], told: list[Message]) -> None:
+    """Whatever is told of whatever is stored, as many messages stay as there are, or fewer."""
+    for told_counts in (False, True):
+        if told:
+            new = find_new(stored, told, told_counts=told_counts)
+            assert 0 <= new.keep <= len(stored)
+            assert all(message in told for message in new.messages)
