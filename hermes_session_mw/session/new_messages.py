@@ -49,7 +49,7 @@ Where the history in the request counts, which replaces what differs:
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hermes_session_mw.messages import Message
@@ -68,17 +68,20 @@ class NewMessages:
     """What a request adds to its conversation.
 
     Attributes:
-        keep: how many of the stored messages stay; the ``replace_from`` of ``session.record``.
+        keep: how many of the stored messages stay.
         messages: what the turn adds after them, before its answer.
         kind: ``adds`` to all that is stored; ``repeats`` a question that is stored, with no answer
             or one to be made anew; ``edits`` what was stored; ``continues`` the last answer.
         begun: the beginning of the answer, which the answer goes on from; None without one.
+        replace_from: what to give ``session.record`` and ``session.append``: ``keep`` where stored
+            messages are replaced, and None where all stay.
     """
 
     keep: int
     messages: list[Message]
     kind: Kind
     begun: Message | None = None
+    replace_from: int | None = None
 
 
 def find_new(
@@ -100,7 +103,8 @@ def find_new(
         raise ValueError("no message of a user, a tool or a model is told")
     begun = told.pop() if told[-1].get("role") == "assistant" else None
     find = _against_told if told_counts else _against_stored
-    return find(stored, told, begun)
+    new = find(stored, told, begun)
+    return new if new.keep == len(stored) else replace(new, replace_from=new.keep)
 
 
 def is_same(one: Message, other: Message) -> bool:

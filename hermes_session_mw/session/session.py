@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from types import EllipsisType
 from typing import Literal
@@ -43,6 +44,7 @@ from hermes_session_mw.session.loaded_history import (
     loaded_of_first,
     may_be_repetition,
 )
+from hermes_session_mw.session.new_messages import NewMessages, find_new
 from hermes_session_mw.session.prompts import Count, Limits, estimate_tokens, prompt_of, window_of
 from hermes_session_mw.session.recording import Append, Recording, break_off
 from hermes_session_mw.session.store_client import StoreClient
@@ -296,6 +298,45 @@ class HermesSession:
             error,
         )
         logger.debug("the store's failure in full", exc_info=error)
+
+    # What a request tells
+
+    def new_messages(self, told: Sequence[Message]) -> NewMessages:
+        """Return what is new in the messages of a request's body, and where it belongs.
+
+        A client may tell the whole conversation, its newest part, or only what is new: all come to
+        the same. What is told is compared by meaning with what is stored. The stored history
+        counts, unless the client asks for its own with ``X-Hermes-History-Source: request`` or the
+        session is new; `NewMessages` says what becomes of the stored history then.
+
+        ``session.record(*new.messages, replace_from=new.replace_from)`` stores the turn.
+
+        Args:
+            told: messages in the shape of Chat Completions; system and developer messages, which
+                belong to no history, are left out.
+
+        Raises:
+            ValueError: nothing but instructions is told.
+            HistoryNotLoaded: as for ``history``; or the client's history counts and with
+                ``history_limit`` not all of the stored one is loaded: call ``load(limit=None)``.
+            StoreUnavailable: the client's history counts and the session is degraded, so that
+                nobody knows what of it is stored.
+        """
+        known, told_counts = self._loaded(), self.is_new or self.history_source == "request"
+        skipped = count_unloaded(known)
+        if told_counts and self.degraded:
+            raise StoreUnavailable(
+                "the stored history could not be loaded, to be compared with the request's: "
+                "try again"
+            )
+        if told_counts and skipped:
+            raise HistoryNotLoaded(
+                f"the first {skipped} messages are not loaded, to be compared with the request's: "
+                "call 'await session.load(limit=None)' before"
+            )
+        new = find_new(known.messages, told, told_counts=told_counts)
+        keep = skipped + new.keep
+        return replace(new, keep=keep, replace_from=None if new.replace_from is None else keep)
 
     # What a model is given
 

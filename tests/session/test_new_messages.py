@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hermes_session_mw import HermesSession, HistoryNotLoaded, MemoryStore, StoreUnavailable
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session import new_messages
-from hermes_session_mw.session.new_messages import find_new, is_same
+from hermes_session_mw.session.new_messages import NewMessages, find_new, is_same
+from hermes_session_mw.session.store_client import StoreClient
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"a": 1}'}}
 MESSAGES: dict[str, Message] = {
@@ -43,6 +45,7 @@ def test_the_table_of_cases(
     new = find_new(spelt(stored), spelt(told), told_counts=counts)
     assert (spelt(stored)[: new.keep], new.messages) == (spelt(keeps), spelt(adds))
     assert (new.kind, new.begun) == (kind, MESSAGES.get(begins))
+    assert new.replace_from == (None if new.keep == len(spelt(stored)) else new.keep)
 
 
 TEXT = "What is the time?"
@@ -236,3 +239,52 @@ def test_nothing_told_or_stored_raises(stored: list[Message], told: list[Message
             new = find_new(stored, told, told_counts=told_counts)
             assert 0 <= new.keep <= len(stored)
             assert all(message in told for message in new.messages)
+
+
+async def made(letters: str, limit: int | None = None, **options: Any) -> HermesSession:
+    """Return a loaded session in which the messages are stored."""
+    store = MemoryStore()
+    if letters:
+        await store.append("mine", spelt(letters))
+    session = HermesSession(StoreClient(store, limit=limit), "mine", **options)
+    await session.load()
+    return session
+
+
+async def test_a_session_says_what_is_new_in_its_conversation() -> None:
+    """The stored history counts, unless the client's does or the session is new."""
+    session = await made("uavb")
+    assert session.new_messages(spelt("uaw")) == NewMessages(4, spelt("w"), "adds")
+    session = await made("uavb", history_source="request")
+    assert session.new_messages(spelt("uaw")) == NewMessages(2, spelt("w"), "edits", None, 2)
+    session = HermesSession(MemoryStore(), "mine", is_new=True)
+    assert session.new_messages(spelt("uaw")) == NewMessages(0, spelt("uaw"), "adds")
+
+
+async def test_what_is_new_can_be_recorded_as_it_is_told() -> None:
+    """A turn that takes another's place is stored where new_messages says."""
+    session = await made("uavi")
+    new = session.new_messages(spelt("v"))
+    async with session.record(*new.messages, replace_from=new.replace_from) as recording:
+        recording.write("Done.")
+    answer = {"role": "assistant", "content": "Done."}
+    assert session.history == [*spelt("uav"), answer]
+
+
+async def test_places_count_what_is_not_loaded() -> None:
+    """With a limit places count all that is stored; the client's history is refused."""
+    session = await made("uavbw", limit=2)
+    assert session.new_messages(spelt("w")) == NewMessages(4, spelt("w"), "repeats", None, 4)
+    session = await made("uavbua", limit=2, history_source="request")
+    with pytest.raises(HistoryNotLoaded, match="first 4 messages"):
+        session.new_messages(spelt("uaw"))
+
+
+async def test_a_degraded_session_takes_what_is_new_and_edits_nothing() -> None:
+    """Where the store failed the newest question is answered; an edit is refused."""
+    session = await made("")
+    session.degraded = True
+    assert session.new_messages(spelt("uav")) == NewMessages(0, spelt("v"), "adds")
+    session.history_source = "request"
+    with pytest.raises(StoreUnavailable):
+        session.new_messages(spelt("uav"))
