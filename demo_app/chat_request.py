@@ -1,7 +1,6 @@
 """A request to /v1/chat/completions, as far as the demo reads it."""
 
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 from demo_app.bodies import BadRequest, json_object, optional, text
@@ -19,16 +18,14 @@ class ChatRequest:
 
     Attributes:
         system: the system and developer messages, which are never stored.
-        earlier: the conversation before ``new``, as the client tells it.
-        new: what the answer is to: the last user message, or the results of tools at the end.
+        told: the other messages: all of the conversation, or a part of it.
         stream: answer with server-sent events.
         include_usage: send a chunk with the usage at the stream's end.
         options: what else the body asks of the model.
     """
 
     system: list[Message]
-    earlier: list[Message]
-    new: list[Message]
+    told: list[Message]
     stream: bool
     include_usage: bool
     options: dict[str, Any]
@@ -42,8 +39,9 @@ class ChatRequest:
         """
         data = json_object(body)
         messages = _messages(data.get("messages"))
-        talk = [message for message in messages if message["role"] not in SYSTEM_ROLES]
-        start, end = _new(talk)
+        told = [message for message in messages if message["role"] not in SYSTEM_ROLES]
+        if not any(message["role"] in ("user", "tool") for message in told):
+            raise BadRequest("there is no user message in 'messages'", "messages")
         if optional(data, "n", int, 1) != 1:
             raise BadRequest(
                 "'n' is not 1, and one answer is what a conversation goes on from", "n"
@@ -52,23 +50,11 @@ class ChatRequest:
         text(data, "model")
         return cls(
             system=[message for message in messages if message["role"] in SYSTEM_ROLES],
-            earlier=talk[:start],
-            new=talk[start:end],
+            told=told,
             stream=optional(data, "stream", bool, default=False),
             include_usage=bool(options.get("include_usage")),
             options={name: value for name, value in data.items() if name not in _OURS},
         )
-
-
-def _new(talk: list[Message]) -> tuple[int, int]:
-    """Return where the new messages begin and end."""
-    results = list(takewhile(lambda message: message["role"] == "tool", reversed(talk)))
-    if results:
-        return len(talk) - len(results), len(talk)
-    last = max((at for at, m in enumerate(talk) if m["role"] == "user"), default=None)
-    if last is None:
-        raise BadRequest("there is no user message in 'messages'", "messages")
-    return last, last + 1
 
 
 def _messages(value: Any) -> list[Message]:

@@ -20,6 +20,7 @@ from demo_app.response_request import ResponseRequest
 from demo_app.response_shapes import Answer, details
 from demo_app.streaming import EventStream
 from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnConflict, get_session
+from hermes_session_mw.session.new_messages import NewMessages, find_new
 
 RESPONSES = "/v1/responses"
 
@@ -99,37 +100,51 @@ async def _stored(
         if stored.details["previous_response_id"] != asked.previous:
             raise TurnConflict
         return stored
-    new, end = asked.new, await _end_of(session, ids, asked.previous)
+    new = await _find_new(session, asked, ids, response_id, hold)
+    turns.check(session, new)
+    new = await turns.shorten(session, new, state.compact_at)
+    await ids.keep(response_id, session.id)
+    finish = turns.when_stored(ids.store, session)
+    prompt = [*asked.system, *session.prompt(*new.asked, replace_from=new.replace_from)]
+    deltas = state.model.stream(prompt, asked.options)
+    record = partial(turns.record, session, new, response_id)
+    reply = await begin(deltas, state.model.name, record, finish)
+    return Answer(response_id, session.id, reply, details(int(time.time()), asked.previous))
+
+
+async def _find_new(
+    session: HermesSession,
+    asked: ResponseRequest,
+    ids: ResponseIds,
+    response_id: str,
+    hold: turns.Hold,
+) -> NewMessages:
+    """Return what the input adds, after a fork where it goes on from an earlier response."""
+    end = await _end_of(session, ids, asked.previous)
     if end is None:
-        earlier = len(new) - 1 if turns.tells_history(session) else 0
-        place = turns.place(session, new[:earlier], new[earlier:])
-    elif end not in (session.length, turns.before_retry(session.history, new)):
+        return session.new_messages(asked.new)
+    retried = find_new(session.history, asked.new)
+    if retried.kind == "repeats" and retried.keep == end:
+        return retried
+    if end != session.length:
         child = await session.fork(end)
         await ids.keep(response_id, child.id)
         await _enter(session, child.id, hold)
-        place = turns.Place(session.length, new)
-    else:
-        place = turns.Place(end, new)
-    place.check(session)
-    place = await turns.shorten(session, place, state.compact_at)
-    await ids.keep(response_id, session.id)
-    finish = turns.when_stored(ids.store, session)
-    deltas = state.model.stream([*asked.system, *place.prompt(session)], asked.options)
-    record = partial(place.take, session, response_id)
-    reply = await begin(deltas, state.model.name, record, finish)
-    return Answer(response_id, session.id, reply, details(int(time.time()), asked.previous))
+    return NewMessages(session.length, asked.new, "adds")
 
 
 async def _unstored(
     session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State
 ) -> Answer:
     """Return the model's answer, of which nothing is kept."""
-    prompt = asked.new
-    if not turns.tells_history(session):
+    if not session.is_new:
         await session.load()
-        prompt = session.prompt(
-            *asked.new, replace_from=await _end_of(session, ids, asked.previous)
-        )
+    end = await _end_of(session, ids, asked.previous)
+    if end is None:
+        new = session.new_messages(asked.new)
+        prompt = session.prompt(*new.asked, replace_from=new.replace_from)
+    else:
+        prompt = session.prompt(*asked.new, replace_from=end)
     messages = [*asked.system, *prompt]
     told = details(int(time.time()), asked.previous)
     response_id = new_response_id(session, is_stored=False)

@@ -5,15 +5,20 @@ from typing import Any
 
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.prompts import prompt_of
-from hermes_session_mw.session.tool_calls import unanswered_calls
+from hermes_session_mw.session.tool_calls import is_result, unanswered_calls
 
 _KEYS = ("role", "content", "name", "refusal", "tool_calls", "tool_call_id", "reasoning_content")
 
 
-def answers_calls(results: Sequence[Message], before: Sequence[Message]) -> bool:
-    """Tell whether the results are those of all the tools that the last message before calls."""
-    calls = sorted(str(call.get("id")) for call in unanswered_calls(before))
-    return bool(calls) and calls == sorted(str(each.get("tool_call_id")) for each in results)
+def answers_calls(messages: Sequence[Message]) -> bool:
+    """Tell whether the last results of tools are those of all the tools that were called."""
+    end = max(at for at, message in enumerate(messages) if is_result(message)) + 1
+    start = end
+    while start and is_result(messages[start - 1]):
+        start -= 1
+    calls = sorted(str(call.get("id")) for call in unanswered_calls(messages[:start]))
+    results = sorted(str(each.get("tool_call_id")) for each in messages[start:end])
+    return bool(calls) and calls == results
 
 
 def for_upstream(messages: Sequence[Message]) -> list[Message]:

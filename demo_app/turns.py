@@ -5,13 +5,15 @@ All of it happens inside ``session.turn()``, so that no other request is at it m
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
 import anyio
 
+from demo_app.bodies import BadRequest
 from demo_app.model import text_of
+from demo_app.transcript import answers_calls
 from hermes_session_mw import (
     HermesSession,
     LifecycleStore,
@@ -25,7 +27,8 @@ from hermes_session_mw import (
     TurnConflict,
 )
 from hermes_session_mw.messages import Message
-from hermes_session_mw.session.recording import is_incomplete
+from hermes_session_mw.session.new_messages import NewMessages, is_same
+from hermes_session_mw.session.tool_calls import is_result
 
 Finish = Callable[[], Awaitable[None]]
 
@@ -86,89 +89,65 @@ async def answered_before(
 ) -> StoredTurn | None:
     """Return the turn that this very request has stored already, None where it is the first.
 
-    ``told`` are all messages that the request's body tells; the turn's question is their end.
+    ``told`` are all messages that the request's body tells; the turn's question is their end, but
+    for the beginning of the answer, where that is told.
 
     Raises:
         TurnConflict: the id is the one of another request.
     """
     turn = await session.find_turn(turn_id)
-    if turn is not None:
-        question = turn.messages[:-1]
-        if not _are_same(told[-len(question) :], question):
-            raise TurnConflict
+    if turn is None:
+        return None
+    question, begun = turn.messages[:-1], told[-1]["role"] == "assistant"
+    asked = told[: len(told) - begun]
+    start = len(asked) - len(question)
+    if start < 0 or not all(map(is_same, asked[start:], question)):
+        raise TurnConflict
     return turn
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a turn begins: after ``at`` messages of the stored history, with ``new`` ones."""
+def check(session: HermesSession, new: NewMessages) -> None:
+    """Refuse what no model takes, and what could not be stored, before the model is asked.
 
-    at: int
-    new: list[Message]
-
-    def prompt(self, session: HermesSession) -> list[Message]:
-        """Return what the model is asked."""
-        return session.prompt(*self.new, replace_from=self.at)
-
-    def check(self, session: HermesSession) -> None:
-        """Refuse what could not be stored there, with an answer, before the model is asked."""
-        session.check(*self.new, {"role": "assistant", "content": ""})
-
-    def take(self, session: HermesSession, turn_id: str | None = None) -> Recording:
-        """Begin to record the turn, which at its end takes the place of what is stored after it.
-
-        Once the model has begun to answer, so that a request which it refuses changes nothing.
-        """
-        replaces = self.at if self.at < session.length else None
-        return session.record(*self.new, turn_id=turn_id, replace_from=replaces)
-
-
-def place(session: HermesSession, earlier: Sequence[Message], new: Sequence[Message]) -> Place:
-    """Return where the turn begins, and what it has to store.
-
-    ``earlier`` is what the request's body tells before ``new``. Where it counts, the history keeps
-    what the two have in common, and the rest of it is stored with the turn: so a client edits a
-    message, or has its last one answered anew.
+    Raises:
+        BadRequest: there are results of tools that nobody called, or not all of them.
+        StoreUnavailable: the calls of the tools cannot be read.
+        InvalidMessage: a message cannot be stored.
     """
-    if not tells_history(session):
-        return Place(before_retry(session.history, new), [*new])
-    if session.degraded:
-        raise StoreUnavailable("the stored history cannot be compared with the one in the request")
-    at = _length_in_common(session.history, earlier)
-    return Place(at, [*earlier[at:], *new])
+    if any(is_result(message) for message in new.messages):
+        if session.degraded:
+            raise StoreUnavailable("the calls of the tools cannot be read")
+        if not answers_calls([*session.history[: new.keep], *new.messages]):
+            problem = "the results at the end are not those of the tools that were called"
+            raise BadRequest(problem, "messages")
+    session.check(*new.messages, {"role": "assistant", "content": ""})
 
 
-def before_retry(history: Sequence[Message], question: Sequence[Message]) -> int:
-    """Return how many messages come before the same question's unfinished turn; all, if none is.
+def record(session: HermesSession, new: NewMessages, turn_id: str | None = None) -> Recording:
+    """Begin to record the turn, which at its end takes the place of what is stored after it.
 
-    A question that was answered may well be asked again: who says "yes" twice means it twice. One
-    that ends the history unanswered, or with an answer that broke off, was never answered, so that
-    the same question after it can only be its repetition: with an Idempotency-Key or without one,
-    it takes the first one's place, and is not there twice.
+    Once the model has begun to answer, so that a request which it refuses changes nothing.
     """
-    end = len(history)
-    if history and is_incomplete(history[-1]):
-        end -= 1
-    start = end - len(question)
-    repeats = start >= 0 and _are_same(history[start:end], question)
-    return start if repeats else len(history)
+    return session.record(
+        *new.messages, turn_id=turn_id, replace_from=new.replace_from, begun=new.begun
+    )
 
 
-async def shorten(session: HermesSession, begun: Place, longest: int) -> Place:
+async def shorten(session: HermesSession, new: NewMessages, longest: int) -> NewMessages:
     """Put a summary in the place of the oldest messages, where there are more than ``longest``.
 
-    Return where the turn begins then. 0 for never. A client that tells its history itself keeps it
-    as long as it likes, and what takes another turn's place leaves it to the next one.
+    Return what is new after it. 0 for never. A client whose own history counts keeps it as long as
+    it likes, and what takes another turn's place leaves it to the next one.
     """
     is_short = session.length <= max(longest, KEEP)
-    if not longest or is_short or tells_history(session) or begun.at < session.length:
-        return begun
+    if not longest or is_short or tells_history(session) or new.replace_from is not None:
+        return new
     count = session.length - KEEP
     first = one_line(text_of(session.history[0]), 200)
     text = f"Summary of {count} earlier messages; the first was: {first}"
     with suppress(NotSupported):  # Hermes compresses its conversations itself
         await session.compact(keep=KEEP, summary=[{"role": "user", "content": text}])
-    return replace(begun, at=session.length)
+    return replace(new, keep=session.length)
 
 
 def when_stored(store: Store, session: HermesSession) -> Finish:
@@ -212,19 +191,3 @@ async def _entitle(store: LifecycleStore, session: HermesSession) -> None:
 
 async def _store_nothing(*_: Message, **__: object) -> int:
     return 0
-
-
-def _length_in_common(history: Sequence[Message], told: Sequence[Message]) -> int:
-    pairs = enumerate(zip(history, told, strict=False))
-    differing = (at for at, (one, other) in pairs if not _is_same(one, other))
-    return next(differing, min(len(history), len(told)))
-
-
-def _are_same(some: Sequence[Message], others: Sequence[Message]) -> bool:
-    return len(some) == len(others) and all(map(_is_same, some, others))
-
-
-def _is_same(one: Message, other: Message) -> bool:
-    # Clients repeat what they show, and not what else a server keeps beside it.
-    fields = ("role", "content", "name", "tool_calls", "tool_call_id")
-    return all((one.get(field) or None) == (other.get(field) or None) for field in fields)

@@ -11,6 +11,7 @@ answer that calls a tool, r its result, and e an edited u. Where the stored hist
 
     stored  told    keeps   adds    begins  kind
     -       u       -       u       -       adds
+    -       uav     -       uav     -       adds        nothing is stored yet
     ua      uav     ua      v       -       adds
     ua      v       ua      v       -       adds        only what is new
     ua      av      ua      v       -       adds        a truncated tail
@@ -83,6 +84,11 @@ class NewMessages:
     begun: Message | None = None
     replace_from: int | None = None
 
+    @property
+    def asked(self) -> list[Message]:
+        """What a model is given after the messages that stay: the new ones and ``begun``."""
+        return self.messages if self.begun is None else [*self.messages, self.begun]
+
 
 def find_new(
     stored: Sequence[Message], told: Sequence[Message], *, told_counts: bool = False
@@ -105,6 +111,11 @@ def find_new(
     find = _against_told if told_counts else _against_stored
     new = find(stored, told, begun)
     return new if new.keep == len(stored) else replace(new, replace_from=new.keep)
+
+
+def unanswered(told: Sequence[Message]) -> list[Message]:
+    """Return the messages after the last answer, and that one where there are none."""
+    return list(told[len(told) - max(_count_open(told), 1) :])
 
 
 def is_same(one: Message, other: Message) -> bool:
@@ -166,7 +177,7 @@ def _find_end(stored: Sequence[Message], told: Sequence[Message]) -> tuple[int, 
 
     Where none is at the history's end, what comes after the last answer is new.
     """
-    answered = len(told) - _count_open(told)
+    answered = len(told) - _count_open(told) if stored else 0
     ends = _runs(_meanings(reversed(stored)), _meanings(reversed(told)))
     best = max(
         ((run, len(told) - at) for at, run in enumerate(ends) if run),
@@ -224,13 +235,13 @@ def _meanings(messages: Iterable[Message]) -> list[str]:
 
 def _meaning(message: Message) -> str:
     """Return what is the same for all ways to write a message."""
-    role = message.get("role")
+    role, calls = message.get("role"), message.get("tool_calls") or []
     said = [
         "system" if role == "developer" else role,
         _content(message, is_answer=role == "assistant"),
         message.get("name") or None,
         message.get("tool_call_id") or None,
-        [_call(call) for call in message.get("tool_calls") or ()],
+        [_call(call) for call in calls] if isinstance(calls, list) else calls,
         _call(message.get("function_call")),
     ]
     # Not by ==, for which 1, 1.0 and true are one value.

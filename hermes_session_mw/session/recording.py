@@ -89,6 +89,8 @@ class Recording:
     answer has come. If the client disconnects or the request is cancelled, the part that has come
     replaces the old turn, marked as incomplete: the user has seen it.
 
+    An answer that was begun before (``begun``) is stored as one with its beginning.
+
     Attributes:
         length: the conversation's new length, once the turn is stored.
     """
@@ -101,9 +103,11 @@ class Recording:
         *,
         limits: Limits | None = None,
         replaces: bool = False,
+        begun: Message | None = None,
     ) -> None:
         """Keep the question; ``append`` stores a complete turn, ``append_part`` another."""
-        self._message: Message = {}
+        self._begun, self._beside = _taken_apart(begun or {})
+        self._message: Message = dict(self._beside)
         self.length: int | None = None
         self._append = append
         self._append_part = append_part
@@ -112,7 +116,7 @@ class Recording:
         self._limits = limits or Limits()
         self._replaces = replaces
         self._pieces: list[str] = []
-        self._size = len('{"role":"assistant","content":""}')
+        self._size = len('{"role":"assistant","content":""}') + size_of_text(self._begun)
         self._ended = False
         self._refused: InvalidMessage | None = None
         self._waiting: list[Message] = []
@@ -136,7 +140,7 @@ class Recording:
 
     @property
     def text(self) -> str:
-        """The answer's text so far."""
+        """The answer's text so far, without what it was begun with."""
         return "".join(self._pieces)
 
     @property
@@ -263,12 +267,13 @@ class Recording:
 
     @property
     def _has_answer(self) -> bool:
-        return bool(self._pieces) or bool(self.message)
+        return bool(self._begun) or bool(self._pieces) or bool(self.message)
 
     @property
     def _is_said(self) -> bool:
-        """Whether the answer has any content: an empty piece or a None is none."""
-        values = (value for name, value in self.message.items() if name != "role")
+        """Whether the answer has any new content: an empty piece or a None is none."""
+        known = self._beside | {"role": self.message.get("role")}
+        values = (value for name, value in self.message.items() if value != known.get(name))
         return any(self._pieces) or any(values)
 
     @property
@@ -276,7 +281,10 @@ class Recording:
         return len(self._turn) > self._asked
 
     def _answer(self) -> Message:
-        return {"role": "assistant", "content": self.text} | self.message
+        answer = {"role": "assistant", "content": self.text} | self.message
+        if self._begun and isinstance(answer["content"], str | None):
+            answer["content"] = self._begun + (answer["content"] or "")
+        return answer
 
     def _part(self) -> list[Message]:
         return [self._answer() | INCOMPLETE] if self._has_answer else []
@@ -339,7 +347,7 @@ class Recording:
         for name, value in self.message.items():
             if name != "content" and allow(answer | {name: value} | INCOMPLETE):
                 answer[name] = value
-        content = self.message.get("content", self.text)
+        content = self._answer()["content"]
         if isinstance(content, str):
             text = _LONE_SURROGATE.sub("\ufffd", content)
             (frame,) = encode_messages([answer | INCOMPLETE], sys.maxsize)
@@ -380,6 +388,16 @@ async def break_off(recordings: Sequence[Recording], patience: float) -> None:
             waiting = [recording for recording in waiting if recording.is_waiting]
     for _ in waiting:
         logger.warning("an answer that broke off is lost: the store remains unavailable")
+
+
+def _taken_apart(begun: Message) -> tuple[str, Message]:
+    """Return the text of an answer's beginning, and its other keys but for the mark of its end."""
+    content = begun.get("content") or ""
+    if not isinstance(content, str):
+        parts = (part for part in content if isinstance(part, dict))
+        content = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    left_out = ("role", "content", "finish_reason", *INCOMPLETE)
+    return content, {name: value for name, value in begun.items() if name not in left_out}
 
 
 def _longest(text: str, allowed: Callable[[str], bool]) -> str:

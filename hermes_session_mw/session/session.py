@@ -44,7 +44,7 @@ from hermes_session_mw.session.loaded_history import (
     loaded_of_first,
     may_be_repetition,
 )
-from hermes_session_mw.session.new_messages import NewMessages, find_new
+from hermes_session_mw.session.new_messages import NewMessages, find_new, unanswered
 from hermes_session_mw.session.prompts import Count, Limits, estimate_tokens, prompt_of, window_of
 from hermes_session_mw.session.recording import Append, Recording, break_off
 from hermes_session_mw.session.store_client import StoreClient
@@ -334,6 +334,8 @@ class HermesSession:
                 f"the first {skipped} messages are not loaded, to be compared with the request's: "
                 "call 'await session.load(limit=None)' before"
             )
+        if self.degraded:  # what else is told may well be stored
+            told = unanswered(told)
         new = find_new(known.messages, told, told_counts=told_counts)
         keep = skipped + new.keep
         return replace(new, keep=keep, replace_from=None if new.replace_from is None else keep)
@@ -483,13 +485,23 @@ class HermesSession:
         turn_id: str | None = None,
         expected_length: int | None = None,
         replace_from: int | None = None,
+        begun: Message | None = None,
     ) -> Recording:
         """Begin a turn whose answer streams: give it the question, and write the answer to it.
 
         ``async with session.record(user) as answer:`` stores the turn when the block ends:
         complete, or marked as incomplete if the client has disconnected or the answer failed; see
         `Recording`. Called before the response begins, it keeps the question of a client that
-        disconnects at once. The arguments are as for ``append``.
+        disconnects at once.
+
+        Args:
+            question: as for ``append``.
+            turn_id: as for ``append``.
+            expected_length: as for ``append``.
+            replace_from: as for ``append``.
+            begun: the beginning of the answer, which what is written continues: the last answer,
+                if ``replace_from`` replaces it, or one that the client has given. See
+                ``new_messages``.
 
         Raises:
             InvalidMessage, InvalidKey, TypeError, ValueError, NotSupported, OwnerRequired: as for
@@ -516,6 +528,7 @@ class HermesSession:
             copy_messages(question) if question else [],
             limits=self._store.limits,
             replaces=replace_from is not None,
+            begun=begun,
         )
         self._recordings += (recording,)
         self.register_open()
