@@ -43,6 +43,7 @@ from hermes_session_mw.exceptions import (
 from hermes_session_mw.ids import is_session_id, mint_session_id
 from hermes_session_mw.logging import SessionIdFilter
 from hermes_session_mw.routes.handlers import session_routes
+from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.recording import Recording
 from hermes_session_mw.session.session import HermesSession, get_session
 from hermes_session_mw.session.turn_lock import Turn
@@ -78,6 +79,7 @@ __all__ = [
     "LifecycleStore",
     "MemoryStore",
     "MessageTooLarge",
+    "NewMessages",
     "NotSupported",
     "OwnerRequired",
     "Recording",

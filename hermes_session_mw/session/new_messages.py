@@ -86,7 +86,7 @@ class NewMessages:
 
     @property
     def asked(self) -> list[Message]:
-        """What a model is given after the messages that stay: the new ones and ``begun``."""
+        """The new messages and ``begun``, which a model is given after those that stay."""
         return self.messages if self.begun is None else [*self.messages, self.begun]
 
 

@@ -20,6 +20,7 @@ PUBLIC = {
     "LifecycleStore",
     "MemoryStore",
     "MessageTooLarge",
+    "NewMessages",
     "NotSupported",
     "OwnerRequired",
     "Recording",
