@@ -8,7 +8,10 @@ import pytest
 import hermes_session_mw
 from tests.support.server import ROOT
 
-HOUSE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "how-it-works.md"]
+HOUSE = [
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("how-it-works", "speed")),
+]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
