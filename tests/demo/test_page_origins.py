@@ -14,6 +14,7 @@ from tests.support.browser import (
     browser,
     messages,
     regenerate,
+    requests_of,
     shoot,
     thread_of,
     visit,
@@ -147,12 +148,10 @@ def test_the_settings_lose_nothing_that_was_written(keyed: str, visit: Visits) -
     with page.expect_response("**/v1/sessions?*"), page.expect_response("**/v1/models"):
         page.keyboard.press("Enter")
     expect(box).to_have_value("My name is Ada.\n\nAnd a draft.")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    set_up(page, key="ada-key")  # nothing else than it was
-    expect(box).to_have_value("My name is Ada.\n\nAnd a draft.")
-    # What is begun anew asks for the models; the list is also read when the question was given up.
-    assert [url for url in asked if url.endswith("/v1/models")] == []
+    with requests_of(page) as asked:
+        set_up(page, key="ada-key")  # nothing else than it was
+        expect(box).to_have_value("My name is Ada.\n\nAnd a draft.")
+    assert asked == []
     expect(page.locator("#models option")).to_have_count(1)  # the server's, to choose from
     set_up(page, key="ada-key", remember=True)
     box.press("Enter")

@@ -121,6 +121,31 @@ def visit(browser: Browser) -> Iterator[Visits]:
     visits.end()
 
 
+@contextmanager
+def requests_of(page: Page) -> Iterator[list[str]]:
+    """Collect the URLs that a page asks for in the block, once all that it asked before is done."""
+    pending: set[Request] = set()
+    begun: list[str] = []
+
+    def begin(request: Request) -> None:
+        pending.add(request)
+        begun.append(request.url)
+
+    def end(request: Request) -> None:
+        pending.discard(request)
+
+    page.on("request", begin)
+    page.on("requestfinished", end)
+    page.on("requestfailed", end)
+    count = -1
+    while pending or count != len(begun):
+        count = len(begun)
+        page.wait_for_timeout(500)
+    begun.clear()
+    yield begun
+    page.remove_listener("request", begin)
+
+
 def shoot(page: Page, name: str) -> None:
     """Keep a screenshot, for people to look at."""
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
