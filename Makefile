@@ -2,7 +2,8 @@
 #              PACE how many seconds the built-in model takes for a word, UPSTREAM at which
 #              OpenAI-compatible server a real one is, with its API key in HERMES_UPSTREAM_KEY, and
 #              CORS_ORIGINS whose pages may use the API in a browser
-# make test   runs the linter, the type checker and the tests
+# make test   runs the linter, the type checker and the tests, with a dose of those that take long
+# make test-long   runs the tests that start and kill servers and clusters, all of them
 # make docs   builds the pages of docs/ into build/docs/index.html; a warning is an error
 # make test-lowest   runs the tests on the lowest allowed version of every dependency
 # make test-wheel   runs the tests on the built wheel, with no source beside them
@@ -51,12 +52,15 @@ SHORT = $(addprefix tests/,test_ids.py test_messages.py asgi/test_headers.py asg
   asgi/test_stamping.py asgi/test_websockets.py session/test_session.py session/test_turn.py \
   stores/sqlalchemy/test_lazy_engine.py database/test_store_errors.py routes/test_session_routes.py \
   docs/test_docs_examples.py packaging/test_layers.py packaging/test_public_names.py)
+# What `make test` leaves to `make test-long`; TESTS=... leaves out nothing.
+BUT_LONG = $(if $(TESTS),,-m 'not long')
+LONG = tests/integration/clusters tests/integration/proxies tests/long
 SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 
 # The time that is written into what is built: the last commit's, so that two builds are the same.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
-.PHONY: demo test test-lowest test-wheel dist check-tag lint docs conformance fuzz torture bench \
+.PHONY: demo test test-long test-lowest test-wheel dist check-tag lint docs conformance fuzz torture bench \
   galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
@@ -65,7 +69,11 @@ demo: $(VENV)/.demo-installed
 	  --cors-origins '$(CORS_ORIGINS)'
 
 test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed
-	$(VENV)/bin/python $(PYTEST) --cov --cov-report=term-missing $(TESTS)
+	$(VENV)/bin/python $(PYTEST) $(BUT_LONG) --cov --cov-report=term-missing $(TESTS)
+
+# Each module's servers and clusters run on the same machine: two at a time.
+test-long: $(VENV)/.test-installed
+	$(VENV)/bin/python -m pytest --numprocesses $(if $(filter 0,$(WORKERS)),0,2) --dist loadscope $(LONG)
 
 lint: $(VENV)/.test-installed
 	$(VENV)/bin/ruff format --check .
@@ -77,7 +85,7 @@ docs: $(VENV)/.docs-installed
 	@echo 'Read build/docs/index.html'
 
 test-lowest: $(LOWEST_VENV)/.installed $(HERMES)/.installed
-	$(LOWEST_VENV)/bin/python $(PYTEST) -p tests.support.lowest_versions $(SUITE) --ignore tests/packaging/test_dist.py
+	$(LOWEST_VENV)/bin/python $(PYTEST) $(BUT_LONG) -p tests.support.lowest_versions $(SUITE) --ignore tests/packaging/test_dist.py
 
 # In the unpacked sdist, without the package's source: whatever is imported is the wheel's.
 test-wheel: $(WHEEL_VENV)/.installed $(HERMES)/.installed dist
@@ -89,7 +97,7 @@ test-wheel: $(WHEEL_VENV)/.installed $(HERMES)/.installed dist
 	ln -s '$(abspath $(HERMES))' build/wheel/$(HERMES)
 	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' -c \
 	  'import hermes_session_mw as m; assert "site-packages" in m.__file__, m.__file__'
-	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' $(PYTEST) $(SUITE) --ignore tests/packaging/test_dist.py
+	cd build/wheel && '$(abspath $(WHEEL_VENV))/bin/python' $(PYTEST) $(BUT_LONG) $(SUITE) --ignore tests/packaging/test_dist.py
 
 dist: $(VENV)/.test-installed
 	rm -rf dist

@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from sqlalchemy import URL
 
-from tests.support import mariadb, postgres
+from tests.support import long_runs, mariadb, postgres
 from tests.support.requirements import needs
 
 # A script's background job begins with SIGINT ignored, and so would servers that tests stop by it.
@@ -32,6 +32,11 @@ def plain_logging() -> None:
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
     root.handlers = [each for each in root.handlers if type(each).__module__.startswith("_pytest")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what ``make test`` leaves to ``make test-long``."""
+    long_runs.mark(items)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """What runs elsewhere, and what is pinned for it, goes with what is here."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.support import long_runs
 from tests.support.lowest_versions import LEFT_OUT
 from tests.support.server import ROOT
 
@@ -128,3 +131,25 @@ def test_no_file_names_an_index() -> None:
     assert {ROOT / "Makefile", ROOT / ".ci" / "run"} <= files
     wrong = [path.name for path in sorted(files) if INDEX.search(path.read_text(errors="replace"))]
     assert [] == wrong
+
+
+def test_a_dose_of_what_takes_long_is_in_every_run() -> None:
+    """Each test of the dose exists and is not left out; the rest of the long ones is."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    told = {}
+    for marked in ("long", "not long"):
+        done = subprocess.run(
+            [*command, "-m", marked, *long_runs.LONG],
+            capture_output=True, text=True, check=True, cwd=ROOT,
+        )  # fmt: skip
+        told[marked] = [line for line in done.stdout.splitlines() if "::" in line]
+    assert told["long"]
+    for test in long_runs.DOSE:
+        assert [name for name in told["not long"] if name.startswith(test)], test
+        assert not [name for name in told["long"] if name.startswith(test)], test
+
+
+def test_ci_runs_what_takes_long() -> None:
+    """Whatever `make test` leaves out has a job of its own."""
+    steps = read(GITHUB / "workflows" / "ci.yml")["jobs"]["long"]["steps"]
+    assert "bash .ci/run test-long" in steps[-1]["run"]

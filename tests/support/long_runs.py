@@ -1,0 +1,77 @@
+"""What takes long, and the dose of it that every run of the tests has.
+
+The tests below `LONG` start and kill servers, or repeat for minutes. ``make test-long`` runs all of
+them; ``make test`` leaves out those that are not in `DOSE`, by the marker ``long``. A dose has each
+server, each program of the torture and each kind of failure once, on one database and one driver.
+"""
+
+import pytest
+
+LONG = (
+    "tests/integration/clusters/",
+    "tests/integration/proxies/test_pgbouncer.py",
+    "tests/long/",
+)
+
+DOSE = (
+    # MariaDB Galera: a node that is killed, one that rejects, and a turn that is too large.
+    "tests/integration/clusters/test_galera.py::test_a_turn_is_read_on_every_node_at_once",
+    "tests/integration/clusters/test_galera.py::test_a_killed_node_costs_nothing_acknowledged[IST",
+    "tests/integration/clusters/test_galera.py::test_a_node_that_rejects_is_left_for_another[pymysql",
+    "tests/integration/clusters/test_galera.py::test_a_turn_over_the_write_set_is_named",
+    # A PostgreSQL primary and its standby: a failover, and reading from the standby.
+    "tests/integration/clusters/test_standby.py::test_a_failover_costs_nothing_acknowledged[psycopg-",
+    "tests/integration/clusters/test_standby.py::test_a_store_over_a_standby_goes_on_reading[asyncpg",
+    (
+        "tests/integration/clusters/test_standby.py::test_hosts_none_of_which_takes_writes_are_unavailable"
+        "[psycopg-"
+    ),
+    # Two MariaDB servers behind one address.
+    (
+        "tests/integration/clusters/test_switchover.py::test_a_server_that_is_read_only_now_is_left"
+        "[mysql+asyncmy"
+    ),
+    (
+        "tests/integration/clusters/test_switchover.py::test_a_server_that_stays_read_only_is_unavailable"
+        "[mysql+pymysql-trio"
+    ),
+    # PgBouncer: what each driver does with statements, the contract over one driver, and a pooler
+    # that is killed.
+    "tests/integration/proxies/test_pgbouncer.py::TestStoreContract",
+    "tests/integration/proxies/test_pgbouncer.py::TestLifecycleContract::test_a_r",
+    "tests/integration/proxies/test_pgbouncer.py::test_no_statement_has_a_name",
+    (
+        "tests/integration/proxies/test_pgbouncer.py::test_nothing_is_lost_while_the_pooler_is_disturbed"
+        "[transaction-postgresql+psycopg-"
+    ),
+    "tests/integration/proxies/test_pgbouncer.py::test_an_engine_of_the_callers_without_names",
+    (
+        "tests/integration/proxies/test_pgbouncer.py::test_statements_that_have_names_lose_nothing"
+        "[asked-for-postgresql+asyncpg-"
+    ),
+    # Each program of the torture once; what checks them, and the fuzz, whole.
+    "tests/long/fuzz/",
+    "tests/long/torture/model/test_model.py",
+    "tests/long/torture/test_checker.py",
+    *(
+        f"tests/long/torture/test_torture.py::test_what_was_acknowledged_stays[{program}]"
+        for program in (
+            "kills-sqlite",
+            "servers-postgresql",
+            "lost-mysql+pymysql",
+            "pooler-postgresql+asyncpg",
+            "model-sqlite",
+            "model-postgresql+psycopg",
+            "prune-mysql+pymysql",
+            "replace-postgresql",
+            "clock-sqlite",
+        )
+    ),
+)
+
+
+def mark(items: list[pytest.Item]) -> None:
+    """Give the marker ``long`` to each test of the long ones that is not in the dose."""
+    for item in items:
+        if item.nodeid.startswith(LONG) and not item.nodeid.startswith(DOSE):
+            item.add_marker(pytest.mark.long)
