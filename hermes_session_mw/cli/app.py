@@ -69,7 +69,7 @@ def cli(ctx: click.Context, *, store: str, timeout: float) -> None:
     """
     # An id that the terminal's encoding cannot represent is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # something else was put in its place
+        with suppress(AttributeError):  # a replaced stream, as in a test
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     ctx.obj = Settings(store, timeout)
 

@@ -8,6 +8,7 @@ import click
 from hermes_session_mw.cli.errors import PROBLEM
 from hermes_session_mw.cli.json_output import as_json
 from hermes_session_mw.cli.options import (
+    AGE,
     ids_argument,
     json_option,
     owner_filter,
@@ -17,7 +18,6 @@ from hermes_session_mw.cli.options import (
     settings_of,
     yes_option,
 )
-from hermes_session_mw.cli.param_types import AGE
 from hermes_session_mw.cli.sources import Settings, with_admin_store
 from hermes_session_mw.cli.terminal import confirm, progress
 from hermes_session_mw.cli.text import escaped

@@ -51,7 +51,7 @@ class HermesSource:
         """See `AdminStore.load`."""
         return await self._store.load(session_id, owner, limit)
 
-    async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:  # noqa: ARG002  # nobody's
+    async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:  # noqa: ARG002  # the source's
         """Refuse it: Hermes does not say when a row was taken out."""
         raise NotSupported(self._store, "archived")
 

@@ -1,7 +1,7 @@
 """A store in the process's own memory, for tests, for examples and to try things out.
 
-A session is one immutable record, which every change replaces as a whole, under a lock. Whoever
-reads it sees a whole turn or nothing of it.
+A session is one immutable record, which every change replaces as a whole, under a lock. A reader
+sees a whole turn or nothing of it.
 """
 
 import secrets
@@ -402,7 +402,7 @@ class MemoryStore:
             ]
         ordered = sorted(((-position_of(each).changed, each.id), each) for each in sessions)
         start = None if after is None else (-after.changed, after.session_id)
-        found = [each for place, each in ordered if start is None or place > start]
+        found = [each for position, each in ordered if start is None or position > start]
         return page_of(found, limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:

@@ -154,7 +154,7 @@ class SQLAlchemyStore:
         """See `Store.load`; one round trip, and a second one where nothing is stored."""
         check_keys(session_id, owner)
         check_count("limit", limit)
-        return await self._read(lambda c: load(c, session_id, owner, limit))
+        return await self._retrying.run(lambda c: load(c, session_id, owner, limit), writes=False)
 
     async def append(
         self,
@@ -200,7 +200,7 @@ class SQLAlchemyStore:
                 fence=fence,
             )
 
-        return await self._write(work)
+        return await self._retrying.run(work, writes=True)
 
     def check(self, messages: Sequence[Message]) -> None:
         """Refuse what ``append`` would refuse for itself; the database is not asked.
@@ -227,7 +227,7 @@ class SQLAlchemyStore:
         return await self._write(lambda c: delete_prune.delete_session(c, session_id, owner))
 
     async def prune(self, older_than: timedelta) -> int:
-        """Remove the sessions that nobody has changed for ``older_than``; return how many.
+        """Remove the sessions that have not changed for ``older_than``; return how many.
 
         The ids of deleted sessions count too. Keys as old that lead to nothing stored are dropped.
 

@@ -83,8 +83,8 @@ class AdminStore(SQLAlchemyStore):
     ) -> Sequence[OwnedSession]:
         """Return the next sessions in the order of owner and id; none where there are no more."""
         check_keys("-", owner or "")
-        place = START if after is None else (after.owner or "", after.info.id)
-        return await self._read(lambda c: queries.walk(c, owner, place))
+        position = START if after is None else (after.owner or "", after.info.id)
+        return await self._read(lambda c: queries.walk(c, owner, position))
 
     async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
         """Return ids that begin with ``start``, of ASCII, the ones changed last first."""
@@ -105,7 +105,7 @@ class AdminStore(SQLAlchemyStore):
         return await self._read(lambda c: delete_prune.cutoff_of(c, age))
 
     async def count_stale(self, cutoff: float, owner: str | None = None) -> PruneCounts:
-        """Return what nobody has changed since ``cutoff``, in seconds from 1970.
+        """Return what has not changed since ``cutoff``, in seconds from 1970.
 
         Sessions with a lease that has not ended are not counted.
         """

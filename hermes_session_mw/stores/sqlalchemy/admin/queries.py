@@ -80,8 +80,8 @@ _totals = of_all_or_one(
         _sum(LENGTH),
         _sum(sessions.c.turns),
         _sum(sessions.c.archived),
-        func.count(distinct(case((bindparam("nobody", type_=_OWNER.type) != _OWNER, _OWNER)))),
-        _sum(case((bindparam("nobody", type_=_OWNER.type) == _OWNER, 1), else_=0)),
+        func.count(distinct(case((bindparam("no_owner", type_=_OWNER.type) != _OWNER, _OWNER)))),
+        _sum(case((bindparam("no_owner", type_=_OWNER.type) == _OWNER, 1), else_=0)),
         microseconds_of(func.min(sessions.c.created_at)),
         microseconds_of(func.max(sessions.c.updated_at)),
     ).where(*IS_STORED),
@@ -136,7 +136,7 @@ def totals(database: Database, owner: str | None) -> Totals:
     """Return the counts, and of all owners the sizes too; no message is read for it."""
     one = owner is not None
     with snapshot(database):
-        (counts,) = database.rows(_totals[one], {"nobody": "", **owner_parameter(owner)})
+        (counts,) = database.rows(_totals[one], {"no_owner": "", **owner_parameter(owner)})
         ((deleted,),) = database.rows(_deleted[one], owner_parameter(owner))
         sizes = {} if one else _sizes(database)
     # Some databases return sums as Decimal, and a sum of nothing is NULL.

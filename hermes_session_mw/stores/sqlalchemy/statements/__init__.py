@@ -12,5 +12,5 @@ The rules of these modules:
   the session's row before it reads what it depends on, so that of two writers one sees all that the
   other has done.
 - A function may run again, as a whole, after a lock time-out, a deadlock or a lost connection. What
-  must not happen twice can be told by its turn id, or by ``repeated``.
+  must not happen twice is recognized by its turn id, or by ``repeated``.
 """

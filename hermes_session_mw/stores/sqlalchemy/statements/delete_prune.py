@@ -1,4 +1,4 @@
-"""The SQL that deletes one session, and that prunes those which nobody has changed for long.
+"""The SQL that deletes one session, and that prunes those which have not changed for long.
 
 An age becomes a *cutoff* once, by the database's clock, since the clocks of several machines may
 differ; all that follows compares with the cutoff. So what an operator has counted before is what is
@@ -87,7 +87,7 @@ _remove_session = delete(sessions).where(*IS_TARGET)
 
 _now = select(microseconds_of(func.now()))
 _CUTOFF = time_at(bindparam("cutoff"))
-# Whoever holds the lease is using the session, and may not have written yet.
+# A session with a lease is in use, though nothing may have been written yet.
 _is_stale = (sessions.c.updated_at < _CUTOFF, sessions.c.leased_until <= now_in_milliseconds())
 _is_stored = and_(*IS_STORED)
 _kept = LENGTH + sessions.c.archived
@@ -155,8 +155,8 @@ def find_stale(
     parameters = {"cutoff": cutoff, **position("after", after), **owner_parameter(owner)}
     rows = database.rows(_FIND[database.dialect][owner is not None], parameters)
     return [
-        StaleSession(text_of(whose), text_of(id_), int(length), int(fence), bool(is_stored))
-        for whose, id_, length, fence, is_stored in rows
+        StaleSession(text_of(owner_), text_of(id_), int(length), int(fence), bool(is_stored))
+        for owner_, id_, length, fence, is_stored in rows
     ]
 
 

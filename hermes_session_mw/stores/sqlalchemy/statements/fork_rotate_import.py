@@ -172,12 +172,12 @@ def rotate(
     to = {"new_id": new_id, "new_owner": new_owner}
     with transaction(database):
         there = lock_row(database, session_id, owner)
-        whose = target(session_id, owner)
+        moved = target(session_id, owner)
         # Also where nothing is to be moved: a key may be bound before the first message is stored.
         if new_owner == owner:
-            database.run(_repoint_keys, {**whose, "new_id": new_id})
+            database.run(_repoint_keys, {**moved, "new_id": new_id})
         else:
-            database.run(_drop_keys, whose)
+            database.run(_drop_keys, moved)
         if not there.exists:
             used = lock_row(database, new_id, new_owner)
             if used.is_deleted or (used.exists and not repeated):
@@ -187,8 +187,8 @@ def rotate(
         if taken is not None:
             raise SessionConflict(0, taken.length)
         for statement in _move:
-            database.run(statement, {**whose, **to})
-        database.run(MARK_DELETED, whose)
+            database.run(statement, {**moved, **to})
+        database.run(MARK_DELETED, moved)
     return True
 
 

@@ -1,6 +1,6 @@
 """The SQL that acquires, extends and releases a session's lease, and that numbers leases by fences.
 
-The lease says until when nobody else may acquire it. What keeps a late holder from writing is its
+The lease says until when no one else can acquire it. What keeps a late holder from writing is its
 *fence*, a number that only grows, which every write is checked against. A session's row has the
 fence of its last lease. What has to outlive the row is stored once for all sessions: the *floor*,
 which is at least the fence of every row that was removed.
@@ -98,7 +98,7 @@ _lease = select(
 def acquire(database: Database, session_id: str, owner: str, seconds: float) -> int:
     """See `LifecycleStore.acquire`."""
     key = {"session_id": session_id, "owner": owner}
-    # Read first: those who wait for the lease ask often, and would lock the others out of writing.
+    # Read first: whoever waits for the lease asks often, and must not take write locks for it.
     before = database.rows(_lease, key)
     _check_free(before)
     values = target(session_id, owner) | {"lease": _milliseconds(seconds)}

@@ -51,12 +51,12 @@ _MOST = 2**63 - 1  # the greatest number that a database takes
 def load(
     database: Database, session_id: str, owner: str, limit: int | None, *, again: bool = True
 ) -> History:
-    """See `Store.load`; one statement, and where it finds nothing a second one that tells why.
+    """See `Store.load`; one statement, and where it finds nothing a second one that finds out why.
 
     ``again``: whether to read once more where the second one finds that there are messages by now.
     """
     key = {"session_id": session_id, "owner": owner}
-    # At least one message, because the last one tells the length.
+    # At least one message, because the length comes from the last one.
     newest = {} if limit is None else {"newest": min(max(limit, 1), _MOST)}
     joined = database.dialect == "sqlite"
     count, length, texts = (_one_row if joined else _rows)(database, {**key, **newest})

@@ -115,8 +115,8 @@ _INSERT_OR_LOCK = {
 def lock_row(database: Database, session_id: str, owner: str) -> SessionRow:
     """Lock the session's row until the transaction ends, and return what it says.
 
-    SELECT ... FOR UPDATE, so that nobody inserts, changes or removes the row in between; on SQLite
-    the transaction has locked the whole database by then.
+    SELECT ... FOR UPDATE, so that no other transaction inserts, changes or removes the row in
+    between; on SQLite the whole database is locked by then.
     """
     rows = database.rows(_for_update, {"session_id": session_id, "owner": owner})
     if not rows:
