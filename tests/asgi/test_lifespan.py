@@ -2,17 +2,21 @@
 
 import gc
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw import HermesSession, HermesSessionMiddleware, MemoryStore
+from hermes_session_mw.asgi.lifespan import _LoopEvent
 from tests.support.asgi import http_scope, lifespan, request, stamp, types
 
 
@@ -141,6 +145,43 @@ async def test_what_never_ends_keeps_no_server_from_ending() -> None:
             await anyio.wait_all_tasks_blocked()
         assert types(events) == ["closed"]
         tasks.cancel_scope.cancel()
+
+
+async def test_what_another_event_loop_has_open_is_waited_for(anyio_backend_name: str) -> None:
+    """One middleware may serve several event loops: the end of what one has open wakes another."""
+    events: list[Any] = []
+    is_open, may_end = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Starlette()(scope, receive, send)
+            return
+        async with scope["state"]["hermes_session"].record({"role": "user"}):
+            is_open.set()
+            await anyio.to_thread.run_sync(may_end.wait)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    wrapped = HermesSessionMiddleware(app, SlowStore(events), store_timeout=60)
+    thread = threading.Thread(
+        target=partial(anyio.run, request, wrapped, backend=anyio_backend_name)
+    )
+    thread.start()
+    with anyio.fail_after(30):
+        async with lifespan(wrapped):
+            await anyio.to_thread.run_sync(is_open.wait)
+            threading.Timer(0.2, may_end.set).start()
+    thread.join()
+    assert types(events) == ["appended", "closed"]
+
+
+def test_an_event_loop_that_has_ended_is_not_woken(anyio_backend_name: str) -> None:
+    """Where a loop ended while it waited, setting its event is no error."""
+
+    async def make() -> _LoopEvent:
+        return _LoopEvent()
+
+    anyio.run(make, backend=anyio_backend_name).set()
 
 
 async def test_what_is_opened_after_the_request_is_not_kept() -> None:
