@@ -8,7 +8,7 @@ from hermes_session_mw.asgi.error_responses import ANSWERED, Refusal, log_failur
 from hermes_session_mw.asgi.headers import SESSION_HEADER
 
 
-def answer_errors(app: object) -> None:
+def add_exception_handlers(app: object) -> None:
     """Add handlers for the package's errors to a Starlette or FastAPI application without any.
 
     Other applications let the errors through to the middleware, which answers them itself.

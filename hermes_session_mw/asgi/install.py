@@ -5,7 +5,7 @@ from typing import TypeVar, Unpack
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from hermes_session_mw.asgi.exception_handlers import answer_errors
+from hermes_session_mw.asgi.exception_handlers import add_exception_handlers
 from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
 from hermes_session_mw.asgi.options import OptionArguments, with_options
 from hermes_session_mw.exceptions import ConfigurationError
@@ -45,7 +45,7 @@ def install(
             "and before its lifespan"
         )
     middleware = HermesSessionMiddleware(_never_called, store, **options)
-    answer_errors(app)
+    add_exception_handlers(app)
     # Only a router further out is outside of it now; the key "app" is in every scope that reaches
     # it.
     middleware.framework_key = "router"

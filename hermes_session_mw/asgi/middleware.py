@@ -11,7 +11,7 @@ from typing import Unpack
 from starlette.types import Receive, Scope, Send
 
 from hermes_session_mw.asgi.error_responses import log_failure, refusal_of
-from hermes_session_mw.asgi.exception_handlers import answer_errors
+from hermes_session_mw.asgi.exception_handlers import add_exception_handlers
 from hermes_session_mw.asgi.lifespan import OpenSessions, serve_lifespan
 from hermes_session_mw.asgi.options import MiddlewareOptions, OptionArguments, with_options
 from hermes_session_mw.asgi.response_stamper import ResponseStamper, SessionHeader
@@ -61,7 +61,7 @@ class HermesSessionMiddleware:
         """
         chosen = MiddlewareOptions(**options)
         self.app = app
-        answer_errors(app)
+        add_exception_handlers(app)
         self.store: Store = as_store(store, chosen.store_timeout)
         if chosen.session_keys and not hasattr(self.store, "bind_key"):
             raise ConfigurationError(

@@ -23,7 +23,7 @@ from hermes_session_mw.stores import LifecycleStore, Store
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.telemetry import Telemetry
 
-_MEANWHILE = 20
+_APPENDED_MEANWHILE = 20
 """Messages that may be appended between the two loads for a page without making it shorter."""
 
 _Handler = Callable[[Request, str], Awaitable[Response]]
@@ -107,19 +107,19 @@ class _Routes:
         self._allow_ownerless = allow_ownerless
 
     async def describe(self, request: Request) -> Response:
-        return responses.as_json(describe(self._prefix, request.scope.get("root_path", "")))
+        return responses.json_response(describe(self._prefix, request.scope.get("root_path", "")))
 
     async def answer(
         self, handlers: dict[str, _Handler], taken: Collection[str], request: Request
     ) -> Response:
         handler = handlers.get(request.method) or handlers["GET"]  # for HEAD
         try:
-            parameters.only(taken, request.query_params)
-            return await handler(request, await self._whose(request))
+            parameters.check_names(taken, request.query_params)
+            return await handler(request, await self._owner_of(request))
         except Refused as exc:
             return response_of(exc.refusal)
         except HermesSessionError as exc:
-            response = responses.as_refusal(exc)
+            response = responses.error_response(exc)
             if response is None:
                 raise
             return response
@@ -128,7 +128,7 @@ class _Routes:
         if not (owner or self._allow_ownerless):
             raise Refused(OfRoutes.NO_OWNERS)
         limit = _limit(request)
-        cursor = parameters.single("cursor", request.query_params.getlist("cursor"))
+        cursor = parameters.single_value("cursor", request.query_params.getlist("cursor"))
         try:
             page = await self._store.run(LifecycleStore.list, "", owner, limit, cursor)
         except ValueError as exc:
@@ -136,20 +136,20 @@ class _Routes:
                 raise  # not the client's fault
             message = "'cursor' is not one that a page of this list gave."
             raise parameters.invalid("cursor", message) from exc
-        data = [responses.shown(info) for info in page.sessions]
+        data = [responses.session_as_json(info) for info in page.sessions]
         more = {"has_more": page.cursor is not None, "next_cursor": page.cursor}
-        return responses.as_json({"object": "list", "data": data, **more})
+        return responses.json_response({"object": "list", "data": data, **more})
 
     async def get(self, request: Request, owner: str) -> Response:
-        return responses.as_json(await self._info(_id(request, owner), owner))
+        return responses.json_response(await self._info(_id(request, owner), owner))
 
     async def messages(self, request: Request, owner: str) -> Response:
         session_id, limit = _id(request, owner), _limit(request)
         values = request.query_params.getlist("before")
-        before = parameters.number("before", values, 0, parameters.MAX_INDEX)
+        before = parameters.whole_number("before", values, 0, parameters.MAX_INDEX)
         data, start, length = await self._before(session_id, owner, before, limit)
         more = {"has_more": start > 0, "next_before": start or None}
-        return responses.as_json({"object": "list", "data": data, "length": length, **more})
+        return responses.json_response({"object": "list", "data": data, "length": length, **more})
 
     async def _before(
         self, session_id: str, owner: str, before: int | None, limit: int
@@ -157,13 +157,13 @@ class _Routes:
         """Return the ``limit`` messages before a place, the first one's place, and the length.
 
         A store loads the newest messages, so those after the page are loaded with it. If more than
-        ``_MEANWHILE`` are appended in between, the page is shorter, and the next one goes on from
-        there.
+        ``_APPENDED_MEANWHILE`` are appended in between, the page is shorter, and the next one goes
+        on from there.
         """
         wanted = limit
         if before is not None:
             known = await self._store.load(session_id, owner, 0)
-            wanted = known.length - max(min(before, known.length) - limit, 0) + _MEANWHILE
+            wanted = known.length - max(min(before, known.length) - limit, 0) + _APPENDED_MEANWHILE
         history = await self._store.load(session_id, owner, wanted)
         if not history.exists:
             raise Refused(OfRoutes.NOT_FOUND)
@@ -183,14 +183,14 @@ class _Routes:
             raise parameters.invalid("title", message) from exc
         if not found:
             raise Refused(OfRoutes.NOT_FOUND)
-        return responses.as_json(await self._info(session_id, owner))
+        return responses.json_response(await self._info(session_id, owner))
 
     async def fork(self, request: Request, owner: str) -> Response:
         session_id, length = _id(request, owner), parameters.length_of(await _body(request))
         self._store.require("info")
         new_id = self._store.new_id()
         await self._store.call(LifecycleStore.fork, session_id, new_id, owner, length)
-        response = responses.as_json(await self._info(new_id, owner), 201)
+        response = responses.json_response(await self._info(new_id, owner), 201)
         # Relative to this request's own address, whatever a proxy has taken off its path.
         response.headers["location"] = f"../{new_id}"
         return response
@@ -200,7 +200,7 @@ class _Routes:
             raise Refused(OfRoutes.NOT_FOUND)
         return Response(status_code=204, headers={"cache-control": "no-store"})
 
-    async def _whose(self, request: Request) -> str:
+    async def _owner_of(self, request: Request) -> str:
         if self._owner is not None:
             owner = await ask_owner(self._owner, request)
         else:
@@ -213,7 +213,7 @@ class _Routes:
         info = await self._store.call(LifecycleStore.info, session_id, owner)
         if info is None:
             raise Refused(OfRoutes.NOT_FOUND)
-        return responses.shown(info)
+        return responses.session_as_json(info)
 
 
 def _id(request: Request, owner: str) -> str:
@@ -223,7 +223,7 @@ def _id(request: Request, owner: str) -> str:
 
 
 def _limit(request: Request) -> int:
-    limit = parameters.number("limit", request.query_params.getlist("limit"), 1, MAX_PAGE)
+    limit = parameters.whole_number("limit", request.query_params.getlist("limit"), 1, MAX_PAGE)
     return PAGE if limit is None else limit
 
 

@@ -33,7 +33,7 @@ def invalid(param: str | None, message: str) -> Refused:
     return Refused(Refusal(400, f"invalid_{param or 'body'}", message, param=param))
 
 
-def single(name: str, values: Sequence[str]) -> str | None:
+def single_value(name: str, values: Sequence[str]) -> str | None:
     """Return the value of a parameter, or None if it was not sent.
 
     Raises:
@@ -44,7 +44,7 @@ def single(name: str, values: Sequence[str]) -> str | None:
     return values[0] if values else None
 
 
-def only(allowed: Collection[str], names: Iterable[str]) -> None:
+def check_names(allowed: Collection[str], names: Iterable[str]) -> None:
     """Check that there are no other parameters: a misspelt one would have no effect.
 
     Raises:
@@ -55,13 +55,13 @@ def only(allowed: Collection[str], names: Iterable[str]) -> None:
         raise invalid("query", f"There is a parameter that is not known here; these are: {known}.")
 
 
-def number(name: str, values: Sequence[str], least: int, most: int) -> int | None:
+def whole_number(name: str, values: Sequence[str], least: int, most: int) -> int | None:
     """Return a parameter as an int, or None if it was not sent.
 
     Raises:
         Refused: it is not a whole number from ``least`` to ``most``.
     """
-    text = single(name, values)
+    text = single_value(name, values)
     if text is None:
         return None
     # Only few ASCII digits: int() accepts "+1", "1_0" and other scripts' digits, and can be slow.

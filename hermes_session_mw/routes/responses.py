@@ -13,7 +13,7 @@ from hermes_session_mw.logging import logger
 from hermes_session_mw.stores import SessionInfo
 
 
-def shown(info: SessionInfo) -> dict[str, Any]:
+def session_as_json(info: SessionInfo) -> dict[str, Any]:
     """Return a session as the routes show it: the schema ``Session`` of the description."""
     return {
         "id": info.id,
@@ -30,13 +30,13 @@ def _rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def as_json(value: Any, status: int = 200) -> Response:
+def json_response(value: Any, status: int = 200) -> Response:
     """Return the response with ``value`` as its body."""
     headers = {"cache-control": "no-store"}
     return Response(json.dumps(value), status, headers, media_type="application/json")
 
 
-def as_refusal(error: HermesSessionError) -> Response | None:
+def error_response(error: HermesSessionError) -> Response | None:
     """Return the response to an error of the store, or None."""
     if isinstance(error, StoreError):
         logger.warning("a session route is answered 503: %s", error)

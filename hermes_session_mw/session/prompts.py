@@ -15,8 +15,8 @@ from hermes_session_mw.messages import MAX_DEPTH, Message
 from hermes_session_mw.session.recording import INCOMPLETE
 from hermes_session_mw.session.tool_calls import (
     INSTRUCTIONS,
-    find_calling,
-    find_standing,
+    find_calling_message,
+    find_non_result,
     find_turn_start,
     is_result,
     paired,
@@ -35,7 +35,7 @@ STORED_ONLY = frozenset(
 )
 """Keys of a message that are for the store alone, and are not sent to a provider."""
 
-_SAYING = ("content", "tool_calls", "function_call", "refusal", "audio")
+_CONTENT_KEYS = ("content", "tool_calls", "function_call", "refusal", "audio")
 _BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_FILE = 1000
@@ -51,7 +51,11 @@ def prompt_of(messages: Sequence[Message]) -> list[Message]:
     Keys that are for the store alone are removed, and so are tool calls without a result, results
     without a call, and answers in which nothing remains.
     """
-    return [message for message in paired([_sent(each) for each in messages]) if _says(message)]
+    return [
+        message
+        for message in paired([_without_stored_only(each) for each in messages])
+        if _has_content(message)
+    ]
 
 
 def estimate_tokens(message: Message) -> int:
@@ -74,7 +78,7 @@ def estimate_tokens(message: Message) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WindowLimits:
     """How large a window may be.
 
     Attributes:
@@ -104,7 +108,7 @@ class Limits:
 
 
 def window_of(
-    history: Sequence[Message], new: Sequence[Message], limits: Limits, *, skipped: int = 0
+    history: Sequence[Message], new: Sequence[Message], limits: WindowLimits, *, skipped: int = 0
 ) -> list[Message]:
     """Return the end of the history and what is new, in whole turns, as a model accepts them.
 
@@ -127,7 +131,7 @@ class _Window:
     """The search for one window; places count in the history followed by the new messages."""
 
     def __init__(
-        self, history: Sequence[Message], new: Sequence[Message], limits: Limits, skipped: int
+        self, history: Sequence[Message], new: Sequence[Message], limits: WindowLimits, skipped: int
     ) -> None:
         self._history = history
         self._new = new
@@ -167,7 +171,7 @@ class _Window:
 
     def _tokens(self, at: int) -> int:
         if at not in self._counted:
-            self._counted[at] = self._limits.count(_sent(self._all[at]))
+            self._counted[at] = self._limits.count(_without_stored_only(self._all[at]))
         return self._counted[at]
 
     def _start(self) -> int:
@@ -185,7 +189,7 @@ class _Window:
         turns = chain(middle, earlier, range(max(hi + 1, wanted), end))
         start = find_turn_start(self._all, turns)
         if start is None:  # a turn that is longer than the limits
-            start = find_standing(self._all, chain(range(wanted, end), earlier))
+            start = find_non_result(self._all, chain(range(wanted, end), earlier))
         return last if start is None else start
 
     def _bounds(self) -> tuple[int, int, int]:
@@ -220,7 +224,7 @@ class _Window:
     def _last_start(self) -> tuple[int, bool]:
         """Return the last place to begin at, and whether the message there has to be included."""
         if self._new and is_result(self._new[0]):
-            calling = find_calling(self._history)
+            calling = find_calling_message(self._history)
             if calling is not None:
                 return calling, True
         return len(self._history), False
@@ -250,12 +254,12 @@ def _step(lo: int, hi: int, step: int) -> int:
     raise AssertionError  # pragma: no cover  # steps of one do not miss lo
 
 
-def _sent(message: Message) -> Message:
+def _without_stored_only(message: Message) -> Message:
     return {name: value for name, value in message.items() if name not in STORED_ONLY}
 
 
-def _says(message: Message) -> bool:
-    return message.get("role") != "assistant" or any(message.get(name) for name in _SAYING)
+def _has_content(message: Message) -> bool:
+    return message.get("role") != "assistant" or any(message.get(name) for name in _CONTENT_KEYS)
 
 
 def _texts(message: Message) -> Iterator[str]:

@@ -48,7 +48,7 @@ def _any_json(messages: Sequence[Message]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class StoreLimits:
     """What a store accepts.
 
     Attributes:
@@ -101,7 +101,7 @@ class Recording:
         append_part: Append,
         question: list[Message],
         *,
-        limits: Limits | None = None,
+        limits: StoreLimits | None = None,
         replaces: bool = False,
         begun: Message | None = None,
     ) -> None:
@@ -112,8 +112,8 @@ class Recording:
         self._append = append
         self._append_part = append_part
         self._turn = question
-        self._asked = len(question)
-        self._limits = limits or Limits()
+        self._question_length = len(question)
+        self._limits = limits or StoreLimits()
         self._replaces = replaces
         self._pieces: list[str] = []
         self._size = len('{"role":"assistant","content":""}') + size_of_text(self._begun)
@@ -121,7 +121,7 @@ class Recording:
         self._refused: InvalidMessage | None = None
         self._waiting: list[Message] = []
         self._store = append_part  # what is waiting
-        self._told = False
+        self._has_warned = False
 
     @property
     def message(self) -> Message:
@@ -200,7 +200,7 @@ class Recording:
                 self._check_room()
                 self._limits.check([message])
             except InvalidMessage as exc:
-                _claim(exc, "it is left out")
+                _say_what_is_stored(exc, "it is left out")
                 self._refused = exc
                 raise
             self._turn.append(message)
@@ -223,7 +223,7 @@ class Recording:
             return
         self._ended = True
         refused = self._refused
-        if refused is None and self._replaces and not self._is_said and not self._has_added:
+        if refused is None and self._replaces and not self._has_content and not self._has_added:
             return  # the old turn stands
         if refused is None:
             try:
@@ -231,7 +231,7 @@ class Recording:
             except InvalidMessage as exc:
                 refused = exc
         if refused is not None:
-            await self._keep_what_can_be(refused)
+            await self._store_what_can_be(refused)
             raise refused
 
     async def break_off(self) -> None:
@@ -243,7 +243,7 @@ class Recording:
         """
         if not self._ended:
             self._ended = True
-            if not self._replaces or self._is_said:
+            if not self._replaces or self._has_content:
                 self._waiting = (
                     [*self._turn, *self._part()] if self._refused is None else self._storable()
                 )
@@ -270,7 +270,7 @@ class Recording:
         return bool(self._begun) or bool(self._pieces) or bool(self.message)
 
     @property
-    def _is_said(self) -> bool:
+    def _has_content(self) -> bool:
         """Whether the answer has any new content: an empty piece or a None is none."""
         known = self._beside | {"role": self.message.get("role")}
         values = (value for name, value in self.message.items() if value != known.get(name))
@@ -278,7 +278,7 @@ class Recording:
 
     @property
     def _has_added(self) -> bool:
-        return len(self._turn) > self._asked
+        return len(self._turn) > self._question_length
 
     def _answer(self) -> Message:
         answer = {"role": "assistant", "content": self.text} | self.message
@@ -299,13 +299,13 @@ class Recording:
             raise
         self._waiting = []
 
-    async def _keep_what_can_be(self, refused: InvalidMessage) -> None:
+    async def _store_what_can_be(self, refused: InvalidMessage) -> None:
         what = "the turn that it was to replace stands"
         if not self._replaces:
             self._waiting = self._storable()
             await self._store_waiting()
             what = "what can be of the turn is kept, as incomplete"
-        _claim(refused, what)
+        _say_what_is_stored(refused, what)
 
     async def _store_waiting(self) -> None:
         if not self._waiting:
@@ -314,9 +314,9 @@ class Recording:
         try:
             self.length = await self._store(*messages)
         except StoreUnavailable as exc:
-            if not self._told:
+            if not self._has_warned:
                 logger.warning("an answer that broke off is not stored yet: %s", type(exc).__name__)
-            self._told = True
+            self._has_warned = True
             logger.debug("the failure in full", exc_info=exc)
             return
         except InvalidMessage as exc:
@@ -411,7 +411,7 @@ def _longest(text: str, allowed: Callable[[str], bool]) -> str:
     return text[:fits]
 
 
-def _claim(error: InvalidMessage, what: str) -> None:
+def _say_what_is_stored(error: InvalidMessage, what: str) -> None:
     """Put into the error's text what was stored: by itself it says that nothing was."""
     error.args = (f"{str(error).removesuffix('; nothing was stored')}; {what}",)
 

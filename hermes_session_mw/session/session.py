@@ -45,7 +45,13 @@ from hermes_session_mw.session.loaded_history import (
     may_be_repetition,
 )
 from hermes_session_mw.session.new_messages import NewMessages, find_new, unanswered
-from hermes_session_mw.session.prompts import Count, Limits, estimate_tokens, prompt_of, window_of
+from hermes_session_mw.session.prompts import (
+    Count,
+    WindowLimits,
+    estimate_tokens,
+    prompt_of,
+    window_of,
+)
 from hermes_session_mw.session.recording import Append, Recording, break_off
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.session.tool_calls import find_cut, unanswered_calls
@@ -363,7 +369,7 @@ class HermesSession:
             TypeError, ValueError: ``replace_from`` is no int, or negative.
         """
         history, _ = self._first(replace_from)
-        return prompt_of([*history, *_dicts(new)])
+        return prompt_of([*history, *_check_dicts(new)])
 
     def window(
         self,
@@ -397,9 +403,9 @@ class HermesSession:
             ValueError: a limit is not more than 0, or ``replace_from`` is negative.
             InvalidMessage: without ``count``: a message nests too deep to be stored.
         """
-        limits = Limits(max_messages, max_tokens, count or estimate_tokens, self._limit)
+        limits = WindowLimits(max_messages, max_tokens, count or estimate_tokens, self._limit)
         history, skipped = self._first(replace_from)
-        return window_of(history, _dicts(new), limits, skipped=skipped)
+        return window_of(history, _check_dicts(new), limits, skipped=skipped)
 
     def _first(self, count: int | None) -> tuple[list[Message], int]:
         """Return the history's first ``count`` messages, and how many of them are not loaded."""
@@ -851,7 +857,7 @@ def get_session(connection: HTTPConnection) -> HermesSession:
     return session
 
 
-def _dicts(new: Sequence[Message]) -> Sequence[Message]:
+def _check_dicts(new: Sequence[Message]) -> Sequence[Message]:
     for message in new:
         if not isinstance(message, dict):
             raise TypeError(f"a message is a dict, not a {type(message).__name__}")

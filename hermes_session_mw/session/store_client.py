@@ -15,7 +15,7 @@ import anyio
 from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
 from hermes_session_mw.ids import mint_session_id
 from hermes_session_mw.messages import Message, encode_messages
-from hermes_session_mw.session.recording import Limits
+from hermes_session_mw.session.recording import StoreLimits
 from hermes_session_mw.session.tool_calls import find_load_start, find_turn_start, stands_alone
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.lifecycle import LifecycleStore
@@ -170,10 +170,10 @@ class StoreClient:
             raise NotSupported(self._store, operation)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> StoreLimits:
         """The store's limits, as far as it has the attributes for them."""
         names = "max_message_bytes", "max_turn_messages"
-        return Limits(self.check, *(getattr(self._store, name, sys.maxsize) for name in names))
+        return StoreLimits(self.check, *(getattr(self._store, name, sys.maxsize) for name in names))
 
     def check_replaces(self) -> None:
         """Check that the store can replace messages, and not only append.

@@ -79,18 +79,18 @@ def find_load_start(messages: Sequence[Message], limit: int, *, is_all: bool) ->
     start = find_turn_start(messages, before)
     if start is None and is_all:
         return 0  # the conversation's beginning, whatever it is
-    start = find_standing(messages, [*after, *before]) if start is None else start
+    start = find_non_result(messages, [*after, *before]) if start is None else start
     return len(messages) if start is None else start
 
 
-def find_standing(messages: Sequence[Message], places: Iterable[int]) -> int | None:
+def find_non_result(messages: Sequence[Message], places: Iterable[int]) -> int | None:
     """Return the first of the places whose message is not a tool's result, or None."""
     return next((at for at in places if not is_result(messages[at])), None)
 
 
-def find_calling(messages: Sequence[Message]) -> int | None:
+def find_calling_message(messages: Sequence[Message]) -> int | None:
     """Return the place of the message whose calls may still be answered at the end, or None."""
-    at = find_standing(messages, range(len(messages) - 1, -1, -1))
+    at = find_non_result(messages, range(len(messages) - 1, -1, -1))
     return at if at is not None and _calls(messages[at]) else None
 
 
@@ -99,11 +99,11 @@ def unanswered_calls(messages: Sequence[Message]) -> list[Message]:
 
     An answer that broke off has none: its calls may be incomplete.
     """
-    at = find_calling(messages)
+    at = find_calling_message(messages)
     if at is None or is_incomplete(messages[at]):
         return []
     answered = Counter(_key_of_result(messages[i]) for i in range(at + 1, len(messages)))
-    return [call for key, call in _calls(messages[at]) if not _take(answered, key)]
+    return [call for key, call in _calls(messages[at]) if not _use_one(answered, key)]
 
 
 def paired(messages: Sequence[Message]) -> list[Message]:
@@ -111,16 +111,16 @@ def paired(messages: Sequence[Message]) -> list[Message]:
 
     Of several results for one call the newest is kept. Messages that change are copied.
     """
-    left: list[Message] = []
+    kept: list[Message] = []
     at = 0
     while at < len(messages):
         end = at + 1
         while end < len(messages) and is_result(messages[end]):
             end += 1
         if not is_result(messages[at]):
-            left += _paired(messages[at], messages[at + 1 : end])
+            kept += _paired(messages[at], messages[at + 1 : end])
         at = end
-    return left
+    return kept
 
 
 def find_cut(messages: Sequence[Message], last: int, *, first: int = 1) -> int | None:
@@ -130,15 +130,15 @@ def find_cut(messages: Sequence[Message], last: int, *, first: int = 1) -> int |
     a turn only if there is no other, and never between a call and its result, however far apart
     they are.
     """
-    whole, reach, ends = [], -1, _far_results(messages)
+    safe, reach, ends = [], -1, _far_results(messages)
     for at in range(len(messages)):
         if at > reach:
-            whole.append(at)
+            safe.append(at)
         reach = max(reach, ends.get(at, -1))
-    before = [at for at in reversed(whole) if first <= at <= last]
-    after = [at for at in whole if at > last]
+    before = [at for at in reversed(safe) if first <= at <= last]
+    after = [at for at in safe if at > last]
     start = find_turn_start(messages, [*before, *after])
-    return find_standing(messages, before) if start is None else start
+    return find_non_result(messages, before) if start is None else start
 
 
 def _calls(message: Message) -> list[tuple[_Key, Message]]:
@@ -169,10 +169,10 @@ def _is_name(value: object) -> bool:
 def _paired(message: Message, results: Sequence[Message]) -> list[Message]:
     if message.get("role") != "assistant" or not any(name in message for name in _CALLS):
         return [message]
-    come = Counter[_Key](map(_key_of_result, results))
-    both = Counter(key for key, _ in _calls(message)) & come
+    answered = Counter[_Key](map(_key_of_result, results))
+    both = Counter(key for key, _ in _calls(message)) & answered
     due = both.copy()
-    kept = [result for result in reversed(results) if _take(due, _key_of_result(result))]
+    kept = [result for result in reversed(results) if _use_one(due, _key_of_result(result))]
     return [_with_calls(message, both), *reversed(kept)]
 
 
@@ -180,14 +180,14 @@ def _with_calls(message: Message, due: Counter[_Key]) -> Message:
     """Return the message with those of its calls that are due, and without keys left empty."""
     kept: dict[str, list[Message]] = {"tool": [], "function": []}
     for (kind, name), call in _calls(message):
-        if _take(due, (kind, name)):
+        if _use_one(due, (kind, name)):
             kept[kind].append(call)
     calls = {"tool_calls": kept["tool"], "function_call": next(iter(kept["function"]), None)}
     changed = {name: calls.get(name, value) for name, value in message.items()}
     return {name: value for name, value in changed.items() if value or name not in _CALLS}
 
 
-def _take(due: Counter[_Key], key: _Key) -> bool:
+def _use_one(due: Counter[_Key], key: _Key) -> bool:
     due[key] -= 1
     return due[key] >= 0
 

@@ -27,7 +27,7 @@ from hermes_session_mw import (
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.prompts import (
     STORED_ONLY,
-    Limits,
+    WindowLimits,
     estimate_tokens,
     prompt_of,
     window_of,
@@ -259,7 +259,7 @@ def test_every_window_is_valid(
     """Of any history and limits a strict server takes the window, which begins where it may."""
     new = [message_of(letter) for letter in letters]
     most, tokens = (data.draw(st.none() | st.integers(1, 20)) for _ in range(2))
-    limits = Limits(most, tokens, count=lambda _: 2)
+    limits = WindowLimits(most, tokens, count=lambda _: 2)
     skipped = data.draw(st.integers(0, 9))
     before = deepcopy(history)
     for prompt in (prompt_of([*history, *new]), window_of(history, new, limits, skipped=skipped)):
@@ -280,14 +280,16 @@ def test_every_window_is_valid(
 @pytest.mark.parametrize(
     ("turns", "limits"),
     [
-        pytest.param(10_000, Limits(max_messages=240), id="messages"),
-        pytest.param(1_500, Limits(max_tokens=16_000), id="tokens"),
-        pytest.param(1_500, Limits(max_messages=300, max_tokens=18_000), id="both"),
-        pytest.param(1_500, Limits(loaded=300), id="what is loaded"),
-        pytest.param(1_500, Limits(max_tokens=24_000, loaded=400), id="tokens of what is loaded"),
+        pytest.param(10_000, WindowLimits(max_messages=240), id="messages"),
+        pytest.param(1_500, WindowLimits(max_tokens=16_000), id="tokens"),
+        pytest.param(1_500, WindowLimits(max_messages=300, max_tokens=18_000), id="both"),
+        pytest.param(1_500, WindowLimits(loaded=300), id="what is loaded"),
+        pytest.param(
+            1_500, WindowLimits(max_tokens=24_000, loaded=400), id="tokens of what is loaded"
+        ),
     ],
 )
-def test_a_prompt_cache_keeps_hitting(turns: int, limits: Limits) -> None:
+def test_a_prompt_cache_keeps_hitting(turns: int, limits: WindowLimits) -> None:
     """Asked after each turn, 95 % of a window's bytes are what the last window began with."""
     history: list[Message] = []
     ends = [0]  # bytes of what is stored, up to each message
@@ -349,7 +351,7 @@ def test_a_window_looks_at_the_end_alone(limit: str, new: list[Message]) -> None
     for length in (100, 1_000_000):
         history, counted = Watched(length), Counted()
         most, tokens = (40, None) if limit == "max_messages" else (None, 40)
-        window = window_of(history, new, Limits(most, tokens, counted))
+        window = window_of(history, new, WindowLimits(most, tokens, counted))
         assert len(window) <= 41
         assert counted.times <= 43
         visited.append(history.visited)
@@ -359,31 +361,31 @@ def test_a_window_looks_at_the_end_alone(limit: str, new: list[Message]) -> None
 def test_the_first_instructions_stay_in_front() -> None:
     """The system messages that a conversation begins with are in every window, and count."""
     history = [SYSTEM, SYSTEM, *(message_of(letter) for letter in "uauauaua")]
-    assert window_of(history, [USER], Limits(max_messages=5)) == [
+    assert window_of(history, [USER], WindowLimits(max_messages=5)) == [
         SYSTEM,
         SYSTEM,
         *history[8:],
         USER,
     ]
-    assert window_of(history, [USER], Limits(max_messages=99)) == [*history, USER]
+    assert window_of(history, [USER], WindowLimits(max_messages=99)) == [*history, USER]
     alone = [*[SYSTEM] * 9, USER]
-    assert window_of(alone, [], Limits(max_messages=4)) == [SYSTEM] * 4
-    tokens = Limits(max_tokens=20, count=lambda each: 9 if each == SYSTEM else 1)
+    assert window_of(alone, [], WindowLimits(max_messages=4)) == [SYSTEM] * 4
+    tokens = WindowLimits(max_tokens=20, count=lambda each: 9 if each == SYSTEM else 1)
     assert window_of(history, [USER], tokens) == [SYSTEM, SYSTEM, SAID | {"content": "!"}, USER]
     assert window_of(alone, [], tokens) == [SYSTEM, SYSTEM, USER]
-    assert window_of(history[2:], [], Limits(max_messages=2), skipped=2) == history[8:]
+    assert window_of(history[2:], [], WindowLimits(max_messages=2), skipped=2) == history[8:]
 
 
 def test_the_first_instructions_give_way_to_what_is_new() -> None:
     """What is new is always there, with the call that it answers; the front is if there is room."""
     asked = [SYSTEM, *(message_of(letter) for letter in "uaua")]
-    assert window_of([SYSTEM], [USER], Limits(max_messages=1)) == [USER]
-    assert window_of(asked, [USER], Limits(max_messages=1)) == [USER]
-    assert window_of(asked, [USER], Limits(max_messages=2)) == [SYSTEM, USER]
-    assert window_of([SYSTEM, *asked], [USER, USER], Limits(max_messages=1)) == [USER, USER]
+    assert window_of([SYSTEM], [USER], WindowLimits(max_messages=1)) == [USER]
+    assert window_of(asked, [USER], WindowLimits(max_messages=1)) == [USER]
+    assert window_of(asked, [USER], WindowLimits(max_messages=2)) == [SYSTEM, USER]
+    assert window_of([SYSTEM, *asked], [USER, USER], WindowLimits(max_messages=1)) == [USER, USER]
     calling = [SYSTEM, USER, CALLING]
-    assert window_of(calling, [result("1")], Limits(max_messages=2)) == [CALLING, result("1")]
-    tokens = Limits(max_tokens=9, count=lambda each: 6 if each == USER else 4)
+    assert window_of(calling, [result("1")], WindowLimits(max_messages=2)) == [CALLING, result("1")]
+    tokens = WindowLimits(max_tokens=9, count=lambda each: 6 if each == USER else 4)
     assert window_of([SYSTEM], [USER], tokens) == [USER]
     assert window_of([SYSTEM, SAID], [SAID], tokens) == [SYSTEM, SAID]
 
@@ -415,7 +417,7 @@ def test_a_long_turn_is_begun_later(
     history: list[Message], new: list[Message], most: int, start: int
 ) -> None:
     """Where whole turns are not within the limits, the window begins at no result all the same."""
-    window = window_of(history, new, Limits(max_messages=most))
+    window = window_of(history, new, WindowLimits(max_messages=most))
     assert window == prompt_of([*history[start:], *new])
 
 
