@@ -1,1 +1,1 @@
-"""A thin chat server in the OpenAI shape, for trying hermes_session_mw by hand."""
+"""A small chat server in the shape of OpenAI's API, to try hermes_session_mw with."""

@@ -55,7 +55,7 @@ def _model(options: argparse.Namespace) -> Model:
 
 
 def main() -> None:
-    """Read the options, say where and what to try, and serve until stopped."""
+    """Read the options, print what to try, and serve until stopped."""
     parser = argparse.ArgumentParser(prog="python -m demo_app", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -122,7 +122,7 @@ def main() -> None:
     url = f"http://{options.host}:{options.port}"
     try:
         listener = config.bind_socket()
-    except SystemExit:  # uvicorn has said why
+    except SystemExit:  # uvicorn has logged the reason
         other = f"for another port: make demo PORT={options.port + 1}"
         print(f"The demo cannot serve at {url}; {other}", file=sys.stderr)  # noqa: T201
         raise

@@ -40,12 +40,12 @@ def create_app(
     """Return the demo as an ASGI application.
 
     Args:
-        store: where it keeps its conversations; ``hermes:PATH`` is a Hermes Agent's state.db.
-        keys: the API keys, of which each sees its own conversations; None for those in
-            HERMES_API_KEYS. Without any, a session's id is all that it takes to read it.
+        store: where conversations are kept; ``hermes:PATH`` is a Hermes Agent's state.db.
+        keys: the API keys, each of which sees its own conversations; None for those in
+            HERMES_API_KEYS. Without keys, anybody who has a session's id can read it.
         compact_at: messages that a conversation may have before its oldest ones become a summary;
             0 for any number.
-        model: what answers; None for the one that needs no network. It is closed with the app.
+        model: the model; None for the built-in one, which needs no network. The app closes it.
         origins: the origins whose pages may use the API in a browser, or ``*``; the demo's own
             page needs none.
 
@@ -79,7 +79,7 @@ def create_app(
     )
     app.state.store, app.state.compact_at, app.state.model = kept, compact_at, answering
     owner = KeyOwners(known) if known else None
-    # With an owner a client may also call its conversations by names of its own.
+    # With an owner, a client may also name its conversations by session keys.
     named = owner is not None and hasattr(kept, "bind_key")
     sessions = HermesSessionMiddleware(
         app, kept, owner=owner, session_keys=named, autoload=needs_history, exclude=is_page
@@ -88,7 +88,7 @@ def create_app(
 
 
 def needs_history(scope: Scope) -> bool:
-    """Tell the middleware which requests need the history: the talk, and nothing else."""
+    """Tell the middleware which requests need the history: only those that talk to the model."""
     return scope["path"] in (CHAT, RESPONSES)
 
 

@@ -1,4 +1,4 @@
-"""The fields of a message, put together from the pieces that a stream brings."""
+"""The fields of a message, assembled from the pieces of a stream."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,14 +9,14 @@ _STORED = ("refusal", "tool_calls", "reasoning", "reasoning_content")
 
 
 class Fields:
-    """What an answer's message has beside its role and its text, as far as it has come."""
+    """The fields of an answer's message other than its role and its text, as received so far."""
 
     def __init__(self) -> None:
         self._fields: Message = {}
         self._calls: dict[int, Message] = {}
 
     def add(self, pieces: Message) -> None:
-        """Take the pieces of a delta: texts grow, calls of tools too, each by its index."""
+        """Add the pieces of a delta: texts are concatenated, tool calls too, each by its index."""
         for name, value in pieces.items():
             if name == "tool_calls":
                 for place, piece in enumerate(value):
@@ -32,7 +32,7 @@ class Fields:
         return self._fields | ({"tool_calls": calls} if calls else {})
 
     def stored(self) -> Message:
-        """Return those that belong to the conversation, and are what they are called."""
+        """Return the fields that are stored with the conversation, if they have valid types."""
         fields = self()
         return {
             name: fields[name]
@@ -49,7 +49,7 @@ class Fields:
 
 
 def texts_in(pieces: Message) -> Iterator[str]:
-    """Yield the texts of a delta's pieces that are stored beside the answer's own."""
+    """Yield the texts of a delta's fields that are stored beside the answer's own text."""
     for name in _STORED:
         value = pieces.get(name)
         if isinstance(value, str):
@@ -60,7 +60,7 @@ def texts_in(pieces: Message) -> Iterator[str]:
 
 
 def as_pieces(message: Message) -> Message:
-    """Return a stored message's fields as a delta has them."""
+    """Return a stored message's fields in the shape of a delta."""
     fields: dict[str, Any] = {name: message[name] for name in _STORED if message.get(name)}
     if "tool_calls" in fields:
         numbered = enumerate(fields["tool_calls"])

@@ -1,4 +1,4 @@
-"""Reading a request's JSON, and refusing what cannot be answered."""
+"""Read a request's JSON, and refuse invalid requests."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class BadRequest(Exception):
-    """The request cannot be answered as it is; ``param`` is the field at fault."""
+    """The request is invalid; ``param`` is the field at fault."""
 
     def __init__(
         self, message: str, param: str | None = None, *, status: int = 400, code: str | None = None
@@ -18,10 +18,10 @@ class BadRequest(Exception):
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that the body is.
+    """Return the body as a JSON object.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: the body is not a JSON object.
     """
     try:
         data = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
@@ -33,7 +33,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def optional(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
-    """Return a field, or ``default`` where it is missing or null.
+    """Return a field, or ``default`` if it is missing or null.
 
     Raises:
         BadRequest: it is of another type than ``kind``.
@@ -47,10 +47,10 @@ def optional(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
 
 
 def text(data: dict[str, Any], name: str) -> str | None:
-    """Return a field that is sent back to the client, None where it is missing or null.
+    """Return a field that is sent back to the client, or None if it is missing or null.
 
     Raises:
-        BadRequest: it is no text, or has half characters, which JSON can name and UTF-8 not write.
+        BadRequest: it is not a text, or has lone surrogates, which UTF-8 cannot encode.
     """
     value: str | None = optional(data, name, str, None)
     if value is not None and any("\ud800" <= char <= "\udfff" for char in value):
@@ -60,10 +60,10 @@ def text(data: dict[str, Any], name: str) -> str | None:
 
 def _finite(number: str) -> float:
     value = float(number)
-    if math.isinf(value):  # 1e999, which could not be written again
+    if math.isinf(value):  # 1e999, which could not be serialized again
         raise BadRequest("the body has a number that is too large")
     return value
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(name)  # NaN and the infinities are Python's, not JSON's
+    raise ValueError(name)  # NaN and the infinities are Python's extension of JSON

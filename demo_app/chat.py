@@ -17,12 +17,14 @@ CHAT = "/v1/chat/completions"
 
 
 async def chat_completions(request: Request) -> Response:
-    """Answer what is new, and store it and its answer as one turn."""
+    """Answer the new messages, and store them and the answer as one turn."""
     chat = ChatRequest.parse(await request.body())
     session, state = get_session(request), request.app.state
-    session.check(chat.told[-1])  # refuses what could not be stored, before anything is changed
+    session.check(
+        chat.told[-1]
+    )  # refuses messages that cannot be stored, before anything is changed
     hold = turns.Hold(state.model.patience)
-    await hold.enter(session)  # before the response begins, so that a refusal can be one
+    await hold.enter(session)  # before the response begins, so that a failure can be a status code
     reply = await _again(session, chat, state) or await _anew(session, chat, state)
     reply.keep = hold.keep
     completion = Completion(reply)
@@ -33,12 +35,12 @@ async def chat_completions(request: Request) -> Response:
 
 
 async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Reply | None:
-    """Return the stored answer to a request that is repeated under its Idempotency-Key."""
+    """Return the stored answer of a request that is repeated under its Idempotency-Key."""
     turn = await turns.answered_before(session, chat.told)
     if turn is None:
         return None
     *question, reply = turn.messages
-    start = min(turn.start or 0, session.length)  # nothing, where the history cannot be read
+    start = min(turn.start or 0, session.length)  # empty if the history cannot be read
     prompt = [*chat.system, *session.prompt(*question, replace_from=start)]
     return again(state.model, prompt, reply, chat.options)
 

@@ -1,4 +1,4 @@
-"""A request to /v1/chat/completions, as far as the demo reads it."""
+"""A request to /v1/chat/completions: the fields that the demo reads."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +14,14 @@ _OURS = ("messages", "stream", "stream_options")
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What the demo reads of a request's body.
+    """The fields of a request's body that the demo reads.
 
     Attributes:
         system: the system and developer messages, which are never stored.
-        told: the other messages: all of the conversation, or a part of it.
+        told: the other messages: the whole conversation, or a part of it.
         stream: answer with server-sent events.
         include_usage: send a chunk with the usage at the stream's end.
-        options: what else the body asks of the model.
+        options: the body's other fields, which are passed to the model.
     """
 
     system: list[Message]

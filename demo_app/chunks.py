@@ -1,4 +1,4 @@
-"""What an upstream sends, as pieces of an answer."""
+"""Convert an upstream's chunks to pieces of an answer."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def delta_of(data: bytes | str) -> Delta:
-    """Return the piece that a chunk, or a completion which was not streamed, has for its choice.
+    """Return the piece of a chunk, or of a completion that was not streamed.
 
     Raises:
-        ModelFailed: it tells of an error, or is no such object.
+        ModelFailed: it is an error, or not such an object.
     """
     value = parsed(data)
     if isinstance(value, dict) and value.get("error"):
@@ -59,7 +59,7 @@ def _usage(value: Any) -> Usage | None:
 
 
 def _call(place: int, call: Message) -> Message:
-    """Return a piece of a call, by which clients know what to add it to."""
+    """Return a piece of a tool call, with the index by which clients add it to the call."""
     function = call.get("function") or {}
     for text in (call.get("id"), function.get("name"), function.get("arguments")):
         _text(text)

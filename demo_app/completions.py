@@ -15,7 +15,7 @@ from hermes_session_mw import HermesSessionError
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer, which is stored before the client is told that it was the end."""
+    """An answer, which is stored before the last event is sent."""
 
     reply: Reply
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")

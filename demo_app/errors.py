@@ -41,46 +41,46 @@ async def _bad_request(_: Request, exc: Exception) -> Response:
 
 
 async def _conflict(_: Request, exc: Exception) -> Response:
-    """Answer 409: the conversation takes no more turns."""
+    """Answer 409: the conversation accepts no more turns."""
     return error_response(409, str(exc), headers=FINAL)
 
 
 async def _key_reused(_: Request, exc: Exception) -> Response:
-    """Answer 409, as the middleware would: the Idempotency-Key is another request's."""
+    """Answer 409, like the middleware: the Idempotency-Key belongs to another request."""
     param, code = "Idempotency-Key", "idempotency_key_reused"
     return error_response(409, str(exc), param=param, code=code, headers=FINAL)
 
 
 async def _not_supported(_: Request, exc: Exception) -> Response:
-    """Answer 501: the store cannot do it."""
+    """Answer 501: the store does not have the operation."""
     return error_response(501, str(exc), code="not_supported")
 
 
 async def _store_error(_: Request, exc: Exception) -> Response:
-    """Answer 503: the turn was not stored, or nobody knows, so the answer is not given either."""
+    """Answer 503: the turn was not stored, or may not be, so the answer is not sent either."""
     headers = {"Retry-After": "1"}
     return error_response(503, str(exc), error_type="server_error", headers=headers)
 
 
 async def _model_failed(_: Request, exc: Exception) -> Response:
-    """Answer what the model's failure is to the client."""
+    """Answer with the status and the error of the model's failure."""
     assert isinstance(exc, ModelFailed)
     return JSONResponse(exc.body, exc.status, exc.headers)
 
 
 async def _http_error(_: Request, exc: Exception) -> Response:
-    """Answer as the framework would."""
+    """Answer with the status that was raised."""
     status = getattr(exc, "status_code", 500)
     headers = getattr(exc, "headers", None)
     return error_response(status, getattr(exc, "detail", ""), headers=headers)
 
 
 async def _server_error(_: Request, _exc: Exception) -> Response:
-    """Answer 500, and tell the client nothing of what it was."""
+    """Answer 500, without the cause."""
     return error_response(500, "The server failed to answer.", error_type="server_error")
 
 
-# The conflict that time mends (busy) is answered by the middleware.
+# The middleware answers SessionBusy, which a retry resolves.
 HANDLERS = {
     BadRequest: _bad_request,
     InvalidMessage: _bad_request,

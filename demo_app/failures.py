@@ -1,4 +1,4 @@
-"""How a model fails: as an HTTP status, and an error in OpenAI's shape."""
+"""A model's failures: an HTTP status, and an error in OpenAI's shape."""
 
 from collections.abc import Mapping
 
@@ -13,12 +13,12 @@ def error_body(
 
 
 class ModelFailed(Exception):
-    """The model gave no answer, or not all of it.
+    """The model sent no answer, or an incomplete one.
 
     Attributes:
         body: the error in OpenAI's shape.
-        status: what it is before the response begins.
-        headers: what goes with it.
+        status: the response's status, if it has not begun.
+        headers: the response's headers.
     """
 
     def __init__(
@@ -31,19 +31,19 @@ class ModelFailed(Exception):
 
 
 class ModelRefused(ModelFailed):
-    """The model takes no such request, now or later: nothing of it is stored.
+    """The model refuses the request permanently: nothing of it is stored.
 
-    A message that is refused would be so with every later request of its conversation.
+    A refused message would make it refuse every later request of the conversation, too.
     """
 
 
 def upstream_failed(message: str, status: int = 502, code: str = "upstream_error") -> ModelFailed:
-    """Return a failure that is the upstream's own, and none of the request."""
+    """Return a failure that the upstream caused, and not the request."""
     return ModelFailed(error_body(message, "server_error", code=code), status)
 
 
 def as_failure(exc: Exception) -> ModelFailed:
-    """Return what a stream that has begun says of an exception at its end."""
+    """Return an exception as the failure that ends a stream."""
     if isinstance(exc, ModelFailed):
         return exc
     return ModelFailed(error_body(str(exc), "server_error"), 500)

@@ -1,4 +1,4 @@
-"""API keys: each is an owner, who sees its own conversations and nobody else's."""
+"""API keys: each is an owner, who sees only its own conversations."""
 
 import hmac
 from collections.abc import Callable, Iterable
@@ -11,14 +11,14 @@ from demo_app.errors import error_response
 from hermes_session_mw import ConfigurationError, get_session
 
 HEALTH = "/healthz"
-_PROBE = "health"  # who asks for the health without a key; no digest is so short
+_PROBE = "health"  # the owner of health checks without a key; no digest is so short
 
 
 def parse_keys(text: str | None) -> list[str]:
-    """Return the keys of a list with commas between; none where there is no list.
+    """Return the keys of a comma-separated list; an empty list if there is none.
 
     Raises:
-        ConfigurationError: there is a list without a key, which must not open the server to all.
+        ConfigurationError: the list has no key; this must not make the server public.
     """
     if text is None:
         return []
@@ -29,27 +29,27 @@ def parse_keys(text: str | None) -> list[str]:
 
 
 class KeyOwners:
-    """The middleware's ``owner`` hook: who a request's key belongs to."""
+    """The middleware's ``owner`` hook: the owner of a request's key."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        # The digest is what the database keeps, so that whoever reads it learns no key.
+        # The database stores the digest, so that reading it reveals no key.
         self._owners = [_digest(key) for key in keys]
 
     def __call__(self, connection: HTTPConnection) -> str | None:
-        """Return the owner, None where there is no key, or an unknown one."""
-        if connection.scope["path"] == HEALTH:  # not .url, which a Host header takes part in
+        """Return the owner, or None if the key is missing or unknown."""
+        if connection.scope["path"] == HEALTH:  # not .url, which is built from the Host header
             return _PROBE
         given = _digest(_bearer_token(connection))
-        # All of them are compared, and in constant time: how long it takes tells nothing.
+        # All are compared, in constant time, so that the time reveals nothing.
         matches = [owner for owner in self._owners if hmac.compare_digest(owner, given)]
         return matches[0] if matches else None
 
 
 class OnlyOwners:
-    """Answers 401 to whoever has no key, also where no session is asked for."""
+    """Answers 401 to requests without a valid key, including those that need no session."""
 
     def __init__(self, app: ASGIApp, *, except_for: Callable[[Scope], bool]) -> None:
-        """Take the application, and what of it is everybody's."""
+        """Take the application, and a function that says which requests are public."""
         self.app = app
         self._is_open = except_for
 

@@ -1,4 +1,4 @@
-"""What the demo's server logs: which session a request was of, and no id."""
+"""The demo's logging: a fingerprint of each request's session, and no id."""
 
 import copy
 from typing import Any

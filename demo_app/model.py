@@ -1,4 +1,4 @@
-"""The model behind the demo, as an object, and the one that needs no network."""
+"""The protocol of a model, and the built-in one, which needs no network."""
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -15,15 +15,15 @@ Usage = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of an answer, as it comes.
+    """A piece of an answer.
 
     Attributes:
         text: the next piece of the answer's text.
-        fields: pieces of what its message has beside role and text, in the shape of a ``delta`` of
+        fields: pieces of the message's other fields, in the shape of a ``delta`` of
             Chat Completions: ``tool_calls``, ``refusal``.
-        finish_reason: why the answer ends, as Chat Completions call it; None before its end.
-        usage: what it cost, where the model tells.
-        model: which model answers, where it is not the one that was asked for.
+        finish_reason: why the answer ends, in the terms of Chat Completions; None before its end.
+        usage: the tokens used, if the model reports them.
+        model: which model answers, if it is not the requested one.
     """
 
     text: str = ""
@@ -34,42 +34,42 @@ class Delta:
 
 
 class Model(Protocol):
-    """What answers."""
+    """A model that streams its answers."""
 
     @property
     def name(self) -> str:
-        """What it is called where it does not say itself."""
+        """The model's name, if the answer does not contain one."""
         ...
 
     @property
     def patience(self) -> float:
-        """Seconds that may pass between two pieces, and before the first one."""
+        """The seconds that may pass between two pieces, and before the first one."""
         ...
 
     def stream(
         self, messages: Sequence[Message], options: Mapping[str, Any]
     ) -> AsyncGenerator[Delta, None]:
-        """Yield the answer to the conversation, in one piece at least.
+        """Yield the answer to the conversation, in at least one piece.
 
-        ``options`` are what else a body of Chat Completions asks for: ``model``, ``temperature``.
+        ``options`` are the other fields of a Chat Completions body: ``model``, ``temperature``.
         """
         ...
 
     def retold(self, messages: Sequence[Message], text: str, options: Mapping[str, Any]) -> Delta:
-        """Return what it says of an answer that is told again: its name, and what it did cost."""
+        """Return the name and the usage for a stored answer that is sent again."""
         ...
 
     async def listed(self) -> list[dict[str, Any]]:
-        """Return what ``GET /v1/models`` lists."""
+        """Return the models for ``GET /v1/models``."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of what it holds."""
+        """Close its connections."""
         ...
 
 
 class EchoModel:
-    """A model that needs no network: it answers always alike, and shows what it remembers."""
+    """A model that needs no network: it repeats the question, and says what it remembers."""
 
     name = "hermes-demo"
 
@@ -92,7 +92,7 @@ class EchoModel:
     def retold(
         self, messages: Sequence[Message], text: str, _: Mapping[str, Any] | None = None
     ) -> Delta:
-        """Return the words that went in and came out, which are this model's tokens."""
+        """Return the usage, counted in words, which are this model's tokens."""
         used, made = sum(len(text_of(each).split()) for each in messages), len(text.split())
         usage = {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
         return Delta(usage=usage)
@@ -103,11 +103,11 @@ class EchoModel:
         return [{"id": self.name, "object": "model", "created": 0, "owned_by": owner}]
 
     async def aclose(self) -> None:
-        """Do nothing: it holds nothing."""
+        """Do nothing: there are no connections."""
 
 
 def text_of(message: Message) -> str:
-    """Return a message's text, whether its content is a string or a list of parts."""
+    """Return a message's text; its content is a string or a list of parts."""
     content = message.get("content")
     if isinstance(content, list):
         return " ".join(part["text"] for part in content if part.get("type") == "text")
@@ -127,5 +127,5 @@ def answer(messages: Sequence[Message]) -> str:
 
 
 def pieces(text: str) -> list[str]:
-    """Return the text word by word, as a model at work would give it; joined, they are the text."""
+    """Return the text's words with their spaces, which joined are the text."""
     return re.findall(r"\s*\S+|\s+", text)

@@ -1,4 +1,4 @@
-"""A model's answer while it comes, and the turn that is stored at its end."""
+"""A model's answer while it is received, and the turn that is stored at its end."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -16,18 +16,18 @@ from hermes_session_mw.messages import Message
 
 @dataclass(slots=True)
 class Reply:
-    """An answer, as far as it has come.
+    """An answer, as received so far.
 
     Attributes:
-        model: which one answers.
+        model: the name of the model.
         deltas: its pieces, all but the first.
         first: the first one.
-        recording: what stores the turn.
-        finish: what is done then.
-        keep: called for each piece, to keep the turn.
-        usage: what the answer cost; None until that is known.
-        finish_reason: why it ended.
-        fields: what its message has beside its role and its text.
+        recording: stores the turn.
+        finish: called after the turn is stored.
+        keep: called for each piece, to extend the lease.
+        usage: the tokens used; None until that is known.
+        finish_reason: why the answer ended.
+        fields: the message's fields other than its role and its text.
     """
 
     model: str
@@ -49,7 +49,7 @@ class Reply:
     def message(self) -> Message:
         """The answer as a message."""
         fields = self.fields()
-        # Where a model calls a tool, it may say nothing.
+        # A message that calls tools may have no text.
         content = None if "tool_calls" in fields and not self.text else self.text
         return {"role": "assistant", "content": content} | fields
 
@@ -58,8 +58,8 @@ class Reply:
     ) -> AsyncGenerator[Delta, None]:
         """Yield the answer, and store its turn before the generator ends.
 
-        So whoever has read the answer to its end can rely on it: the turn is stored by then, and
-        ``finish`` was done. ``at_end`` is called once all has come, before it is stored.
+        A client that has read the whole answer can rely on it: the turn is stored by then, and
+        ``finish`` was called. ``at_end`` is called after the last piece, before the turn is stored.
         """
         try:
             async with self.recording, aclosing(self.deltas):
@@ -78,7 +78,7 @@ class Reply:
         await self.finish()
 
     async def whole(self, at_end: Callable[[], None] = lambda: None) -> None:
-        """Wait for all of the answer, and store its turn."""
+        """Wait for the whole answer, and store its turn."""
         async with aclosing(self.pieces(at_end)) as deltas:
             async for _ in deltas:
                 pass
@@ -93,7 +93,7 @@ class Reply:
         self.finish_reason = delta.finish_reason or self.finish_reason
 
     def _note(self) -> None:
-        """Have what the answer has beside its text stored with it; not before it is whole."""
+        """Store the answer's other fields with it, once it is complete."""
         beside = self.fields.stored()
         if "tool_calls" in beside:
             beside["content"] = self.message["content"]
@@ -110,8 +110,8 @@ async def begin(
 ) -> Reply:
     """Wait for an answer's first piece: a model that fails before it can still be an HTTP status.
 
-    The question is stored then, as one that was not answered, unless the model takes no such
-    question, or its turn was to take another's place. ``record`` begins the turn.
+    The question is then stored as unanswered, unless the model refuses it permanently, or the turn
+    was to replace another. ``record`` begins the turn.
     """
     try:
         first = await anext(deltas)
@@ -131,7 +131,7 @@ async def begin(
 def again(
     model: Model, question: Sequence[Message], message: Message, options: Mapping[str, Any]
 ) -> Reply:
-    """Return an answer as it is stored, without asking the model."""
+    """Return a stored answer, without asking the model."""
     fields = as_pieces(message)
     ended = message.get("finish_reason") or ("tool_calls" if "tool_calls" in fields else "stop")
     first = model.retold(question, text_of(message), options)

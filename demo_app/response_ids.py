@@ -1,4 +1,4 @@
-"""Where a response is kept: its id is a turn's, and a key that leads to the turn's session."""
+"""Find a response: its id is a turn's id, and a session key that leads to the turn's session."""
 
 import json
 import re
@@ -14,9 +14,9 @@ _RESPONSE_ID = re.compile(r"resp_[0-9a-f]{48}")
 def new_response_id(session: HermesSession, *, is_stored: bool = True) -> str:
     """Return an id for a response to this request.
 
-    Under an Idempotency-Key it is always the same one, so that a repetition finds the response. It
-    is made of the owner and the session too, so that nobody else's equal key leads to it.
-    What is not stored cannot be found again, and must not go by the name of what can.
+    Under an Idempotency-Key it is always the same, so that a repetition finds the response. It is
+    derived from the owner and the session too, so that another owner's equal key does not lead to
+    it. A response that is not stored gets another id than one that is.
     """
     if session.idempotency_key is None or not is_stored:
         return f"resp_{secrets.token_hex(24)}"
@@ -25,7 +25,7 @@ def new_response_id(session: HermesSession, *, is_stored: bool = True) -> str:
 
 
 class ResponseIds:
-    """The responses that one owner may see."""
+    """The responses of one owner."""
 
     def __init__(self, store: Store, owner: str) -> None:
         if not isinstance(store, LifecycleStore):
@@ -34,7 +34,7 @@ class ResponseIds:
         self._owner = owner
 
     async def session_of(self, response_id: str) -> str | None:
-        """Return the session that the response is in, None where there is no such response."""
+        """Return the response's session, or None if there is no such response."""
         if not _RESPONSE_ID.fullmatch(response_id):
             return None
         return await self.store.find_key(_key(response_id), self._owner)
@@ -55,16 +55,16 @@ class ResponseIds:
         raise not_found(response_id, param, code)
 
     async def keep(self, response_id: str, session_id: str) -> None:
-        """Let the response be found in the session."""
+        """Record that the response is in the session."""
         await self.store.move_key(_key(response_id), session_id, self._owner)
 
     async def forget(self, response_id: str) -> None:
-        """Let the response be found no more; its turn stays in the conversation."""
+        """Forget the response; its turn stays in the conversation."""
         await self.store.drop_key(_key(response_id), self._owner)
 
 
 def not_found(response_id: str, param: str | None = None, code: str | None = None) -> BadRequest:
-    """Return the 404 of a response that is not there, whoever's it may be."""
+    """Return the 404 for a response that the owner does not have."""
     shown = response_id if _RESPONSE_ID.fullmatch(response_id) else "that"
     return BadRequest(f"there is no response {shown}", param, status=404, code=code)
 

@@ -1,4 +1,4 @@
-"""A request to /v1/responses, as far as the demo reads it."""
+"""A request to /v1/responses: the fields that the demo reads."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,17 +23,17 @@ _TEXT_PARTS = ("input_text", "output_text", "text")
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """What the demo reads of a request's body.
+    """The fields of a request's body that the demo reads.
 
     Attributes:
-        instructions: what the model is told for this response alone.
+        instructions: a system message for this response only.
         system: the instructions and the system messages, which are never stored.
         new: the input's other messages, in the shape of Chat Completions, as they are stored.
-        previous: the response to go on from.
-        conversation: the session to go on in.
-        store: keep the response, and the turn.
+        previous: the response to continue from.
+        conversation: the session to continue.
+        store: store the response, and the turn.
         stream: answer with server-sent events.
-        options: what else the body asks of the model, as Chat Completions would.
+        options: the body's other fields for the model, by their names in Chat Completions.
     """
 
     instructions: str | None

@@ -19,21 +19,21 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 
 
 def details(created: int, previous: str | None) -> Message:
-    """Return what a response tells beside its text, and is stored with the answer's message."""
+    """Return a response's other fields, which are stored with the answer's message."""
     return {"created_at": created, "previous_response_id": previous, "usage": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, whose turn is stored before its end is said.
+    """A response, whose turn is stored before the last event is sent.
 
     Attributes:
         id: the response's.
         session_id: the conversation that it belongs to.
-        reply: what the model says.
-        details: what `details` made; all of it is known at the end.
-        is_stored: whether the response can be got again.
-        instructions: what the model was told for this response alone.
+        reply: the model's answer.
+        details: the result of `details`; complete at the end.
+        is_stored: whether the response can be read again.
+        instructions: the system message for this response only.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Answer:
 
     @property
     def end(self) -> str:
-        """The status of the response once all of it is there."""
+        """The status of the complete response."""
         return "incomplete" if self.reply.finish_reason in _INCOMPLETE else "completed"
 
     def shape(self, status: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class Answer:
 
 
 def _usage(usage: Usage | None) -> Usage | None:
-    """Return what Responses call the usage of Chat Completions."""
+    """Convert the usage of Chat Completions to that of Responses."""
     if usage is None:
         return None
     used, made = usage["prompt_tokens"], usage["completion_tokens"]

@@ -1,6 +1,6 @@
-"""POST /v1/responses, and GET and DELETE /v1/responses/{id}, on the chat's own sessions.
+"""POST /v1/responses, and GET and DELETE /v1/responses/{id}, on the same sessions as the chat.
 
-A response is a turn: its id is the turn's, and a key of the store leads from it to the session.
+A response is a turn: its id is the turn's, and a session key leads from it to the session.
 """
 
 import time
@@ -32,14 +32,16 @@ async def create_response(request: Request) -> Response:
     """Answer the input, in the conversation that the header or the body names."""
     asked = ResponseRequest.parse(await request.body())
     session, state = get_session(request), request.app.state
-    session.check(*asked.new)  # refuses what could not be stored, before anything is changed
+    session.check(*asked.new)  # refuses messages that cannot be stored, before anything is changed
     ids = ResponseIds(state.store, session.known_owner())
     await _choose(session, asked, ids)
     if not asked.store:
         made = await _unstored(session, asked, ids, state)
     else:
         hold = turns.Hold(state.model.patience)
-        await hold.enter(session)  # before the response begins, so that a refusal can be one
+        await hold.enter(
+            session
+        )  # before the response begins, so that a failure can be a status code
         made = await _stored(session, asked, ids, state, hold)
         made.reply.keep = hold.keep
     made = replace(made, instructions=asked.instructions)
@@ -49,7 +51,7 @@ async def create_response(request: Request) -> Response:
 
 
 async def get_response(request: Request) -> Response:
-    """Return a stored response, under its conversation's id where the request names none."""
+    """Return a stored response, under its conversation's id if the request names none."""
     session, response_id = get_session(request), request.path_params["response_id"]
     ids = ResponseIds(request.app.state.store, session.known_owner())
     session_id, turn = await ids.turn_of(response_id)
@@ -60,7 +62,7 @@ async def get_response(request: Request) -> Response:
 
 
 async def delete_response(request: Request) -> Response:
-    """Forget a response; what was said stays in the conversation."""
+    """Delete a response; its turn stays in the conversation."""
     session, response_id = get_session(request), request.path_params["response_id"]
     ids = ResponseIds(request.app.state.store, session.known_owner())
     await ids.turn_of(response_id)
@@ -69,9 +71,9 @@ async def delete_response(request: Request) -> Response:
 
 
 async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseIds) -> None:
-    """Go on in the session that the body names.
+    """Continue in the session that the body names.
 
-    Where the header names another one, nobody can tell which is meant, and nothing is mixed.
+    If the header names another one, the request is ambiguous, and refused.
     """
     wanted, param = asked.conversation, "conversation"
     if asked.previous is not None:
@@ -88,9 +90,9 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseI
 async def _stored(
     session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State, hold: turns.Hold
 ) -> Answer:
-    """Return the answer that is stored already, or the model's, which will be stored."""
+    """Return the stored answer of a repeated request, or the model's, which will be stored."""
     response_id = new_response_id(session)
-    # Under an Idempotency-Key the first attempt may have gone on in a fork.
+    # Under an Idempotency-Key the first attempt may have continued in a fork.
     tried = await ids.session_of(response_id)
     if tried is not None and tried != session.id:
         await _enter(session, tried, hold)
@@ -119,7 +121,7 @@ async def _find_new(
     response_id: str,
     hold: turns.Hold,
 ) -> NewMessages:
-    """Return what the input adds, after a fork where it goes on from an earlier response."""
+    """Return what the input adds, after a fork if it continues from an earlier response."""
     end = await _end_of(session, ids, asked.previous)
     if end is None:
         return session.new_messages(asked.new)
@@ -136,7 +138,7 @@ async def _find_new(
 async def _unstored(
     session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State
 ) -> Answer:
-    """Return the model's answer, of which nothing is kept."""
+    """Return the model's answer, without storing anything."""
     if not session.is_new:
         await session.load()
     end = await _end_of(session, ids, asked.previous)
@@ -153,14 +155,14 @@ async def _unstored(
 
 
 def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) -> Answer:
-    """Return an answer as it is stored."""
+    """Return a stored answer."""
     *question, message = turn.messages
     reply = again(model, question, message, {})
     return Answer(response_id, session_id, reply, message.get("response") or details(0, None))
 
 
 async def _end_of(session: HermesSession, ids: ResponseIds, previous: str | None) -> int | None:
-    """Return how many messages come before the end of the response to go on from.
+    """Return the history's length at the end of the response to continue from.
 
     Raises:
         BadRequest: it broke off, or is not in the history any more (404).

@@ -1,4 +1,4 @@
-"""A conversation as a strict server takes it: the keys of Chat Completions, and no others."""
+"""A conversation for strict servers: the keys of Chat Completions, and no others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _KEYS = ("role", "content", "name", "refusal", "tool_calls", "tool_call_id", "re
 
 
 def answers_calls(messages: Sequence[Message]) -> bool:
-    """Tell whether the last results of tools are those of all the tools that were called."""
+    """Return whether the last tool results answer exactly the calls before them."""
     end = max(at for at, message in enumerate(messages) if is_result(message)) + 1
     start = end
     while start and is_result(messages[start - 1]):
@@ -22,9 +22,9 @@ def answers_calls(messages: Sequence[Message]) -> bool:
 
 
 def for_upstream(messages: Sequence[Message]) -> list[Message]:
-    """Return the messages with the keys that servers know, whatever a client has put beside them.
+    """Return the messages with only the keys that servers know.
 
-    Messages of the user that follow each other become one: there are servers that want it so.
+    Consecutive user messages become one, because some servers require alternating roles.
     """
     joined: list[Message] = []
     for message in map(_plain, prompt_of(messages)):

@@ -1,6 +1,6 @@
-"""What every turn of a conversation needs: its place, its repetition, its length, its title.
+"""A turn of a conversation: where it begins, retries, compaction, and the title.
 
-All of it happens inside ``session.turn()``, so that no other request is at it meanwhile.
+All of this runs inside ``session.turn()``, so that no other request interferes.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -48,14 +48,14 @@ TITLE_LENGTH = 60
 
 
 def tells_history(session: HermesSession) -> bool:
-    """Tell whether the history in the request's body counts: nothing is stored, or it is asked."""
+    """Return whether the body's history counts: nothing is stored, or the client asks for it."""
     return session.is_new or session.history_source == "request"
 
 
 class Hold:
-    """The turn that a request is in; kept while the model is at work, given back afterwards.
+    """The turn of a request, whose lease is extended while the model works.
 
-    A store that has no turns, such as Hermes' own database, goes without.
+    With a store that has no turns, such as Hermes' own database, it does nothing.
     """
 
     def __init__(self, patience: float) -> None:
@@ -65,7 +65,7 @@ class Hold:
         self._until = 0.0
 
     async def enter(self, session: HermesSession) -> None:
-        """Wait for the session's turn and load its history; the middleware gives the turn back."""
+        """Wait for the session's turn and load its history; the middleware releases the turn."""
         try:
             self._turn = await session.turn(wait=WAIT, lease=self._lease).acquire()
         except NotSupported:
@@ -73,27 +73,27 @@ class Hold:
         self._until = anyio.current_time() + RENEW
 
     async def keep(self) -> None:
-        """Have the turn's lease begin anew, if that was long ago.
+        """Extend the turn's lease, if it was not extended recently.
 
         Raises:
             TurnLost: another request has taken the turn.
         """
         if self._turn is not None and anyio.current_time() >= self._until:
             self._until = anyio.current_time() + RENEW
-            with suppress(StoreError):  # what is stored in the end is checked against the turn
+            with suppress(StoreError):  # checks that the stored turn matches
                 await self._turn.extend()
 
 
 async def answered_before(
     session: HermesSession, told: Sequence[Message], turn_id: str | None = None
 ) -> StoredTurn | None:
-    """Return the turn that this very request has stored already, None where it is the first.
+    """Return the turn that an earlier attempt of this request has stored, or None.
 
-    ``told`` are all messages that the request's body tells; the turn's question is their end, but
-    for the beginning of the answer, where that is told.
+    ``told`` are all messages of the request's body; the turn's question is at their end, possibly
+    followed by the beginning of the answer.
 
     Raises:
-        TurnConflict: the id is the one of another request.
+        TurnConflict: the id belongs to another request.
     """
     turn = await session.find_turn(turn_id)
     if turn is None:
@@ -107,11 +107,11 @@ async def answered_before(
 
 
 def check(session: HermesSession, new: NewMessages) -> None:
-    """Refuse what no model takes, and what could not be stored, before the model is asked.
+    """Refuse messages that no model accepts, or that cannot be stored, before asking the model.
 
     Raises:
-        BadRequest: there are results of tools that nobody called, or not all of them.
-        StoreUnavailable: the calls of the tools cannot be read.
+        BadRequest: tool results answer no call, or not all calls.
+        StoreUnavailable: the tool calls cannot be read.
         InvalidMessage: a message cannot be stored.
     """
     if any(is_result(message) for message in new.messages):
@@ -124,9 +124,9 @@ def check(session: HermesSession, new: NewMessages) -> None:
 
 
 def record(session: HermesSession, new: NewMessages, turn_id: str | None = None) -> Recording:
-    """Begin to record the turn, which at its end takes the place of what is stored after it.
+    """Begin to record the turn, which at its end replaces the messages after its beginning.
 
-    Once the model has begun to answer, so that a request which it refuses changes nothing.
+    Called after the model has begun to answer, so that a refused request changes nothing.
     """
     return session.record(
         *new.messages, turn_id=turn_id, replace_from=new.replace_from, begun=new.begun
@@ -134,10 +134,10 @@ def record(session: HermesSession, new: NewMessages, turn_id: str | None = None)
 
 
 async def shorten(session: HermesSession, new: NewMessages, longest: int) -> NewMessages:
-    """Put a summary in the place of the oldest messages, where there are more than ``longest``.
+    """Replace the oldest messages by a summary, if there are more than ``longest``; 0 for never.
 
-    Return what is new after it. 0 for never. A client whose own history counts keeps it as long as
-    it likes, and what takes another turn's place leaves it to the next one.
+    Return where the turn begins afterwards. Nothing is done if the client's own history counts, or
+    if the turn replaces another.
     """
     is_short = session.length <= max(longest, KEEP)
     if not longest or is_short or tells_history(session) or new.replace_from is not None:
@@ -151,9 +151,9 @@ async def shorten(session: HermesSession, new: NewMessages, longest: int) -> New
 
 
 def when_stored(store: Store, session: HermesSession) -> Finish:
-    """Return what is to be done once the turn is stored: a conversation without a title gets one.
+    """Return a function that gives the conversation a title, to be called after the turn is stored.
 
-    That is the first turn, or the next one where the first broke off.
+    It does nothing if there is a title already.
     """
     names = hasattr(store, "rename")
     return partial(_entitle, cast("LifecycleStore", store), session) if names else nothing
@@ -164,7 +164,7 @@ async def nothing() -> None:
 
 
 def one_line(text: str, length: int) -> str:
-    """Return the text's beginning, as a line that every database and every list can show."""
+    """Return the text's beginning as one line of printable characters."""
     shown = (char if char.isprintable() and char != "`" else " " for char in text[: length * 4])
     line = " ".join("".join(shown).split())
     if len(line) <= length:
@@ -175,14 +175,14 @@ def one_line(text: str, length: int) -> str:
 
 
 def unstored() -> Recording:
-    """Return a recording that stores nothing: for what is stored, or is not to be."""
+    """Return a recording that stores nothing."""
     return Recording(_store_nothing, _store_nothing, [])
 
 
 async def _entitle(store: LifecycleStore, session: HermesSession) -> None:
     asked = (text_of(message) for message in session.history if message["role"] == "user")
     title, owner = one_line(next(asked, ""), TITLE_LENGTH), session.known_owner()
-    # The answer is stored, and worth more than its title, which a store may have for another.
+    # The answer is stored and matters more than its title, which may be in use.
     with suppress(StoreError, ValueError):
         info = await store.info(session.id, owner)
         if title and info is not None and info.title is None:

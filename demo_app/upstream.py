@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server: what the conversation is sent on to."""
+"""A model behind an OpenAI-compatible server."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -29,10 +29,10 @@ _MOST = 134_217_728
 
 
 class UpstreamModel:
-    """Sends the conversation on to an OpenAI-compatible server, and streams its answer through.
+    """Sends the conversation to an OpenAI-compatible server, and streams its answer.
 
-    The server is asked to stream, whatever the client asked for: so an answer that breaks off is
-    there as far as it came, and a silent server is told from one that is at work.
+    The server is always asked to stream, so that the received part of a broken answer is kept, and
+    a silent server can be distinguished from one that works.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class UpstreamModel:
 
         Args:
             url: where its ``chat/completions`` is, as in ``http://127.0.0.1:11434/v1``.
-            key: what it is sent as a bearer token, and nobody else.
-            model: which to ask where a request names none; None for the first that it lists.
-            timeout: seconds to reach it, and between two of its pieces.
+            key: sent to it as a bearer token, and to nobody else.
+            model: the model if a request names none; None for the first that it lists.
+            timeout: seconds for connecting, and between two pieces.
 
         Raises:
-            ConfigurationError: the URL, the key or the timeout cannot be.
+            ConfigurationError: the URL, the key or the timeout is invalid.
         """
-        self.patience = 3 * timeout  # to connect, to send, and for the first byte
+        self.patience = 3 * timeout  # connecting, sending, and the first byte
         self._key = (key or "").strip()
         self._model = model
         self._client = httpx2.AsyncClient(
@@ -66,16 +66,16 @@ class UpstreamModel:
 
     @property
     def name(self) -> str:
-        """The model that is asked where a request names none."""
+        """The model that is asked if a request names none."""
         return self._model or "upstream"
 
     async def stream(
         self, messages: Sequence[Message], options: Mapping[str, Any]
     ) -> AsyncGenerator[Delta, None]:
-        """Yield the upstream's answer as it comes.
+        """Yield the pieces of the upstream's answer.
 
         Raises:
-            ModelFailed: there is none, or it broke off; ModelRefused: nor would there be again.
+            ModelFailed: there is no answer, or it broke off; ModelRefused: a retry cannot help.
         """
         asked = options.get("model") or await self._default()
         body = {
@@ -105,7 +105,7 @@ class UpstreamModel:
             raise upstream_failed("the upstream's answer broke off")
 
     def retold(self, _: Sequence[Message], __: str, options: Mapping[str, Any]) -> Delta:
-        """Return what is known of an answer that is told again: not what it did cost."""
+        """Return the name for a stored answer that is sent again; its usage is not known."""
         return Delta(model=options.get("model") or self.name)
 
     async def listed(self) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class UpstreamModel:
             raise upstream_failed("the upstream's answer broke off") from None
 
     def _without_key(self, failure: ModelFailed) -> ModelFailed:
-        """Return the failure without the upstream's key, which some quote."""
+        """Return the failure without the upstream's key, which some servers quote."""
         if not self._key:
             return failure
         error = {
@@ -165,7 +165,7 @@ class UpstreamModel:
 
 
 async def _events(response: httpx2.Response) -> AsyncGenerator[str, None]:
-    """Yield the data of each event; of a server that does not stream the one body."""
+    """Yield the data of each event, or the body of a server that does not stream."""
     if response.headers.get("Content-Type", "").startswith("application/json"):
         yield (await _read(response)).decode(errors="replace")
         yield "[DONE]"
@@ -173,7 +173,9 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[str, None]:
         source = aiter(httpx2.EventSource(response, _LARGEST))
         async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent, None]", source)) as events:
             async for event in events:
-                if event.data:  # such as "retry: 1000" has none, and is no event to the standard
+                if (
+                    event.data
+                ):  # an event without data, such as "retry: 1000", is ignored by the standard
                     yield event.data
 
 

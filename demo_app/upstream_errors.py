@@ -1,4 +1,4 @@
-"""What an upstream's failures are to the client of the demo."""
+"""Convert an upstream's failures to responses of the demo."""
 
 import json
 import re
@@ -22,10 +22,10 @@ _WAIT = re.compile(r"[0-9]{1,9}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [
 
 
 def failure_of(status: int, body: Any, headers: Mapping[str, str]) -> ModelFailed:
-    """Return what an HTTP status of 3xx to 5xx and its body, parsed, are to the client.
+    """Return the failure for an HTTP status of 3xx to 5xx and its parsed body.
 
-    A refusal of the request is passed on as it is, and what is wrong between the demo and the
-    upstream is not: the client can do nothing about it, and its words may not be for the client.
+    A refusal of the request is passed on unchanged. An error between the demo and the upstream is
+    not: the client cannot do anything about it, and its text may not be meant for the client.
     """
     wait = headers.get("Retry-After", "")
     retry = {"Retry-After": wait} if _WAIT.fullmatch(wait) else {}
@@ -44,19 +44,19 @@ def failure_of(status: int, body: Any, headers: Mapping[str, str]) -> ModelFaile
 
 
 def failure_in_stream(body: Any) -> ModelFailed:
-    """Return what an error event is, which an upstream sends when it has begun its response."""
+    """Return the failure for an error event in an upstream's stream."""
     error = body["error"]
     code = str(error.get("code")) if isinstance(error, dict) else ""
     return failure_of(int(code) if _STATUS.fullmatch(code) else 500, body, {})
 
 
 def timed_out() -> ModelFailed:
-    """Return what an upstream that is silent for too long is."""
+    """Return the failure of an upstream that was silent for too long."""
     return upstream_failed("the upstream timed out", HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout")
 
 
 def _told(body: Any, status: int) -> dict[str, Any]:
-    """Return an upstream's error in OpenAI's shape, whatever shape it has."""
+    """Convert an upstream's error to OpenAI's shape."""
     error = body.get("error", body) if isinstance(body, dict) else None
     if not isinstance(error, dict):
         error = {"message": error}
@@ -69,14 +69,14 @@ def _told(body: Any, status: int) -> dict[str, Any]:
 
 
 def parsed(data: bytes | str) -> Any:
-    """Return the JSON value that an upstream sent, None where it is none.
+    """Return the JSON value that an upstream sent, or None if it is invalid.
 
-    A text may hold half characters, which could be neither stored nor sent on.
+    Lone surrogates make it invalid, since they could be neither stored nor sent.
     """
     try:
         text = json.dumps(json.loads(data), ensure_ascii=False)
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        # Only now: what was too large for a float, as 1e999, is Infinity here.
+        # Checked here: a number too large for a float, such as 1e999, is Infinity now.
         return json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         return None

@@ -1,4 +1,4 @@
-"""What browsers get: the chat page's files, and which other sites' pages may use the API."""
+"""For browsers: the chat page's files, and the origins whose pages may use the API."""
 
 import re
 from collections.abc import Collection
@@ -26,7 +26,7 @@ PATHS = frozenset({"/", *(f"/{path.name}" for path in FOLDER.iterdir())})
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    # The API that the page talks to is its user's choice, and may be of any origin.
+    # The user may choose an API of any origin.
     "connect-src 'self' http: https:; "
     "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
@@ -36,9 +36,9 @@ says the same in a <meta>, so that it holds wherever its folder is served from."
 _HEADERS = {
     "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    # The address of a conversation is the secret that opens it.
+    # The page's address contains the session id, which is a secret.
     "Referrer-Policy": "no-referrer",
-    # SessionRecord, and asked for again by its ETag: an edit of the page is seen at once.
+    # Cached, and revalidated by its ETag: a change to the page is visible at once.
     "Cache-Control": "no-cache",
 }
 _REQUEST_HEADERS = (
@@ -56,22 +56,22 @@ class _Files(StaticFiles):
 
 
 def page_routes() -> list[BaseRoute]:
-    """Return a route for each of the page's files, and for the page itself at ``/``."""
+    """Return the routes of the page's files, and of the page itself at ``/``."""
     files = _Files(directory=FOLDER, html=True)
     return [Route(path, files) for path in sorted(PATHS)]
 
 
 def is_page(scope: Scope) -> bool:
-    """Tell whether a request is for one of the page's files, which have no session."""
-    # As routes are written: without the path of a mount or a proxy before them.
+    """Return whether a request is for one of the page's files, which have no session."""
+    # Written like a route, without the path of a mount or a proxy.
     return scope["path"].removeprefix(scope.get("root_path", "")) in PATHS
 
 
 def parse_origins(text: str) -> list[str]:
-    """Return the origins of a list with commas between: ``https://chat.example``, or ``*``.
+    """Return the origins of a comma-separated list: ``https://chat.example``, or ``*``.
 
     Raises:
-        ConfigurationError: one of them is no origin, such as an address with a path.
+        ConfigurationError: one of them is not an origin, such as an address with a path.
     """
     origins = [origin for part in text.split(",") if (origin := part.strip())]
     for origin in origins:
@@ -84,10 +84,10 @@ def parse_origins(text: str) -> list[str]:
 
 
 class OnlyKnownOrigins:
-    """Answers 403 to what a page of another origin would change.
+    """Answers 403 to other origins' pages, except for reading.
 
-    CORS keeps such a page from reading; that it asks nothing of the model either takes this, since
-    browsers send some requests, as a POST of text/plain, without asking the server first.
+    CORS keeps such a page from reading responses. It does not keep it from asking the model, since
+    browsers send some requests, such as a POST of text/plain, without a preflight.
     """
 
     def __init__(self, app: ASGIApp, *, allowed: Collection[str]) -> None:
@@ -108,14 +108,14 @@ class OnlyKnownOrigins:
             return True
         if site is not None:
             return site in {"same-origin", "none"}
-        # To plain http on another machine browsers say less, and other clients say nothing at all.
+        # Over plain http to another machine browsers omit Sec-Fetch-Site; other clients omit both.
         return origin is None or urlsplit(origin).netloc == headers.get("Host")
 
 
 def allow_origins(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
-    """Return the application for pages of these origins too.
+    """Wrap the application so that pages of these origins may use it, too.
 
-    It stands outermost, so that a page can also read what the session middleware refuses.
+    It is the outermost layer, so that a page can also read the session middleware's refusals.
     """
     if not origins:
         return app
