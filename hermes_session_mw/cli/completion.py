@@ -65,7 +65,7 @@ def complete_ids(
         given = set(ctx.params.get("ids") or ())
         owner = ctx.params.get("owner")
         found = with_source(
-            Settings(url, _TIMEOUT), lambda source: source.ids_like(incomplete, owner)
+            Settings(url, _TIMEOUT), lambda source: source.ids_with_prefix(incomplete, owner)
         )
     except Exception:  # noqa: BLE001  # an error is no use in the middle of a line
         return []

@@ -67,7 +67,7 @@ def export(
 async def _write(
     store: AdminStore, session: OwnedSession, target: Output, *, without_owner: bool
 ) -> int:
-    lines = await store.lines(session.info.id, session.owner or "")
+    lines = await store.export_snapshot(session.info.id, session.owner or "")
     if lines is None:
         return 0  # deleted meanwhile
     target.write(lines if without_owner else jsonl.with_owner(lines, session.owner))

@@ -20,10 +20,10 @@ class HermesSource:
     def __init__(self, store: HermesStateStore) -> None:
         self._store = store
 
-    async def survey(
+    async def list_owned(
         self, owner: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> OwnedPage:
-        """See `AdminStore.survey`."""
+        """See `AdminStore.list_owned`."""
         page = await self._store.list(self._check_owner(owner), limit, cursor)
         return OwnedPage([_owned(each, owner) for each in page.sessions], page.cursor)
 
@@ -32,10 +32,12 @@ class HermesSource:
         found = await self._store.info(session_id, self._check_owner(owner))
         return [] if found is None else [_owned(found, owner)]
 
-    async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
-        """See `AdminStore.ids_like`; of the ones that were changed last."""
+    async def ids_with_prefix(
+        self, start: str, owner: str | None = None, limit: int = 50
+    ) -> Sequence[str]:
+        """See `AdminStore.ids_with_prefix`; of the ones that were changed last."""
         page = await self._store.list(self._check_owner(owner), MAX_PAGE)
-        return [each.id for each in page.sessions if each.id.startswith(start)][:most]
+        return [each.id for each in page.sessions if each.id.startswith(start)][:limit]
 
     async def totals(self, owner: str | None = None) -> Totals:
         """See `AdminStore.totals`; the whole list is read for it."""

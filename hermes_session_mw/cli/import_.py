@@ -99,7 +99,7 @@ async def _import(
     except SessionConflict:
         head, _, _ = session.text.partition("\n")
         session_id = new_id or json_.loads(head)["id"]
-        stored = await store.lines(session_id, session_owner)
+        stored = await store.export_snapshot(session_id, session_owner)
         if stored is not None and jsonl.normalized_rows(stored) == jsonl.normalized_rows(
             session.text
         ):

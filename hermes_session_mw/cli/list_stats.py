@@ -36,7 +36,7 @@ def list_sessions(
     """List sessions, the most recently changed ones first."""
     only = owner_filter(owner, all_owners=all_owners)
     try:
-        page = with_source(settings, lambda source: source.survey(only, limit, cursor))
+        page = with_source(settings, lambda source: source.list_owned(only, limit, cursor))
     except ValueError as exc:
         if isinstance(exc, HermesSessionError):
             raise

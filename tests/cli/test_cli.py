@@ -308,7 +308,7 @@ def test_an_exported_file_is_replaced_at_the_end(
     async def fails(*_: Any) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(AdminStore, "lines", fails)
+    monkeypatch.setattr(AdminStore, "export_snapshot", fails)
     full = run(store, "export", "--all", "-o", str(file))
     assert (full.exit_code, "No space left" in full.stderr) == (1, True)
     assert file.read_text() == before
@@ -319,12 +319,12 @@ def test_a_session_that_vanishes_is_left_out_of_an_export(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is deleted between the list and its turn to be read is not in the file."""
-    lines = AdminStore.lines
+    lines = AdminStore.export_snapshot
 
     async def vanishing(self: AdminStore, session_id: str, owner: str = "") -> str | None:
         return None if session_id == "snow" else await lines(self, session_id, owner)
 
-    monkeypatch.setattr(AdminStore, "lines", vanishing)
+    monkeypatch.setattr(AdminStore, "export_snapshot", vanishing)
     assert len(run(store, "export", "--all").stdout.splitlines()) == 9
 
 

@@ -121,12 +121,12 @@ ALL = [("", "wind:1"), ("ada", "rain"), ("bob", "rain"), ("bob", "snow")]
 
 
 async def test_all_owners_sessions_are_told(url: URL) -> None:
-    """A survey, a walk, a look-up by id, and totals tell of all owners, or of one alone."""
+    """A list, a walk, a look-up by id, and totals tell of all owners, or of one alone."""
     await filled(url)
     store = AdminStore(url)
     listed, cursor = [], None
     while True:
-        page = await store.survey(limit=1, cursor=cursor)
+        page = await store.list_owned(limit=1, cursor=cursor)
         listed += page.sessions
         cursor = page.cursor
         if cursor is None:
@@ -134,8 +134,8 @@ async def test_all_owners_sessions_are_told(url: URL) -> None:
     assert sorted(names(listed)) == ALL
     changed = [(each.info.updated_at, each.owner, each.info.id) for each in listed]
     assert changed == sorted(changed, key=lambda each: (-each[0].timestamp(), *each[1:]))
-    assert sorted(names((await store.survey("bob")).sessions)) == ALL[2:]
-    assert names((await store.survey("")).sessions) == ALL[:1]
+    assert sorted(names((await store.list_owned("bob")).sessions)) == ALL[2:]
+    assert names((await store.list_owned("")).sessions) == ALL[:1]
     (rain,) = await store.find("rain", "ada")
     info = await store.info("rain", "ada")
     assert info is not None
@@ -147,10 +147,10 @@ async def test_all_owners_sessions_are_told(url: URL) -> None:
     assert names(await store.walk()) == ALL
     assert names(await store.walk("bob")) == ALL[2:]
     assert names(await store.walk(None, rain)) == ALL[2:]
-    assert sorted(await store.ids_like("")) == ["rain", "rain", "snow", "wind:1"]
-    assert await store.ids_like("wi") == ["wind:1"]
-    assert await store.ids_like("r", "ada") == ["rain"]
-    assert await store.ids_like("gone") == []
+    assert sorted(await store.ids_with_prefix("")) == ["rain", "rain", "snow", "wind:1"]
+    assert await store.ids_with_prefix("wi") == ["wind:1"]
+    assert await store.ids_with_prefix("r", "ada") == ["rain"]
+    assert await store.ids_with_prefix("gone") == []
     totals = await store.totals()
     oldest = min(each.info.created_at for each in listed)
     newest = max(each.info.updated_at for each in listed)
@@ -158,8 +158,8 @@ async def test_all_owners_sessions_are_told(url: URL) -> None:
     assert sum(totals.bytes.values()) > 0
     assert set(totals.bytes) in ({"database"}, set(tables.metadata.tables))
     assert await store.totals("nobody") == Totals(0, 0, 0, 0, 0, 0, 0)
-    assert await store.lines("rain", "bob") == await store.export("rain", "bob")
-    assert await store.lines("gone", "ada") is None
+    assert await store.export_snapshot("rain", "bob") == await store.export("rain", "bob")
+    assert await store.export_snapshot("gone", "ada") is None
     await store.aclose()
 
 
@@ -324,9 +324,9 @@ async def test_a_cursor_that_no_page_gave_is_refused(cursor: str, tmp_path: Path
     """Anything else than a page's own cursor is a ValueError, before the database is asked."""
     store = AdminStore(f"sqlite:///{tmp_path}/new.db", access="create")
     with pytest.raises(ValueError, match="cursor"):
-        await store.survey(cursor=cursor)
+        await store.list_owned(cursor=cursor)
     with pytest.raises(ValueError, match="cursor"):
-        queries.decode_survey_cursor(pagination.encode_cursor(2**63, "", "a"))
+        queries.decode_list_cursor(pagination.encode_cursor(2**63, "", "a"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -389,11 +389,11 @@ async def test_keys_that_cannot_be_are_refused(tmp_path: Path) -> None:
     """Owners and ids are checked before the database is asked."""
     store = AdminStore(f"sqlite:///{tmp_path}/new.db", access="create")
     for wrong in (
-        store.survey("\0"),
+        store.list_owned("\0"),
         store.find("a", "\0"),
         store.walk("\0"),
         store.totals("\0"),
-        store.lines("", ""),
+        store.export_snapshot("", ""),
         store.count_stale(1, "\0"),
         store.prune_stale(1, "\0", print),
     ):

@@ -63,14 +63,14 @@ class AdminStore(SQLAlchemyStore):
             timeout=timeout,
         )
 
-    async def survey(
+    async def list_owned(
         self, owner: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> OwnedPage:
-        """Return sessions, the ones that were changed last first; see `LifecycleStore.list`."""
+        """Return sessions, the most recently changed first; see `LifecycleStore.list`."""
         check_keys("-", owner or "")
         check_page(limit)
-        after = queries.decode_survey_cursor(cursor)
-        found = await self._read(lambda c: queries.survey(c, owner, limit + 1, after))
+        after = queries.decode_list_cursor(cursor)
+        found = await self._read(lambda c: queries.list_owned(c, owner, limit + 1, after))
         return queries.page_of_owned(found, limit)
 
     async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
@@ -86,19 +86,21 @@ class AdminStore(SQLAlchemyStore):
         position = START if after is None else (after.owner or "", after.info.id)
         return await self._read(lambda c: queries.walk(c, owner, position))
 
-    async def ids_like(self, start: str, owner: str | None = None, most: int = 50) -> Sequence[str]:
-        """Return ids that begin with ``start``, of ASCII, the ones changed last first."""
-        return await self._read(lambda c: queries.ids_like(c, start, owner, most))
+    async def ids_with_prefix(
+        self, start: str, owner: str | None = None, limit: int = 50
+    ) -> Sequence[str]:
+        """Return ids that begin with ``start``, of ASCII, the most recently changed first."""
+        return await self._read(lambda c: queries.ids_with_prefix(c, start, owner, limit))
 
     async def totals(self, owner: str | None = None) -> Totals:
         """Return counts and sizes; one small row per session is read."""
         check_keys("-", owner or "")
         return await self._read(lambda c: queries.totals(c, owner))
 
-    async def lines(self, session_id: str, owner: str = "") -> str | None:
-        """Return what ``export`` does, without a lock; None where there is no such session."""
+    async def export_snapshot(self, session_id: str, owner: str = "") -> str | None:
+        """Return what ``export`` returns, without a lock; None where there is no such session."""
         check_keys(session_id, owner)
-        return await self._read(lambda c: queries.lines(c, session_id, owner))
+        return await self._read(lambda c: queries.export_snapshot(c, session_id, owner))
 
     async def cutoff(self, age: timedelta) -> float:
         """Return the time ``age`` ago by the database's clock, in seconds from 1970."""

@@ -37,7 +37,7 @@ _owned = SESSION_INFO.add_columns(_OWNER, sessions.c.turns, sessions.c.archived)
 
 
 _last_owner = bindparam("last_owner", type_=_OWNER.type)
-_survey = of_all_or_one(
+_list_owned = of_all_or_one(
     _owned.where(
         or_(
             UPDATED_AT < BEFORE,
@@ -51,7 +51,7 @@ _survey = of_all_or_one(
         )
     )
     .order_by(UPDATED_AT.desc(), _OWNER, _ID)
-    .limit(bindparam("most")),
+    .limit(bindparam("limit")),
     _OWNER,
 )
 _find = of_all_or_one(
@@ -63,14 +63,14 @@ _walk = {
     )
     for dialect in SUPPORTED_DIALECTS
 }
-_like = of_all_or_one(
+_with_prefix = of_all_or_one(
     select(_ID)
     .where(
         *IS_STORED,
         func.substr(_ID, 1, bindparam("size", type_=Integer)) == bindparam("start", type_=_ID.type),
     )
     .order_by(sessions.c.updated_at.desc(), _ID)
-    .limit(bindparam("most")),
+    .limit(bindparam("limit")),
     _OWNER,
 )
 _sum = func.sum
@@ -103,14 +103,14 @@ _SIZE = {
 _SIZE_OF_FILE = text("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
 
 
-def survey(
-    database: Database, owner: str | None, most: int, after: tuple[int, str, str]
+def list_owned(
+    database: Database, owner: str | None, limit: int, after: tuple[int, str, str]
 ) -> list[OwnedSession]:
-    """Return up to ``most`` sessions, the ones changed last first, that come after a position."""
+    """Return up to ``limit`` sessions after a position, the most recently changed first."""
     changed, last_owner, last_id = after
-    parameters = {"changed": changed, "last_owner": last_owner, "last_id": last_id, "most": most}
+    parameters = {"changed": changed, "last_owner": last_owner, "last_id": last_id, "limit": limit}
     return _owned_sessions(
-        database.rows(_survey[owner is not None], parameters | owner_parameter(owner))
+        database.rows(_list_owned[owner is not None], parameters | owner_parameter(owner))
     )
 
 
@@ -126,10 +126,10 @@ def walk(database: Database, owner: str | None, after: tuple[str, str]) -> list[
     return _owned_sessions(database.rows(_walk[database.dialect][owner is not None], parameters))
 
 
-def ids_like(database: Database, start: str, owner: str | None, most: int) -> list[str]:
-    """Return ids that begin with ``start``, which is ASCII, the ones changed last first."""
-    parameters = {"start": start, "size": len(start), "most": most, **owner_parameter(owner)}
-    return [text_of(id_) for (id_,) in database.rows(_like[owner is not None], parameters)]
+def ids_with_prefix(database: Database, start: str, owner: str | None, limit: int) -> list[str]:
+    """Return ids that begin with ``start``, which is ASCII, the most recently changed first."""
+    parameters = {"start": start, "size": len(start), "limit": limit, **owner_parameter(owner)}
+    return [text_of(id_) for (id_,) in database.rows(_with_prefix[owner is not None], parameters)]
 
 
 def totals(database: Database, owner: str | None) -> Totals:
@@ -156,7 +156,7 @@ def totals(database: Database, owner: str | None) -> Totals:
     )
 
 
-def lines(database: Database, session_id: str, owner: str) -> str | None:
+def export_snapshot(database: Database, session_id: str, owner: str) -> str | None:
     """Return the session as `export` does, but without a lock; None where there is none."""
     with snapshot(database):
         found = info(database, session_id, owner)
@@ -176,7 +176,7 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
     )
 
 
-def decode_survey_cursor(cursor: str | None) -> tuple[int, str, str]:
+def decode_list_cursor(cursor: str | None) -> tuple[int, str, str]:
     """Return where the page before ended.
 
     Raises:

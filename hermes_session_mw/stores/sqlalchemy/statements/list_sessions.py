@@ -35,7 +35,7 @@ _list = (
         ),
     )
     .order_by(UPDATED_AT.desc(), sessions.c.id)
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 _FIRST_PAGE = Position(2**63 - 1, "")
 
@@ -50,12 +50,12 @@ EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_
 
 
 def list_sessions(
-    database: Database, owner: str, most: int, after: Position | None
+    database: Database, owner: str, limit: int, after: Position | None
 ) -> list[SessionInfo]:
-    """Return up to ``most`` sessions that come after a position in the owner's list."""
+    """Return up to ``limit`` sessions that come after a position in the owner's list."""
     changed, session_id = after or _FIRST_PAGE
-    values = {"owner": owner, "changed": changed, "session_id": session_id, "most": most}
-    return session_infos(database.rows(_list, values))
+    parameters = {"owner": owner, "changed": changed, "session_id": session_id, "limit": limit}
+    return session_infos(database.rows(_list, parameters))
 
 
 def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
