@@ -1,4 +1,4 @@
-"""Conversations in Hermes Agent's own database, ``state.db``."""
+"""A store over Hermes Agent's own database, ``state.db``."""
 
 from hermes_session_mw.stores.hermes_state.store import HermesStateStore
 

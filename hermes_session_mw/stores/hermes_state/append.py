@@ -1,7 +1,7 @@
-"""The SQL that appends, in one transaction that begins ready to write.
+"""SQL that appends, in one transaction that begins ready to write.
 
-Rules of this file: what is written is what Hermes itself would have written for the same messages;
-its own triggers keep the full-text index; nothing is changed but rows.
+It writes what Hermes itself would have written for the same messages. Hermes' own triggers maintain
+the full-text index. Nothing but rows is changed.
 """
 
 import time
@@ -22,50 +22,55 @@ from hermes_session_mw.exceptions import (
     TurnConflict,
 )
 from hermes_session_mw.messages import Message
-from hermes_session_mw.stores.hermes_state.load import Row, measure, rows_of, visible
+from hermes_session_mw.stores.hermes_state.load import (
+    Row,
+    fetch_rows,
+    measure,
+    shown_messages,
+)
 from hermes_session_mw.stores.hermes_state.message_codec import encode
 from hermes_session_mw.stores.hermes_state.schema import Columns, columns_of
-from hermes_session_mw.stores.hermes_state.session_chain import Found, find
-from hermes_session_mw.stores.hermes_state.turn_index import (
-    Turn,
-    added_to,
+from hermes_session_mw.stores.hermes_state.session_chain import SessionChain, find_chain
+from hermes_session_mw.stores.hermes_state.state_meta import (
+    TurnEntry,
     digest_of,
-    recall,
-    remember,
+    keys_added_to,
+    load_turn,
+    store_turn,
 )
 from hermes_session_mw.stores.validation import check_replaced
 
-_STEP = 1e-6  # seconds between the messages of a turn, as Hermes has them
+_STEP = 1e-6  # seconds between the messages of a turn, as Hermes does
 
-_add_own = text(
+_insert_owned = text(
     "INSERT INTO sessions (id, source, user_id, started_at)"
     " VALUES (:session_id, :source, :owner, :now)"
 )
-_add_anybodys = text(
+_insert_unowned = text(
     "INSERT INTO sessions (id, source, started_at) VALUES (:session_id, :source, :now)"
 )
-_count_up = text(
+_add_counts = text(
     "UPDATE sessions SET message_count = coalesce(message_count, 0) + :messages,"
     " tool_call_count = coalesce(tool_call_count, 0) + :tool_calls WHERE id = :session_id"
 )
-_locked_until = text("SELECT expires_at FROM compression_locks WHERE session_id = :session_id")
-_questions = {
+_select_lock = text("SELECT expires_at FROM compression_locks WHERE session_id = :session_id")
+_count_turns = {
     has_active: text(
         "SELECT count(*) FROM messages"  # noqa: S608  # fixed names
         f" WHERE session_id = :session_id AND role = 'user'{' AND active = 1' * has_active}"
     )
     for has_active in (True, False)
 }
-_take_out = text("UPDATE messages SET active = 0 WHERE id = :id")
-_count_rewind = text(
+_deactivate = text("UPDATE messages SET active = 0 WHERE id = :id")
+_add_rewind = text(
     "UPDATE sessions SET rewind_count = coalesce(rewind_count, 0) + 1 WHERE id = :session_id"
 )
-_last_id = text("SELECT max(id) FROM messages WHERE session_id = :session_id")
+_select_last_id = text("SELECT max(id) FROM messages WHERE session_id = :session_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Append:
-    """What `Store.append` was asked for, and the store's own choices."""
+class AppendRequest:
+    """The arguments of `Store.append`, and the store's own options."""
 
     session_id: str
     messages: Sequence[Message]
@@ -78,159 +83,171 @@ class Append:
     exact: bool
 
 
-def append(database: Database, wanted: Append) -> int:
+def append(database: Database, request: AppendRequest) -> int:
     """See `Store.append`."""
     with transaction(database):
         columns = columns_of(database)
         columns.check_writable()
-        if wanted.turn_id is not None:
+        if request.turn_id is not None:
             columns.check_known("a turn_id", "state_meta.key", "state_meta.value")
-        found = find(database, columns, wanted.session_id, wanted.owner)
-        if found is not None and not found.is_own:
+        chain = find_chain(database, columns, request.session_id, request.owner)
+        if chain is not None and not chain.is_own:
             raise SessionTaken
-        turn = _stored(database, wanted, found)
-        if turn is not None and found is not None:
-            return len(visible(rows_of(database, columns, found.tip, upto=turn.last)))
-        return _add(database, columns, wanted, found)
+        turn = _stored_turn(database, request, chain)
+        if turn is not None and chain is not None:
+            return len(shown_messages(fetch_rows(database, columns, chain.tip, last=turn.last)))
+        return _add_turn(database, columns, request, chain)
 
 
-def _stored(database: Database, wanted: Append, found: Found | None) -> Turn | None:
-    if wanted.turn_id is None or found is None:
+def _stored_turn(
+    database: Database, request: AppendRequest, chain: SessionChain | None
+) -> TurnEntry | None:
+    if request.turn_id is None or chain is None:
         return None
-    turn = recall(database, wanted.session_id, wanted.turn_id, found.began)
-    if turn is not None and turn.digest != digest_of(wanted.messages):
+    turn = load_turn(database, request.session_id, request.turn_id, chain.started_at)
+    if turn is not None and turn.digest != digest_of(request.messages):
         raise TurnConflict
     return turn
 
 
-def _add(database: Database, columns: Columns, wanted: Append, found: Found | None) -> int:
+def _add_turn(
+    database: Database, columns: Columns, request: AppendRequest, chain: SessionChain | None
+) -> int:
     now = time.time()
     rows = [
-        encode(number, message, columns.messages, exact=wanted.exact)
-        for number, message in enumerate(wanted.messages)
+        encode(number, message, columns.messages, exact=request.exact)
+        for number, message in enumerate(request.messages)
     ]
-    _number(rows, now)
-    place = _place(database, columns, wanted, found, rows)
-    if found is not None and place.leaving:
-        take_out(database, columns, found.tip, place.leaving)
-    if found is None:
-        found = Found((wanted.session_id,), now, is_own=True)
-        values = {"session_id": wanted.session_id, "source": wanted.source, "now": now}
-        if wanted.owner:
-            database.run(_add_own, {**values, "owner": wanted.owner})
+    _add_timestamps(rows, now)
+    position = _find_position(database, columns, request, chain, rows)
+    if chain is not None and position.replaced:
+        deactivate(database, columns, chain.tip, position.replaced)
+    if chain is None:
+        chain = SessionChain((request.session_id,), now, is_own=True)
+        parameters = {"session_id": request.session_id, "source": request.source, "now": now}
+        if request.owner:
+            database.run(_insert_owned, {**parameters, "owner": request.owner})
         else:
-            database.run(_add_anybodys, values)
-    _insert(database, columns, found.tip, rows)
-    calls = sum(_calls(message.get("tool_calls")) for message in wanted.messages)
+            database.run(_insert_unowned, parameters)
+    _insert_messages(database, columns, chain.tip, rows)
+    calls = sum(_count_tool_calls(message.get("tool_calls")) for message in request.messages)
     counts = {"messages": len(rows), "tool_calls": calls}
-    database.run(_count_up, {**counts, "session_id": found.tip})
-    if wanted.turn_id is not None:
-        ((last,),) = database.rows(_last_id, {"session_id": found.tip})
+    database.run(_add_counts, {**counts, "session_id": chain.tip})
+    if request.turn_id is not None:
+        ((last,),) = database.rows(_select_last_id, {"session_id": chain.tip})
         first = last - len(rows) + 1
-        added = [added_to(message) for message in wanted.messages]
-        turn = Turn(found.began, found.tip, first, last, digest_of(wanted.messages), added)
-        remember(database, wanted.session_id, wanted.turn_id, turn)
-    return place.length + len(rows)
+        added = [keys_added_to(message) for message in request.messages]
+        turn = TurnEntry(
+            chain.started_at, chain.tip, first, last, digest_of(request.messages), added
+        )
+        store_turn(database, request.session_id, request.turn_id, turn)
+    return position.length + len(rows)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where rows may follow: after ``length`` messages, once the rows ``leaving`` are taken out."""
+class _Position:
+    """Where the new rows go: after ``length`` messages, in place of the rows ``replaced``."""
 
     length: int
-    leaving: list[Row]
+    replaced: list[Row]
 
 
-def _place(
-    database: Database, columns: Columns, wanted: Append, found: Found | None, rows: list[Row]
-) -> _Place:
-    length, is_plain, turns = 0, True, 0
-    if found is not None:
-        _check_lock(database, columns, found.tip)
-        length, is_plain = measure(database, columns, found.tip)
+def _find_position(
+    database: Database,
+    columns: Columns,
+    request: AppendRequest,
+    chain: SessionChain | None,
+    rows: list[Row],
+) -> _Position:
+    length, one_per_row, turns = 0, True, 0
+    if chain is not None:
+        _check_lock(database, columns, chain.tip)
+        length, one_per_row = measure(database, columns, chain.tip)
         has_active = "active" in columns.messages
-        ((turns,),) = database.rows(_questions[has_active], {"session_id": found.tip})
-    if wanted.expected_length is not None and wanted.expected_length != length:
-        raise SessionConflict(wanted.expected_length, length)
-    keep = length if wanted.replace_from is None else wanted.replace_from
+        ((turns,),) = database.rows(_count_turns[has_active], {"session_id": chain.tip})
+    if request.expected_length is not None and request.expected_length != length:
+        raise SessionConflict(request.expected_length, length)
+    keep = length if request.replace_from is None else request.replace_from
     check_replaced(keep, length)
     before: list[Row] = []
-    leaving: list[Row] = []
-    if found is not None and (keep < length or not is_plain):
-        before = rows_of(database, columns, found.tip)
+    replaced: list[Row] = []
+    if chain is not None and (keep < length or not one_per_row):
+        before = fetch_rows(database, columns, chain.tip)
     if keep < length:
-        cut = place_of(before, keep)
-        before, leaving = before[:cut], before[cut:]
+        cut = row_count_for(before, keep)
+        before, replaced = before[:cut], before[cut:]
         turns = sum(row["role"] == "user" for row in before)
-    # A full history may be replaced by one that is no longer.
-    if turns >= wanted.max_turns and keep + len(rows) > length:
-        raise SessionFull(wanted.max_turns)
+    # A full history may be replaced by one of at most the same length.
+    if turns >= request.max_turns and keep + len(rows) > length:
+        raise SessionFull(request.max_turns)
     check_visible(rows, before)
-    return _Place(keep, leaving)
+    return _Position(keep, replaced)
 
 
 def check_visible(rows: list[Row], before: list[Row]) -> None:
-    """Refuse what Hermes leaves out for its own upkeep, and the answer to that.
+    """Refuse what Hermes would leave out as a maintenance prompt, and the answer to one.
 
     Raises:
         InvalidMessage: ``rows`` would not come back after the rows ``before``.
     """
-    if len(visible(before + rows)) != len(visible(before)) + len(rows):
+    if len(shown_messages(before + rows)) != len(shown_messages(before)) + len(rows):
         raise InvalidMessage(
             "the messages look like Hermes' own upkeep, and would not come back from its "
             "database; nothing was stored"
         )
 
 
-def place_of(rows: list[Row], length: int) -> int:
-    """Return how many of the rows hold the first ``length`` messages that Hermes shows."""
-    whole = len(visible(rows))
-    # Between the messages that Hermes shows there may stand some that it does not.
-    ends = range(length, len(rows)) if whole < len(rows) else (length,)
-    return next(end for end in ends if len(visible(rows[:end])) == length)
+def row_count_for(rows: list[Row], length: int) -> int:
+    """Return how many of the rows make up the first ``length`` messages that Hermes shows."""
+    shown = len(shown_messages(rows))
+    # There may be rows that Hermes does not show between those that it does.
+    ends = range(length, len(rows)) if shown < len(rows) else (length,)
+    return next(end for end in ends if len(shown_messages(rows[:end])) == length)
 
 
-def take_out(database: Database, columns: Columns, session_id: str, rows: list[Row]) -> None:
-    """Have Hermes leave the rows out of its history, as its own rewind does; they stay."""
+def deactivate(database: Database, columns: Columns, session_id: str, rows: list[Row]) -> None:
+    """Take the rows out of the history, as Hermes' own rewind does; they stay in the table."""
     columns.check_known("what is taken back", "messages.active")
-    database.run(_take_out, *[{"id": row["id"]} for row in rows])
+    database.run(_deactivate, *[{"id": row["id"]} for row in rows])
     if "rewind_count" in columns.sessions:
-        database.run(_count_rewind, {"session_id": session_id})
+        database.run(_add_rewind, {"session_id": session_id})
 
 
 def _check_lock(database: Database, columns: Columns, session_id: str) -> None:
-    """Refuse to add to what Hermes is summarizing: the summary would not know of it."""
+    """Refuse to append while Hermes compresses the session: the summary would miss it."""
     if not {"session_id", "expires_at"} <= columns.locks:
         return
-    for (until,) in database.rows(_locked_until, {"session_id": session_id}):
-        rest = until - time.time()
-        if rest > 0:
-            raise SessionBusy(rest)
+    for (until,) in database.rows(_select_lock, {"session_id": session_id}):
+        remaining = until - time.time()
+        if remaining > 0:
+            raise SessionBusy(remaining)
 
 
-def _number(rows: list[Row], now: float) -> None:
-    """Give those a time that have none: now, and later than the one before."""
+def _add_timestamps(rows: list[Row], now: float) -> None:
+    """Give each row without a time one: now, and later than the row before."""
     for row in rows:
         if row["timestamp"] is None:
             row["timestamp"] = now
         now = max(now, row["timestamp"]) + _STEP
 
 
-def _insert(database: Database, columns: Columns, session_id: str, rows: list[Row]) -> None:
+def _insert_messages(
+    database: Database, columns: Columns, session_id: str, rows: list[Row]
+) -> None:
     active = {"active": 1} if "active" in columns.messages else {}
-    values = [{"session_id": session_id, **active, **row} for row in rows]
-    database.run(_insert_of(tuple(values[0])), *values)
+    parameters = [{"session_id": session_id, **active, **row} for row in rows]
+    database.run(_insert_statement(tuple(parameters[0])), *parameters)
 
 
 @cache
-def _insert_of(names: tuple[str, ...]) -> TextClause:
-    places = ", ".join(f":{name}" for name in names)
+def _insert_statement(names: tuple[str, ...]) -> TextClause:
+    placeholders = ", ".join(f":{name}" for name in names)
     return text(
-        f"INSERT INTO messages ({', '.join(names)}) VALUES ({places})"  # noqa: S608  # known names
+        f"INSERT INTO messages ({', '.join(names)}) VALUES ({placeholders})"  # noqa: S608  # known names
     )
 
 
-def _calls(tool_calls: object) -> int:
+def _count_tool_calls(tool_calls: object) -> int:
     if isinstance(tool_calls, list):
         return len(tool_calls)
     return 0 if tool_calls is None else 1

@@ -1,7 +1,7 @@
-"""A message as a row of Hermes' table, and back.
+"""A message as a row of Hermes' table ``messages``, and back. Pure functions.
 
-Rules of this file: pure functions; ``decode`` gives key for key what Hermes Agent 0.19 gives, in
-its order; what ``encode`` lets through is what ``decode`` gives back.
+``decode`` returns, key for key and in its order, what Hermes Agent 0.19 returns. A message that
+``encode`` accepts is one that ``decode`` returns unchanged.
 """
 
 import json
@@ -11,21 +11,22 @@ from typing import Any
 
 from hermes_session_mw.exceptions import InvalidMessage
 from hermes_session_mw.messages import Message
-from hermes_session_mw.stores.hermes_state.text_cleanup import cleaned
+from hermes_session_mw.stores.hermes_state.text_cleanup import clean_text
 
-_JSON = "\0json:"  # begins a content that is no text
+_JSON = "\0json:"  # the prefix of a content that is not a text
 _INCOMPLETE = "incomplete"
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
-_NAMED = 5  # keys in an error's text
-_LONGEST_NAME = 40
+_MAX_NAMES = 5  # of keys, in an error's text
+_MAX_NAME_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One key of a message, and the column that holds it.
+    """One key of a message, and its column.
 
-    ``read`` and ``write`` turn the column's value into the key's and back; None from ``write`` is
-    for a value that the column cannot hold. What ``is_there`` says no to is left out on reading.
+    ``read`` turns the column's value into the key's, and ``write`` back, which returns None for a
+    value that the column cannot hold. Reading leaves out a value that is not ``is_present``, and
+    one ``of_assistant`` from messages of other roles.
     """
 
     key: str
@@ -33,10 +34,10 @@ class _Field:
     read: Callable[[Any], Any]
     write: Callable[[Any], Any]
     of_assistant: bool = False
-    is_there: Callable[[Any], bool] = bool
+    is_present: Callable[[Any], bool] = bool
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -62,11 +63,11 @@ def _true(_value: Any) -> bool:
     return True
 
 
-def _one(value: Any) -> Any:
+def _flag(value: Any) -> Any:
     return 1 if value is True else 0
 
 
-def _moment(value: Any) -> Any:
+def _timestamp(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -75,23 +76,28 @@ def _moment(value: Any) -> Any:
         return None
 
 
-def _is_set(value: Any) -> bool:
+def _is_not_none(value: Any) -> bool:
     return value is not None
 
 
 _FIELDS = (
-    _Field("api_content", "api_content", _same, _text),
-    _Field("timestamp", "timestamp", _same, _moment),
-    _Field("tool_call_id", "tool_call_id", _same, _text),
-    _Field("tool_name", "tool_name", _same, _text),
-    _Field("effect_disposition", "effect_disposition", _same, _text),
+    _Field("api_content", "api_content", _unchanged, _text),
+    _Field("timestamp", "timestamp", _unchanged, _timestamp),
+    _Field("tool_call_id", "tool_call_id", _unchanged, _text),
+    _Field("tool_name", "tool_name", _unchanged, _text),
+    _Field("effect_disposition", "effect_disposition", _unchanged, _text),
     _Field("tool_calls", "tool_calls", _parser(()), _json),
-    _Field("message_id", "platform_message_id", _same, _text),
-    _Field("observed", "observed", _true, _one),
-    _Field("finish_reason", "finish_reason", _same, _text, of_assistant=True),
-    _Field("reasoning", "reasoning", _same, _text, of_assistant=True),
+    _Field("message_id", "platform_message_id", _unchanged, _text),
+    _Field("observed", "observed", _true, _flag),
+    _Field("finish_reason", "finish_reason", _unchanged, _text, of_assistant=True),
+    _Field("reasoning", "reasoning", _unchanged, _text, of_assistant=True),
     _Field(
-        "reasoning_content", "reasoning_content", _same, _text, of_assistant=True, is_there=_is_set
+        "reasoning_content",
+        "reasoning_content",
+        _unchanged,
+        _text,
+        of_assistant=True,
+        is_present=_is_not_none,
     ),
     *(
         _Field(name, name, _parser(None), _json, of_assistant=True)
@@ -100,18 +106,18 @@ _FIELDS = (
 )
 
 COLUMNS = ("role", "content", *(field.column for field in _FIELDS))
-"""The columns that hold a message."""
+"""The columns of a message."""
 
 
 def decode(row: Mapping[str, Any]) -> Message:
-    """Return the message that ``row`` holds; columns that it does not have hold nothing."""
-    role, content = row["role"], _content(row["content"])
+    """Return the message of a row; columns that it lacks count as empty."""
+    role, content = row["role"], _decoded_content(row["content"])
     if role in ("user", "assistant") and isinstance(content, str):
-        content = cleaned(content)
+        content = clean_text(content)
     message = {"role": role, "content": content}
     for field in _FIELDS:
         value = row.get(field.column)
-        if field.is_there(value) and (role == "assistant" or not field.of_assistant):
+        if field.is_present(value) and (role == "assistant" or not field.of_assistant):
             message[field.key] = field.read(value)
     return message
 
@@ -119,25 +125,18 @@ def decode(row: Mapping[str, Any]) -> Message:
 def encode(
     number: int, message: Message, columns: Collection[str], *, exact: bool
 ) -> dict[str, Any]:
-    """Return the row for ``message``; its ``timestamp`` is None where the message has none.
+    """Return the row for ``message``; its ``timestamp`` is None if the message has none.
 
-    ``columns`` are the ones that the table has. A message that would come back changed is refused;
-    but unless ``exact``, what Hermes leaves out or cleans on reading may be there: empty values,
-    and white space at a text's ends. An answer that broke off is then marked in Hermes' own way.
+    ``columns`` are those of the table. A message that would come back changed is refused. Unless
+    ``exact``, it may have what Hermes leaves out or cleans on reading: empty values, and white
+    space at the ends of a text. An answer that broke off is then marked in Hermes' own way.
 
     Raises:
         InvalidMessage: it cannot be stored.
     """
-    role, content = message.get("role"), message.get("content")
-    if not isinstance(role, str):
-        raise _invalid(number, "has no role that is a text")
-    if isinstance(content, list | dict):
-        content = _JSON + json.dumps(content)
-    elif content is not None and not isinstance(content, str):
-        raise _invalid(number, f"has a {type(content).__name__} for its content")
-    row = {"role": role, "content": content}
+    row = {"role": message.get("role"), "content": _encoded_content(number, message)}
     for field in _FIELDS:
-        of_role = role == "assistant" or not field.of_assistant
+        of_role = row["role"] == "assistant" or not field.of_assistant
         if field.column in columns:
             row[field.column] = field.write(message.get(field.key)) if of_role else None
     if not exact and _is_broken_off(message) and "finish_reason" in columns:
@@ -146,12 +145,23 @@ def encode(
     if not exact:
         changed = [key for key in changed if not _may_change(key, message)]
     if changed:
-        names = ", ".join(repr(name[:_LONGEST_NAME]) for name in changed[:_NAMED])
+        names = ", ".join(repr(name[:_MAX_NAME_LENGTH]) for name in changed[:_MAX_NAMES])
         raise _invalid(number, f"would come back from Hermes' database changed, in {names}")
     return row
 
 
-def _content(value: Any) -> Any:
+def _encoded_content(number: int, message: Message) -> str | None:
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str):
+        raise _invalid(number, "has no role that is a text")
+    if isinstance(content, list | dict):
+        return _JSON + json.dumps(content)
+    if content is not None and not isinstance(content, str):
+        raise _invalid(number, f"has a {type(content).__name__} for its content")
+    return content
+
+
+def _decoded_content(value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith(_JSON):
         return value
     try:
@@ -161,13 +171,13 @@ def _content(value: Any) -> Any:
 
 
 def _changed(message: Message, back: Message) -> list[str]:
-    """Return the keys that differ; 1, 1.0 and true do, and the order of keys does not."""
+    """Return the keys whose JSON differs, as 1 and 1.0 do; the keys' order does not matter."""
     given = {"content": None, **message}
-    return [key for key in {**given, **back} if _form(given, key) != _form(back, key)]
+    return [key for key in {**given, **back} if _json_of(given, key) != _json_of(back, key)]
 
 
 def _is_broken_off(message: Message) -> bool:
-    """Tell whether it is an answer that ``session.record()`` marked: no column is for that."""
+    """Tell whether ``session.record()`` marked it as an incomplete answer; no column holds that."""
     is_answer = message.get("role") == "assistant" and not message.get("finish_reason")
     return is_answer and message.get("status") == _INCOMPLETE
 
@@ -180,7 +190,7 @@ def _may_change(key: str, message: Message) -> bool:
     return is_text or value in _EMPTY
 
 
-def _form(message: Message, key: str) -> str | None:
+def _json_of(message: Message, key: str) -> str | None:
     return json.dumps(message[key]) if key in message else None
 
 

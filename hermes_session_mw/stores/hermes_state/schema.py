@@ -1,8 +1,7 @@
-"""The tables as they are in the file at hand, looked up when they are needed.
+"""The tables of the file at hand, whose columns differ from one version of Hermes to another.
 
-Hermes adds columns from version to version. Those that every version has are asked for, those that
-came later are used where they are there, and one that would have to be filled in by somebody who
-knows what it means is an error.
+Columns that every version has are required. Later ones are used if they are there. One that must be
+filled in, by somebody who knows its meaning, is an error.
 """
 
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from hermes_session_mw.exceptions import StoreMisconfigured
 from hermes_session_mw.logging import logger
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS
 
-TESTED = 22
-"""The newest of Hermes' schema versions that this was tested with: Hermes Agent 0.19's."""
+NEWEST_TESTED = 22
+"""The newest of Hermes' schema versions that this is tested with: Hermes Agent 0.19's."""
 
-_ESSENTIAL = {
+_REQUIRED = {
     "sessions": {
         "id",
         "source",
@@ -32,12 +31,12 @@ _ESSENTIAL = {
     },
     "messages": {"id", "session_id", "role", "content", "tool_call_id", "tool_calls", "timestamp"},
 }
-# What an insert fills in, whatever the message.
+# What every insert fills in.
 _FILLED = {
     "sessions": {"id", "source", "started_at"},
     "messages": {"id", "session_id", "role", "timestamp", "active"},
 }
-# What it fills in for some, and leaves NULL for others.
+# What an insert fills in for some messages, and leaves NULL for others.
 _NULLABLE = {"sessions": {"user_id"}, "messages": set(COLUMNS)}
 
 _VERSION = text("PRAGMA schema_version")
@@ -47,18 +46,19 @@ _INFO = {
 }
 _HERMES_VERSION = text("SELECT max(version) FROM schema_version")
 _HAS_VERSION = text("SELECT 1 FROM pragma_table_info('schema_version') WHERE name = 'version'")
-_KEPT = "hermes_state_columns"
+_CACHED = "hermes_state_columns"
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the file has.
+    """The columns of the file's tables, by name.
 
     Attributes:
-        sessions, messages: the names of the tables' columns.
-        meta: those of the table of keys and values, which holds turn ids; none where there is none.
-        locks: those of the table of compressions that are going on, likewise.
-        unknown: columns that nothing may be inserted without, and that nobody here can fill in.
+        sessions: those of ``sessions``.
+        messages: those of ``messages``.
+        meta: those of ``state_meta``; empty if there is no such table.
+        locks: those of ``compression_locks``, likewise.
+        unknown: columns that every insert must fill in, and that this package does not know.
     """
 
     sessions: frozenset[str]
@@ -68,10 +68,10 @@ class Columns:
     unknown: tuple[str, ...]
 
     def check_writable(self) -> None:
-        """Refuse to write where a row could not be filled in.
+        """Refuse to write if there are unknown columns.
 
         Raises:
-            StoreMisconfigured: it could not.
+            StoreMisconfigured: there are.
         """
         if self.unknown:
             raise StoreMisconfigured(
@@ -80,7 +80,7 @@ class Columns:
             )
 
     def check_known(self, what: str, *names: str) -> None:
-        """Refuse what the file has no place for; ``names`` are the places, ``table.column``.
+        """Refuse what the file has no columns for; ``names`` are those, as ``table.column``.
 
         Raises:
             StoreMisconfigured: one is missing.
@@ -96,37 +96,37 @@ class Columns:
 
 
 def columns_of(database: Database) -> Columns:
-    """Return what the tables are, asking for them again only once the file's schema has changed.
+    """Return the columns of the tables; they are cached until the file's schema changes.
 
     Raises:
         StoreMisconfigured: they are not Hermes'.
     """
     ((version,),) = database.rows(_VERSION, {})
-    kept: dict[Any, Any] = database.connection.info
-    known: tuple[int, Columns] | None = kept.get(_KEPT)
-    if known is None or known[0] != version:
-        known = kept[_KEPT] = version, _look(database)
-    return known[1]
+    info: dict[Any, Any] = database.connection.info
+    cached: tuple[int, Columns] | None = info.get(_CACHED)
+    if cached is None or cached[0] != version:
+        cached = info[_CACHED] = version, _inspect(database)
+    return cached[1]
 
 
-def _look(database: Database) -> Columns:
+def _inspect(database: Database) -> Columns:
     tables = {name: database.rows(statement, {}) for name, statement in _INFO.items()}
     names = {name: frozenset(row[1] for row in rows) for name, rows in tables.items()}
-    for table, essential in _ESSENTIAL.items():
-        missing = sorted(essential - names[table])
+    for table, required in _REQUIRED.items():
+        missing = sorted(required - names[table])
         if missing:
             what = f"table {table}" if not names[table] else f"{table}.{', '.join(missing)}"
             raise StoreMisconfigured(
                 f"the file is not a state.db of Hermes Agent that this version knows: no {what}"
             )
-    _tell_of_newer(database)
+    _warn_of_newer(database)
     return Columns(
         sessions=names["sessions"],
         messages=names["messages"],
         meta=names["state_meta"],
         locks=names["compression_locks"],
         unknown=tuple(
-            f"{table}.{row[1]}" for table in _ESSENTIAL for row in tables[table]
+            f"{table}.{row[1]}" for table in _REQUIRED for row in tables[table]
             if _is_unknown(table, row)
         ),
     )  # fmt: skip
@@ -138,14 +138,14 @@ def _is_unknown(table: str, row: Any) -> bool:
     return not may_be_null and (default is None or name in _NULLABLE[table])
 
 
-def _tell_of_newer(database: Database) -> None:
+def _warn_of_newer(database: Database) -> None:
     if not database.rows(_HAS_VERSION, {}):
         return
     ((version,),) = database.rows(_HERMES_VERSION, {})
-    if version is not None and version > TESTED:
+    if version is not None and version > NEWEST_TESTED:
         logger.warning(
             "Hermes' database has schema version %d, and this was tested with up to %d: columns "
             "that are new are neither read nor written",
             version,
-            TESTED,
+            NEWEST_TESTED,
         )

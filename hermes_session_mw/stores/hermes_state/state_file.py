@@ -1,7 +1,7 @@
-"""The file: named, opened as Hermes opens it, and never made, moved or set up anew.
+"""Hermes' file: its path, and an engine that opens it as Hermes does.
 
-Nothing here opens it but SQLite: closing a file gives up all locks that the process has on it,
-those of a Hermes in the same process too.
+The file is never created, moved or set up. Only SQLite opens it: closing a file releases all locks
+that the process holds on it, also those of a Hermes in the same process.
 """
 
 import os
@@ -46,16 +46,15 @@ def _path_of_url(url: str) -> str:
 
 
 class StateFile(SQLiteFile):
-    """Watches over Hermes' file as over one of our own, except that it is not ours to make."""
+    """Hermes' file: checked like one of a store, but never created."""
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__(path, timeout)
-        # As if it had been there: what makes a file is never come to.
-        self._existed = True
+        self._existed = True  # so that a missing file is never created
         self._was_seen = False
 
     def ticket(self) -> WriteTicket:
-        """Return a ticket at once: Hermes does not wait in line, so no line is kept."""
+        """Return a ticket at once: there is no queue, as Hermes would not wait in it."""
         return WriteTicket()
 
     def _before_connect(
@@ -74,7 +73,7 @@ class StateFile(SQLiteFile):
 
 
 def make_engine(path: str, file: StateFile, *, pool_size: int, timeout: float) -> Engine:
-    """Return an engine, not connected yet, whose connections leave the file's set-up alone."""
+    """Return a new engine, whose connections do not change the file's settings."""
     engine = create_engine(
         URL.create("sqlite", database=path),
         isolation_level="AUTOCOMMIT",
@@ -94,7 +93,7 @@ def make_engine(path: str, file: StateFile, *, pool_size: int, timeout: float) -
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:
-    # Both are the connection's alone: the file remembers neither.
+    # Both are settings of the connection, not of the file.
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA synchronous = FULL")

@@ -1,4 +1,4 @@
-"""The store that goes on with the conversations of Hermes Agent, beside it."""
+"""A store over Hermes Agent's own database, ``state.db``."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from hermes_session_mw.messages import (
 )
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.hermes_state import list_rename_rewind as sql
-from hermes_session_mw.stores.hermes_state.append import Append, append, check_visible
+from hermes_session_mw.stores.hermes_state.append import AppendRequest, append, check_visible
 from hermes_session_mw.stores.hermes_state.load import load
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, encode
 from hermes_session_mw.stores.hermes_state.state_file import StateFile, make_engine, path_of
@@ -43,15 +43,15 @@ _THREADS = 2  # more only wait for each other's interpreter lock; one more write
 
 
 class HermesStateStore:
-    """Reads and goes on with the conversations in a ``state.db`` that Hermes Agent keeps.
+    """Reads and continues the conversations in the ``state.db`` of Hermes Agent.
 
-    What is loaded is what Hermes itself would go on with: key for key, and of a conversation that
-    was compressed the session that it goes on in, whichever of its ids is asked for. What is
-    appended is written as Hermes writes it, and Hermes may run meanwhile. The file is never made,
-    and its tables are never changed. ``docs/hermes.md`` has the rules.
+    ``load`` returns, key for key, what Hermes itself would continue with; for a conversation that
+    Hermes compressed that is its last session, whichever of its ids is asked for. ``append`` writes
+    as Hermes writes, and Hermes may run at the same time. The file is never created, and its tables
+    are never changed. ``docs/hermes.md`` has the rules.
 
     Attributes:
-        timeout: the seconds after which every operation ends, whatever the database does.
+        timeout: seconds after which every operation ends, whatever the database does.
         max_message_bytes: bytes of UTF-8 that one message may take as JSON.
         max_turn_messages: messages that one append may have.
     """
@@ -72,15 +72,15 @@ class HermesStateStore:
 
         Args:
             path: the file, or a URL that begins ``sqlite:///``; ``~`` is the user's home.
-            source: the platform that Hermes is told a new session began on.
-            exact: refuse also what Hermes leaves out or cleans on reading: empty values, and white
-                space at a text's ends. What its table has no place for is always refused.
-            timeout: seconds for one operation, in which it is repeated where another was writing.
-            threads: reads at once; by default 2. One more thread writes.
+            source: the platform that new sessions are recorded under in Hermes.
+            exact: also refuse what Hermes leaves out or cleans on reading: empty values, and white
+                space at the ends of a text. What its table has no column for is always refused.
+            timeout: seconds for one operation, including its retries when another was writing.
+            threads: how many reads run at once, by default 2. One more thread writes.
             max_message_bytes: bytes of UTF-8 that one message may take as JSON.
             max_turn_messages: messages that one append may have.
             max_turns: messages of the role ``user`` that one conversation may have; Hermes' tables
-                do not tell turns apart in another way.
+                have no other sign of a turn.
 
         Raises:
             ConfigurationError: the path names no file, ``source`` no platform, or a number is not
@@ -93,14 +93,14 @@ class HermesStateStore:
             max_turn_messages=max_turn_messages,
             max_turns=max_turns,
         )
-        # Hermes takes a session of this source for a helper's, which continues nothing.
+        # Hermes takes sessions of this source for delegated tasks, and does not continue them.
         if not source or source == "tool":
             raise ConfigurationError(f"source: {source!r} does not name a platform")
         self._path = path_of(path)
         self._encode = partial(
             encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
         )
-        self._append = partial(Append, source=source, max_turns=max_turns, exact=exact)
+        self._append = partial(AppendRequest, source=source, max_turns=max_turns, exact=exact)
         self._exact = exact
         self.max_message_bytes = max_message_bytes
         self.max_turn_messages = max_turn_messages
@@ -119,7 +119,7 @@ class HermesStateStore:
         self._retrying = RetryingExecutor(self._executor, errors_of(sqlite3), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
-        """See `Store.load`; a session that Hermes has a row of exists, if without a message yet.
+        """See `Store.load`; a session with a row in Hermes' table exists, even without messages.
 
         Raises:
             StoreMisconfigured: the file is missing, is not Hermes', or does not know owners.
@@ -138,33 +138,32 @@ class HermesStateStore:
         *,
         replace_from: int | None = None,
     ) -> int:
-        """See `Store.append`; the messages go to where the conversation goes on by then.
+        """See `Store.append`; the messages go to the last session of the conversation.
 
-        With ``replace_from`` they take the place of all but its first messages, as for
-        `LifecycleStore.append`; Hermes keeps those out of its history, as after a ``rewind``.
+        With ``replace_from`` they replace all but its first messages, as for
+        `LifecycleStore.append`; Hermes leaves those out of its history, as after a ``rewind``.
 
         Raises:
-            InvalidMessage: also where a message would come back changed.
+            InvalidMessage: also if a message would come back changed.
             SessionTaken: the session is another owner's.
             SessionBusy: Hermes is compressing the conversation.
-            StoreMisconfigured: the file is missing, is not Hermes', or asks for a value, or has no
-                place for one, that this would have to write.
+            StoreMisconfigured: the file is missing, is not Hermes', requires a value that this
+                package does not know, or has no column for one that it has to write.
         """
         check_keys(session_id, owner, turn_id)
         check_int("expected_length", expected_length)
         check_count("replace_from", replace_from)
         taken = decode_messages(self._encode(messages))  # the caller's may change meanwhile
-        wanted = self._append(session_id, taken, owner, turn_id, expected_length, replace_from)
-        return await self._retrying.run(lambda c: append(c, wanted), writes=True)
+        request = self._append(session_id, taken, owner, turn_id, expected_length, replace_from)
+        return await self._retrying.run(lambda c: append(c, request), writes=True)
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Refuse what ``append`` would refuse for itself; the file is not asked.
+        """Refuse the messages that ``append`` would refuse, without opening the file.
 
-        What only an older file has no place for is found out by ``append``.
+        Only ``append`` knows which columns an older file lacks.
 
         Raises:
-            InvalidMessage: there is no message, or one cannot be stored, or would come back
-                changed.
+            InvalidMessage: there is no message, or one cannot be stored or would come back changed.
             MessageTooLarge: one takes more bytes than ``max_message_bytes``.
             TurnTooLong: there are more than ``max_turn_messages``.
         """
@@ -178,7 +177,7 @@ class HermesStateStore:
     async def rewind(
         self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
     ) -> int:
-        """See `LifecycleStore.rewind`; Hermes keeps the rest out of its history as well."""
+        """See `LifecycleStore.rewind`; Hermes leaves the rest out of its history as well."""
         check_keys(session_id, owner)
         check_count("length", length)
         if fence is not None:
@@ -187,9 +186,9 @@ class HermesStateStore:
         return await self._retrying.run(work, writes=True)
 
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
-        """See `LifecycleStore.find_turn`; None too where Hermes has written the messages anew.
+        """See `LifecycleStore.find_turn`; also None if Hermes has rewritten the messages.
 
-        Its messages are as they were appended, without the time that ``load`` gives each.
+        Its messages are as they were appended, without the time that ``load`` adds to each.
         """
         check_keys(session_id, owner, turn_id)
         work = partial(sql.find_turn, session_id=session_id, turn_id=turn_id, owner=owner)
@@ -198,9 +197,9 @@ class HermesStateStore:
     async def list(
         self, owner: str = "", limit: int = PAGE, cursor: str | None = None
     ) -> SessionPage:
-        """See `LifecycleStore.list`; what Hermes hides, helpers' and archived sessions, is not in.
+        """See `LifecycleStore.list`; without delegated tasks' and archived sessions, as in Hermes.
 
-        A conversation that was compressed is listed once, by the id that it began with.
+        A conversation that was compressed is listed once, by its first id.
         """
         check_keys("-", owner)
         check_page(limit)
@@ -217,9 +216,9 @@ class HermesStateStore:
         """See `LifecycleStore.rename`.
 
         Raises:
-            ValueError: Hermes would not have the title as it is; or, without an owner, another
-                conversation has it. An owner's title may be any: whether another owner has it is
-                nobody's business, and Hermes shows none then.
+            ValueError: Hermes would change the title; or, without an owner, another conversation
+                has it. If another owner's has it, it is stored all the same, so that nobody learns
+                of it, and Hermes shows none.
             StoreMisconfigured: an owner's title, in a database without the table ``state_meta``.
         """
         check_keys(session_id, owner)
@@ -236,7 +235,7 @@ class HermesStateStore:
         await self._executor.aclose()
 
     def __repr__(self) -> str:
-        """Say which file it is, and the state of its connections."""
+        """Return the path, and the state of the connections."""
         return f"<HermesStateStore {self._path} ({self._executor!r})>"
 
 

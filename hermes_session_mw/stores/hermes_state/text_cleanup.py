@@ -1,6 +1,6 @@
-"""What Hermes leaves out when it reads: fenced memory, white space, and turns of its own upkeep.
+"""What Hermes leaves out on reading: memory it inserted, white space, and its maintenance prompts.
 
-Rules of this file: pure functions, and each does neither more nor less than Hermes Agent 0.19.
+Pure functions, each of which does neither more nor less than Hermes Agent 0.19.
 """
 
 import re
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from hermes_session_mw.messages import Message
 
-# Each part of what is cut out has a pattern of its own, which finds it in one pass. One pattern for
-# the whole would look for the end anew at each beginning, and of those a text may have many.
+# The beginning and the end of what is cut out have patterns of their own, each of which needs one
+# pass. One pattern for the whole would search for the end anew from each of many beginnings.
 _OPENING = re.compile(r"<\s*memory-context\s*>", re.IGNORECASE)
 _CLOSING = re.compile(r"</\s*memory-context\s*>", re.IGNORECASE)
 _NOTE = re.compile(
@@ -26,24 +26,24 @@ _NOTE = re.compile(
 _SPACE = re.compile(r"\s*")
 _FENCE = re.compile(r"</?\s*memory-context\s*>", re.IGNORECASE)
 
-_UPKEEP = (
+_MAINTENANCE = (
     "Review the conversation above and update the skill library",
     "Review the conversation above and consider saving to memory",
 )
 
-SUSPECT = (
+MAY_BE_MAINTENANCE = (
     "role IN ('user', 'system') AND ("
     "instr(lower(content), 'review the conversation above and') > 0"
-    # What is cut out of a text may join what comes before it and after it.
+    # Cutting something out of a text may join such words.
     " OR instr(lower(content), 'memory-context') > 0 OR instr(lower(content), 'ystem note:') > 0"
     # A text that was stored as JSON: NUL, json, colon, quotation mark.
     " OR substr(CAST(content AS BLOB), 1, 7) = X'006A736F6E3A22')"
 )
-"""SQL that is true of every message of Hermes' upkeep, and of few others."""
+"""SQL that is true of every maintenance prompt, and of few other messages."""
 
 
-def cleaned(text: str) -> str:
-    """Return what Hermes reads where a user's or an assistant's text is ``text``."""
+def clean_text(text: str) -> str:
+    """Return the text as Hermes reads it in a user's or an assistant's message."""
     return _FENCE.sub("", _without_notes(_without_fenced(text))).strip()
 
 
@@ -59,7 +59,7 @@ def _without_fenced(text: str) -> str:
 
 
 def _without_notes(text: str) -> str:
-    """Leave out the notes: a beginning, for one of its two kinds anything, and then ``.]``."""
+    """Leave out the notes: a beginning, then ``.]``; after one of two kinds, text between them."""
     kept, at, begin, bracket = [], 0, 0, 0
     while (start := _NOTE.search(text, begin)) is not None:
         if bracket < start.end():
@@ -68,20 +68,20 @@ def _without_notes(text: str) -> str:
                 break
         begin = start.start() + 1
         stop = bracket - 1
-        may_say_more = start[1].lower().startswith("authoritative")
-        if text[stop] == "." and (stop == start.end() or (may_say_more and stop > start.end())):
+        may_have_text = start[1].lower().startswith("authoritative")
+        if text[stop] == "." and (stop == start.end() or (may_have_text and stop > start.end())):
             kept.append(text[at : start.start()])
             space = _SPACE.match(text, bracket + 1)
             at = begin = space.end() if space is not None else bracket + 1  # pragma: no branch
     return "".join(kept) + text[at:]
 
 
-def without_upkeep(messages: Sequence[Message]) -> list[Message]:
-    """Leave out the prompts by which Hermes has its memory reviewed, and the answer to each."""
+def without_maintenance(messages: Sequence[Message]) -> list[Message]:
+    """Leave out the prompts by which Hermes reviews its memory, and the answer to each."""
     kept: list[Message] = []
     answered = True
     for message in messages:
-        if _is_upkeep(message):
+        if _is_maintenance(message):
             answered = False
             continue
         is_answer = not answered and message["role"] == "assistant"
@@ -91,10 +91,10 @@ def without_upkeep(messages: Sequence[Message]) -> list[Message]:
     return kept
 
 
-def _is_upkeep(message: Message) -> bool:
+def _is_maintenance(message: Message) -> bool:
     content = message["content"]
     return (
         message["role"] in ("user", "system")
         and isinstance(content, str)
-        and content.lstrip().startswith(_UPKEEP)
+        and content.lstrip().startswith(_MAINTENANCE)
     )

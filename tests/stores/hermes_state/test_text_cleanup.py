@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_session_mw.stores.hermes_state.text_cleanup import cleaned
+from hermes_session_mw.stores.hermes_state.text_cleanup import clean_text
 
 # As one pattern each, which is plain to read, and too slow for what anybody may send.
 FENCED = re.compile(r"<\s*memory-context\s*>.*?</\s*memory-context\s*>", re.IGNORECASE | re.DOTALL)
@@ -37,7 +37,7 @@ def test_a_text_is_cleaned_as_the_patterns_would(text: str) -> None:
     expected = text
     for pattern in (FENCED, NOTE, FENCE):
         expected = pattern.sub("", expected)
-    assert cleaned(text) == expected.strip()
+    assert clean_text(text) == expected.strip()
 
 
 KIND, OTHER = (
@@ -58,7 +58,7 @@ KIND, OTHER = (
 )
 def test_notes_are_cut_out(text: str, left: str) -> None:
     """A note of either kind goes with the space after it; one that ends otherwise stays."""
-    assert cleaned(text) == left
+    assert clean_text(text) == left
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part[-24:])
@@ -66,4 +66,4 @@ def test_notes_are_cut_out(text: str, left: str) -> None:
 def test_a_megabyte_of_beginnings_comes_to_an_end(part: str, end: str) -> None:
     """A text of many beginnings is gone through once, where anew for each takes hours."""
     text = part * (2**20 // len(part)) + end
-    assert len(cleaned(text)) <= len(text)
+    assert len(clean_text(text)) <= len(text)
