@@ -479,8 +479,8 @@ class HermesSession:
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed; ``StoreTimeout``: it may still have happened.
         """
-        check_count("replace_from", replace_from)
         if replace_from is not None:
+            check_count("replace_from", replace_from)
             self._store.check_replaces()
         append = partial(self._append, length=expected_length, replace_from=replace_from)
         return await self._append_named(append, turn_id, *messages)
@@ -516,8 +516,8 @@ class HermesSession:
                 ``replace_from``; else as for ``append``, at the end.
         """
         check_keys(self.id, self.known_owner(), turn_id)
-        check_count("replace_from", replace_from)
         if replace_from is not None:
+            check_count("replace_from", replace_from)
             self._store.check_replaces()
             known = self._known()
             if known is not None and not self.degraded:
@@ -578,15 +578,15 @@ class HermesSession:
         length: int | None,
         replace_from: int | None = None,
     ) -> int:
-        taken = copy_messages(messages)
         owner, fence = self.known_owner(), self._fence()
+        taken = copy_messages(messages)
         stored = await self._store.append(
             self._id, taken, owner, turn_id, length, fence, replace_from
         )
         if replace_from is not None:
             await self._note_replaced(taken, replace_from, is_repeatable=turn_id is not None)
             return stored
-        known = self._known()
+        known = self._loaded() if self.is_new else self._history
         # Nothing to note where the history is not loaded, or the turn was there already.
         if known is not None and stored > known.length:
             # Where others stored meanwhile, the length stays what this object has seen, so that an
