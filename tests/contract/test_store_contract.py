@@ -32,6 +32,9 @@ class Case:
         return f"{self.database}{'-borrowed' if self.borrowed else ''}-{self.backend}"
 
 
+TIMEOUT = 60
+"""Seconds for an operation on a busy machine; what a time-out does has tests of its own."""
+
 ANY_LOOP = [
     "memory",
     "sqlite",
@@ -99,21 +102,21 @@ async def store(
         return
     url = url_of(case.database, tmp_path_factory.getbasetemp(), request)
     if not case.borrowed:
-        owning = SQLAlchemyStore(url)
+        owning = SQLAlchemyStore(url, timeout=TIMEOUT)
         yield owning
         await owning.aclose()
         return
     if url.get_dialect().is_async:
         async_engine = create_async_engine(url)
         checked_out.append(async_engine.pool)
-        yield SQLAlchemyStore(async_engine)
+        yield SQLAlchemyStore(async_engine, timeout=TIMEOUT)
         await async_engine.dispose()
         return
     with ExitStack() as stack:
         engine = create_engine(url)
         stack.callback(engine.dispose)
         checked_out.append(engine.pool)
-        yield SQLAlchemyStore(engine)
+        yield SQLAlchemyStore(engine, timeout=TIMEOUT)
 
 
 def url_of(database: str, folder: Path, request: pytest.FixtureRequest) -> URL:

@@ -53,7 +53,7 @@ async def make(database: str, tmp_path: Any, request: pytest.FixtureRequest) -> 
     def make_store(**options: Any) -> AnyStore:
         if database == "memory":
             return MemoryStore(**options)
-        stores.append(SQLAlchemyStore(url_of(database, tmp_path, request), **options))
+        stores.append(SQLAlchemyStore(url_of(database, tmp_path, request), timeout=60, **options))
         return stores[-1]
 
     yield make_store

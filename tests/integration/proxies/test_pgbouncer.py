@@ -54,8 +54,8 @@ def transaction_pooler(postgres_url: URL) -> Iterator[PgBouncer]:
 
 @pytest.fixture
 async def store(transaction_pooler: PgBouncer, driver: str) -> AsyncIterator[Store]:
-    """A store as it comes, without an option, behind a pooler in transaction mode."""
-    store = SQLAlchemyStore(transaction_pooler.url.set(drivername=driver))
+    """A store as it comes, with more time for a busy machine, behind a pooler."""
+    store = SQLAlchemyStore(transaction_pooler.url.set(drivername=driver), timeout=60)
     yield store
     await store.aclose()
 
