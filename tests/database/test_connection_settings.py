@@ -341,6 +341,14 @@ async def test_texts_come_back_under_every_setting_of_postgresql(
         await all_comes_back(store)
 
 
+# The server itself refuses the first letter that the database lacks (22P05), before the connection's
+# settings are compared, and the error names both encodings.
+LACKS_LETTERS = (
+    r"failed \((UntranslatableCharacter|Error) 22P05\): let the connection's encoding and the "
+    r"database's be UTF-8 \(on MariaDB utf8mb4\)$"
+)
+
+
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -361,7 +369,7 @@ async def test_a_database_that_lacks_letters_is_refused(
                 if encoding == "SQL_ASCII":
                     await all_comes_back(store)
                 else:
-                    with pytest.raises(StoreMisconfigured, match="encoding"):
+                    with pytest.raises(StoreMisconfigured, match=LACKS_LETTERS):
                         await store.load("id")
         finally:
             with postgres.connect(postgres_server) as connection:
