@@ -341,8 +341,8 @@ async def test_texts_come_back_under_every_setting_of_postgresql(
         await all_comes_back(store)
 
 
-# The server itself refuses the first letter that the database lacks (22P05), before the connection's
-# settings are compared, and the error names both encodings.
+# The server itself refuses the first letter that the database lacks (22P05), before the settings of
+# the connection are compared, and the error names both encodings.
 LACKS_LETTERS = (
     r"failed \((UntranslatableCharacter|Error) 22P05\): let the connection's encoding and the "
     r"database's be UTF-8 \(on MariaDB utf8mb4\)$"
