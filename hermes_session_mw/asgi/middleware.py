@@ -76,6 +76,7 @@ class HermesSessionMiddleware:
         self._resolver = SessionResolver(self.store, chosen)
         self._telemetry = chosen.telemetry
         self._open_sessions = OpenSessions()
+        self._register_open = self._open_sessions.add
         # Seconds that open sessions have to end when the lifespan does.
         self._patience = PATIENCE if chosen.store_timeout is None else chosen.store_timeout
 
@@ -106,7 +107,14 @@ class HermesSessionMiddleware:
             await self.app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, response: ResponseStamper) -> None:
-        session, refusal = await self._resolver.resolve(scope, response)
+        resolver = self._resolver
+        session, refusal = resolver.identify(scope)
+        response.session = session  # also for an error of the owner hook
+        if refusal is None and not (
+            resolver.admits_all or (resolver.admits_new and session.is_new)
+        ):
+            session, refusal = await resolver.admit(session, scope)
+            response.session = session
         # For `SessionIdFilter`: log records from here on, the server's access log too.
         response.token = current_session.set(session)
         if self._telemetry is not None:
@@ -115,7 +123,7 @@ class HermesSessionMiddleware:
             await response.refuse(refusal, receive)
             return
         scope["state"][STATE_KEY] = session
-        session.on_open = self._open_sessions.add
+        session.on_open = self._register_open
         session.response_ends_turn = scope["type"] == "http"
         try:
             await self.app(scope, receive, response.send)

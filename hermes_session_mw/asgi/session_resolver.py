@@ -1,7 +1,6 @@
 """Finds the session of a request, by its headers, its owner and the store."""
 
 import inspect
-from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -29,14 +28,16 @@ from hermes_session_mw.session.session import HermesSession
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores import Store, check_keys
 
-if TYPE_CHECKING:
-    from hermes_session_mw.asgi.response_stamper import ResponseStamper
-
 Resolved = tuple[HermesSession, Refusal | None]
 
 
 class SessionResolver:
-    """Finds or creates the session of each connection, by the middleware's options."""
+    """Finds or creates the session of each connection, by the middleware's options.
+
+    Attributes:
+        admits_new: whether a session with a minted id needs neither the owner hook nor the store.
+        admits_all: whether no session needs them.
+    """
 
     def __init__(self, store: Store, options: MiddlewareOptions) -> None:
         # Ids that the defaults make and accept can stand in a header; others have to be checked.
@@ -59,32 +60,17 @@ class SessionResolver:
         self._names = HeaderNames(self._field, HISTORY_SOURCE, IDEMPOTENCY_KEY, *keys)
         # The owner of a session before the hook was asked.
         self._first_owner = "" if options.owner is None else None
-        # Which sessions need neither the hook nor the store: those with a minted id, or all.
-        self._admits_new = options.owner is None
-        self._admits_all = (
-            self._admits_new and options.autoload is False and options.unknown_ids == "adopt"
+        self.admits_new: bool = options.owner is None
+        self.admits_all: bool = (
+            self.admits_new and options.autoload is False and options.unknown_ids == "adopt"
         )
 
-    async def resolve(self, scope: Scope, response: "ResponseStamper") -> Resolved:
-        """Return the connection's session, loaded if it has to be, and a refusal or None.
-
-        ``response`` gets the session at once, so that an error of the owner hook is sent with the
-        session's id. A refusal is sent with the client's own id if that may be right, so that no
-        client loses its conversation by a failing database, and else with a minted one.
+    def identify(self, scope: Scope) -> Resolved:
+        """Return a session with the id that the client sent, or a new one, and a refusal or None.
 
         Raises:
             ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
         """
-        session, refusal = self._identify(scope)
-        response.session = session
-        is_admitted = self._admits_all or (self._admits_new and session.is_new)
-        if refusal is None and not is_admitted:
-            session, refusal = await self._admit(session, scope)
-            response.session = session
-        return session, refusal
-
-    def _identify(self, scope: Scope) -> Resolved:
-        """Return a session with the id that the client sent, or a new one."""
         found = find_fields(scope["headers"], self._names)
         if not found:
             return self._new_session(self._first_owner), None
@@ -101,8 +87,12 @@ class SessionResolver:
             refusal = refusal or read_other_headers(session, found)
         return session, refusal
 
-    async def _admit(self, session: HermesSession, scope: Scope) -> Resolved:
-        """Return the session with its owner and history, and a refusal or None."""
+    async def admit(self, session: HermesSession, scope: Scope) -> Resolved:
+        """Return the session with its owner and history, and a refusal or None.
+
+        A refusal is sent with the client's own id if that may be right, so that no client loses its
+        conversation by a failing database, and else with a minted one.
+        """
         options = self._options
         if options.owner is not None:
             session.owner = await ask_owner(options.owner, HTTPConnection(scope))
