@@ -1,9 +1,10 @@
-"""The supported databases, and the column types that differ between them."""
+"""The supported databases, and the column types and INSERTs that differ between them."""
 
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Dialect, String, TypeDecorator
+from sqlalchemy import Dialect, Insert, String, Table, TypeDecorator
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.types import VARBINARY, TypeEngine
 
 MYSQL = ("mysql", "mariadb")
@@ -29,3 +30,16 @@ def key_type(size: int, binary: Callable[[int], TypeEngine[Any]] = BytesKey) -> 
     # Compared byte for byte on every database: PostgreSQL's "C" does, and SQLite's default.
     plain = String(size).with_variant(String(size, collation="C"), "postgresql")
     return plain.with_variant(binary(size * 4), *MYSQL)  # UTF-8 takes up to four bytes
+
+
+def upsert(table: Table, row: dict[str, Any], changes: dict[str, Any]) -> dict[str, Insert]:
+    """Return, for each dialect, the INSERT of a row that makes ``changes`` where it exists."""
+    key = list(table.primary_key.columns)
+    in_sqlite = sqlite.insert(table).values(row)
+    in_postgresql = postgresql.insert(table).values(row)
+    in_mysql = mysql.insert(table).values(row).on_duplicate_key_update(changes)
+    return {
+        "sqlite": in_sqlite.on_conflict_do_update(index_elements=key, set_=changes),
+        "postgresql": in_postgresql.on_conflict_do_update(index_elements=key, set_=changes),
+        **dict.fromkeys(MYSQL, in_mysql),
+    }

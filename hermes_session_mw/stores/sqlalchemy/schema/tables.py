@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     DateTime,
     ForeignKeyConstraint,
     Index,
@@ -165,3 +166,8 @@ IS_TARGET = (sessions.c.owner == bindparam("of_owner"), sessions.c.id == bindpar
 def target(session_id: str, owner: str) -> dict[str, Any]:
     """Return the parameters of ``IS_TARGET``."""
     return {"of_session": session_id, "of_owner": owner}
+
+
+def in_target(table: Table) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions that a row of another table belongs to ``IS_TARGET``'s session."""
+    return table.c.owner == bindparam("of_owner"), table.c.session_id == bindparam("of_session")

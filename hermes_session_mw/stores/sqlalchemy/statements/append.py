@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     Executable,
-    Insert,
     Text,
     bindparam,
     func,
@@ -15,10 +14,10 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 
 from hermes_session_mw.database.connection import Database, Row
-from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.dialects import MYSQL, upsert
 from hermes_session_mw.database.transactions import committing, transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
@@ -38,13 +37,13 @@ _add = insert(messages).values({name: bindparam(name) for name in _COLUMNS})
 
 # Taking the next ``count`` numbers takes the session's row lock with them, until the commit.
 _count: BindParameter[int] = bindparam("count")
-_FIRST = {
+_FIRST: dict[str, Any] = {
     "owner": bindparam("owner"),
     "id": bindparam("session_id"),
     "next_seq": _count,
     "turns": 1,
 }
-_LATER = {
+_LATER: dict[str, Any] = {
     "next_seq": sessions.c.next_seq + _count,
     "turns": sessions.c.turns + 1,
     "updated_at": func.now(),
@@ -59,21 +58,9 @@ _COUNTERS = (
 )
 
 
-def _take_numbers(dialect_insert: Any) -> Insert:
-    taken: Insert = (
-        dialect_insert(sessions)
-        .values(_FIRST)
-        .on_conflict_do_update(index_elements=[sessions.c.owner, sessions.c.id], set_=_LATER)
-        .returning(*_COUNTERS)
-    )
-    return taken
-
-
-_take_on_mysql = mysql.insert(sessions).values(_FIRST).on_duplicate_key_update(_LATER)
 _TAKE_NUMBERS = {
-    "sqlite": _take_numbers(sqlite.insert),
-    "postgresql": _take_numbers(postgresql.insert),
-    **dict.fromkeys(MYSQL, _take_on_mysql),
+    dialect: statement if dialect in MYSQL else statement.returning(*_COUNTERS)
+    for dialect, statement in upsert(sessions, _FIRST, _LATER).items()
 }
 # MySQL returns nothing from an INSERT; under the lock a second statement reads the same.
 _counters = select(*_COUNTERS).where(*IS_SESSION)
@@ -209,8 +196,10 @@ def add_messages(
 ) -> None:
     """Insert messages under numbers from ``start``; ``rows`` are turn ids and JSON texts."""
     numbered = enumerate(rows, start)
-    values = [{**key, "seq": seq, "turn_id": turn, "body": body} for seq, (turn, body) in numbered]
-    database.run(_add, *values)
+    parameters = [
+        {**key, "seq": seq, "turn_id": turn, "body": body} for seq, (turn, body) in numbered
+    ]
+    database.run(_add, *parameters)
 
 
 def _take(database: Database, parameters: dict[str, Any]) -> Row:

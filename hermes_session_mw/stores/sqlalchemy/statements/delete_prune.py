@@ -17,8 +17,8 @@ from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
-    IS_TARGET,
     archive,
+    in_target,
     keys,
     messages,
     sessions,
@@ -36,7 +36,12 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     position,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.leases import raise_floor
-from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH, LOCK, MARK_DELETED
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
+    DELETE_ROW,
+    LENGTH,
+    LOCK,
+    MARK_DELETED,
+)
 
 BATCH = 500
 """Sessions that one statement finds."""
@@ -77,13 +82,7 @@ class PruneCounts:
 
 
 _mark_deleted = MARK_DELETED.where(*IS_STORED)
-_remove_contents = [
-    delete(table).where(
-        table.c.owner == bindparam("of_owner"), table.c.session_id == bindparam("of_session")
-    )
-    for table in (messages, archive, keys)
-]
-_remove_session = delete(sessions).where(*IS_TARGET)
+_remove_contents = [delete(table).where(*in_target(table)) for table in (messages, archive, keys)]
 
 _now = select(microseconds_of(func.now()))
 _CUTOFF = time_at(bindparam("cutoff"))
@@ -175,7 +174,7 @@ def remove_stale(
             key = target(each.session_id, each.owner)
             if database.run(_lock, {**key, "cutoff": cutoff, "floor": floor}):
                 _empty(database, key)
-                database.run(_remove_session, key)
+                database.run(DELETE_ROW, key)
                 removed.append(each)
     return removed
 

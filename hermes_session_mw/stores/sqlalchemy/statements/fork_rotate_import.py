@@ -16,8 +16,8 @@ from hermes_session_mw.stores.jsonl import ExportedSession
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
-    IS_TARGET,
     archive,
+    in_target,
     keys,
     messages,
     sessions,
@@ -28,6 +28,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
 from hermes_session_mw.stores.sqlalchemy.statements.leases import next_fence
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
+    DELETE_ROW,
     MARK_DELETED,
     SessionRow,
     insert_or_lock_row,
@@ -53,8 +54,6 @@ def _insert_if_absent(
         **dict.fromkeys(MYSQL, on_mysql),
     }
 
-
-_remove_empty = delete(sessions).where(*IS_TARGET)
 
 # That of a row which was made for a lease, and which the new session replaces.
 _FENCE = bindparam("fence", type_=sessions.c.fence.type)
@@ -102,31 +101,29 @@ _copy = insert(messages).from_select(
 )
 
 
-def _of(table: Any) -> tuple[Any, Any]:
-    return table.c.owner == bindparam("of_owner"), table.c.session_id == bindparam("of_session")
-
-
 _move = [
-    update(table).where(*_of(table)).values(owner=_NEW_OWNER, session_id=_NEW_ID)
+    update(table).where(*in_target(table)).values(owner=_NEW_OWNER, session_id=_NEW_ID)
     for table in (messages, archive)
 ]
-_repoint_keys = update(keys).where(*_of(keys)).values(session_id=_NEW_ID, updated_at=func.now())
-_drop_keys = delete(keys).where(*_of(keys))
+_repoint_keys = (
+    update(keys).where(*in_target(keys)).values(session_id=_NEW_ID, updated_at=func.now())
+)
+_drop_keys = delete(keys).where(*in_target(keys))
 
 
 def _insert_session(
-    database: Database, insert_row: dict[str, Insert], values: dict[str, Any], new_owner: str
+    database: Database, insert_row: dict[str, Insert], parameters: dict[str, Any], new_owner: str
 ) -> SessionRow | None:
     """Insert the row of a new session; where the id is, or was, in use, return that row instead."""
-    statement, new_id = insert_row[database.dialect], values["new_id"]
-    if database.run(statement, {**values, "new_owner": new_owner, "fence": 0}):
+    statement, new_id = insert_row[database.dialect], parameters["new_id"]
+    if database.run(statement, {**parameters, "new_owner": new_owner, "fence": 0}):
         return None
     insert_or_lock_row(database, new_id, new_owner)
     there = lock_row(database, new_id, new_owner)
     if there.exists or there.is_deleted:
         return there
-    database.run(_remove_empty, target(new_id, new_owner))
-    database.run(statement, {**values, "new_owner": new_owner, "fence": there.fence})
+    database.run(DELETE_ROW, target(new_id, new_owner))
+    database.run(statement, {**parameters, "new_owner": new_owner, "fence": there.fence})
     return None
 
 
@@ -147,8 +144,8 @@ def fork(
         if not parent.exists:
             raise SessionNotFound
         count = parent.length if length is None else min(length, parent.length)
-        values = {**key, "new_id": new_id, "length": count}
-        there = _insert_session(database, _INSERT_CHILD, values, owner)
+        parameters = {**key, "new_id": new_id, "length": count}
+        there = _insert_session(database, _INSERT_CHILD, parameters, owner)
         if there is not None:
             if repeated and there.parent_id == session_id:
                 return there.length
@@ -197,7 +194,7 @@ def import_session(
 ) -> None:
     """See `LifecycleStore.import_`."""
     key = {"session_id": session_id, "owner": owner}
-    values = {
+    parameters = {
         "new_id": session_id,
         "length": len(session.rows),
         "count": session.turns,
@@ -205,7 +202,7 @@ def import_session(
         "created": int(session.created_at.timestamp()),
     }
     with transaction(database):
-        there = _insert_session(database, _INSERT_IMPORTED, values, owner)
+        there = _insert_session(database, _INSERT_IMPORTED, parameters, owner)
         if there is None:
             add_messages(database, key, 0, session.rows)
             return

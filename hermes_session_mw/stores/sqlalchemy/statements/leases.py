@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select, update
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 from hermes_session_mw.database.connection import Database, Row
-from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.dialects import upsert
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionBusy, SessionDeleted, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
@@ -57,17 +56,7 @@ _read_floor = select(_floor)
 
 _FLOOR_ROW = {"name": _FENCE, "value": bindparam("floor", type_=counters.c.value.type)}
 _RAISED = {"value": _greatest(counters.c.value, _FLOOR_ROW["value"])}
-_RAISE_FLOOR = {
-    "sqlite": sqlite.insert(counters)
-    .values(_FLOOR_ROW)
-    .on_conflict_do_update(index_elements=[counters.c.name], set_=_RAISED),
-    "postgresql": postgresql.insert(counters)
-    .values(_FLOOR_ROW)
-    .on_conflict_do_update(index_elements=[counters.c.name], set_=_RAISED),
-    **dict.fromkeys(
-        MYSQL, mysql.insert(counters).values(_FLOOR_ROW).on_duplicate_key_update(_RAISED)
-    ),
-}
+_RAISE_FLOOR = upsert(counters, _FLOOR_ROW, _RAISED)
 
 
 def next_fence(*fences: ColumnElement[int]) -> ColumnElement[int]:
@@ -101,31 +90,31 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
     # Read first: whoever waits for the lease asks often, and must not take write locks for it.
     before = database.rows(_lease, key)
     _check_free(before)
-    values = target(session_id, owner) | {"lease": _milliseconds(seconds)}
-    taken, rows = _try_to_take(database, key, values) if before else (0, before)
+    parameters = target(session_id, owner) | {"lease": _milliseconds(seconds)}
+    taken, rows = _try_to_take(database, key, parameters) if before else (0, before)
     if not taken:  # by others; or there was no row, or it was removed and inserted again since
         _check_free(rows)
-        taken, rows = _try_to_take(database, key, values, insert_row=True)
+        taken, rows = _try_to_take(database, key, parameters, insert_row=True)
     if not taken:
         _check_free(rows, at_least=1)  # it may be free again by now
     return int(rows[0][0])
 
 
 def _try_to_take(
-    database: Database, key: dict[str, Any], values: dict[str, Any], *, insert_row: bool = False
+    database: Database, key: dict[str, Any], parameters: dict[str, Any], *, insert_row: bool = False
 ) -> tuple[int, Sequence[Row]]:
     """Take the lease if it is free; return whether it was, 1 or 0, and the lease as it is now."""
     with transaction(database):
         if insert_row:
             insert_or_lock_row(database, **key)
-        return database.run(_take, values), database.rows(_lease, key)
+        return database.run(_take, parameters), database.rows(_lease, key)
 
 
 def extend(database: Database, session_id: str, owner: str, fence: int, seconds: float) -> None:
     """See `LifecycleStore.extend`."""
-    values = {"held": fence, "lease": _milliseconds(seconds)}
+    parameters = {"held": fence, "lease": _milliseconds(seconds)}
     with transaction(database):
-        if not database.run(_extend, target(session_id, owner) | values):
+        if not database.run(_extend, target(session_id, owner) | parameters):
             raise TurnLost
 
 

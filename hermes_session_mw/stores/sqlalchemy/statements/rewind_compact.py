@@ -182,14 +182,14 @@ def _archive_range(
     reason: Reason,
 ) -> SessionRow:
     """Move the messages with the numbers of ``span`` to the end of the archive."""
-    values = {**key, "from_seq": span[0], "to_seq": span[1]}
+    parameters = {**key, "from_seq": span[0], "to_seq": span[1]}
     offset = session.archived - span[0]
-    database.run(_archive, {**values, "reason": reason, "offset": offset})
-    database.run(_remove, values)
+    database.run(_archive, {**parameters, "reason": reason, "offset": offset})
+    database.run(_remove, parameters)
     return session._replace(archived=offset + span[1])
 
 
 def _write_numbers(database: Database, key: dict[str, Any], session: SessionRow) -> None:
     """Write the counters back."""
-    values = {"first": session.first, "end": session.end, "count": session.archived}
-    database.run(_renumber, target(**key) | values)
+    parameters = {"first": session.first, "end": session.end, "count": session.archived}
+    database.run(_renumber, target(**key) | parameters)

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import Insert, bindparam, delete, func, select
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy import bindparam, delete, func, select
 
 from hermes_session_mw.database.connection import Database, text_of
-from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.dialects import upsert
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.schema.tables import keys
 
@@ -20,18 +19,8 @@ _MOVED = {"session_id": bindparam("session_id"), "updated_at": func.now()}
 _UNCHANGED = {"session_id": keys.c.session_id}
 
 
-def _upsert(to: dict[str, Any]) -> dict[str, Insert]:
-    """Return, for each dialect, the INSERT of a key that sets ``to`` where there is one."""
-    on_row: dict[str, Any] = {"index_elements": [keys.c.owner, keys.c.name], "set_": to}
-    return {
-        "sqlite": sqlite.insert(keys).values(_KEY).on_conflict_do_update(**on_row),
-        "postgresql": postgresql.insert(keys).values(_KEY).on_conflict_do_update(**on_row),
-        **dict.fromkeys(MYSQL, mysql.insert(keys).values(_KEY).on_duplicate_key_update(to)),
-    }
-
-
-_bind = _upsert(_UNCHANGED)
-_move = _upsert(_MOVED)
+_BIND = upsert(keys, _KEY, _UNCHANGED)
+_MOVE = upsert(keys, _KEY, _MOVED)
 _IS_KEY = (keys.c.owner == bindparam("of_owner"), keys.c.name == bindparam("of_name"))
 _find = select(keys.c.session_id).where(*_IS_KEY)
 _drop = delete(keys).where(*_IS_KEY)
@@ -43,7 +32,7 @@ def bind_key(database: Database, key: str, new_id: str, owner: str) -> str:
     if bound is None:
         parameters = {"owner": owner, "name": key, "session_id": new_id}
         with transaction(database):
-            database.run(_bind[database.dialect], parameters)
+            database.run(_BIND[database.dialect], parameters)
             bound = find_key(database, key, owner)
     return bound or new_id
 
@@ -52,7 +41,7 @@ def move_key(database: Database, key: str, session_id: str, owner: str) -> None:
     """See `LifecycleStore.move_key`."""
     parameters = {"owner": owner, "name": key, "session_id": session_id}
     with transaction(database):
-        database.run(_move[database.dialect], parameters)
+        database.run(_MOVE[database.dialect], parameters)
 
 
 def find_key(database: Database, key: str, owner: str) -> str | None:

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.sql.expression import bindparam
+from sqlalchemy import bindparam, delete, func, select, update
 
 from hermes_session_mw.database.connection import Database, Row, text_of
-from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.dialects import upsert
 from hermes_session_mw.exceptions import StoreCorrupt
 from hermes_session_mw.stores.models import SessionInfo
 from hermes_session_mw.stores.pagination import time_of
@@ -94,22 +92,16 @@ MARK_DELETED = (
     )
 )
 
+DELETE_ROW = delete(sessions).where(*IS_TARGET)
+
 _EMPTY: dict[str, Any] = {
     "owner": bindparam("owner"),
     "id": bindparam("session_id"),
     "next_seq": 0,
     "turns": 0,  # no session yet
 }
-_UNCHANGED = {"next_seq": sessions.c.next_seq}
-_ON_ROW: dict[str, Any] = {"index_elements": [sessions.c.owner, sessions.c.id], "set_": _UNCHANGED}
 # An INSERT that ignores a row which exists would not lock it.
-_INSERT_OR_LOCK = {
-    "sqlite": sqlite.insert(sessions).values(_EMPTY).on_conflict_do_update(**_ON_ROW),
-    "postgresql": postgresql.insert(sessions).values(_EMPTY).on_conflict_do_update(**_ON_ROW),
-    **dict.fromkeys(
-        MYSQL, mysql.insert(sessions).values(_EMPTY).on_duplicate_key_update(_UNCHANGED)
-    ),
-}
+_INSERT_OR_LOCK = upsert(sessions, _EMPTY, {"next_seq": sessions.c.next_seq})
 
 
 def lock_row(database: Database, session_id: str, owner: str) -> SessionRow:
