@@ -57,8 +57,10 @@ class ExecutorFactory:
         }
         file = sqlite_file(url, wait)
         if is_async(url):
-            return self._in_loop(partial(make_async_engine, url, file, **settings), owned=True)
-        return self._in_threads(partial(make_engine, url, file, **settings), url, owned=True)
+            return self._asyncio_executor(
+                partial(make_async_engine, url, file, **settings), owned=True
+            )
+        return self._thread_executor(partial(make_engine, url, file, **settings), url, owned=True)
 
     def for_engine(self, engine: "Engine | AsyncEngine") -> Executor:
         """Return an executor over the caller's engine, which is never disposed of.
@@ -69,11 +71,11 @@ class ExecutorFactory:
         check_engine(engine.dialect)
         if isinstance(engine, Engine):
             autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-            return self._in_threads(lambda: autocommit, engine.url, owned=False)
+            return self._thread_executor(lambda: autocommit, engine.url, owned=False)
         autocommit_async = engine.execution_options(isolation_level="AUTOCOMMIT")
-        return self._in_loop(lambda: autocommit_async, owned=False)
+        return self._asyncio_executor(lambda: autocommit_async, owned=False)
 
-    def _in_threads(self, make: Callable[[], Engine], url: URL, *, owned: bool) -> Executor:
+    def _thread_executor(self, make: Callable[[], Engine], url: URL, *, owned: bool) -> Executor:
         threads = self._threads or default_threads(url)
         return ThreadExecutor(
             make,
@@ -84,7 +86,7 @@ class ExecutorFactory:
             timeout=self._timeout,
         )
 
-    def _in_loop(self, make: "Callable[[], AsyncEngine]", *, owned: bool) -> Executor:
+    def _asyncio_executor(self, make: "Callable[[], AsyncEngine]", *, owned: bool) -> Executor:
         from hermes_session_mw.database.workers.asyncio_executor import (  # noqa: PLC0415  # greenlet
             AsyncioExecutor,
         )
