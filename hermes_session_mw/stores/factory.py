@@ -1,4 +1,4 @@
-"""Turns what an application gives the middleware as its store into one."""
+"""`as_store`, which returns a store for what an application gives: a store, a URL or an engine."""
 
 from typing import TYPE_CHECKING, TypeAlias
 

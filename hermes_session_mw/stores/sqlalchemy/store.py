@@ -69,21 +69,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 5.0
-"""Seconds."""
+"""The default ``timeout``, in seconds."""
 
 
 class SQLAlchemyStore:
-    """Keeps conversations in SQLite, PostgreSQL, MariaDB or MySQL, through SQLAlchemy.
+    """A `LifecycleStore` in SQLite, PostgreSQL, MariaDB or MySQL, through SQLAlchemy.
 
-    Given a URL, it makes its own engine when it is first asked for something, sets SQLite up
-    (WAL, ``synchronous=FULL``, foreign keys), and disposes of the engine in ``aclose()``. Given
-    an engine, it borrows that one as it is, and never disposes of it. A later call after
-    ``aclose()`` makes a new engine.
+    With a URL, the store owns its engine: the first operation creates it and sets SQLite up (WAL,
+    ``synchronous=FULL``, foreign keys), ``aclose()`` disposes of it, and a later operation creates
+    another. With an engine, the store borrows it as it is, and never disposes of it.
 
-    A sync engine works on asyncio and trio alike, an asyncio one under asyncio alone.
+    A sync engine works with asyncio and trio, an asyncio engine with asyncio alone.
 
     Attributes:
-        timeout: the seconds after which every operation ends, whatever the database does.
+        timeout: the seconds after which an operation ends, whatever the database does.
         max_message_bytes: bytes of UTF-8 that one message may take as JSON.
         max_turn_messages: messages that one turn may have.
     """
@@ -103,23 +102,23 @@ class SQLAlchemyStore:
         """Check what can be checked without a connection.
 
         Args:
-            url_or_engine: a SQLAlchemy URL, or an engine of the caller's.
-            create_schema: make the tables where they are missing; False where migrations do.
+            url_or_engine: a SQLAlchemy URL, or an engine that the store borrows.
+            create_schema: whether to create missing tables; False if migrations create them.
             max_message_bytes: bytes of UTF-8 that one message may take as JSON.
             max_turn_messages: messages that one turn may have.
             max_turns: turns that one conversation may have.
-            threads: operations at once through a sync engine, and the size of an own engine's
-                pool; by default 10, 1 for SQLite in memory, 2 for a SQLite file, where one more
-                writes.
-            timeout: seconds for one operation, in which it is repeated where another transaction
-                was in its way or the connection broke; and those that an own engine waits for a
-                connection, for a place in its pool, and for SQLite's lock.
-            engine_options: for ``create_engine`` or ``create_async_engine``, with a URL.
+            threads: how many operations a sync engine runs at once, and the size of an owned
+                engine's pool; by default 10, 1 for SQLite in memory, 2 for a SQLite file, where one
+                more thread writes.
+            timeout: seconds for one operation, with its retries after a lock conflict or a lost
+                connection; an owned engine also waits no longer than that to connect, for its pool,
+                and for SQLite's lock.
+            engine_options: arguments of ``create_engine`` or ``create_async_engine``, with a URL.
 
         Raises:
-            ConfigurationError: the URL is none, the database or the driver is not supported, the
-                driver is not installed, a number is not positive, or options are given for an
-                engine that exists already.
+            ConfigurationError: the URL is not one, the database or the driver is not supported, the
+                driver is not installed, a number is not positive, or options are given with an
+                engine.
         """
         check_positive(
             timeout=timeout,
@@ -169,11 +168,11 @@ class SQLAlchemyStore:
     ) -> int:
         """See `Store.append`, and `LifecycleStore.append`; one short transaction.
 
-        Every turn has an id, made here where the caller gives none, so that it can be repeated
-        after a failure that leaves it open whether it was stored.
+        A turn without an id gets one here, so that the append can be retried after a failure that
+        leaves it unknown whether the turn was stored.
 
         Raises:
-            AppendInDoubt: that remained open.
+            AppendInDoubt: it is still unknown.
         """
         check_keys(session_id, owner, turn_id)
         check_int("expected_length", expected_length)
@@ -203,19 +202,19 @@ class SQLAlchemyStore:
         return await self._retrying.run(work, writes=True)
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Refuse what ``append`` would refuse for itself; the database is not asked.
+        """Raise what ``append`` would raise for these messages alone, without the database.
 
         Raises:
-            InvalidMessage: there is no message, or one cannot be stored as it is.
+            InvalidMessage: there is no message, or one of them cannot be stored as it is.
             MessageTooLarge: one takes more bytes than ``max_message_bytes``.
             TurnTooLong: there are more than ``max_turn_messages``.
         """
         self._encode(messages)
 
     async def delete(self, session_id: str, owner: str = "") -> bool:
-        """Remove the conversation, and tell whether there was one.
+        """Delete the conversation; return whether there was one.
 
-        Its id is not used again: it loads as unknown (``History.deleted``), and an append, even
+        Its id cannot be used again: it loads as empty (``History.deleted``), and an append, even
         one that began before, raises ``SessionDeleted``. The database keeps the id, without any
         message, until ``prune()`` removes that too.
 
@@ -402,11 +401,11 @@ class SQLAlchemyStore:
         return await self._write(lambda c: session_keys.drop_key(c, key, owner))
 
     async def aclose(self) -> None:
-        """Dispose of the engine, if it is our own; a later call makes another."""
+        """Dispose of the engine if the store owns it; a later operation creates another."""
         await self._executor.aclose()
 
     def __repr__(self) -> str:
-        """Say where it stores, without the password, and the state of its connections."""
+        """Return the URL without its password, and the state of the connections."""
         return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._executor!r})>"
 
     async def _prune(
