@@ -12,13 +12,13 @@ import { SETTINGS, hideNotice, showError, showTrouble } from "./notice.js";
 import { addressOf, readSettings, writeSettings } from "./storage.js";
 import { Tabs } from "./tabs.js";
 import { setUpTheme } from "./theme-button.js";
-import { Threads } from "./threads.js";
-import { showThreads } from "./threads-view.js";
+import { SessionList } from "./session-list.js";
+import { showSessions } from "./session-list-view.js";
 
 const GREETING = "A conversation that goes on";
 const STARTERS = ["My name is Ada.", "What do you remember?", "Say something worth keeping."];
 
-let settings, api, threads, current;
+let settings, api, sessions, current;
 let conversations; // by id: what streams goes on while another one is looked at
 let dismissed = null; // an error of the open conversation that was seen
 let trouble = null; // what is wrong though no turn is under way: {error, go, label}
@@ -38,8 +38,8 @@ const view = new MessagesView({
 const tabs = new Tabs({
   changed: ({ base, id, gone }) => {
     if (base !== api.base) return;
-    if (gone) threads.remove(id);
-    else threads.load();
+    if (gone) sessions.remove(id);
+    else sessions.load();
     conversations.get(id)?.refresh();
   },
   look: () => current.refresh(),
@@ -51,10 +51,10 @@ function start() {
   api = new Api({ ...settings, base: addressOf(settings.base) ?? addressOf("") });
   for (const one of new Set([...(conversations?.values() ?? []), ...(current ? [current] : [])])) one.leave();
   conversations = new Map();
-  threads = new Threads(api);
-  threads.addEventListener("change", () => showThreads(threads, current?.id));
+  sessions = new SessionList(api);
+  sessions.addEventListener("change", () => showSessions(sessions, current?.id));
   act(greet);
-  threads.load();
+  sessions.load();
   open(location.hash.slice(1));
 }
 
@@ -65,7 +65,7 @@ async function greet() {
     await asked.newSession();
     if (asked === api) offerModels(asked.models);
   } catch (error) {
-    if (needsKey(error)) threads.refuse();
+    if (needsKey(error)) sessions.refuse();
     throw error;
   }
 }
@@ -99,12 +99,12 @@ function watch(conversation) {
   on("unanswered", ({ detail }) => composer.restore(conversation, detail));
   on("missing", () => {
     if (conversations.get(conversation.id) !== conversation) return;
-    if (threads.isOwn) threads.remove(conversation.id);
-    else threads.load();
+    if (sessions.isOwn) sessions.remove(conversation.id);
+    else sessions.load();
   });
   on("stored", () => {
     tabs.tell(api.base, conversation.id);
-    if (!threads.isOwn) threads.load();
+    if (!sessions.isOwn) sessions.load();
   });
   return conversation;
 }
@@ -136,14 +136,14 @@ function showAll() {
   else if (trouble) showError(trouble.error, trouble.label);
   else hideNotice();
   if (id && !isNew && !loading && !error) noteCurrent(heading);
-  showThreads(threads, id);
+  showSessions(sessions, id);
 }
 
 function noteCurrent(title) {
   const { id, updated } = current;
-  const known = threads.items.find((one) => one.id === id);
+  const known = sessions.items.find((one) => one.id === id);
   const at = updated ?? known?.updated_at ?? new Date().toISOString();
-  if (known?.title !== title || known?.updated_at !== at) threads.note({ id, title, updated_at: at });
+  if (known?.title !== title || known?.updated_at !== at) sessions.note({ id, title, updated_at: at });
 }
 
 /** Does something that may fail, and says so where it does; "Try again" does it again. */
@@ -181,14 +181,14 @@ async function rename() {
   if (!title) return;
   await act(() => asked.rename(title));
   tabs.tell(api.base, asked.id);
-  threads.load();
+  sessions.load();
 }
 
 async function fork() {
   await act(async () => {
     const made = await current.fork();
-    threads.note(made);
-    threads.load();
+    sessions.note(made);
+    sessions.load();
     location.hash = made.id;
     announce("The conversation was forked. This is the new one.");
   });
@@ -196,10 +196,10 @@ async function fork() {
 
 async function remove() {
   const asked = current;
-  if (!(await askToDelete(byId("title").textContent, threads.isOwn))) return;
+  if (!(await askToDelete(byId("title").textContent, sessions.isOwn))) return;
   await act(async () => {
     await asked.remove();
-    threads.remove(asked.id);
+    sessions.remove(asked.id);
     conversations.delete(asked.id);
     tabs.tell(api.base, asked.id, true);
     newChat();
@@ -237,8 +237,8 @@ function onEscape(event) {
 
 for (const [id, listener] of Object.entries({
   "new-chat": newChat, "open-settings": openSettings, rename, fork, delete: remove, "copy-id": copyId,
-  "more-threads": () => threads.more(), older: () => act(() => current.loadOlder()),
-  threads: ({ target }) => { if (target.closest("a")) closeDrawer(); }, // the open one's link too
+  "more-sessions": () => sessions.more(), older: () => act(() => current.loadOlder()),
+  sessions: ({ target }) => { if (target.closest("a")) closeDrawer(); }, // the open one's link too
   "notice-go": tryAgain, "notice-stop": giveUp,
 })) {
   byId(id).addEventListener("click", listener);
@@ -251,7 +251,7 @@ for (const text of STARTERS) {
 addEventListener("hashchange", () => open(location.hash.slice(1)));
 addEventListener("online", () => { for (const one of conversations.values()) one.retry(); });
 addEventListener("storage", ({ key }) => { // another tab wrote it
-  if (key?.startsWith("hermes-threads")) threads.load();
+  if (key?.startsWith("hermes-sessions")) sessions.load();
   const isOther = JSON.stringify(readSettings()) !== JSON.stringify(settings);
   if (isOther && !current.turn) start();
 });

@@ -35,7 +35,7 @@ export class OwnList {
   #name;
 
   constructor(base) {
-    this.#name = `hermes-threads ${base}`;
+    this.#name = `hermes-sessions ${base}`;
   }
 
   get all() {

@@ -15,8 +15,8 @@ from tests.support.browser import (
     browser,
     messages,
     regenerate,
+    session_of,
     shoot,
-    thread_of,
     visit,
     wait_for_answer,
 )
@@ -86,7 +86,7 @@ def test_the_id_is_shown_and_copied(quick: str, visit: Visits) -> None:
     shoot(page, "wide-empty")
     ask(page, "My name is Ada.")
     wait_for_answer(page, "first message")
-    session_id = thread_of(page)
+    session_id = session_of(page)
     assert len(session_id) == 32
     copier = page.get_by_role("button", name=f"Copy the session id {session_id}")
     copier.click()
@@ -106,10 +106,10 @@ def test_the_id_is_copied_over_plain_http_too(quick: str, visit: Visits) -> None
     expect(page.get_by_role("status")).to_have_text("The session id was copied.")
     box = page.get_by_role("textbox", name="Message")
     box.press("Control+V")
-    expect(box).to_have_value(thread_of(page))
+    expect(box).to_have_value(session_of(page))
 
 
-def test_a_reload_keeps_the_thread(quick: str, visit: Visits) -> None:
+def test_a_reload_keeps_the_conversation(quick: str, visit: Visits) -> None:
     """After a reload the conversation, its title and its list are there, and it goes on."""
     page = visit().open(quick)
     ask(page, "My name is Ada.")
@@ -149,7 +149,7 @@ def test_what_is_said_elsewhere_appears(quick: str, visit: Visits) -> None:
     page.goto(quick)
     ask(page, "Hello.")
     wait_for_answer(page, "first message")
-    say(quick, thread_of(page), "This is another device.")
+    say(quick, session_of(page), "This is another device.")
     page.clock.run_for(6_000)
     wait_for_answer(page, "You said: This is another device.")
     assert len(messages(page)) == 4
@@ -167,10 +167,10 @@ def test_stop_and_regenerate(slow: str, visit: Visits) -> None:
     shoot(page, "wide-stopped")
     page.reload()  # it is what the store says, and not the page alone
     expect(page.get_by_text("This answer was stopped before its end.")).to_be_visible()
-    assert stored(slow, thread_of(page))[3]["status"] == "incomplete"
+    assert stored(slow, session_of(page))[3]["status"] == "incomplete"
     page.get_by_role("button", name="Regenerate the answer").click()
     wait_for_answer(page, "I remember 1 earlier message; the first was: My name is Ada.")
-    kept = stored(slow, thread_of(page))
+    kept = stored(slow, session_of(page))
     assert [each["content"] for each in kept] == messages(page)
     assert len(kept) == 4
     assert "status" not in kept[3]
@@ -207,7 +207,7 @@ def test_a_question_is_edited(quick: str, visit: Visits) -> None:
     expect(question.locator(".body")).to_be_in_viewport(ratio=1)
     ask(page, "Zwei.")
     wait_for_answer(page, "You said: Zwei.")
-    kept = [each["content"] for each in stored(quick, thread_of(page))]
+    kept = [each["content"] for each in stored(quick, session_of(page))]
     assert kept == messages(page)
     assert (len(kept), kept[0], kept[2]) == (4, "My name is Ada.", "Zwei.")
     expect(page.locator(".edited, .replaced")).to_have_count(0)
@@ -245,7 +245,7 @@ def test_a_dropped_connection_says_so_and_recovers(
     proxy.mend()
     wait_for_answer(page, "This is your first message in this conversation.")  # by itself
     expect(alert).to_be_hidden()
-    kept = stored(slow, thread_of(page))
+    kept = stored(slow, session_of(page))
     assert [each["content"] for each in kept] == messages(page)
     assert (len(kept), "status" in kept[1]) == (2, False)
 
@@ -265,7 +265,7 @@ def test_an_answer_whose_end_was_lost_is_stored_once(
     proxy.mend()
     page.get_by_role("button", name="Try again").click()
     wait_for_answer(page, "You said: Once?")
-    assert [each["content"] for each in stored(slow, thread_of(page))] == messages(page)
+    assert [each["content"] for each in stored(slow, session_of(page))] == messages(page)
 
 
 def test_a_question_that_is_given_up_goes_back_into_the_box(
@@ -300,7 +300,7 @@ def test_a_restarted_server_is_found_again(tmp_path: Path, visit: Visits) -> Non
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
     with demo(tmp_path) as url, cutting(int(url.rpartition(":")[2]), own_port=here) as between:
         wait_for_answer(page, "the first was: My name is Ada.")
-        assert len(stored(url, thread_of(page))) == 4
+        assert len(stored(url, session_of(page))) == 4
 
 
 def test_a_question_that_a_crash_lost_goes_back_into_the_box(tmp_path: Path, visit: Visits) -> None:
@@ -315,15 +315,15 @@ def test_a_question_that_a_crash_lost_goes_back_into_the_box(tmp_path: Path, vis
         wait_for_a_piece(page, "word3")
         process.kill()
         expect(page.get_by_role("alert")).to_contain_text("Your question is kept.")
-    expect(page.locator("#threads a")).to_have_count(1)
+    expect(page.locator("#sessions a")).to_have_count(1)
     page.get_by_role("button", name="Give up").click()
     expect(page.get_by_text("This answer was stopped before its end.")).to_be_visible()
     with serving(command, port, tmp_path, ready="/healthz"):
         box = page.get_by_role("textbox", name="Message")
         expect(box).to_have_value(f"Are you there? {LONG}")
-        expect(page.locator("#threads a")).to_have_count(0)
+        expect(page.locator("#sessions a")).to_have_count(0)
         assert messages(page) == []
-        assert "No conversations yet." in page.locator("#threads-note").inner_text()
+        assert "No conversations yet." in page.locator("#sessions-note").inner_text()
 
 
 IMPATIENT = """
@@ -359,7 +359,7 @@ def test_a_busy_conversation_says_so_and_is_asked_again(tmp_path: Path, visit: V
         wait_for_answer(second, "I remember 2 earlier messages; the first was: Hi.")
         expect(alert).to_be_hidden()
         wait_for_answer(first, "I remember 2 earlier messages")
-        assert [each["content"] for each in stored(url, thread_of(second))] == messages(second)
+        assert [each["content"] for each in stored(url, session_of(second))] == messages(second)
 
 
 def test_hostile_text_is_text(quick: str, visit: Visits) -> None:
@@ -377,7 +377,7 @@ def test_hostile_text_is_text(quick: str, visit: Visits) -> None:
     assert messages(page)[0] == hostile.strip()
     assert page.locator("#messages :is(script, img, b, i:not(.typing i), u, s, a)").count() == 0
     assert page.locator("#messages pre code").first.inner_text() == "<script>alert(2)</script>"
-    assert "<script>" in page.locator("#threads .thread-title").inner_text()
+    assert "<script>" in page.locator("#sessions .session-title").inner_text()
 
 
 def test_rename_fork_and_delete(quick: str, visit: Visits) -> None:
@@ -385,7 +385,7 @@ def test_rename_fork_and_delete(quick: str, visit: Visits) -> None:
     page = visit().open(quick)
     ask(page, "My name is Ada.")
     wait_for_answer(page, "first message")
-    first = thread_of(page)
+    first = session_of(page)
     page.get_by_role("button", name="Rename").click()
     page.get_by_role("textbox", name="Title").fill("All about Ada")
     page.keyboard.press("Enter")
@@ -395,7 +395,7 @@ def test_rename_fork_and_delete(quick: str, visit: Visits) -> None:
     page.wait_for_function("id => location.hash.slice(1) !== id", arg=first)
     expect(page.get_by_role("heading", level=1)).to_have_text("All about Ada")
     wait_for_answer(page, "first message")
-    fork = thread_of(page)
+    fork = session_of(page)
     ask(page, "In the fork.")
     wait_for_answer(page, "You said: In the fork.")
     assert len(stored(quick, first)) == 2
@@ -409,7 +409,7 @@ def test_rename_fork_and_delete(quick: str, visit: Visits) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("New chat")
     assert httpx2.get(f"{quick}/v1/sessions/{fork}").status_code == 404
-    assert page.locator("#threads a").count() == 1
+    assert page.locator("#sessions a").count() == 1
 
 
 def test_a_long_conversation_opens_at_its_end(quick: str, visit: Visits) -> None:
@@ -442,10 +442,10 @@ def test_an_id_without_a_conversation_can_begin_one(quick: str, visit: Visits) -
     expect(page.get_by_role("heading", name="Nothing here yet")).to_be_visible()
     ask(page, "Hello.")
     wait_for_answer(page, "first message")
-    assert thread_of(page) == "an-id-of-my-own"
+    assert session_of(page) == "an-id-of-my-own"
     page.goto(f"{quick}/#no id <b>")
     expect(page.get_by_role("heading", level=1)).to_have_text("New chat")
-    assert thread_of(page) == ""
+    assert session_of(page) == ""
     expect(page.get_by_role("alert")).to_have_text("That link has no valid id.")
     page.get_by_role("button", name="Dismiss").click()
     expect(page.get_by_role("alert")).to_be_hidden()
@@ -466,7 +466,7 @@ def test_a_deletion_in_another_tab_is_told(quick: str, visit: Visits) -> None:
     first.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(second.get_by_text("This conversation was deleted.")).to_be_visible()
     expect(second.get_by_role("heading", level=1)).to_have_text("Deleted")
-    expect(second.locator("#threads a")).to_have_count(0)
+    expect(second.locator("#sessions a")).to_have_count(0)
     shoot(second, "wide-deleted")
     box.press("Enter")
     wait_for_answer(second, "You said: And now? | This is your first message")
@@ -495,10 +495,10 @@ def test_a_conversation_that_was_deleted_elsewhere_begins_anew(quick: str, visit
     page = somebody.open(quick)
     ask(page, "My name is Ada.")
     wait_for_answer(page, "first message")
-    old = thread_of(page)
+    old = session_of(page)
     httpx2.delete(f"{quick}/v1/sessions/{old}").raise_for_status()
     ask(page, "Still there?")
     wait_for_answer(page, "You said: Still there? | This is your first message")
     expect(page.locator("#messages > li")).to_have_count(2)
-    assert thread_of(page) != old
-    assert [each["content"] for each in stored(quick, thread_of(page))] == messages(page)
+    assert session_of(page) != old
+    assert [each["content"] for each in stored(quick, session_of(page))] == messages(page)

@@ -15,8 +15,8 @@ from tests.support.browser import (
     messages,
     regenerate,
     requests_of,
+    session_of,
     shoot,
-    thread_of,
     visit,
     wait_for_answer,
 )
@@ -61,7 +61,7 @@ def set_up(page: Page, *, base: str = "", key: str = "", remember: bool = False)
 
 
 def titles(page: Page) -> list[str]:
-    return page.locator("#threads .thread-title").all_inner_texts()
+    return page.locator("#sessions .session-title").all_inner_texts()
 
 
 def test_it_talks_to_another_origin(elsewhere: str, url: str, visit: Visits) -> None:
@@ -73,7 +73,7 @@ def test_it_talks_to_another_origin(elsewhere: str, url: str, visit: Visits) -> 
     set_up(page, base=url)
     ask(page, "My name is Ada.")
     wait_for_answer(page, "first message")
-    kept = httpx2.get(f"{url}/v1/sessions/{thread_of(page)}/messages").json()
+    kept = httpx2.get(f"{url}/v1/sessions/{session_of(page)}/messages").json()
     assert [each["content"] for each in kept["data"]] == messages(page)
     regenerate(page)
     wait_for_answer(page, "first message")
@@ -102,7 +102,7 @@ def test_an_origin_that_is_not_allowed_reads_nothing(
     ask(page, "Hello?")
     page.get_by_role("button", name="Give up").click()
     assert messages(page) == []
-    assert thread_of(page) == ""
+    assert session_of(page) == ""
 
 
 def test_a_key_is_asked_for(keyed: str, visit: Visits) -> None:
@@ -112,7 +112,7 @@ def test_a_key_is_asked_for(keyed: str, visit: Visits) -> None:
     page = somebody.open(keyed)
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("needs an API key")
-    note = page.locator("#threads-note")
+    note = page.locator("#sessions-note")
     expect(note).to_have_text("Give an API key to see your conversations.")
     shoot(page, "phone-needs-key")
     page.get_by_role("button", name="Open the settings").click()
@@ -188,11 +188,11 @@ def test_two_keys_see_their_own(keyed: str, elsewhere: str, visit: Visits) -> No
     wait_for_answer(hers, "first message")
     ask(his, "Bob was here.")
     wait_for_answer(his, "first message")
-    expect(hers.locator("#threads a", has_text="Ada was here.")).to_be_visible()
-    expect(his.locator("#threads a", has_text="Bob was here.")).to_be_visible()
+    expect(hers.locator("#sessions a", has_text="Ada was here.")).to_be_visible()
+    expect(his.locator("#sessions a", has_text="Bob was here.")).to_be_visible()
     assert "Bob was here." not in titles(hers)
     assert titles(his) == ["Bob was here."]
-    his.goto(f"{elsewhere}/#{thread_of(hers)}")
+    his.goto(f"{elsewhere}/#{session_of(hers)}")
     expect(his.get_by_text("Nothing is stored under this id yet.")).to_be_visible()
     assert messages(his) == []
 
@@ -252,5 +252,5 @@ def test_a_long_list_comes_in_pages(keyed: str, visit: Visits) -> None:
     expect(more).to_be_hidden()
     assert {f"Thread {number}" for number in range(35)} <= set(titles(page))
     assert len(titles(page)) == len(page.evaluate(
-        "[...new Set([...document.querySelectorAll('#threads a')].map((a) => a.hash))]"
+        "[...new Set([...document.querySelectorAll('#sessions a')].map((a) => a.hash))]"
     ))  # fmt: skip

@@ -186,6 +186,6 @@ def another_answer(page: Page) -> Iterator[None]:
     page.locator(last).wait_for()
 
 
-def thread_of(page: Page) -> str:
+def session_of(page: Page) -> str:
     """Return the id in the address."""
     return page.evaluate("location.hash.slice(1)")  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ import { OwnList } from "./storage.js";
  * Fires "change". `items` are {id, title, updated_at}, the last changed first; `isOwn` says that they
  * come from this browser: without a key a server lists nothing, since an id is all it takes to read.
  */
-export class Threads extends EventTarget {
+export class SessionList extends EventTarget {
   items = [];
   isOwn = true;
   error = null;

@@ -7,20 +7,20 @@ const AGO = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" 
 const STEPS = [[60, "second"], [60, "minute"], [24, "hour"], [7, "day"], [5, "week"], [12, "month"], [Infinity, "year"]];
 
 /** Shows the list, with the open conversation marked. */
-export function showThreads(threads, current) {
-  const list = byId("threads");
-  const focused = document.activeElement?.closest?.("#threads a")?.dataset.id;
-  const items = threads.items.map((one) => itemOf(one, one.id === current));
+export function showSessions(sessions, current) {
+  const list = byId("sessions");
+  const focused = document.activeElement?.closest?.("#sessions a")?.dataset.id;
+  const items = sessions.items.map((one) => itemOf(one, one.id === current));
   list.replaceChildren(...items);
   if (focused) list.querySelector(`a[data-id="${CSS.escape(focused)}"]`)?.focus();
-  byId("more-threads").hidden = threads.isOwn || !threads.hasMore;
-  const note = noteOf(threads);
-  byId("threads-note").textContent = note;
-  byId("threads-note").hidden = !note;
+  byId("more-sessions").hidden = sessions.isOwn || !sessions.hasMore;
+  const note = noteOf(sessions);
+  byId("sessions-note").textContent = note;
+  byId("sessions-note").hidden = !note;
 }
 
 function itemOf({ id, title, updated_at: at }, isCurrent) {
-  const link = make("a", { href: `#${id}` }, make("span", { className: "thread-title", textContent: title || "Untitled" }));
+  const link = make("a", { href: `#${id}` }, make("span", { className: "session-title", textContent: title || "Untitled" }));
   link.dataset.id = id;
   if (at) link.append(make("time", { dateTime: at, textContent: ago(at) }));
   if (isCurrent) link.setAttribute("aria-current", "page");
