@@ -168,7 +168,11 @@ def test_models_that_are_told_late_are_offered(keyed: str, visit: Visits) -> Non
     somebody.expect("401")
     page = somebody.open("about:blank")
     held: list[Route] = []
-    page.route("**/v1/models", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/models", hold)
     page.goto(keyed)
     page.get_by_role("button", name="Settings", exact=True).click()
     expect(page.locator("#models option")).to_have_count(0)

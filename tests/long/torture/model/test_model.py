@@ -402,7 +402,7 @@ class _ReplacesInTwoSteps(MemoryStore):
 
 
 class _LeavesKeysBehind(MemoryStore):
-    def _lead_keys(self, owner: str, session_id: str, to: str | None) -> None:
+    def _repoint_keys(self, owner: str, session_id: str, to: str | None) -> None:
         pass
 
 
@@ -439,6 +439,8 @@ class _BringsBack(MemoryStore):
 )
 async def test_a_store_that_does_wrong_is_found_out(store: type[MemoryStore]) -> None:
     """Random operations bring to light what is wrong with a store."""
+    own = [name for name in vars(store) if not name.startswith("__")]
+    assert [] == [name for name in own if not hasattr(MemoryStore, name)]  # or it would be right
     for number in range(20):
         try:
             check_all(await run_workers(store(), f"{number}", 200))
