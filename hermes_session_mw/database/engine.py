@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import sqlalchemy
-from sqlalchemy import URL, Engine, event
+from sqlalchemy import URL, Engine
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from hermes_session_mw.database.connection import replace_after_disconnect, use_directly
 from hermes_session_mw.database.connection_settings import set_on_connect
-from hermes_session_mw.database.sqlite_file import SQLiteFile
+from hermes_session_mw.database.sqlite_file import SQLiteFile, set_pragmas
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured
 
 if TYPE_CHECKING:
@@ -170,19 +170,9 @@ def _set_up(engine: Engine, file: SQLiteFile | None) -> None:
     replace_after_disconnect(engine)
     # A read-only file is used as it is.
     if engine.dialect.name == "sqlite" and engine.url.query.get("mode") != "ro":
-        event.listen(engine, "connect", _set_pragmas)
+        set_pragmas(engine, (SQLiteFile if file is None else file).pragmas)
     if file is not None:
         file.watch(engine)
-
-
-def _set_pragmas(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    # Readers then never wait for a writer. The setting stays with the file.
-    cursor.execute("PRAGMA journal_mode = WAL")
-    # A commit survives a power cut; with NORMAL it survives only a crash of the process.
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
 
 
 def _is_sqlite(url: URL) -> bool:

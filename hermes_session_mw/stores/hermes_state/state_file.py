@@ -1,4 +1,4 @@
-"""Hermes' file: its path, and an engine that opens it as Hermes does.
+"""Hermes' file: its path, and the settings with which Hermes opens it.
 
 The file is never created, moved or set up. Only SQLite opens it: closing a file releases all locks
 that the process holds on it, also those of a Hermes in the same process.
@@ -7,11 +7,9 @@ that the process holds on it, also those of a Hermes in the same process.
 import os
 from typing import Any
 
-from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy import Dialect, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import QueuePool
 
-from hermes_session_mw.database.connection import replace_after_disconnect, use_directly
 from hermes_session_mw.database.sqlite_file import SQLiteFile, WriteTicket
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured, StoreUnavailable
 
@@ -48,6 +46,11 @@ def _path_of_url(url: str) -> str:
 class StateFile(SQLiteFile):
     """Hermes' file: checked like one of a store, but never created."""
 
+    pragmas = (
+        "foreign_keys = ON",
+        "synchronous = FULL",
+    )  # the connection's: the file keeps neither
+
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__(path, timeout)
         self._existed = True  # so that a missing file is never created
@@ -70,31 +73,3 @@ class StateFile(SQLiteFile):
                 "give the path of its state.db, or start Hermes once"
             )
         super()._before_connect(dialect, record, arguments, options)
-
-
-def make_engine(path: str, file: StateFile, *, pool_size: int, timeout: float) -> Engine:
-    """Return a new engine, whose connections do not change the file's settings."""
-    engine = create_engine(
-        URL.create("sqlite", database=path),
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-        poolclass=QueuePool,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=timeout,
-        pool_reset_on_return=None,
-        connect_args={"timeout": timeout, "check_same_thread": False},
-    )
-    use_directly(engine)
-    replace_after_disconnect(engine)
-    event.listen(engine, "connect", _set_pragmas)
-    file.watch(engine)
-    return engine
-
-
-def _set_pragmas(connection: Any, _record: object) -> None:
-    # Both are settings of the connection, not of the file.
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.close()

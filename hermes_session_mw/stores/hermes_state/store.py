@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 from os import PathLike
 
-from sqlalchemy import Connection
+from sqlalchemy import URL
 
-from hermes_session_mw.database.engine import check_positive
+from hermes_session_mw.database.engine import check_positive, make_engine
 from hermes_session_mw.database.errors import errors_of
 from hermes_session_mw.database.retry import RetryingExecutor
 from hermes_session_mw.database.workers.executor import WAIT_SHARE
@@ -25,7 +25,7 @@ from hermes_session_mw.stores.hermes_state import list_rename_rewind as sql
 from hermes_session_mw.stores.hermes_state.append import AppendRequest, append, check_visible
 from hermes_session_mw.stores.hermes_state.load import load
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, encode
-from hermes_session_mw.stores.hermes_state.state_file import StateFile, make_engine, path_of
+from hermes_session_mw.stores.hermes_state.state_file import StateFile, path_of
 from hermes_session_mw.stores.models import MAX_TURNS, PAGE, SessionInfo, SessionPage, StoredTurn
 from hermes_session_mw.stores.pagination import decode_cursor, page_of
 from hermes_session_mw.stores.validation import (
@@ -107,10 +107,16 @@ class HermesStateStore:
         self.timeout = timeout
         threads = threads or _THREADS
         wait = timeout * WAIT_SHARE
-        file = StateFile(self._path, wait)
         self._executor = ThreadExecutor(
-            partial(make_engine, self._path, file, pool_size=threads + 1, timeout=wait),
-            _no_preparation,
+            partial(
+                make_engine,
+                URL.create("sqlite", database=self._path),
+                StateFile(self._path, wait),
+                pool_size=threads + 1,
+                timeout=wait,
+                options={},
+            ),
+            lambda _connection: None,
             owned=True,
             threads=threads,
             writers=1,
@@ -237,7 +243,3 @@ class HermesStateStore:
     def __repr__(self) -> str:
         """Return the path, and the state of the connections."""
         return f"<HermesStateStore {self._path} ({self._executor!r})>"
-
-
-def _no_preparation(_connection: Connection) -> None:
-    pass
