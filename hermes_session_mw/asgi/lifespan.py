@@ -39,14 +39,14 @@ async def serve_lifespan(
 class OpenSessions(set["HermesSession"]):
     """The sessions that have something to end after their request: a recording, or a turn.
 
-    One middleware may serve several event loops at once, each in a thread of its own. There is no
-    lock: a session is removed before the waiting events are looked at, and an event is added before
-    the sessions are, so that one of the two sees the other.
+    One middleware may serve several event loops at once, each in a thread of its own. No lock is
+    needed: a session is removed before the wakers are read, and a waker is added before the
+    sessions are read, so that one of the two sees the other.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._events: set[_LoopEvent] = set()
+        self._wakers: set[Callable[[], None]] = set()
 
     async def end(self, session: "HermesSession") -> None:
         """End what the session has open, and remove the session."""
@@ -55,34 +55,35 @@ class OpenSessions(set["HermesSession"]):
         finally:
             self.discard(session)
             if not self:
-                for event in tuple(self._events):
-                    event.set()
+                for wake in tuple(self._wakers):
+                    wake()
 
     async def wait(self, seconds: float) -> None:
         """Wait until there are none, for so many seconds at most."""
-        event = _LoopEvent()
-        self._events.add(event)
+        with anyio.move_on_after(seconds):
+            while self:
+                await self._emptied()
+
+    async def _emptied(self) -> None:
+        event = anyio.Event()
+        wake = _from_any_thread(event.set)
+        self._wakers.add(wake)
         try:
-            with anyio.move_on_after(seconds):
-                if self:
-                    await event.wait()
+            if self:
+                await event.wait()
         finally:
-            self._events.discard(event)
+            self._wakers.discard(wake)
 
 
-class _LoopEvent:
-    """An event of the running event loop that any thread can set."""
+def _from_any_thread(function: Callable[[], None]) -> Callable[[], None]:
+    """Return what any thread can call to have the running event loop call ``function``."""
+    token: Any = current_token()
+    loop = getattr(token, "native_token", token)  # wrapped by newer versions of anyio
+    is_asyncio = hasattr(loop, "call_soon_threadsafe")
+    schedule = loop.call_soon_threadsafe if is_asyncio else loop.run_sync_soon
 
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-        token: Any = current_token()
-        loop = getattr(token, "native_token", token)  # wrapped by newer versions of anyio
-        is_asyncio = hasattr(loop, "call_soon_threadsafe")
-        self._schedule = loop.call_soon_threadsafe if is_asyncio else loop.run_sync_soon
-
-    def set(self) -> None:
+    def call() -> None:
         with suppress(RuntimeError):  # the loop has ended
-            self._schedule(self._event.set)
+            schedule(function)
 
-    async def wait(self) -> None:
-        await self._event.wait()
+    return call

@@ -34,16 +34,7 @@ from hermes_session_mw.exceptions import (
 from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message, copy_messages
-from hermes_session_mw.session.loaded_history import (
-    after_compaction,
-    after_replacement,
-    after_rewind,
-    begins_with,
-    check_loaded,
-    count_unloaded,
-    loaded_of_first,
-    may_be_repetition,
-)
+from hermes_session_mw.session import loaded_history
 from hermes_session_mw.session.new_messages import NewMessages, find_new, unanswered
 from hermes_session_mw.session.prompts import (
     Count,
@@ -329,7 +320,7 @@ class HermesSession:
                 nobody knows what of it is stored.
         """
         known, told_counts = self._loaded(), self.is_new or self.history_source == "request"
-        skipped = count_unloaded(known)
+        skipped = loaded_history.count_unloaded(known)
         if told_counts and self.degraded:
             raise StoreUnavailable(
                 "the stored history could not be loaded, to be compared with the request's: "
@@ -410,7 +401,7 @@ class HermesSession:
     def _first(self, count: int | None) -> tuple[list[Message], int]:
         """Return the history's first ``count`` messages, and how many of them are not loaded."""
         known = self._loaded()
-        unloaded = count_unloaded(known)
+        unloaded = loaded_history.count_unloaded(known)
         if count is None:
             return known.messages, unloaded
         check_count("replace_from", count)
@@ -419,8 +410,8 @@ class HermesSession:
                 "the conversation could not be loaded, so that what replace_from keeps of it is "
                 "not known: try again"
             )
-        check_loaded(known, count)
-        return loaded_of_first(known, count), min(unloaded, count)
+        loaded_history.check_loaded(known, count)
+        return loaded_history.loaded_of_first(known, count), min(unloaded, count)
 
     # Storing
 
@@ -525,12 +516,10 @@ class HermesSession:
         if question:
             self._store.check(question)
         append = partial(self._append, length=expected_length, replace_from=replace_from)
-        whole, part = (
-            partial(self._append_repeatable, append, secrets.token_hex(16)) for _ in range(2)
-        )
+        # Both have an id of their own, so that they can be tried again.
         recording = Recording(
-            partial(self._append_named, append, turn_id, or_else=whole),
-            part,
+            partial(self._append_named, append, turn_id, made_id=secrets.token_hex(16)),
+            partial(self._append_made, append, secrets.token_hex(16)),
             copy_messages(question) if question else [],
             limits=self._store.limits,
             replaces=replace_from is not None,
@@ -545,18 +534,13 @@ class HermesSession:
         append: Append,
         turn_id: str | None,
         *messages: Message,
-        or_else: Append | None = None,
+        made_id: str | None = None,
     ) -> int:
-        """Store a turn under its id, or else under the request's key if no turn has that yet.
-
-        ``or_else`` stores it if there is neither.
-        """
+        """Store a turn under its id, the request's key if no turn has that yet, or ``made_id``."""
         if turn_id is not None:
             return await append(*messages, turn_id=turn_id)
         if self._key_is_used or self.idempotency_key is None:
-            if or_else is not None:
-                return await or_else(*messages)
-            return await append(*messages, turn_id=None)
+            return await self._append_made(append, made_id, *messages)
         self._key_is_used = True  # before it is stored, so that two at once do not both take it
         try:
             return await append(*messages, turn_id=self.idempotency_key)
@@ -564,12 +548,13 @@ class HermesSession:
             self._key_is_used = False
             raise
 
-    async def _append_repeatable(self, append: Append, turn_id: str, *messages: Message) -> int:
-        """Store what is recorded under an id of its own, so that it can be tried again."""
+    async def _append_made(self, append: Append, made_id: str | None, *messages: Message) -> int:
         try:
-            return await append(*messages, turn_id=turn_id)
-        except StoreMisconfigured:  # Hermes' database may have no place for an id
-            return await append(*messages, turn_id=None)
+            return await append(*messages, turn_id=made_id)
+        except StoreMisconfigured:
+            if made_id is None:
+                raise
+            return await append(*messages, turn_id=None)  # Hermes' database has no place for an id
 
     async def _append(
         self,
@@ -602,11 +587,11 @@ class HermesSession:
         if known is None:
             return
         owner = self.known_owner()
-        if is_repeatable and may_be_repetition(known, messages, replace_from):
+        if is_repeatable and loaded_history.may_be_repetition(known, messages, replace_from):
             with suppress(StoreError):  # what was asked for is done
                 self._history = await self._store.load_turns(self._id, owner, self._limit)
                 return
-        self._history = after_replacement(known, messages, replace_from)
+        self._history = loaded_history.after_replacement(known, messages, replace_from)
 
     def _fence(self) -> int | None:
         return None if self.current_turn is None else self.current_turn.fence
@@ -656,7 +641,7 @@ class HermesSession:
         if name is None or (self.is_new and self._history is None):
             return None
         turn = await self._store.call(LifecycleStore.find_turn, self.id, name, owner)
-        if turn is not None and not begins_with(turn.messages, question):
+        if turn is not None and not loaded_history.begins_with(turn.messages, question):
             raise TurnConflict
         return turn
 
@@ -694,7 +679,7 @@ class HermesSession:
         owner, fence = self.known_owner(), self._fence()
         kept = await self._store.call(LifecycleStore.rewind, self.id, length, owner, fence=fence)
         if self._history is not None:
-            self._history = after_rewind(self._history, kept)
+            self._history = loaded_history.after_rewind(self._history, kept)
         return kept
 
     async def compact(self, *, keep: int, summary: Sequence[Message]) -> int:
@@ -724,20 +709,20 @@ class HermesSession:
         length = await self._store.call(
             LifecycleStore.compact,
             self.id,
-            loaded_of_first(known, replaced),
+            loaded_history.loaded_of_first(known, replaced),
             summary,
             self.known_owner(),
-            skipped=min(count_unloaded(known), replaced),
+            skipped=min(loaded_history.count_unloaded(known), replaced),
             fence=self._fence(),
         )
-        self._history = after_compaction(known, replaced, summary)
+        self._history = loaded_history.after_compaction(known, replaced, summary)
         return length
 
     async def _find_cut(self, keep: int) -> int:
         """Return how many messages come before the newest ``keep``, rounded to whole turns."""
         known = self._loaded()
         messages, wanted = known.messages, known.length - keep
-        if wanted < count_unloaded(known):  # the turns there are not loaded
+        if wanted < loaded_history.count_unloaded(known):  # the turns there are not loaded
             older = await self._store.load(self.id, self.known_owner(), keep + _BEFORE)
             if older.length < known.length:
                 raise SessionConflict(known.length, older.length)
