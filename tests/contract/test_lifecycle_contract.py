@@ -4,6 +4,9 @@ import pytest
 
 from hermes_session_mw import LifecycleStore
 from hermes_session_mw.testing import LifecycleArguments, LifecycleOperations
+from hermes_session_mw.testing.edit_contract import EditOperations
+from hermes_session_mw.testing.lease_contract import LeaseOperations
+from hermes_session_mw.testing.session_list_contract import SessionListOperations
 from tests.contract.test_store_contract import (
     ARGUMENT_CASES,
     anyio_backend,
@@ -20,9 +23,25 @@ class TestLifecycleArguments(LifecycleArguments):
     """What is judged in Python, over no database, over one, and over each driver once."""
 
 
-class TestLifecycleOperations(LifecycleOperations):
-    """What the database does, for every case."""
+# What the database does, for every case. In three classes, which run beside each other.
+
+
+class TestEditOperations(EditOperations):
+    """Edits, and what is archived by them."""
 
     async def test_the_store_has_a_check(self, store: LifecycleStore) -> None:
         """The contract leaves it to a store; each of the package's own has it."""
         assert hasattr(store, "check")
+
+
+class TestLeaseOperations(LeaseOperations):
+    """Leases, and who is fenced off."""
+
+
+class TestSessionListOperations(SessionListOperations):
+    """Lists, titles, deletions, exports and keys."""
+
+
+def test_the_three_are_the_whole() -> None:
+    """The classes above have all of the contract's operations."""
+    assert LifecycleOperations.__bases__ == (EditOperations, LeaseOperations, SessionListOperations)
