@@ -8,9 +8,11 @@ from typing import Any, Literal, TypedDict, TypeVar, get_args
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from hermes_session_mw.asgi.headers import SESSION_HEADER, check_header_name
-from hermes_session_mw.exceptions import ConfigurationError
+from hermes_session_mw.asgi.headers import SESSION_HEADER, check_header_name, join_cookies
+from hermes_session_mw.exceptions import ConfigurationError, InvalidKey
 from hermes_session_mw.ids import is_session_id, mint_session_id
+from hermes_session_mw.logging import logger
+from hermes_session_mw.stores import check_keys
 from hermes_session_mw.telemetry import Telemetry
 
 OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
@@ -182,3 +184,18 @@ def check_positive(option: str, value: object) -> None:
     """
     if value is not None and not (isinstance(value, int | float) and value > 0):
         raise ConfigurationError(f"{option}: {value!r} is not more than 0")
+
+
+async def ask_owner(hook: OwnerHook, connection: HTTPConnection) -> str | None:
+    """Return the connection's owner, or None; None also for a name that cannot be stored."""
+    # ``headers["cookie"]`` is only the first of several fields; so is ``cookies``, in Starlette
+    # before 0.49.3.
+    connection.scope["headers"] = join_cookies(connection.scope["headers"])
+    answer = hook(connection)
+    owner = await answer if inspect.isawaitable(answer) else answer
+    try:
+        check_keys("-", owner or "")
+    except InvalidKey as exc:
+        logger.warning("the owner hook's answer is treated as None: %s", exc)
+        return None
+    return owner or None  # an empty name would own the sessions that have no owner

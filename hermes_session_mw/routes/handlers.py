@@ -10,8 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from hermes_session_mw.asgi.error_responses import OfRoutes
 from hermes_session_mw.asgi.exception_handlers import response_of
-from hermes_session_mw.asgi.options import OwnerHook, check_functions, check_positive
-from hermes_session_mw.asgi.session_resolver import ask_owner
+from hermes_session_mw.asgi.options import OwnerHook, ask_owner, check_functions, check_positive
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
 from hermes_session_mw.messages import Message
 from hermes_session_mw.routes import parameters, responses

@@ -19,7 +19,7 @@ lease decides when another may begin; only the fence keeps a late holder from wr
     A: acquire -> 7   load   ask a model ...   (lease expires)   append(fence=7): TurnLost
     B:                                         acquire -> 8      load   append(fence=8): stored
 
-Fences only grow, also where the session is deleted or pruned and its id is used again.
+Fences only grow, also if the session is pruned and its id is used again.
 
 **Waiting.** `Turn` asks again until it has the lease or its ``wait`` is over, with pauses that grow
 and are random, since no database says when a lease ends. There is no queue, and no order.

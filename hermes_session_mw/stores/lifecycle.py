@@ -131,7 +131,8 @@ class LifecycleStore(Store, Protocol):
         """Acquire the session's lease for ``seconds``, and return its fence.
 
         The lease is free when it was released, or when it has expired by the store's own clock. A
-        fence is a number that only grows, also if the session is pruned and its id used again.
+        fence is a number that only grows, also if the session is pruned and its id used again. The
+        head of ``session/turn_lock.py`` explains both.
 
         Raises:
             ValueError: ``seconds`` is not more than 0, or more than 2,592,000 (30 days).

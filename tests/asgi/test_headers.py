@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hermes_session_mw import ConfigurationError
 from hermes_session_mw.asgi.headers import check_header_name
+from hermes_session_mw.asgi.middleware import HeaderNames, find_fields
 from hermes_session_mw.asgi.response_stamper import SessionHeader
-from hermes_session_mw.asgi.session_resolver import HeaderNames, find_fields
 from tests.support.asgi import HEADER
 
 Pair = tuple[bytes, bytes]

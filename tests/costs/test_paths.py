@@ -6,9 +6,9 @@ import sys
 # Calls, files and switches between files, as ``python -m benchmarks.paths`` prints them, with some
 # room for threads that meet at another moment. Lower a bound where a change makes a path shorter.
 BOUNDS = {
-    "load by a known id": (85, 14, 30),
-    "load without a header": (14, 5, 6),
-    "append": (200, 16, 72),
+    "load by a known id": (85, 13, 29),
+    "load without a header": (13, 4, 5),
+    "append": (200, 15, 68),
     "prune by the command": (700, 25, 310),
 }
 
