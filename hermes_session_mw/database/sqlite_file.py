@@ -110,7 +110,7 @@ class LockWaiter:
         self._lock_file = lock_file
         self._lock = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
-        self.is_waiting = False
+        self.is_waiting: bool = False
 
     def wait(self, seconds: float) -> bool:
         """Tell whether the lock came in time; then ``release`` has to be called.

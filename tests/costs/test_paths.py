@@ -9,7 +9,7 @@ BOUNDS = {
     "load by a known id": (85, 13, 29),
     "load without a header": (13, 4, 5),
     "append": (200, 15, 68),
-    "prune by the command": (700, 25, 310),
+    "prune by the command": (700, 25, 305),
 }
 
 
