@@ -3,8 +3,8 @@
 `Database` executes statements through SQLAlchemy, `DirectDatabase` by the driver's own cursor: for
 statements this small, what SQLAlchemy does around each execution costs more than the database
 (docs/speed.md). On an engine of our own SQLAlchemy's pool, compiler, dialects and errors stay, and
-the rest is left out. An engine that is the caller's, or whose statements somebody listens to, is
-used through SQLAlchemy.
+the rest is left out. An engine of the caller's, or one with listeners for its statements, is used
+through SQLAlchemy.
 
 Before a pooled connection is used again, each check that `add_check` registered for its engine must
 hold; otherwise the pool replaces it.
@@ -113,7 +113,7 @@ class Database:
             return None
         try:
             return str(execute(self.connection.connection.driver_connection, sql))
-        except BaseException as exc:  # noqa: BLE001  # raised anew
+        except BaseException as exc:  # noqa: BLE001  # raised as SQLAlchemy would
             self._fail(sql, exc)
 
     def rollback(self) -> None:
@@ -126,7 +126,7 @@ class Database:
         return None if is_open is None else is_open(self.connection.connection.driver_connection)
 
     def check_no_transaction(self, when: str) -> None:
-        """Invalidate the connection if a transaction is open on it, whoever began it.
+        """Invalidate the connection if a transaction is open on it.
 
         Raises:
             OutOfTransaction: there is one.
@@ -212,7 +212,7 @@ class DirectDatabase(Database):
             cursor.execute(compiled.sql, compiled.bind(parameters))
             rows: Sequence[Row] = cursor.fetchall()
             cursor.close()
-        except BaseException as exc:  # noqa: BLE001  # raised anew
+        except BaseException as exc:  # noqa: BLE001  # raised as SQLAlchemy would
             self._fail(compiled.sql, exc, cursor)
         return rows
 
@@ -228,7 +228,7 @@ class DirectDatabase(Database):
                 cursor.executemany(compiled.sql, [compiled.bind(each) for each in parameters])
             count = int(cursor.rowcount)
             cursor.close()
-        except BaseException as exc:  # noqa: BLE001  # raised anew
+        except BaseException as exc:  # noqa: BLE001  # raised as SQLAlchemy would
             self._fail(compiled.sql, exc, cursor)
         return count
 
@@ -238,7 +238,7 @@ class DirectDatabase(Database):
         try:
             cursor.execute(sql)
             cursor.close()
-        except BaseException as exc:  # noqa: BLE001  # raised anew
+        except BaseException as exc:  # noqa: BLE001  # raised as SQLAlchemy would
             self._fail(sql, exc, cursor)
 
     def _compile(self, statement: Executable) -> "_CompiledStatement":
@@ -250,7 +250,7 @@ class DirectDatabase(Database):
 
 
 def database_of(connection: Connection) -> Database:
-    """Return how to execute on it: directly if the engine is our own and nobody listens to it."""
+    """Return how to execute on it: directly if its engine is our own and has no listeners."""
     engine = connection.engine
     listened_to = engine.dispatch.before_cursor_execute or engine.dispatch.after_cursor_execute
     direct = is_own(connection) and not listened_to and not engine.echo
@@ -258,7 +258,7 @@ def database_of(connection: Connection) -> Database:
 
 
 def use_directly(engine: Engine) -> None:
-    """Mark an engine as our own: used directly as long as nobody listens to its statements."""
+    """Mark an engine as our own: used directly as long as its statements have no listeners."""
     engine.update_execution_options(**{_DIRECT: True})
 
 
@@ -278,11 +278,9 @@ class _CompiledStatement:
     """A statement compiled for one dialect: its SQL, and how its parameters are bound."""
 
     def __init__(self, statement: Executable, dialect: Dialect) -> None:
-        if not isinstance(statement, ClauseElement):  # pragma: no cover  # for the type checker
-            raise TypeError(statement)
+        assert isinstance(statement, ClauseElement)  # as every Executable is
         compiled = statement.compile(dialect=dialect)
-        if not isinstance(compiled, SQLCompiler):  # pragma: no cover  # for the type checker
-            raise TypeError(statement)
+        assert isinstance(compiled, SQLCompiler)
         self.sql = compiled.string
         self._constants = compiled.params
         self._names = compiled.positiontup

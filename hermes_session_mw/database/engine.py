@@ -150,7 +150,7 @@ def _arguments(
         "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": timeout,
-        # A connection that was invalidated is replaced at once, by whoever invalidated it.
+        # The connection last given back is used next: one that was invalidated is replaced at once.
         "pool_use_lifo": True,
         # Transactions are ended explicitly. Saves MySQL a round trip.
         "pool_reset_on_return": None,

@@ -128,8 +128,8 @@ _MYSQL: dict[int, Category] = {
 # SQLite has one code for everything that can be wrong with a statement.
 _MISSING = re.compile(r"no such (table|column)|table \w+ has no column")
 
-# During COMMIT these do not tell whether it happened: the node of a Galera cluster lost the others,
-# or somebody killed the statement.
+# During COMMIT these do not tell whether it happened: a Galera node lost the others, or the
+# statement was killed.
 _OUTCOME_UNKNOWN = frozenset({"1047", "1317", "1969", "3024"})
 
 _LOCK_TIMEOUT = "1205"
@@ -148,15 +148,20 @@ _OVER_WRITE_SET = "Maximum writeset size exceeded"
 _CHECKS_PLAN = "RevalidateCachedQuery"
 _NO_THREAD = "can't start new thread"
 
-_ADVICE: dict[Category, str] = {
-    "conflict": "another writer was in the way; try again",
-    "stale": "try again: the tables were changed meanwhile",
-    "lost": "try again; if it lasts, see whether the database is up",
-    "read_only": "try again; if it lasts, see whether the URL leads to a server that takes writes",
-    "unavailable": "try again; if it lasts, see whether the database is up, and has room",
-    "misconfigured": "check the store's URL, the database's tables and the user's rights",
-    "corrupt": "stop writing, keep the file as it is and restore a backup",
-    "other": "see its cause, which is logged at DEBUG",
+_TRY_AGAIN = "try again; if it lasts, see whether"
+# The error that each category becomes, and what to do about it.
+_BY_CATEGORY: dict[Category, tuple[type[StoreError], str]] = {
+    "conflict": (StoreUnavailable, "another writer was in the way; try again"),
+    "stale": (StoreUnavailable, "try again: the tables were changed meanwhile"),
+    "lost": (StoreUnavailable, f"{_TRY_AGAIN} the database is up"),
+    "read_only": (StoreUnavailable, f"{_TRY_AGAIN} the URL leads to a server that takes writes"),
+    "unavailable": (StoreUnavailable, f"{_TRY_AGAIN} the database is up, and has room"),
+    "misconfigured": (
+        StoreMisconfigured,
+        "check the store's URL, the database's tables and the user's rights",
+    ),
+    "corrupt": (StoreCorrupt, "stop writing, keep the file as it is and restore a backup"),
+    "other": (StoreError, "see its cause, which is logged at DEBUG"),
 }
 _UTF8 = "let the connection's encoding and the database's be UTF-8 (on MariaDB utf8mb4)"
 _SMALLER = "or lower the store's max_message_bytes or max_turn_messages"
@@ -187,16 +192,6 @@ _ADVICE_BY_CODE = {
     "SQLITE_READONLY": "make the file, those named -wal and -shm, and the folder writable",
     "SQLITE_CANTOPEN": "check that the file's folder is there, and writable",
 }
-_ERRORS: dict[Category, type[StoreError]] = {
-    "conflict": StoreUnavailable,
-    "stale": StoreUnavailable,
-    "lost": StoreUnavailable,
-    "read_only": StoreUnavailable,
-    "unavailable": StoreUnavailable,
-    "misconfigured": StoreMisconfigured,
-    "corrupt": StoreCorrupt,
-    "other": StoreError,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +219,7 @@ class Failure:
                 f"the session store failed during COMMIT ({self.summary}): {self.advice}; the "
                 "append may have been stored: repeat it with the same turn_id"
             )
-        error = _ERRORS[self.category]
+        error, _ = _BY_CATEGORY[self.category]
         return error(f"the session store failed ({self.summary}): {self.advice}")
 
 
@@ -259,7 +254,7 @@ def classify(exc: Exception, *, only_read: bool = False) -> Failure:
     category, code = _category(exc, cause)
     if code == _LOCK_TIMEOUT and only_read:
         category = "unavailable"
-    advice = _ADVICE[category]
+    _, advice = _BY_CATEGORY[category]
     if category != "other":
         advice = _ADVICE_BY_CODE.get(_short(code), advice)
     may_quote = category in _MAY_QUOTE or advice is _UTF8
@@ -283,7 +278,7 @@ def classify_other(exc: Exception) -> Failure:
             "the system has no thread to give; try again, or where none can be, use MemoryStore"
         )
         return Failure("unavailable", f"{name}: {_NO_THREAD}", advice)
-    return Failure("other", name, _ADVICE["other"], may_quote=True)
+    return Failure("other", name, _BY_CATEGORY["other"][1], may_quote=True)
 
 
 def _category(exc: Exception, cause: BaseException) -> tuple[Category, str]:

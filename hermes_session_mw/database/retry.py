@@ -20,7 +20,7 @@ _MAX_READ_ONLY = 6
 """Attempts that may meet a read-only server before that is the answer.
 
 SQLAlchemy's own pool may hold five connections to a primary that has become a standby, and a proxy
-may lead to it once more. A server that is read-only for good is reported in a fraction of a second,
+may lead to it once more. A server that stays read-only is reported in a fraction of a second,
 not at the end of the time.
 """
 
@@ -71,7 +71,7 @@ class RetryingExecutor:
                 in_doubt = True
                 if on_doubt is not None:
                     on_doubt()
-            # Full jitter, so that those who met once do not meet again in step.
+            # Full jitter: operations that collided once do not collide again in step.
             pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempts))  # noqa: S311
             attempts += 1
             read_only += failure.category == "read_only"

@@ -50,7 +50,7 @@ _Identity = tuple[int, int] | None
 class LockFile:
     """The opened side file; closed when nothing refers to it any more.
 
-    Whoever may open it may lock it, so only those may who may write to the database.
+    A user who can open it can lock it, so its permissions are those of the database.
     """
 
     def __init__(self, database_path: str) -> None:

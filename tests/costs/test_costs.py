@@ -310,7 +310,7 @@ async def test_one_lost_connection_is_lesson_enough(server_url: URL) -> None:
 
 
 async def test_nothing_is_kept_while_nothing_is_done(tmp_path: Path) -> None:
-    """A worker keeps its connection from one job to the next, and gives it back when it rests."""
+    """A worker keeps its connection for the next task, and gives it back when it is idle."""
     store: Any = SQLAlchemyStore(f"sqlite:///{tmp_path}/sessions.db")
     await store.append("id", TURN)
     await store.load("id")

@@ -62,7 +62,8 @@ async def test_a_commit_that_stays_in_doubt_says_so(server_url: URL) -> None:
     """Where the database cannot be asked either, the append is in doubt; repeated, it is there."""
     session_id = new_id()
     with losing(server_url) as (proxy, url):
-        store = SQLAlchemyStore(url, timeout=0.5)
+        # Connecting, and making the tables, takes most of a second on a busy machine.
+        store = SQLAlchemyStore(url, timeout=3)
         await store.load(session_id)
         proxy.lose, proxy.dies = 1, True
         with pytest.raises(AppendInDoubt, match="same turn_id"):

@@ -67,7 +67,7 @@ class ThreadExecutor:
         self._readers = self._writers = WorkerPool(self._max_readers, on_idle)
         if self._max_writers is not None:
             self._writers = WorkerPool(self._max_writers, on_idle)
-        # The threads refer to their pool alone, so that they end with an executor nobody closed.
+        # The threads do not refer to this executor, so that they end if it is dropped unclosed.
         self._stop_workers = weakref.finalize(self, _stop_workers, self._readers, self._writers)
 
     def run(self, work: Work[T], *, writes: bool, seconds: float) -> Coroutine[Any, Any, T]:
@@ -177,7 +177,7 @@ class ThreadExecutor:
             task.use(driver_connection)
 
     def forget_in_child(self) -> None:  # pragma: no cover  # runs in another process
-        """Start anew in a forked child."""
+        """Start again in a forked child, with another engine and other threads."""
         # The parent's connections are kept and never touched: closing one here would end it, or
         # release its locks, for the parent too.
         if self._engine is not None and self._owned:

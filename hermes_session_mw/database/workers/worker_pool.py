@@ -370,7 +370,7 @@ class PerLoop(Generic[T]):
     have many of these, one after the other: ``asyncio.run`` in a row, a test client that has one
     for each request. ``on_loop_ended`` is called with the value of a loop that has ended, when
     another loop sets its first. anyio's ``RunVar`` would hold a value for as long as its loop is
-    referred to; these values refer to their loop, and both would be held for good.
+    referred to; these values refer to their loop, and neither would ever be freed.
     """
 
     def __init__(self, on_loop_ended: Callable[[T], object] = lambda _value: None) -> None:

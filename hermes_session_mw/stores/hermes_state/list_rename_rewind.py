@@ -163,7 +163,7 @@ def find_turn(database: Database, session_id: str, turn_id: str, owner: str) -> 
         )
         rows = rows_between(inactive=True)
         if len(rows) != turn.last - turn.first + 1:
-            return None  # Hermes has written the conversation anew
+            return None  # Hermes has rewritten the conversation
         start = None
         still_there = len(rows_between())
         if turn.session == chain.tip and still_there == len(rows):

@@ -1,7 +1,7 @@
-"""The tables of the file at hand, whose columns differ from one version of Hermes to another.
+"""The tables of the opened file, whose columns differ from one version of Hermes to another.
 
-Columns that every version has are required. Later ones are used if they are there. One that must be
-filled in, by somebody who knows its meaning, is an error.
+Columns that every version has are required. Later ones are used if they are there. An unknown one
+that every insert would have to fill in is an error.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """What this package stores in Hermes' key-value table ``state_meta``: turn ids, and some titles.
 
-Hermes looks keys up there by name and never lists them, so ours do not disturb it. The table may be
-shown to somebody, so ids are hashed. When a session began is stored or hashed with its id: it tells
-a session from an earlier one with the same id.
+Hermes looks keys up there by name and never lists them, so ours do not disturb it. Users may look
+at the table, so ids are hashed. The time at which a session began is stored or hashed with its id:
+it tells the session from an earlier one with the same id.
 
 A turn's entry says which rows the turn became. Hermes' row ids only grow, and are not used twice.
 
