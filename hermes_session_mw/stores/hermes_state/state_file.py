@@ -46,7 +46,7 @@ def _path_of_url(url: str) -> str:
 class StateFile(SQLiteFile):
     """Hermes' file: checked like one of a store, but never created."""
 
-    pragmas = (
+    pragmas: tuple[str, ...] = (
         "foreign_keys = ON",
         "synchronous = FULL",
     )  # the connection's: the file keeps neither
