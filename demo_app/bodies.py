@@ -58,6 +58,18 @@ def text(data: dict[str, Any], name: str) -> str | None:
     return value
 
 
+def number(data: dict[str, Any], name: str) -> float | None:
+    """Return a number that is sent back to the client, or None if it is missing or null.
+
+    Raises:
+        BadRequest: it is not a number.
+    """
+    value: float | None = data.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        raise BadRequest(f"'{name}' is not a number", name)
+    return value
+
+
 def _finite(number: str) -> float:
     value = float(number)
     if math.isinf(value):  # 1e999, which could not be serialized again

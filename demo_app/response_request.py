@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from demo_app.bodies import BadRequest, json_object, optional, text
+from demo_app.bodies import BadRequest, json_object, number, optional, text
 from demo_app.chat_request import SYSTEM_ROLES
 from hermes_session_mw import is_session_id
 from hermes_session_mw.messages import Message
@@ -16,7 +16,10 @@ _OPTIONS = {
     "max_output_tokens": "max_completion_tokens",
     "user": "user",
 }
-"""What Chat Completions call what a response may ask of the model."""
+"""A response's fields for the model, with their names in Chat Completions."""
+
+NUMBERS = {name: _OPTIONS[name] for name in ("temperature", "top_p", "max_output_tokens")}
+"""The fields that the response repeats, with their names in Chat Completions."""
 
 _TEXT_PARTS = ("input_text", "output_text", "text")
 
@@ -64,6 +67,8 @@ class ResponseRequest:
             problem = "give 'previous_response_id' or 'conversation', and not both"
             raise BadRequest(problem, "previous_response_id")
         text(data, "model")
+        for name in NUMBERS:
+            number(data, name)
         return cls(
             instructions=instructions,
             system=[*told, *(m for m in messages if m["role"] in SYSTEM_ROLES)],
@@ -83,7 +88,7 @@ def _conversation(value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(session_id, str) or not is_session_id(session_id):
-        raise BadRequest("'conversation' is no session's id", "conversation")
+        raise BadRequest("'conversation' is not a session id", "conversation")
     return session_id
 
 
@@ -111,5 +116,5 @@ def _message(item: Any, param: str) -> Message:
 def _part(part: Any, param: str) -> dict[str, str]:
     kind, text = (part.get("type"), part.get("text")) if isinstance(part, dict) else (None, None)
     if kind not in _TEXT_PARTS or not isinstance(text, str):
-        raise BadRequest(f"'{param}' is no text, which is all that this model reads", param)
+        raise BadRequest(f"'{param}' is not text, the only kind that this model reads", param)
     return {"type": "text", "text": text}

@@ -11,16 +11,18 @@ from typing import Any
 from demo_app.failures import ModelFailed, as_failure
 from demo_app.model import Usage
 from demo_app.reply import Reply
+from demo_app.response_request import NUMBERS, ResponseRequest
 from hermes_session_mw import HermesSessionError
 from hermes_session_mw.messages import Message
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Why a response is not complete, by what Chat Completions call it."""
+"""The reason of an incomplete response, by its ``finish_reason`` in Chat Completions."""
 
 
-def details(created: int, previous: str | None) -> Message:
+def details(created: int, asked: ResponseRequest) -> Message:
     """Return a response's other fields, which are stored with the answer's message."""
-    return {"created_at": created, "previous_response_id": previous, "usage": None}
+    numbers = {name: asked.options.get(option) for name, option in NUMBERS.items()}
+    return {"created_at": created, "previous_response_id": asked.previous, "usage": None, **numbers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,15 @@ class Answer:
             "error": None,
             "incomplete_details": {"reason": reason} if reason else None,
             "instructions": self.instructions,
-            "max_output_tokens": None,
+            **dict.fromkeys(NUMBERS),
             "model": self.reply.model,
             "output": [self._item(status)] if has_ended else [],
             "parallel_tool_calls": False,
             "conversation": {"id": self.session_id},
             "store": self.is_stored,
-            "temperature": None,
             "text": {"format": {"type": "text"}},
             "tool_choice": "none",
             "tools": [],
-            "top_p": None,
             "truncation": "disabled",
             "metadata": {},
             **told,

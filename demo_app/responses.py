@@ -25,7 +25,11 @@ from hermes_session_mw.session.new_messages import NewMessages, find_new
 RESPONSES = "/v1/responses"
 
 _PREVIOUS = ("previous_response_id", "previous_response_not_found")
-"""The field at fault, and the error's code, where there is nothing to go on from."""
+"""The field at fault and the error's code, if the response to continue from is missing."""
+
+
+_NO_DETAILS = {"created_at": 0, "previous_response_id": None, "usage": None}
+"""The details of a response to which none are stored."""
 
 
 async def create_response(request: Request) -> Response:
@@ -111,7 +115,7 @@ async def _stored(
     deltas = state.model.stream(prompt, asked.options)
     record = partial(turns.record, session, new, response_id)
     reply = await begin(deltas, state.model.name, record, finish)
-    return Answer(response_id, session.id, reply, details(int(time.time()), asked.previous))
+    return Answer(response_id, session.id, reply, details(int(time.time()), asked))
 
 
 async def _find_new(
@@ -148,7 +152,7 @@ async def _unstored(
     else:
         prompt = session.prompt(*asked.new, replace_from=end)
     messages = [*asked.system, *prompt]
-    told = details(int(time.time()), asked.previous)
+    told = details(int(time.time()), asked)
     response_id = new_response_id(session, is_stored=False)
     reply = await begin(state.model.stream(messages, asked.options), state.model.name)
     return Answer(response_id, session.id, reply, told, is_stored=False)
@@ -158,7 +162,7 @@ def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) ->
     """Return a stored answer."""
     *question, message = turn.messages
     reply = again(model, question, message, {})
-    return Answer(response_id, session_id, reply, message.get("response") or details(0, None))
+    return Answer(response_id, session_id, reply, message.get("response") or dict(_NO_DETAILS))
 
 
 async def _end_of(session: HermesSession, ids: ResponseIds, previous: str | None) -> int | None:

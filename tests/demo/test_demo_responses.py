@@ -103,6 +103,19 @@ def test_a_response_has_openais_shape(client: TestClient) -> None:
     assert (got.json(), got.headers[HEADER]) == (body, "t")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_response_repeats_the_requests_numbers(client: TestClient, stream: bool) -> None:
+    """A response and its copy repeat temperature, top_p and max_output_tokens, or have null."""
+    sent = {"temperature": 0, "top_p": 0.5, "max_output_tokens": 100}
+    body = body_of(respond(client, "a", S, K, stream=stream, **sent))
+    openai.types.responses.Response.model_validate(body)
+    assert {name: body[name] for name in sent} == sent
+    assert client.get(f"{PATH}/{body['id']}").json() == body
+    assert body_of(respond(client, "a", S, K, stream=stream)) == body
+    other = body_of(respond(client, "b", S))
+    assert {name: other[name] for name in sent} == dict.fromkeys(sent)
+
+
 EVENT: TypeAdapter[Any] = TypeAdapter(openai.types.responses.ResponseStreamEvent)
 EVENTS = [
     "response.created",
@@ -376,6 +389,9 @@ BAD: dict[str, Any] = {
     "instructions a list": {"input": "a", "instructions": []},
     "instructions with a lone surrogate": {"input": "a", "instructions": "\ud800"},
     "model a number": {"input": "a", "model": 1},
+    "temperature a text": {"input": "a", "temperature": "hot"},
+    "top_p a bool": {"input": "a", "top_p": True},
+    "max_output_tokens a list": {"input": "a", "max_output_tokens": [1]},
     "model with a lone surrogate": {"input": "a", "model": "\ud800"},
 }
 
@@ -397,7 +413,15 @@ ITEMS = st.lists(
         optional={"type": VALUES, "content": VALUES},
     )
 )
-NAMES = ["model", "instructions", "previous_response_id", "conversation", "store", "stream"]
+NAMES = [
+    "temperature",
+    "model",
+    "instructions",
+    "previous_response_id",
+    "conversation",
+    "store",
+    "stream",
+]
 
 
 # One field at a time: a body that is wrong in all of them is refused for the first.
