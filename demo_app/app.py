@@ -50,7 +50,7 @@ def create_app(
             page needs none.
 
     Raises:
-        ConfigurationError: the store is a string that is no URL, or HERMES_API_KEYS has no key.
+        ConfigurationError: the store is a string that is not a URL, or HERMES_API_KEYS has no key.
     """
     kept = _store(store) if isinstance(store, str) else store
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys

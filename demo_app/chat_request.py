@@ -9,7 +9,7 @@ from hermes_session_mw.messages import Message
 SYSTEM_ROLES = ("system", "developer")
 
 _OURS = ("messages", "stream", "stream_options")
-"""What the demo itself sees to; the model is told all else."""
+"""Fields that the demo handles itself; the others are passed to the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,7 @@ class ChatRequest:
         if not any(message["role"] in ("user", "tool") for message in told):
             raise BadRequest("there is no user message in 'messages'", "messages")
         if optional(data, "n", int, 1) != 1:
-            raise BadRequest(
-                "'n' is not 1, and one answer is what a conversation goes on from", "n"
-            )
+            raise BadRequest("'n' is not 1: a conversation continues from one answer", "n")
         options = optional(data, "stream_options", dict, {})
         text(data, "model")
         return cls(

@@ -22,7 +22,7 @@ def delta_of(data: bytes | str) -> Delta:
     try:
         return _delta(value)
     except (AttributeError, LookupError, TypeError, ValueError):
-        raise upstream_failed("the upstream sent what is no chat completion") from None
+        raise upstream_failed("the upstream did not send a chat completion") from None
 
 
 def _delta(value: dict[str, Any]) -> Delta:

@@ -18,7 +18,7 @@ from hermes_session_mw import (
 )
 
 FINAL = {"X-Should-Retry": "false"}
-"""OpenAI's SDKs repeat every request that was answered 409, if they are not told this."""
+"""Without this header OpenAI's SDKs retry every request that was answered 409."""
 
 
 def error_response(

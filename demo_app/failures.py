@@ -38,7 +38,7 @@ class ModelRefused(ModelFailed):
 
 
 def upstream_failed(message: str, status: int = 502, code: str = "upstream_error") -> ModelFailed:
-    """Return a failure that the upstream caused, and not the request."""
+    """Return a failure of the upstream, which the request did not cause."""
     return ModelFailed(error_body(message, "server_error", code=code), status)
 
 

@@ -1,4 +1,4 @@
-"""API keys: each is an owner, who sees only its own conversations."""
+"""API keys: each is an owner, with access to its own conversations only."""
 
 import hmac
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ def parse_keys(text: str | None) -> list[str]:
         return []
     keys = [key for part in text.split(",") if (key := part.strip())]
     if not keys:
-        raise ConfigurationError("HERMES_API_KEYS is set, but has no key: unset it to need none")
+        raise ConfigurationError("HERMES_API_KEYS is set, but has no key: unset it to use none")
     return keys
 
 

@@ -36,13 +36,13 @@ WAIT = 10.0
 """Seconds to wait for another turn of the conversation, before this one is answered 409."""
 
 LEASE = 60.0
-"""Seconds after which a turn is another's, beside what the model may take for a piece."""
+"""Seconds of the turn's lease, added to the model's time for a piece."""
 
 RENEW = 20.0
-"""Seconds after which a turn is taken for as long again, while pieces come."""
+"""Seconds after which the lease is extended, while pieces arrive."""
 
 KEEP = 10
-"""Messages that stay as they are where a conversation is compacted."""
+"""The newest messages, which a compaction keeps."""
 
 TITLE_LENGTH = 60
 
@@ -55,7 +55,7 @@ def tells_history(session: HermesSession) -> bool:
 class Hold:
     """The turn of a request, whose lease is extended while the model works.
 
-    With a store that has no turns, such as Hermes' own database, it does nothing.
+    With a store that has no leases, such as Hermes' own database, it does nothing.
     """
 
     def __init__(self, patience: float) -> None:
@@ -118,7 +118,7 @@ def check(session: HermesSession, new: NewMessages) -> None:
         if session.degraded:
             raise StoreUnavailable("the calls of the tools cannot be read")
         if not answers_calls([*session.history[: new.keep], *new.messages]):
-            problem = "the results at the end are not those of the tools that were called"
+            problem = "the results at the end do not match the tool calls"
             raise BadRequest(problem, "messages")
     session.check(*new.messages, {"role": "assistant", "content": ""})
 

@@ -19,7 +19,7 @@ from hermes_session_mw import ConfigurationError
 from hermes_session_mw.messages import Message
 
 TIMEOUT = 120.0
-"""Seconds that an upstream may take to be reached, and be silent, also before it begins."""
+"""Seconds for connecting, and for each wait for the next piece."""
 
 _LARGEST = 4_194_304
 """Bytes of a body that was not streamed, or of one event."""
@@ -114,7 +114,7 @@ class UpstreamModel:
             body = parsed(await _read(response))
         models = body.get("data") if isinstance(body, dict) else None
         if not isinstance(models, list):
-            raise upstream_failed("the upstream sent what is no list of models")
+            raise upstream_failed("the upstream did not send a list of models")
         return [each for each in models if isinstance(each, dict)]
 
     async def aclose(self) -> None:
@@ -202,9 +202,9 @@ def _checked(url: str, key: str, timeout: float) -> httpx2.URL:
     except httpx2.InvalidURL:
         parts = httpx2.URL()
     if parts.scheme not in ("http", "https") or not parts.host:
-        raise ConfigurationError("the upstream is no URL that begins with http:// or https://")
+        raise ConfigurationError("the upstream is not a URL that begins with http:// or https://")
     if parts.userinfo or parts.query or parts.fragment:
-        raise ConfigurationError("the upstream's URL has more in it than a host and a path")
+        raise ConfigurationError("the upstream's URL has parts other than a host and a path")
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError("the upstream's API key has characters that no header can have")
     if not 0 < timeout < float("inf"):

@@ -14,11 +14,11 @@ _OF_THIS_SERVER = (
     HTTPStatus.FORBIDDEN,
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
 )
-"""What tells the demo that its own key or account will not do; the client's is another one."""
+"""Statuses and codes that mean that the demo's own key or account is rejected."""
 
 _STATUS = re.compile(r"[45][0-9][0-9]")
 _WAIT = re.compile(r"[0-9]{1,9}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT")
-"""A Retry-After, in seconds or as a date; what else a header can hold is not for the client."""
+"""A Retry-After, in seconds or as a date; another value is not passed to the client."""
 
 
 def failure_of(status: int, body: Any, headers: Mapping[str, str]) -> ModelFailed:

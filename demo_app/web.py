@@ -77,7 +77,7 @@ def parse_origins(text: str) -> list[str]:
     for origin in origins:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise ConfigurationError(
-                f"{origin!r} is no origin: give scheme, host and port alone, as in "
+                f"{origin!r} is not an origin: give only scheme, host and port, as in "
                 "http://127.0.0.1:9000, or * for pages of all origins"
             )
     return origins

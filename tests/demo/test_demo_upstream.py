@@ -281,7 +281,7 @@ def test_a_wrong_upstream_is_told_in_a_line() -> None:
     """The demo ends with an explanation, and no traceback."""
     done = run_demo("--upstream", "127.0.0.1:11434")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "the upstream is no URL" in done.stderr
+    assert "the upstream is not a URL" in done.stderr
 
 
 async def test_a_body_that_is_too_deep_is_refused() -> None:

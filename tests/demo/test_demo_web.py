@@ -167,7 +167,7 @@ def test_origins_are_told_from_what_is_none(text: str, origins: list[str] | None
     if origins is not None:
         assert parse_origins(text) == origins
     else:
-        with pytest.raises(ConfigurationError, match="is no origin"):
+        with pytest.raises(ConfigurationError, match="is not an origin"):
             parse_origins(text)
 
 
@@ -175,5 +175,5 @@ def test_a_wrong_origin_is_told_in_a_line() -> None:
     """An option that could not work ends the demo with an explanation, and no traceback."""
     done = run_demo("--cors-origins", "https://chat.example/app")
     assert done.returncode == 2
-    assert "'https://chat.example/app' is no origin" in done.stderr
+    assert "'https://chat.example/app' is not an origin" in done.stderr
     assert "Traceback" not in done.stderr
