@@ -46,7 +46,7 @@ class EditOperations:
     async def test_any_course_of_edits_keeps_every_message_once(
         self, store: LifecycleStore
     ) -> None:
-        """Whatever is appended, rewound and compacted, the history is what a list would be."""
+        """After any appends, rewinds and compactions the history equals a plain list's."""
         seed = random.getrandbits(32)
         for number, course in enumerate(courses(seed)):
             model = HistoryModel(store, f"{new_id()}-{number}")
@@ -59,7 +59,7 @@ class EditOperations:
                 raise
 
     async def test_a_rewind_keeps_the_beginning(self, store: LifecycleStore) -> None:
-        """The tail leaves the history, is archived under its turns' ids, and numbers go on."""
+        """A rewind archives the tail under its turns' ids, and later messages get new numbers."""
         session_id = await stored(store)
         assert await store.rewind(session_id, 2) == 2
         assert await store.load(session_id) == History(numbered(0, 2), 2, exists=True)
@@ -76,7 +76,7 @@ class EditOperations:
         assert list(await store.archived(session_id)) == []
 
     async def test_a_session_without_messages_is_one_still(self, store: LifecycleStore) -> None:
-        """Rewound to nothing a session is known, listed, and goes on."""
+        """A session that is rewound to nothing is known, is listed, and can be continued."""
         session_id = await stored(store)
         assert await store.rewind(session_id, 0) == 0
         assert await store.load(session_id) == EMPTY == await store.load(session_id, limit=3)
@@ -86,7 +86,7 @@ class EditOperations:
         assert await store.append(session_id, numbered(9)) == 1
 
     async def test_what_cannot_be_rewound(self, store: LifecycleStore) -> None:
-        """An unknown session has nothing to lose, a deleted one is an error, and so is a minus."""
+        """An unknown session stays empty; a deleted one, or a negative length, is an error."""
         unknown, deleted = new_id(), await stored(store)
         assert await store.rewind(unknown, 0) == 0
         assert await store.load(unknown) == UNKNOWN
@@ -97,7 +97,7 @@ class EditOperations:
             await store.rewind(unknown, -1)
 
     async def test_a_rewind_may_split_a_turn(self, store: LifecycleStore) -> None:
-        """To answer anew, only the answer is dropped; the turn is known as a whole still."""
+        """Rewinding an answer alone keeps its whole turn findable."""
         session_id = new_id()
         await store.append(session_id, numbered(0, 2), turn_id="t")
         assert await store.rewind(session_id, 1) == 1
@@ -111,7 +111,7 @@ class EditOperations:
         assert (await store.load(session_id)).messages == [*numbered(0), *numbered(5)]
 
     async def test_a_rewound_turn_is_not_stored_again(self, store: LifecycleStore) -> None:
-        """A late repetition of what was taken back brings nothing back."""
+        """A late repetition of a rewound turn stores nothing."""
         session_id = await stored(store)
         await store.rewind(session_id, 1)
         assert await store.append(session_id, numbered(3), turn_id="3") == 1
@@ -119,7 +119,7 @@ class EditOperations:
         assert (await store.load(session_id)).messages == numbered(0)
 
     async def test_a_replacement_is_one_step(self, store: LifecycleStore) -> None:
-        """The beginning stays, the turn takes the place of the rest, which is archived."""
+        """A replacement keeps the beginning, archives the rest, and stores the turn after it."""
         session_id = await stored(store)
         new = numbered(7, 3)
         assert await store.append(session_id, new, turn_id="new", replace_from=2) == 5
@@ -136,7 +136,7 @@ class EditOperations:
     async def test_a_replacement_may_keep_all_or_nothing(
         self, store: LifecycleStore, keep: int
     ) -> None:
-        """A turn may take the place of everything, or of nothing, as a plain append does."""
+        """A turn may replace everything, or nothing, as a plain append does."""
         session_id = await stored(store)
         assert await store.append(session_id, numbered(8), replace_from=keep) == keep + 1
         assert (await store.load(session_id)).messages == [*numbered(0, keep), {"n": 8}]
@@ -146,7 +146,7 @@ class EditOperations:
         assert await store.load(unknown, "ada") == History(numbered(0), 1, exists=True)
 
     async def test_a_replacement_is_repeated_by_its_turn_id(self, store: LifecycleStore) -> None:
-        """Repeated it stores nothing and archives nothing more, whatever came meanwhile."""
+        """A repeated replacement stores and archives nothing, whatever was stored meanwhile."""
         session_id = await stored(store)
 
         async def replace() -> int:
@@ -157,7 +157,7 @@ class EditOperations:
         assert await replace() == 3
         with pytest.raises(TurnConflict):
             await store.append(session_id, numbered(7), turn_id="new", replace_from=1)
-        # A late repetition of what was replaced brings nothing back either.
+        # A late repetition of a replaced turn stores nothing either.
         assert await store.append(session_id, numbered(3), turn_id="3", replace_from=0) == 4
         assert (await store.load(session_id)).messages == [*numbered(0), *numbered(7, 3)]
         assert len(await store.archived(session_id)) == 3
@@ -190,7 +190,7 @@ class EditOperations:
         assert await store.append(session_id, numbered(7), expected_length=4, replace_from=1) == 2
 
     async def test_a_late_holder_replaces_nothing(self, store: LifecycleStore) -> None:
-        """A replacement is fenced as every other write of a turn."""
+        """A replacement is checked by its fence as every other write in a turn."""
         session_id = await stored(store)
         first = await store.acquire(session_id, 30)
         await store.release(session_id, first)
@@ -201,7 +201,7 @@ class EditOperations:
         assert await store.append(session_id, numbered(7), fence=second, replace_from=1) == 2
 
     async def test_a_session_goes_on_after_a_replacement(self, store: LifecycleStore) -> None:
-        """Rewound, compacted, forked, moved or sent elsewhere, it is as any other."""
+        """A replaced history can be rewound, compacted, forked, rotated and exported."""
         session_id, child, moved, other = await stored(store), *(new_id() for _ in range(3))
         await store.append(session_id, numbered(7, 3), turn_id="new", replace_from=2)
         assert await store.fork(session_id, child, length=3) == 3
@@ -221,7 +221,7 @@ class EditOperations:
         assert (turn.messages, turn.start) == (numbered(7, 3), None)
 
     async def test_replacements_at_once_follow_each_other(self, store: LifecycleStore) -> None:
-        """Of many at once each is whole, one stands in the end, and the others are archived."""
+        """Concurrent replacements are each stored whole; the last stays, others are archived."""
         session_id = await stored(store)
         async with anyio.create_task_group() as tasks:
             for number in range(10, 18, 2):
@@ -234,7 +234,7 @@ class EditOperations:
         assert sorted([*archived, first["n"], second["n"]]) == [3, *range(10, 18)]
 
     async def test_what_would_be_refused_is_told_before(self, store: Any) -> None:
-        """A check finds what an append would refuse for itself, by the store's own limits."""
+        """``check`` raises the errors that an append would, by the store's own limits."""
         if not hasattr(store, "check"):
             pytest.skip("the store has no method check: it is optional")
         store.check(numbered(0, 2))
@@ -250,7 +250,7 @@ class EditOperations:
             store.check(numbered(0, store.max_turn_messages + 1))
 
     async def test_a_question_survives_its_answer(self, store: LifecycleStore) -> None:
-        """Of an answer that cannot be stored what can be is, marked; then the error is raised."""
+        """The valid part of an invalid answer is stored, marked; then the error is raised."""
         session = HermesSession(store, new_id(), is_new=True)
         question = {"role": "user", "content": "Well?"}
         answer = session.record(question)
@@ -273,7 +273,7 @@ class EditOperations:
     async def test_a_turn_stands_until_the_one_that_replaces_it_is_whole(
         self, store: LifecycleStore
     ) -> None:
-        """A new answer that cannot be stored leaves the old turn, and one that can replaces it."""
+        """An invalid new answer keeps the old turn, and a valid one replaces it."""
         session_id = await stored(store)
         session = HermesSession(store, session_id)
         await session.load()
@@ -294,7 +294,7 @@ class EditOperations:
         assert await archive_of(store, session_id) == [(2, "2", "replace"), (3, "3", "replace")]
 
     async def test_a_summary_stands_for_the_older_part(self, store: LifecycleStore) -> None:
-        """The summary comes first, the rest as it was, and what was replaced is archived."""
+        """The summary comes first, then the rest unchanged; the replaced messages are archived."""
         session_id = await stored(store)
         assert await store.compact(session_id, numbered(0, 3), SUMMARY) == 2
         assert await store.load(session_id) == History([*SUMMARY, {"n": 3}], 2, exists=True)
@@ -306,7 +306,7 @@ class EditOperations:
         assert turn.start == 1
 
     async def test_a_summary_may_be_longer_and_be_compacted(self, store: LifecycleStore) -> None:
-        """Any number of messages may stand for any number, again and again."""
+        """Any number of messages may replace any number, repeatedly."""
         session_id = await stored(store, 2)
         long = [{"summary": n} for n in range(5)]
         assert await store.compact(session_id, numbered(0), long) == 6
@@ -318,7 +318,7 @@ class EditOperations:
         assert len(await store.archived(session_id)) == 1 + 6 + 1 + 1
 
     async def test_only_what_stands_there_is_replaced(self, store: LifecycleStore) -> None:
-        """Other messages than were seen, or more than there are, are a conflict, and stay."""
+        """Replacing other messages than those stored, or too many, is a conflict."""
         session_id = new_id()
         await store.append(session_id, [{"n": 0}, {"n": 1}, {"n": 2}])
         for replaced in ([{"n": 1}], [{"n": 0.0}], [{"n": False}], numbered(0, 4), [{"n": 0}] * 2):
@@ -331,7 +331,7 @@ class EditOperations:
         assert await store.compact(session_id, [], SUMMARY, skipped=2) == 1
 
     async def test_what_is_no_compaction_is_refused(self, store: LifecycleStore) -> None:
-        """Nothing to replace, a summary that cannot be stored, and a deleted session are errors."""
+        """No messages to replace, an invalid summary, and a deleted session are errors."""
         session_id = await stored(store)
         with pytest.raises(ValueError, match="nothing"):
             await store.compact(session_id, [], SUMMARY)
@@ -350,7 +350,7 @@ class EditOperations:
             await store.compact(session_id, numbered(0), SUMMARY)
 
     async def test_a_compacted_turn_is_not_stored_again(self, store: LifecycleStore) -> None:
-        """A repetition of what a summary stands for now stores nothing."""
+        """A repetition of a turn that a summary replaced stores nothing."""
         session_id = await stored(store)
         await store.compact(session_id, numbered(0, 2), SUMMARY)
         assert await store.append(session_id, numbered(0), turn_id="0") == 0
@@ -358,7 +358,7 @@ class EditOperations:
         assert (await store.load(session_id)).length == 3
 
     async def test_appends_during_a_compaction_stay_in_order(self, store: LifecycleStore) -> None:
-        """What others append meanwhile stands behind the summary, whole, in order, and once."""
+        """Turns appended meanwhile come after the summary, whole, in order, and once."""
         session_id = await stored(store, 6)
         lengths: list[int] = []
 
@@ -390,7 +390,7 @@ class EditOperations:
             assert await store.find_turn(*other) is None
 
     async def test_a_fork_shares_the_past_alone(self, store: LifecycleStore) -> None:
-        """A fork begins with a copy, and neither sees what becomes of the other."""
+        """A fork begins with a copy, and the two sessions are independent."""
         parent, child = await stored(store), new_id()
         assert await store.fork(parent, child) == 4
         await store.append(child, numbered(10))
@@ -405,7 +405,7 @@ class EditOperations:
 
     @pytest.mark.parametrize(("length", "count"), [(0, 0), (1, 1), (4, 4), (9, 4)])
     async def test_a_fork_of_a_part(self, store: LifecycleStore, length: int, count: int) -> None:
-        """A fork may begin anywhere, also in a history that was compacted."""
+        """A fork may have any length, also of a compacted history."""
         parent, child = await stored(store), new_id()
         assert await store.fork(parent, child, length=length) == count
         assert await store.load(child) == History(numbered(0, count), count, exists=True)
@@ -415,14 +415,14 @@ class EditOperations:
         assert await store.append(child + "2", numbered(5)) == 3
 
     async def test_a_fork_takes_no_turn_ids_along(self, store: LifecycleStore) -> None:
-        """A key that was used in the parent is free in the child, and finds nothing there."""
+        """A turn id that was used in the parent is free in the fork."""
         parent, child = await stored(store), new_id()
         await store.fork(parent, child)
         assert await store.find_turn(child, "0") is None
         assert await store.append(child, numbered(0), turn_id="0") == 5
 
     async def test_what_cannot_be_forked(self, store: LifecycleStore) -> None:
-        """Nothing comes of nothing, and no session is begun where one is or was."""
+        """A fork of an unknown session, or to an id in use, is an error."""
         parent, taken, deleted = [await stored(store) for _ in range(3)]
         await store.delete(deleted)
         for source in (new_id(), deleted):
@@ -467,7 +467,7 @@ class EditOperations:
         assert await store.find_key(key, "ada") is None
 
     async def test_what_is_not_rotated(self, store: LifecycleStore) -> None:
-        """Nothing is moved where nothing is, and nothing to where something is."""
+        """An unknown session is not moved, and no session is moved to an id in use."""
         old, taken = await stored(store), await stored(store)
         assert not await store.rotate(new_id(), new_id())
         with pytest.raises(SessionConflict):
@@ -476,7 +476,7 @@ class EditOperations:
 
     @pytest.mark.parametrize("source", ["stored", "deleted", "unknown"])
     async def test_where_a_rotation_may_lead(self, store: LifecycleStore, source: str) -> None:
-        """A used id of the new owner's is a conflict, whatever is moved; a third one's is free."""
+        """An id that the new owner uses is a conflict; one that a third owner uses is not."""
         old, key = new_id(), new_id()
         if source != "unknown":
             await store.append(old, numbered(0), "guest")
@@ -499,7 +499,7 @@ class EditOperations:
         assert (await store.load(anothers, "eve")).length == 4
 
     async def test_another_owner_does_nothing_to_it(self, store: LifecycleStore) -> None:
-        """Whatever another owner does under the same id, the session stays as it is."""
+        """Another owner's operations under the same id leave the session unchanged."""
         owner, other = new_id(), new_id()
         session_id = await stored(store, owner=owner)
         assert await store.rewind(session_id, 0, other) == 0

@@ -1,4 +1,4 @@
-"""Messages that every store has to keep exactly, and values that none may take."""
+"""Messages that every store has to keep exactly, and values that every store has to refuse."""
 
 import math
 import random
@@ -83,7 +83,7 @@ FINE: dict[str, dict[str, Any]] = {
     "wide": {"content": [{"n": n} for n in range(500)]},
 }
 
-# What databases and drivers have been seen to change or refuse.
+# Characters that databases and drivers were found to change or refuse.
 _TEXTS = ["", " ", "\x00", "\x1f", "\x7f", "\u2028", "\ufeff", "\uffff", "\U0001f44b", "\U0010ffff"]
 _TEXTS += ["e\u0301", "\u05e9\u05dc", "'", '"', "\\", "\\u0000", "%s", ":name", "NULL", "\r\n"]
 _NUMBERS = [0, -1, 2**31, 2**53 + 1, 2**63, -(2**64), 10**40, 0.0, -0.0, 0.1, 5e-324, 1.7e308]
@@ -114,7 +114,7 @@ def _random_value(chosen: random.Random, depth: int) -> Any:
 
 
 def _random_text(chosen: random.Random) -> str:
-    """Return known traps and random characters, but no surrogates: they are no text."""
+    """Return known traps and random characters, but no surrogates."""
     planes = [(0, 0x7F), (0x80, 0xD7FF), (0xE000, 0x10FFFF)]
     odd = [chr(chosen.randint(*chosen.choice(planes))) for _ in range(chosen.randint(0, 8))]
     return "".join(chosen.sample(_TEXTS, chosen.randint(0, 2)) + odd)

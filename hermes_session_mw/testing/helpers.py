@@ -1,4 +1,4 @@
-"""Sessions as the contracts need them."""
+"""Functions that make the contracts' sessions."""
 
 import json
 import secrets
@@ -22,12 +22,12 @@ def new_id() -> str:
 
 
 def numbered(first: int, count: int = 1) -> list[dict[str, Any]]:
-    """Return messages that tell their place."""
+    """Return messages that contain their index."""
     return [{"n": n} for n in range(first, first + count)]
 
 
 async def stored(store: LifecycleStore, count: int = 4, owner: str = "") -> str:
-    """Return the id of a session with so many messages, each a turn with its number for an id."""
+    """Return the id of a session with this many messages, each a turn with its number as id."""
     session_id = new_id()
     for number in range(count):
         await store.append(session_id, numbered(number), owner, turn_id=str(number))
@@ -42,22 +42,22 @@ async def archive_of(store: LifecycleStore, session_id: str, owner: str = "") ->
 
 
 async def pruned(store: LifecycleStore, session_id: str) -> None:
-    """Prune, in a store that can, until nothing is known of the session, not even of its end."""
+    """Prune until the store keeps nothing of the session, also not its deletion."""
     prune = getattr(store, "prune", None)
     if prune is None:
         pytest.skip("the store prunes nothing")
     witness = new_id()
     await store.append(witness, numbered(0))
     with anyio.fail_after(60):
-        # It was used after the session, so that it is pruned with it, or later: no sooner.
+        # Used after the session, so that it is never pruned before it.
         while (await store.load(witness)).exists:
-            await anyio.sleep(0.1)  # longer than any lease that is to end
+            await anyio.sleep(0.1)  # longer than any lease that has to expire
             await prune(timedelta(0))
     assert await store.load(session_id) == UNKNOWN
 
 
 async def begin(store: LifecycleStore, session_id: str, how: str) -> None:
-    """Have a session with one message begin under an id."""
+    """Begin a session with one message under the id."""
     other = await stored(store, 1)
     if how == "append":
         await store.append(session_id, numbered(0))

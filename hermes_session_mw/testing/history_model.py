@@ -1,4 +1,4 @@
-"""A conversation as a list would keep it, beside a store that is held to it, step by step."""
+"""A model of a history, as a list, that a store is compared with after each step."""
 
 import random
 from typing import Any
@@ -25,7 +25,7 @@ def courses(seed: int, count: int = 12) -> list[list[Step]]:
 
 
 class HistoryModel:
-    """What the session must be like: its history, and all that ever was in it."""
+    """The expected session: its history, and every message that was ever in it."""
 
     def __init__(self, store: LifecycleStore, session_id: str) -> None:
         self._store = store

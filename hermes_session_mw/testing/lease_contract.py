@@ -22,10 +22,10 @@ from hermes_session_mw.testing.helpers import (
 
 @pytest.mark.anyio
 class LeaseOperations:
-    """The exclusive right to add a turn: who holds it, when it ends, and who is fenced off."""
+    """The exclusive right to add a turn: its holder, its end, and its fence."""
 
     async def test_one_has_the_turn(self, store: LifecycleStore) -> None:
-        """Of many who ask at once one has it, and the others are told for how long at most."""
+        """Of many concurrent requests one acquires the lease; the others get its longest time."""
         session_id = await stored(store)
         fences: list[int] = []
         waits: list[float] = []
@@ -46,7 +46,7 @@ class LeaseOperations:
         assert await store.acquire(session_id, 30) > fences[0]
 
     async def test_a_lease_ends(self, store: LifecycleStore) -> None:
-        """Whose lease is over may write until another takes the turn, and not after."""
+        """A holder may write after its lease has expired, until another request acquires it."""
         session_id = await stored(store)
         late = await store.acquire(session_id, 0.05)
         await store.extend(session_id, late, 0.05)
@@ -68,14 +68,14 @@ class LeaseOperations:
         assert await store.compact(session_id, numbered(0, 3), SUMMARY, fence=fence) == 2
 
     async def test_nobody_waits_without_asking(self, store: LifecycleStore) -> None:
-        """An append without a number goes through while another has the turn."""
+        """An append without a fence is stored while another request holds the lease."""
         session_id = await stored(store)
         fence = await store.acquire(session_id, 30)
         assert await store.append(session_id, numbered(4)) == 5
         assert await store.append(session_id, numbered(5), fence=fence) == 6
 
     async def test_a_turn_alone_is_no_session(self, store: LifecycleStore) -> None:
-        """Taking the turn of an unknown session leaves it unknown; a deleted one has no turns."""
+        """A lease on an unknown session leaves it unknown; a deleted session has no lease."""
         owner, session_id = new_id(), new_id()
         fence = await store.acquire(session_id, 30, owner)
         assert await store.load(session_id, owner) == UNKNOWN
@@ -92,8 +92,8 @@ class LeaseOperations:
         await store.release(session_id, fence, owner)
 
     @pytest.mark.parametrize("ending", ["pruned", "deleted", "rotated", "taken alone"])
-    async def test_numbers_grow_over_a_prune(self, store: LifecycleStore, ending: str) -> None:
-        """However a session ends, and is pruned: who was in its turn is late in the next one's."""
+    async def test_fences_grow_over_a_prune(self, store: LifecycleStore, ending: str) -> None:
+        """A fence from before a prune is refused afterwards, however the session ended."""
         session_id = await stored(store) if ending != "taken alone" else new_id()
         for _ in range(2):
             await store.release(session_id, await store.acquire(session_id, 30))
@@ -120,10 +120,10 @@ class LeaseOperations:
         assert (await store.load(session_id)).messages == numbered(0)
 
     @pytest.mark.parametrize("first", ["append", "fork", "import", "rotate"])
-    async def test_who_was_in_a_pruned_turn_is_late_in_any_session(
+    async def test_a_fence_of_a_pruned_session_is_refused_in_any_session(
         self, store: LifecycleStore, first: str
     ) -> None:
-        """Whatever begins under the id of a session that was pruned, the turn before it is over."""
+        """A fence of a pruned session is refused in whatever session begins under its id."""
         session_id = await stored(store)
         late = await store.acquire(session_id, 0.05)
         await pruned(store, session_id)
@@ -140,7 +140,7 @@ class LeaseOperations:
 
     @pytest.mark.parametrize("first", ["fork", "import", "rotate"])
     async def test_a_turn_alone_keeps_no_id(self, store: LifecycleStore, first: str) -> None:
-        """A session may begin under an id whose turn alone was taken; its numbers go on."""
+        """A session may begin under an id that has only a lease; its fences keep growing."""
         session_id = new_id()
         for _ in range(3):
             late = await store.acquire(session_id, 30)
@@ -152,7 +152,7 @@ class LeaseOperations:
             await store.append(session_id, numbered(9), fence=late)
 
     async def test_a_rotation_ends_the_turn(self, store: LifecycleStore) -> None:
-        """Who was in a turn as the session got its new id writes under neither of the two."""
+        """After a rotation a holder of the lease writes under neither of the two ids."""
         old, new = await stored(store), new_id()
         fence = await store.acquire(old, 30)
         assert await store.rotate(old, new)
@@ -166,7 +166,7 @@ class LeaseOperations:
         assert await store.acquire(new, 30) > fence
 
     async def wait_for_turn(self, store: LifecycleStore, session_id: str) -> int:
-        """Return the number of the turn, once it is free."""
+        """Return the fence of the lease, once it is free."""
         with anyio.fail_after(60):
             while True:
                 try:

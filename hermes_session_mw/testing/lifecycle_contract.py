@@ -33,7 +33,7 @@ class LifecycleArguments:
 
     @pytest.mark.parametrize("number", [1.0, 1.5, float("nan"), True, "1"])
     async def test_a_number_of_messages_is_an_int(self, store: LifecycleStore, number: Any) -> None:
-        """What is no int is refused at once: databases round it, each in its own way."""
+        """A number that is not an int is refused at once: databases round it differently."""
         session_id = await stored(store)
         before = await store.load(session_id)
         for mistaken in (
@@ -50,7 +50,7 @@ class LifecycleArguments:
 
     @pytest.mark.parametrize("seconds", [0, -1, 2_592_001, 1e300, math.inf, math.nan])
     async def test_a_lease_has_its_bounds(self, store: LifecycleStore, seconds: float) -> None:
-        """A lease that ends at once, or never, is a mistake, and keeps nobody from anything."""
+        """A lease of no time, or of too much, is refused, and nothing is acquired."""
         session_id = await stored(store)
         with pytest.raises(ValueError, match="lease"):
             await store.acquire(session_id, seconds)
@@ -93,13 +93,13 @@ class LifecycleArguments:
         ],
     )
     async def test_a_cursor_has_to_be_a_pages(self, store: LifecycleStore, cursor: str) -> None:
-        """What no page has given is refused, and not looked for."""
+        """A cursor that does not come from a page is refused before any query."""
         with pytest.raises(ValueError, match="cursor"):
             await store.list(new_id(), cursor=cursor)
 
     @pytest.mark.parametrize("change", range(19))
     async def test_what_is_no_export_is_refused(self, store: LifecycleStore, change: int) -> None:
-        """Lines that no export gives are refused, quoted nowhere, and leave nothing."""
+        """Lines that are not an export are refused, never quoted, and store nothing."""
         session_id = new_id()
         head = {
             "hermes_session": 1,

@@ -24,10 +24,10 @@ from hermes_session_mw.testing.helpers import (
 
 @pytest.mark.anyio
 class SessionListOperations:
-    """What a list of sessions needs."""
+    """Lists, titles, deletions, exports and keys of sessions."""
 
     async def test_sessions_are_listed_by_owner(self, store: LifecycleStore) -> None:
-        """An owner's sessions are listed, with what is told of each, and nobody else's."""
+        """An owner's sessions are listed with their descriptions, and no other owner's."""
         owner = new_id()
         ids = {await stored(store, count, owner) for count in (1, 2, 3)}
         deleted = await stored(store, 1, owner)
@@ -46,7 +46,7 @@ class SessionListOperations:
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
     async def test_pages_give_each_session_once(self, store: LifecycleStore, limit: int) -> None:
-        """From page to page each session comes once, whatever is deleted meanwhile."""
+        """Over all pages each session comes once, also if others are deleted meanwhile."""
         owner = new_id()
         ids = {await stored(store, 1, owner) for _ in range(7)}
         seen: list[str] = []
@@ -93,7 +93,7 @@ class SessionListOperations:
             await store.import_(export_of(numbered(0)), session_id=session_id)
 
     async def test_a_session_is_exported_and_imported(self, store: LifecycleStore) -> None:
-        """What was exported comes in under another id, owner or store, byte for byte, turns too."""
+        """An export is imported under another id, owner or store, unchanged, with its turns."""
         session_id, other, owner = new_id(), new_id(), new_id()
         sent = [*example_messages.REALISTIC, *example_messages.FINE.values()]
         await store.append(session_id, sent, turn_id="t")
@@ -124,7 +124,7 @@ class SessionListOperations:
 
     @pytest.mark.parametrize("year", ["0001", "1969", "9999"])
     async def test_an_import_was_made_at_some_time(self, store: LifecycleStore, year: str) -> None:
-        """A time that no session can have been made at becomes one that it can."""
+        """An impossible time of creation is replaced by a possible one."""
         session_id = new_id()
         lines = export_of(numbered(0)).replace("2026-01", f"{year}-01").replace("Z", "+14:00")
         await store.import_(lines, session_id=session_id)
@@ -133,7 +133,7 @@ class SessionListOperations:
         assert 1970 <= info.created_at.year < 9999
 
     async def test_a_key_leads_to_one_session(self, store: LifecycleStore) -> None:
-        """A key is bound once, moved, and dropped; other keys, and other owners', are others."""
+        """A key is bound once, moved, and dropped, without an effect on other keys and owners."""
         key, owner = new_id(), new_id()
         assert await store.find_key(key, owner) is None
         assert await store.bind_key(key, "a", owner) == "a"
@@ -150,7 +150,7 @@ class SessionListOperations:
         assert await store.find_key(key + "2", owner) == "d"
 
     async def test_who_binds_a_key_at_once_agrees(self, store: LifecycleStore) -> None:
-        """Of many who bind a key at once all are told the same session."""
+        """Concurrent bindings of a key all return the same session."""
         key = new_id()
         bound: list[str] = []
 

@@ -26,7 +26,7 @@ class StoreOperations:
     """What a store does with its database: loads, appends, turn ids, concurrent writers."""
 
     async def test_an_unknown_session_is_empty(self, store: Store) -> None:
-        """Loading what was never stored gives nothing, and stores nothing."""
+        """Loading an unknown session returns an empty history, and stores nothing."""
         session_id = new_id()
         assert await store.load(session_id) == UNKNOWN
         assert await store.load(session_id) == UNKNOWN
@@ -57,7 +57,7 @@ class StoreOperations:
         assert json.dumps(sent) == json.dumps(history.messages)
 
     async def test_any_json_comes_back_exactly(self, store: Store) -> None:
-        """Whatever JSON object went in comes out, byte for byte."""
+        """Any JSON object is returned unchanged, byte for byte."""
         seed = random.getrandbits(32)
         sent = random_messages(random.Random(seed), 30)
         session_id = new_id()
@@ -77,7 +77,7 @@ class StoreOperations:
         assert (await store.load(session_id)).messages == [whole]
 
     async def test_a_repeated_turn_is_stored_once(self, store: Store) -> None:
-        """A turn id makes a retry harmless: it returns what the first time returned."""
+        """A repeated turn id stores nothing, and returns the first append's length."""
         session_id = new_id()
         assert await store.append(session_id, numbered(0, 2), turn_id="t") == 2
         assert await store.append(session_id, numbered(2)) == 3
@@ -111,7 +111,7 @@ class StoreOperations:
         assert await store.append(first, numbered(2), turn_id="t", owner="ada") == 1
 
     async def test_an_expected_length_must_be_met(self, store: Store) -> None:
-        """A conditional append stores only where nobody was faster, and leaves no gap else."""
+        """A conditional append stores only at the expected length, and otherwise leaves no gap."""
         session_id = new_id()
         assert await store.append(session_id, numbered(0, 2), expected_length=0) == 2
         for wrong in (0, 1, 3, -1):
@@ -155,7 +155,7 @@ class StoreOperations:
         assert (await store.load(session_id, owner=owner)).messages == numbered(0)
 
     async def test_turns_of_many_writers_never_interleave(self, store: Store) -> None:
-        """Concurrent appends each get a run of their own, none is lost and none is torn."""
+        """Concurrent appends are each stored in a row; none is lost and none is torn."""
         session_id = new_id()
         lengths: list[int] = []
 
@@ -177,7 +177,7 @@ class StoreOperations:
             assert own == [0, 1, 2, 3]
 
     async def test_one_of_many_equal_turns_is_stored(self, store: Store) -> None:
-        """Retries of one turn that run at once store it once, and all learn its length."""
+        """Concurrent retries of one turn store it once, and all return its length."""
         session_id = new_id()
         lengths: list[int] = []
 
@@ -191,7 +191,7 @@ class StoreOperations:
         assert (await store.load(session_id)).messages == numbered(0, 2)
 
     async def test_one_of_many_conditional_turns_wins(self, store: Store) -> None:
-        """Of appends that expect the same length, one is stored and the others are told."""
+        """Of appends that expect the same length, one is stored and the others are refused."""
         session_id = new_id()
         outcomes: list[str] = []
 
@@ -210,7 +210,7 @@ class StoreOperations:
         assert (await store.load(session_id)).length == 1
 
     async def test_a_loaded_history_is_the_callers(self, store: Store) -> None:
-        """Changing what was loaded, or what was appended, changes nothing that is stored."""
+        """Changing loaded or appended messages changes nothing that is stored."""
         session_id, message = new_id(), {"content": ["a"]}
         await store.append(session_id, [message])
         message["content"].append("b")
@@ -218,7 +218,7 @@ class StoreOperations:
         assert (await store.load(session_id)).messages == [{"content": ["a"]}]
 
     async def test_a_closed_store_can_be_used_again(self, store: Store) -> None:
-        """Closing gives back what is held, and the next call takes it up again."""
+        """Closing releases the connections, and the next call opens them again."""
         session_id = new_id()
         await store.append(session_id, numbered(0))
         await store.aclose()
@@ -231,7 +231,7 @@ class StoreArguments:
     """What a store refuses before it asks its database: messages, keys and numbers."""
 
     async def test_a_negative_limit_is_refused(self, store: Store) -> None:
-        """A negative limit is a mistake, and not 'all' as some databases read it."""
+        """A negative limit is refused, though some databases read it as 'all'."""
         with pytest.raises(ValueError, match="negative"):
             await store.load(new_id(), limit=-1)
 
@@ -240,7 +240,7 @@ class StoreArguments:
         ids=example_messages.NOT_STORABLE.keys(),
     )  # fmt: skip
     async def test_what_cannot_be_stored_leaves_nothing(self, store: Store, message: Any) -> None:
-        """One message that cannot be stored keeps the whole turn out."""
+        """One message that cannot be stored makes the store refuse the whole turn."""
         session_id = new_id()
         with pytest.raises(InvalidMessage):
             await store.append(session_id, [*numbered(0), message])
@@ -264,7 +264,7 @@ class StoreArguments:
 
     @pytest.mark.parametrize("value", ["x" * 256, "a\0b", "\udfff", b"bytes", 7])
     async def test_other_keys_are_held_to_the_same(self, store: Store, value: Any) -> None:
-        """So is an owner, and so is a turn id."""
+        """An owner or a turn id that some database would refuse, or change, is refused by all."""
         with pytest.raises(InvalidKey, match="owner"):
             await store.load(new_id(), owner=value)
         with pytest.raises(InvalidKey, match="turn_id"):
