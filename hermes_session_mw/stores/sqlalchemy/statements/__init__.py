@@ -1,4 +1,4 @@
-"""The SQL of each operation, and what is done with its rows.
+"""The SQL of each operation, and the functions that execute it.
 
 The rules of these modules:
 
@@ -13,4 +13,7 @@ The rules of these modules:
   other has done.
 - A function may run again, as a whole, after a lock time-out, a deadlock or a lost connection. What
   must not happen twice is recognized by its turn id, or by ``repeated``.
+- An UPDATE of ``hermes_sessions`` that does not change the history sets ``updated_at`` to itself
+  (``updated_at=sessions.c.updated_at``). Without that MySQL sets a TIMESTAMP column to the current
+  time, and ``list`` and ``prune`` would take the session for a changed one.
 """

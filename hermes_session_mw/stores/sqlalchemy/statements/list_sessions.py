@@ -42,7 +42,7 @@ _FIRST_PAGE = Position(2**63 - 1, "")
 _rename = (
     update(sessions)
     .where(*IS_TARGET, *IS_STORED)
-    # MySQL would set a TIMESTAMP by itself; a new title is no change of the history.
+    # A new title is not a change of the history.
     .values(title=bindparam("new_title"), updated_at=sessions.c.updated_at)
 )
 EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
@@ -74,7 +74,7 @@ def rename(database: Database, session_id: str, title: str | None, owner: str) -
 def export(database: Database, session_id: str, owner: str) -> str:
     """See `LifecycleStore.export`."""
     with transaction(database):
-        # Locked, so that what the two statements find belongs together.
+        # Locked, so that the two statements agree.
         exists = lock_row(database, session_id, owner).exists
         session = info(database, session_id, owner) if exists else None
         rows = database.rows(EXPORTED, {"session_id": session_id, "owner": owner})
