@@ -1,4 +1,4 @@
-"""One turn at a time: leases, waiting, fencing; and the conflicts that are answered 409."""
+"""One turn at a time: leases, waiting, fences; and the conflicts that are answered 409."""
 
 import logging
 import math
