@@ -1,7 +1,7 @@
-"""All refusals: of the middleware, of the session routes, and for errors that were let through.
+"""All refusals: of the middleware, of the session routes, and for errors of an application.
 
 Rules of this file: values in, ASGI messages out; nothing that the client sent is repeated. A
-refusal is a constant here, or stands in `BY_ERROR`; its message says what the client can do.
+refusal is a constant here, or a value of `BY_ERROR`; its message says what the client can do.
 """
 
 import json
@@ -48,9 +48,9 @@ TRY_AGAIN_LATER = 1013
 class Refusal:
     """A refusal, which is sent in the shape of OpenAI's errors.
 
-    ``message`` is empty where the error's own text is given; ``param`` is what is at fault, where
-    it is not the session's header; ``headers`` are ASGI header pairs that go out beside the usual
-    ones; ``close_code`` is for a WebSocket whose server cannot send a response.
+    ``message`` is empty if the error's own text is sent; ``param`` names the field at fault, if
+    that is not the session's header; ``headers`` are ASGI header pairs beside the usual ones;
+    ``close_code`` is for a WebSocket if the server cannot send a response.
     """
 
     status: int
@@ -64,20 +64,20 @@ class Refusal:
     def response(self, prefix: str, param: str) -> Iterator[dict[str, Any]]:
         """Yield the whole response; ``param`` is the session header's name.
 
-        ``prefix`` is what the messages' types begin with, ``http`` or ``websocket.http``.
+        ``prefix`` begins the messages' types: ``http`` or ``websocket.http``.
         """
         headers = ((b"cache-control", b"no-store"), *self.headers)
         return _response(prefix, self.status, b"application/json", self.body(param), headers)
 
     def body(self, param: str | None) -> bytes:
-        """Return the response's body; ``param`` is as for ``response``, or None where none is."""
+        """Return the response's body; ``param`` is as for ``response``, or None for none."""
         at_fault = self.param or param
         error = {"message": self.message, "type": self.type, "param": at_fault, "code": self.code}
         return json.dumps({"error": error}).encode()
 
 
 def server_error(prefix: str) -> Iterator[dict[str, Any]]:
-    """Yield the response of an application that raised before it began one."""
+    """Yield the response for an application that raised before its response began."""
     body = b"Internal Server Error"
     return _response(prefix, 500, b"text/plain; charset=utf-8", body, ())
 
@@ -156,14 +156,14 @@ STORE_NOT_REACHED = replace(
 
 IN_DOUBT = replace(
     STORE_UNAVAILABLE,
-    message="The session's store did not answer in time, and may have stored it all the same: "
+    message="The session's store did not answer in time, and may have completed the operation: "
     "try again later, with the same Idempotency-Key if there was one.",
 )
 
 STORE_FAILED = Refusal(
     500,
     "session_store_failed",
-    "The session's store has failed, and will fail again until somebody has mended it.",
+    "The session's store has failed, and will fail again until an operator repairs it.",
     type="server_error",
     close_code=INTERNAL_ERROR,
 )
@@ -182,12 +182,13 @@ BY_ERROR: dict[type[HermesSessionError], Refusal] = {
         409, "idempotency_key_reused", close_code=TRY_AGAIN_LATER, param=IDEMPOTENCY_HEADER
     ),
     TurnLost: Refusal(409, "turn_lost", close_code=TRY_AGAIN_LATER),
-    StoreError: STORE_FAILED,  # before its kinds: an application's own handler for it counts first
+    # Before its subclasses: an application's own handler for it takes precedence.
+    StoreError: STORE_FAILED,
     StoreUnavailable: STORE_NOT_REACHED,
     StoreTimeout: IN_DOUBT,
     AppendInDoubt: IN_DOUBT,
 }
-"""The answer to each error that an application lets through, and to its subclasses."""
+"""The answer to each error that an application raises, and to its subclasses."""
 
 ANSWERED: tuple[type[HermesSessionError], ...] = tuple(BY_ERROR)
 """The errors that ``refusal_of`` answers."""
@@ -197,16 +198,16 @@ _LONGEST_WAIT = 86_400
 
 
 class OfRoutes:
-    """The refusals of the session routes, in words of their own."""
+    """The refusals of the session routes."""
 
     OWNER_UNKNOWN = replace(
         OWNER_REQUIRED,
-        message="Sessions are shown to their owner: authenticate, and send the request again.",
+        message="Sessions are shown to their owner only: authenticate, and send the request again.",
     )
     NO_OWNERS = Refusal(
         403,
         "owner_required",
-        "Sessions are not listed here: they have no owners, so that anybody could read all of "
+        "Sessions are not listed here: they have no owners, so that any client could read all of "
         "them.",
     )
     NOT_FOUND = replace(UNKNOWN_ID, message="There is no such session.", param="id")
@@ -223,7 +224,7 @@ class OfRoutes:
     NOT_SUPPORTED = Refusal(
         501,
         "not_supported",
-        "The sessions are kept where this cannot be done.",
+        "The sessions' store does not support this.",
         type="server_error",
     )
 
@@ -235,11 +236,11 @@ BY_ERROR_IN_ROUTES: dict[type[HermesSessionError], Refusal] = {
     SessionDeleted: OfRoutes.DELETED,
     SessionTaken: OfRoutes.TAKEN,
 }
-"""How the session routes answer an error of the store, where they differ from `BY_ERROR`."""
+"""The session routes' answers to an error of the store that differ from `BY_ERROR`."""
 
 
 def refusal_of(error: Exception) -> Refusal | None:
-    """Return the answer to an error that an application let through, or None.
+    """Return the answer to an error that an application raised, or None.
 
     A 400 or 413 for messages that cannot be stored, a 409 for a conflict, the 401 for an append
     without an owner, a 503 if the store is unavailable, and a 500 if it fails in another way.
@@ -266,7 +267,7 @@ def route_refusal_of(error: HermesSessionError) -> Refusal | None:
 
 
 def log_failure(error: Exception, refusal: Refusal) -> None:
-    """Log the store's failure that a request is answered with, since it is not raised further."""
+    """Log a failure of the store that is answered, since it is not raised further."""
     if refusal.status < 500:  # noqa: PLR2004  # the client can do something about it
         return
     level = logging.ERROR if refusal is STORE_FAILED else logging.WARNING

@@ -1,4 +1,4 @@
-"""Exception handlers for Starlette and FastAPI, which would answer the package's errors 500."""
+"""Exception handlers for Starlette and FastAPI, which would otherwise answer 500."""
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -11,7 +11,7 @@ from hermes_session_mw.asgi.headers import SESSION_HEADER
 def add_exception_handlers(app: object) -> None:
     """Add handlers for the package's errors to a Starlette or FastAPI application without any.
 
-    Other applications let the errors through to the middleware, which answers them itself.
+    In other applications the errors reach the middleware, which answers them itself.
     """
     if not isinstance(app, Starlette) or app.middleware_stack is not None:
         return

@@ -19,7 +19,7 @@ HISTORY_SOURCE_HEADER = "X-Hermes-History-Source"
 """Says which history to use: the one in the ``request``, or the stored ``session``."""
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
-"""Makes a request repeatable: draft-ietf-httpapi-idempotency-key-header."""
+"""Makes a request safe to repeat: draft-ietf-httpapi-idempotency-key-header."""
 
 OWS = b" \t"  # optional white space: RFC 9110, section 5.6.3
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token: RFC 9110, section 5.6.2
@@ -49,14 +49,14 @@ def check_header_name(name: str) -> None:
         ConfigurationError: it is not.
     """
     if not _FIELD_NAME.fullmatch(name):
-        raise ConfigurationError(f"header_name: {name!r} is not a header's name")
+        raise ConfigurationError(f"header_name: {name!r} is not the name of a header")
 
 
 def join_cookies(headers: RawHeaders) -> Pairs:
     """Return a request's headers with no more than one ``cookie`` field.
 
-    Over HTTP/2 and HTTP/3 clients split it, and a server is to join it before an application reads
-    it (RFC 9113, section 8.2.3), which not all of them do.
+    Over HTTP/2 and HTTP/3 clients split it, and a server should join it before an application reads
+    it (RFC 9113, section 8.2.3); not all servers do.
     """
     pairs = [(key, value) for key, value in headers]
     cookies = [value for key, value in pairs if key.lower() == _COOKIE]
@@ -73,7 +73,7 @@ def content_length(headers: RawHeaders) -> int | None:
 
 
 def close_connection(headers: Pairs) -> None:
-    """Have the connection closed after the response, unless the headers have a ``connection``."""
+    """Add ``connection: close``, unless the headers have a ``connection``."""
     if all(key.lower() != _CONNECTION for key, _ in headers):
         headers.append((_CONNECTION, b"close"))
 

@@ -1,4 +1,4 @@
-"""Adding the middleware to a Starlette application, outside of the framework's own middleware."""
+"""Adds the middleware to a Starlette application, outside of the framework's own middleware."""
 
 from typing import TypeVar, Unpack
 
@@ -46,8 +46,7 @@ def install(
         )
     middleware = HermesSessionMiddleware(_never_called, store, **options)
     add_exception_handlers(app)
-    # Only a router further out is outside of it now; the key "app" is in every scope that reaches
-    # it.
+    # Only an outer router is outside of it now; the key "app" is in every scope that reaches it.
     middleware.framework_key = "router"
     build = app.build_middleware_stack
 

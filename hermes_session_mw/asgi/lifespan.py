@@ -1,4 +1,4 @@
-"""The end of the lifespan: open sessions are waited for, and then the store is closed."""
+"""Handles the end of the lifespan: waits for open sessions, then closes the store."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -37,7 +37,7 @@ async def serve_lifespan(
 
 
 class OpenSessions(set["HermesSession"]):
-    """The sessions that have something to end after their request: a recording, or a turn.
+    """The sessions with a recording or a turn to end after their request.
 
     One middleware may serve several event loops at once, each in a thread of its own. No lock is
     needed: a session is removed before the wakers are read, and a waker is added before the
@@ -49,7 +49,7 @@ class OpenSessions(set["HermesSession"]):
         self._wakers: set[Callable[[], None]] = set()
 
     async def end(self, session: "HermesSession") -> None:
-        """End what the session has open, and remove the session."""
+        """End the session's recordings and turn, and remove the session."""
         try:
             await session.end()
         finally:
@@ -59,7 +59,7 @@ class OpenSessions(set["HermesSession"]):
                     wake()
 
     async def wait(self, seconds: float) -> None:
-        """Wait until there are none, for so many seconds at most."""
+        """Wait until there are none, for at most this many seconds."""
         with anyio.move_on_after(seconds):
             while self:
                 await self._emptied()
@@ -76,7 +76,7 @@ class OpenSessions(set["HermesSession"]):
 
 
 def _from_any_thread(function: Callable[[], None]) -> Callable[[], None]:
-    """Return what any thread can call to have the running event loop call ``function``."""
+    """Return a thread-safe function that makes the running event loop call ``function``."""
     token: Any = current_token()
     loop = getattr(token, "native_token", token)  # wrapped by newer versions of anyio
     is_asyncio = hasattr(loop, "call_soon_threadsafe")

@@ -1,9 +1,9 @@
 """The ASGI middleware, and how it finds a request's session.
 
-`HermesSessionMiddleware` is the way of a request: `SessionResolver` finds its session by the
-headers, the owner and the store; the application is called with the session in its scope's state;
-and `ResponseStamper` puts the session's id into the response. Afterwards what the session has open
-is ended, and an error that the application raised is answered.
+`HermesSessionMiddleware` handles one request: `SessionResolver` finds its session by the headers,
+the owner and the store; the application is called with the session in its scope's state; and
+`ResponseStamper` puts the session's id into the response. Afterwards the session's open recordings
+and turn are ended, and an error that the application raised is answered.
 """
 
 from collections.abc import Awaitable, Callable
@@ -49,7 +49,7 @@ AnyASGIApp = Callable[..., Awaitable[None]]
 Resolved = tuple[HermesSession, Refusal | None]
 
 _SERVED = "hermes_session_mw"
-"""The scope's key for the headers that are served, which instances further in then leave alone."""
+"""The scope's key for the session headers that an outer instance handles already."""
 
 _CONNECTIONS = frozenset({"http", "websocket"})
 
@@ -57,7 +57,7 @@ _CONNECTIONS = frozenset({"http", "websocket"})
 class HermesSessionMiddleware:
     """Give every request its session, and every response its session's id.
 
-    The session stands in the scope's state: ``request.state.hermes_session``, or
+    The session is in the scope's state: ``request.state.hermes_session``, or
     ``scope["state"]["hermes_session"]`` for an application without a framework. The database is
     not used, and no engine is created, before a request has an id or something is appended.
 
@@ -151,7 +151,7 @@ class HermesSessionMiddleware:
         try:
             await self.app(scope, receive, response.send)
         finally:
-            # What is opened from now on is not ended by the middleware.
+            # The middleware does not end what is opened from now on.
             session.on_open = None
             session.response_ends_turn = False
             if session in self._open_sessions:
@@ -163,7 +163,7 @@ class HermesSessionMiddleware:
     async def _answer_exception(
         self, exc: Exception, scope: Scope, response: ResponseStamper
     ) -> bool:
-        """Answer for an application that raised; return whether its error is thereby handled."""
+        """Answer for an application that raised; return whether its error is handled."""
         refusal = refusal_of(exc)
         if refusal is None:
             await self._answer_error(scope, response)
@@ -184,8 +184,8 @@ class HermesSessionMiddleware:
             )
 
     async def _close_store(self) -> None:
-        # A server whose grace period is over cancels its requests and comes here before they have
-        # ended: first their answers are stored, as far as they came.
+        # A server cancels its requests at the end of its grace period, and comes here before they
+        # have ended: first the received parts of their answers are stored.
         await self._open_sessions.wait(self._patience)
         try:
             await self.store.aclose()
@@ -252,8 +252,8 @@ class SessionResolver:
     async def admit(self, session: HermesSession, scope: Scope) -> Resolved:
         """Return the session with its owner and history, and a refusal or None.
 
-        A refusal is sent with the client's own id if that may be right, so that no client loses its
-        conversation by a failing database, and else with a minted one.
+        A refusal is sent with the client's own id if that may be right, so that a client keeps its
+        conversation while the database fails; otherwise with a minted one.
         """
         options = self._options
         if options.owner is not None:
@@ -323,7 +323,7 @@ def find_fields(headers: RawHeaders, wanted: HeaderNames) -> dict[bytes, list[by
     names, lengths = wanted.names, wanted.lengths
     found: dict[bytes, list[bytes]] = {}
     for key, value in headers:
-        # Most names have another length than any that is wanted.
+        # Most names differ in length from all wanted ones.
         if len(key) in lengths and (name := key.lower()) in names and (text := value.strip(OWS)):
             found.setdefault(name, []).append(text)
     return found

@@ -1,4 +1,4 @@
-"""The middleware's options: their names, types and defaults, and what is refused at once."""
+"""The middleware's options: their names, types, defaults and checks."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection
@@ -102,7 +102,8 @@ class MiddlewareOptions:
         check_exclusion(self.exclude)
         if self.session_keys and self.owner is None:
             raise ConfigurationError(
-                "session_keys: give an owner too, or whoever guesses a key reads the conversation"
+                "session_keys: give an owner too, or any client that guesses a key can read the "
+                "conversation"
             )
 
     def exclusion(self) -> Callable[[Scope], bool] | None:
@@ -162,7 +163,7 @@ def check_functions(**options: object) -> None:
             raise ConfigurationError(f"{option}: {value!r} is not a function")
         is_async = map(inspect.iscoroutinefunction, (value, type(value).__call__))
         if option != "owner" and any(is_async):
-            raise ConfigurationError(f"{option}: an async function is not awaited here")
+            raise ConfigurationError(f"{option}: give a sync function; an async one is not awaited")
 
 
 def check_choice(option: str, value: str, choices: Any) -> None:
@@ -187,7 +188,7 @@ def check_positive(option: str, value: object) -> None:
 
 
 async def ask_owner(hook: OwnerHook, connection: HTTPConnection) -> str | None:
-    """Return the connection's owner, or None; None also for a name that cannot be stored."""
+    """Return the connection's owner; None for no owner, or for a name that cannot be stored."""
     # ``headers["cookie"]`` is only the first of several fields; so is ``cookies``, in Starlette
     # before 0.49.3.
     connection.scope["headers"] = join_cookies(connection.scope["headers"])

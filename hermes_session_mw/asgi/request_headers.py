@@ -17,13 +17,13 @@ SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
 )
 
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{1,255}")
-"""Both kinds of key: what every database can store, and a proxy's log can show."""
+"""Both kinds of key: 1 to 255 printable ASCII characters."""
 
 
 def read_other_headers(session: HermesSession, found: dict[bytes, list[bytes]]) -> Refusal | None:
-    """Set on ``session`` what the header fields say; return a refusal where one is not valid.
+    """Set the header fields' values on ``session``; return a refusal if one is not valid.
 
-    The session's key is ignored where the request names its session by its id.
+    The session's key is ignored if the request names its session by its id.
     """
     if SESSION_KEY in found and session.is_new:
         session.key = _printable(found[SESSION_KEY])

@@ -1,9 +1,9 @@
-"""What goes out on one connection: the first message is stamped with the session's id.
+"""Adds the session header to what the application sends on one connection.
 
-`SessionHeader` puts the id into headers, and `ResponseStamper` stands between the application and
-the server's ``send``. A turn that the response ends is released before the last part of the body
-goes out: a client that has all of it finds the session free, and one that never takes the last part
-keeps no other request waiting.
+`SessionHeader` puts the id into headers, and `ResponseStamper` wraps the server's ``send``. A turn
+that ends with the response is released before the last part of the body is sent: once a client has
+the whole body the session's lease is free, and a client that never reads the last part blocks no
+other request.
 """
 
 from collections.abc import Awaitable
@@ -53,8 +53,8 @@ class SessionHeader:
     applications reuse constant lists, and may send a generator, or pairs that are lists.
 
     Attributes:
-        name: the header's name as people write it.
-        field: the same as ASGI wants it in a response: lower-case bytes.
+        name: the header's name in its usual spelling.
+        field: the same in lower-case bytes, as ASGI requires.
     """
 
     __slots__ = ("_name", "_special", "_usual", "field", "name")
@@ -75,11 +75,11 @@ class SessionHeader:
     def stamp_response(self, headers: RawHeaders, value: bytes) -> Pairs:
         """Return an HTTP response's headers with the field once, fit for browsers and caches.
 
-        Where ``Access-Control-Allow-Origin`` lets a page read the response, the field is exposed
-        to it (Fetch standard, section 3.2.3). A response that does not say who may keep it becomes
-        private, and ``Vary`` names the field (RFC 9111, sections 4.1 and 5.2.2): a shared cache
-        would hand one client's id to the next. One that is meant for shared caches is left as it
-        is.
+        If ``Access-Control-Allow-Origin`` lets a page read the response, the field is exposed to
+        it (Fetch standard, section 3.2.3). A response without cache directives about sharing
+        becomes private, and ``Vary`` names the field (RFC 9111, sections 4.1 and 5.2.2): otherwise
+        a shared cache could send one client's id to another. A response for shared caches is
+        unchanged.
         """
         stamped: Pairs = []
         special: set[bytes] = set()
@@ -117,14 +117,14 @@ class ResponseStamper:
     session: "HermesSession | None" = None
     token: "Token[HasId | None] | None" = None
     started: bool = False
-    # Bytes that the body still has to bring; None where no header says so.
+    # Bytes of the body still to be sent; None without a Content-Length.
     _missing: int | None = field(default=None, init=False)
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send ``message``, and stamp it if it is one that begins a response.
 
-        This is no coroutine function: of a stream, all but the first message go through as they
-        are, and the last one where a turn ends with it.
+        Not ``async``, so that a stream's later messages, which are sent unchanged, cost no extra
+        coroutine; the last one does if a turn ends with it.
         """
         kind = message["type"]
         if kind in _STARTS:
@@ -140,9 +140,9 @@ class ResponseStamper:
 
     async def _begin(self, kind: str, message: Message) -> None:
         headers, session = message.get("headers") or (), self.session
-        # Without a session, because making its id raised, the response gets an id all the same.
+        # If making the session's id raised there is no session, and the response gets a new id.
         value = (mint_session_id() if session is None else session.id).encode("ascii")
-        # Stamped first: where the application's headers are malformed, nothing has begun.
+        # Stamped first: if the application's headers are malformed, the response has not begun.
         if kind in _RESPONSE_STARTS:
             stamped = self.header.stamp_response(headers, value)
             if message.get("status", 0) >= _SERVER_ERRORS and self._speaks_http_1():
@@ -163,7 +163,7 @@ class ResponseStamper:
         except OSError:  # the client has left
             raise
         except Exception:
-            # The server has refused it, and waits for another. After a cancellation it may be sent.
+            # The server refused it, and accepts another. A cancelled one may have been sent.
             self.started = before
             if session is not None:
                 session.is_told = before

@@ -46,10 +46,10 @@ def session_routes(
     Args:
         store: the middleware's store; operations that it does not support are answered 501.
         prefix: the path that all routes begin with.
-        owner: returns whose sessions a request may see, sync or async; None is answered 401. By
+        owner: returns the owner of a request's sessions, sync or async; None is answered 401. By
             default it is the owner by the middleware's own hook.
         allow_ownerless: list all sessions to every client if the middleware has no such hook.
-            Whoever knows an id can read and delete the session.
+            Any client that knows an id can read and delete the session.
         store_timeout: seconds that the store has for one operation; None for no limit.
         telemetry: receives store operations, as the middleware's option.
 
@@ -58,8 +58,8 @@ def session_routes(
     """
     if not isinstance(store, Store):
         raise ConfigurationError(
-            f"session_routes: {type(store).__name__} is no store; give the one, such as a "
-            "SQLAlchemyStore, that the middleware has"
+            f"session_routes: {type(store).__name__} is not a store; give the middleware's "
+            "store, such as a SQLAlchemyStore"
         )
     if not prefix.startswith("/") or prefix.endswith("/") or "{" in prefix:
         raise ConfigurationError(
@@ -133,7 +133,7 @@ class _Routes:
         except ValueError as exc:
             if cursor is None:
                 raise  # not the client's fault
-            message = "'cursor' is not one that a page of this list gave."
+            message = "'cursor' does not come from a page of this list."
             raise parameters.invalid("cursor", message) from exc
         data = [responses.session_as_json(info) for info in page.sessions]
         more = {"has_more": page.cursor is not None, "next_cursor": page.cursor}
@@ -153,7 +153,7 @@ class _Routes:
     async def _before(
         self, session_id: str, owner: str, before: int | None, limit: int
     ) -> tuple[list[Message], int, int]:
-        """Return the ``limit`` messages before a place, the first one's place, and the length.
+        """Return the ``limit`` messages before an index, the first one's index, and the length.
 
         A store loads the newest messages, so those after the page are loaded with it. If more than
         ``_APPENDED_MEANWHILE`` are appended in between, the page is shorter, and the next one goes
@@ -178,7 +178,7 @@ class _Routes:
         try:
             found = await self._store.call(LifecycleStore.rename, session_id, title, owner)
         except ValueError as exc:
-            message = "'title' cannot be this session's: another may have it."
+            message = "'title' cannot be given to this session: another one may have it."
             raise parameters.invalid("title", message) from exc
         if not found:
             raise Refused(OfRoutes.NOT_FOUND)
@@ -190,7 +190,7 @@ class _Routes:
         new_id = self._store.new_id()
         await self._store.call(LifecycleStore.fork, session_id, new_id, owner, length)
         response = responses.json_response(await self._info(new_id, owner), 201)
-        # Relative to this request's own address, whatever a proxy has taken off its path.
+        # Relative to this request's own URL, whatever prefix a proxy removed from its path.
         response.headers["location"] = f"../{new_id}"
         return response
 

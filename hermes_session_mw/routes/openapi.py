@@ -1,4 +1,4 @@
-"""The description of the session routes in OpenAPI 3.1, which is kept in ``openapi.json``.
+"""The OpenAPI 3.1 description of the session routes, stored in ``openapi.json``.
 
 The file is a whole description, for the prefix ``/sessions``; ``tests/routes/test_openapi.py``
 holds it against the routes, the limits and the refusals.
@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 ID_FORMAT, CURSOR_FORMAT = "hermes-session-id", "hermes-session-cursor"
-"""The ``format`` of what no client makes up: each is as a response gave it."""
+"""The ``format`` of values that clients only copy from a response."""
 
 _PREFIX = "/sessions"
 
@@ -18,8 +18,8 @@ _PREFIX = "/sessions"
 def describe(prefix: str, server: str) -> dict[str, Any]:
     """Return the description of the routes below ``prefix``, which a client reaches at ``server``.
 
-    It does not say how clients show who they are, which the application's owner hook decides; an
-    application adds its ``security`` there.
+    It has no ``security``, because the application's owner hook authenticates clients; an
+    application adds its own.
     """
     paths = {
         f"{prefix}{path.removeprefix(_PREFIX)}": operations

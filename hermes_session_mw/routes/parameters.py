@@ -1,4 +1,4 @@
-"""Reading the parameters and bodies of the session routes, and refusing what is not valid.
+"""Reads and validates the parameters and bodies of the session routes.
 
 Rules of this file: pure functions; nothing that the client sent is repeated.
 """
@@ -15,7 +15,7 @@ MAX_BODY = 65_536
 """Bytes that a request's body may have; the longest title takes a tenth of that."""
 
 MAX_INDEX = 2**31 - 1
-"""The greatest place in a conversation: every database's integers hold it."""
+"""The greatest index in a conversation: it fits every database's integers."""
 
 BODY_TOO_LARGE = Refusal(413, "body_too_large", f"The body has more than {MAX_BODY} bytes.")
 
@@ -45,7 +45,7 @@ def single_value(name: str, values: Sequence[str]) -> str | None:
 
 
 def check_names(allowed: Collection[str], names: Iterable[str]) -> None:
-    """Check that there are no other parameters: a misspelt one would have no effect.
+    """Check that there are no other parameters: a misspelt one would be ignored.
 
     Raises:
         Refused: there is one.
@@ -73,7 +73,7 @@ def whole_number(name: str, values: Sequence[str], least: int, most: int) -> int
 
 
 def check_id(session_id: str, owner: str) -> None:
-    """Check that a session can be stored under the id; otherwise there is none.
+    """Check that a session can be stored under the id; otherwise answer 404.
 
     Raises:
         Refused: it cannot.
@@ -85,7 +85,7 @@ def check_id(session_id: str, owner: str) -> None:
 
 
 def title_of(body: bytes) -> str | None:
-    """Return the title in a body; None is to remove it.
+    """Return the title in a body; None to remove it.
 
     Raises:
         Refused: there is none, or it cannot be stored.
@@ -103,7 +103,7 @@ def title_of(body: bytes) -> str | None:
 
 
 def length_of(body: bytes) -> int | None:
-    """Return the number of messages in a body; None, or an empty body, is for all.
+    """Return the number of messages in a body; None or an empty body means all.
 
     Raises:
         Refused: it is not a number of messages.
@@ -123,7 +123,7 @@ def _fields(body: bytes, name: str) -> dict[str, Any]:
         fields = None
     if not isinstance(fields, dict):
         raise invalid(None, "The body is not a JSON object.")
-    # A misspelt field would have no effect.
+    # A misspelt field would be ignored.
     if not fields.keys() <= {name}:
         raise invalid(None, f"The body has a field that is not '{name}'.")
     return fields
