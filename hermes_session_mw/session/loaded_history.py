@@ -1,4 +1,4 @@
-"""What a request has loaded of its history, and how that changes by what it stores.
+"""The loaded part of a request's history, and its change with each write.
 
 Rules of this file: pure functions. A `History` may be the newest part of what is stored: its
 ``length`` counts all messages, and those that come before the loaded ones are *unloaded*.
@@ -28,7 +28,7 @@ def check_loaded(history: History, replace_from: int) -> None:
 
     Raises:
         SessionConflict: the history is shorter.
-        HistoryNotLoaded: all that is kept is unloaded.
+        HistoryNotLoaded: all messages to keep are unloaded.
     """
     check_replaced(replace_from, history.length)
     unloaded = count_unloaded(history)
@@ -49,8 +49,8 @@ def after_replacement(history: History, messages: Sequence[Message], replace_fro
 def may_be_repetition(history: History, messages: Sequence[Message], replace_from: int) -> bool:
     """Return whether a replacing turn may be one that the history had already.
 
-    Repeating a turn changes nothing, and returns what the first time did. If the history has other
-    messages after what may be the same ones, only the store knows which it was.
+    Repeating a turn changes nothing, and returns the same length as the first time. If the history
+    has other messages after the possible repetition, only the store knows which it was.
     """
     if history.length <= replace_from + len(messages):
         return False
@@ -68,7 +68,7 @@ def after_rewind(history: History, length: int) -> History:
 
 def after_compaction(history: History, replaced: int, summary: Sequence[Message]) -> History:
     """Return the history after ``summary`` replaced its first ``replaced`` messages."""
-    # Of an older part that was not loaded, neither is the summary.
+    # The summary of messages that were not loaded is not loaded, either.
     before = summary if replaced >= count_unloaded(history) else ()
     messages = [*before, *history.messages[len(loaded_of_first(history, replaced)) :]]
     return History(messages, len(summary) + history.length - replaced, exists=True)

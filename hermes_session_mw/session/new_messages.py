@@ -1,10 +1,11 @@
-"""What is new in the messages that a request's body tells.
+"""Finds what is new in the messages of a request's body.
 
 Rules of this file: pure functions over messages in the shape of OpenAI's Chat Completions.
 
-Clients tell the whole conversation with every request, its newest part, or only what is new. What
-they tell is aligned with what is stored from the end, message by message, and compared by meaning:
-servers add keys, clients drop them, and both write the same text in more than one way.
+Clients send the whole conversation with every request, its newest part, or only what is new: the
+messages *told*. They are aligned with the stored ones from the end, message by message, and are
+compared by meaning: servers add keys, clients drop them, and both write the same text in more than
+one way.
 
 In these cases u, v, w are messages of the user, a, b answers, i an answer that broke off, c an
 answer that calls a tool, r its result, and e an edited u. Where the stored history counts:
@@ -60,7 +61,7 @@ from hermes_session_mw.session.tool_calls import INSTRUCTIONS
 Kind = Literal["adds", "repeats", "edits", "continues"]
 
 _TEXTS = ("text", "input_text", "output_text")
-# What servers put on a part, and clients leave out or move about.
+# Keys that servers add to a part, and that clients leave out or move.
 _BESIDE = ("annotations", "logprobs", "cache_control", "prompt_cache_breakpoint")
 
 
@@ -70,7 +71,7 @@ class NewMessages:
 
     Attributes:
         keep: how many of the stored messages stay.
-        messages: what the turn adds after them, before its answer.
+        messages: the turn's own messages after them, before its answer.
         kind: ``adds`` to all that is stored; ``repeats`` a question that is stored, with no answer
             or one to be made anew; ``edits`` what was stored; ``continues`` the last answer.
         begun: the beginning of the answer, which the answer goes on from; None without one.
@@ -86,7 +87,7 @@ class NewMessages:
 
     @property
     def asked(self) -> list[Message]:
-        """The new messages and ``begun``, which a model is given after those that stay."""
+        """The new messages and ``begun``: a model's input after the messages that stay."""
         return self.messages if self.begun is None else [*self.messages, self.begun]
 
 
@@ -114,12 +115,12 @@ def find_new(
 
 
 def unanswered(told: Sequence[Message]) -> list[Message]:
-    """Return the messages after the last answer, and that one where there are none."""
+    """Return the messages after the last answer, or that answer if it ends the list."""
     return list(told[len(told) - max(_count_open(told), 1) :])
 
 
 def is_same(one: Message, other: Message) -> bool:
-    """Tell whether two messages mean the same: one may be what a client repeats of the other."""
+    """Tell whether two messages mean the same, as where a client repeats a stored one."""
     return _meaning(one) == _meaning(other)
 
 
@@ -132,7 +133,7 @@ def _against_stored(
     end = len(stored)
     known, run = _find_end(stored, told)
     if stored and is_incomplete(stored[-1]):
-        # What was said before the answer broke off may be asked again.
+        # A client may repeat the question of an answer that broke off.
         retried = _find_end(stored[:-1], told)
         if retried[1] > run:
             end, (known, run) = end - 1, retried
@@ -159,7 +160,7 @@ def _against_told(
 ) -> NewMessages:
     """Return what is new where the request's history counts."""
     start, run = _find_start(stored, told)
-    # The question is always part of the turn, unless its answer is gone on with.
+    # The question is always part of the turn, unless the request continues its answer.
     kept = min(run, len(told) - _count_open(told)) if begun is None else run
     keep, new = start + kept, told[kept:]
     replaced = stored[keep:]
@@ -175,7 +176,7 @@ def _against_told(
 def _find_end(stored: Sequence[Message], told: Sequence[Message]) -> tuple[int, int]:
     """Return how many of the messages told are stored, and how many of these were recognised.
 
-    Where none is at the history's end, what comes after the last answer is new.
+    If none is at the history's end, the messages after the last answer are new.
     """
     answered = len(told) - _count_open(told) if stored else 0
     ends = _runs(_meanings(reversed(stored)), _meanings(reversed(told)))
@@ -184,7 +185,7 @@ def _find_end(stored: Sequence[Message], told: Sequence[Message]) -> tuple[int, 
         default=(0, answered),
     )
     run, known = best
-    # One message alone in the middle of both proves nothing: "ok" is said more than once.
+    # One equal message in the middle of both is no match: "ok" is common.
     is_sure = run > 1 or run in (known, len(stored)) or known >= answered
     return (known, run) if run and is_sure else (answered, 0)
 
@@ -204,7 +205,7 @@ def _find_start(stored: Sequence[Message], told: Sequence[Message]) -> tuple[int
 
 
 def _count_open(messages: Sequence[Message]) -> int:
-    """Return how many messages come after the last one of the model."""
+    """Return how many messages come after the model's last one."""
     at = len(messages)
     while at and messages[at - 1].get("role") != "assistant":
         at -= 1
@@ -234,7 +235,7 @@ def _meanings(messages: Iterable[Message]) -> list[str]:
 
 
 def _meaning(message: Message) -> str:
-    """Return what is the same for all ways to write a message."""
+    """Return a text that is the same for every way to write a message."""
     role, calls = message.get("role"), message.get("tool_calls") or []
     said = [
         "system" if role == "developer" else role,
@@ -258,7 +259,7 @@ def _content(message: Message, *, is_answer: bool) -> list[Any]:
 
 
 def _part(part: Any) -> Any:
-    """Return a text as itself, and of another part what makes it what it is."""
+    """Return a text part's text; any other part without the keys of `_BESIDE`."""
     if not isinstance(part, dict):
         return part
     if part.get("type") in _TEXTS:

@@ -1,4 +1,4 @@
-"""What a model is given of a stored conversation: valid messages, within its limits.
+"""Builds a model's input from a stored conversation: valid messages, within its limits.
 
 Rules of this file: pure functions; stored messages are never changed, and ``prompt_of`` and
 ``window_of`` return new dicts. A window is found from its end: messages before it are not read,
@@ -27,19 +27,19 @@ STORED_ONLY = frozenset(
     {
         *INCOMPLETE,
         "metadata",  # the application's own
-        *("finish_reason", "model", "usage"),  # of the response that brought the message
-        # What Hermes Agent keeps beside a message, and does not send either.
+        *("finish_reason", "model", "usage"),  # of the response with the message
+        # Hermes Agent stores these beside a message, and does not send them either.
         *("timestamp", "message_id", "tool_name", "observed", "effect_disposition"),
         *("api_content", "reasoning", "codex_reasoning_items", "codex_message_items"),
     }
 )
-"""Keys of a message that are for the store alone, and are not sent to a provider."""
+"""Keys of a message that are stored, and not sent to a provider."""
 
 _CONTENT_KEYS = ("content", "tool_calls", "function_call", "refusal", "audio")
 _BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_FILE = 1000
-_COARSE = 1 << 62  # where no limit is a number of messages: coarser than any history is long
+_COARSE = 1 << 62  # where no limit counts messages: larger than any history
 
 Count = Callable[[Message], int]
 """Returns how many tokens a message takes."""
@@ -160,7 +160,7 @@ class _Window:
 
     @property
     def _needed(self) -> range:
-        """The places of what is always given: the new messages, and the call that they answer."""
+        """The places that are always included: the new messages, and the call that they answer."""
         return range(self._last if self._is_last_needed else len(self._history), len(self._all))
 
     def _has_room(self, front: int) -> bool:
@@ -178,7 +178,7 @@ class _Window:
         """Return the place where the window begins."""
         lo, hi, step = self._bounds()
         if lo <= self._front and not self._skipped:
-            return self._front  # all of it is within the limits
+            return self._front  # the whole history is within the limits
         last, is_needed = self._last, self._is_last_needed
         lo, hi = min(lo, last), min(hi, last)
         wanted = _step(lo + self._skipped, hi + self._skipped, step) - self._skipped

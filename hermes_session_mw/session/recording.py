@@ -24,7 +24,7 @@ from hermes_session_mw.logging import logger
 from hermes_session_mw.messages import Message, beginning_of, encode_messages, size_of_text
 
 INCOMPLETE = {"status": "incomplete"}
-"""The mark of an answer that broke off, as OpenAI's Responses API has it."""
+"""Marks an answer that broke off, as in OpenAI's Responses API."""
 
 
 def is_incomplete(message: Message) -> bool:
@@ -35,7 +35,7 @@ def is_incomplete(message: Message) -> bool:
 Append = Callable[..., Awaitable[int]]
 """``HermesSession.append`` with its keyword arguments bound."""
 
-# Seconds between two attempts to store what broke off.
+# Seconds between two attempts to store an answer that broke off.
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 
@@ -49,7 +49,7 @@ def _any_json(messages: Sequence[Message]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """What a store accepts.
+    """The limits of a store.
 
     Attributes:
         check: raises ``InvalidMessage`` for messages that the store would refuse.
@@ -71,7 +71,7 @@ class StoreLimits:
 
 
 class Recording:
-    """The turn of a streaming endpoint: the question, and the answer as far as it has come.
+    """The turn of a streaming endpoint: the question, and the answer received so far.
 
     As a context manager it stores the turn at the end of its block. If the block ends with an
     exception or a cancellation, the part that has come is stored with ``"status": "incomplete"``,
@@ -80,7 +80,7 @@ class Recording:
     soon as the application has returned. A turn that broke off does not use up its ``turn_id``, so
     that the request can be repeated under it.
 
-    An answer that cannot be stored as it is, is stored as far as possible and marked in the same
+    An answer that cannot be stored unchanged is stored as far as possible and marked in the same
     way: the question, the whole messages before the first one that cannot be stored, and the answer
     without the keys that cannot be, its text cut off if it is too long. Then the error is raised.
 
@@ -89,7 +89,7 @@ class Recording:
     answer has come. If the client disconnects or the request is cancelled, the part that has come
     replaces the old turn, marked as incomplete: the user has seen it.
 
-    An answer that was begun before (``begun``) is stored as one with its beginning.
+    An answer that continues an earlier one (``begun``) is stored together with it.
 
     Attributes:
         length: the conversation's new length, once the turn is stored.
@@ -120,7 +120,7 @@ class Recording:
         self._ended = False
         self._refused: InvalidMessage | None = None
         self._waiting: list[Message] = []
-        self._store = append_part  # what is waiting
+        self._store = append_part  # pending operations
         self._has_warned = False
 
     @property
@@ -128,7 +128,7 @@ class Recording:
         """The answer's keys other than its role and its text, such as ``tool_calls``.
 
         Raises:
-            TypeError: it is set to what is no dict.
+            TypeError: it is set to a value that is not a dict.
         """
         return self._message
 
@@ -140,12 +140,12 @@ class Recording:
 
     @property
     def text(self) -> str:
-        """The answer's text so far, without what it was begun with."""
+        """The answer's text so far, without the text of ``begun``."""
         return "".join(self._pieces)
 
     @property
     def ended(self) -> bool:
-        """Whether storing the turn was attempted; nothing is recorded after that."""
+        """Whether storing the turn was attempted; recording has ended then."""
         return self._ended
 
     @property
@@ -181,8 +181,8 @@ class Recording:
         self._size += size_of_text(text)
         if self._size > self._limits.message_bytes:
             self._refused = MessageTooLarge(
-                f"the answer takes more than {self._limits.message_bytes} bytes as JSON, which is "
-                "what the store takes"
+                f"the answer takes more than {self._limits.message_bytes} bytes as JSON, the "
+                "most that the store accepts"
             )
             raise self._refused
 
@@ -271,7 +271,7 @@ class Recording:
 
     @property
     def _has_content(self) -> bool:
-        """Whether the answer has any new content: an empty piece or a None is none."""
+        """Whether the answer has any new content; empty pieces and None do not count."""
         known = self._beside | {"role": self.message.get("role")}
         values = (value for name, value in self.message.items() if value != known.get(name))
         return any(self._pieces) or any(values)
@@ -300,11 +300,11 @@ class Recording:
         self._waiting = []
 
     async def _store_what_can_be(self, refused: InvalidMessage) -> None:
-        what = "the turn that it was to replace stands"
+        what = "the turn to be replaced is kept"
         if not self._replaces:
             self._waiting = self._storable()
             await self._store_waiting()
-            what = "what can be of the turn is kept, as incomplete"
+            what = "the valid part of the turn is kept, as incomplete"
         _say_what_is_stored(refused, what)
 
     async def _store_waiting(self) -> None:
@@ -331,7 +331,7 @@ class Recording:
         self._waiting = []
 
     def _storable(self) -> list[Message]:
-        """Return what can be stored of the turn, in order."""
+        """Return the part of the turn that can be stored, in order."""
         answer = self._storable_answer()
         most = self._limits.turn_messages - len(answer)
         turn: list[Message] = []
@@ -363,7 +363,7 @@ class Recording:
     def _check_room(self) -> None:
         most = self._limits.turn_messages
         if len(self._turn) + 2 > most:
-            raise TurnTooLong(f"the turn has more than {most} messages, its answer counted in")
+            raise TurnTooLong(f"the turn has more than {most} messages, including its answer")
 
     def _check_open(self) -> None:
         if self._ended:
@@ -391,7 +391,7 @@ async def break_off(recordings: Sequence[Recording], patience: float) -> None:
 
 
 def _taken_apart(begun: Message) -> tuple[str, Message]:
-    """Return the text of an answer's beginning, and its other keys but for the mark of its end."""
+    """Return the beginning's text, and its other keys without finish_reason and status."""
     content = begun.get("content") or ""
     if not isinstance(content, str):
         parts = (part for part in content if isinstance(part, dict))
@@ -412,7 +412,7 @@ def _longest(text: str, allowed: Callable[[str], bool]) -> str:
 
 
 def _say_what_is_stored(error: InvalidMessage, what: str) -> None:
-    """Put into the error's text what was stored: by itself it says that nothing was."""
+    """Replace "nothing was stored" in the error's text by ``what``."""
     error.args = (f"{str(error).removesuffix('; nothing was stored')}; {what}",)
 
 

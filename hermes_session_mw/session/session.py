@@ -1,10 +1,10 @@
 """The session that a request carries: `HermesSession`, and `get_session`, which finds it.
 
-A session is what one request knows of its conversation. It loads the history, hands it to a model,
-stores what is new, and edits. What has nothing to do with a store stands in pure modules beside
-this one: ``prompts`` (what a model is given), ``tool_calls`` (where a history may be cut),
-and ``loaded_history`` (how the history changes by what is stored). ``store_client`` calls the
-store, ``turn_lock`` takes the session's lease, and ``recording`` stores an answer that streams.
+A session is one request's view of its conversation. It loads the history, prepares a model's
+prompt, stores new messages, and edits. Functions that need no store are in pure modules beside this
+one: ``prompts`` (a model's input), ``tool_calls`` (where a history may be cut), and
+``loaded_history`` (the history after a write). ``store_client`` calls the store, ``turn_lock``
+takes the session's lease, and ``recording`` stores an answer that streams.
 """
 
 import logging
@@ -67,8 +67,8 @@ _Load = Callable[[str, str, int | None], Awaitable[History]]
 class HermesSession:
     """One conversation, as one request sees it.
 
-    What goes beyond reading and appending needs a `LifecycleStore`; with another store it raises
-    ``NotSupported``. Like ``append`` it runs to its end where the request is cancelled, and raises
+    Every operation but reading and appending needs a `LifecycleStore`; with another store it raises
+    ``NotSupported``. Like ``append`` it completes even if the request is cancelled, and raises
     ``OwnerRequired``, ``SessionDeleted`` and ``StoreError`` as ``append`` does.
 
     Attributes:
@@ -82,7 +82,7 @@ class HermesSession:
             the middleware has ``session_keys``.
         idempotency_key: the request's ``Idempotency-Key``, 1 to 255 characters, which becomes its
             first turn's id; None where it has none.
-        history_source: what the client says in ``X-Hermes-History-Source``.
+        history_source: the value of ``X-Hermes-History-Source``: whose history counts.
     """
 
     # Not documented above, because only the middleware and `Turn` use them:
@@ -150,7 +150,7 @@ class HermesSession:
         self._recordings: tuple[Recording, ...] = ()
 
     def __repr__(self) -> str:
-        """Show the state, and the id's fingerprint in place of the id."""
+        """Return the state, and the id's fingerprint in place of the id."""
         is_loaded = self.is_new or self._history is not None
         state = f"{self.length} messages" if is_loaded else "not loaded"
         degraded = ", degraded" if self.degraded else ""
@@ -214,7 +214,7 @@ class HermesSession:
         return not all(recording.ended for recording in self._recordings)
 
     def known_owner(self) -> str:
-        """Return whose the session is.
+        """Return the session's owner.
 
         Raises:
             OwnerRequired: the middleware's ``owner`` hook answered None.
@@ -301,8 +301,8 @@ class HermesSession:
     def new_messages(self, told: Sequence[Message]) -> NewMessages:
         """Return what is new in the messages of a request's body, and where it belongs.
 
-        A client may tell the whole conversation, its newest part, or only what is new: all come to
-        the same. What is told is compared by meaning with what is stored. The stored history
+        A client may send the whole conversation, its newest part, or only what is new: the result
+        is the same. Messages are compared by meaning with the stored ones. The stored history
         counts, unless the client asks for its own with ``X-Hermes-History-Source: request`` or the
         session is new; `NewMessages` says what becomes of the stored history then.
 
@@ -313,11 +313,11 @@ class HermesSession:
                 belong to no history, are left out.
 
         Raises:
-            ValueError: nothing but instructions is told.
+            ValueError: there are only instructions.
             HistoryNotLoaded: as for ``history``; or the client's history counts and with
                 ``history_limit`` not all of the stored one is loaded: call ``load(limit=None)``.
-            StoreUnavailable: the client's history counts and the session is degraded, so that
-                nobody knows what of it is stored.
+            StoreUnavailable: the client's history counts and the session is degraded, so that the
+                stored history is not known.
         """
         known, told_counts = self._loaded(), self.is_new or self.history_source == "request"
         skipped = loaded_history.count_unloaded(known)
@@ -331,7 +331,7 @@ class HermesSession:
                 f"the first {skipped} messages are not loaded, to be compared with the request's: "
                 "call 'await session.load(limit=None)' before"
             )
-        if self.degraded:  # what else is told may well be stored
+        if self.degraded:  # the other messages may be stored already
             told = unanswered(told)
         new = find_new(known.messages, told, told_counts=told_counts)
         keep = skipped + new.keep
@@ -355,7 +355,7 @@ class HermesSession:
         Raises:
             HistoryNotLoaded: as for ``history``; or, with ``history_limit``, none of the messages
                 before ``replace_from`` is loaded: call ``load(limit=None)`` first.
-            StoreUnavailable: the session is degraded, so that what is to be kept is not known.
+            StoreUnavailable: the session is degraded, so that the messages to keep are not known.
             SessionConflict: the history is shorter than ``replace_from``.
             TypeError, ValueError: ``replace_from`` is no int, or negative.
         """
@@ -378,7 +378,7 @@ class HermesSession:
         provider's prompt cache: between half of the limits and all of them are used. The ``new``
         messages are always included, and count.
 
-        In a turn that is longer than the limits, the window begins at a message that is no result.
+        In a turn that is longer than the limits, the window never begins with a tool's result.
 
         Args:
             new: as for ``prompt``.
@@ -516,7 +516,7 @@ class HermesSession:
         if question:
             self._store.check(question)
         append = partial(self._append, length=expected_length, replace_from=replace_from)
-        # Both have an id of their own, so that they can be tried again.
+        # The whole and the partial turn get different ids, so that each can be retried.
         recording = Recording(
             partial(self._append_named, append, turn_id, made_id=secrets.token_hex(16)),
             partial(self._append_made, append, secrets.token_hex(16)),
@@ -541,7 +541,8 @@ class HermesSession:
             return await append(*messages, turn_id=turn_id)
         if self._key_is_used or self.idempotency_key is None:
             return await self._append_made(append, made_id, *messages)
-        self._key_is_used = True  # before it is stored, so that two at once do not both take it
+        # Before it is stored, so that of two turns at once only one takes it.
+        self._key_is_used = True
         try:
             return await append(*messages, turn_id=self.idempotency_key)
         except BaseException:
@@ -554,7 +555,7 @@ class HermesSession:
         except StoreMisconfigured:
             if made_id is None:
                 raise
-            return await append(*messages, turn_id=None)  # Hermes' database has no place for an id
+            return await append(*messages, turn_id=None)  # an old Hermes database stores no ids
 
     async def _append(
         self,
@@ -572,10 +573,10 @@ class HermesSession:
             await self._note_replaced(taken, replace_from, is_repeatable=turn_id is not None)
             return stored
         known = self._loaded() if self.is_new else self._history
-        # Nothing to note where the history is not loaded, or the turn was there already.
+        # No change if the history is not loaded, or the turn was stored already.
         if known is not None and stored > known.length:
-            # Where others stored meanwhile, the length stays what this object has seen, so that an
-            # append on the condition of it finds out.
+            # If other requests stored meanwhile, the length stays the one that this object has
+            # seen, so that an append with ``expected_length`` is refused.
             seen = known.length + len(taken)
             self._history = History([*known.messages, *taken], seen, exists=True)
         return stored
@@ -588,7 +589,7 @@ class HermesSession:
             return
         owner = self.known_owner()
         if is_repeatable and loaded_history.may_be_repetition(known, messages, replace_from):
-            with suppress(StoreError):  # what was asked for is done
+            with suppress(StoreError):  # the replacement itself is stored
                 self._history = await self._store.load_turns(self._id, owner, self._limit)
                 return
         self._history = loaded_history.after_replacement(known, messages, replace_from)
@@ -601,8 +602,8 @@ class HermesSession:
     def turn(self, *, lease: float = LEASE, wait: float = WAIT) -> Turn:
         """Allow one turn at a time: ``async with session.turn():``.
 
-        Of all requests of the session that enter this block, on all machines, one is inside; the
-        others wait. On entering, the history is loaded. Once the lease has expired and another
+        Of all requests of the session that enter this block, on all machines, one holds the lease;
+        the others wait. On entering, the history is loaded. Once the lease has expired and another
         request has entered, writes are refused (``TurnLost``). Requests that do not enter the block
         do not wait.
 
@@ -613,11 +614,11 @@ class HermesSession:
         Args:
             lease: seconds after which another request may enter in any case: more than 0, up to
                 2,592,000 (30 days), and 60 by default; ``Turn.extend()`` extends it.
-            wait: seconds to wait for the others: 10 by default, 0 not to wait.
+            wait: seconds to wait for the lease: 10 by default, 0 not to wait.
 
         Raises:
             ConfigurationError: at once: a number is out of range.
-            SessionBusy: on entering: the others took longer.
+            SessionBusy: on entering: no other turn ended within ``wait`` seconds.
             RuntimeError: on leaving: an answer is still recorded, and no response is to follow.
         """
         return Turn(self, self._store, lease=lease, wait=wait)
@@ -631,10 +632,10 @@ class HermesSession:
 
         Args:
             turn_id: by default the request's ``Idempotency-Key``; without one nothing is found.
-            question: what the turn has to begin with to be of the same request.
+            question: the messages that the turn has to begin with.
 
         Raises:
-            TurnConflict: it begins otherwise: the id was used for another request.
+            TurnConflict: it begins with other messages: the id belongs to another request.
         """
         name = turn_id or self.idempotency_key
         owner = self.known_owner()
@@ -722,7 +723,7 @@ class HermesSession:
         """Return how many messages come before the newest ``keep``, rounded to whole turns."""
         known = self._loaded()
         messages, wanted = known.messages, known.length - keep
-        if wanted < loaded_history.count_unloaded(known):  # the turns there are not loaded
+        if wanted < loaded_history.count_unloaded(known):  # those turns are not loaded
             older = await self._store.load(self.id, self.known_owner(), keep + _BEFORE)
             if older.length < known.length:
                 raise SessionConflict(known.length, older.length)
@@ -764,7 +765,7 @@ class HermesSession:
         moved = await self._store.call(LifecycleStore.rotate, self.id, new_id, old_owner, owner)
         turn = self.current_turn
         if turn is not None and not moved:
-            await turn.release()  # nothing went along, so that the old id's turn is still taken
+            await turn.release()  # nothing was moved: the old id's turn still holds its lease
         self._become(new_id, is_new=not moved)
         self.owner = old_owner if owner is None else owner
         if turn is not None:

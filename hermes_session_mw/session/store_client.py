@@ -1,7 +1,7 @@
-"""How a request uses its store: `StoreClient`, which each call of a store goes through.
+"""`StoreClient`, through which a request calls its store.
 
-It is the one place where an operation's time is kept, where it is kept from being cancelled
-halfway, where what any class may raise becomes a ``StoreError``, and where telemetry hears of it.
+It gives each operation a timeout, shields it from cancellation, turns whatever a store raises into
+a ``StoreError``, and reports the operation to telemetry.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 PATIENCE = 5.0
-"""Seconds for one operation of a store that has no end set, where something has to end."""
+"""Seconds for waits that have to end, if the store has no timeout."""
 
 READ_AGAIN = 10
-"""How many times the limit is read where a turn is longer than that, and at least 100 messages."""
+"""A turn longer than the limit is read again with this many times the limit, 100 at least."""
 
 
 class StoreClient:
@@ -36,10 +36,10 @@ class StoreClient:
 
     Args:
         store: any `Store`.
-        timeout: seconds that it has for each operation; None for no end.
+        timeout: seconds for each operation; None for no limit.
         limit: the number of newest messages that a session loads; None for all.
         degrade: whether a session goes on with an empty history where the store fails.
-        new_id: makes ids for sessions that come out of others.
+        new_id: makes the ids of forked, rotated and renewed sessions.
         telemetry: receives every operation.
 
     Attributes:
@@ -93,8 +93,8 @@ class StoreClient:
     async def load_turns(self, session_id: str, owner: str, limit: int | None) -> History:
         """Load the newest messages, all or about ``limit``, from where a turn begins.
 
-        Where the last turn alone has more, it is all of that turn, or else a part that begins with
-        no result of a tool.
+        If the last turn alone is longer, return all of that turn, or its newest part, which never
+        begins with a tool's result.
         """
         history = await self.load(session_id, owner, limit)
         if limit is None or history.length <= len(history.messages):
@@ -119,7 +119,7 @@ class StoreClient:
         fence: int | None = None,
         replace_from: int | None = None,
     ) -> int:
-        """See `LifecycleStore.append`; it is not cancelled, and ends when its time is up."""
+        """See `LifecycleStore.append`; it is not cancelled, and ends after the timeout."""
         options = {"owner": owner, "turn_id": turn_id, "expected_length": expected_length}
         # A store of three methods has no fences, and cannot replace.
         more = {"fence": fence, "replace_from": replace_from}
@@ -136,7 +136,7 @@ class StoreClient:
     ) -> Awaitable[T]:
         """Return what an operation on a session returns: ``call(LifecycleStore.rewind, id, 2)``.
 
-        It is not cancelled, and ends when its time is up.
+        It is not cancelled, and ends after the timeout.
 
         Raises:
             NotSupported: the store does not have the operation.
@@ -152,9 +152,9 @@ class StoreClient:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Awaitable[T]:
-        """Return as ``call``, for an operation that is given something else than the session first.
+        """Do the same as ``call``, for an operation whose first argument is not the session.
 
-        ``session_id`` is for telemetry alone: the session that the operation is about, or ``""``.
+        ``session_id`` is for telemetry only: the operation's session, or ``""``.
         """
         self.require(operation.__name__)
         working = getattr(self._store, operation.__name__)(*args, **kwargs)
@@ -171,7 +171,7 @@ class StoreClient:
 
     @property
     def limits(self) -> StoreLimits:
-        """The store's limits, as far as it has the attributes for them."""
+        """The store's limits; without a limit for each attribute that it lacks."""
         names = "max_message_bytes", "max_turn_messages"
         return StoreLimits(self.check, *(getattr(self._store, name, sys.maxsize) for name in names))
 
@@ -202,9 +202,9 @@ class StoreClient:
     async def _to_its_end(
         self, name: str, session_id: str, operation: Awaitable[T], *, stores: int | None = None
     ) -> T:
-        """Return an operation's outcome; it is not cancelled, and ends when its time is up.
+        """Return an operation's outcome; it is not cancelled, and ends after the timeout.
 
-        ``stores`` is the number of messages that it stores, where telemetry is to count them.
+        ``stores`` is the number of messages that it stores, for telemetry.
         """
         if self._telemetry is None:
             return await self._in_time(operation, shield=True)
@@ -236,7 +236,7 @@ async def run_uncancelled(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     ``asyncio.timeout``, passes through it, and only a task of its own protects the work from that.
     """
     if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
-        return await work()  # trio has no other cancellation than what a shield keeps out
+        return await work()  # trio has only cancellation that a shield keeps out
     task = asyncio.create_task(work())
     cancelled: asyncio.CancelledError | None = None
     try:

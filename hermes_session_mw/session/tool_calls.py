@@ -1,4 +1,4 @@
-"""Which messages belong together: a tool call and its results, and where a turn begins.
+"""Finds where a turn begins, and keeps tool calls together with their results.
 
 Rules of this file: pure functions over messages in the shape of OpenAI's Chat Completions. They
 read ``role``, ``tool_calls``, ``function_call``, ``tool_call_id`` and ``name``; a message of any
@@ -12,14 +12,14 @@ another shape; a turn begins after each |:
 
     |ua|ua      a question and its answer
     |ucra|ua    calls and results are in the middle of a turn
-    |uccra      so is a call that has no result
+    |uccra      a call without a result is in the middle of a turn, too
     |sua|sua    instructions belong to the question after them
-    |ua|us      what has no answer yet is a turn
+    |ua|us      instructions or questions without an answer are a turn
     |ua|uua     questions in a row begin one turn
-    a|ua        an answer to nothing begins none
-    |ucrsa      nor do instructions that no question follows
-    cura        nor does a question between a call and its result
-    ra|ua       nor does a result whose call is gone
+    a|ua        an answer without a question does not begin a turn
+    |ucrsa      instructions without a question after them do not begin a turn
+    cura        a question between a call and its result does not begin a turn
+    ra|ua       a result without its call does not begin a turn
     |x|x|ua|x   a message of another shape is a turn of its own
 """
 
@@ -35,7 +35,7 @@ _RESULTS = ("tool", "function")
 _CALLS = ("tool_calls", "function_call")
 
 _Key = tuple[str, str | None]
-"""What matches a call with its result: the result's role, and the id or the name."""
+"""Matches a call with its result: the result's role, and the id or the name."""
 
 
 def is_result(message: Message) -> bool:
@@ -70,7 +70,7 @@ def find_turn_start(messages: Sequence[Message], places: Iterable[int]) -> int |
 
 
 def find_load_start(messages: Sequence[Message], limit: int, *, is_all: bool) -> int:
-    """Return where to begin so that turns are whole, with ``limit`` messages if that can be.
+    """Return where to begin so that turns are whole, with ``limit`` messages if possible.
 
     ``is_all`` says that ``messages`` are the whole conversation.
     """
@@ -78,7 +78,7 @@ def find_load_start(messages: Sequence[Message], limit: int, *, is_all: bool) ->
     before, after = range(newest, -1, -1), range(newest, len(messages))
     start = find_turn_start(messages, before)
     if start is None and is_all:
-        return 0  # the conversation's beginning, whatever it is
+        return 0  # the conversation's beginning
     start = find_non_result(messages, [*after, *before]) if start is None else start
     return len(messages) if start is None else start
 
@@ -177,7 +177,7 @@ def _paired(message: Message, results: Sequence[Message]) -> list[Message]:
 
 
 def _with_calls(message: Message, due: Counter[_Key]) -> Message:
-    """Return the message with those of its calls that are due, and without keys left empty."""
+    """Return the message with only its ``due`` calls, without keys that become empty."""
     kept: dict[str, list[Message]] = {"tool": [], "function": []}
     for (kind, name), call in _calls(message):
         if _use_one(due, (kind, name)):

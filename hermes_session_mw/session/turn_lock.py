@@ -11,10 +11,10 @@ meanwhile. A second ``acquire`` is refused with ``SessionBusy`` until the lease 
 expired. The time is the database's own clock, so that clocks of machines need not agree.
 
 **The fence.** A lease can expire while its holder is still at work: a model that takes minutes, a
-paused process. So each ``acquire`` also returns a number that is greater than all before, the fence
-(a fencing token), and every write in a turn sends it along. The store refuses a write whose fence
-is not the session's newest, with ``TurnLost``, and does so in the write's own transaction. The
-lease decides when another may begin; only the fence keeps a late holder from writing.
+paused process. So each ``acquire`` also returns a number that is greater than all before, the
+*fence* (a fencing token), and every write in a turn sends it along. The store refuses a write whose
+fence is not the session's newest, with ``TurnLost``, in the write's own transaction. The lease
+decides when another turn may begin; only the fence keeps a late holder from writing.
 
     A: acquire -> 7   load   ask a model ...   (lease expires)   append(fence=7): TurnLost
     B:                                         acquire -> 8      load   append(fence=8): stored
@@ -25,8 +25,7 @@ Fences only grow, also if the session is pruned and its id is used again.
 and are random, since no database says when a lease ends. There is no queue, and no order.
 
 **The end.** A turn ends at the end of its block, or with the response (see `Turn`). ``release``
-sets the lease free only if its fence is still the newest. A process that dies releases nothing: the
-lease expires.
+ends the lease only if its fence is still the newest. The lease of a process that dies expires.
 
 **Who takes part.** Only requests that enter ``turn()``. Others neither wait nor send a fence, and
 their appends are stored whole, before or after the turn's own.
@@ -80,10 +79,14 @@ class Turn:
         """Prepare the turn; nothing is taken yet.
 
         Raises:
-            ConfigurationError: ``lease`` is not from 0 to ``MAX_LEASE``, or ``wait`` is negative.
+            ConfigurationError: ``lease`` is not above 0 and at most ``MAX_LEASE``, or ``wait`` is
+                negative.
         """
         if not 0 < lease <= MAX_LEASE or not wait >= 0:
-            raise ConfigurationError(f"turn: {lease} and {wait} are no seconds to hold and to wait")
+            raise ConfigurationError(
+                f"turn: lease must be above 0 and at most {MAX_LEASE} seconds, and wait must be 0 "
+                f"or more; they are {lease} and {wait}"
+            )
         self.fence: int = 0
         self.is_in_block: bool = False
         self.is_left: bool = False
@@ -98,7 +101,7 @@ class Turn:
         A turn of the same request whose block has ended is released before.
 
         Raises:
-            SessionBusy: the others took longer than ``wait``.
+            SessionBusy: no other turn ended within ``wait`` seconds.
             RuntimeError: the request is in another turn of the session.
         """
         held = self._session.current_turn
@@ -132,7 +135,7 @@ class Turn:
         """Take the lease, if it is free, and make this the session's turn.
 
         Raises:
-            SessionBusy: it is not.
+            SessionBusy: another request has it.
         """
         # Cancelled halfway the lease might be taken with a fence that is lost, and never released.
         await run_uncancelled(self._take)
@@ -185,7 +188,7 @@ class Turn:
                 if remaining <= 0:
                     raise
                 # With jitter, so that waiting requests do not retry in step; never longer than the
-                # lease, of whose end there is no notice.
+                # lease, since the database does not report its end.
                 longest = min(pause, remaining, max(busy.retry_after, _FIRST_PAUSE))
             await anyio.sleep(random.uniform(longest / 2, longest))  # noqa: S311
             pause = min(pause * 2, _LONGEST_PAUSE)
