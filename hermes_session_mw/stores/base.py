@@ -13,7 +13,7 @@ class History:
 
     Attributes:
         messages: oldest first, each exactly as it was appended.
-        length: how many messages are stored; with a ``limit`` that may be more than were loaded.
+        length: how many messages are stored; with a ``limit`` this may be more than were loaded.
         exists: whether anything is stored under the id.
         deleted: whether the conversation was deleted; its id cannot be used again.
     """
@@ -28,14 +28,14 @@ class History:
 class Store(Protocol):
     """Stores conversations by ``(owner, session_id)``; any class with these methods is a store.
 
-    Ids and owners compare byte for byte. To every other owner a conversation is unknown.
-    ``hermes_session_mw.testing`` holds an implementation to all of this.
+    Ids and owners compare byte for byte. A conversation is unknown to every other owner.
+    ``hermes_session_mw.testing`` tests an implementation for all of this.
 
     A store may also have a method ``check(messages: Sequence[Message]) -> None``, which raises the
     ``InvalidMessage`` that ``append`` would raise for these messages, without a database; and the
     attributes ``max_message_bytes``, the bytes of UTF-8 that one message may take as JSON, and
-    ``max_turn_messages``, the messages that one append may have. With them, what cannot be stored
-    is refused before a model is called.
+    ``max_turn_messages``, the messages that one append may have. With them, invalid messages are
+    refused before a model is called.
     """
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:

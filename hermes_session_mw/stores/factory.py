@@ -1,4 +1,4 @@
-"""`as_store`, which returns a store for what an application gives: a store, a URL or an engine."""
+"""`as_store`, which returns a store for a store, a URL or an engine."""
 
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,7 +19,7 @@ StoreLike: TypeAlias = "str | URL | Engine | AsyncEngine | Store"
 def as_store(store: StoreLike, timeout: float | None = None) -> Store:
     """Return ``store`` if it is one already, else a `SQLAlchemyStore` over it.
 
-    ``timeout`` is that store's, in seconds; None for the store's own default.
+    ``timeout`` is the new store's, in seconds; None for its default.
 
     Raises:
         ConfigurationError: it is neither a store, nor a URL, nor an engine.

@@ -34,7 +34,7 @@ _MARK = "hermes_session"
 
 @dataclass(frozen=True, slots=True)
 class ExportedSession:
-    """A session that was read from an export; ``rows`` are turn ids and JSON texts."""
+    """A session from an export; ``rows`` are turn ids and JSON texts."""
 
     session_id: str
     title: str | None
@@ -43,7 +43,7 @@ class ExportedSession:
 
     @property
     def turns(self) -> int:
-        """How many turns the messages came in."""
+        """The number of turns."""
         return len({turn_id for turn_id, _ in self.rows})
 
 
@@ -64,7 +64,7 @@ class SessionLines(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it is a session without a message, of which nothing can be stored."""
+        """Whether the session has no message, so that nothing can be stored."""
         head, _, rest = self.text.partition("\n")
         return _head(head) is not None and not rest.strip()
 
@@ -78,7 +78,7 @@ def dump(session: SessionInfo, rows: Iterable[tuple[str, str]]) -> str:
         "created_at": session.created_at.isoformat(),
     }
     lines = [_json(head)]
-    # The stored text itself, so that the message comes out as it went in.
+    # The stored text itself, so that the message is unchanged.
     lines += [f'{{"turn_id":{_json(turn_id)},"message":{body}}}' for turn_id, body in rows]
     return "\n".join(lines) + "\n"
 
@@ -95,13 +95,13 @@ def parse(text: str, max_message_bytes: int) -> ExportedSession:
     """Return the session that the lines describe.
 
     Raises:
-        InvalidMessage: they are not such lines; the error quotes nothing of them.
+        InvalidMessage: they are not such lines; the error does not quote them.
     """
     head, *rest = text.split("\n")
     session = _object(1, head)
     version = session.get(_MARK)
     if version != FORMAT or isinstance(version, bool):
-        raise InvalidMessage(f"line 1 does not say that it is format {FORMAT} of a session")
+        raise InvalidMessage(f"line 1 is not the first line of a session in format {FORMAT}")
     created_at = _created_at(session)
     numbered = [(number, line) for number, line in enumerate(rest, 2) if line.strip()]
     rows = [_row(number, line, max_message_bytes) for number, line in numbered]
@@ -109,7 +109,7 @@ def parse(text: str, max_message_bytes: int) -> ExportedSession:
         raise InvalidMessage("there is no message to import")
     runs = [turn_id for turn_id, _ in itertools.groupby(turn_id for turn_id, _ in rows)]
     if len(runs) != len(set(runs)):
-        raise InvalidMessage("a turn's messages do not stand together")
+        raise InvalidMessage("a turn's messages are not consecutive")
     return ExportedSession(session["id"], session.get("title"), created_at, rows)
 
 
@@ -136,7 +136,7 @@ def split(stream: IO[bytes]) -> Iterator[SessionLines]:
 
 
 def normalized_rows(text: str) -> list[str]:
-    """Return a session's message lines, such that equal messages and turns are equal texts."""
+    """Return a session's message lines; equal messages and turns become equal texts."""
     rows = [line for line in text.split("\n")[1:] if line.strip()]
     return [json.dumps(json.loads(row), sort_keys=True) for row in rows]
 
@@ -148,7 +148,7 @@ def _created_at(session: dict[str, Any]) -> datetime:
         check_keys(session["id"], "")
         check_title(session.get("title"))
     except (InvalidKey, KeyError, TypeError, ValueError):
-        raise InvalidMessage("line 1 has no such id, title and time as a session has") from None
+        raise InvalidMessage("line 1 does not have a valid id, title and time") from None
     if created_at.tzinfo is None:
         raise InvalidMessage("line 1 has a time without its zone")
     return min(max(created_at, datetime.fromtimestamp(1, UTC)), datetime.now(UTC))
@@ -188,7 +188,7 @@ def _decoded(number: int, raw: bytes) -> str:
 
 
 def _head(line: str) -> dict[str, Any] | None:
-    """Return what the line says if it is the first of a session."""
+    """Return the line's object if it is the first line of a session."""
     if f'"{_MARK}"' not in line:
         return None
     try:

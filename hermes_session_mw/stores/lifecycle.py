@@ -1,7 +1,7 @@
-"""`LifecycleStore`, the protocol for editing, forking, locking, listing and naming conversations.
+"""`LifecycleStore`, the protocol for editing, forking, leasing, listing and naming conversations.
 
-A chat needs a `Store` alone. Every method here is optional: a session calls what it needs, and
-raises `NotSupported` with the method's name where the store does not have it.
+A chat needs only a `Store`. Every method here is optional: a session that needs a method which the
+store lacks raises `NotSupported` with the method's name.
 
 The *history* is what ``load`` returns. *Archived* messages were once part of it; they are kept, and
 returned by ``archived`` alone. All times are UTC.
@@ -23,7 +23,7 @@ from hermes_session_mw.stores.models import (
 
 @runtime_checkable
 class LifecycleStore(Store, Protocol):
-    """A `Store` that also edits, branches, locks and lists; `SQLAlchemyStore` is one.
+    """A `Store` that also edits, forks, leases and lists; `SQLAlchemyStore` is one.
 
     A method with a ``fence`` raises ``TurnLost`` if the session's lease was acquired again since
     (see ``acquire``). Every method raises ``InvalidKey`` for keys that cannot be stored, and
@@ -82,11 +82,11 @@ class LifecycleStore(Store, Protocol):
     ) -> int:
         """Archive the history's oldest messages, put ``summary`` in their place; return the length.
 
-        They are the first ``skipped`` ones, whatever they are, and then ``replaced``, which have to
-        be the messages that follow.
+        They are the first ``skipped`` messages, which are not compared, and the ones after them,
+        which have to be equal to ``replaced``.
 
         Raises:
-            ValueError: nothing is to be replaced.
+            ValueError: there is nothing to replace.
             InvalidMessage: the summary cannot be stored.
             SessionConflict: the history does not begin with them.
             SessionDeleted: the conversation was deleted.
@@ -119,7 +119,7 @@ class LifecycleStore(Store, Protocol):
 
         The old id is then like that of a deleted session. Keys that were bound to it are bound to
         the new one, or dropped if the owner is another, also if nothing was stored yet. The fence
-        of a lease that is held is not valid any more. Returns whether there was anything to move.
+        of a lease that is held becomes invalid. Returns whether there was anything to move.
 
         Raises:
             SessionConflict: something is, or was, stored under the new id; also if there is nothing
@@ -159,13 +159,13 @@ class LifecycleStore(Store, Protocol):
         """Return the owner's sessions, the most recently changed ones first.
 
         Raises:
-            ValueError: ``limit`` is not between 1 and 500, or ``cursor`` is not one that a page
-                gave.
+            ValueError: ``limit`` is not between 1 and 500, or ``cursor`` does not come from a
+                page.
         """
         ...
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
-        """Return the session as a list would; None where nothing is stored under the id."""
+        """Return the session's description; None if nothing is stored under the id."""
         ...
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
@@ -189,7 +189,7 @@ class LifecycleStore(Store, Protocol):
         ...
 
     async def export(self, session_id: str, owner: str = "") -> str:
-        """Return the session as JSON Lines, as it is at one moment; see ``docs/sessions.md``.
+        """Return the session as JSON Lines, from one snapshot; see ``docs/sessions.md``.
 
         Raises:
             SessionNotFound: nothing is stored under the id.
@@ -200,17 +200,17 @@ class LifecycleStore(Store, Protocol):
         """Store what ``export`` returned, as a whole; return its id, the exported or another one.
 
         Raises:
-            InvalidMessage: the lines are not such an export.
+            InvalidMessage: the lines are not an export.
             SessionConflict: something is, or was, stored under the id.
         """
         ...
 
     async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
-        """Return the session id that ``key`` is bound to; bind it to ``new_id`` if it was not."""
+        """Return the session id that ``key`` is bound to; an unbound key is bound to ``new_id``."""
         ...
 
     async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
-        """Bind ``key`` to ``session_id``, whatever it was bound to."""
+        """Bind ``key`` to ``session_id``, also if it was bound to another id."""
         ...
 
     async def find_key(self, key: str, owner: str = "") -> str | None:

@@ -48,7 +48,7 @@ def encode_cursor(changed: int, *names: str | None) -> str:
 
 
 def decode_fields(cursor: str, *sizes: int) -> tuple[int, list[str]]:
-    """Return what a cursor was made of; its keys have up to ``sizes`` characters.
+    """Return the position in a cursor; its keys have up to ``sizes`` characters.
 
     Raises:
         ValueError: no page of such a list has this cursor.
@@ -63,7 +63,7 @@ def decode_fields(cursor: str, *sizes: int) -> tuple[int, list[str]]:
                 return changed, names
     except (ValueError, TypeError, RecursionError):
         pass
-    raise ValueError("cursor: it is not one that a page of this list gave")
+    raise ValueError("cursor: it does not come from a page of this list")
 
 
 def time_of(microseconds: int) -> datetime:

@@ -1,7 +1,7 @@
 """The checks of arguments that every store makes, before it asks a database.
 
-Databases differ in what they refuse, cut off or round. What one of them could not store as it is,
-all stores refuse, with the same error.
+Databases differ in which values they refuse, cut off or round. A value that one of them could not
+store unchanged is refused by all stores, with the same error.
 """
 
 import json
@@ -105,17 +105,17 @@ def check_page(limit: int) -> None:
 
 
 def check_lease(seconds: float) -> None:
-    """Check that a lease neither ends at once nor lasts for ever.
+    """Check that the seconds of a lease are above 0 and at most ``MAX_LEASE``.
 
     Raises:
         ValueError: it is not more than 0, or more than ``MAX_LEASE`` seconds.
     """
     if not 0 < seconds <= MAX_LEASE:
-        raise ValueError(f"lease: {seconds} is not more than 0 and up to {MAX_LEASE} seconds")
+        raise ValueError(f"lease: {seconds} is not above 0 and at most {MAX_LEASE} seconds")
 
 
 def check_age(older_than: timedelta) -> None:
-    """Check that an age is not negative: every session would be that old.
+    """Check that an age is not negative, since every session would be older.
 
     Raises:
         ValueError: ``older_than`` is negative.
@@ -125,10 +125,10 @@ def check_age(older_than: timedelta) -> None:
 
 
 def check_replaced(replace_from: int, length: int) -> None:
-    """Check that the history of ``length`` messages has the ones to keep.
+    """Check that a history of ``length`` messages has the messages to keep.
 
     Raises:
-        SessionConflict: it has fewer, so that the caller has seen another history.
+        SessionConflict: it has fewer: the caller has seen another history.
     """
     if replace_from > length:
         raise SessionConflict(replace_from, length, at_least=True)
@@ -141,7 +141,7 @@ def encode_replaced(replaced: Sequence[Message], skipped: int, max_message_bytes
         ValueError: it replaces nothing.
     """
     if not replaced and not skipped:
-        raise ValueError("replaced: there is nothing to be replaced")
+        raise ValueError("replaced: there is nothing to replace")
     if not replaced:
         return []
     return encode_messages(replaced, max_message_bytes, len(replaced))
@@ -152,8 +152,7 @@ def length_after_repeat(
 ) -> int:
     """Return how many messages of the history come before the end of a turn that is repeated.
 
-    That is what the turn's first append returned, unless the history was compacted or rewound
-    since.
+    The turn's first append returned the same, unless the history was compacted or rewound since.
 
     Args:
         stored: the numbers and JSON texts of the turn that is stored under the id, in order.

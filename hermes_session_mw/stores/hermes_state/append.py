@@ -1,7 +1,7 @@
-"""SQL that appends, in one transaction that begins ready to write.
+"""SQL that appends, in one transaction that takes SQLite's write lock at its beginning.
 
-It writes what Hermes itself would have written for the same messages. Hermes' own triggers maintain
-the full-text index. Nothing but rows is changed.
+It writes the rows that Hermes itself would have written for the same messages. Hermes' own triggers
+maintain the full-text index. The tables are never changed.
 """
 
 import time
@@ -146,7 +146,7 @@ def _add_turn(
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """Where the new rows go: after ``length`` messages, in place of the rows ``replaced``."""
+    """The new rows' position: after ``length`` messages, in place of the rows ``replaced``."""
 
     length: int
     replaced: list[Row]
@@ -185,14 +185,14 @@ def _find_position(
 
 
 def check_visible(rows: list[Row], before: list[Row]) -> None:
-    """Refuse what Hermes would leave out as a maintenance prompt, and the answer to one.
+    """Refuse messages that Hermes would leave out: maintenance prompts, and the answers to them.
 
     Raises:
         InvalidMessage: ``rows`` would not come back after the rows ``before``.
     """
     if len(shown_messages(before + rows)) != len(shown_messages(before)) + len(rows):
         raise InvalidMessage(
-            "the messages look like Hermes' own upkeep, and would not come back from its "
+            "the messages look like Hermes' maintenance prompts, and would not come back from its "
             "database; nothing was stored"
         )
 
@@ -200,21 +200,21 @@ def check_visible(rows: list[Row], before: list[Row]) -> None:
 def row_count_for(rows: list[Row], length: int) -> int:
     """Return how many of the rows make up the first ``length`` messages that Hermes shows."""
     shown = len(shown_messages(rows))
-    # There may be rows that Hermes does not show between those that it does.
+    # Rows that Hermes does not show may be in between.
     ends = range(length, len(rows)) if shown < len(rows) else (length,)
     return next(end for end in ends if len(shown_messages(rows[:end])) == length)
 
 
 def deactivate(database: Database, columns: Columns, session_id: str, rows: list[Row]) -> None:
     """Take the rows out of the history, as Hermes' own rewind does; they stay in the table."""
-    columns.check_known("what is taken back", "messages.active")
+    columns.check_known("removed messages", "messages.active")
     database.run(_deactivate, *[{"id": row["id"]} for row in rows])
     if "rewind_count" in columns.sessions:
         database.run(_add_rewind, {"session_id": session_id})
 
 
 def _check_lock(database: Database, columns: Columns, session_id: str) -> None:
-    """Refuse to append while Hermes compresses the session: the summary would miss it."""
+    """Refuse to append while Hermes compresses the session: the summary would lack the turn."""
     if not {"session_id", "expires_at"} <= columns.locks:
         return
     for (until,) in database.rows(_select_lock, {"session_id": session_id}):
@@ -224,7 +224,7 @@ def _check_lock(database: Database, columns: Columns, session_id: str) -> None:
 
 
 def _add_timestamps(rows: list[Row], now: float) -> None:
-    """Give each row without a time one: now, and later than the row before."""
+    """Set the time of each row without one: now, and later than the row before."""
     for row in rows:
         if row["timestamp"] is None:
             row["timestamp"] = now

@@ -88,7 +88,7 @@ def rename(database: Database, session_id: str, title: str | None, owner: str) -
     """See `LifecycleStore.rename`; the last session of the chain gets the title.
 
     Returns None if another conversation has the title and the caller, without an owner, may see it.
-    For an owner a title that is taken goes to ``state_meta``, and nothing is said about it.
+    An owner's title that is taken is stored in ``state_meta`` instead, without an error.
     """
     with transaction(database):
         columns = columns_of(database)
@@ -127,7 +127,7 @@ def check_hermes_title(title: str | None) -> None:
     plain = not any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") for char in title)
     if " ".join(title.split()) != title or not plain or "\ufffc" in title:
         raise ValueError(
-            "title: Hermes keeps none with control characters, or with white space other than "
+            "title: Hermes accepts no control characters, and no white space other than "
             "single spaces between words"
         )
 
@@ -136,7 +136,7 @@ def rewind(database: Database, session_id: str, length: int, owner: str) -> int:
     """See `LifecycleStore.rewind`; the rows stay in the table, as Hermes keeps them."""
     with transaction(database):
         columns = columns_of(database)
-        columns.check_known("what is taken back", "messages.active")
+        columns.check_known("removed messages", "messages.active")
         chain = find_chain(database, columns, session_id, owner)
         if chain is None or not chain.is_own:
             return 0

@@ -37,7 +37,7 @@ def load(database: Database, session_id: str, owner: str, limit: int | None) -> 
 def conversation(
     database: Database, columns: Columns, session_id: str, limit: int | None = None
 ) -> History:
-    """Return what Hermes shows of this very session, or the newest ``limit`` messages of it."""
+    """Return the messages that Hermes shows of this one session, or its newest ``limit``."""
     if limit is None:
         messages = shown_messages(fetch_rows(database, columns, session_id))
         return History(messages, len(messages), exists=True)
@@ -71,7 +71,7 @@ def fetch_rows(
 ) -> list[Row]:
     """Return the session's rows in order, with their ``id``, or the newest ``limit`` of them.
 
-    ``first`` and ``last`` bound the ids. Rows that a rewind took out of the history come only with
+    ``first`` and ``last`` bound the ids. Rows that a rewind removed are returned only with
     ``inactive``.
     """
     names = ("id", *(name for name in COLUMNS if name in columns.messages))
@@ -90,7 +90,7 @@ def shown_messages(rows: list[Row]) -> list[Message]:
 
 @contextmanager
 def snapshot(database: Database) -> Iterator[None]:
-    """Begin a read transaction: all that is read inside is of one moment."""
+    """Begin a read transaction: all statements inside read one snapshot."""
     database.command("BEGIN")
     try:
         yield

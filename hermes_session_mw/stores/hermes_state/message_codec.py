@@ -1,7 +1,7 @@
 """A message as a row of Hermes' table ``messages``, and back. Pure functions.
 
-``decode`` returns, key for key and in its order, what Hermes Agent 0.19 returns. A message that
-``encode`` accepts is one that ``decode`` returns unchanged.
+``decode`` returns, key for key and in its order, what Hermes Agent 0.19 returns. ``decode``
+returns every message that ``encode`` accepts unchanged.
 """
 
 import json
@@ -24,9 +24,9 @@ _MAX_NAME_LENGTH = 40
 class _Field:
     """One key of a message, and its column.
 
-    ``read`` turns the column's value into the key's, and ``write`` back, which returns None for a
-    value that the column cannot hold. Reading leaves out a value that is not ``is_present``, and
-    one ``of_assistant`` from messages of other roles.
+    ``read`` converts the column's value to the key's; ``write`` converts it back, and returns None
+    for a value that the column cannot hold. Reading leaves out a value that is not ``is_present``,
+    and one ``of_assistant`` from messages of other roles.
     """
 
     key: str
@@ -128,8 +128,8 @@ def encode(
     """Return the row for ``message``; its ``timestamp`` is None if the message has none.
 
     ``columns`` are those of the table. A message that would come back changed is refused. Unless
-    ``exact``, it may have what Hermes leaves out or cleans on reading: empty values, and white
-    space at the ends of a text. An answer that broke off is then marked in Hermes' own way.
+    ``exact``, it may have values that Hermes leaves out or cleans on reading: empty values, and
+    white space at the ends of a text. An answer that broke off is then marked in Hermes' own way.
 
     Raises:
         InvalidMessage: it cannot be stored.

@@ -1,4 +1,4 @@
-"""The tables of the opened file, whose columns differ from one version of Hermes to another.
+"""The tables of the opened file; their columns differ between versions of Hermes.
 
 Columns that every version has are required. Later ones are used if they are there. An unknown one
 that every insert would have to fill in is an error.
@@ -31,12 +31,12 @@ _REQUIRED = {
     },
     "messages": {"id", "session_id", "role", "content", "tool_call_id", "tool_calls", "timestamp"},
 }
-# What every insert fills in.
+# Every insert sets these.
 _FILLED = {
     "sessions": {"id", "source", "started_at"},
     "messages": {"id", "session_id", "role", "timestamp", "active"},
 }
-# What an insert fills in for some messages, and leaves NULL for others.
+# An insert sets these for some messages, and leaves them NULL for others.
 _NULLABLE = {"sessions": {"user_id"}, "messages": set(COLUMNS)}
 
 _VERSION = text("PRAGMA schema_version")
@@ -75,12 +75,12 @@ class Columns:
         """
         if self.unknown:
             raise StoreMisconfigured(
-                f"Hermes' database asks for values that this version does not know: "
-                f"{', '.join(self.unknown)}; nothing is written: upgrade hermes_session_mw"
+                f"Hermes' database requires columns that this version does not know: "
+                f"{', '.join(self.unknown)}; nothing was written: upgrade hermes_session_mw"
             )
 
     def check_known(self, what: str, *names: str) -> None:
-        """Refuse what the file has no columns for; ``names`` are those, as ``table.column``.
+        """Check that the file has the columns for ``what``; ``names`` are ``table.column``.
 
         Raises:
             StoreMisconfigured: one is missing.
@@ -90,8 +90,8 @@ class Columns:
             table, column = name.split(".")
             if column not in tables[table]:
                 raise StoreMisconfigured(
-                    f"Hermes' database has no place for {what}, which is {name}: upgrade Hermes "
-                    "Agent, or do without"
+                    f"Hermes' database has no column {name}, which {what} would need: upgrade "
+                    f"Hermes Agent, or do not use {what}"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Which sessions a client's id leads to, and who owns them.
+"""Finds the sessions that a client's id leads to, and their owner.
 
 When a conversation grows too long, Hermes ends its session and continues it in a child. A client
 still has the old id: it leads to the last child, as Hermes itself resolves it.
@@ -11,7 +11,7 @@ from sqlalchemy import text
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.stores.hermes_state.schema import Columns
 
-_MAX_STEPS = 100  # as many as Hermes takes
+_MAX_STEPS = 100  # the same limit as Hermes'
 
 _CONFIG = "CASE WHEN json_valid({0}.model_config) THEN {0}.model_config ELSE '{{}}' END"
 IS_CONTINUATION = (
@@ -19,9 +19,9 @@ IS_CONTINUATION = (
     f" AND json_extract({_CONFIG}, '$._delegate_from') IS NULL"
     " AND coalesce({0}.source, '') <> 'tool'"
 )
-"""SQL that is true of a child which is neither a branch nor a delegated task's session."""
+"""SQL that is true for a child that is neither a branch nor a delegated task's session."""
 
-_USERS = {True: "user_id", False: "NULL"}  # by whether there is such a column
+_USERS = {True: "user_id", False: "NULL"}  # key: whether that column exists
 _select_session = {
     has_user: text(
         f"SELECT {user}, started_at, end_reason FROM sessions WHERE id = :session_id"  # noqa: S608  # fixed names
@@ -55,9 +55,9 @@ class SessionChain:
 
     Attributes:
         ids: the id that was asked for, and those of the sessions that continue it.
-        started_at: when the first of them began; it tells a session from an earlier one with the
-            same id.
-        is_own: whether the owner who asks may see it.
+        started_at: when the first of them began; it distinguishes a session from an earlier one
+            with the same id.
+        is_own: whether the requested owner may see it.
     """
 
     ids: tuple[str, ...]
@@ -100,7 +100,7 @@ def find_chain(
 
 
 def _inherited_user(database: Database, session_id: str) -> str | None:
-    """Return the user of the session that this one, which names none, continues."""
+    """Return the user of the session that this one continues."""
     seen = {session_id}
     while len(seen) <= _MAX_STEPS:
         rows = database.rows(_select_parent, {"session_id": session_id})

@@ -18,7 +18,7 @@ def path_of(value: "str | os.PathLike[str]") -> str:
     """Return the absolute path of a path, or of a URL that begins ``sqlite:///``.
 
     Raises:
-        ConfigurationError: it names no file.
+        ConfigurationError: it does not name a file.
     """
     if not isinstance(value, str | os.PathLike):
         raise ConfigurationError(f"path: a {type(value).__name__} is neither a path nor a URL")
@@ -26,7 +26,7 @@ def path_of(value: "str | os.PathLike[str]") -> str:
     if "://" in path:
         path = _path_of_url(path)
     if path in ("", ":memory:"):
-        raise ConfigurationError("path: Hermes' state.db is a file, and none is named")
+        raise ConfigurationError("path: it is empty; give the path of Hermes' state.db")
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111  # a str, as SQLite has it
 
 
@@ -49,7 +49,7 @@ class StateFile(SQLiteFile):
     pragmas: tuple[str, ...] = (
         "foreign_keys = ON",
         "synchronous = FULL",
-    )  # the connection's: the file keeps neither
+    )  # set for the connection: neither is stored in the file
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__(path, timeout)
@@ -57,7 +57,7 @@ class StateFile(SQLiteFile):
         self._was_seen = False
 
     def ticket(self) -> WriteTicket:
-        """Return a ticket at once: there is no queue, as Hermes would not wait in it."""
+        """Return a ticket at once: there is no write queue, because Hermes would not wait in it."""
         return WriteTicket()
 
     def _before_connect(
@@ -66,10 +66,12 @@ class StateFile(SQLiteFile):
         if os.path.exists(self.path):  # noqa: PTH110  # as above
             self._was_seen = True
         elif self._was_seen:
-            raise StoreUnavailable("Hermes' database is gone, and is never made here: put it back")
+            raise StoreUnavailable(
+                "Hermes' database is gone, and is never created here: put it back"
+            )
         else:
             raise StoreMisconfigured(
-                f"there is no such file as {self.path}, and Hermes' database is never made here: "
-                "give the path of its state.db, or start Hermes once"
+                f"there is no such file as {self.path}, and Hermes' database is never created "
+                "here: give the path of its state.db, or start Hermes once"
             )
         super()._before_connect(dialect, record, arguments, options)

@@ -1,14 +1,14 @@
-"""What this package stores in Hermes' key-value table ``state_meta``: turn ids, and some titles.
+"""Turn ids, and some titles, in Hermes' key-value table ``state_meta``.
 
 Hermes looks keys up there by name and never lists them, so ours do not disturb it. Users may look
 at the table, so ids are hashed. The time at which a session began is stored or hashed with its id:
-it tells the session from an earlier one with the same id.
+it distinguishes the session from an earlier one with the same id.
 
-A turn's entry says which rows the turn became. Hermes' row ids only grow, and are not used twice.
+A turn's entry has the ids of its rows. Hermes' row ids only grow, and are never reused.
 
-Hermes' column ``title`` is unique in the whole file. Another owner's title is a secret, even that
-it exists: an owner's title that is taken is stored here instead, and nothing is said about it.
-Hermes then shows none for the session. Once Hermes gives it a title itself, that one counts.
+Hermes' column ``title`` is unique in the whole file. The existence of another owner's title is a
+secret: an owner's title that is taken is stored here instead, without an error, and Hermes shows
+none for the session. A title that Hermes gives the session later takes precedence.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _delete = text("DELETE FROM state_meta WHERE key = :key")
 
 @dataclass(frozen=True, slots=True)
 class TurnEntry:
-    """What is stored of a turn.
+    """The entry of a turn.
 
     Attributes:
         began: when the session began.
@@ -67,7 +67,7 @@ def load_turn(
     try:
         turn = TurnEntry(**json.loads(rows[0][0]))
     except (ValueError, TypeError):
-        raise StoreCorrupt("what Hermes' table state_meta keeps of a turn is not legible") from None
+        raise StoreCorrupt("a turn's entry in Hermes' table state_meta cannot be read") from None
     return turn if turn.began == started_at else None
 
 
@@ -78,7 +78,7 @@ def store_turn(database: Database, session_id: str, turn_id: str, turn: TurnEntr
 
 
 def keys_added_to(message: Message) -> list[str]:
-    """Return the keys that Hermes gives every message, and this one does not have."""
+    """Return the keys that Hermes adds to every message and that this one lacks."""
     return [key for key in ("content", "timestamp") if key not in message]
 
 

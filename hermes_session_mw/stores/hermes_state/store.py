@@ -39,15 +39,15 @@ from hermes_session_mw.stores.validation import (
 DEFAULT_TIMEOUT = 5.0
 """Seconds."""
 
-_THREADS = 2  # more only wait for each other's interpreter lock; one more writes
+_THREADS = 2  # more would only wait for the interpreter lock; one more thread writes
 
 
 class HermesStateStore:
     """Reads and continues the conversations in the ``state.db`` of Hermes Agent.
 
-    ``load`` returns, key for key, what Hermes itself would continue with; for a conversation that
-    Hermes compressed that is its last session, whichever of its ids is asked for. ``append`` writes
-    as Hermes writes, and Hermes may run at the same time. The file is never created, and its tables
+    ``load`` returns, key for key, the history that Hermes itself would continue; for a conversation
+    that Hermes compressed, the one of its last session, under any of its ids. ``append`` writes as
+    Hermes writes, and Hermes may run at the same time. The file is never created, and its tables
     are never changed. ``docs/hermes.md`` has the rules.
 
     Attributes:
@@ -68,23 +68,23 @@ class HermesStateStore:
         max_turn_messages: int = MAX_TURN_MESSAGES,
         max_turns: int = MAX_TURNS,
     ) -> None:
-        """Check what can be checked without opening the file.
+        """Check the arguments, without opening the file.
 
         Args:
             path: the file, or a URL that begins ``sqlite:///``; ``~`` is the user's home.
             source: the platform that new sessions are recorded under in Hermes.
-            exact: also refuse what Hermes leaves out or cleans on reading: empty values, and white
-                space at the ends of a text. What its table has no column for is always refused.
+            exact: also refuse values that Hermes leaves out or cleans on reading: empty values, and
+                white space at the ends of a text. A key without a column is always refused.
             timeout: seconds for one operation, including its retries when another was writing.
             threads: how many reads run at once, by default 2. One more thread writes.
             max_message_bytes: bytes of UTF-8 that one message may take as JSON.
             max_turn_messages: messages that one append may have.
-            max_turns: messages of the role ``user`` that one conversation may have; Hermes' tables
-                have no other sign of a turn.
+            max_turns: messages of the role ``user`` that one conversation may have; Hermes does not
+                store turns.
 
         Raises:
-            ConfigurationError: the path names no file, ``source`` no platform, or a number is not
-                positive.
+            ConfigurationError: ``path`` does not name a file, ``source`` is not a platform, or a
+                number is not positive.
         """
         check_positive(
             timeout=timeout,
@@ -159,7 +159,7 @@ class HermesStateStore:
         check_keys(session_id, owner, turn_id)
         check_int("expected_length", expected_length)
         check_count("replace_from", replace_from)
-        taken = decode_messages(self._encode(messages))  # the caller's may change meanwhile
+        taken = decode_messages(self._encode(messages))  # the caller may change its own meanwhile
         request = self._append(session_id, taken, owner, turn_id, expected_length, replace_from)
         return await self._retrying.run(lambda c: append(c, request), writes=True)
 
@@ -223,8 +223,8 @@ class HermesStateStore:
 
         Raises:
             ValueError: Hermes would change the title; or, without an owner, another conversation
-                has it. If another owner's has it, it is stored all the same, so that nobody learns
-                of it, and Hermes shows none.
+                has it. A title that another owner's conversation has is stored nevertheless, which
+                keeps that one secret; Hermes then shows none.
             StoreMisconfigured: an owner's title, in a database without the table ``state_meta``.
         """
         check_keys(session_id, owner)

@@ -1,6 +1,6 @@
-"""What Hermes leaves out on reading: memory it inserted, white space, and its maintenance prompts.
+"""Removes what Hermes leaves out on reading: inserted memory, white space, maintenance prompts.
 
-Pure functions, each of which does neither more nor less than Hermes Agent 0.19.
+Pure functions; each does exactly what Hermes Agent 0.19 does.
 """
 
 import re
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from hermes_session_mw.messages import Message
 
-# The beginning and the end of what is cut out have patterns of their own, each of which needs one
-# pass. One pattern for the whole would search for the end anew from each of many beginnings.
+# The beginning and the end of a removed part have separate patterns, each of which needs one pass.
+# A single pattern would search for the end again from every beginning.
 _OPENING = re.compile(r"<\s*memory-context\s*>", re.IGNORECASE)
 _CLOSING = re.compile(r"</\s*memory-context\s*>", re.IGNORECASE)
 _NOTE = re.compile(
@@ -39,7 +39,7 @@ MAY_BE_MAINTENANCE = (
     # A text that was stored as JSON: NUL, json, colon, quotation mark.
     " OR substr(CAST(content AS BLOB), 1, 7) = X'006A736F6E3A22')"
 )
-"""SQL that is true of every maintenance prompt, and of few other messages."""
+"""SQL that is true for every maintenance prompt, and for few other messages."""
 
 
 def clean_text(text: str) -> str:

@@ -1,7 +1,7 @@
 """A store in the process's own memory, for tests, for examples and to try things out.
 
-A session is one immutable record, which every change replaces as a whole, under a lock. A reader
-sees a whole turn or nothing of it.
+A session is one immutable record, which every change replaces as a whole, under a lock. So a reader
+never sees a part of a turn.
 """
 
 import secrets
@@ -121,8 +121,8 @@ class SessionRecord:
 class MemoryStore:
     """A `LifecycleStore` that keeps conversations in this process, until it ends.
 
-    Threads may share it. Messages are stored as JSON, as in a database, so that a test sees what a
-    real store would return. ``aclose()`` keeps them. The limits are `SQLAlchemyStore`'s.
+    Threads may share it. Messages are stored as JSON, as in a database, so that a test gets the
+    same values as from a real store. ``aclose()`` keeps them. The limits are `SQLAlchemyStore`'s.
 
     Attributes:
         max_message_bytes: bytes of UTF-8 that one message may take as JSON.
@@ -198,7 +198,7 @@ class MemoryStore:
         return await self._change(session_id, owner, change, fence)
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Raise what ``append`` would raise for these messages alone; nothing is stored.
+        """Raise the errors of ``append`` for invalid messages; nothing is stored.
 
         Raises:
             InvalidMessage: there is no message, or one of them cannot be stored as it is.
@@ -502,7 +502,7 @@ class MemoryStore:
         change: Callable[[SessionRecord], tuple[SessionRecord, T]],
         fence: int | None = None,
     ) -> T:
-        """Replace the record by the one that ``change`` returns, and return its other value."""
+        """Replace the record by ``change``'s first value, and return its second one."""
         await checkpoint()
         with self._lock:
             record = self._record(session_id, owner)
@@ -516,7 +516,7 @@ class MemoryStore:
             return value
 
     def _unused(self, session_id: str, owner: str) -> SessionRecord:
-        """Return the record of an id that was never used: an empty one, or that of a lease.
+        """Return the record of an unused id: an empty one, or one that has only a lease.
 
         Raises:
             SessionConflict: something is, or was, stored under the id.

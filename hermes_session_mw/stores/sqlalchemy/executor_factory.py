@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ExecutorFactory:
-    """Makes executors whose first connection creates the tables, where ``create_schema`` is true.
+    """Makes executors; with ``create_schema`` their first connection creates the tables.
 
     ``threads`` and ``timeout`` are as for `SQLAlchemyStore`.
     """
@@ -66,7 +66,7 @@ class ExecutorFactory:
         """Return an executor over the caller's engine, which is never disposed of.
 
         Raises:
-            ConfigurationError: its database or its driver is not a supported one.
+            ConfigurationError: its database or its driver is not supported.
         """
         check_engine(engine.dialect)
         if isinstance(engine, Engine):

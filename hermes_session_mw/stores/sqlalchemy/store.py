@@ -1,8 +1,8 @@
 """The store that keeps conversations in a SQL database.
 
 Every operation checks its arguments here, and is then one function of `statements`, which a
-`RetryingExecutor` runs over a pooled connection. Every one that writes is one short transaction,
-repeated where another transaction was in its way or the connection broke.
+`RetryingExecutor` runs over a pooled connection. Every write is one short transaction, repeated
+after a lock conflict with another transaction or a lost connection.
 """
 
 import itertools
@@ -82,7 +82,7 @@ class SQLAlchemyStore:
     A sync engine works with asyncio and trio, an asyncio engine with asyncio alone.
 
     Attributes:
-        timeout: the seconds after which an operation ends, whatever the database does.
+        timeout: the seconds after which an operation ends in any case.
         max_message_bytes: bytes of UTF-8 that one message may take as JSON.
         max_turn_messages: messages that one turn may have.
     """
@@ -99,7 +99,7 @@ class SQLAlchemyStore:
         timeout: float = DEFAULT_TIMEOUT,
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Check what can be checked without a connection.
+        """Check the arguments, without a connection.
 
         Args:
             url_or_engine: a SQLAlchemy URL, or an engine that the store borrows.
@@ -140,7 +140,7 @@ class SQLAlchemyStore:
             dbapi = self._url.get_dialect().import_dbapi()
             self._executor = factory.for_url(self._url, engine_options or {})
         elif engine_options:
-            raise ConfigurationError("engine_options: the engine given is made already")
+            raise ConfigurationError("engine_options: the given engine exists already; give a URL")
         elif not (isinstance(url_or_engine, Engine) or is_async_engine(url_or_engine)):
             raise ConfigurationError(f"store: {url_or_engine!r} is neither a URL nor an engine")
         else:
@@ -150,7 +150,7 @@ class SQLAlchemyStore:
         self._retrying = RetryingExecutor(self._executor, errors_of(dbapi), timeout)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
-        """See `Store.load`; one round trip, and a second one where nothing is stored."""
+        """See `Store.load`; one round trip, and a second one if nothing is stored."""
         check_keys(session_id, owner)
         check_count("limit", limit)
         return await self._retrying.run(lambda c: load(c, session_id, owner, limit), writes=False)
@@ -172,7 +172,7 @@ class SQLAlchemyStore:
         leaves it unknown whether the turn was stored.
 
         Raises:
-            AppendInDoubt: it is still unknown.
+            AppendInDoubt: it is still unknown whether the turn was stored.
         """
         check_keys(session_id, owner, turn_id)
         check_int("expected_length", expected_length)
@@ -202,7 +202,7 @@ class SQLAlchemyStore:
         return await self._retrying.run(work, writes=True)
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Raise what ``append`` would raise for these messages alone, without the database.
+        """Raise the errors of ``append`` for invalid messages, without the database.
 
         Raises:
             InvalidMessage: there is no message, or one of them cannot be stored as it is.
@@ -228,7 +228,7 @@ class SQLAlchemyStore:
     async def prune(self, older_than: timedelta) -> int:
         """Remove the sessions that have not changed for ``older_than``; return how many.
 
-        The ids of deleted sessions count too. Keys as old that lead to nothing stored are dropped.
+        The ids of deleted sessions count too. Keys as old without a stored session are dropped.
 
         The age is measured by the database's clock. Short transactions do the work, so that no
         request waits long for a lock; a session that is appended to meanwhile, or that has a lease,

@@ -1,6 +1,6 @@
 """The store for the operator's command: it reads and changes the sessions of all owners.
 
-Nothing that answers requests may import it. An `SQLAlchemyStore` has no method that goes beyond one
+No module that answers requests may import it. Every method of `SQLAlchemyStore` is limited to one
 owner's sessions.
 """
 
@@ -35,7 +35,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
 from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore
 from hermes_session_mw.stores.validation import check_keys, check_page
 
-_UNLIMITED = 2**40  # an import takes all that another store has stored
+_UNLIMITED = 2**40  # an import accepts everything that another store has stored
 
 
 class AdminStore(SQLAlchemyStore):
@@ -46,7 +46,7 @@ class AdminStore(SQLAlchemyStore):
     """
 
     def __init__(self, url: str | URL, *, access: Access = "read", timeout: float = 60.0) -> None:
-        """Check what can be checked without a connection.
+        """Check the arguments, without a connection.
 
         Raises:
             ConfigurationError: the URL is not one or names a database in memory, its driver is
@@ -98,7 +98,7 @@ class AdminStore(SQLAlchemyStore):
         return await self._read(lambda c: queries.totals(c, owner))
 
     async def export_snapshot(self, session_id: str, owner: str = "") -> str | None:
-        """Return what ``export`` returns, without a lock; None where there is no such session."""
+        """Return the same as ``export``, without a lock; None if there is no such session."""
         check_keys(session_id, owner)
         return await self._read(lambda c: queries.export_snapshot(c, session_id, owner))
 
@@ -107,7 +107,7 @@ class AdminStore(SQLAlchemyStore):
         return await self._read(lambda c: delete_prune.cutoff_of(c, age))
 
     async def count_stale(self, cutoff: float, owner: str | None = None) -> PruneCounts:
-        """Return what has not changed since ``cutoff``, in seconds from 1970.
+        """Count the sessions, ids and keys not changed since ``cutoff``, in seconds from 1970.
 
         Sessions with a lease that has not ended are not counted.
         """
@@ -117,7 +117,7 @@ class AdminStore(SQLAlchemyStore):
     async def prune_stale(
         self, cutoff: float, owner: str | None, advance: Callable[[int], None]
     ) -> PruneCounts:
-        """Remove that, in short transactions, and return what was removed.
+        """Remove what `count_stale` counts, in short transactions; return the counts.
 
         ``advance`` is called with the number of sessions after each portion. After a failure, call
         it again.
@@ -126,11 +126,11 @@ class AdminStore(SQLAlchemyStore):
         return await self._prune(cutoff, owner, advance)
 
     async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
-        """Return what is wrong with the tables and with what is in them; nothing is written.
+        """Return the problems of the tables and their rows; nothing is written.
 
-        ``advance`` is as for ``prune_stale``. Where tables or columns are missing, or SQLite finds
-        its file damaged, rows are not looked at. A session's messages are all held in memory while
-        they are.
+        ``advance`` is as for ``prune_stale``. If tables or columns are missing, or SQLite reports
+        damage, rows are not checked. All messages of a session are in memory while they are
+        checked.
         """
         problems: list[Problem] = []
         try:
@@ -158,7 +158,7 @@ class AdminStore(SQLAlchemyStore):
 
 
 def _of_file(url: URL, access: Access) -> URL:
-    """Return the URL with the mode that ``access`` needs, and no more.
+    """Return the URL with the mode that ``access`` needs.
 
     Raises:
         ConfigurationError: it names a database in memory.
@@ -166,9 +166,9 @@ def _of_file(url: URL, access: Access) -> URL:
     """
     file = sqlite_file(url, 0)
     if file is None:
-        raise ConfigurationError("store: a SQLite database in memory holds nothing to work on")
+        raise ConfigurationError("store: a SQLite database in memory is empty; name a file")
     if url.drivername == "sqlite+aiosqlite":
-        # The same file; a caller that gives up need not wait for a lock in another thread.
+        # The same file; a cancelled caller need not wait for a lock in another thread.
         url = url.set(drivername="sqlite")
     path = Path(file.path)
     if access == "create":
@@ -190,7 +190,7 @@ def _is_in_wal(path: str) -> bool:
     with suppress(sqlite3.Error), closing(sqlite3.connect(name, uri=True)) as connection:
         ((mode,),) = connection.execute("PRAGMA journal_mode")
         return bool(mode == "wal")
-    return False  # the store raises what is wrong with it
+    return False  # the store reports the error
 
 
 def _sized(session: OwnedSession) -> StaleSession:

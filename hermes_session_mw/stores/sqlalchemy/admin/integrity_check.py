@@ -1,7 +1,7 @@
 """The SQL that checks whether the tables agree; nothing is written, and no row is locked.
 
 All rows of a range of keys are read in one snapshot. So rows without a session are found too, and
-what a writer is just doing is not mistaken for damage.
+a write in progress is not mistaken for damage.
 """
 
 import itertools
@@ -49,7 +49,7 @@ _numbered = {
 
 
 def _ranged(statement: Select[Any], table: Table, name: str) -> dict[tuple[str, bool], Select[Any]]:
-    """Return it for each dialect, with an upper end and without."""
+    """Return the query for each dialect, with an upper end and without."""
     owner, id_ = table.c.owner, table.c[name]
     forms = {}
     for dialect in SUPPORTED_DIALECTS:
@@ -96,12 +96,12 @@ _WRONG_TYPE = {table.name: _wrong_type(table) for table in metadata.sorted_table
 
 
 def missing(database: Database) -> list[Problem]:
-    """Return what is missing of the tables, their columns and indexes."""
+    """Return a problem for each missing table, column and index."""
     return [Problem(what) for what in _missing(inspect(database.connection))]
 
 
 def damage(database: Database) -> list[Problem]:
-    """Return what is wrong with SQLite's file and values; other databases check theirs."""
+    """Return the problems of SQLite's file and values; other databases check theirs."""
     if database.dialect != "sqlite":
         return []
     found = [" ".join(what.split()) for (what,) in database.rows(_QUICK_CHECK, {})]
@@ -117,7 +117,7 @@ def damage(database: Database) -> list[Problem]:
 
 
 def check_range(database: Database, after: Key, to: Key | None) -> list[Problem]:
-    """Return what is wrong with the sessions after one key up to another, or to the end."""
+    """Return the problems of the sessions after one key up to another, or to the end."""
     parameters = position("after", after) | ({} if to is None else position("to", to))
     form = database.dialect, to is not None
     with snapshot(database):
@@ -181,7 +181,7 @@ def _ends(kind: str, session: SessionRow) -> tuple[int, int]:
 
 def _gaps(kind: str, numbers: list[int], first: int, end: int) -> Iterator[str]:
     count = max(end - first, 0)
-    # As many as there should be, no two of them equal, in order.
+    # Ordered, all different, and as many as the session counts: they are complete.
     if len(numbers) == count and (not numbers or (numbers[0], numbers[-1]) == (first, end - 1)):
         return
     yield f"it counts {count} {kind}s, numbered from {first}, and has {len(numbers)}"

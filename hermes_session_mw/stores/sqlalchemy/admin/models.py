@@ -1,6 +1,6 @@
 """The values that `AdminStore` returns, about the sessions of all owners. All times are UTC.
 
-Nothing that answers requests may import them: a client never learns of another owner's session.
+No module that answers requests may import them: another owner's session stays secret.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from typing import Literal
 from hermes_session_mw.stores.models import SessionInfo
 
 Access = Literal["read", "write", "create"]
-"""What an operator may do to a store: only ``create`` creates its tables and its file."""
+"""The access to a store: only ``create`` creates its tables and its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class OwnedPage:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The contents of a store in numbers; None for what the store does not count.
+    """The numbers of a store's contents; None for a number that the store does not count.
 
     Attributes:
         sessions, messages: how many there are; messages that are in a history.
         turns, archived: how many turns were stored, and messages archived.
         owners: how many owners have a session; "" does not count.
         ownerless: how many sessions have no owner.
-        deleted: how many ids of deleted sessions are kept from being used again.
+        deleted: how many ids of deleted sessions are kept, so that they cannot be used again.
         oldest: when the oldest session was created.
         newest: when a session last changed.
         bytes: the size on disk, by table, or as ``database`` where tables have none of their own.
@@ -67,11 +67,11 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Damage in a store; its text quotes nothing of a message.
+    """Damage in a store; its text never quotes a message.
 
     Attributes:
         what: the problem.
-        session_id, owner: the damaged session; None if the problem is not that of one session.
+        session_id, owner: the damaged session; None if the problem concerns no single session.
     """
 
     what: str

@@ -177,10 +177,10 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
 
 
 def decode_list_cursor(cursor: str | None) -> tuple[int, str, str]:
-    """Return where the page before ended.
+    """Return the position at which the previous page ended.
 
     Raises:
-        ValueError: the cursor is not one that a page gave.
+        ValueError: the cursor does not come from a page.
     """
     if cursor is None:
         return 2**63 - 1, "", ""

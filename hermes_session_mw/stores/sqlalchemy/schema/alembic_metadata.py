@@ -11,8 +11,8 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata as own_me
 def add_tables(metadata: MetaData) -> tuple[Table, ...]:
     """Put copies of this version's tables into ``metadata``, and return them.
 
-    ``alembic revision --autogenerate`` then neither drops them nor finds anything to change. Tables
-    that are in it already stay, so that it may be called again. Their types are SQLAlchemy's own,
+    ``alembic revision --autogenerate`` then neither drops nor changes them. Tables that are in it
+    already stay, so that the function may be called again. Their types are SQLAlchemy's own,
     so that a revision can name them; on MySQL the keys are bytes. The tables get the MetaData's
     ``schema``.
 

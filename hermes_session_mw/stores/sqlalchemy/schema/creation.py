@@ -1,6 +1,6 @@
 """Creates missing tables, and upgrades those of earlier versions.
 
-A store does so at its first use, and a migration when it is run; the steps are the same.
+A store does so at its first use, and a migration when it runs; the steps are the same.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def create(connection: Connection) -> None:
     """Create what is missing, in the caller's transaction; others may do so at the same time.
 
     Raises:
-        StoreMisconfigured: another application has a table of that name.
+        StoreMisconfigured: another application has a table of the same name.
         StoreUnavailable: another process has held the lock for a minute.
     """
     with _alone(connection):
@@ -49,8 +49,8 @@ def upgrade(connection: Connection) -> None:
     """Create the tables, or upgrade those of any earlier version.
 
     For a migration: in an Alembic revision, ``upgrade(op.get_bind())``. It may be called again: it
-    changes nothing that is up to date, finishes a run that was killed halfway, and waits while
-    another process is upgrading. It works in the connection's transaction, which the caller
+    leaves tables that are up to date unchanged, finishes a run that was killed halfway, and waits
+    while another process is upgrading. It works in the connection's transaction, which the caller
     commits. But MySQL commits each change of a table, and on SQLite, or over a connection in
     AUTOCOMMIT, the transaction is begun and committed here.
 
@@ -64,8 +64,8 @@ def upgrade(connection: Connection) -> None:
     """
     if not isinstance(connection, Connection):
         raise ConfigurationError(
-            f"upgrade: {type(connection).__name__} is no sqlalchemy.Connection. What is missing is "
-            "seen in the database, so Alembic's offline mode (--sql) cannot do this"
+            f"upgrade: {type(connection).__name__} is not a sqlalchemy.Connection. The upgrade "
+            "reads the database, so Alembic's offline mode (--sql) cannot do it"
         )
     check_dialect(connection.dialect.name)
     if _has_begun(connection):
@@ -79,14 +79,14 @@ def upgrade(connection: Connection) -> None:
 
 
 def _has_begun(connection: Connection) -> bool:
-    """Tell whether a transaction is open that keeps what is done together, and others out."""
+    """Tell whether a transaction is open that holds the lock until its end."""
     dialect = connection.dialect.name
-    if dialect == "sqlite":  # begins with the first write, whatever SQLAlchemy says
+    if dialect == "sqlite":  # begins with the first write, also if SQLAlchemy has begun one
         return bool(connection.connection.driver_connection.in_transaction)  # type: ignore[union-attr]  # sqlite3's
-    if dialect == "postgresql":  # an engine in AUTOCOMMIT has given the lock back by now
+    if dialect == "postgresql":  # in AUTOCOMMIT the lock was released with its statement
         connection.execute(_LOCK_POSTGRESQL)
         return bool(connection.execute(_IS_LOCKED_POSTGRESQL).scalar())
-    return True  # to MySQL a transaction means nothing here
+    return True  # MySQL's lock is the connection's
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Finds what tables of earlier versions lack, and adds it.
+"""Adds to the tables of earlier versions what they lack.
 
-No version is stored: the tables themselves show what is missing, also after a step that was killed
-halfway, which is then done again. A change to ``tables`` that is more than a new table, a new index
-or a new column with a default needs a step here.
+No version is stored: a comparison with ``tables`` finds what is missing, also after a step that was
+killed halfway, which is then repeated. A new table, a new index or a new column with a default
+needs no change here; any other change to ``tables`` needs a step.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ _turns = (
     .where(messages.c.owner == sessions.c.owner, messages.c.session_id == sessions.c.id)
     .scalar_subquery()
 )
-# The values of columns that were added or were NULL, and may not be NULL any more.
+# The values of added or nullable columns that become NOT NULL.
 _VALUES = {
     # A turn without an id has no known end, so that each message becomes a turn.
     messages.c.turn_id: update(messages).where(messages.c.turn_id.is_(None)).values(turn_id=_named),
@@ -46,7 +46,7 @@ _VALUES = {
 
 
 def is_complete(connection: Connection) -> bool:
-    """Tell whether all tables are as they should be; no right to create any is needed."""
+    """Tell whether all tables are up to date; needs no right to create tables."""
     inspector = inspect(connection)
     return all(_is_complete(inspector, table) for table in metadata.sorted_tables)
 
@@ -60,10 +60,10 @@ def _is_complete(inspector: Inspector, table: Table) -> bool:
 
 
 def check_own(connection: Connection) -> None:
-    """Check that no table with one of the names is another application's.
+    """Check that no table of another application has one of the names.
 
     Raises:
-        StoreMisconfigured: a table is not that of any version.
+        StoreMisconfigured: a table has the columns of no version.
     """
     inspector = inspect(connection)
     for table in metadata.sorted_tables:
@@ -90,7 +90,7 @@ def complete(connection: Connection) -> None:
 
 
 def _compare(inspector: Inspector, table: Table) -> tuple[list[Column[Any]], list[Column[Any]]]:
-    """Return the columns that are missing, and those that may be NULL and should not."""
+    """Return the missing columns, and those that may be NULL and should not."""
     there = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
     missing = [column for column in table.columns if column.name not in there]
     loose = [each for each in table.columns if not each.nullable and there.get(each.name)]

@@ -4,7 +4,7 @@ Loading a history is one range scan of one table's primary key, without a join: 
 has its messages, numbered from ``first_seq`` to before ``next_seq`` without a gap, and
 ``hermes_archive`` those that were archived. These two, the sessions and the keys can be sharded by
 owner, and all but the keys by session; ``hermes_counters`` has a few numbers for each database.
-No order depends on a clock: messages are ordered by ``seq``, which comes from ``next_seq``.
+Messages are ordered by ``seq``, which comes from ``next_seq``, and never by a clock.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ def _key(name: str) -> TypeEngine[str]:
 
 _words = Text().with_variant(mysql.TEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
 _body = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
-# MySQL's DATETIME is in the session's time zone, whatever that is; its TIMESTAMP is in UTC.
+# MySQL's DATETIME is in the connection's time zone; its TIMESTAMP is in UTC.
 _time = DateTime(timezone=True).with_variant(mysql.TIMESTAMP(), *MYSQL)
 _ENGINE_OPTIONS: dict[str, Any] = {
     "sqlite_with_rowid": False,
@@ -124,7 +124,7 @@ keys: Table = Table(
 counters: Table = Table(
     "hermes_counters",
     metadata,
-    # Numbers that outlive the sessions' rows: a few rows for the whole store.
+    # Numbers that are kept when sessions' rows are removed: a few rows for the whole store.
     Column("name", String(20), primary_key=True),
     Column("value", BigInteger, nullable=False),
     **_ENGINE_OPTIONS,

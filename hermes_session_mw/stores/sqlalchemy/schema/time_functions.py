@@ -1,7 +1,7 @@
-"""SQL functions that convert between times and numbers, which every driver returns alike.
+"""SQL functions that convert between times and numbers.
 
-What a driver makes of a time depends on the server's settings, the connection's time zone, and on
-whether SQLAlchemy converts the row.
+Every driver returns a number alike. A time depends on the server's settings, the connection's time
+zone, and on whether SQLAlchemy converts the row.
 """
 
 from typing import Any

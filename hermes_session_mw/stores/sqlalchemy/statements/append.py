@@ -72,10 +72,10 @@ _return_numbers = (
 
 
 def _in_one_statement() -> Executable:
-    """Return the whole append as PostgreSQL can do it, for a turn that cannot be stored yet.
+    """Return PostgreSQL's append in one statement, for a turn that cannot be stored yet.
 
-    It returns each message's number and the history's first one. Where there is a reason not to
-    append, it returns no row and has done nothing; a transaction then finds the reason.
+    It returns each message's number and the history's first one. If there is a reason not to
+    append, it returns no row and changes nothing; a transaction then finds the reason.
     """
     taken = (
         postgresql.insert(sessions)
@@ -170,7 +170,7 @@ def begin_turn(
         raise SessionDeleted
     if fence is not None and fence != current:
         raise TurnLost
-    # Asked only now: a transaction that holds the row's lock sees every turn stored before.
+    # Read only now: a transaction that holds the row's lock sees every turn stored before.
     stored = rows_of_turn(database, turn_id, key) if may_be_stored else []
     if stored:
         # Committed and not rolled back: an earlier COMMIT of the turn, the reply to which was
@@ -180,7 +180,7 @@ def begin_turn(
 
 
 def check_expected(expected: int | None, length: int) -> None:
-    """Refuse another length than the one that was expected."""
+    """Check that the history has the expected length."""
     if expected is not None and expected != length:
         raise SessionConflict(expected, length)
 

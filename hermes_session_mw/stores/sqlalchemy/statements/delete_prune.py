@@ -1,8 +1,8 @@
-"""The SQL that deletes one session, and that prunes those which have not changed for long.
+"""The SQL that deletes one session, and that prunes sessions which have not changed for long.
 
-An age becomes a *cutoff* once, by the database's clock, since the clocks of several machines may
-differ; all that follows compares with the cutoff. So what an operator has counted before is what is
-removed. Row locks are held for one portion of the sessions at a time.
+An age is converted to a *cutoff* once, by the database's clock, since the clocks of several
+machines may differ; all statements compare with the cutoff. So a prune removes what an operator has
+counted before. Row locks are held for one portion of the sessions at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,12 +66,12 @@ class StaleSession(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PruneCounts:
-    """What a prune removes.
+    """The counts of a prune.
 
     Attributes:
         sessions, messages: how many sessions, and messages in their histories and archives.
-        ids: how many rows without a session: those that keep the ids of deleted sessions from being
-            used again, and those that were made for a lease.
+        ids: how many rows without a session: those that keep the ids of deleted sessions, and those
+            that were made for a lease.
         keys: how many keys were bound before the cutoff, and lead to nothing stored.
     """
 
@@ -86,7 +86,7 @@ _remove_contents = [delete(table).where(*in_target(table)) for table in (message
 
 _now = select(microseconds_of(func.now()))
 _CUTOFF = time_at(bindparam("cutoff"))
-# A session with a lease is in use, though nothing may have been written yet.
+# A session with a lease is in use, even if nothing was written yet.
 _is_stale = (sessions.c.updated_at < _CUTOFF, sessions.c.leased_until <= now_in_milliseconds())
 _is_stored = and_(*IS_STORED)
 _kept = LENGTH + sessions.c.archived
@@ -121,7 +121,7 @@ _DROP_KEYS = of_all_or_one(delete(keys).where(*_is_stale_key), keys.c.owner)
 
 
 def delete_session(database: Database, session_id: str, owner: str) -> bool:
-    """Remove all that is in it, and leave a row that keeps the id from being used again."""
+    """Remove the session's messages, and leave a row, so that its id cannot be used again."""
     key = target(session_id, owner)
     with transaction(database):
         found = database.run(_mark_deleted, key) > 0
@@ -133,12 +133,12 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
 def cutoff_of(database: Database, age: timedelta) -> float:
     """Return the time ``age`` ago by the database's clock, in seconds from 1970."""
     ((now,),) = database.rows(_now, {})
-    # No database has to count back to before 1970.
+    # No cutoff is before 1970, which not every database supports.
     return max(int(now) / 1_000_000 - age.total_seconds(), 1)
 
 
 def count_stale(database: Database, cutoff: float, owner: str | None) -> PruneCounts:
-    """Return what a prune would remove, of one owner or of all."""
+    """Count what a prune would remove, of one owner or of all."""
     parameters = {"cutoff": cutoff, **owner_parameter(owner)}
     one = owner is not None
     (counts,) = database.rows(_COUNT[one], parameters)
@@ -162,9 +162,9 @@ def find_stale(
 def remove_stale(
     database: Database, cutoff: float, portion: Sequence[StaleSession]
 ) -> list[StaleSession]:
-    """Remove those rows of ``portion`` that are stale still, and return them.
+    """Remove the rows of ``portion`` that are still stale, and return them.
 
-    A session whose lease was acquired since it was found stays: its fence is above the floor.
+    A session is kept if its lease was acquired since it was found: its fence is above the floor.
     """
     removed = []
     floor = max(each.fence for each in portion)

@@ -1,6 +1,6 @@
 """The SQL that copies a session, moves it to another id, or imports one.
 
-``repeated`` says whether the work may have been done already: the reply to its COMMIT was lost.
+``repeated`` says whether an earlier attempt may have committed: the reply to its COMMIT was lost.
 """
 
 from typing import Any
@@ -55,7 +55,7 @@ def _insert_if_absent(
     }
 
 
-# That of a row which was made for a lease, and which the new session replaces.
+# The fence of a row that was made for a lease, and that the new session replaces.
 _FENCE = bindparam("fence", type_=sessions.c.fence.type)
 _INSERT_IMPORTED = _insert_if_absent(
     {
@@ -82,7 +82,7 @@ _moved = {
     "owner": _NEW_OWNER,
     "id": _NEW_ID,
     **{name: sessions.c[name] for name in _MOVED_COLUMNS},
-    # Greater than that of any lease, under the old id or the new one.
+    # Greater than the fence of any lease under the old id or the new one.
     "fence": next_fence(sessions.c.fence, _FENCE),
 }
 _INSERT_MOVED = _insert_if_absent(_moved, select(*_moved.values()).where(*IS_SESSION))
@@ -114,7 +114,7 @@ _drop_keys = delete(keys).where(*in_target(keys))
 def _insert_session(
     database: Database, insert_row: dict[str, Insert], parameters: dict[str, Any], new_owner: str
 ) -> SessionRow | None:
-    """Insert the row of a new session; where the id is, or was, in use, return that row instead."""
+    """Insert the row of a new session; return the row of an id that is, or was, in use instead."""
     statement, new_id = insert_row[database.dialect], parameters["new_id"]
     if database.run(statement, {**parameters, "new_owner": new_owner, "fence": 0}):
         return None

@@ -11,7 +11,7 @@ from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
 
 START = ("", "")
-"""The owner and id that all sessions come after."""
+"""The position before the first session: an owner and an id."""
 
 _SNAPSHOT = {
     "sqlite": ("BEGIN",),
@@ -29,7 +29,7 @@ _SNAPSHOT = {
 
 @contextmanager
 def snapshot(database: Database) -> Iterator[None]:
-    """Read everything inside as it is at one moment, without a lock on any row."""
+    """Read everything inside from one snapshot, without row locks."""
     for command in _SNAPSHOT[database.dialect]:
         database.command(command)
     try:

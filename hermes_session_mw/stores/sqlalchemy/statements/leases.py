@@ -1,9 +1,9 @@
 """The SQL that acquires, extends and releases a session's lease, and that numbers leases by fences.
 
-The lease says until when no one else can acquire it. What keeps a late holder from writing is its
-*fence*, a number that only grows, which every write is checked against. A session's row has the
-fence of its last lease. What has to outlive the row is stored once for all sessions: the *floor*,
-which is at least the fence of every row that was removed.
+No other request can acquire the lease until its end. Every write is checked against its *fence*, a
+number that only grows, so that a late holder cannot write. A session's row has the fence of its
+last lease. One number for all sessions remains after rows are removed: the *floor*, which is at
+least the fence of every removed row.
 
 A prune raises the floor first, commits that, and then removes the rows. A new fence is greater than
 the row's and the floor, and computed by the statement that writes it, which sees every floor that
@@ -60,7 +60,7 @@ _RAISE_FLOOR = upsert(counters, _FLOOR_ROW, _RAISED)
 
 
 def next_fence(*fences: ColumnElement[int]) -> ColumnElement[int]:
-    """Return the SQL expression of a number greater than ``fences`` and than the floor."""
+    """Return the SQL expression of a fence above ``fences`` and the floor."""
     return _greatest(*fences, _floor) + 1
 
 
@@ -87,7 +87,7 @@ _lease = select(
 def acquire(database: Database, session_id: str, owner: str, seconds: float) -> int:
     """See `LifecycleStore.acquire`."""
     key = {"session_id": session_id, "owner": owner}
-    # Read first: whoever waits for the lease asks often, and must not take write locks for it.
+    # Read first: requests that wait for the lease poll it, and must not take write locks for that.
     before = database.rows(_lease, key)
     _check_free(before)
     parameters = target(session_id, owner) | {"lease": _milliseconds(seconds)}
@@ -96,14 +96,14 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
         _check_free(rows)
         taken, rows = _try_to_take(database, key, parameters, insert_row=True)
     if not taken:
-        _check_free(rows, at_least=1)  # it may be free again by now
+        _check_free(rows, at_least=1)  # it may have ended since
     return int(rows[0][0])
 
 
 def _try_to_take(
     database: Database, key: dict[str, Any], parameters: dict[str, Any], *, insert_row: bool = False
 ) -> tuple[int, Sequence[Row]]:
-    """Take the lease if it is free; return whether it was, 1 or 0, and the lease as it is now."""
+    """Take the lease if it is free; return whether it was taken, 1 or 0, and the lease."""
     with transaction(database):
         if insert_row:
             insert_or_lock_row(database, **key)
@@ -125,7 +125,7 @@ def release(database: Database, session_id: str, owner: str, fence: int) -> None
 
 
 def _check_free(rows: Sequence[Row], at_least: int = 0) -> None:
-    """Check that the lease is free; if not, say it is taken for ``at_least`` milliseconds more."""
+    """Check that the lease is free; if not, report at least ``at_least`` milliseconds to wait."""
     for _, remaining, deleted_at in rows:
         if deleted_at is not None:
             raise SessionDeleted
@@ -139,7 +139,7 @@ def _milliseconds(seconds: float) -> int:
 
 def raise_floor(database: Database, fence: int) -> None:
     """Raise the floor to ``fence``: a row that is inserted from now on gets only greater ones."""
-    # Most often it is as high already: rows that never had a lease have the fence 0.
+    # Usually it is high enough: rows that never had a lease have the fence 0.
     if fence and fence > database.rows(_read_floor, {})[0][0]:
         with transaction(database):
             database.run(_RAISE_FLOOR[database.dialect], {"floor": fence})

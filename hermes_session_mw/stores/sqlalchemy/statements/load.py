@@ -16,7 +16,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH
 
 _in_order = select(messages.c.seq, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
-# The history's first number, which is not 0 once it was compacted: a look at the key's beginning.
+# The history's first number, which a compaction raises above 0: a lookup at the key's beginning.
 _first = select(func.min(messages.c.seq)).where(*IN_SESSION).scalar_subquery()
 _from_the_end: Select[Any] = (
     select(messages.c.seq, messages.c.body, _first)
@@ -51,9 +51,9 @@ _MOST = 2**63 - 1  # the greatest number that a database takes
 def load(
     database: Database, session_id: str, owner: str, limit: int | None, *, again: bool = True
 ) -> History:
-    """See `Store.load`; one statement, and where it finds nothing a second one that finds out why.
+    """See `Store.load`; one statement, and a second one that finds the reason if it has no rows.
 
-    ``again``: whether to read once more where the second one finds that there are messages by now.
+    ``again``: whether to read once more if the second one finds messages.
     """
     key = {"session_id": session_id, "owner": owner}
     # At least one message, because the length comes from the last one.
@@ -71,7 +71,7 @@ def load(
 def _without_messages(database: Database, key: dict[str, Any]) -> History:
     """Return the history of a session that was rewound to its beginning, deleted, or never stored.
 
-    A row alone does not prove a session: it may have been inserted for a lease.
+    A row may exist without a session: it may have been inserted for a lease.
     """
     deleted_at, turns, length = next(iter(database.rows(_state, key)), (None, 0, 0))
     deleted = deleted_at is not None

@@ -1,4 +1,4 @@
-"""The SQL that takes messages out of a history, and keeps them in the archive.
+"""The SQL that moves messages from a history to the archive.
 
 Every change locks the session's row, so that an append comes before it or after it.
 """
@@ -134,7 +134,7 @@ def compact(
 ) -> int:
     """See `LifecycleStore.compact`; the messages come as JSON texts.
 
-    ``turn_id`` is the summary's; by it a repeated compaction finds that it was done already.
+    ``turn_id`` is the summary's; it shows that a repeated compaction was done already.
     """
     key = {"session_id": session_id, "owner": owner}
     with transaction(database):

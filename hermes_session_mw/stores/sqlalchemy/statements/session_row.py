@@ -1,4 +1,4 @@
-"""A session's row: what its columns say, and how it is locked."""
+"""Reads and locks a session's row."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ SESSION_INFO = select(
 """The columns that `session_info` takes, of every session that has a turn."""
 
 WRONG_TYPE = (TypeError, ValueError, OverflowError)
-"""What Python raises where a value has another type than its column."""
+"""Python's errors for a value of another type than its column's."""
 
 
 class SessionRow(NamedTuple):
@@ -55,7 +55,7 @@ class SessionRow(NamedTuple):
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever stored; a lease alone makes a row too."""
+        """Whether anything was ever stored: a row may have been made for a lease only."""
         return self.turns > 0 and not self.is_deleted
 
 
@@ -105,7 +105,7 @@ _INSERT_OR_LOCK = upsert(sessions, _EMPTY, {"next_seq": sessions.c.next_seq})
 
 
 def lock_row(database: Database, session_id: str, owner: str) -> SessionRow:
-    """Lock the session's row until the transaction ends, and return what it says.
+    """Lock the session's row until the transaction ends, and return it.
 
     SELECT ... FOR UPDATE, so that no other transaction inserts, changes or removes the row in
     between; on SQLite the whole database is locked by then.
@@ -119,16 +119,16 @@ def lock_row(database: Database, session_id: str, owner: str) -> SessionRow:
 
 
 def insert_or_lock_row(database: Database, session_id: str, owner: str) -> None:
-    """Lock the session's row until the transaction ends; where there is none, insert it."""
+    """Lock the session's row until the transaction ends; insert a missing one."""
     key = {"session_id": session_id, "owner": owner}
     database.run(_INSERT_OR_LOCK[database.dialect], key)
 
 
 def session_infos(rows: Sequence[Row]) -> list[SessionInfo]:
-    """Return what rows of `SESSION_INFO` say.
+    """Return the descriptions in rows of `SESSION_INFO`.
 
     Raises:
-        StoreCorrupt: a row has a value of another type, which SQLite lets it have.
+        StoreCorrupt: a row has a value of another type, which SQLite permits.
     """
     try:
         return [session_info(row) for row in rows]
@@ -137,7 +137,7 @@ def session_infos(rows: Sequence[Row]) -> list[SessionInfo]:
 
 
 def session_info(row: Sequence[Any]) -> SessionInfo:
-    """Return what one row says, or raise one of `WRONG_TYPE`."""
+    """Return one row's description, or raise one of `WRONG_TYPE`."""
     session_id, title, length, created, updated, parent = row
     return SessionInfo(
         text_of(session_id),

@@ -24,7 +24,7 @@ _in_history = select(
 _archived = select(archive.c.seq, archive.c.body, literal_column("NULL")).where(
     *IN_ARCHIVE, archive.c.turn_id == bindparam("turn_id")
 )
-# A turn got all its numbers at once, so that they order its messages wherever they are.
+# A turn got all its numbers at once, so they order its messages in both tables.
 _turn = union_all(_in_history, _archived).order_by("seq")
 
 
