@@ -1,13 +1,13 @@
-"""A connection: how statements are executed on it, and whether it may be used again.
+"""Executes statements on a connection, and decides whether it may be used again.
 
-`Database` executes statements through SQLAlchemy, `DirectDatabase` by the driver's own cursor: for
-statements this small, what SQLAlchemy does around each execution costs more than the database
-(docs/speed.md). On an engine of our own SQLAlchemy's pool, compiler, dialects and errors stay, and
-the rest is left out. An engine of the caller's, or one with listeners for its statements, is used
-through SQLAlchemy.
+`Database` executes statements through SQLAlchemy, `DirectDatabase` through the driver's own cursor:
+for statements this small, SQLAlchemy's work around each execution costs more than the database
+(docs/speed.md). An engine of our own then uses only SQLAlchemy's pool, compiler, dialects and
+errors. An engine of the caller's, or one with listeners for its statements, is used through
+SQLAlchemy.
 
 Before a pooled connection is used again, each check that `add_check` registered for its engine must
-hold; otherwise the pool replaces it.
+pass; otherwise the pool replaces the connection.
 """
 
 import os
@@ -32,7 +32,7 @@ from hermes_session_mw.exceptions import StoreMisconfigured
 Row = Sequence[Any]
 Parameters = Mapping[str, Any]
 Info = dict[Any, Any]
-"""What is noted of a pooled connection for as long as it lives: ``Connection.info``."""
+"""The notes on a pooled connection, kept until it is closed: ``Connection.info``."""
 
 _DIRECT = "hermes_direct"
 _CHECKS = "hermes_checks"
@@ -45,14 +45,14 @@ _OVERHEAD = 4096  # bytes of a statement beside its parameters
 # The characters that a driver doubles when it writes a parameter into the statement.
 _ESCAPED = re.compile(rb"[\x00\n\r\x1a\"'\\]")
 
-# Without it SQLAlchemy drops the row count of an INSERT.
+# Without this SQLAlchemy drops the row count of an INSERT.
 _KEEP_ROWCOUNT = {"preserve_rowcount": True}
 
 # NO CHAIN, whatever completion_type is: each transaction is begun explicitly.
 _COMMIT = dict.fromkeys(MYSQL, "COMMIT AND NO CHAIN")
 _ROLLBACK = dict.fromkeys(MYSQL, "ROLLBACK AND NO CHAIN")
 
-# After these, what a connection knows of its file may stay wrong: it is replaced.
+# After these a connection's view of its file may stay wrong: it is replaced.
 _STALE_FILE = (
     "SQLITE_READONLY",
     "SQLITE_IOERR",
@@ -63,7 +63,7 @@ _STALE_FILE = (
 
 
 class OutOfTransaction(SQLAlchemyError):
-    """By the server's answers a transaction was not open, or still open; its connection is gone."""
+    """The server reported a wrong transaction state; the connection was invalidated."""
 
     connection_invalidated = True
 
@@ -71,8 +71,8 @@ class OutOfTransaction(SQLAlchemyError):
 class Database:
     """A connection on which statements are executed through SQLAlchemy.
 
-    This is what the functions that hold SQL are given. Every parameter of a statement is given by
-    its name. Methods raise ``SQLAlchemyError``.
+    The functions of the stores take it as their first argument. Every parameter of a statement is
+    given by its name. Methods raise ``SQLAlchemyError``.
 
     Attributes:
         connection: SQLAlchemy's connection.
@@ -121,7 +121,7 @@ class Database:
         self.command(_ROLLBACK.get(self.dialect, "ROLLBACK"))
 
     def in_transaction(self) -> bool | None:
-        """Tell whether a transaction is open by the server's last answer; None: it does not say."""
+        """Tell whether a transaction is open by the server's last answer; None if unknown."""
         is_open = IN_TRANSACTION.get(self.connection.dialect.driver)
         return None if is_open is None else is_open(self.connection.connection.driver_connection)
 
@@ -144,12 +144,12 @@ class Database:
         dialect, pooled = self.connection.dialect, self.connection.connection
         errors: Any = errors_of(dialect.loaded_dbapi)
         if not isinstance(exc, errors) or isinstance(exc, SQLAlchemyError):
-            # A SQLite file stays locked as long as a transaction is open, or a cursor of one.
+            # A SQLite file stays locked while a transaction, or a cursor in it, is open.
             if self.dialect == "sqlite":
                 with suppress(Exception):
                     cursor.close()
                     pooled.rollback()
-            # Cancelled in the middle: the answer could still arrive, as the next statement's.
+            # Cancelled before its answer, which could be read as the next statement's.
             self.connection.invalidate(exc)
             raise exc
         lost = is_broken_by(exc) or isinstance(exc, OSError)
@@ -167,7 +167,7 @@ class Database:
         ) from exc
 
     def _check_size(self, rows: Sequence[Parameters]) -> None:
-        """Refuse a row that is too large for MySQL, which would often just cut the connection off.
+        """Refuse a row that is too large for MySQL, which would often just close the connection.
 
         Raises:
             StoreMisconfigured: the server takes no packet of that size.
@@ -268,7 +268,7 @@ def is_own(connection: Connection) -> bool:
 
 
 def is_broken_by(cause: BaseException | None) -> bool:
-    """Tell whether a connection that raised ``cause`` may go on failing without a reason."""
+    """Tell whether a connection that raised ``cause`` may keep failing."""
     if is_out_of_step(cause):
         return True
     return str(getattr(cause, "sqlite_errorname", "")).startswith(_STALE_FILE)
@@ -323,7 +323,7 @@ class Check(Protocol):
     """Tells whether a pooled connection may be used again."""
 
     def __call__(self, info: Info, *, writes: bool) -> bool:
-        """Judge by what is noted of it; ``writes`` says whether it is about to be written to."""
+        """Return whether the connection may be used again, by its info; ``writes``: for a write."""
         ...
 
 
@@ -342,7 +342,7 @@ def add_check(engine: Engine, check: Check) -> None:
 
 
 def passes_checks(connection: Connection, *, writes: bool) -> bool:
-    """Tell whether a connection that was not given back to its pool may be used again."""
+    """Tell whether a connection that was kept out of its pool may be used again."""
     info = connection.info
     for check in info[_CHECKS]:  # noqa: SIM110  # once for each operation, where all() costs more
         if not check(info, writes=writes):
@@ -363,7 +363,7 @@ def replace_after_disconnect(engine: Engine) -> None:
 
     def invalidated(_connection: object, _record: object, exc: BaseException | None) -> None:
         nonlocal lost_at
-        # Invalidated for another reason, it says nothing about the other connections.
+        # Invalidated for another reason, which does not concern the other connections.
         if isinstance(exc, driver_error):
             lost_at = time.monotonic()
 

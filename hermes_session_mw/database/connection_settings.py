@@ -4,7 +4,7 @@ Some drivers bind parameters at the server, others write them into the statement
 (docs/threats.md). The server reads that text as the driver meant it only if its modes and character
 sets are those that the driver assumes. So each connection is probed once, with values that do no
 harm if they are misread. An engine of our own sets them; a connection of the caller's engine, which
-may need others, is refused if its settings do not do.
+may need others, is refused if its settings are unsuitable.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,8 @@ from hermes_session_mw.database.errors import classify
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured
 from hermes_session_mw.logging import logger
 
-# Whatever the server's defaults are. The isolation level is the one that the statements are tested
-# with, and that every format of the binary log allows.
+# These override the server's defaults. The statements are tested with this isolation level, and
+# every format of the binary log allows it.
 _MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
 _MYSQL_SETTINGS = (
     f"SET NAMES utf8mb4, SESSION sql_mode = '{_MODE}', SESSION autocommit = 1",
@@ -69,7 +69,7 @@ def set_on_connect(engine: Engine) -> None:
 
 
 def check_isolation(options: Mapping[str, Any]) -> None:
-    """Refuse options of an engine under which nothing would be committed.
+    """Refuse engine options with which nothing would be committed.
 
     Raises:
         ConfigurationError: they name an isolation level.
@@ -82,12 +82,12 @@ def check_isolation(options: Mapping[str, Any]) -> None:
 
 
 def check_settings(database: Database) -> None:
-    """Probe a connection when it is first used, and after a change that its driver knows of.
+    """Probe a connection at its first use, and after a change that its driver reports.
 
     A probe is one round trip, or two on MySQL.
 
     Raises:
-        StoreMisconfigured: texts would be changed or cut off over it.
+        StoreMisconfigured: texts would be changed or cut off.
         SQLAlchemyError: the probe failed.
     """
     info = database.connection.info
@@ -108,7 +108,7 @@ def _set(connection: Any, _record: object) -> None:
 
 
 def _driver_state(database: Database) -> tuple[Any, ...]:
-    """Return what the driver itself knows of a connection, which others may have changed."""
+    """Return the driver's own state of a connection, which other code may have changed."""
     driver: Any = database.connection.connection.driver_connection
     return (
         getattr(driver, "server_status", 0) & _NO_BACKSLASH_ESCAPES,  # PyMySQL, asyncmy
@@ -137,7 +137,7 @@ def _problems_on_mysql(database: Database, row: tuple[Any, ...]) -> Iterator[str
         if not row[4]:
             yield "it does not commit by itself (autocommit)"
         if database.connection.get_isolation_level() == "READ UNCOMMITTED":
-            yield "it reads what may never be committed: choose another isolation level"
+            yield "it reads uncommitted rows: choose another isolation level"
 
 
 def _problems_of_sql_mode(database: Database, modes: set[str]) -> Iterator[str]:
@@ -156,10 +156,10 @@ def _problems_of_sql_mode(database: Database, modes: set[str]) -> Iterator[str]:
 
 def _problems_on_sqlite(database: Database, row: tuple[Any, ...]) -> Iterator[str]:
     if row != (_PROBE,):
-        yield "rows do not come back as sqlite3 makes them: leave text_factory and row_factory be"
+        yield "sqlite3's text_factory or row_factory was changed: leave the defaults"
     driver: Any = database.connection.connection.driver_connection
     if getattr(driver, "autocommit", None) is False:  # Python 3.12's
-        yield "it is never outside of a transaction: leave sqlite3's autocommit be"
+        yield "it is always in a transaction: leave sqlite3's autocommit at its default"
 
 
 def _probe(database: Database) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.types import VARBINARY, TypeEngine
 
 MYSQL = ("mysql", "mariadb")
-"""SQLAlchemy's names for one family; they differ in what an INSERT can return."""
+"""SQLAlchemy's two names for one family; only MariaDB has INSERT ... RETURNING."""
 
 SUPPORTED_DIALECTS = ("sqlite", "postgresql", *MYSQL)
 """SQLAlchemy's names of the databases that a store can use."""
@@ -33,7 +33,7 @@ def key_type(size: int, binary: Callable[[int], TypeEngine[Any]] = BytesKey) -> 
 
 
 def upsert(table: Table, row: dict[str, Any], changes: dict[str, Any]) -> dict[str, Insert]:
-    """Return, for each dialect, the INSERT of a row that makes ``changes`` where it exists."""
+    """Return, for each dialect, the INSERT of a row that makes ``changes`` if the row exists."""
     key = list(table.primary_key.columns)
     in_sqlite = sqlite.insert(table).values(row)
     in_postgresql = postgresql.insert(table).values(row)

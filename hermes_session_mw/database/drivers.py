@@ -1,8 +1,8 @@
-"""Which databases and drivers a store accepts, and what each driver knows of its connection.
+"""The databases and drivers that a store accepts, and each driver's state of its connection.
 
-Accepted are those that the tests hold to the store's contract. A driver that is nearly right fails
-where it matters most: when a connection breaks, when a COMMIT gets no reply, when a value contains
-a quotation mark. Whatever is not tested is refused by name, and the error names what is.
+Only databases and drivers on which the tests run the store's contract are accepted. Others are
+refused by name: they may fail when a connection breaks, when a COMMIT gets no reply, or when a
+value contains a quotation mark.
 """
 
 import importlib
@@ -44,8 +44,8 @@ def check_url(url: str | URL) -> URL:
     """Return ``url`` parsed, after checking its database and its driver.
 
     Raises:
-        ConfigurationError: it is no URL, the database or the driver is not supported, or the driver
-            is not installed.
+        ConfigurationError: it is not a URL, the database or the driver is not supported, or the
+            driver is not installed.
     """
     try:
         parsed = make_url(url)
@@ -110,7 +110,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def check_dialect(name: str) -> None:
-    """Refuse a database that the SQL was not written for and tested with.
+    """Refuse a database that the SQL is not tested with.
 
     Raises:
         ConfigurationError: it is another, or the SQLite library is too old.
@@ -120,7 +120,7 @@ def check_dialect(name: str) -> None:
         raise ConfigurationError(f"store: {name} is not supported; these are: {known}")
     if name == "sqlite" and sqlite3.sqlite_version_info < _SQLITE_MINIMUM:
         raise ConfigurationError(
-            f"store: SQLite {sqlite3.sqlite_version} is too old; 3.35 is the first that will do"
+            f"store: SQLite {sqlite3.sqlite_version} is too old; use 3.35 or newer"
         )
 
 

@@ -1,7 +1,4 @@
-"""Engines of our own: how they are created, and set up.
-
-Nothing here opens a connection.
-"""
+"""Creates and configures engines of our own, without opening a connection."""
 
 import math
 import sys
@@ -56,7 +53,7 @@ def check_positive(**numbers: object) -> None:
     for name, number in numbers.items():
         is_number = isinstance(number, int | float) and not isinstance(number, bool)
         if not (is_number and 0 < number < math.inf):  # type: ignore[operator]  # mypy forgets it
-            raise ConfigurationError(f"{name}: {number!r} is not a number of more than 0")
+            raise ConfigurationError(f"{name}: {number!r} is not a finite number above 0")
 
 
 def is_async_engine(value: object) -> TypeGuard["AsyncEngine"]:
@@ -73,8 +70,8 @@ def is_async(url: URL) -> bool:
 def default_threads(url: URL) -> int:
     """Return how many operations run at once, by default.
 
-    One for a database in memory, which is one connection. Few for a SQLite file, whose threads only
-    wait for each other's interpreter lock (docs/speed.md). More for a server.
+    One for a database in memory, which is one connection. Few for a SQLite file, because more
+    threads would only wait for the interpreter lock (docs/speed.md). More for a server.
     """
     if not _is_sqlite(url):
         return 10
@@ -84,8 +81,8 @@ def default_threads(url: URL) -> int:
 def extra_writers(url: URL, threads: int) -> int | None:
     """Return how many threads write beside ``threads`` that read; None if all do both.
 
-    SQLite has one writer at a time. Others that wait would only keep threads from readers, which
-    need not wait.
+    SQLite has one writer at a time. Waiting writers would occupy threads that readers could use at
+    once.
     """
     return 1 if _is_sqlite(url) and threads > 1 else None
 
@@ -122,7 +119,7 @@ def _checked(create: Callable[..., T], url: URL, settings: dict[str, Any]) -> T:
     try:
         return create(url, **_arguments(url, **settings))
     except (ArgumentError, TypeError) as exc:
-        raise StoreMisconfigured(f"engine_options: no engine can be made so ({exc})") from exc
+        raise StoreMisconfigured(f"engine_options: create_engine refuses them ({exc})") from exc
 
 
 def _arguments(

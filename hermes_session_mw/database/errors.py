@@ -24,7 +24,7 @@ from hermes_session_mw.exceptions import (
 )
 
 DATABASE_ERRORS = (SQLAlchemyError, OSError)
-"""What an engine raises; asyncpg lets the OSError of a refused connection through."""
+"""The errors of an engine; asyncpg raises a refused connection's OSError as it is."""
 
 Category = Literal[
     "conflict", "stale", "lost", "read_only", "unavailable", "misconfigured", "corrupt", "other"
@@ -34,7 +34,7 @@ Category = Literal[
 ``conflict``: another transaction was in the way, and this one is rolled back. ``stale``: a prepared
 statement does not fit the changed tables. ``lost``: the connection is gone; if that was during
 COMMIT, its outcome is unknown. ``read_only``: this server accepts no writes (any more), but the one
-that a new connection leads to may. An immediate retry does not help with the others.
+that a new connection leads to may. The other categories are not retried.
 """
 
 RETRYABLE: frozenset[Category] = frozenset({"conflict", "stale", "lost", "read_only"})
@@ -125,7 +125,7 @@ _MYSQL: dict[int, Category] = {
     1366: "misconfigured",  # text that the column's character set does not have
 }
 
-# SQLite has one code for everything that can be wrong with a statement.
+# SQLite has one code for all errors of a statement.
 _MISSING = re.compile(r"no such (table|column)|table \w+ has no column")
 
 # During COMMIT these do not tell whether it happened: a Galera node lost the others, or the
@@ -163,7 +163,7 @@ _BY_CATEGORY: dict[Category, tuple[type[StoreError], str]] = {
     "corrupt": (StoreCorrupt, "stop writing, keep the file as it is and restore a backup"),
     "other": (StoreError, "see its cause, which is logged at DEBUG"),
 }
-_UTF8 = "let the connection's encoding and the database's be UTF-8 (on MariaDB utf8mb4)"
+_UTF8 = "set the encoding of the connection and the database to UTF-8 (on MariaDB utf8mb4)"
 _SMALLER = "or lower the store's max_message_bytes or max_turn_messages"
 OVER_PACKET = f"a message is larger than the server's max_allowed_packet: raise that, {_SMALLER}"
 _UPGRADE = (
@@ -268,15 +268,13 @@ def classify(exc: Exception, *, only_read: bool = False) -> Failure:
 def classify_other(exc: Exception) -> Failure:
     """Classify an error that is neither a database's nor a driver's.
 
-    Drivers let through what Python raises over a value that they cannot send or cannot read.
+    Drivers do not wrap Python's errors for a value that they cannot send or read.
     """
     name = type(exc).__name__
     if isinstance(exc, UnicodeError):
         return Failure("misconfigured", name, _UTF8, may_quote=True)
     if isinstance(exc, RuntimeError) and str(exc) == _NO_THREAD:
-        advice = (
-            "the system has no thread to give; try again, or where none can be, use MemoryStore"
-        )
+        advice = "the system cannot start a thread; try again, or without threads use MemoryStore"
         return Failure("unavailable", f"{name}: {_NO_THREAD}", advice)
     return Failure("other", name, _BY_CATEGORY["other"][1], may_quote=True)
 

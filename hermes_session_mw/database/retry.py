@@ -1,4 +1,4 @@
-"""Retries: an operation is repeated after an error that a repetition may mend, until time is up."""
+"""Retries an operation after errors that may not recur, until its timeout."""
 
 import random
 import time
@@ -17,11 +17,11 @@ _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.5
 
 _MAX_READ_ONLY = 6
-"""Attempts that may meet a read-only server before that is the answer.
+"""Attempts that may reach a read-only server before the error is raised.
 
 SQLAlchemy's own pool may hold five connections to a primary that has become a standby, and a proxy
 may lead to it once more. A server that stays read-only is reported in a fraction of a second,
-not at the end of the time.
+and not only at the timeout.
 """
 
 
@@ -41,13 +41,13 @@ class RetryingExecutor:
     async def run(
         self, work: Work[T], *, writes: bool, on_doubt: Callable[[], None] | None = None
     ) -> T:
-        """Run ``work`` until it succeeds, fails for good, or time is up.
+        """Run ``work`` until it succeeds, fails with an error that is not retried, or times out.
 
-        ``on_doubt`` is called before a retry if nobody knows whether the last attempt was
-        committed. Before any other retry it certainly was not.
+        ``on_doubt`` is called before a retry if it is unknown whether the last attempt was
+        committed. Before any other retry it was not.
 
         Raises:
-            StoreError: it failed; whatever the database, its driver or the system raised has become
+            StoreError: it failed; every error of the database, its driver or the system becomes
                 one.
         """
         deadline = time.monotonic() + self._timeout
@@ -71,7 +71,7 @@ class RetryingExecutor:
                 in_doubt = True
                 if on_doubt is not None:
                     on_doubt()
-            # Full jitter: operations that collided once do not collide again in step.
+            # Full jitter, so that operations that collided do not retry in step.
             pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempts))  # noqa: S311
             attempts += 1
             read_only += failure.category == "read_only"
@@ -81,7 +81,7 @@ class RetryingExecutor:
             if late or read_only >= _MAX_READ_ONLY or failure.category not in RETRYABLE:
                 logger.debug("the database's error in full", exc_info=cause)
                 error = failure.as_store_error(in_doubt=in_doubt)
-                # A cause that may quote the row would be in every traceback.
+                # Without a cause, which may quote a row, and would be in every traceback.
                 raise error from (None if failure.may_quote else cause)
             await anyio.sleep(pause)
 

@@ -1,15 +1,15 @@
 """A SQLite file of a store: when its connections are replaced, and the queue of its writers.
 
-Four habits of SQLite are made good here. A connection goes on reading and writing a file that was
+Works around four behaviours of SQLite. A connection continues to read and write a file that was
 deleted, and loses what it acknowledges: connections are replaced once the path leads to another
-file. Opening a missing file creates it: after it was there once, its absence is an error. A
-connection that found its file read-only stays read-only: it is replaced. Of many writers that wait
-for the lock any may be next: they queue.
+file. Opening a missing file creates it: once the file existed, its absence is an error. A
+connection that found its file read-only stays read-only: it is replaced. SQLite grants its lock to
+waiting writers in no order: they queue.
 
 The queue is a lock on a side file, ``<database>-turns``. The system grants a file's lock in the
 order of the requests, so a writer takes a *ticket*, which is that lock, before it begins. A ticket
-only decides who is next; what keeps writers apart is SQLite's own lock. So a writer whose ticket
-does not come in time tries without one, and a queue that is stuck costs waiting, not writes.
+only decides the order; SQLite's own lock excludes other writers. So a writer that does not get its
+ticket in time tries without one, and a stuck queue delays writers but loses no write.
 """
 
 import os
@@ -40,7 +40,7 @@ _IDENTITY = "hermes_file_identity"
 _FILE = "hermes_sqlite_file"
 
 _STAT_INTERVAL = 0.01
-"""Seconds between two looks, for readers, at whether the path still leads to the same file."""
+"""Seconds between two checks, for reads, that the path still leads to the same file."""
 
 _BUSY_TIMEOUT = text("PRAGMA busy_timeout")
 
@@ -73,7 +73,7 @@ class LockFile:
                 os.fchown(self.fd, database.st_uid, database.st_gid)
             mine = os.fstat(self.fd)
         allowed = 0o600
-        # Unless the group could not be changed: that one may not write to the database.
+        # Unless the group could not be changed, which then may not write to the database.
         if database.st_mode & stat.S_IWGRP and mine.st_gid == database.st_gid:
             allowed |= 0o060
         if database.st_mode & stat.S_IWOTH:
@@ -82,7 +82,7 @@ class LockFile:
             os.fchmod(self.fd, allowed)
 
     def lock(self) -> None:
-        """Wait for the lock, for as long as it takes."""
+        """Wait for the lock without a timeout."""
         fcntl.flock(self.fd, fcntl.LOCK_EX)
 
     def try_lock(self) -> bool:
@@ -102,8 +102,8 @@ class LockFile:
 class LockWaiter:
     """Waits for a side file's lock that another process holds, for all threads of this one.
 
-    The system's wait has no timeout, so one thread of its own waits. A writer that gives up leaves
-    it there, and with it the place in the queue, for the next writer.
+    The system's wait has no timeout, so a separate thread waits. When a writer times out the thread
+    keeps waiting, and keeps its place in the queue for the next writer.
     """
 
     def __init__(self, lock_file: LockFile) -> None:
@@ -113,10 +113,10 @@ class LockWaiter:
         self.is_waiting: bool = False
 
     def wait(self, seconds: float) -> bool:
-        """Tell whether the lock came in time; then ``release`` has to be called.
+        """Tell whether the lock was acquired in time; then ``release`` has to be called.
 
         Raises:
-            RuntimeError: the system has no thread to give.
+            RuntimeError: the system cannot start a thread.
         """
         mine = threading.Event()
         with self._lock:
@@ -133,7 +133,7 @@ class LockWaiter:
     def release(self) -> None:
         """Release the lock; other writers of this process queue for it again."""
         self._lock_file.unlock()
-        with self._lock, suppress(RuntimeError):  # no thread to give: they go on without a ticket
+        with self._lock, suppress(RuntimeError):  # no thread: they go on without a ticket
             if self._waiting:
                 self._start()
 
@@ -179,12 +179,12 @@ class WriteQueue:
     def bypass(self) -> None:
         """Note that the queue is stuck: a writer without its ticket could begin at once.
 
-        Nobody waits for a ticket then until the one comes that the process still waits for.
+        No writer waits for a ticket until the process gets the one that it still waits for.
         """
         self._is_stuck = True
 
     def close(self) -> None:
-        """Close the side file as soon as nobody holds its lock or waits for it."""
+        """Close the side file as soon as its lock is free and no thread waits for it."""
         self._lock_file = None
         if self._waiter is not None and not self._waiter.is_waiting:
             self._waiter = None
@@ -208,9 +208,9 @@ class WriteQueue:
 
 
 class WriteTicket:
-    """One writer's place in the queue; without ``release`` SQLite's own lock decides who is next.
+    """One writer's place in the queue; without ``release`` SQLite's own lock decides the order.
 
-    ``late_in`` is the queue whose ticket did not come in time.
+    ``late_in`` is the queue that did not give the ticket in time.
     """
 
     __slots__ = ("_late_in", "_release")
@@ -223,14 +223,14 @@ class WriteTicket:
 
     @property
     def is_late(self) -> bool:
-        """Whether the ticket did not come in time."""
+        """Whether the writer did not get the ticket in time."""
         return self._late_in is not None
 
     def begin_at_once(self, database: Database, begin: str) -> None:
-        """Begin a transaction by the command ``begin``, without waiting once more.
+        """Begin a transaction by the command ``begin``, without another wait.
 
         Raises:
-            SQLAlchemyError: it did not begin.
+            SQLAlchemyError: the transaction was not begun.
         """
         ((before,),) = database.rows(_BUSY_TIMEOUT, {})
         database.command("PRAGMA busy_timeout = 0")
@@ -294,8 +294,8 @@ class SQLiteFile:
             self._existed = True
         elif self._existed:
             raise StoreUnavailable(
-                "the database file is gone, and is not made anew: put it back, or restart to begin "
-                "with an empty one"
+                "the database file is gone, and is not created again: put it back, or restart to "
+                "begin with an empty one"
             )
         if self._existed and not options.get("uri"):
             # It may also vanish between the check above and the opening.
@@ -305,7 +305,7 @@ class SQLiteFile:
     def _connected(self, _connection: object, record: Any) -> None:
         if not self._existed:
             self._existed = True
-            logger.info("a new SQLite file was made for the sessions")
+            logger.info("a new SQLite file was created for the sessions")
         self._identity = record.info[_IDENTITY] = self._stat()
         record.info[_FILE] = self
 

@@ -1,11 +1,11 @@
 """Transactions, begun and ended explicitly: connections are in AUTOCOMMIT.
 
-One rule holds on every driver, and on engines of the caller's too: nothing counts as stored without
-the server's own word. A transaction is open after its BEGIN and until its COMMIT, the server
-answers the COMMIT with that tag, and none is open after it, nor around a statement that commits
-itself. If the server's answers say otherwise, as behind a pooler that sent the statements to
+One rule holds on every driver, and on engines of the caller's too: nothing counts as stored unless
+the server confirms it. A transaction is open after its BEGIN and until its COMMIT, the server
+answers the COMMIT with that tag, and no transaction is open after it, nor around a statement that
+commits itself. If the server's answers differ, as behind a pooler that sent the statements to
 different server connections, the connection is invalidated, and the outcome is unknown
-(`CommitFailed`): the store then looks whether the turn is there, and retries.
+(`CommitFailed`): the store then checks whether the turn is stored, and retries.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ _BEGIN = {
     **dict.fromkeys(MYSQL, "START TRANSACTION"),
 }
 
-# For drivers that do not know whether a transaction is open: without one, the server has no such
-# savepoint to release.
+# For drivers that do not report whether a transaction is open: without one, the server refuses to
+# release a savepoint.
 _SAVEPOINT = "SAVEPOINT hermes_session_mw"
 _RELEASE = "RELEASE SAVEPOINT hermes_session_mw"
 
@@ -115,7 +115,7 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
 
 @contextmanager
 def committing() -> Iterator[None]:
-    """Raise what fails inside as a `CommitFailed`: for a statement that commits itself."""
+    """Raise an error inside as a `CommitFailed`: for a statement that commits itself."""
     try:
         yield
     except SQLAlchemyError as exc:

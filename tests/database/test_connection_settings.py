@@ -344,7 +344,7 @@ async def test_texts_come_back_under_every_setting_of_postgresql(
 # The server itself refuses the first letter that the database lacks (22P05), before the settings of
 # the connection are compared, and the error names both encodings.
 LACKS_LETTERS = (
-    r"failed \((UntranslatableCharacter|Error) 22P05\): let the connection's encoding and the "
+    r"failed \((UntranslatableCharacter|Error) 22P05\): set the encoding of the connection and the "
     r"database's be UTF-8 \(on MariaDB utf8mb4\)$"
 )
 

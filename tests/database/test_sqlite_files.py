@@ -72,9 +72,9 @@ async def test_a_vanished_file_is_not_made_anew(driver: str, tmp_path: Path) -> 
     await store.append("id", numbered(0))
     move(tmp_path, tmp_path / "away")
     for _ in range(2):
-        with pytest.raises(StoreUnavailable, match="gone, and is not made anew"):
+        with pytest.raises(StoreUnavailable, match="gone, and is not created again"):
             await store.load("id")
-        with pytest.raises(StoreUnavailable, match="gone, and is not made anew"):
+        with pytest.raises(StoreUnavailable, match="gone, and is not created again"):
             await store.append("id", numbered(1))
         await store.aclose()
     assert not (tmp_path / "sessions.db").exists()

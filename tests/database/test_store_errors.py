@@ -386,7 +386,7 @@ async def test_a_system_without_threads_to_give_is_unavailable(
 
     store = SQLAlchemyStore(sqlite_url)
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(StoreUnavailable, match="no thread to give"):
+    with pytest.raises(StoreUnavailable, match="cannot start a thread"):
         await store.append("id", [HELLO])
     monkeypatch.undo()
     assert await store.append("id", [HELLO]) == 1

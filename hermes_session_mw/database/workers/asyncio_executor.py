@@ -29,8 +29,8 @@ class _LoopState:
         engine: the loop's engine, made by its first operation.
         lock: held while the engine is made.
         disposer: an asynchronous generator that disposes of the engine when the loop shuts down.
-        connections: the driver's connections; weakly, as the pool closes and drops them.
-        running: how many operations run, or wait for a connection.
+        connections: weak references to the driver's connections, which the pool closes and drops.
+        running: how many operations run or wait for a connection.
     """
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class _LoopState:
 
 
 async def _yield_to_waiting(state: _LoopState, engine: AsyncEngine) -> None:
-    """Let an operation that waits for a connection have the one that was just given back.
+    """Give a connection that just came back to the pool to an operation that waits for one.
 
-    SQLAlchemy's pool is an ``asyncio.Queue``, which only wakes the next waiter. A caller that goes
-    on without a pause would take the connection again, and others would wait until they time out.
+    SQLAlchemy's pool is an ``asyncio.Queue``, which only wakes the next waiter. A caller that
+    continues without a pause would take the connection again, and the waiters would time out.
     """
     checked_out = getattr(engine.pool, "checkedout", None)  # not every pool has a limit
     if checked_out is not None and state.running > checked_out():
@@ -55,8 +55,8 @@ async def _yield_to_waiting(state: _LoopState, engine: AsyncEngine) -> None:
 class AsyncioExecutor:
     """Runs work over an asyncio engine, one for each event loop.
 
-    ``make``, ``prepare`` and ``owned`` are as for `ThreadExecutor`; ``timeout`` is the seconds that
-    closing the connections may take.
+    ``make``, ``prepare`` and ``owned`` are as for `ThreadExecutor`; ``timeout`` is the seconds for
+    closing the connections.
     """
 
     def __init__(
@@ -116,8 +116,8 @@ class AsyncioExecutor:
     async def _dispose_with_loop(
         self, state: _LoopState, engine: AsyncEngine
     ) -> AsyncGenerator[None, None]:
-        # ``asyncio.run`` and its like close all asynchronous generators, as the last thing that
-        # they run in the loop.
+        # ``asyncio.run`` and similar functions close all asynchronous generators at the loop's
+        # end.
         try:
             yield
         finally:
@@ -145,8 +145,8 @@ class AsyncioExecutor:
         if not self._owned:
             return
         deadline = anyio.current_time() + self._timeout
-        # Closing a connection waits for the server, which may not answer. Each dispose() that is
-        # cancelled has taken at least one out of the pool: once time is up, the rest go quickly.
+        # Closing a connection waits for the server, which may not answer. Each cancelled dispose()
+        # has removed at least one from the pool: after the timeout, the rest are closed quickly.
         while True:
             with anyio.CancelScope(deadline=deadline, shield=True) as scope:
                 await engine.dispose()
@@ -166,7 +166,7 @@ class AsyncioExecutor:
             finally:
                 # Coverage does not follow greenlets.
                 if self._owned and engine is not state.engine:  # pragma: no cover
-                    connection.invalidate()  # the store was closed: no pool to go back to
+                    connection.invalidate()  # the store was closed, and its pool with it
 
     def _state(self) -> _LoopState:
         try:
@@ -190,7 +190,7 @@ def _terminate(state: _LoopState) -> None:
     """
     for connection in list(state.connections):
         shut_down_socket(connection)
-        # By driver; whatever it raises, it raises over the closed loop.
+        # By driver; its errors are about the closed loop.
         for name in ("terminate", "stop"):
             with suppress(Exception):
                 getattr(connection, name)()

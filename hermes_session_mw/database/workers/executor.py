@@ -17,15 +17,15 @@ T = TypeVar("T")
 Work = Callable[[Database], T]
 
 WAIT_SHARE = 0.9
-"""The part of an operation's time that one wait may take, so that its own error comes in time."""
+"""The part of an operation's timeout for one wait, so that the wait's own error is raised."""
 
 
 class OperationTimeout(Exception):
-    """An operation took longer than it may; it may still go on, and end either way."""
+    """An operation reached its timeout; it may still run, and succeed or fail."""
 
 
 class Executor(Protocol):
-    """Runs functions over a connection of its engine, which the first call makes."""
+    """Runs functions over a connection of its engine, which the first call creates."""
 
     async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:
         """Return what ``work`` returns, after giving the connection back.
@@ -45,7 +45,7 @@ class Executor(Protocol):
 def invalidate_after(exc: Exception, connection: Connection) -> None:
     """Invalidate a connection that ``exc`` shows to be lost, or to lead to the wrong server.
 
-    That one alone: a store that reads a standby keeps its pool, whatever it is asked to write.
+    Only that one: a store that reads from a standby keeps its pool when a write fails.
     """
     cause = exc.cause if isinstance(exc, CommitFailed) else exc
     from_sqlalchemy = isinstance(cause, SQLAlchemyError) and not connection.invalidated

@@ -1,7 +1,7 @@
-"""A sync engine in worker threads: one hand-over per operation, under asyncio and trio alike.
+"""Runs a sync engine in worker threads: one hand-over per operation, on asyncio and trio.
 
-A thread keeps its connection between operations, in a ``threading.local``, so that the pool is not
-asked each time. It gives the connection back when it becomes idle, and after an error.
+A thread keeps its connection between operations, in a ``threading.local``, so that it does not use
+the pool each time. It gives the connection back when it becomes idle, and after an error.
 """
 
 import os
@@ -33,7 +33,7 @@ class ThreadExecutor:
     ``make`` returns the engine, and ``prepare`` sets it up over its first connection; ``aclose()``
     disposes of it if it is ``owned``. ``threads`` run at once for all event loops, and ``writers``
     more write; None lets all of them write. ``timeout`` is the seconds to wait for the thread that
-    makes the engine, and those after which a thread with an abandoned task counts as hung.
+    makes the engine, and the seconds after which a thread with an abandoned task counts as hung.
     """
 
     def __init__(
@@ -55,19 +55,19 @@ class ThreadExecutor:
         self._engine: Engine | None = None
         self._inherited: list[Engine] = []
         self._lock = threading.Lock()
-        # Of each thread: the task that it runs, and the connection that it keeps.
+        # Of each thread: its task, and the connection that it keeps.
         self._local = threading.local()
         self._completions: PerLoop[CompletionQueue] = PerLoop()
         self._make_workers()
         _executors.add(self)
 
     def _make_workers(self) -> None:
-        # Writers have threads of their own where they wait for each other, and readers need not.
+        # Writers have separate threads if they wait for each other and readers do not.
         on_idle = partial(_give_back, self._local)
         self._readers = self._writers = WorkerPool(self._max_readers, on_idle)
         if self._max_writers is not None:
             self._writers = WorkerPool(self._max_writers, on_idle)
-        # The threads do not refer to this executor, so that they end if it is dropped unclosed.
+        # The threads do not refer to this executor, so that they end if it is collected unclosed.
         self._stop_workers = weakref.finalize(self, _stop_workers, self._readers, self._writers)
 
     def run(self, work: Work[T], *, writes: bool, seconds: float) -> Coroutine[Any, Any, T]:
@@ -97,7 +97,7 @@ class ThreadExecutor:
             with anyio.move_on_after(self._timeout, shield=True):
                 try:
                     await anyio.to_thread.run_sync(_dispose, engine, ending, abandon_on_cancel=True)
-                except RuntimeError:  # the system has no thread to give
+                except RuntimeError:  # the system cannot start a thread
                     engine.dispose()
 
     def __repr__(self) -> str:
@@ -131,7 +131,7 @@ class ThreadExecutor:
         finally:
             if not keep:
                 if self._owned and engine is not self._engine:
-                    connection.invalidate()  # the store was closed: no pool to go back to
+                    connection.invalidate()  # the store was closed, and its pool with it
                 _give_back(self._local)
 
     def _kept_database(self, engine: Engine, *, writes: bool) -> Database | None:
@@ -160,7 +160,7 @@ class ThreadExecutor:
     def _new_engine(self) -> Engine:
         engine = self._make()
         if self._owned:
-            # First of all, since SQLAlchemy's own listener already waits for the server.
+            # Before SQLAlchemy's own listener, which already waits for the server.
             event.listen(engine, "connect", self._connected, insert=True)
         try:
             with engine.connect() as connection:
@@ -173,11 +173,11 @@ class ThreadExecutor:
 
     def _connected(self, driver_connection: Any, _record: object) -> None:
         task: Task[Any] | None = getattr(self._local, "task", None)
-        if task is not None:  # else another thread than ours uses the engine
+        if task is not None:  # otherwise it is not one of our threads
             task.use(driver_connection)
 
     def forget_in_child(self) -> None:  # pragma: no cover  # runs in another process
-        """Start again in a forked child, with another engine and other threads."""
+        """Start again in a forked child, with a new engine and new threads."""
         # The parent's connections are kept and never touched: closing one here would end it, or
         # release its locks, for the parent too.
         if self._engine is not None and self._owned:
@@ -207,7 +207,7 @@ def _dispose(engine: Engine, ending: list[threading.Thread]) -> None:
     engine.dispose()
 
 
-# Referred to weakly: a store that is dropped unclosed goes, and takes its threads with it.
+# A weak reference: a store that is dropped unclosed is collected, and its threads end.
 _executors: "weakref.WeakSet[ThreadExecutor]" = weakref.WeakSet()
 
 

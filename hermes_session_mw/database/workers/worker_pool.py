@@ -3,15 +3,15 @@
 A caller in an event loop puts a `Task` into a `WorkerPool`. A thread of the pool runs it, and puts
 it into the `CompletionQueue` of that event loop, which resumes the caller.
 
-The threads are our own because handing a call to a thread and back is most of what a read costs.
-anyio and asyncio hand over each call and each result by itself. Here the threads take from one
+The threads are our own because handing a call to a thread and back is most of the cost of a read.
+anyio and asyncio hand over each call and each result separately. Here the threads take from one
 queue, and the results of several tasks come back with one wake-up of the loop: a third cheaper for
 one call at a time, and a fifth of the price for many (docs/speed.md).
 
-A thread cannot be cancelled. One that waits for a database that never answers would wait for ever,
-hold a connection and keep the process from exiting. So a caller that stops waiting *abandons* its
-task, and once the task's time is up the socket of its connection is shut down: the driver then
-finds the connection broken, and the thread returns.
+A thread cannot be cancelled. If a database never answered, its thread would wait for ever, hold a
+connection and prevent the process from exiting. So a caller that stops waiting *abandons* its task,
+and after the task's timeout the socket of its connection is shut down: the driver then finds the
+connection broken, and the thread returns.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _IDLE_AFTER = 0.05
 """Seconds that a thread waits for the next task before it counts as idle."""
 
 _MAX_BATCH = 16
-"""Tasks that are completed together, at most: the first should not wait long for the last."""
+"""The most tasks that are completed together, so that the first does not wait long for the last."""
 
 _MAX_DELAY = 0.005
 """Seconds after which a completion that was held back is delivered in any case."""
@@ -48,11 +48,11 @@ _MAX_DELAY = 0.005
 class WorkerPool:
     """Up to ``max_threads`` threads that run tasks in their order, for any event loop.
 
-    A thread is started when it is first needed, and stays until ``stop()``. Before it waits for
-    long, or ends, it calls ``on_idle`` once, which gives back what it kept for its next task.
+    A thread is started when it is first needed, and stays until ``stop()``. Before a long wait, or
+    its end, it calls ``on_idle`` once, which gives back the connection kept for its next task.
 
     Attributes:
-        abandoned: the tasks that still run although their callers no longer wait for them.
+        abandoned: the running tasks that no caller waits for.
     """
 
     def __init__(self, max_threads: int, on_idle: Callable[[], None]) -> None:
@@ -66,7 +66,7 @@ class WorkerPool:
         self._pending = 0
 
     def put(self, task: "Task[Any]") -> None:
-        """Have the next free thread run ``task``.
+        """Run ``task`` in the next free thread.
 
         Raises:
             RuntimeError: there is no thread yet, and the system cannot start one.
@@ -97,7 +97,7 @@ class WorkerPool:
         Returns those that end at once.
         """
         with self._lock:
-            # One for each thread, whichever takes it: if a task comes next, one is left for it.
+            # One for each thread; a task that comes next still finds one.
             for _ in self._threads:
                 self._tasks.put(None)
             ending, self._threads = self._threads, []
@@ -109,11 +109,11 @@ class WorkerPool:
             self._busy.add(me)
             task.run()
             self._busy.discard(me)
-            # Before the caller is resumed, or its next task would find this thread busy.
+            # Before the caller is resumed, so that its next task finds this thread free.
             with self._lock:
                 self._pending -= 1
             task.complete(more=not self._tasks.empty())
-            del task  # not kept until the next one comes
+            del task  # no reference until the next task
         self._become_idle()
 
     def _next(self) -> "Task[Any] | None":
@@ -133,8 +133,8 @@ class WorkerPool:
 class Task(Generic[T]):
     """One call of ``work`` in a worker thread, which its caller may abandon.
 
-    ``work`` is called with the task itself, and tells it by ``use`` which connection it may wait
-    on. After ``seconds`` the caller stops waiting; a task that still runs is then in ``abandoned``.
+    ``work`` is called with the task, and passes the connection on which it may wait to ``use``.
+    After ``seconds`` the caller stops waiting; a task that still runs is then in ``abandoned``.
     """
 
     __slots__ = (
@@ -178,12 +178,12 @@ class Task(Generic[T]):
         self._timer: threading.Timer | None = None
 
     async def result(self) -> T:
-        """Wait for what ``work`` returns or raises.
+        """Wait for the result of ``work``, or raise its error.
 
         After a timeout the thread goes on; its transaction is committed or rolled back as a whole.
 
         Raises:
-            OperationTimeout: it took too long.
+            OperationTimeout: it took more than ``seconds``.
         """
         is_done = False
         try:
@@ -222,7 +222,7 @@ class Task(Generic[T]):
         self._completions.put(self._waiter, more=more)
 
     def use(self, driver_connection: Any) -> None:
-        """Note, in the thread, the connection that it may wait on from here."""
+        """Note, in the thread, the connection on which it may wait from now on."""
         with self._lock:
             self._connection = driver_connection
             if self._aborted:  # while it was still connecting
@@ -234,14 +234,14 @@ class Task(Generic[T]):
         return started_at is not None and time.monotonic() - started_at >= seconds
 
     def abort(self) -> None:
-        """Shut its connection's socket down, so that it returns."""
+        """Shut down its connection's socket, so that the thread returns."""
         with self._lock:
             self._aborted = True
             if self._connection is not None:
                 shut_down_socket(self._connection)
 
     def _abandon(self) -> None:
-        """Stop waiting; if it is running, abort it when its time is up."""
+        """Stop waiting; abort a running task after its timeout."""
         with self._lock:
             self._awaited = False
             if self._started_at is None:
@@ -250,7 +250,7 @@ class Task(Generic[T]):
             remaining = self._seconds - (time.monotonic() - self._started_at)
             self._timer = threading.Timer(max(remaining, 0), self.abort)
             self._timer.daemon = True
-            with suppress(RuntimeError):  # the system has no thread: closing the store aborts it
+            with suppress(RuntimeError):  # no thread can be started: closing the store aborts it
                 self._timer.start()
 
 
@@ -299,18 +299,18 @@ class CompletionQueue:
         hold_back = more and self._loop is not None and len(self._completed) < _MAX_BATCH
         if not hold_back and not self._woken:
             self._woken = True
-            with suppress(RuntimeError):  # the loop has ended, and with it all its callers
+            with suppress(RuntimeError):  # the loop has ended, and all its callers too
                 self._wake(self._deliver)
 
     def _deliver(self) -> None:
-        # Before the first is taken, so that a completion that comes too late wakes the loop again.
+        # Before the first is taken, so that a later completion wakes the loop again.
         self._woken = False
         while self._completed:
             self._completed.popleft().resume()
             self._waiting -= 1
 
     def _poll_later(self) -> None:
-        # That thread's next task may hang, and those that are completed must not hang with it.
+        # That thread's next task may hang, which must not delay completed tasks.
         if not self._polls and self._loop is not None:
             self._polls = True
             self._loop.call_later(_MAX_DELAY, self._poll)
@@ -369,8 +369,8 @@ class PerLoop(Generic[T]):
     Neither an asyncio engine nor a completion queue can be shared by event loops, and a process may
     have many of these, one after the other: ``asyncio.run`` in a row, a test client that has one
     for each request. ``on_loop_ended`` is called with the value of a loop that has ended, when
-    another loop sets its first. anyio's ``RunVar`` would hold a value for as long as its loop is
-    referred to; these values refer to their loop, and neither would ever be freed.
+    another loop sets its first. anyio's ``RunVar`` would hold a value as long as its loop is
+    referenced; these values refer to their loop, so that neither would ever be freed.
     """
 
     def __init__(self, on_loop_ended: Callable[[T], object] = lambda _value: None) -> None:
@@ -401,4 +401,4 @@ def _has_ended(token: Any) -> bool:
 
 
 def _wake_up() -> None:
-    """Do nothing, in another thread's trio run, to find out whether it still runs."""
+    """Do nothing; scheduled in another thread's trio run to find out whether it still runs."""
