@@ -1,4 +1,4 @@
-"""ASGI middleware that lets a conversation go on.
+"""ASGI middleware that stores conversations.
 
 It reads ``X-Hermes-Session-Id``, puts the session's stored conversation on the request's state,
 and stamps the id on every response.

@@ -21,12 +21,12 @@
     ├── NotSupported              the store does not have this operation
     ├── SessionFull               the conversation has as many turns as it may have
     ├── SessionTaken              the id cannot be used by this owner
-    └── StoreError                the store could not do it
-        ├── StoreUnavailable      not now: try again
-        │   ├── StoreTimeout      no answer in time: it may still have happened
-        │   └── AppendInDoubt     the connection broke during COMMIT: it may have happened
-        ├── StoreMisconfigured    never, as it is set up: an operator has to act
-        └── StoreCorrupt          what is stored cannot be read
+    └── StoreError                the store failed
+        ├── StoreUnavailable      it failed for now: try again
+        │   ├── StoreTimeout      no answer in time: the operation may have succeeded
+        │   └── AppendInDoubt     the connection broke during COMMIT: it may have succeeded
+        ├── StoreMisconfigured    its configuration is wrong: an operator has to correct it
+        └── StoreCorrupt          its data cannot be read
 """
 
 from collections.abc import Callable
@@ -46,8 +46,8 @@ class SessionMissing(HermesSessionError, LookupError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this connection carries no Hermes session: wrap the application in "
-            "HermesSessionMiddleware, outside of whatever asks for the session, and do not exclude "
+            "this connection has no Hermes session: wrap the application in "
+            "HermesSessionMiddleware, outside of code that needs the session, and do not exclude "
             "its path"
         )
 
@@ -69,15 +69,12 @@ class OwnerRequired(HermesSessionError, PermissionError):
     def __init__(self) -> None:
         super().__init__(
             "this connection has no owner, so its conversation cannot be stored: "
-            "refuse the request, or let the owner hook name who it is"
+            "refuse the request, or return its owner from the owner hook"
         )
 
 
 class InvalidMessage(HermesSessionError, ValueError):
-    """A message cannot be stored so that it comes back exactly as it is.
-
-    Nothing of the append was written.
-    """
+    """A message cannot be stored unchanged; nothing of the append was written."""
 
 
 class MessageTooLarge(InvalidMessage):
@@ -89,7 +86,7 @@ class TurnTooLong(InvalidMessage):
 
 
 class InvalidKey(HermesSessionError, ValueError):
-    """An owner, a session id or a turn id is not a text that every database can store."""
+    """An owner, a session id or a turn id that not every database can store."""
 
 
 class SessionConflict(HermesSessionError):
@@ -165,8 +162,8 @@ class ResponseStarted(HermesSessionError, RuntimeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the response has begun, and has told the client this session's id: "
-            "rotate before the first message is sent"
+            "the response has begun, and the client has this session's id: "
+            "change the id before the first message is sent"
         )
 
 
@@ -198,7 +195,7 @@ class SessionFull(HermesSessionError):
 
 
 class SessionTaken(HermesSessionError):
-    """The store keeps each id once for all owners, and this one is not free; nothing was written.
+    """The store has each id once for all owners, and this one is in use; nothing was written.
 
     Raised by `HermesStateStore` alone: elsewhere every owner has all ids.
     """
@@ -210,31 +207,30 @@ class SessionTaken(HermesSessionError):
 
 
 class StoreError(HermesSessionError):
-    """The store could not do what it was asked to do."""
+    """The store failed."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot do it now: locked, full, unreachable or out of connections."""
+    """The store fails for now: it is locked, full, unreachable or out of connections."""
 
 
 class StoreTimeout(StoreUnavailable, TimeoutError):
     """The store did not answer in time.
 
-    An append that ends like this may or may not have been stored:
-    repeat it with the same ``turn_id``, and it is stored once.
+    An append may have been stored: repeat it with the same ``turn_id``, and it is stored once.
     """
 
 
 class AppendInDoubt(StoreUnavailable):
-    """The connection broke while an append was being committed, and asking again failed too.
+    """The connection broke during an append's COMMIT, and the check afterwards failed too.
 
-    It may or may not have been stored: repeat it with the same ``turn_id``, and it is stored once.
+    The append may have been stored: repeat it with the same ``turn_id``, and it is stored once.
     """
 
 
 class StoreMisconfigured(StoreError):
-    """The store can never do it as it is set up: an operator has to change something."""
+    """The store's configuration is wrong: an operator has to correct it."""
 
 
 class StoreCorrupt(StoreError):
-    """What is stored cannot be read: restore it from a backup before going on."""
+    """The stored data cannot be read: restore a backup."""

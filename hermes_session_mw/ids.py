@@ -14,8 +14,8 @@ MAX_ID_LENGTH = 256
 # adopted here.
 SESSION_ID = re.compile(r"(?![A-Za-z]:)(?!.*\.\.)[A-Za-z0-9_.:~-]{1,256}")
 
-# VCHAR of RFC 9110, section 5.5. Servers refuse to send a header with anything else, and then the
-# whole response is lost.
+# VCHAR of RFC 9110, section 5.5. Servers refuse to send a header with other characters, and then
+# the whole response is lost.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,256}")
 
 
@@ -36,6 +36,6 @@ def is_session_id(value: str) -> bool:
 def is_header_safe(value: str) -> bool:
     """Return whether ``value`` is 1 to 256 visible ASCII characters.
 
-    No other id is ever stamped, whatever a custom ``valid_id`` or ``new_id`` returns.
+    No other id is ever stamped, also with a custom ``valid_id`` or ``new_id``.
     """
     return _HEADER_SAFE.fullmatch(value) is not None

@@ -1,6 +1,6 @@
 """Sessions in logs, by a fingerprint of the id.
 
-An id is a secret: whoever has it can read the conversation.
+An id is a secret: anyone with the id can read the conversation.
 """
 
 import copy
@@ -16,7 +16,7 @@ logger: logging.Logger = logging.getLogger("hermes_session_mw")
 
 
 class HasId(Protocol):
-    """A session, as far as a log record needs it."""
+    """The part of a session that a log record needs."""
 
     @property
     def id(self) -> str:
@@ -34,7 +34,7 @@ def fingerprint(session_id: str) -> str:
 
 
 class _Replaced(str):
-    """A text in which ids are replaced already, so that another handler's filter leaves it."""
+    """A text in which ids are replaced already: the filters of other handlers skip it."""
 
     __slots__ = ()
 

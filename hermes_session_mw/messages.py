@@ -1,4 +1,4 @@
-"""Messages as they are stored: JSON texts that read back as exactly what went in.
+"""Converts messages to JSON texts and back, unchanged.
 
 Rules of this file: pure functions; a message is a ``dict`` of JSON values (RFC 8259), of any
 shape that the OpenAI message format has, and nothing in it is rewritten.
@@ -37,19 +37,17 @@ def encode_messages(
 ) -> list[str]:
     """Return each message as a JSON text.
 
-    Control characters, NUL among them, are escaped, so that any text column can hold the result.
+    Control characters, including NUL, are escaped, so that any text column can hold the result.
 
     Raises:
-        InvalidMessage: there is none, they are a dict, or one is not a dict, is not JSON (NaN,
-            bytes, a tuple, a key that is not a string, a lone surrogate, nested deeper than
-            ``MAX_DEPTH``).
+        InvalidMessage: there is no message, ``messages`` is a dict, or a message is not a dict or
+            not JSON (NaN, bytes, a tuple, a key that is not a string, a lone surrogate, nested
+            deeper than ``MAX_DEPTH``).
         MessageTooLarge: one takes more than ``max_bytes`` bytes of UTF-8.
         TurnTooLong: there are more than ``max_messages``.
     """
     if isinstance(messages, dict):
-        raise InvalidMessage(
-            "a dict is given where a list of messages is taken: give [message]; nothing was stored"
-        )
+        raise InvalidMessage("messages is a dict, not a list: give [message]; nothing was stored")
     if len(messages) > max_messages:
         raise TurnTooLong(
             f"the turn has {len(messages)} messages, and may have {max_messages}; "

@@ -67,8 +67,8 @@ class OpenTelemetry:
         Args:
             tracer_provider: OpenTelemetry's global one by default.
             meter_provider: OpenTelemetry's global one by default.
-            conversation_id: returns what stands for a session's id in ``gen_ai.conversation.id``.
-                By default that is its fingerprint, as in logs, since whoever has an id can read
+            conversation_id: returns the value of ``gen_ai.conversation.id`` for a session's id.
+                By default that is its fingerprint, as in logs, since anyone with an id can read
                 the conversation. ``str`` gives the id itself, for backends that are as well
                 protected as the database.
         """
@@ -76,7 +76,7 @@ class OpenTelemetry:
         self._tracer = get_tracer(_SCOPE, tracer_provider=tracer_provider)
         meter = get_meter(_SCOPE, meter_provider=meter_provider)
         self._requests = meter.create_counter(
-            "hermes.session.requests", "{request}", "Requests, by what is known of their session"
+            "hermes.session.requests", "{request}", "Requests, by the state of their session"
         )
         self._duration = meter.create_histogram(
             "hermes.store.operation.duration",

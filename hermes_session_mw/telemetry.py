@@ -5,14 +5,14 @@ from typing import Protocol
 
 
 class ServedSession(Protocol):
-    """What telemetry may read of a request's session."""
+    """The part of a request's session that telemetry may read."""
 
     is_new: bool
     degraded: bool
 
     @property
     def id(self) -> str:
-        """The id in full, a secret, since whoever has it can read the conversation."""
+        """The id in full, a secret, since anyone with the id can read the conversation."""
         ...
 
     @property
@@ -50,6 +50,6 @@ class Telemetry(Protocol):
 
         Args:
             name: the method of the store: ``load``, ``append``, ``rewind``, ...
-            session_id: the session that it is about, in full.
+            session_id: the operation's session, in full.
         """
         ...

@@ -1,4 +1,4 @@
-"""The command: its options, its subcommands, and what turns their errors into exit codes."""
+"""The command: its options, its subcommands, and its exit codes."""
 
 import sys
 from contextlib import suppress
@@ -30,7 +30,7 @@ Exit codes:
   5    an id is in use
   127  click is not installed
   130  interrupted by Ctrl-C
-  141  the reader of the output has gone
+  141  the reader of the output has closed it
 """
 
 
@@ -67,7 +67,7 @@ def cli(ctx: click.Context, *, store: str, timeout: float) -> None:
     Only import creates a file or tables. Without --owner, a subcommand works on the sessions of all
     owners.
     """
-    # An id that the terminal's encoding cannot represent is no reason to fail.
+    # So that an id which the terminal's encoding cannot represent does not raise.
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a replaced stream, as in a test
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -18,8 +18,8 @@ _NAME, _VARIABLE = "hermes-sessions", "_HERMES_SESSIONS_COMPLETE"
 _TIMEOUT = 2.0
 """Seconds that a press of the Tab key waits for the store."""
 
-# bash breaks words at colons, which ids and URLs have. So the whole line is read, and the part of
-# the word that bash has already is left out of the completions.
+# bash splits words at colons, which ids and URLs contain. So the whole line is read, and the
+# completions omit the part of the word before the last colon.
 _BASH = """\
 %(complete_func)s() {
     local line="${COMP_LINE:0:COMP_POINT}" type value word had=""
@@ -56,7 +56,7 @@ class Bash(BashComplete):
 def complete_ids(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return ids in the store, none where it cannot be read; a shell is never shown an error.
+    """Return ids in the store; none if it cannot be read, since a shell shows no errors.
 
     Only ids of the default alphabet, because a shell inserts them into its line unquoted.
     """

@@ -35,7 +35,7 @@ CONFLICT = 5
 INTERRUPTED = 130
 """Ctrl-C: 128 and the signal's number, as shells have it."""
 PIPE = 141
-"""The reader of the output has gone: 128 and SIGPIPE's number."""
+"""The reader of the output has closed it: 128 and SIGPIPE's number."""
 
 CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((NotSupported,), UNSUPPORTED),
@@ -62,7 +62,7 @@ class Failure(click.ClickException):
 
 @contextmanager
 def reporting_errors(url: Callable[[], str]) -> Iterator[None]:
-    """Turn errors into a line and an exit code; ``url`` returns the URL whose password to mask."""
+    """Turn errors into a line and an exit code; the password in ``url()`` is masked."""
     try:
         yield
         sys.stdout.flush()  # a closed pipe raises here, and not at exit
@@ -87,6 +87,6 @@ def _message(exc: Exception) -> str:
 
 
 def _discard_output() -> None:
-    """Discard what is buffered, which the interpreter would try to write once more at exit."""
+    """Discard the buffered output, which the interpreter would write again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

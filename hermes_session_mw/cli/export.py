@@ -42,7 +42,7 @@ def export(
 ) -> None:
     """Write sessions as JSON Lines, for import to read.
 
-    Each session is written as it is at one moment, without its archived messages.
+    Each session is read in one snapshot, without its archived messages.
     """
     only = owner_filter(owner, all_owners=all_owners)
     if every == bool(ids):

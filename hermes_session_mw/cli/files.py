@@ -13,7 +13,7 @@ from hermes_session_mw.cli.text import safe_json
 
 
 class Output(Protocol):
-    """Takes the texts of an export."""
+    """Writes the texts of an export."""
 
     def write(self, text: str) -> None:
         """Write a text."""
@@ -21,7 +21,7 @@ class Output(Protocol):
 
 
 class _Binary:
-    """Writes UTF-8; to a terminal without the characters that it would act on."""
+    """Writes UTF-8; to a terminal without control characters."""
 
     def __init__(self, stream: IO[bytes], *, is_terminal: bool = False) -> None:
         self._stream = stream

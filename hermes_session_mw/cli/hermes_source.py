@@ -15,7 +15,7 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import (
 
 
 class HermesSource:
-    """What `AdminStore` reads, from a `HermesStateStore`, which knows neither turns nor owners."""
+    """The reading methods of `AdminStore` over a `HermesStateStore`, without turns and owners."""
 
     def __init__(self, store: HermesStateStore) -> None:
         self._store = store
@@ -35,7 +35,7 @@ class HermesSource:
     async def ids_with_prefix(
         self, start: str, owner: str | None = None, limit: int = 50
     ) -> Sequence[str]:
-        """See `AdminStore.ids_with_prefix`; of the ones that were changed last."""
+        """See `AdminStore.ids_with_prefix`; only of the sessions changed last."""
         page = await self._store.list(self._check_owner(owner), MAX_PAGE)
         return [each.id for each in page.sessions if each.id.startswith(start)][:limit]
 
@@ -54,11 +54,11 @@ class HermesSource:
         return await self._store.load(session_id, owner, limit)
 
     async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:  # noqa: ARG002  # the source's
-        """Refuse it: Hermes does not say when a row was taken out."""
+        """Raise NotSupported: Hermes does not store when a row was removed."""
         raise NotSupported(self._store, "archived")
 
     async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
-        """Check that the file is Hermes', and that what it lists can be loaded."""
+        """Check that the file is Hermes', and that each listed session can be loaded."""
         problems = []
         try:
             async for each in self._all(""):

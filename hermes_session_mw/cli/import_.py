@@ -45,7 +45,7 @@ class _Report:
 @click.command("import", short_help="Store sessions from JSON Lines.")
 @click.argument("file", type=click.File("rb"))
 @click.option("--as", "new_id", metavar="NEWID", help="Another id for the only session in FILE.")
-@click.option("--owner", help="The owner of all the sessions, whatever FILE says; '' for none.")
+@click.option("--owner", help="The owner of all sessions, instead of those in FILE; '' for none.")
 @json_option
 @settings_of
 def import_(
@@ -115,7 +115,7 @@ async def _import(
 def _only_one_if_renamed(
     sessions: Iterator[jsonl.SessionLines], new_id: str | None
 ) -> Iterable[jsonl.SessionLines]:
-    """Return the sessions; where they get another id, check that there is only one."""
+    """Return the sessions; if another id is given, check that there is only one."""
     if new_id is None:
         return sessions
     first = list(itertools.islice(sessions, 2))

@@ -9,7 +9,7 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, Total
 
 
 def as_json(value: Any) -> str:
-    """Return JSON in ASCII, in which a terminal finds nothing to act on."""
+    """Return JSON in ASCII, without control characters."""
     return json.dumps(value, indent=2)
 
 

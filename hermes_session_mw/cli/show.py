@@ -24,7 +24,7 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 
 class _Conversation(NamedTuple):
-    """What is printed."""
+    """The session and messages to print."""
 
     session: OwnedSession
     history: History

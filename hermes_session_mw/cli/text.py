@@ -1,6 +1,6 @@
 """Makes texts safe to print: without control characters, on one line, cut to the terminal's width.
 
-Clients wrote what is stored, and an escape sequence in it could act on the operator's terminal.
+Stored texts come from clients, and an escape sequence could control the operator's terminal.
 """
 
 import itertools
@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-# Control characters, formats such as bidirectional overrides, surrogates, and what ends a line.
+# Control characters, formats such as bidirectional overrides, surrogates, and line separators.
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 # Emoji and several scripts are written with these.
 _JOINERS = "\u200c\u200d"
@@ -18,7 +18,7 @@ _LEAST = 8
 
 
 def escaped(text: str, *, kept: str = "") -> str:
-    """Return ``text`` with the characters escaped that a terminal could act on, except ``kept``."""
+    """Return ``text`` with control and format characters escaped, except ``kept``."""
     return "".join(each if each in kept or _is_safe(each) else _escape(each) for each in text)
 
 
@@ -29,7 +29,7 @@ def escaped_lines(text: str) -> list[str]:
 
 
 def safe_json(lines: str) -> str:
-    """Return the same JSON, with the characters escaped that a terminal could act on."""
+    """Return the same JSON, with control and format characters escaped."""
     return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", lines)
 
 
