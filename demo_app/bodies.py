@@ -64,10 +64,10 @@ def number(data: dict[str, Any], name: str) -> float | None:
     Raises:
         BadRequest: it is not a number.
     """
-    value: float | None = data.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float | None):
-        raise BadRequest(f"'{name}' is not a number", name)
-    return value
+    value = data.get(name)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise BadRequest(f"'{name}' is not a number", name)
 
 
 def _finite(number: str) -> float:
