@@ -163,7 +163,7 @@ def check_functions(**options: object) -> None:
             raise ConfigurationError(f"{option}: {value!r} is not a function")
         is_async = map(inspect.iscoroutinefunction, (value, type(value).__call__))
         if option != "owner" and any(is_async):
-            raise ConfigurationError(f"{option}: give a sync function; an async one is not awaited")
+            raise ConfigurationError(f"{option}: an async function is not awaited here")
 
 
 def check_choice(option: str, value: str, choices: Any) -> None:

@@ -348,14 +348,14 @@ HEAD = '{"hermes_session":1,"id":"x","title":null,"created_at":"2026-01-31T12:00
 ROW = '{"turn_id":"1","message":{"role":"user","content":"the key \\"hermes_session\\""}}\n'
 WRONG = [
     (b"\xff\n", 1, "line 1 is not UTF-8"),
-    (b'{"a":1}\n', 1, "line 1 does not say"),
+    (b'{"a":1}\n', 1, "line 1 is not the first line"),
     (b"hermes\n", 1, "line 1 is not a JSON object"),
     (b'"hermes_session"\n', 1, "line 1 is not a JSON object"),
     (f"{HEAD}{ROW}\n{HEAD}{{\n".encode(), 1, "begins in line 4: line 2 is not a JSON object"),
     (f'{HEAD}{ROW}{{"hermes_session"\n'.encode(), 1, "line 3 is not a JSON object"),
     (HEAD.replace('"x"', '"x","owner":7').encode(), 1, "line 1 has an owner that is not a text"),
     (HEAD.replace('"x"', f'"x","owner":"{"o" * 256}"').encode(), 1, "line 1: owner has 256"),
-    (HEAD.replace('"x"', '""').encode() + ROW.encode(), 1, "line 1 has no such id"),
+    (HEAD.replace('"x"', '""').encode() + ROW.encode(), 1, "line 1 does not have a valid id"),
 ]  # fmt: skip
 
 

@@ -345,7 +345,7 @@ async def test_texts_come_back_under_every_setting_of_postgresql(
 # the connection are compared, and the error names both encodings.
 LACKS_LETTERS = (
     r"failed \((UntranslatableCharacter|Error) 22P05\): set the encoding of the connection and the "
-    r"database's be UTF-8 \(on MariaDB utf8mb4\)$"
+    r"database to UTF-8 \(on MariaDB utf8mb4\)$"
 )
 
 

@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no number for a time": ({"role": "user", "content": "x", "timestamp": 10**400}, "'timest"),
     "the beginning of time": ({"role": "user", "content": "x", "timestamp": 0.0}, "'timestamp'"),
     "observed, but not true": ({"role": "user", "content": "x", "observed": False}, "'observed'"),
-    "Hermes' upkeep": ({"role": "user", "content": UPKEEP}, "upkeep"),
+    "Hermes' upkeep": ({"role": "user", "content": UPKEEP}, "maintenance prompts"),
 }  # fmt: skip
 
 
@@ -231,7 +231,7 @@ async def test_an_answer_that_hermes_would_take_for_its_own_upkeep_is_refused(
     with hermes(state_db) as agent:
         agent.append(WEATHER, {"role": "user", "content": f" {UPKEEP}: ..."})
         assert (await state.load(WEATHER)).messages == agent.conversation(WEATHER)
-        with pytest.raises(InvalidMessage, match="upkeep"):
+        with pytest.raises(InvalidMessage, match="maintenance prompts"):
             await state.append(WEATHER, [{"role": "assistant", "content": "x"}])
         turn = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "x"}]
         assert await state.append(WEATHER, turn, expected_length=8) == 10
