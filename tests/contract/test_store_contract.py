@@ -140,7 +140,7 @@ class TestStoreOperations(StoreOperations):
     """What the database does, for every case."""
 
     async def test_whatever_hypothesis_makes_comes_back_exactly(self, store: Store) -> None:
-        """Whatever JSON object went in comes out, byte for byte."""
+        """Any JSON object is returned unchanged, byte for byte."""
         sent: list[dict[str, Any]] = []
 
         @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
@@ -155,7 +155,7 @@ class TestStoreOperations(StoreOperations):
         assert json.dumps(sent) == json.dumps(history.messages)
 
     async def test_a_closed_store_can_be_used_again(self, store: Store) -> None:
-        """Closing gives back what is held, and the next call takes it up again."""
+        """Closing releases the connections, and the next call opens them again."""
         if "sqlite://" in repr(store) and "sqlite:///" not in repr(store):  # only in memory
             await store.append("id", numbered(0))
             await store.aclose()

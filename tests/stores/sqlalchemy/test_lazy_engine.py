@@ -291,7 +291,7 @@ def test_drivers_wait_no_longer_than_the_timeout(url: str, expected: dict[str, A
 def test_an_old_sqlite_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A SQLite library without RETURNING is named, with the first version that will do."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
-    with pytest.raises(ConfigurationError, match=r"SQLite .* is too old; 3\.35"):
+    with pytest.raises(ConfigurationError, match=r"SQLite .* is too old; use 3\.35"):
         SQLAlchemyStore("sqlite://")
 
 
