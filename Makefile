@@ -3,6 +3,7 @@
 #              OpenAI-compatible server a real one is, with its API key in HERMES_UPSTREAM_KEY, and
 #              CORS_ORIGINS whose pages may use the API in a browser
 # make test   runs the linter, the type checker and the tests, with a dose of those that take long
+# make coverage   runs the same, and measures which lines and branches they pass through, as CI does
 # make test-long   runs the tests that start and kill servers and clusters, all of them
 # make docs   builds the pages of docs/ into build/docs/index.html; a warning is an error
 # make test-lowest   runs the tests on the lowest allowed version of every dependency
@@ -19,7 +20,7 @@
 # make .hermes-agent/.installed   gets Hermes Agent, beside whose code some of the tests run
 # make .npm-clients/.installed   gets the openai npm SDK, which some of the tests drive the demo with
 # make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
-# Tests run in WORKERS processes at once (3), each with databases of its own; WORKERS=0 is none but pytest's.
+# Tests run in WORKERS processes at once (4), each with databases of its own; WORKERS=0 is none but pytest's.
 # Each makes its own virtual environment, and installs what it needs into it.
 
 PYTHON ?= python3
@@ -31,7 +32,8 @@ HERMES = .hermes-agent
 NPM_CLIENTS = .npm-clients
 LITELLM = .litellm
 BENCH ?=
-WORKERS ?= 3
+WORKERS ?= 4
+COVERAGE ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 STORE ?= $(or $(HERMES_STORE),sqlite:///hermes_demo.db)
@@ -60,7 +62,7 @@ SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 # The time that is written into what is built: the last commit's, so that two builds are the same.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
-.PHONY: demo test test-long test-lowest test-wheel dist check-tag lint docs conformance fuzz torture bench \
+.PHONY: demo test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance fuzz torture bench \
   galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
@@ -69,7 +71,10 @@ demo: $(VENV)/.demo-installed
 	  --cors-origins '$(CORS_ORIGINS)'
 
 test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed
-	$(VENV)/bin/python $(PYTEST) $(BUT_LONG) --cov --cov-report=term-missing $(TESTS)
+	$(VENV)/bin/python $(PYTEST) $(BUT_LONG) $(COVERAGE) $(TESTS)
+
+coverage:
+	$(MAKE) test COVERAGE='--cov --cov-report=term-missing'
 
 # Each module's servers and clusters run on the same machine: two at a time.
 test-long: $(VENV)/.test-installed

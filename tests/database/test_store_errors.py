@@ -474,10 +474,13 @@ async def test_damage_is_logged_as_an_error(
 def restricted(mysql_server: URL, mysql_url: URL) -> Iterator[URL]:
     """A MariaDB user who may have one connection at a time."""
     name = f"few_{secrets.token_hex(4)}"
-    mariadb.execute(mysql_server, f"CREATE USER '{name}'@'%' IDENTIFIED BY 'p'")
-    mariadb.execute(mysql_server, f"GRANT ALL ON *.* TO '{name}'@'%' WITH MAX_USER_CONNECTIONS 1")
+    # A server that is just installed has an anonymous user at localhost, which "%" comes after.
+    for user in (f"'{name}'@'%'", f"'{name}'@'localhost'"):
+        mariadb.execute(mysql_server, f"CREATE USER {user} IDENTIFIED BY 'p'")
+        mariadb.execute(mysql_server, f"GRANT ALL ON *.* TO {user} WITH MAX_USER_CONNECTIONS 1")
     yield mysql_url.set(username=name, password="p")
-    mariadb.execute(mysql_server, f"DROP USER '{name}'@'%'")
+    for user in (f"'{name}'@'%'", f"'{name}'@'localhost'"):
+        mariadb.execute(mysql_server, f"DROP USER {user}")
 
 
 @asyncio_alone

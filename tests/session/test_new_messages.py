@@ -147,6 +147,14 @@ OTHER: list[tuple[str, Message, Message]] = [
 ]
 
 
+ODD: list[Message] = [
+    {"role": "assistant", "tool_calls": [None]},
+    {"role": "assistant", "tool_calls": [{"id": "c1", "function": "clock"}]},
+    {"role": "assistant", "tool_calls": 1},
+    {"role": "user", "content": [None, 1, {"type": "text"}]},
+]
+
+
 def named(rows: list[tuple[str, Message, Message]]) -> list[Any]:
     return [pytest.param(one, other, id=name) for name, one, other in rows]
 
@@ -163,6 +171,13 @@ def test_what_means_something_else_is_not_the_same(one: Message, other: Message)
     """Messages that say different things are different messages."""
     assert not is_same(one, other)
     assert not is_same(other, one)
+
+
+@pytest.mark.parametrize("message", ODD)
+def test_a_message_of_any_shape_is_compared(message: Message) -> None:
+    """What no API defines is the same as itself, and nothing else."""
+    assert is_same(message, dict(message))
+    assert not any(is_same(message, other) for other in (*MESSAGES.values(), {}))
 
 
 def test_instructions_are_no_part_of_the_history() -> None:
@@ -288,3 +303,19 @@ async def test_a_degraded_session_takes_what_is_new_and_edits_nothing() -> None:
     session.history_source = "request"
     with pytest.raises(StoreUnavailable):
         session.new_messages(spelt("uav"))
+
+
+async def test_an_answer_of_parts_is_continued_as_a_text() -> None:
+    """The texts of an answer that is a list of parts are its beginning, and its other keys stay."""
+    parts = [{"type": "text", "text": "I th"}, {"type": "text", "text": "ink"}, "odd"]
+    begun = {
+        "role": "assistant",
+        "content": parts,
+        "reasoning_content": "Hm.",
+        "status": "incomplete",
+    }
+    session = HermesSession(MemoryStore(), "mine", is_new=True)
+    async with session.record(MESSAGES["u"], begun=begun) as recording:
+        recording.write(" so.")
+    answer = {"role": "assistant", "content": "I think so.", "reasoning_content": "Hm."}
+    assert session.history == [MESSAGES["u"], answer]
