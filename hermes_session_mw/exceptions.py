@@ -178,7 +178,7 @@ class SessionDeleted(HermesSessionError):
     """The conversation was deleted; nothing was written, and nothing will be under this id."""
 
     def __init__(self) -> None:
-        super().__init__("this conversation was deleted: go on under a new session id")
+        super().__init__("this conversation was deleted: continue under a new session id")
 
 
 class SessionFull(HermesSessionError):
@@ -187,7 +187,7 @@ class SessionFull(HermesSessionError):
     def __init__(self, most: int) -> None:
         self.most = most
         super().__init__(
-            f"this conversation has {most} turns, and may have no more: go on under a new id"
+            f"this conversation has {most} turns, and may have no more: continue under a new id"
         )
 
     def __reduce__(self) -> tuple[type["SessionFull"], tuple[int]]:
@@ -202,7 +202,7 @@ class SessionTaken(HermesSessionError):
 
     def __init__(self) -> None:
         super().__init__(
-            "no conversation can be stored under this id for this owner: go on under a new id"
+            "no conversation can be stored under this id for this owner: continue under a new id"
         )
 
 

@@ -194,7 +194,7 @@ class HermesSession:
         """The calls of tools at the history's end that have no result yet.
 
         Each is a dict as the answer's ``tool_calls`` has it, with its ``id``; or the answer's
-        ``function_call``. Until their results are appended a model cannot go on from here:
+        ``function_call``. Until their results are appended a model cannot continue:
         ``prompt()`` leaves such calls out. An answer that broke off has none.
 
         Raises:
@@ -290,7 +290,7 @@ class HermesSession:
         for_a_person = isinstance(error, StoreMisconfigured | StoreCorrupt)
         logger.log(
             logging.ERROR if for_a_person else logging.WARNING,
-            "session %s goes on with an empty history: %s",
+            "session %s continues with an empty history: %s",
             fingerprint(self.id),
             error,
         )
@@ -448,7 +448,7 @@ class HermesSession:
                 messages, it stores nothing and returns the length that the first one returned.
                 Where the request has an ``Idempotency-Key``, that is the id of the first turn that
                 it stores, unless another is given. An append that fails leaves the key to the next
-                one; where it may have been stored all the same (``StoreTimeout``,
+                one; where it may have been stored (``StoreTimeout``,
                 ``AppendInDoubt``), the same messages are stored once, and others are a
                 ``TurnConflict`` if it was.
             expected_length: store only if the conversation has just that many messages.
@@ -457,7 +457,7 @@ class HermesSession:
                 replaced messages are kept for audit, as with ``rewind``.
 
         Raises:
-            InvalidMessage: a message cannot be stored as it is.
+            InvalidMessage: a message cannot be stored unchanged.
             InvalidKey: the turn id cannot be stored.
             SessionConflict: the conversation has another length than ``expected_length``, or is
                 shorter than ``replace_from``.

@@ -84,7 +84,7 @@ async def test_a_late_holder_is_refused(tmp_path: Path) -> None:
 
 @every_store
 async def test_turns_are_given_out_beside_prune_and_delete(make: Make) -> None:
-    """Whoever asks meanwhile gets a number that is greater, or an error of the package's own."""
+    """A lease acquired meanwhile has a greater fence, or is refused by the package's errors."""
     store: Any = make()
     owner = new_id()
     pruned, deleted = 0, 0

@@ -24,12 +24,12 @@ SHARED = ["a", "b", "c"]
 
 
 Key = tuple[int, int]
-"""The number of a turn, and of a write in it."""
+"""A fence, and the number of a write under it."""
 
 
 @dataclass
 class Taken:
-    """A turn that was taken: its number, and when that was asked for and given, in nanoseconds."""
+    """A lease that was acquired: its fence, and its request's begin and end in nanoseconds."""
 
     fence: int
     asked: int
@@ -138,14 +138,14 @@ def read(lines: Iterable[str]) -> Said:
 def check(said: Said, histories: Mapping[str, list[Message]]) -> int:
     """Hold what is stored against what was said; return how many turns had to be there, and are."""
     for session_id, taken in said.taken.items():
-        _check_numbers(session_id, taken)
+        _check_fences(session_id, taken)
     return sum(_check(id_, messages, said.stored[id_]) for id_, messages in histories.items())
 
 
-def _check_numbers(session_id: str, taken: list[Taken]) -> None:
-    """Each turn has a number of its own, greater than all that were given before it was asked."""
-    numbers = [each.fence for each in taken]
-    assert len(set(numbers)) == len(numbers), f"session {session_id}: a number was given twice"
+def _check_fences(session_id: str, taken: list[Taken]) -> None:
+    """Each lease has another fence, greater than all that were returned before its request."""
+    fences = [each.fence for each in taken]
+    assert len(set(fences)) == len(fences), f"session {session_id}: a fence was returned twice"
     given = iter(sorted(taken, key=lambda each: each.given))
     before, highest = next(given), 0
     for turn in sorted(taken, key=lambda each: each.asked):
