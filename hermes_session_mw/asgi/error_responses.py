@@ -127,9 +127,7 @@ INVALID_IDEMPOTENCY_KEY = Refusal(
 )
 
 UNKNOWN_ID = Refusal(
-    404,
-    "session_not_found",
-    "There is no such session: leave the header out to start a new one.",
+    404, "session_not_found", "There is no such session: leave the header out to start a new one."
 )
 
 OWNER_REQUIRED = Refusal(
@@ -213,13 +211,10 @@ class OfRoutes:
     NOT_FOUND = replace(UNKNOWN_ID, message="There is no such session.", param="id")
     DELETED = replace(BY_ERROR[SessionDeleted], message="The session was deleted.", param="id")
     TAKEN = replace(
-        BY_ERROR[SessionTaken],
-        message="The session cannot be stored for its owner.",
-        param="id",
+        BY_ERROR[SessionTaken], message="The session cannot be stored for its owner.", param="id"
     )
     UNAVAILABLE = replace(
-        STORE_UNAVAILABLE,
-        message="The sessions cannot be reached at the moment: try again later.",
+        STORE_UNAVAILABLE, message="The sessions cannot be reached at the moment: try again later."
     )
     NOT_SUPPORTED = Refusal(
         501,

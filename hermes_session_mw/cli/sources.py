@@ -10,9 +10,7 @@ from hermes_session_mw.cli.hermes_source import HermesSource
 from hermes_session_mw.exceptions import NotSupported
 from hermes_session_mw.stores import HermesStateStore
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
-from hermes_session_mw.stores.sqlalchemy.admin.models import (
-    Access,
-)
+from hermes_session_mw.stores.sqlalchemy.admin.models import Access
 
 T = TypeVar("T")
 

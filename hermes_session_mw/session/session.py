@@ -530,11 +530,7 @@ class HermesSession:
         return recording
 
     async def _append_named(
-        self,
-        append: Append,
-        turn_id: str | None,
-        *messages: Message,
-        made_id: str | None = None,
+        self, append: Append, turn_id: str | None, *messages: Message, made_id: str | None = None
     ) -> int:
         """Store a turn under its id, the request's key if no turn has that yet, or ``made_id``."""
         if turn_id is not None:

@@ -22,12 +22,7 @@ from hermes_session_mw.exceptions import (
     TurnConflict,
 )
 from hermes_session_mw.messages import Message
-from hermes_session_mw.stores.hermes_state.load import (
-    Row,
-    fetch_rows,
-    measure,
-    shown_messages,
-)
+from hermes_session_mw.stores.hermes_state.load import Row, fetch_rows, measure, shown_messages
 from hermes_session_mw.stores.hermes_state.message_codec import encode
 from hermes_session_mw.stores.hermes_state.schema import Columns, columns_of
 from hermes_session_mw.stores.hermes_state.session_chain import SessionChain, find_chain

@@ -10,12 +10,7 @@ from sqlalchemy import TextClause, text
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.hermes_state.append import deactivate, row_count_for
-from hermes_session_mw.stores.hermes_state.load import (
-    fetch_rows,
-    measure,
-    shown_messages,
-    snapshot,
-)
+from hermes_session_mw.stores.hermes_state.load import fetch_rows, measure, shown_messages, snapshot
 from hermes_session_mw.stores.hermes_state.message_codec import decode
 from hermes_session_mw.stores.hermes_state.schema import Columns, columns_of
 from hermes_session_mw.stores.hermes_state.session_chain import (

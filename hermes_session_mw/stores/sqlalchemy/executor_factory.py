@@ -87,9 +87,7 @@ class ExecutorFactory:
         )
 
     def _asyncio_executor(self, make: "Callable[[], AsyncEngine]", *, owned: bool) -> Executor:
-        from hermes_session_mw.database.workers.asyncio_executor import (  # noqa: PLC0415  # greenlet
-            AsyncioExecutor,
-        )
+        from hermes_session_mw.database.workers.asyncio_executor import AsyncioExecutor  # noqa: PLC0415  # greenlet
 
         return AsyncioExecutor(make, self._prepare, owned=owned, timeout=self._timeout)
 

@@ -42,10 +42,7 @@ _sessions = select(
     sessions.c.archived,
     sessions.c.deleted_at.is_not(None),
 )
-_numbered = {
-    "message": (messages, messages.c.seq),
-    "archived message": (archive, archive.c.number),
-}
+_numbered = {"message": (messages, messages.c.seq), "archived message": (archive, archive.c.number)}
 
 
 def _ranged(statement: Select[Any], table: Table, name: str) -> dict[tuple[str, bool], Select[Any]]:

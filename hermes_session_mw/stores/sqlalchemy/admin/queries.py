@@ -88,8 +88,7 @@ _totals = of_all_or_one(
     _OWNER,
 )
 _deleted = of_all_or_one(
-    select(func.count()).select_from(sessions).where(sessions.c.deleted_at.is_not(None)),
-    _OWNER,
+    select(func.count()).select_from(sessions).where(sessions.c.deleted_at.is_not(None)), _OWNER
 )
 _TABLES = [table.name for table in tables.metadata.sorted_tables]
 _size_on_mysql = text(

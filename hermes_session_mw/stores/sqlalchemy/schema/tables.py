@@ -130,25 +130,12 @@ counters: Table = Table(
     **_ENGINE_OPTIONS,
 )
 
-Index(
-    "ix_hermes_messages_turn_id",
-    messages.c.owner,
-    messages.c.session_id,
-    messages.c.turn_id,
-)
-Index(
-    "ix_hermes_archive_turn_id",
-    archive.c.owner,
-    archive.c.session_id,
-    archive.c.turn_id,
-)
+Index("ix_hermes_messages_turn_id", messages.c.owner, messages.c.session_id, messages.c.turn_id)
+Index("ix_hermes_archive_turn_id", archive.c.owner, archive.c.session_id, archive.c.turn_id)
 Index("ix_hermes_keys_session_id", keys.c.owner, keys.c.session_id)
 
 # Conditions for the WHERE clause.
-IS_SESSION = (
-    sessions.c.owner == bindparam("owner"),
-    sessions.c.id == bindparam("session_id"),
-)
+IS_SESSION = (sessions.c.owner == bindparam("owner"), sessions.c.id == bindparam("session_id"))
 IN_SESSION = (
     messages.c.owner == bindparam("owner"),
     messages.c.session_id == bindparam("session_id"),

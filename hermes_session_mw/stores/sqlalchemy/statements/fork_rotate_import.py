@@ -156,13 +156,7 @@ def fork(
 
 
 def rotate(
-    database: Database,
-    session_id: str,
-    new_id: str,
-    owner: str,
-    new_owner: str,
-    *,
-    repeated: bool,
+    database: Database, session_id: str, new_id: str, owner: str, new_owner: str, *, repeated: bool
 ) -> bool:
     """See `LifecycleStore.rotate`."""
     key = {"session_id": session_id, "owner": owner}

@@ -78,9 +78,7 @@ _IS_HELD = (*IS_TARGET, sessions.c.fence == bindparam("held"), sessions.c.delete
 _extend = update(sessions).where(*_IS_HELD).values(leased_until=_end)
 _release = update(sessions).where(*_IS_HELD).values(leased_until=0)
 _lease = select(
-    sessions.c.fence,
-    sessions.c.leased_until - now_in_milliseconds(),
-    sessions.c.deleted_at,
+    sessions.c.fence, sessions.c.leased_until - now_in_milliseconds(), sessions.c.deleted_at
 ).where(*IS_SESSION)
 
 

@@ -30,8 +30,7 @@ _list = (
     SESSION_INFO.where(
         sessions.c.owner == bindparam("owner"),
         or_(
-            UPDATED_AT < BEFORE,
-            and_(UPDATED_AT == BEFORE, sessions.c.id > bindparam("session_id")),
+            UPDATED_AT < BEFORE, and_(UPDATED_AT == BEFORE, sessions.c.id > bindparam("session_id"))
         ),
     )
     .order_by(UPDATED_AT.desc(), sessions.c.id)
