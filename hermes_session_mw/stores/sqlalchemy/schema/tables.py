@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     DateTime,
@@ -134,27 +135,27 @@ Index("ix_hermes_messages_turn_id", messages.c.owner, messages.c.session_id, mes
 Index("ix_hermes_archive_turn_id", archive.c.owner, archive.c.session_id, archive.c.turn_id)
 Index("ix_hermes_keys_session_id", keys.c.owner, keys.c.session_id)
 
-# Conditions for the WHERE clause.
-IS_SESSION = (sessions.c.owner == bindparam("owner"), sessions.c.id == bindparam("session_id"))
-IN_SESSION = (
-    messages.c.owner == bindparam("owner"),
-    messages.c.session_id == bindparam("session_id"),
-)
-IN_ARCHIVE = (
-    archive.c.owner == bindparam("owner"),
-    archive.c.session_id == bindparam("session_id"),
-)
-# A row without a turn was made for a lease, and a deleted one keeps its id from being used again.
-IS_STORED = (sessions.c.turns > 0, sessions.c.deleted_at.is_(None))
-# The same for an UPDATE or a DELETE: SQLAlchemy keeps the columns' own names for the SET clause.
-IS_TARGET = (sessions.c.owner == bindparam("of_owner"), sessions.c.id == bindparam("of_session"))
 
+def of_session(session_id: str, owner: str) -> dict[str, Any]:
+    """Return the parameters that name a session in every statement.
 
-def target(session_id: str, owner: str) -> dict[str, Any]:
-    """Return the parameters of ``IS_TARGET``."""
+    They are no columns' names, which SQLAlchemy keeps for what an UPDATE sets.
+    """
     return {"of_session": session_id, "of_owner": owner}
 
 
-def in_target(table: Table) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Return the conditions that a row of another table belongs to ``IS_TARGET``'s session."""
-    return table.c.owner == bindparam("of_owner"), table.c.session_id == bindparam("of_session")
+OF_OWNER: BindParameter[str] = bindparam("of_owner", type_=sessions.c.owner.type)
+OF_SESSION: BindParameter[str] = bindparam("of_session", type_=sessions.c.id.type)
+
+
+def in_session(table: Table) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions that a row of another table belongs to the session."""
+    return table.c.owner == OF_OWNER, table.c.session_id == OF_SESSION
+
+
+# Conditions for the WHERE clause.
+IS_SESSION = (sessions.c.owner == OF_OWNER, sessions.c.id == OF_SESSION)
+IN_SESSION = in_session(messages)
+IN_ARCHIVE = in_session(archive)
+# A row without a turn was made for a lease, and a deleted one keeps its id from being used again.
+IS_STORED = (sessions.c.turns > 0, sessions.c.deleted_at.is_(None))

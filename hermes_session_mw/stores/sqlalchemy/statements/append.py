@@ -22,24 +22,25 @@ from hermes_session_mw.database.transactions import committing, transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
-    IS_TARGET,
+    OF_OWNER,
+    OF_SESSION,
     messages,
+    of_session,
     sessions,
-    target,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
 from hermes_session_mw.stores.validation import length_after_repeat
 
 _COLUMNS = ("owner", "session_id", "seq", "turn_id", "body")
-_add = insert(messages).values({name: bindparam(name) for name in _COLUMNS})
-
+_OWN = {"owner": OF_OWNER, "session_id": OF_SESSION}
+_add = insert(messages).values(_OWN | {name: bindparam(name) for name in _COLUMNS[2:]})
 
 # Taking the next ``count`` numbers takes the session's row lock with them, until the commit.
 _count: BindParameter[int] = bindparam("count")
 _FIRST: dict[str, Any] = {
-    "owner": bindparam("owner"),
-    "id": bindparam("session_id"),
+    "owner": OF_OWNER,
+    "id": OF_SESSION,
     "next_seq": _count,
     "turns": 1,
 }
@@ -66,7 +67,7 @@ _TAKE_NUMBERS = {
 _counters = select(*_COUNTERS).where(*IS_SESSION)
 _return_numbers = (
     update(sessions)
-    .where(*IS_TARGET)
+    .where(*IS_SESSION)
     .values(next_seq=sessions.c.next_seq - bindparam("taken"), turns=sessions.c.turns - 1)
 )
 
@@ -91,8 +92,7 @@ def _in_one_statement() -> Executable:
     bodies = bindparam("bodies", type_=postgresql.ARRAY(Text))
     turn = func.unnest(bodies).table_valued("body", with_ordinality="number").render_derived("turn")
     row = {
-        "owner": bindparam("owner", type_=messages.c.owner.type),
-        "session_id": bindparam("session_id", type_=messages.c.session_id.type),
+        **_OWN,
         "seq": taken.c.next_seq - _count + turn.c.number - 1,
         "turn_id": bindparam("turn_id", type_=messages.c.turn_id.type),
         "body": turn.c.body,
@@ -125,12 +125,12 @@ def append(
     ``may_be_stored`` says whether the turn can be stored already: because the caller repeats it, or
     because the outcome of an earlier attempt is not known.
     """
-    key = {"session_id": session_id, "owner": owner}
+    target = of_session(session_id, owner)
     is_small = sum(map(len, bodies)) <= _MOST_IN_ONE
     is_simple = not may_be_stored and expected_length is None and fence is None and is_small
     # Only where the statement is known to be committed by itself.
     if database.dialect == "postgresql" and is_simple and database.in_transaction() is False:
-        turn = {**key, "turn_id": turn_id, "bodies": list(bodies), "count": len(bodies)}
+        turn = {**target, "turn_id": turn_id, "bodies": list(bodies), "count": len(bodies)}
         with committing():
             done = database.rows(_append_in_one, {**turn, "max_turns": max_turns})
             database.check_no_transaction("after the append")
@@ -138,14 +138,14 @@ def append(
             return 1 + int(max(seq - first for seq, first in done))
     with transaction(database):
         session, stored = begin_turn(
-            database, key, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
+            database, target, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
         )
         length = session.end - session.first
         if not stored:
             check_expected(expected_length, length)
             if session.turns > max_turns:
                 raise SessionFull(max_turns)
-            add_messages(database, key, session.end, [(turn_id, body) for body in bodies])
+            add_messages(database, target, session.end, [(turn_id, body) for body in bodies])
     if stored:
         return length_of_repeated(stored, bodies, session)
     return length + len(bodies)
@@ -153,7 +153,7 @@ def append(
 
 def begin_turn(
     database: Database,
-    key: dict[str, Any],
+    target: dict[str, Any],
     turn_id: str,
     count: int,
     *,
@@ -165,17 +165,17 @@ def begin_turn(
     Return the row as it was before, but with the turn counted in ``turns``; and the turn's
     messages where it is stored already: no numbers are taken then.
     """
-    end, first, turns, archived, current, deleted_at = _take(database, {**key, "count": count})
+    end, first, turns, archived, current, deleted_at = _take(database, {**target, "count": count})
     if deleted_at is not None:
         raise SessionDeleted
     if fence is not None and fence != current:
         raise TurnLost
-    # Read only now: a transaction that holds the row's lock sees every turn stored before.
-    stored = rows_of_turn(database, turn_id, key) if may_be_stored else []
+    # Asked only now: a transaction that holds the row's lock sees every turn stored before.
+    stored = rows_of_turn(database, turn_id, target) if may_be_stored else []
     if stored:
         # Committed and not rolled back: an earlier COMMIT of the turn, the reply to which was
         # lost, may still wait for a standby, and this one waits for it too.
-        database.run(_return_numbers, target(**key) | {"taken": count})
+        database.run(_return_numbers, {**target, "taken": count})
     return SessionRow(first, end - count, turns, archived, current), stored
 
 
@@ -192,12 +192,12 @@ def length_of_repeated(stored: Sequence[Row], bodies: Sequence[str], session: Se
 
 
 def add_messages(
-    database: Database, key: dict[str, Any], start: int, rows: Sequence[tuple[str, str]]
+    database: Database, target: dict[str, Any], start: int, rows: Sequence[tuple[str, str]]
 ) -> None:
     """Insert messages under numbers from ``start``; ``rows`` are turn ids and JSON texts."""
     numbered = enumerate(rows, start)
     parameters = [
-        {**key, "seq": seq, "turn_id": turn, "body": body} for seq, (turn, body) in numbered
+        {**target, "seq": seq, "turn_id": turn, "body": body} for seq, (turn, body) in numbered
     ]
     database.run(_add, *parameters)
 

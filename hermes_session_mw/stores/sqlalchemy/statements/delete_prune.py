@@ -18,11 +18,11 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
     archive,
-    in_target,
+    in_session,
     keys,
     messages,
+    of_session,
     sessions,
-    target,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import (
     microseconds_of,
@@ -39,7 +39,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.leases import raise_floor
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     DELETE_ROW,
     LENGTH,
-    LOCK,
+    LOCK_IF,
     MARK_DELETED,
 )
 
@@ -82,7 +82,7 @@ class PruneCounts:
 
 
 _mark_deleted = MARK_DELETED.where(*IS_STORED)
-_remove_contents = [delete(table).where(*in_target(table)) for table in (messages, archive, keys)]
+_remove_contents = [delete(table).where(*in_session(table)) for table in (messages, archive, keys)]
 
 _now = select(microseconds_of(func.now()))
 _CUTOFF = time_at(bindparam("cutoff"))
@@ -110,7 +110,7 @@ _FIND = {
     )
     for dialect in SUPPORTED_DIALECTS
 }
-_lock = LOCK.where(*_is_stale, sessions.c.fence <= bindparam("floor"))
+_lock = LOCK_IF.where(*_is_stale, sessions.c.fence <= bindparam("floor"))
 
 _leads_to_a_row = select(_ID).where(keys.c.owner == _OWNER, keys.c.session_id == _ID).exists()
 _is_stale_key = (keys.c.updated_at < _CUTOFF, ~_leads_to_a_row)
@@ -121,12 +121,12 @@ _DROP_KEYS = of_all_or_one(delete(keys).where(*_is_stale_key), keys.c.owner)
 
 
 def delete_session(database: Database, session_id: str, owner: str) -> bool:
-    """Remove the session's messages, and leave a row, so that its id cannot be used again."""
-    key = target(session_id, owner)
+    """Remove all that is in it, and leave a row that keeps the id from being used again."""
+    target = of_session(session_id, owner)
     with transaction(database):
-        found = database.run(_mark_deleted, key) > 0
+        found = database.run(_mark_deleted, target) > 0
         if found:
-            _empty(database, key)
+            _empty(database, target)
     return found
 
 
@@ -171,10 +171,10 @@ def remove_stale(
     raise_floor(database, floor)
     with transaction(database):
         for each in portion:
-            key = target(each.session_id, each.owner)
-            if database.run(_lock, {**key, "cutoff": cutoff, "floor": floor}):
-                _empty(database, key)
-                database.run(DELETE_ROW, key)
+            target = of_session(each.session_id, each.owner)
+            if database.run(_lock, {**target, "cutoff": cutoff, "floor": floor}):
+                _empty(database, target)
+                database.run(DELETE_ROW, target)
                 removed.append(each)
     return removed
 
@@ -210,6 +210,6 @@ def counted(removed: PruneCounts, portion: Sequence[StaleSession]) -> PruneCount
     )
 
 
-def _empty(database: Database, key: dict[str, Any]) -> None:
+def _empty(database: Database, target: dict[str, Any]) -> None:
     for statement in _remove_contents:
-        database.run(statement, key)
+        database.run(statement, target)

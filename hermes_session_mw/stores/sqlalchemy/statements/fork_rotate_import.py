@@ -17,11 +17,11 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
     archive,
-    in_target,
+    in_session,
     keys,
     messages,
+    of_session,
     sessions,
-    target,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import time_at
 from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
@@ -102,13 +102,13 @@ _copy = insert(messages).from_select(
 
 
 _move = [
-    update(table).where(*in_target(table)).values(owner=_NEW_OWNER, session_id=_NEW_ID)
+    update(table).where(*in_session(table)).values(owner=_NEW_OWNER, session_id=_NEW_ID)
     for table in (messages, archive)
 ]
 _repoint_keys = (
-    update(keys).where(*in_target(keys)).values(session_id=_NEW_ID, updated_at=func.now())
+    update(keys).where(*in_session(keys)).values(session_id=_NEW_ID, updated_at=func.now())
 )
-_drop_keys = delete(keys).where(*in_target(keys))
+_drop_keys = delete(keys).where(*in_session(keys))
 
 
 def _insert_session(
@@ -122,7 +122,7 @@ def _insert_session(
     there = lock_row(database, new_id, new_owner)
     if there.exists or there.is_deleted:
         return there
-    database.run(DELETE_ROW, target(new_id, new_owner))
+    database.run(DELETE_ROW, of_session(new_id, new_owner))
     database.run(statement, {**parameters, "new_owner": new_owner, "fence": there.fence})
     return None
 
@@ -138,20 +138,20 @@ def fork(
     repeated: bool,
 ) -> int:
     """See `LifecycleStore.fork`; all of the copied messages get ``turn_id``."""
-    key = {"session_id": session_id, "owner": owner}
+    target = of_session(session_id, owner)
     with transaction(database):
         parent = lock_row(database, session_id, owner)
         if not parent.exists:
             raise SessionNotFound
         count = parent.length if length is None else min(length, parent.length)
-        parameters = {**key, "new_id": new_id, "length": count}
+        parameters = {**target, "new_id": new_id, "length": count}
         there = _insert_session(database, _INSERT_CHILD, parameters, owner)
         if there is not None:
             if repeated and there.parent_id == session_id:
                 return there.length
             raise SessionConflict(0, there.length)
         span = {"first": parent.first, "to_seq": parent.first + count}
-        database.run(_copy, {**key, **span, "new_id": new_id, "turn_id": turn_id})
+        database.run(_copy, {**target, **span, "new_id": new_id, "turn_id": turn_id})
     return count
 
 
@@ -159,27 +159,26 @@ def rotate(
     database: Database, session_id: str, new_id: str, owner: str, new_owner: str, *, repeated: bool
 ) -> bool:
     """See `LifecycleStore.rotate`."""
-    key = {"session_id": session_id, "owner": owner}
+    target = of_session(session_id, owner)
     to = {"new_id": new_id, "new_owner": new_owner}
     with transaction(database):
         there = lock_row(database, session_id, owner)
-        moved = target(session_id, owner)
         # Also where nothing is to be moved: a key may be bound before the first message is stored.
         if new_owner == owner:
-            database.run(_repoint_keys, {**moved, "new_id": new_id})
+            database.run(_repoint_keys, {**target, "new_id": new_id})
         else:
-            database.run(_drop_keys, moved)
+            database.run(_drop_keys, target)
         if not there.exists:
             used = lock_row(database, new_id, new_owner)
             if used.is_deleted or (used.exists and not repeated):
                 raise SessionConflict(0, used.length)
             return used.exists
-        taken = _insert_session(database, _INSERT_MOVED, {**key, "new_id": new_id}, new_owner)
+        taken = _insert_session(database, _INSERT_MOVED, {**target, "new_id": new_id}, new_owner)
         if taken is not None:
             raise SessionConflict(0, taken.length)
         for statement in _move:
-            database.run(statement, {**moved, **to})
-        database.run(MARK_DELETED, moved)
+            database.run(statement, {**target, **to})
+        database.run(MARK_DELETED, target)
     return True
 
 
@@ -187,7 +186,7 @@ def import_session(
     database: Database, session_id: str, session: ExportedSession, owner: str, *, repeated: bool
 ) -> None:
     """See `LifecycleStore.import_`."""
-    key = {"session_id": session_id, "owner": owner}
+    target = of_session(session_id, owner)
     parameters = {
         "new_id": session_id,
         "length": len(session.rows),
@@ -198,8 +197,8 @@ def import_session(
     with transaction(database):
         there = _insert_session(database, _INSERT_IMPORTED, parameters, owner)
         if there is None:
-            add_messages(database, key, 0, session.rows)
+            add_messages(database, target, 0, session.rows)
             return
-        stored = [(text_of(turn_id), body) for turn_id, body in database.rows(EXPORTED, key)]
+        stored = [(text_of(turn_id), body) for turn_id, body in database.rows(EXPORTED, target)]
         if not (repeated and stored == session.rows):
             raise SessionConflict(0, there.length)

@@ -26,10 +26,9 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionBusy, SessionDeleted, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
-    IS_TARGET,
     counters,
+    of_session,
     sessions,
-    target,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
@@ -65,16 +64,16 @@ def next_fence(*fences: ColumnElement[int]) -> ColumnElement[int]:
 
 
 _end = now_in_milliseconds() + bindparam("lease", type_=sessions.c.leased_until.type)
-_take = (
+_acquire = (
     update(sessions)
     .where(
-        *IS_TARGET,
+        *IS_SESSION,
         sessions.c.deleted_at.is_(None),
         sessions.c.leased_until <= now_in_milliseconds(),
     )
     .values(fence=next_fence(sessions.c.fence), leased_until=_end)
 )
-_IS_HELD = (*IS_TARGET, sessions.c.fence == bindparam("held"), sessions.c.deleted_at.is_(None))
+_IS_HELD = (*IS_SESSION, sessions.c.fence == bindparam("held"), sessions.c.deleted_at.is_(None))
 _extend = update(sessions).where(*_IS_HELD).values(leased_until=_end)
 _release = update(sessions).where(*_IS_HELD).values(leased_until=0)
 _lease = select(
@@ -84,42 +83,37 @@ _lease = select(
 
 def acquire(database: Database, session_id: str, owner: str, seconds: float) -> int:
     """See `LifecycleStore.acquire`."""
-    key = {"session_id": session_id, "owner": owner}
-    # Read first: requests that wait for the lease poll it, and must not take write locks for that.
-    before = database.rows(_lease, key)
-    _check_free(before)
-    parameters = target(session_id, owner) | {"lease": _milliseconds(seconds)}
-    taken, rows = _try_to_take(database, key, parameters) if before else (0, before)
-    if not taken:  # by others; or there was no row, or it was removed and inserted again since
+    target = of_session(session_id, owner)
+    # Read first: requests that wait for the lease ask often, and must not take write locks for it.
+    rows = database.rows(_lease, target)
+    _check_free(rows)
+    parameters = {**target, "lease": _milliseconds(seconds)}
+    acquired = 0
+    if rows:
+        with transaction(database):
+            acquired, rows = database.run(_acquire, parameters), database.rows(_lease, target)
+    if not acquired:  # by others; or there was no row, or it was removed and inserted again since
         _check_free(rows)
-        taken, rows = _try_to_take(database, key, parameters, insert_row=True)
-    if not taken:
-        _check_free(rows, at_least=1)  # it may have ended since
+        with transaction(database):
+            insert_or_lock_row(database, session_id, owner)
+            acquired, rows = database.run(_acquire, parameters), database.rows(_lease, target)
+    if not acquired:
+        _check_free(rows, at_least=1)  # it may be free again by now
     return int(rows[0][0])
-
-
-def _try_to_take(
-    database: Database, key: dict[str, Any], parameters: dict[str, Any], *, insert_row: bool = False
-) -> tuple[int, Sequence[Row]]:
-    """Take the lease if it is free; return whether it was taken, 1 or 0, and the lease."""
-    with transaction(database):
-        if insert_row:
-            insert_or_lock_row(database, **key)
-        return database.run(_take, parameters), database.rows(_lease, key)
 
 
 def extend(database: Database, session_id: str, owner: str, fence: int, seconds: float) -> None:
     """See `LifecycleStore.extend`."""
     parameters = {"held": fence, "lease": _milliseconds(seconds)}
     with transaction(database):
-        if not database.run(_extend, target(session_id, owner) | parameters):
+        if not database.run(_extend, of_session(session_id, owner) | parameters):
             raise TurnLost
 
 
 def release(database: Database, session_id: str, owner: str, fence: int) -> None:
     """See `LifecycleStore.release`."""
     with transaction(database):
-        database.run(_release, target(session_id, owner) | {"held": fence})
+        database.run(_release, of_session(session_id, owner) | {"held": fence})
 
 
 def _check_free(rows: Sequence[Row], at_least: int = 0) -> None:

@@ -12,10 +12,11 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
     IS_STORED,
-    IS_TARGET,
+    OF_OWNER,
+    OF_SESSION,
     messages,
+    of_session,
     sessions,
-    target,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     SESSION_INFO,
@@ -28,10 +29,8 @@ _info = SESSION_INFO.where(*IS_SESSION)
 BEFORE = bindparam("changed", type_=sessions.c.next_seq.type)
 _list = (
     SESSION_INFO.where(
-        sessions.c.owner == bindparam("owner"),
-        or_(
-            UPDATED_AT < BEFORE, and_(UPDATED_AT == BEFORE, sessions.c.id > bindparam("session_id"))
-        ),
+        sessions.c.owner == OF_OWNER,
+        or_(UPDATED_AT < BEFORE, and_(UPDATED_AT == BEFORE, sessions.c.id > OF_SESSION)),
     )
     .order_by(UPDATED_AT.desc(), sessions.c.id)
     .limit(bindparam("limit"))
@@ -40,8 +39,8 @@ _FIRST_PAGE = Position(2**63 - 1, "")
 
 _rename = (
     update(sessions)
-    .where(*IS_TARGET, *IS_STORED)
-    # A new title is not a change of the history.
+    .where(*IS_SESSION, *IS_STORED)
+    # MySQL would set a TIMESTAMP by itself; a new title is no change of the history.
     .values(title=bindparam("new_title"), updated_at=sessions.c.updated_at)
 )
 EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
@@ -53,20 +52,20 @@ def list_sessions(
 ) -> list[SessionInfo]:
     """Return up to ``limit`` sessions that come after a position in the owner's list."""
     changed, session_id = after or _FIRST_PAGE
-    parameters = {"owner": owner, "changed": changed, "session_id": session_id, "limit": limit}
+    parameters = {**of_session(session_id, owner), "changed": changed, "limit": limit}
     return session_infos(database.rows(_list, parameters))
 
 
 def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
     """See `LifecycleStore.info`."""
-    rows = database.rows(_info, {"session_id": session_id, "owner": owner})
+    rows = database.rows(_info, of_session(session_id, owner))
     return next(iter(session_infos(rows)), None)
 
 
 def rename(database: Database, session_id: str, title: str | None, owner: str) -> bool:
     """See `LifecycleStore.rename`."""
     with transaction(database):
-        named = database.run(_rename, target(session_id, owner) | {"new_title": title})
+        named = database.run(_rename, of_session(session_id, owner) | {"new_title": title})
     return named > 0
 
 
@@ -76,7 +75,7 @@ def export(database: Database, session_id: str, owner: str) -> str:
         # Locked, so that the two statements agree.
         exists = lock_row(database, session_id, owner).exists
         session = info(database, session_id, owner) if exists else None
-        rows = database.rows(EXPORTED, {"session_id": session_id, "owner": owner})
+        rows = database.rows(EXPORTED, of_session(session_id, owner))
     if session is None:
         raise SessionNotFound
     return jsonl.dump(session, [(text_of(turn_id), body) for turn_id, body in rows])

@@ -11,6 +11,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
     messages,
+    of_session,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH
@@ -55,25 +56,25 @@ def load(
 
     ``again``: whether to read once more if the second one finds messages.
     """
-    key = {"session_id": session_id, "owner": owner}
+    target = of_session(session_id, owner)
     # At least one message, because the length comes from the last one.
     newest = {} if limit is None else {"newest": min(max(limit, 1), _MOST)}
     joined = database.dialect == "sqlite"
-    count, length, texts = (_one_row if joined else _rows)(database, {**key, **newest})
+    count, length, texts = (_one_row if joined else _rows)(database, {**target, **newest})
     if not count:
-        history = _without_messages(database, key)
+        history = _without_messages(database, target)
         if again and history.length:
             return load(database, session_id, owner, limit, again=False)
         return history
     return History([] if limit == 0 else parse_messages(texts, count), length, exists=True)
 
 
-def _without_messages(database: Database, key: dict[str, Any]) -> History:
+def _without_messages(database: Database, target: dict[str, Any]) -> History:
     """Return the history of a session that was rewound to its beginning, deleted, or never stored.
 
     A row may exist without a session: it may have been inserted for a lease.
     """
-    deleted_at, turns, length = next(iter(database.rows(_state, key)), (None, 0, 0))
+    deleted_at, turns, length = next(iter(database.rows(_state, target)), (None, 0, 0))
     deleted = deleted_at is not None
     exists = turns > 0 and not deleted
     return History([], length if exists else 0, exists=exists, deleted=deleted)

@@ -18,11 +18,11 @@ from hermes_session_mw.stores.pagination import time_of
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_ARCHIVE,
     IN_SESSION,
-    IS_TARGET,
+    IS_SESSION,
     archive,
     messages,
+    of_session,
     sessions,
-    target,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
 from hermes_session_mw.stores.sqlalchemy.statements.append import (
@@ -57,7 +57,7 @@ _archive = insert(archive).from_select(
 _remove = delete(messages).where(*_IN_RANGE)
 _renumber = (
     update(sessions)
-    .where(*IS_TARGET)
+    .where(*IS_SESSION)
     .values(
         first_seq=bindparam("first"),
         next_seq=bindparam("end"),
@@ -81,9 +81,9 @@ def rewind(database: Database, session_id: str, length: int, owner: str, fence: 
         if length >= session.length:
             return session.length
         cut = session.first + length
-        key = {"session_id": session_id, "owner": owner}
-        session = _archive_range(database, key, session, (cut, session.end), "rewind")
-        _write_numbers(database, key, session._replace(end=cut))
+        target = of_session(session_id, owner)
+        session = _archive_range(database, target, session, (cut, session.end), "rewind")
+        _write_numbers(database, target, session._replace(end=cut))
     return length
 
 
@@ -101,10 +101,10 @@ def replace(
     fence: int | None,
 ) -> int:
     """See `LifecycleStore.append` with ``replace_from``; the messages come as JSON texts."""
-    key = {"session_id": session_id, "owner": owner}
+    target = of_session(session_id, owner)
     with transaction(database):
         session, stored = begin_turn(
-            database, key, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
+            database, target, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
         )
         length = replace_from + len(bodies)
         if not stored:
@@ -115,9 +115,9 @@ def replace(
                 raise SessionFull(max_turns)
             cut = session.first + replace_from
             if cut < session.end:
-                moved = _archive_range(database, key, session, (cut, session.end), "replace")
-                _write_numbers(database, key, moved._replace(end=session.first + length))
-            add_messages(database, key, cut, [(turn_id, body) for body in bodies])
+                moved = _archive_range(database, target, session, (cut, session.end), "replace")
+                _write_numbers(database, target, moved._replace(end=session.first + length))
+            add_messages(database, target, cut, [(turn_id, body) for body in bodies])
     return length_of_repeated(stored, bodies, session) if stored else length
 
 
@@ -136,28 +136,28 @@ def compact(
 
     ``turn_id`` is the summary's; it shows that a repeated compaction was done already.
     """
-    key = {"session_id": session_id, "owner": owner}
+    target = of_session(session_id, owner)
     with transaction(database):
         session = _lock_to_edit(database, session_id, owner, fence)
-        if rows_of_turn(database, turn_id, key):
+        if rows_of_turn(database, turn_id, target):
             return session.length
         cut = session.first + skipped + len(replaced)
         if cut > session.end:
             raise SessionConflict(skipped + len(replaced), session.length)
         span = {"from_seq": session.first + skipped, "to_seq": cut}
-        standing = [body for (body,) in database.rows(_bodies, {**key, **span})]
+        standing = [body for (body,) in database.rows(_bodies, {**target, **span})]
         if not is_same(standing, replaced):
             raise SessionConflict(skipped + len(replaced), session.length)
-        session = _archive_range(database, key, session, (session.first, cut), "compact")
+        session = _archive_range(database, target, session, (session.first, cut), "compact")
         session = session._replace(first=cut - len(summary))
-        add_messages(database, key, session.first, [(turn_id, body) for body in summary])
-        _write_numbers(database, key, session)
+        add_messages(database, target, session.first, [(turn_id, body) for body in summary])
+        _write_numbers(database, target, session)
     return session.length
 
 
 def archived(database: Database, session_id: str, owner: str) -> list[ArchivedMessage]:
     """See `LifecycleStore.archived`."""
-    rows = database.rows(_archived, {"session_id": session_id, "owner": owner})
+    rows = database.rows(_archived, of_session(session_id, owner))
     found = decode_messages([row[0] for row in rows])
     return [
         ArchivedMessage(message, text_of(turn_id), reason, time_of(at))
@@ -176,20 +176,20 @@ def _lock_to_edit(database: Database, session_id: str, owner: str, fence: int | 
 
 def _archive_range(
     database: Database,
-    key: dict[str, Any],
+    target: dict[str, Any],
     session: SessionRow,
     span: tuple[int, int],
     reason: Reason,
 ) -> SessionRow:
     """Move the messages with the numbers of ``span`` to the end of the archive."""
-    parameters = {**key, "from_seq": span[0], "to_seq": span[1]}
+    parameters = {**target, "from_seq": span[0], "to_seq": span[1]}
     offset = session.archived - span[0]
     database.run(_archive, {**parameters, "reason": reason, "offset": offset})
     database.run(_remove, parameters)
     return session._replace(archived=offset + span[1])
 
 
-def _write_numbers(database: Database, key: dict[str, Any], session: SessionRow) -> None:
+def _write_numbers(database: Database, target: dict[str, Any], session: SessionRow) -> None:
     """Write the counters back."""
     parameters = {"first": session.first, "end": session.end, "count": session.archived}
-    database.run(_renumber, target(**key) | parameters)
+    database.run(_renumber, {**target, **parameters})

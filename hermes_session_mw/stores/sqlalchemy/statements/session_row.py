@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import upsert
@@ -13,7 +13,9 @@ from hermes_session_mw.stores.pagination import time_of
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     IS_STORED,
-    IS_TARGET,
+    OF_OWNER,
+    OF_SESSION,
+    of_session,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
@@ -74,12 +76,12 @@ _for_update = (
     .with_for_update(key_share=True)
 )
 
-LOCK = update(sessions).where(*IS_TARGET).values(next_seq=sessions.c.next_seq)
+LOCK_IF = update(sessions).where(*IS_SESSION).values(next_seq=sessions.c.next_seq)
 """Changes nothing, and locks the row if it meets the conditions that are added."""
 
 MARK_DELETED = (
     update(sessions)
-    .where(*IS_TARGET)
+    .where(*IS_SESSION)
     .values(
         {
             "deleted_at": func.now(),
@@ -92,11 +94,11 @@ MARK_DELETED = (
     )
 )
 
-DELETE_ROW = delete(sessions).where(*IS_TARGET)
+DELETE_ROW = delete(sessions).where(*IS_SESSION)
 
 _EMPTY: dict[str, Any] = {
-    "owner": bindparam("owner"),
-    "id": bindparam("session_id"),
+    "owner": OF_OWNER,
+    "id": OF_SESSION,
     "next_seq": 0,
     "turns": 0,  # no session yet
 }
@@ -110,7 +112,7 @@ def lock_row(database: Database, session_id: str, owner: str) -> SessionRow:
     SELECT ... FOR UPDATE, so that no other transaction inserts, changes or removes the row in
     between; on SQLite the whole database is locked by then.
     """
-    rows = database.rows(_for_update, {"session_id": session_id, "owner": owner})
+    rows = database.rows(_for_update, of_session(session_id, owner))
     if not rows:
         return SessionRow()
     ((first, end, turns, archived, fence, deleted_at, parent_id),) = rows
@@ -119,9 +121,8 @@ def lock_row(database: Database, session_id: str, owner: str) -> SessionRow:
 
 
 def insert_or_lock_row(database: Database, session_id: str, owner: str) -> None:
-    """Lock the session's row until the transaction ends; insert a missing one."""
-    key = {"session_id": session_id, "owner": owner}
-    database.run(_INSERT_OR_LOCK[database.dialect], key)
+    """Lock the session's row until the transaction ends; where there is none, insert it."""
+    database.run(_INSERT_OR_LOCK[database.dialect], of_session(session_id, owner))
 
 
 def session_infos(rows: Sequence[Row]) -> list[SessionInfo]:

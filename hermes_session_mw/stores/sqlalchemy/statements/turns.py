@@ -14,6 +14,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     archive,
     messages,
+    of_session,
     sessions,
 )
 
@@ -28,17 +29,17 @@ _archived = select(archive.c.seq, archive.c.body, literal_column("NULL")).where(
 _turn = union_all(_in_history, _archived).order_by("seq")
 
 
-def rows_of_turn(database: Database, turn_id: str, key: dict[str, Any]) -> Sequence[Row]:
+def rows_of_turn(database: Database, turn_id: str, target: dict[str, Any]) -> Sequence[Row]:
     """Return a turn's messages: number, JSON text, and the history's first number.
 
     The last is None for a message in the archive.
     """
-    return database.rows(_turn, {**key, "turn_id": turn_id})
+    return database.rows(_turn, {**target, "turn_id": turn_id})
 
 
 def find_turn(database: Database, session_id: str, turn_id: str, owner: str) -> StoredTurn | None:
     """See `LifecycleStore.find_turn`."""
-    rows = rows_of_turn(database, turn_id, {"session_id": session_id, "owner": owner})
+    rows = rows_of_turn(database, turn_id, of_session(session_id, owner))
     if not rows:
         return None
     messages_of_turn = decode_messages([body for _, body, _ in rows])
