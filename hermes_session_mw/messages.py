@@ -60,11 +60,7 @@ def encode_messages(
 
 
 def decode_messages(bodies: Sequence[str]) -> list[Message]:
-    """Return the messages that the JSON texts ``bodies`` hold.
-
-    Raises:
-        StoreCorrupt: a text is not JSON.
-    """
+    """Return the messages of the JSON texts ``bodies``; raise ``StoreCorrupt`` for other texts."""
     return parse_messages(",".join(bodies), len(bodies))
 
 

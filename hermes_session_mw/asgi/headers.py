@@ -43,11 +43,7 @@ Pairs = list[tuple[bytes, bytes]]
 
 
 def check_header_name(name: str) -> None:
-    """Check that ``name`` is a field name of RFC 9110.
-
-    Raises:
-        ConfigurationError: it is not.
-    """
+    """Raise ``ConfigurationError`` unless ``name`` is a field name of RFC 9110."""
     if not _FIELD_NAME.fullmatch(name):
         raise ConfigurationError(f"header_name: {name!r} is not the name of a header")
 

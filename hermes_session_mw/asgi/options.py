@@ -83,11 +83,7 @@ class MiddlewareOptions:
     telemetry: Telemetry | None = None
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigurationError: one cannot work.
-        """
+        """Raise ``ConfigurationError`` for a value that cannot work."""
         check_header_name(self.header_name)
         check_functions(new_id=self.new_id, valid_id=self.valid_id)
         if self.owner is not None:
@@ -153,11 +149,7 @@ def check_exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> None:
 
 
 def check_functions(**options: object) -> None:
-    """Check that the options are functions, and sync ones but for the owner hook.
-
-    Raises:
-        ConfigurationError: one is not.
-    """
+    """Raise ``ConfigurationError`` for what is no function, or async and not the owner hook."""
     for option, value in options.items():
         if not callable(value):
             raise ConfigurationError(f"{option}: {value!r} is not a function")
@@ -167,22 +159,14 @@ def check_functions(**options: object) -> None:
 
 
 def check_choice(option: str, value: str, choices: Any) -> None:
-    """Check that ``value`` is one of a Literal's values.
-
-    Raises:
-        ConfigurationError: it is not.
-    """
+    """Raise ``ConfigurationError`` unless ``value`` is one of a Literal's values."""
     if value not in get_args(choices):
         known = ", ".join(repr(choice) for choice in get_args(choices))
         raise ConfigurationError(f"{option}: {value!r} is none of {known}")
 
 
 def check_positive(option: str, value: object) -> None:
-    """Check that ``value`` is None, or a number above 0.
-
-    Raises:
-        ConfigurationError: it is neither.
-    """
+    """Raise ``ConfigurationError`` unless ``value`` is None, or a number above 0."""
     if value is not None and not (isinstance(value, int | float) and value > 0):
         raise ConfigurationError(f"{option}: {value!r} is not more than 0")
 

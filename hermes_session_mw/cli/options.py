@@ -64,11 +64,7 @@ def some_ids_argument(command: F) -> F:
 
 
 def owner_filter(owner: str | None, *, all_owners: bool) -> str | None:
-    """Return the owner to restrict to, or None for all.
-
-    Raises:
-        click.UsageError: both options were given.
-    """
+    """Return the owner to restrict to, or None for all; refuse both options at once."""
     if all_owners and owner is not None:
         raise click.UsageError("--owner and --all-owners exclude each other.")
     return owner

@@ -43,11 +43,7 @@ def with_admin_store(
     *,
     access: Access,
 ) -> T:
-    """Run ``work`` over a store of this package's own tables, and return its result.
-
-    Raises:
-        NotSupported: the URL names another store.
-    """
+    """Run ``work`` over a store with the package's own tables; raise ``NotSupported`` else."""
     if settings.url.startswith(_HERMES):
         raise NotSupported(_hermes_store(settings), operation, ": docs/hermes.md says why")
     return _use(AdminStore(settings.url, access=access, timeout=settings.timeout), work)

@@ -126,11 +126,7 @@ class Database:
         return None if is_open is None else is_open(self.connection.connection.driver_connection)
 
     def check_no_transaction(self, when: str) -> None:
-        """Invalidate the connection if a transaction is open on it.
-
-        Raises:
-            OutOfTransaction: there is one.
-        """
+        """Invalidate the connection and raise ``OutOfTransaction`` if a transaction is open."""
         if self.in_transaction():
             raise self.out_of_transaction(f"a transaction is open {when}")
 
@@ -167,11 +163,7 @@ class Database:
         ) from exc
 
     def _check_size(self, rows: Sequence[Parameters]) -> None:
-        """Refuse a row that is too large for MySQL, which would often just close the connection.
-
-        Raises:
-            StoreMisconfigured: the server takes no packet of that size.
-        """
+        """Raise ``StoreMisconfigured`` for a row that MySQL might answer by disconnecting."""
         if self.dialect not in MYSQL:
             return
         for row in rows:

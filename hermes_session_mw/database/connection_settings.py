@@ -69,11 +69,7 @@ def set_on_connect(engine: Engine) -> None:
 
 
 def check_isolation(options: Mapping[str, Any]) -> None:
-    """Refuse engine options with which nothing would be committed.
-
-    Raises:
-        ConfigurationError: they name an isolation level.
-    """
+    """Raise ``ConfigurationError`` for an isolation level: nothing would be committed."""
     if "isolation_level" in options or "isolation_level" in options.get("execution_options", {}):
         raise ConfigurationError(
             "engine_options: isolation_level is the store's own, which begins and commits its "

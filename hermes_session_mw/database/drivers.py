@@ -87,11 +87,7 @@ def _check_installed(url: URL, dialect: type[Dialect], alternatives: str) -> Non
 
 
 def check_engine(dialect: Dialect) -> None:
-    """Refuse an engine of the caller's whose database or driver is not supported.
-
-    Raises:
-        ConfigurationError: it is not.
-    """
+    """Raise ``ConfigurationError`` for an engine whose database or driver is not supported."""
     check_dialect(dialect.name)
     if dialect.driver not in _DRIVERS[dialect.name]:
         raise _not_supported(dialect.driver, dialect.name)
@@ -100,11 +96,7 @@ def check_engine(dialect: Dialect) -> None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse ``module``, by which ``create_engine`` takes another module as the driver.
-
-    Raises:
-        ConfigurationError: one is given.
-    """
+    """Raise ``ConfigurationError`` for ``module``, which makes another module the driver."""
     if "module" in options:
         raise _other_module(getattr(options["module"], "__name__", "that one"))
 

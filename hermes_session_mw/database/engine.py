@@ -45,11 +45,7 @@ _NO_NAMED_STATEMENTS: dict[str, dict[str, Any]] = {
 
 
 def check_positive(**numbers: object) -> None:
-    """Refuse a number that is not positive, or not finite.
-
-    Raises:
-        ConfigurationError: one is not.
-    """
+    """Raise ``ConfigurationError`` for a number that is not positive, or not finite."""
     for name, number in numbers.items():
         is_number = isinstance(number, int | float) and not isinstance(number, bool)
         if not (is_number and 0 < number < math.inf):  # type: ignore[operator]  # mypy forgets it

@@ -34,22 +34,14 @@ def invalid(param: str | None, message: str) -> Refused:
 
 
 def single_value(name: str, values: Sequence[str]) -> str | None:
-    """Return the value of a parameter, or None if it was not sent.
-
-    Raises:
-        Refused: it was sent twice.
-    """
+    """Return a parameter, or None if it was not sent; one that was sent twice is refused."""
     if len(values) > 1:
         raise invalid(name, f"Send '{name}' once.")
     return values[0] if values else None
 
 
 def check_names(allowed: Collection[str], names: Iterable[str]) -> None:
-    """Check that there are no other parameters: a misspelt one would be ignored.
-
-    Raises:
-        Refused: there is one.
-    """
+    """Refuse other parameters than the allowed ones: a misspelt one would have no effect."""
     if not set(names) <= set(allowed):
         known = ", ".join(repr(name) for name in allowed) or "none"
         raise invalid("query", f"There is a parameter that is not known here; these are: {known}.")
@@ -73,11 +65,7 @@ def whole_number(name: str, values: Sequence[str], least: int, most: int) -> int
 
 
 def check_id(session_id: str, owner: str) -> None:
-    """Check that a session can be stored under the id; otherwise answer 404.
-
-    Raises:
-        Refused: it cannot.
-    """
+    """Refuse an id that no session can be stored under, as one that is not found."""
     try:
         check_keys(session_id, owner)
     except ValueError:
@@ -85,11 +73,7 @@ def check_id(session_id: str, owner: str) -> None:
 
 
 def title_of(body: bytes) -> str | None:
-    """Return the title in a body; None to remove it.
-
-    Raises:
-        Refused: there is none, or it cannot be stored.
-    """
+    """Return the title in a body, None to remove it; refuse a missing or invalid one."""
     fields = _fields(body, "title")
     if "title" not in fields:
         raise invalid("title", "Send a 'title': a text, or null for none.")
@@ -103,11 +87,7 @@ def title_of(body: bytes) -> str | None:
 
 
 def length_of(body: bytes) -> int | None:
-    """Return the number of messages in a body; None or an empty body means all.
-
-    Raises:
-        Refused: it is not a number of messages.
-    """
+    """Return the number of messages in a body; null, or an empty body, means all."""
     length = _fields(body, "length").get("length") if body else None
     if isinstance(length, float) and length.is_integer():
         length = int(length)  # 2.0 is a whole number in JSON Schema

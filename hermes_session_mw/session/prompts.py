@@ -94,12 +94,7 @@ class WindowLimits:
     loaded: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the limits.
-
-        Raises:
-            TypeError: one is neither an int nor None.
-            ValueError: one is not more than 0.
-        """
+        """Raise ``TypeError`` for a limit that is no int, ``ValueError`` for one below 1."""
         for name in ("max_messages", "max_tokens"):
             most = getattr(self, name)
             check_int(name, most)

@@ -161,11 +161,7 @@ class StoreClient:
         return self._to_its_end(operation.__name__, session_id, working)
 
     def require(self, operation: str) -> None:
-        """Check that the store has the operation.
-
-        Raises:
-            NotSupported: it does not.
-        """
+        """Raise ``NotSupported`` unless the store has the operation."""
         if not callable(getattr(self._store, operation, None)):
             raise NotSupported(self._store, operation)
 
@@ -176,11 +172,7 @@ class StoreClient:
         return StoreLimits(self.check, *(getattr(self._store, name, sys.maxsize) for name in names))
 
     def check_replaces(self) -> None:
-        """Check that the store can replace messages, and not only append.
-
-        Raises:
-            NotSupported: its ``append`` does not take ``replace_from``.
-        """
+        """Raise ``NotSupported`` unless the store's ``append`` takes ``replace_from``."""
         known = inspect.signature(self._store.append).parameters
         takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values())
         if "replace_from" not in known and not takes_any:

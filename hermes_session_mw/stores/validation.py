@@ -115,21 +115,13 @@ def check_lease(seconds: float) -> None:
 
 
 def check_age(older_than: timedelta) -> None:
-    """Check that an age is not negative, since every session would be older.
-
-    Raises:
-        ValueError: ``older_than`` is negative.
-    """
+    """Raise ``ValueError`` for a negative age: every session would be that old."""
     if older_than < timedelta(0):
         raise ValueError(f"older_than: {older_than} is negative")
 
 
 def check_replaced(replace_from: int, length: int) -> None:
-    """Check that a history of ``length`` messages has the messages to keep.
-
-    Raises:
-        SessionConflict: it has fewer: the caller has seen another history.
-    """
+    """Raise ``SessionConflict`` if the history is shorter than what is to be kept."""
     if replace_from > length:
         raise SessionConflict(replace_from, length, at_least=True)
 

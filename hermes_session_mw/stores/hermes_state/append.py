@@ -180,11 +180,7 @@ def _find_position(
 
 
 def check_visible(rows: list[Row], before: list[Row]) -> None:
-    """Refuse messages that Hermes would leave out: maintenance prompts, and the answers to them.
-
-    Raises:
-        InvalidMessage: ``rows`` would not come back after the rows ``before``.
-    """
+    """Raise ``InvalidMessage`` if Hermes would leave out one of ``rows`` after ``before``."""
     if len(shown_messages(before + rows)) != len(shown_messages(before)) + len(rows):
         raise InvalidMessage(
             "the messages look like Hermes' maintenance prompts, and would not come back from its "

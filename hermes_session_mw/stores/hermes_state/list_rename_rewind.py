@@ -110,11 +110,7 @@ def rename(database: Database, session_id: str, title: str | None, owner: str) -
 
 
 def check_hermes_title(title: str | None) -> None:
-    """Refuse a title that Hermes would change.
-
-    Raises:
-        ValueError: it is empty or too long, or has white space or characters that Hermes removes.
-    """
+    """Raise ``ValueError`` for a title that Hermes would not keep as it is."""
     if title is None:
         return
     if not title or len(title) > _MAX_TITLE:

@@ -68,11 +68,7 @@ class Columns:
     unknown: tuple[str, ...]
 
     def check_writable(self) -> None:
-        """Refuse to write if there are unknown columns.
-
-        Raises:
-            StoreMisconfigured: there are.
-        """
+        """Raise ``StoreMisconfigured`` if there are unknown columns."""
         if self.unknown:
             raise StoreMisconfigured(
                 f"Hermes' database requires columns that this version does not know: "
@@ -80,11 +76,7 @@ class Columns:
             )
 
     def check_known(self, what: str, *names: str) -> None:
-        """Check that the file has the columns for ``what``; ``names`` are ``table.column``.
-
-        Raises:
-            StoreMisconfigured: one is missing.
-        """
+        """Raise ``StoreMisconfigured`` if the file lacks one of ``names`` (``table.column``)."""
         tables = {"sessions": self.sessions, "messages": self.messages, "state_meta": self.meta}
         for name in names:
             table, column = name.split(".")

@@ -56,11 +56,7 @@ class TurnEntry:
 def load_turn(
     database: Database, session_id: str, turn_id: str, started_at: float
 ) -> TurnEntry | None:
-    """Return the turn that was appended to this session under ``turn_id``.
-
-    Raises:
-        StoreCorrupt: its entry cannot be read.
-    """
+    """Return the turn under ``turn_id``; raise ``StoreCorrupt`` where it cannot be read."""
     rows = database.rows(_select, {"key": _key(_TURN, session_id, turn_id)})
     if not rows:
         return None

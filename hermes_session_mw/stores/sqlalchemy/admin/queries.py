@@ -176,11 +176,7 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
 
 
 def decode_list_cursor(cursor: str | None) -> tuple[int, str, str]:
-    """Return the position at which the previous page ended.
-
-    Raises:
-        ValueError: the cursor does not come from a page.
-    """
+    """Return where the page before ended; raise ``ValueError`` for a cursor that no page gave."""
     if cursor is None:
         return 2**63 - 1, "", ""
     changed, (owner, session_id) = decode_fields(cursor, 255, 256)

@@ -60,11 +60,7 @@ def _is_complete(inspector: Inspector, table: Table) -> bool:
 
 
 def check_own(connection: Connection) -> None:
-    """Check that no table of another application has one of the names.
-
-    Raises:
-        StoreMisconfigured: a table has the columns of no version.
-    """
+    """Raise ``StoreMisconfigured`` if a table with one of the names is not that of any version."""
     inspector = inspect(connection)
     for table in metadata.sorted_tables:
         if inspector.has_table(table.name):

@@ -126,11 +126,7 @@ def insert_or_lock_row(database: Database, session_id: str, owner: str) -> None:
 
 
 def session_infos(rows: Sequence[Row]) -> list[SessionInfo]:
-    """Return the descriptions in rows of `SESSION_INFO`.
-
-    Raises:
-        StoreCorrupt: a row has a value of another type, which SQLite permits.
-    """
+    """Return what rows of `SESSION_INFO` say; ``StoreCorrupt`` if a value has a wrong type."""
     try:
         return [session_info(row) for row in rows]
     except WRONG_TYPE:
