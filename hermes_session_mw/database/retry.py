@@ -3,14 +3,18 @@
 import random
 import time
 from collections.abc import Callable
+from typing import Concatenate, ParamSpec
 
 import anyio
 
+from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.errors import RETRYABLE, Failure, classify, classify_other
 from hermes_session_mw.database.transactions import CommitFailed
 from hermes_session_mw.database.workers.executor import Executor, OperationTimeout, T, Work
 from hermes_session_mw.exceptions import HermesSessionError, StoreTimeout
 from hermes_session_mw.logging import logger
+
+P = ParamSpec("P")
 
 # Seconds.
 _FIRST_PAUSE = 0.01
@@ -37,6 +41,30 @@ class RetryingExecutor:
         self._executor = executor
         self._errors = errors
         self._timeout = timeout
+
+    async def read(
+        self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``work`` with the arguments; it only reads."""
+        return await self.run(lambda database: work(database, *args, **kwargs), writes=False)
+
+    async def write(
+        self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``work`` with the arguments; it begins a transaction, and may be repeated."""
+        return await self.run(lambda database: work(database, *args, **kwargs), writes=True)
+
+    async def write_once(self, work: Callable[..., T], *args: object) -> T:
+        """Run ``work`` with the arguments and ``repeated``: an earlier attempt may be committed."""
+        repeated = False
+
+        def doubt() -> None:
+            nonlocal repeated
+            repeated = True
+
+        return await self.run(
+            lambda database: work(database, *args, repeated=repeated), writes=True, on_doubt=doubt
+        )
 
     async def run(
         self, work: Work[T], *, writes: bool, on_doubt: Callable[[], None] | None = None

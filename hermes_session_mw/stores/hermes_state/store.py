@@ -122,7 +122,9 @@ class HermesStateStore:
             writers=1,
             timeout=timeout,
         )
-        self._retrying = RetryingExecutor(self._executor, errors_of(sqlite3), timeout)
+        retrying = RetryingExecutor(self._executor, errors_of(sqlite3), timeout)
+        self._read = retrying.read
+        self._write = retrying.write
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; a session with a row in Hermes' table exists, even without messages.
@@ -132,7 +134,7 @@ class HermesStateStore:
         """
         check_keys(session_id, owner)
         check_count("limit", limit)
-        return await self._retrying.run(lambda c: load(c, session_id, owner, limit), writes=False)
+        return await self._read(load, session_id, owner, limit)
 
     async def append(
         self,
@@ -161,7 +163,7 @@ class HermesStateStore:
         check_count("replace_from", replace_from)
         taken = decode_messages(self._encode(messages))  # the caller may change its own meanwhile
         request = self._append(session_id, taken, owner, turn_id, expected_length, replace_from)
-        return await self._retrying.run(lambda c: append(c, request), writes=True)
+        return await self._write(append, request)
 
     def check(self, messages: Sequence[Message]) -> None:
         """Refuse the messages that ``append`` would refuse, without opening the file.
@@ -188,8 +190,7 @@ class HermesStateStore:
         check_count("length", length)
         if fence is not None:
             raise NotSupported(self, "rewind", ": with a fence; Hermes' database has none")
-        work = partial(sql.rewind, session_id=session_id, length=length, owner=owner)
-        return await self._retrying.run(work, writes=True)
+        return await self._write(sql.rewind, session_id, length, owner)
 
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
         """See `LifecycleStore.find_turn`; also None if Hermes has rewritten the messages.
@@ -197,8 +198,7 @@ class HermesStateStore:
         Its messages are as they were appended, without the time that ``load`` adds to each.
         """
         check_keys(session_id, owner, turn_id)
-        work = partial(sql.find_turn, session_id=session_id, turn_id=turn_id, owner=owner)
-        return await self._retrying.run(work, writes=False)
+        return await self._read(sql.find_turn, session_id, turn_id, owner)
 
     async def list(
         self, owner: str = "", limit: int = PAGE, cursor: str | None = None
@@ -209,14 +209,13 @@ class HermesStateStore:
         """
         check_keys("-", owner)
         check_page(limit)
-        work = partial(sql.list_page, owner=owner, limit=limit, after=decode_cursor(cursor))
-        return page_of(await self._retrying.run(work, writes=False), limit)
+        found = await self._read(sql.list_page, owner, limit, decode_cursor(cursor))
+        return page_of(found, limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
         """See `LifecycleStore.info`."""
         check_keys(session_id, owner)
-        work = partial(sql.info, session_id=session_id, owner=owner)
-        return await self._retrying.run(work, writes=False)
+        return await self._read(sql.info, session_id, owner)
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
         """See `LifecycleStore.rename`.
@@ -230,8 +229,7 @@ class HermesStateStore:
         check_keys(session_id, owner)
         check_title(title)
         sql.check_hermes_title(title)
-        work = partial(sql.rename, session_id=session_id, title=title, owner=owner)
-        done = await self._retrying.run(work, writes=True)
+        done = await self._write(sql.rename, session_id, title, owner)
         if done is None:
             raise ValueError("title: another conversation in Hermes' database has it")
         return done

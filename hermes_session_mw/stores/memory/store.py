@@ -198,13 +198,7 @@ class MemoryStore:
         return await self._change(session_id, owner, change, fence)
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Raise the errors of ``append`` for invalid messages; nothing is stored.
-
-        Raises:
-            InvalidMessage: there is no message, or one of them cannot be stored as it is.
-            MessageTooLarge: one takes more bytes than ``max_message_bytes``.
-            TurnTooLong: there are more than ``max_turn_messages``.
-        """
+        """See `SQLAlchemyStore.check`."""
         self._encode(messages)
 
     async def delete(self, session_id: str, owner: str = "") -> bool:
@@ -379,12 +373,11 @@ class MemoryStore:
     async def release(self, session_id: str, fence: int, owner: str = "") -> None:
         """See `LifecycleStore.release`."""
         check_keys(session_id, owner)
-        key = owner, session_id
         await self._get(session_id, owner)
         with self._lock:
             record = self._record(session_id, owner)
             if record.fence == fence and not record.deleted:
-                self._sessions[key] = replace(record, leased_until=float("-inf"))
+                self._sessions[owner, session_id] = replace(record, leased_until=float("-inf"))
 
     async def list(
         self, owner: str = "", limit: int = PAGE, cursor: str | None = None

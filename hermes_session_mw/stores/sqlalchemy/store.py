@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine
 
@@ -65,8 +65,6 @@ from hermes_session_mw.stores.validation import (
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 5.0
 """The default ``timeout``, in seconds."""
@@ -148,12 +146,15 @@ class SQLAlchemyStore:
             self._executor = factory.for_engine(url_or_engine)
             dbapi = url_or_engine.dialect.loaded_dbapi
         self._retrying = RetryingExecutor(self._executor, errors_of(dbapi), timeout)
+        self._read = self._retrying.read
+        self._write = self._retrying.write
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one round trip, and a second one if nothing is stored."""
         check_keys(session_id, owner)
         check_count("limit", limit)
-        return await self._retrying.run(lambda c: load(c, session_id, owner, limit), writes=False)
+        work = partial(load, session_id=session_id, owner=owner, limit=limit)
+        return await self._retrying.run(work, writes=False)
 
     async def append(
         self,
@@ -181,12 +182,13 @@ class SQLAlchemyStore:
         turn = turn_id or secrets.token_hex(16)
         attempts = itertools.count()
 
+        store = (
+            append
+            if replace_from is None
+            else partial(rewind_compact.replace, replace_from=replace_from)
+        )
+
         def work(database: Database) -> int:
-            store = (
-                append
-                if replace_from is None
-                else partial(rewind_compact.replace, replace_from=replace_from)
-            )
             return store(
                 database,
                 session_id,
@@ -223,7 +225,7 @@ class SQLAlchemyStore:
             StoreError: the store failed.
         """
         check_keys(session_id, owner)
-        return await self._write(lambda c: delete_prune.delete_session(c, session_id, owner))
+        return await self._write(delete_prune.delete_session, session_id, owner)
 
     async def prune(self, older_than: timedelta) -> int:
         """Remove the sessions that have not changed for ``older_than``; return how many.
@@ -239,7 +241,7 @@ class SQLAlchemyStore:
             StoreError: the store failed.
         """
         check_age(older_than)
-        cutoff = await self._read(lambda c: delete_prune.cutoff_of(c, older_than))
+        cutoff = await self._read(delete_prune.cutoff_of, older_than)
         removed = await self._prune(cutoff, None, lambda _count: None)
         return removed.sessions + removed.ids
 
@@ -249,9 +251,7 @@ class SQLAlchemyStore:
         """See `LifecycleStore.rewind`."""
         check_keys(session_id, owner)
         check_count("length", length)
-        return await self._write(
-            lambda c: rewind_compact.rewind(c, session_id, length, owner, fence)
-        )
+        return await self._write(rewind_compact.rewind, session_id, length, owner, fence)
 
     async def compact(
         self,
@@ -270,29 +270,26 @@ class SQLAlchemyStore:
         bodies = self._encode(summary)
         turn_id = secrets.token_hex(16)
 
-        def work(database: Database) -> int:
-            return rewind_compact.compact(
-                database,
-                session_id,
-                seen,
-                bodies,
-                owner,
-                skipped=skipped,
-                fence=fence,
-                turn_id=turn_id,
-            )
-
-        return await self._write(work)
+        return await self._write(
+            rewind_compact.compact,
+            session_id,
+            seen,
+            bodies,
+            owner,
+            skipped=skipped,
+            fence=fence,
+            turn_id=turn_id,
+        )
 
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
         """See `LifecycleStore.find_turn`."""
         check_keys(session_id, owner, turn_id)
-        return await self._read(lambda c: turns.find_turn(c, session_id, turn_id, owner))
+        return await self._read(turns.find_turn, session_id, turn_id, owner)
 
     async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:
         """See `LifecycleStore.archived`."""
         check_keys(session_id, owner)
-        return await self._read(lambda c: rewind_compact.archived(c, session_id, owner))
+        return await self._read(rewind_compact.archived, session_id, owner)
 
     async def fork(
         self, session_id: str, new_id: str, owner: str = "", length: int | None = None
@@ -302,11 +299,8 @@ class SQLAlchemyStore:
         check_keys(new_id, owner)
         check_count("length", length)
         turn_id = secrets.token_hex(16)
-        return await self._write_once(
-            lambda c, repeated: fork_rotate_import.fork(
-                c, session_id, new_id, owner, length, turn_id=turn_id, repeated=repeated
-            )
-        )
+        work = partial(fork_rotate_import.fork, turn_id=turn_id)
+        return await self._retrying.write_once(work, session_id, new_id, owner, length)
 
     async def rotate(
         self, session_id: str, new_id: str, owner: str = "", new_owner: str | None = None
@@ -315,28 +309,26 @@ class SQLAlchemyStore:
         to = owner if new_owner is None else new_owner
         check_keys(session_id, owner)
         check_keys(new_id, to)
-        return await self._write_once(
-            lambda c, repeated: fork_rotate_import.rotate(
-                c, session_id, new_id, owner, to, repeated=repeated
-            )
+        return await self._retrying.write_once(
+            fork_rotate_import.rotate, session_id, new_id, owner, to
         )
 
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
         """See `LifecycleStore.acquire`."""
         check_keys(session_id, owner)
         check_lease(seconds)
-        return await self._write(lambda c: leases.acquire(c, session_id, owner, seconds))
+        return await self._write(leases.acquire, session_id, owner, seconds)
 
     async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
         """See `LifecycleStore.extend`."""
         check_keys(session_id, owner)
         check_lease(seconds)
-        await self._write(lambda c: leases.extend(c, session_id, owner, fence, seconds))
+        await self._write(leases.extend, session_id, owner, fence, seconds)
 
     async def release(self, session_id: str, fence: int, owner: str = "") -> None:
         """See `LifecycleStore.release`."""
         check_keys(session_id, owner)
-        await self._write(lambda c: leases.release(c, session_id, owner, fence))
+        await self._write(leases.release, session_id, owner, fence)
 
     async def list(
         self, owner: str = "", limit: int = PAGE, cursor: str | None = None
@@ -345,24 +337,24 @@ class SQLAlchemyStore:
         check_keys("-", owner)
         check_page(limit)
         after = decode_cursor(cursor)
-        found = await self._read(lambda c: list_sessions.list_sessions(c, owner, limit + 1, after))
+        found = await self._read(list_sessions.list_sessions, owner, limit + 1, after)
         return page_of(found, limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
         """See `LifecycleStore.info`."""
         check_keys(session_id, owner)
-        return await self._read(lambda c: list_sessions.info(c, session_id, owner))
+        return await self._read(list_sessions.info, session_id, owner)
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
         """See `LifecycleStore.rename`."""
         check_keys(session_id, owner)
         check_title(title)
-        return await self._write(lambda c: list_sessions.rename(c, session_id, title, owner))
+        return await self._write(list_sessions.rename, session_id, title, owner)
 
     async def export(self, session_id: str, owner: str = "") -> str:
         """See `LifecycleStore.export`."""
         check_keys(session_id, owner)
-        return await self._write(lambda c: list_sessions.export(c, session_id, owner))
+        return await self._write(list_sessions.export, session_id, owner)
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
@@ -371,34 +363,30 @@ class SQLAlchemyStore:
         check_keys(new_id, owner)
         if session.turns > self._max_turns:
             raise SessionFull(self._max_turns)
-        await self._write_once(
-            lambda c, repeated: fork_rotate_import.import_session(
-                c, new_id, session, owner, repeated=repeated
-            )
-        )
+        await self._retrying.write_once(fork_rotate_import.import_session, new_id, session, owner)
         return new_id
 
     async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
         """See `LifecycleStore.bind_key`."""
         check_key(key, owner)
         check_keys(new_id, owner)
-        return await self._write(lambda c: session_keys.bind_key(c, key, new_id, owner))
+        return await self._write(session_keys.bind_key, key, new_id, owner)
 
     async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
         """See `LifecycleStore.move_key`."""
         check_key(key, owner)
         check_keys(session_id, owner)
-        await self._write(lambda c: session_keys.move_key(c, key, session_id, owner))
+        await self._write(session_keys.move_key, key, session_id, owner)
 
     async def find_key(self, key: str, owner: str = "") -> str | None:
         """See `LifecycleStore.find_key`."""
         check_key(key, owner)
-        return await self._read(lambda c: session_keys.find_key(c, key, owner))
+        return await self._read(session_keys.find_key, key, owner)
 
     async def drop_key(self, key: str, owner: str = "") -> bool:
         """See `LifecycleStore.drop_key`."""
         check_key(key, owner)
-        return await self._write(lambda c: session_keys.drop_key(c, key, owner))
+        return await self._write(session_keys.drop_key, key, owner)
 
     async def aclose(self) -> None:
         """Dispose of the engine if the store owns it; a later operation creates another."""
@@ -414,30 +402,13 @@ class SQLAlchemyStore:
         """Remove what was not changed since ``cutoff``; ``advance`` gets each portion's size."""
         removed, last = delete_prune.PruneCounts(), START
         while True:
-            find = partial(delete_prune.find_stale, cutoff=cutoff, owner=owner, after=last)
-            found = await self._read(find)
+            found = await self._read(delete_prune.find_stale, cutoff, owner, last)
             for portion in delete_prune.portions(found):
-                remove = partial(delete_prune.remove_stale, cutoff=cutoff, portion=portion)
-                removed = delete_prune.counted(removed, await self._write(remove))
+                gone = await self._write(delete_prune.remove_stale, cutoff, portion)
+                removed = delete_prune.counted(removed, gone)
                 advance(len(portion))
             if len(found) < delete_prune.BATCH:
                 break
             last = found[-1][:2]
-        keys = await self._write(lambda c: delete_prune.drop_stale_keys(c, cutoff, owner))
+        keys = await self._write(delete_prune.drop_stale_keys, cutoff, owner)
         return replace(removed, keys=keys)
-
-    async def _read(self, work: Callable[[Database], T]) -> T:
-        return await self._retrying.run(work, writes=False)
-
-    async def _write(self, work: Callable[[Database], T]) -> T:
-        return await self._retrying.run(work, writes=True)
-
-    async def _write_once(self, work: Callable[[Database, bool], T]) -> T:
-        """Run ``work`` with whether an earlier attempt may have committed."""
-        repeated = False
-
-        def doubt() -> None:
-            nonlocal repeated
-            repeated = True
-
-        return await self._retrying.run(lambda c: work(c, repeated), writes=True, on_doubt=doubt)

@@ -9,7 +9,6 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -70,13 +69,13 @@ class AdminStore(SQLAlchemyStore):
         check_keys("-", owner or "")
         check_page(limit)
         after = queries.decode_list_cursor(cursor)
-        found = await self._read(lambda c: queries.list_owned(c, owner, limit + 1, after))
+        found = await self._read(queries.list_owned, owner, limit + 1, after)
         return queries.page_of_owned(found, limit)
 
     async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
         """Return the session of each owner with this id; one look-up where an owner is given."""
         check_keys(session_id, owner or "")
-        return await self._read(lambda c: queries.find(c, session_id, owner))
+        return await self._read(queries.find, session_id, owner)
 
     async def walk(
         self, owner: str | None = None, after: OwnedSession | None = None
@@ -84,27 +83,27 @@ class AdminStore(SQLAlchemyStore):
         """Return the next sessions in the order of owner and id; none where there are no more."""
         check_keys("-", owner or "")
         position = START if after is None else (after.owner or "", after.info.id)
-        return await self._read(lambda c: queries.walk(c, owner, position))
+        return await self._read(queries.walk, owner, position)
 
     async def ids_with_prefix(
         self, start: str, owner: str | None = None, limit: int = 50
     ) -> Sequence[str]:
         """Return ids that begin with ``start``, of ASCII, the most recently changed first."""
-        return await self._read(lambda c: queries.ids_with_prefix(c, start, owner, limit))
+        return await self._read(queries.ids_with_prefix, start, owner, limit)
 
     async def totals(self, owner: str | None = None) -> Totals:
         """Return counts and sizes; one small row per session is read."""
         check_keys("-", owner or "")
-        return await self._read(lambda c: queries.totals(c, owner))
+        return await self._read(queries.totals, owner)
 
     async def export_snapshot(self, session_id: str, owner: str = "") -> str | None:
         """Return the same as ``export``, without a lock; None if there is no such session."""
         check_keys(session_id, owner)
-        return await self._read(lambda c: queries.export_snapshot(c, session_id, owner))
+        return await self._read(queries.export_snapshot, session_id, owner)
 
     async def cutoff(self, age: timedelta) -> float:
         """Return the time ``age`` ago by the database's clock, in seconds from 1970."""
-        return await self._read(lambda c: delete_prune.cutoff_of(c, age))
+        return await self._read(delete_prune.cutoff_of, age)
 
     async def count_stale(self, cutoff: float, owner: str | None = None) -> PruneCounts:
         """Count the sessions, ids and keys not changed since ``cutoff``, in seconds from 1970.
@@ -112,7 +111,7 @@ class AdminStore(SQLAlchemyStore):
         Sessions with a lease that has not ended are not counted.
         """
         check_keys("-", owner or "")
-        return await self._read(lambda c: delete_prune.count_stale(c, cutoff, owner))
+        return await self._read(delete_prune.count_stale, cutoff, owner)
 
     async def prune_stale(
         self, cutoff: float, owner: str | None, advance: Callable[[int], None]
@@ -150,11 +149,9 @@ class AdminStore(SQLAlchemyStore):
             last = found[-1]
             for portion in portions([_sized(each) for each in found]):
                 after, done = done, portion[-1][:2]
-                problems += await self._read(
-                    partial(integrity_check.check_range, after=after, to=done)
-                )
+                problems += await self._read(integrity_check.check_range, after, done)
                 advance(len(portion))
-        problems += await self._read(partial(integrity_check.check_range, after=done, to=None))
+        problems += await self._read(integrity_check.check_range, done, None)
 
 
 def _of_file(url: URL, access: Access) -> URL:

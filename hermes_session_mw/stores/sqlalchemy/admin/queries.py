@@ -10,7 +10,7 @@ from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.pagination import decode_fields, encode_cursor, position_of, time_of
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
 from hermes_session_mw.stores.sqlalchemy.schema import tables
-from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, of_session, sessions
+from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, Target, sessions
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     is_after,
@@ -159,7 +159,9 @@ def export_snapshot(database: Database, session_id: str, owner: str) -> str | No
     """Return the session as `export` does, but without a lock; None where there is none."""
     with snapshot(database):
         found = info(database, session_id, owner)
-        rows = database.rows(EXPORTED, of_session(session_id, owner)) if found else []
+        rows = (
+            database.rows(EXPORTED, Target(of_session=session_id, of_owner=owner)) if found else []
+        )
     if found is None:
         return None
     return jsonl.dump(found, [(text_of(turn_id), body) for turn_id, body in rows])

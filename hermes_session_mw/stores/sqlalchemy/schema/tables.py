@@ -7,7 +7,7 @@ owner, and all but the keys by session; ``hermes_counters`` has a few numbers fo
 Messages are ordered by ``seq``, which comes from ``next_seq``, and never by a clock.
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import (
     BigInteger,
@@ -136,12 +136,14 @@ Index("ix_hermes_archive_turn_id", archive.c.owner, archive.c.session_id, archiv
 Index("ix_hermes_keys_session_id", keys.c.owner, keys.c.session_id)
 
 
-def of_session(session_id: str, owner: str) -> dict[str, Any]:
-    """Return the parameters that name a session in every statement.
+class Target(TypedDict):
+    """The parameters that name a session in every statement.
 
-    They are no columns' names, which SQLAlchemy keeps for what an UPDATE sets.
+    They are no columns' names, which SQLAlchemy reserves for what an UPDATE sets.
     """
-    return {"of_session": session_id, "of_owner": owner}
+
+    of_session: str
+    of_owner: str
 
 
 OF_OWNER: BindParameter[str] = bindparam("of_owner", type_=sessions.c.owner.type)

@@ -24,8 +24,8 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     OF_OWNER,
     OF_SESSION,
+    Target,
     messages,
-    of_session,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow
@@ -125,7 +125,7 @@ def append(
     ``may_be_stored`` says whether the turn can be stored already: because the caller repeats it, or
     because the outcome of an earlier attempt is not known.
     """
-    target = of_session(session_id, owner)
+    target = Target(of_session=session_id, of_owner=owner)
     is_small = sum(map(len, bodies)) <= _MOST_IN_ONE
     is_simple = not may_be_stored and expected_length is None and fence is None and is_small
     # Only where the statement is known to be committed by itself.
@@ -153,7 +153,7 @@ def append(
 
 def begin_turn(
     database: Database,
-    target: dict[str, Any],
+    target: Target,
     turn_id: str,
     count: int,
     *,
@@ -192,7 +192,7 @@ def length_of_repeated(stored: Sequence[Row], bodies: Sequence[str], session: Se
 
 
 def add_messages(
-    database: Database, target: dict[str, Any], start: int, rows: Sequence[tuple[str, str]]
+    database: Database, target: Target, start: int, rows: Sequence[tuple[str, str]]
 ) -> None:
     """Insert messages under numbers from ``start``; ``rows`` are turn ids and JSON texts."""
     numbered = enumerate(rows, start)

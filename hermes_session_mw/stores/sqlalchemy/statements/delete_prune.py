@@ -8,7 +8,7 @@ counted before. Row locks are held for one portion of the sessions at a time.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, func, select
 
@@ -17,11 +17,11 @@ from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
+    Target,
     archive,
     in_session,
     keys,
     messages,
-    of_session,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import (
@@ -122,7 +122,7 @@ _DROP_KEYS = of_all_or_one(delete(keys).where(*_is_stale_key), keys.c.owner)
 
 def delete_session(database: Database, session_id: str, owner: str) -> bool:
     """Remove all that is in it, and leave a row that keeps the id from being used again."""
-    target = of_session(session_id, owner)
+    target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
         found = database.run(_mark_deleted, target) > 0
         if found:
@@ -171,7 +171,7 @@ def remove_stale(
     raise_floor(database, floor)
     with transaction(database):
         for each in portion:
-            target = of_session(each.session_id, each.owner)
+            target = Target(of_session=each.session_id, of_owner=each.owner)
             if database.run(_lock, {**target, "cutoff": cutoff, "floor": floor}):
                 _empty(database, target)
                 database.run(DELETE_ROW, target)
@@ -210,6 +210,6 @@ def counted(removed: PruneCounts, portion: Sequence[StaleSession]) -> PruneCount
     )
 
 
-def _empty(database: Database, target: dict[str, Any]) -> None:
+def _empty(database: Database, target: Target) -> None:
     for statement in _remove_contents:
         database.run(statement, target)

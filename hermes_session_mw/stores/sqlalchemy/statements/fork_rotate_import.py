@@ -16,11 +16,11 @@ from hermes_session_mw.stores.jsonl import ExportedSession
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
+    Target,
     archive,
     in_session,
     keys,
     messages,
-    of_session,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import time_at
@@ -118,11 +118,12 @@ def _insert_session(
     statement, new_id = insert_row[database.dialect], parameters["new_id"]
     if database.run(statement, {**parameters, "new_owner": new_owner, "fence": 0}):
         return None
-    insert_or_lock_row(database, new_id, new_owner)
-    there = lock_row(database, new_id, new_owner)
+    target = Target(of_session=new_id, of_owner=new_owner)
+    insert_or_lock_row(database, target)
+    there = lock_row(database, target)
     if there.exists or there.is_deleted:
         return there
-    database.run(DELETE_ROW, of_session(new_id, new_owner))
+    database.run(DELETE_ROW, target)
     database.run(statement, {**parameters, "new_owner": new_owner, "fence": there.fence})
     return None
 
@@ -138,9 +139,9 @@ def fork(
     repeated: bool,
 ) -> int:
     """See `LifecycleStore.fork`; all of the copied messages get ``turn_id``."""
-    target = of_session(session_id, owner)
+    target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        parent = lock_row(database, session_id, owner)
+        parent = lock_row(database, target)
         if not parent.exists:
             raise SessionNotFound
         count = parent.length if length is None else min(length, parent.length)
@@ -159,17 +160,17 @@ def rotate(
     database: Database, session_id: str, new_id: str, owner: str, new_owner: str, *, repeated: bool
 ) -> bool:
     """See `LifecycleStore.rotate`."""
-    target = of_session(session_id, owner)
+    target = Target(of_session=session_id, of_owner=owner)
     to = {"new_id": new_id, "new_owner": new_owner}
     with transaction(database):
-        there = lock_row(database, session_id, owner)
+        there = lock_row(database, target)
         # Also where nothing is to be moved: a key may be bound before the first message is stored.
         if new_owner == owner:
             database.run(_repoint_keys, {**target, "new_id": new_id})
         else:
             database.run(_drop_keys, target)
         if not there.exists:
-            used = lock_row(database, new_id, new_owner)
+            used = lock_row(database, Target(of_session=new_id, of_owner=new_owner))
             if used.is_deleted or (used.exists and not repeated):
                 raise SessionConflict(0, used.length)
             return used.exists
@@ -186,7 +187,7 @@ def import_session(
     database: Database, session_id: str, session: ExportedSession, owner: str, *, repeated: bool
 ) -> None:
     """See `LifecycleStore.import_`."""
-    target = of_session(session_id, owner)
+    target = Target(of_session=session_id, of_owner=owner)
     parameters = {
         "new_id": session_id,
         "length": len(session.rows),

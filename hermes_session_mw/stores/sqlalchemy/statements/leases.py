@@ -26,8 +26,8 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionBusy, SessionDeleted, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
+    Target,
     counters,
-    of_session,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
@@ -83,7 +83,7 @@ _lease = select(
 
 def acquire(database: Database, session_id: str, owner: str, seconds: float) -> int:
     """See `LifecycleStore.acquire`."""
-    target = of_session(session_id, owner)
+    target = Target(of_session=session_id, of_owner=owner)
     # Read first: requests that wait for the lease ask often, and must not take write locks for it.
     rows = database.rows(_lease, target)
     _check_free(rows)
@@ -95,7 +95,7 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
     if not acquired:  # by others; or there was no row, or it was removed and inserted again since
         _check_free(rows)
         with transaction(database):
-            insert_or_lock_row(database, session_id, owner)
+            insert_or_lock_row(database, target)
             acquired, rows = database.run(_acquire, parameters), database.rows(_lease, target)
     if not acquired:
         _check_free(rows, at_least=1)  # it may be free again by now
@@ -104,16 +104,16 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
 
 def extend(database: Database, session_id: str, owner: str, fence: int, seconds: float) -> None:
     """See `LifecycleStore.extend`."""
-    parameters = {"held": fence, "lease": _milliseconds(seconds)}
+    target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        if not database.run(_extend, of_session(session_id, owner) | parameters):
+        if not database.run(_extend, {**target, "held": fence, "lease": _milliseconds(seconds)}):
             raise TurnLost
 
 
 def release(database: Database, session_id: str, owner: str, fence: int) -> None:
     """See `LifecycleStore.release`."""
     with transaction(database):
-        database.run(_release, of_session(session_id, owner) | {"held": fence})
+        database.run(_release, {**Target(of_session=session_id, of_owner=owner), "held": fence})
 
 
 def _check_free(rows: Sequence[Row], at_least: int = 0) -> None:

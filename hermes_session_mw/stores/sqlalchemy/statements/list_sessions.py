@@ -14,8 +14,8 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
     OF_OWNER,
     OF_SESSION,
+    Target,
     messages,
-    of_session,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
@@ -52,30 +52,31 @@ def list_sessions(
 ) -> list[SessionInfo]:
     """Return up to ``limit`` sessions that come after a position in the owner's list."""
     changed, session_id = after or _FIRST_PAGE
-    parameters = {**of_session(session_id, owner), "changed": changed, "limit": limit}
-    return session_infos(database.rows(_list, parameters))
+    target = Target(of_session=session_id, of_owner=owner)
+    return session_infos(database.rows(_list, {**target, "changed": changed, "limit": limit}))
 
 
 def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
     """See `LifecycleStore.info`."""
-    rows = database.rows(_info, of_session(session_id, owner))
+    rows = database.rows(_info, Target(of_session=session_id, of_owner=owner))
     return next(iter(session_infos(rows)), None)
 
 
 def rename(database: Database, session_id: str, title: str | None, owner: str) -> bool:
     """See `LifecycleStore.rename`."""
+    target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        named = database.run(_rename, of_session(session_id, owner) | {"new_title": title})
-    return named > 0
+        return database.run(_rename, {**target, "new_title": title}) > 0
 
 
 def export(database: Database, session_id: str, owner: str) -> str:
     """See `LifecycleStore.export`."""
+    target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        # Locked, so that the two statements agree.
-        exists = lock_row(database, session_id, owner).exists
+        # Locked, so that what the two statements find belongs together.
+        exists = lock_row(database, target).exists
         session = info(database, session_id, owner) if exists else None
-        rows = database.rows(EXPORTED, of_session(session_id, owner))
+        rows = database.rows(EXPORTED, target)
     if session is None:
         raise SessionNotFound
     return jsonl.dump(session, [(text_of(turn_id), body) for turn_id, body in rows])

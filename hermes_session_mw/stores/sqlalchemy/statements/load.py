@@ -10,8 +10,8 @@ from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
+    Target,
     messages,
-    of_session,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH
@@ -56,7 +56,7 @@ def load(
 
     ``again``: whether to read once more if the second one finds messages.
     """
-    target = of_session(session_id, owner)
+    target = Target(of_session=session_id, of_owner=owner)
     # At least one message, because the length comes from the last one.
     newest = {} if limit is None else {"newest": min(max(limit, 1), _MOST)}
     joined = database.dialect == "sqlite"
@@ -69,7 +69,7 @@ def load(
     return History([] if limit == 0 else parse_messages(texts, count), length, exists=True)
 
 
-def _without_messages(database: Database, target: dict[str, Any]) -> History:
+def _without_messages(database: Database, target: Target) -> History:
     """Return the history of a session that was rewound to its beginning, deleted, or never stored.
 
     A row may exist without a session: it may have been inserted for a lease.

@@ -4,7 +4,6 @@ Every change locks the session's row, so that an append comes before it or after
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy import func as sql
@@ -19,9 +18,9 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_ARCHIVE,
     IN_SESSION,
     IS_SESSION,
+    Target,
     archive,
     messages,
-    of_session,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
@@ -76,12 +75,12 @@ _archived = (
 
 def rewind(database: Database, session_id: str, length: int, owner: str, fence: int | None) -> int:
     """See `LifecycleStore.rewind`."""
+    target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        session = _lock_to_edit(database, session_id, owner, fence)
+        session = _lock_to_edit(database, target, fence)
         if length >= session.length:
             return session.length
         cut = session.first + length
-        target = of_session(session_id, owner)
         session = _archive_range(database, target, session, (cut, session.end), "rewind")
         _write_numbers(database, target, session._replace(end=cut))
     return length
@@ -101,7 +100,7 @@ def replace(
     fence: int | None,
 ) -> int:
     """See `LifecycleStore.append` with ``replace_from``; the messages come as JSON texts."""
-    target = of_session(session_id, owner)
+    target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
         session, stored = begin_turn(
             database, target, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
@@ -136,9 +135,9 @@ def compact(
 
     ``turn_id`` is the summary's; it shows that a repeated compaction was done already.
     """
-    target = of_session(session_id, owner)
+    target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        session = _lock_to_edit(database, session_id, owner, fence)
+        session = _lock_to_edit(database, target, fence)
         if rows_of_turn(database, turn_id, target):
             return session.length
         cut = session.first + skipped + len(replaced)
@@ -157,7 +156,7 @@ def compact(
 
 def archived(database: Database, session_id: str, owner: str) -> list[ArchivedMessage]:
     """See `LifecycleStore.archived`."""
-    rows = database.rows(_archived, of_session(session_id, owner))
+    rows = database.rows(_archived, Target(of_session=session_id, of_owner=owner))
     found = decode_messages([row[0] for row in rows])
     return [
         ArchivedMessage(message, text_of(turn_id), reason, time_of(at))
@@ -165,8 +164,8 @@ def archived(database: Database, session_id: str, owner: str) -> list[ArchivedMe
     ]
 
 
-def _lock_to_edit(database: Database, session_id: str, owner: str, fence: int | None) -> SessionRow:
-    session = lock_row(database, session_id, owner)
+def _lock_to_edit(database: Database, target: Target, fence: int | None) -> SessionRow:
+    session = lock_row(database, target)
     if session.is_deleted:
         raise SessionDeleted
     if fence is not None and fence != session.fence:
@@ -176,7 +175,7 @@ def _lock_to_edit(database: Database, session_id: str, owner: str, fence: int | 
 
 def _archive_range(
     database: Database,
-    target: dict[str, Any],
+    target: Target,
     session: SessionRow,
     span: tuple[int, int],
     reason: Reason,
@@ -189,7 +188,7 @@ def _archive_range(
     return session._replace(archived=offset + span[1])
 
 
-def _write_numbers(database: Database, target: dict[str, Any], session: SessionRow) -> None:
+def _write_numbers(database: Database, target: Target, session: SessionRow) -> None:
     """Write the counters back."""
     parameters = {"first": session.first, "end": session.end, "count": session.archived}
     database.run(_renumber, {**target, **parameters})

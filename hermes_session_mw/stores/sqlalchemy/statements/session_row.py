@@ -15,7 +15,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
     OF_OWNER,
     OF_SESSION,
-    of_session,
+    Target,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
@@ -106,13 +106,13 @@ _EMPTY: dict[str, Any] = {
 _INSERT_OR_LOCK = upsert(sessions, _EMPTY, {"next_seq": sessions.c.next_seq})
 
 
-def lock_row(database: Database, session_id: str, owner: str) -> SessionRow:
-    """Lock the session's row until the transaction ends, and return it.
+def lock_row(database: Database, target: Target) -> SessionRow:
+    """Lock the session's row until the transaction ends, and return what it says.
 
     SELECT ... FOR UPDATE, so that no other transaction inserts, changes or removes the row in
     between; on SQLite the whole database is locked by then.
     """
-    rows = database.rows(_for_update, of_session(session_id, owner))
+    rows = database.rows(_for_update, target)
     if not rows:
         return SessionRow()
     ((first, end, turns, archived, fence, deleted_at, parent_id),) = rows
@@ -120,9 +120,9 @@ def lock_row(database: Database, session_id: str, owner: str) -> SessionRow:
     return SessionRow(first, end, turns, archived, fence, deleted_at is not None, parent)
 
 
-def insert_or_lock_row(database: Database, session_id: str, owner: str) -> None:
+def insert_or_lock_row(database: Database, target: Target) -> None:
     """Lock the session's row until the transaction ends; where there is none, insert it."""
-    database.run(_INSERT_OR_LOCK[database.dialect], of_session(session_id, owner))
+    database.run(_INSERT_OR_LOCK[database.dialect], target)
 
 
 def session_infos(rows: Sequence[Row]) -> list[SessionInfo]:

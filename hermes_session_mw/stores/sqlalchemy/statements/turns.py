@@ -1,7 +1,6 @@
 """The SQL that finds a turn by its id, in the history or in the archive."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import bindparam, func, literal_column, select, union_all
 
@@ -12,9 +11,9 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_ARCHIVE,
     IN_SESSION,
     IS_SESSION,
+    Target,
     archive,
     messages,
-    of_session,
     sessions,
 )
 
@@ -29,7 +28,7 @@ _archived = select(archive.c.seq, archive.c.body, literal_column("NULL")).where(
 _turn = union_all(_in_history, _archived).order_by("seq")
 
 
-def rows_of_turn(database: Database, turn_id: str, target: dict[str, Any]) -> Sequence[Row]:
+def rows_of_turn(database: Database, turn_id: str, target: Target) -> Sequence[Row]:
     """Return a turn's messages: number, JSON text, and the history's first number.
 
     The last is None for a message in the archive.
@@ -39,7 +38,7 @@ def rows_of_turn(database: Database, turn_id: str, target: dict[str, Any]) -> Se
 
 def find_turn(database: Database, session_id: str, turn_id: str, owner: str) -> StoredTurn | None:
     """See `LifecycleStore.find_turn`."""
-    rows = rows_of_turn(database, turn_id, of_session(session_id, owner))
+    rows = rows_of_turn(database, turn_id, Target(of_session=session_id, of_owner=owner))
     if not rows:
         return None
     messages_of_turn = decode_messages([body for _, body, _ in rows])
