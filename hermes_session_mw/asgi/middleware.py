@@ -46,8 +46,6 @@ from hermes_session_mw.stores import Store, StoreLike, as_store
 AnyASGIApp = Callable[..., Awaitable[None]]
 """Any ASGI application: frameworks differ in how they type the three arguments."""
 
-Resolved = tuple[HermesSession, Refusal | None]
-
 _SERVED = "hermes_session_mw"
 """The scope's key for the session headers that an outer instance handles already."""
 
@@ -136,8 +134,7 @@ class HermesSessionMiddleware:
         if refusal is None and not (
             resolver.admits_all or (resolver.admits_new and session.is_new)
         ):
-            session, refusal = await resolver.admit(session, scope)
-            response.session = session
+            refusal = await resolver.admit(session, scope)
         # For `SessionIdFilter`: log records from here on, the server's access log too.
         response.token = current_session.set(session)
         if self._telemetry is not None:
@@ -227,30 +224,29 @@ class SessionResolver:
             self.admits_new and options.autoload is False and options.unknown_ids == "adopt"
         )
 
-    def identify(self, scope: Scope) -> Resolved:
+    def identify(self, scope: Scope) -> tuple[HermesSession, Refusal | None]:
         """Return a session with the id that the client sent, or a new one, and a refusal or None.
 
-        Raises:
-            ConfigurationError: ``new_id`` made an id that ``valid_id`` does not accept.
+        Raises ``ConfigurationError`` if ``new_id`` made an id that ``valid_id`` does not accept.
         """
         found = find_fields(scope["headers"], self._names)
         if not found:
-            return self._new_session(self._first_owner), None
+            return self._new_session(), None
         values = found.pop(self._field, ())
         refusal = None
         session_id = self._accepted(values[0]) if len(values) == 1 else None
         if session_id is not None:
             session = HermesSession(self._store, session_id, owner=self._first_owner)
         else:
-            session = self._new_session(self._first_owner)
+            session = self._new_session()
             if values and self._options.invalid_ids == "reject":
                 refusal = error_responses.INVALID_ID
         if found:
             refusal = refusal or read_other_headers(session, found)
         return session, refusal
 
-    async def admit(self, session: HermesSession, scope: Scope) -> Resolved:
-        """Return the session with its owner and history, and a refusal or None.
+    async def admit(self, session: HermesSession, scope: Scope) -> Refusal | None:
+        """Set the session's owner and load its history; return a refusal or None.
 
         A refusal is sent with the client's own id if that may be right, so that a client keeps its
         conversation while the database fails; otherwise with a minted one.
@@ -259,21 +255,18 @@ class SessionResolver:
         if options.owner is not None:
             session.owner = await ask_owner(options.owner, HTTPConnection(scope))
         if session.is_new and session.key is None:
-            return session, None
+            return None
         if session.owner is None:
-            return session, error_responses.OWNER_REQUIRED
+            return error_responses.OWNER_REQUIRED
         try:
             if await self._load(session, scope):
-                return session, None
+                return None
         except StoreError as exc:
             logger.warning("session %s is answered 503: %s", fingerprint(session.id), exc)
             logger.debug("the store's failure in full", exc_info=exc)
-            return session, error_responses.STORE_UNAVAILABLE
-        minted = self._new_session(session.owner)
-        # The other headers hold for the new session too.
-        minted.idempotency_key = session.idempotency_key
-        minted.history_source = session.history_source
-        return minted, error_responses.UNKNOWN_ID if options.unknown_ids == "reject" else None
+            return error_responses.STORE_UNAVAILABLE
+        session.begin_anew(self._new_id())
+        return error_responses.UNKNOWN_ID if options.unknown_ids == "reject" else None
 
     async def _load(self, session: HermesSession, scope: Scope) -> bool:
         """Load the session if it has to be; return whether the request may continue it."""
@@ -286,8 +279,8 @@ class SessionResolver:
         adopts = self._options.unknown_ids == "adopt" or session.key is not None
         return (adopts and not session.is_deleted) or await session.is_stored()
 
-    def _new_session(self, owner: str | None) -> HermesSession:
-        return HermesSession(self._store, self._new_id(), owner=owner, is_new=True)
+    def _new_session(self) -> HermesSession:
+        return HermesSession(self._store, self._new_id(), owner=self._first_owner, is_new=True)
 
     def _new_checked_id(self) -> str:
         session_id = self._options.new_id()

@@ -6,10 +6,9 @@ import click
 
 from hermes_session_mw.cli.files import Output, writing
 from hermes_session_mw.cli.options import (
-    no_such_session,
+    existing_session,
     owner_filter,
     owners_options,
-    session_of,
     settings_of,
     some_ids_argument,
 )
@@ -50,7 +49,7 @@ def export(
 
     async def write(store: AdminStore) -> int:
         # Before anything is written, so that an unknown id leaves an existing file as it was.
-        named = [await _named(store, each, only) for each in dict.fromkeys(ids)]
+        named = [await existing_session(store, each, only) for each in dict.fromkeys(ids)]
         count = len(named) if ids else (await store.totals(only)).sessions
         with writing(output) as target, progress("Exporting", count) as advance:
             written = 0
@@ -72,13 +71,6 @@ async def _write(
         return 0  # deleted meanwhile
     target.write(lines if without_owner else jsonl.with_owner(lines, session.owner))
     return 1
-
-
-async def _named(store: AdminStore, session_id: str, owner: str | None) -> OwnedSession:
-    session = await session_of(store, session_id, owner)
-    if session is None:
-        raise no_such_session(session_id)
-    return session
 
 
 async def _walk(store: AdminStore, owner: str | None) -> AsyncIterator[OwnedSession]:

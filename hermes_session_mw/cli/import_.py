@@ -62,10 +62,11 @@ def import_(
 
     async def import_all(store: AdminStore) -> None:
         with progress("Importing", _size(file) // _STEP) as advance:
-            steps = _Steps()
+            done = 0
             for session in _only_one_if_renamed(jsonl.split(file), new_id):
                 await _import(store, session, report, new_id=new_id, owner=owner)
-                advance(steps.after(session.size))
+                before, done = done, done + session.size
+                advance(done // _STEP - before // _STEP)
 
     try:
         with_admin_store(settings, "import", import_all, access="create")
@@ -122,19 +123,6 @@ def _only_one_if_renamed(
     if len(first) > 1:
         raise click.UsageError("--as needs a file with one session, and this file has more.")
     return first
-
-
-class _Steps:
-    """Converts bytes to steps of the progress bar."""
-
-    def __init__(self) -> None:
-        self._bytes = 0
-
-    def after(self, size: int) -> int:
-        """Return the steps for ``size`` more bytes."""
-        before = self._bytes // _STEP
-        self._bytes += size
-        return self._bytes // _STEP - before
 
 
 def _size(file: IO[bytes]) -> int:

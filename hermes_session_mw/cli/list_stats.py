@@ -1,8 +1,10 @@
 """``list`` and ``stats``."""
 
+from dataclasses import asdict
+
 import click
 
-from hermes_session_mw.cli.json_output import as_json, plain, session_json, totals_json
+from hermes_session_mw.cli.json_output import as_json, plain, session_json
 from hermes_session_mw.cli.options import json_option, owner_filter, owners_options, settings_of
 from hermes_session_mw.cli.sources import Settings, with_source
 from hermes_session_mw.cli.terminal import width
@@ -58,7 +60,7 @@ def stats(settings: Settings, *, owner: str | None, all_owners: bool, json: bool
     totals = with_source(settings, lambda source: source.totals(only))
     store = redact_url(settings.url)
     if json:
-        click.echo(as_json({"store": store, **totals_json(totals)}))
+        click.echo(as_json({"store": store, **asdict(totals)}))
         return
     rows = [(name, value) for name, value in _figures(store, totals) if value is not None]
     size = max(len(name) for name, _ in rows)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,54 +13,28 @@ from hermes_session_mw.cli.sources import Settings, Source
 from hermes_session_mw.cli.text import escaped
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
-F = TypeVar("F", bound=Callable[..., Any])
+settings_of = click.make_pass_decorator(Settings)
+"""Passes the store's `Settings` to a subcommand."""
 
-P = ParamSpec("P")
-T = TypeVar("T")
+json_option = click.option("--json", is_flag=True, help="Print JSON.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
+owner_option = click.option("--owner", help="The session's owner; '' for none.")
+"""For the owner of one session."""
 
-
-def settings_of(command: Callable[Concatenate[Settings, P], T]) -> Callable[P, T]:
-    """Pass the store's `Settings` to a subcommand."""
-    return click.make_pass_decorator(Settings)(command)
-
-
-def json_option(command: F) -> F:
-    """Add ``--json``."""
-    return click.option("--json", is_flag=True, help="Print JSON.")(command)
-
-
-def yes_option(command: F) -> F:
-    """Add ``--yes``."""
-    return click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")(command)
+ids_argument = click.argument(
+    "ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_ids
+)
+some_ids_argument = click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=complete_ids)
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def owner_option(command: F) -> F:
-    """Add ``--owner`` for the owner of one session."""
-    option = click.option("--owner", help="The session's owner; '' for none.")
-    return option(command)
-
-
-def owners_options(command: F) -> F:
+def owners_options(command: _F) -> _F:
     """Add ``--owner`` and ``--all-owners``, which is the default."""
     one = click.option("--owner", help="Only this owner's sessions; '' for those without an owner.")
     every = click.option(
         "--all-owners", is_flag=True, help="The sessions of all owners (the default)."
     )
     return one(every(command))
-
-
-def ids_argument(command: F) -> F:
-    """Add one or more ids."""
-    argument = click.argument(
-        "ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_ids
-    )
-    return argument(command)
-
-
-def some_ids_argument(command: F) -> F:
-    """Add any number of ids."""
-    argument = click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=complete_ids)
-    return argument(command)
 
 
 def owner_filter(owner: str | None, *, all_owners: bool) -> str | None:
@@ -71,11 +45,7 @@ def owner_filter(owner: str | None, *, all_owners: bool) -> str | None:
 
 
 async def session_of(source: Source, session_id: str, owner: str | None) -> OwnedSession | None:
-    """Return the session with the id; None where there is none.
-
-    Raises:
-        click.UsageError: several owners have a session with the id.
-    """
+    """Return the session with the id, or None; a usage error where several owners have one."""
     found = await source.find(session_id, owner)
     if len(found) > 1:
         raise click.UsageError(
@@ -84,9 +54,12 @@ async def session_of(source: Source, session_id: str, owner: str | None) -> Owne
     return found[0] if found else None
 
 
-def no_such_session(session_id: str) -> Failure:
-    """Return the error for a session that does not exist."""
-    return Failure(f"there is no session '{escaped(session_id)}'")
+async def existing_session(source: Source, session_id: str, owner: str | None) -> OwnedSession:
+    """Return the session with the id, as `session_of`; raise ``Failure`` where there is none."""
+    session = await session_of(source, session_id, owner)
+    if session is None:
+        raise Failure(f"there is no session '{escaped(session_id)}'")
+    return session
 
 
 _AGE = re.compile(r"([1-9][0-9]{0,8})([smhdw])", re.ASCII)

@@ -2,17 +2,17 @@
 
 import json as json_
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import click
 
 from hermes_session_mw.cli.completion import complete_ids
-from hermes_session_mw.cli.json_output import archived_json, as_json, plain, session_json
+from hermes_session_mw.cli.json_output import as_json, plain, session_json
 from hermes_session_mw.cli.options import (
+    existing_session,
     json_option,
-    no_such_session,
     owner_option,
-    session_of,
     settings_of,
 )
 from hermes_session_mw.cli.sources import Settings, Source, with_source
@@ -50,9 +50,7 @@ def show(
     """Print a conversation."""
 
     async def read(source: Source) -> _Conversation:
-        session = await session_of(source, id, owner)
-        if session is None:
-            raise no_such_session(id)
+        session = await existing_session(source, id, owner)
         key = session.info.id, session.owner or ""
         history = await source.load(*key, limit=last)
         return _Conversation(session, history, await source.archived(*key) if archived else None)
@@ -64,7 +62,7 @@ def show(
 def _as_json(found: _Conversation) -> str:
     shape = {"session": session_json(found.session), "messages": found.history.messages}
     if found.archived is not None:
-        shape["archived"] = [archived_json(each) for each in found.archived]
+        shape["archived"] = [asdict(each) for each in found.archived]
     return as_json(shape)
 
 

@@ -13,9 +13,9 @@ from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import Access
 
 T = TypeVar("T")
+S = TypeVar("S", AdminStore, HermesSource)
 
 _HERMES = "hermes:"
-
 
 Source: TypeAlias = AdminStore | HermesSource
 """A store that can be read; ``owner=None`` means all owners."""
@@ -51,9 +51,6 @@ def with_admin_store(
 
 def _hermes_store(settings: Settings) -> HermesStateStore:
     return HermesStateStore(settings.url.removeprefix(_HERMES), timeout=settings.timeout)
-
-
-S = TypeVar("S", AdminStore, HermesSource)
 
 
 def _use(source: S, work: Callable[[S], Awaitable[T]]) -> T:

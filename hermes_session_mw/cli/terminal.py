@@ -22,7 +22,7 @@ def width() -> int | None:
 def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar, if stderr is a terminal; call what it yields with the steps done."""
     if length < LONG or not sys.stderr.isatty():
-        yield _ignore
+        yield lambda _steps: None
         return
     with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
         yield bar.update
@@ -42,7 +42,3 @@ def confirm(question: str, *, yes: bool) -> None:
     click.echo(f"{question} [y/N] ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Failure("nothing was deleted")
-
-
-def _ignore(_steps: int) -> None:
-    pass

@@ -1,7 +1,6 @@
 """The responses of the session routes."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.responses import Response
@@ -10,7 +9,7 @@ from hermes_session_mw.asgi.error_responses import route_refusal_of
 from hermes_session_mw.asgi.exception_handlers import response_of
 from hermes_session_mw.exceptions import HermesSessionError, StoreError
 from hermes_session_mw.logging import logger
-from hermes_session_mw.stores import SessionInfo
+from hermes_session_mw.stores.models import SessionInfo, rfc3339
 
 
 def session_as_json(info: SessionInfo) -> dict[str, Any]:
@@ -20,14 +19,10 @@ def session_as_json(info: SessionInfo) -> dict[str, Any]:
         "object": "session",
         "title": info.title,
         "length": info.length,
-        "created_at": _rfc3339(info.created_at),
-        "updated_at": _rfc3339(info.updated_at),
+        "created_at": rfc3339(info.created_at),
+        "updated_at": rfc3339(info.updated_at),
         "parent_id": info.parent_id,
     }
-
-
-def _rfc3339(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def json_response(value: Any, status: int = 200) -> Response:

@@ -89,25 +89,6 @@ class HermesSession:
     #   current_turn: the turn that the request is in, or None.
     #   response_ends_turn: whether a turn whose block has ended is released with the response.
     #   on_open: called when there is something to end after the request; None after its end.
-    __slots__ = (
-        "_history",
-        "_id",
-        "_key_is_used",
-        "_limit",
-        "_recordings",
-        "_store",
-        "current_turn",
-        "degraded",
-        "history_source",
-        "idempotency_key",
-        "is_deleted",
-        "is_new",
-        "is_told",
-        "key",
-        "on_open",
-        "owner",
-        "response_ends_turn",
-    )
 
     def __init__(
         self,
@@ -122,14 +103,8 @@ class HermesSession:
     ) -> None:
         """Make the session of a request, as the middleware does, or a test; nothing is read yet.
 
-        Args:
-            store: any `Store`.
-            session_id: 1 to 256 characters.
-            owner: as the attribute.
-            is_new: as the attribute; the history is then empty without a ``load()``.
-            key: as the attribute.
-            idempotency_key: as the attribute.
-            history_source: as the attribute.
+        ``store`` is any `Store`, and ``session_id`` has 1 to 256 characters. The others are the
+        attributes of that name; with ``is_new`` the history is empty without a ``load()``.
         """
         self._id = session_id
         self.owner: str | None = owner
@@ -145,14 +120,14 @@ class HermesSession:
         self.on_open: Callable[[HermesSession], None] | None = None
         self._store = store if isinstance(store, StoreClient) else StoreClient(store)
         self._history: History | None = None
-        self._limit: int | None = self._store.limit  # what the history was loaded with
+        self._limit = self._store.limit  # what the history was loaded with
         self._key_is_used = False
         self._recordings: tuple[Recording, ...] = ()
 
     def __repr__(self) -> str:
-        """Return the state, and the id's fingerprint in place of the id."""
-        is_loaded = self.is_new or self._history is not None
-        state = f"{self.length} messages" if is_loaded else "not loaded"
+        """Show the state, and the id's fingerprint in place of the id."""
+        known = self._known()
+        state = "not loaded" if known is None else f"{known.length} messages"
         degraded = ", degraded" if self.degraded else ""
         return f"<{type(self).__name__} {fingerprint(self.id)} ({state}{degraded})>"
 
@@ -180,12 +155,8 @@ class HermesSession:
     def length(self) -> int:
         """The number of messages stored as far as this object has seen them.
 
-        ``history_limit`` may make it more than are loaded.
-
-        Give it to ``append(expected_length=...)``.
-
-        Raises:
-            HistoryNotLoaded: as for ``history``.
+        With ``history_limit`` they may be more than are loaded. Give it to
+        ``append(expected_length=...)``. Raises ``HistoryNotLoaded`` as ``history`` does.
         """
         return self._loaded().length
 
@@ -194,11 +165,9 @@ class HermesSession:
         """The calls of tools at the history's end that have no result yet.
 
         Each is a dict as the answer's ``tool_calls`` has it, with its ``id``; or the answer's
-        ``function_call``. Until their results are appended a model cannot continue:
-        ``prompt()`` leaves such calls out. An answer that broke off has none.
-
-        Raises:
-            HistoryNotLoaded: as for ``history``.
+        ``function_call``. Until their results are appended a model cannot go on from here:
+        ``prompt()`` leaves such calls out. An answer that broke off has none. Raises
+        ``HistoryNotLoaded`` as ``history`` does.
         """
         return unanswered_calls(self.history)
 
@@ -214,11 +183,7 @@ class HermesSession:
         return not all(recording.ended for recording in self._recordings)
 
     def known_owner(self) -> str:
-        """Return the session's owner.
-
-        Raises:
-            OwnerRequired: the middleware's ``owner`` hook answered None.
-        """
+        """Return the owner, or raise ``OwnerRequired`` if the ``owner`` hook answered None."""
         if self.owner is None:
             raise OwnerRequired
         return self.owner
@@ -265,9 +230,7 @@ class HermesSession:
         """Return whether anything is stored under the id, asking the store only if needed.
 
         True also if the store failed and ``on_store_error`` is ``"empty"``: then it is not known.
-
-        Raises:
-            OwnerRequired, StoreError: as for ``load()``.
+        Raises ``OwnerRequired`` and ``StoreError`` as ``load()`` does.
         """
         history = self._known() or await self._read(self._store.load, 0)
         return self.degraded or (history is not None and history.exists)
@@ -280,21 +243,15 @@ class HermesSession:
         except StoreError as error:
             if not self._store.degrade:
                 raise
-            self._log_degraded(error)
+            for_operator = isinstance(error, StoreMisconfigured | StoreCorrupt)
+            level = logging.ERROR if for_operator else logging.WARNING
+            name = fingerprint(self.id)
+            logger.log(level, "session %s goes on with an empty history: %s", name, error)
+            logger.debug("the store's failure in full", exc_info=error)
             self.degraded = True
             return None
         self.degraded = False
         return history
-
-    def _log_degraded(self, error: StoreError) -> None:
-        for_a_person = isinstance(error, StoreMisconfigured | StoreCorrupt)
-        logger.log(
-            logging.ERROR if for_a_person else logging.WARNING,
-            "session %s continues with an empty history: %s",
-            fingerprint(self.id),
-            error,
-        )
-        logger.debug("the store's failure in full", exc_info=error)
 
     # What a request tells
 
@@ -470,9 +427,7 @@ class HermesSession:
             OwnerRequired: the middleware's ``owner`` hook answered None.
             StoreError: the store failed; ``StoreTimeout``: it may still have happened.
         """
-        if replace_from is not None:
-            check_count("replace_from", replace_from)
-            self._store.check_replaces()
+        self._check_replacement(replace_from)
         append = partial(self._append, length=expected_length, replace_from=replace_from)
         return await self._append_named(append, turn_id, *messages)
 
@@ -491,14 +446,9 @@ class HermesSession:
         `Recording`. Called before the response begins, it keeps the question of a client that
         disconnects at once.
 
-        Args:
-            question: as for ``append``.
-            turn_id: as for ``append``.
-            expected_length: as for ``append``.
-            replace_from: as for ``append``.
-            begun: the beginning of the answer, which what is written continues: the last answer,
-                if ``replace_from`` replaces it, or one that the client has given. See
-                ``new_messages``.
+        The arguments are those of ``append``. ``begun`` is the beginning of the answer, which what
+        is written continues: the last answer, if ``replace_from`` replaces it, or one that the
+        client has given. See ``new_messages``.
 
         Raises:
             InvalidMessage, InvalidKey, TypeError, ValueError, NotSupported, OwnerRequired: as for
@@ -507,14 +457,11 @@ class HermesSession:
                 ``replace_from``; else as for ``append``, at the end.
         """
         check_keys(self.id, self.known_owner(), turn_id)
-        if replace_from is not None:
-            check_count("replace_from", replace_from)
-            self._store.check_replaces()
-            known = self._known()
-            if known is not None and not self.degraded:
-                check_replaced(replace_from, known.length)
-        if question:
-            self._store.check(question)
+        self._check_replacement(replace_from)
+        known = self._known()
+        if replace_from is not None and known is not None and not self.degraded:
+            check_replaced(replace_from, known.length)
+        self.check(*question)
         append = partial(self._append, length=expected_length, replace_from=replace_from)
         # The whole and the partial turn get different ids, so that each can be retried.
         recording = Recording(
@@ -528,6 +475,11 @@ class HermesSession:
         self._recordings += (recording,)
         self.register_open()
         return recording
+
+    def _check_replacement(self, replace_from: int | None) -> None:
+        if replace_from is not None:
+            check_count("replace_from", replace_from)
+            self._store.check_replaces()
 
     async def _append_named(
         self, append: Append, turn_id: str | None, *messages: Message, made_id: str | None = None
@@ -565,24 +517,22 @@ class HermesSession:
         stored = await self._store.append(
             self._id, taken, owner, turn_id, length, fence, replace_from
         )
-        if replace_from is not None:
-            await self._note_replaced(taken, replace_from, is_repeatable=turn_id is not None)
+        known = self._known()
+        if known is None:
             return stored
-        known = self._loaded() if self.is_new else self._history
-        # No change if the history is not loaded, or the turn was stored already.
-        if known is not None and stored > known.length:
-            # If other requests stored meanwhile, the length stays the one that this object has
-            # seen, so that an append with ``expected_length`` is refused.
+        if replace_from is not None:
+            is_repeatable = turn_id is not None
+            await self._note_replaced(known, taken, replace_from, is_repeatable=is_repeatable)
+        elif stored > known.length:  # else the turn was there already
+            # Where others stored meanwhile, the length stays what this object has seen, so that an
+            # append on the condition of it finds out.
             seen = known.length + len(taken)
             self._history = History([*known.messages, *taken], seen, exists=True)
         return stored
 
     async def _note_replaced(
-        self, messages: list[Message], replace_from: int, *, is_repeatable: bool
+        self, known: History, messages: list[Message], replace_from: int, *, is_repeatable: bool
     ) -> None:
-        known = self._known()
-        if known is None:
-            return
         owner = self.known_owner()
         if is_repeatable and loaded_history.may_be_repetition(known, messages, replace_from):
             with suppress(StoreError):  # the replacement itself is stored
@@ -802,8 +752,7 @@ class HermesSession:
     async def resolve_key(self) -> bool:
         """Become the session that the client's key leads to; return whether it is a new one.
 
-        Raises:
-            StoreError: the store failed.
+        Raises ``StoreError`` if the store failed.
         """
         key, owner = self.key or "", self.known_owner()
         session_id = await self._store.run(LifecycleStore.bind_key, self.id, key, self.id, owner)
@@ -819,6 +768,11 @@ class HermesSession:
             await self.current_turn.release()
         self._become(session_id, is_new=is_new)
         self._history = None
+
+    def begin_anew(self, new_id: str) -> None:
+        """Become a new session, for the middleware: the client's key does not lead to it."""
+        self._become(new_id, is_new=True)
+        self._history, self.key = None, None
 
     def _become(self, new_id: str, *, is_new: bool) -> None:
         self._id = new_id

@@ -1,7 +1,7 @@
 """The limits of what is stored, and the values that stores return. All times are UTC."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from hermes_session_mw.messages import Message
@@ -93,3 +93,8 @@ class SessionPage:
 
     sessions: list[SessionInfo]
     cursor: str | None
+
+
+def rfc3339(time: datetime) -> str:
+    """Return the time as a text, in UTC: RFC 3339, which is ISO 8601 too."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
