@@ -10,7 +10,7 @@ where that cannot contain a value: no id and no message may get into a log this 
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -44,112 +44,8 @@ INVALIDATING: frozenset[Category] = frozenset({"stale", "lost", "read_only"})
 _MAY_QUOTE: frozenset[Category] = frozenset({"other", "corrupt"})
 """Some errors of these categories contain a value in their text: an id, or a message."""
 
-# https://www.sqlite.org/rescode.html, by the first part of the name.
-_SQLITE: dict[str, Category] = {
-    "SQLITE_BUSY": "conflict",
-    "SQLITE_LOCKED": "conflict",
-    "SQLITE_FULL": "unavailable",
-    "SQLITE_IOERR": "unavailable",
-    "SQLITE_READONLY": "unavailable",
-    "SQLITE_CANTOPEN": "unavailable",
-    "SQLITE_TOOBIG": "misconfigured",
-    "SQLITE_CORRUPT": "corrupt",
-    "SQLITE_NOTADB": "corrupt",
-}
-
-# https://www.postgresql.org/docs/current/errcodes-appendix.html; the longest prefix decides.
-_SQLSTATE: dict[str, Category] = {
-    "08": "lost",
-    "40": "conflict",  # serialization, deadlock
-    "40003": "lost",  # statement completion unknown
-    "55P03": "conflict",  # lock not available
-    "57P": "lost",  # shutting down, crashed, starting up
-    "57": "unavailable",  # cancelled, by a statement's time-out for instance
-    "53": "unavailable",  # disk full, out of memory, too many connections
-    "58": "unavailable",  # system error
-    "25006": "read_only",  # a standby, or a primary that is one now
-    "22021": "misconfigured",  # text that is none in the client's encoding
-    "22P05": "misconfigured",  # text that the database's encoding does not have
-    "28": "misconfigured",  # wrong password
-    "3D": "misconfigured",  # no such database
-    "3F": "misconfigured",  # no such schema
-    "42": "misconfigured",  # no such table, no right to it
-    "XX001": "corrupt",
-    "XX002": "corrupt",
-}
-
-# https://mariadb.com/kb/en/mariadb-error-codes/
-_MYSQL: dict[int, Category] = {
-    1205: "conflict",  # lock wait time-out
-    1213: "conflict",  # deadlock
-    1020: "conflict",  # record has changed since last read
-    1050: "conflict",  # another node of a Galera cluster made the table first
-    1061: "conflict",  # or its index
-    1684: "conflict",  # or is at it
-    1180: "lost",  # a Galera node that lost its cluster during COMMIT
-    1927: "lost",  # connection was killed
-    2006: "lost",  # server has gone away
-    2013: "lost",  # lost connection during query
-    2055: "lost",
-    1053: "lost",  # server shutdown in progress
-    1158: "lost",  # the server could not read what it was sent
-    1159: "lost",  # ... in time
-    1160: "lost",  # or could not write its answer
-    1161: "lost",
-    4031: "lost",  # MySQL closed a connection that was idle for too long
-    1047: "read_only",  # a Galera node without its cluster
-    1290: "read_only",  # the server
-    1792: "read_only",  # the transaction, as the server begins them
-    1836: "read_only",  # the server
-    1040: "unavailable",  # too many connections
-    1203: "unavailable",  # ... of this user
-    1226: "unavailable",  # ... of this user
-    1129: "unavailable",  # too many connections of this host failed
-    1021: "unavailable",  # disk full
-    1114: "unavailable",  # table is full
-    1317: "unavailable",  # the statement was killed
-    1969: "unavailable",  # the statement took longer than max_statement_time
-    3024: "unavailable",  # ... than MySQL's max_execution_time
-    2002: "unavailable",  # cannot connect
-    2003: "unavailable",
-    2005: "unavailable",  # unknown host
-    1044: "misconfigured",  # access denied
-    1045: "misconfigured",
-    1130: "misconfigured",  # not from this host
-    1142: "misconfigured",
-    1698: "misconfigured",
-    1049: "misconfigured",  # no such database
-    1146: "misconfigured",  # no such table
-    1054: "misconfigured",  # no such column
-    1153: "misconfigured",  # a larger packet than the server takes
-    1366: "misconfigured",  # text that the column's character set does not have
-}
-
-# SQLite has one code for all errors of a statement.
-_MISSING = re.compile(r"no such (table|column)|table \w+ has no column")
-
-# During COMMIT these do not tell whether it happened: a Galera node lost the others, or the
-# statement was killed.
-_OUTCOME_UNKNOWN = frozenset({"1047", "1317", "1969", "3024"})
-
-_LOCK_TIMEOUT = "1205"
-
-# A refused login, of which libpq passes on the text without the SQLSTATE. Of several hosts one is
-# enough: the others may be the standbys that accept no writes.
-_REFUSED = re.compile(
-    r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no such (database|user)"
-    r"|(database|role) \".*\" (does not exist|is not permitted)|permission denied for database"
-    r"|no password supplied|does not support SSL"
-)
-# MariaDB has one number (1105) for errors that have none of their own.
-_OVER_WRITE_SET = "Maximum writeset size exceeded"
-# PostgreSQL's function that rejects a prepared statement's old plan. Its SQLSTATE, 0A000, is that
-# of every feature that is not supported. For asyncpg, SQLAlchemy has an error of its own.
-_CHECKS_PLAN = "RevalidateCachedQuery"
-_NO_THREAD = "can't start new thread"
-
 _TRY_AGAIN = "try again; if it lasts, see whether"
-# The error that each category becomes, and what to do about it.
+# The error that each category becomes, and what to do about it, where its code has no advice.
 _BY_CATEGORY: dict[Category, tuple[type[StoreError], str]] = {
     "conflict": (StoreUnavailable, "another writer was in the way; try again"),
     "stale": (StoreUnavailable, "try again: the tables were changed meanwhile"),
@@ -170,28 +66,137 @@ _UPGRADE = (
     "its tables are missing, or are those of an earlier version: upgrade them with "
     "hermes_session_mw.migrations.upgrade, or let the store do it (create_schema=True)"
 )
-_ADVICE_BY_CODE = {
-    "1054": _UPGRADE,
-    "1105": f"the turn is larger than the server's wsrep_max_ws_size: raise that, {_SMALLER}",
-    "1146": _UPGRADE,
-    "1153": OVER_PACKET,
-    "1203": "the user has as many connections as it may: raise that, or make the pool smaller",
-    "1226": "the user has as many of these as it may: raise that, or make the pool smaller",
-    "1317": "the statement was killed at the server; try again",
-    "1366": _UTF8,
-    "1969": "the statement took longer than the server's max_statement_time; try again",
-    "42703": _UPGRADE,
-    "42P01": _UPGRADE,
-    "SQLITE_ERROR": _UPGRADE,  # where it is about a table or a column
-    "22021": _UTF8,
-    "22P05": _UTF8,
-    "SQLITE_TOOBIG": f"a message is larger than SQLite takes: {_SMALLER[3:]}",
-    "SQLITE_BUSY": "another writer holds the lock; try again",
-    "SQLITE_FULL": "make room on the disk; no restart is needed",
-    "SQLITE_IOERR": "check the disk; no restart is needed",
-    "SQLITE_READONLY": "make the file, those named -wal and -shm, and the folder writable",
-    "SQLITE_CANTOPEN": "check that the file's folder is there, and writable",
+_IN_USE = "as it may: raise that, or make the pool smaller"
+
+
+class _Code(NamedTuple):
+    """What an error's code says; ``outcome_unknown``: a COMMIT may have happened all the same."""
+
+    category: Category
+    advice: str = ""
+    outcome_unknown: bool = False
+
+
+def _ended(what: str) -> _Code:
+    """Return what the code says of a statement that the server ended, which may be a COMMIT."""
+    return _Code("unavailable", f"{what}; try again", outcome_unknown=True)
+
+
+# The same for all codes of a category without an advice of their own.
+_CONFLICT, _LOST, _READ_ONLY = _Code("conflict"), _Code("lost"), _Code("read_only")
+_UNAVAILABLE, _MISCONFIGURED = _Code("unavailable"), _Code("misconfigured")
+_CORRUPT, _OTHER = _Code("corrupt"), _Code("other")
+_NOT_UTF8, _NO_TABLE = _Code("misconfigured", _UTF8), _Code("misconfigured", _UPGRADE)
+
+# https://www.sqlite.org/rescode.html, by the first part of the name.
+_SQLITE: dict[str, _Code] = {
+    "SQLITE_BUSY": _Code("conflict", "another writer holds the lock; try again"),
+    "SQLITE_LOCKED": _CONFLICT,
+    "SQLITE_FULL": _Code("unavailable", "make room on the disk; no restart is needed"),
+    "SQLITE_IOERR": _Code("unavailable", "check the disk; no restart is needed"),
+    "SQLITE_READONLY": _Code(
+        "unavailable", "make the file, those named -wal and -shm, and the folder writable"
+    ),
+    "SQLITE_CANTOPEN": _Code("unavailable", "check that the file's folder is there, and writable"),
+    "SQLITE_TOOBIG": _Code(
+        "misconfigured", f"a message is larger than SQLite takes: {_SMALLER[3:]}"
+    ),
+    "SQLITE_CORRUPT": _CORRUPT,
+    "SQLITE_NOTADB": _CORRUPT,
 }
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html; the longest prefix decides.
+_SQLSTATE: dict[str, _Code] = {
+    "08": _LOST,
+    "40": _CONFLICT,  # serialization, deadlock
+    "40003": _LOST,  # statement completion unknown
+    "55P03": _CONFLICT,  # lock not available
+    "57P": _LOST,  # shutting down, crashed, starting up
+    "57": _UNAVAILABLE,  # cancelled, by a statement's time-out for instance
+    "53": _UNAVAILABLE,  # disk full, out of memory, too many connections
+    "58": _UNAVAILABLE,  # system error
+    "25006": _READ_ONLY,  # a standby, or a primary that is one now
+    "22021": _NOT_UTF8,  # text that is none in the client's encoding
+    "22P05": _NOT_UTF8,  # text that the database's encoding does not have
+    "28": _MISCONFIGURED,  # wrong password
+    "3D": _MISCONFIGURED,  # no such database
+    "3F": _MISCONFIGURED,  # no such schema
+    "42": _MISCONFIGURED,  # no right to it
+    "42P01": _NO_TABLE,
+    "42703": _NO_TABLE,  # or no such column
+    "XX001": _CORRUPT,
+    "XX002": _CORRUPT,
+}
+
+# https://mariadb.com/kb/en/mariadb-error-codes/
+_MYSQL: dict[int, _Code] = {
+    1205: _CONFLICT,  # lock wait time-out
+    1213: _CONFLICT,  # deadlock
+    1020: _CONFLICT,  # record has changed since last read
+    1050: _CONFLICT,  # another node of a Galera cluster made the table first
+    1061: _CONFLICT,  # or its index
+    1684: _CONFLICT,  # or is at it
+    1180: _LOST,  # a Galera node that lost its cluster during COMMIT
+    1927: _LOST,  # connection was killed
+    2006: _LOST,  # server has gone away
+    2013: _LOST,  # lost connection during query
+    2055: _LOST,
+    1053: _LOST,  # server shutdown in progress
+    1158: _LOST,  # the server could not read what it was sent
+    1159: _LOST,  # ... in time
+    1160: _LOST,  # or could not write its answer
+    1161: _LOST,
+    4031: _LOST,  # MySQL closed a connection that was idle for too long
+    1047: _Code("read_only", outcome_unknown=True),  # a Galera node without its cluster
+    1290: _READ_ONLY,  # the server
+    1792: _READ_ONLY,  # the transaction, as the server begins them
+    1836: _READ_ONLY,  # the server
+    1040: _UNAVAILABLE,  # too many connections
+    1203: _Code("unavailable", f"the user has as many connections {_IN_USE}"),
+    1226: _Code("unavailable", f"the user has as many of these {_IN_USE}"),
+    1129: _UNAVAILABLE,  # too many connections of this host failed
+    1021: _UNAVAILABLE,  # disk full
+    1114: _UNAVAILABLE,  # table is full
+    1317: _ended("the statement was killed at the server"),
+    1969: _ended("the statement took longer than the server's max_statement_time"),
+    3024: _ended("the statement took longer than the server's max_execution_time"),
+    2002: _UNAVAILABLE,  # cannot connect
+    2003: _UNAVAILABLE,
+    2005: _UNAVAILABLE,  # unknown host
+    1044: _MISCONFIGURED,  # access denied
+    1045: _MISCONFIGURED,
+    1130: _MISCONFIGURED,  # not from this host
+    1142: _MISCONFIGURED,
+    1698: _MISCONFIGURED,
+    1049: _MISCONFIGURED,  # no such database
+    1146: _NO_TABLE,  # no such table
+    1054: _NO_TABLE,  # no such column
+    1153: _Code("misconfigured", OVER_PACKET),  # a larger packet than the server takes
+    1366: _NOT_UTF8,  # text that the column's character set does not have
+}
+
+# SQLite has one code for everything that can be wrong with a statement.
+_MISSING = re.compile(r"no such (table|column)|table \w+ has no column")
+
+_LOCK_TIMEOUT = "1205"
+
+# A refused login, of which libpq passes on the text without the SQLSTATE. Of several hosts one is
+# enough: the others may be the standbys that accept no writes.
+_REFUSED = re.compile(
+    r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no such (database|user)"
+    r"|(database|role) \".*\" (does not exist|is not permitted)|permission denied for database"
+    r"|no password supplied|does not support SSL"
+)
+# MariaDB has one number (1105) for errors that have none of their own.
+_OVER_WRITE_SET = "Maximum writeset size exceeded"
+_TURN_TOO_LARGE = _Code(
+    "misconfigured",
+    f"the turn is larger than the server's wsrep_max_ws_size: raise that, {_SMALLER}",
+)
+# PostgreSQL's function that rejects a prepared statement's old plan. Its SQLSTATE, 0A000, is that
+# of every feature that is not supported. For asyncpg, SQLAlchemy has an error of its own.
+_CHECKS_PLAN = "RevalidateCachedQuery"
+_NO_THREAD = "can't start new thread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,17 +256,16 @@ def classify(exc: Exception, *, only_read: bool = False) -> Failure:
             "every database connection is in use; try again, or make the pool larger",
         )
     cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
-    category, code = _category(exc, cause)
+    known, code = _find_code(exc, cause)
     if code == _LOCK_TIMEOUT and only_read:
-        category = "unavailable"
-    _, advice = _BY_CATEGORY[category]
-    if category != "other":
-        advice = _ADVICE_BY_CODE.get(_short(code), advice)
+        known = _UNAVAILABLE
+    category = known.category
+    advice = known.advice or _BY_CATEGORY[category][1]
     may_quote = category in _MAY_QUOTE or advice is _UTF8
     summary = f"{type(cause).__name__} {code}".rstrip()
     if not may_quote:
         summary = f"{summary}: {_text(cause)}"
-    outcome_unknown = category == "lost" or code in _OUTCOME_UNKNOWN
+    outcome_unknown = category == "lost" or known.outcome_unknown
     return Failure(category, summary, advice, outcome_unknown, may_quote)
 
 
@@ -279,23 +283,25 @@ def classify_other(exc: Exception) -> Failure:
     return Failure("other", name, _BY_CATEGORY["other"][1], may_quote=True)
 
 
-def _category(exc: Exception, cause: BaseException) -> tuple[Category, str]:
-    """Return the category and the code, "" if there is none."""
+def _find_code(exc: Exception, cause: BaseException) -> tuple[_Code, str]:
+    """Return what the error's code says, and the code itself, "" if there is none."""
     number = _mysql_number(cause)
     if number is not None:
         too_large = _OVER_WRITE_SET in str(cause)
-        return "misconfigured" if too_large else _MYSQL.get(number, "other"), str(number)
+        return _TURN_TOO_LARGE if too_large else _MYSQL.get(number, _OTHER), str(number)
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg2's
     if _is_plan_stale(cause):
-        return "stale", state or ""
+        return _Code("stale"), state or ""
     if state:
-        known = (_SQLSTATE[prefix] for prefix in _prefixes(state) if prefix in _SQLSTATE)
-        return next(known, "other"), state
+        prefixes = (state, state[:3], state[:2])
+        return next((_SQLSTATE[each] for each in prefixes if each in _SQLSTATE), _OTHER), state
     name = getattr(cause, "sqlite_errorname", None)
     if name:
         is_missing = _MISSING.match(str(cause))
-        return "misconfigured" if is_missing else _SQLITE.get(_short(name), "other"), name
-    return _category_without_code(exc, cause), ""
+        # By the first part of the name, such as SQLITE_IOERR of SQLITE_IOERR_FSYNC.
+        short = "_".join(name.split("_")[:2])
+        return _NO_TABLE if is_missing else _SQLITE.get(short, _OTHER), name
+    return _Code(_category_without_code(exc, cause)), ""
 
 
 def _category_without_code(exc: Exception, cause: BaseException) -> Category:
@@ -347,14 +353,6 @@ def _mysql_number(cause: BaseException) -> int | None:
     """Return the error number, an error's first argument with MySQL's drivers."""
     first = cause.args[0] if cause.args else None
     return first if isinstance(first, int) and not isinstance(cause, OSError) else None
-
-
-def _prefixes(state: str) -> tuple[str, str, str]:
-    return state, state[:3], state[:2]
-
-
-def _short(name: str) -> str:
-    return "_".join(name.split("_")[:2])
 
 
 def _text(cause: BaseException) -> str:

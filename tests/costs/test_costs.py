@@ -60,10 +60,13 @@ async def test_round_trips_of_each_operation(server_url: URL) -> None:
             return proxy.round_trips - before
 
         assert await cost(lambda: store.append(known, TURN)) == (1 if is_postgresql else 5)
-        edited = new_id()
-        await store.append(edited, numbered(0, 20))
         # asyncpg asks about a statement without a name before it sends many rows for it.
         asks = int(server_url.drivername == "postgresql+asyncpg")
+        # The turn may be stored already, so that a transaction asks for it under the row's lock.
+        with_id = await cost(lambda: store.append(known, TURN, turn_id=new_id()))
+        assert with_id == (5 + asks if is_postgresql else 6)
+        edited = new_id()
+        await store.append(edited, numbered(0, 20))
         append, replace = 1 if is_postgresql else 5, 7 + asks if is_postgresql else 8
         rewind = await cost(lambda: shorten(store, edited))
         assert rewind - 1 == 6  # a load tells it how long the history is
@@ -202,6 +205,33 @@ async def test_a_turn_is_one_transaction_of_few_statements(tmp_path: Path) -> No
     seen.clear()
     await store.load("id")
     assert seen == ["SELECT"]
+    await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("driver", "anyio_backend"),
+    [("postgresql+psycopg", "asyncio"), ("postgresql+psycopg2", "asyncio")],
+)
+async def test_an_append_on_postgresql_is_few_statements(server_url: URL) -> None:
+    """It is one statement, and with a turn id one transaction that looks for the turn once."""
+    store: Any = SQLAlchemyStore(server_url, threads=1)
+    session_id = new_id()
+    await store.append(session_id, TURN)
+    heard: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        heard.append(statement.split(maxsplit=1)[0])
+
+    engine = store._executor._engine
+    with anyio.fail_after(30):
+        while engine.pool.checkedout():  # noqa: ASYNC110  # the connection that was kept
+            await anyio.sleep(0.01)
+    event.listen(engine, "before_cursor_execute", note)
+    await store.append(session_id, TURN)
+    assert heard == ["WITH"]
+    heard.clear()
+    await store.append(session_id, TURN, turn_id=new_id())
+    assert heard == ["BEGIN", "INSERT", "SELECT", "INSERT"]  # COMMIT is executed for its tag
     await store.aclose()
 
 

@@ -675,6 +675,15 @@ def test_numbers_have_their_class(
 
 
 @pytest.mark.parametrize(
+    ("number", "setting"), [(1969, "max_statement_time"), (3024, "max_execution_time")]
+)
+def test_a_statement_that_took_too_long_names_its_setting(number: int, setting: str) -> None:
+    """MariaDB's limit and MySQL's have names of their own, and the advice has the right one."""
+    failure = classify(DBAPIError("SELECT", None, Exception(number, "text")))
+    assert f"longer than the server's {setting}; try again" in failure.advice
+
+
+@pytest.mark.parametrize(
     ("raised", "expected"),
     [
         (UnicodeEncodeError("latin-1", SECRET, 0, 1, SECRET), StoreMisconfigured),
