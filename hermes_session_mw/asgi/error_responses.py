@@ -195,8 +195,8 @@ _LONGEST_WAIT = 86_400
 """Seconds."""
 
 
-class OfRoutes:
-    """The refusals of the session routes."""
+class RouteRefusals:
+    """The refusals of the session routes, in words of their own."""
 
     OWNER_UNKNOWN = replace(
         OWNER_REQUIRED,
@@ -225,11 +225,11 @@ class OfRoutes:
 
 
 BY_ERROR_IN_ROUTES: dict[type[HermesSessionError], Refusal] = {
-    StoreError: OfRoutes.UNAVAILABLE,
-    NotSupported: OfRoutes.NOT_SUPPORTED,
-    SessionNotFound: OfRoutes.NOT_FOUND,
-    SessionDeleted: OfRoutes.DELETED,
-    SessionTaken: OfRoutes.TAKEN,
+    StoreError: RouteRefusals.UNAVAILABLE,
+    NotSupported: RouteRefusals.NOT_SUPPORTED,
+    SessionNotFound: RouteRefusals.NOT_FOUND,
+    SessionDeleted: RouteRefusals.DELETED,
+    SessionTaken: RouteRefusals.TAKEN,
 }
 """The session routes' answers to an error of the store that differ from `BY_ERROR`."""
 

@@ -40,14 +40,14 @@ from hermes_session_mw.ids import (
 )
 from hermes_session_mw.logging import current_session, fingerprint, logger
 from hermes_session_mw.session.session import STATE_KEY, HermesSession
-from hermes_session_mw.session.store_client import PATIENCE, StoreClient
+from hermes_session_mw.session.store_client import DEFAULT_TIMEOUT, StoreClient
 from hermes_session_mw.stores import Store, StoreLike, as_store
 
 AnyASGIApp = Callable[..., Awaitable[None]]
 """Any ASGI application: frameworks differ in how they type the three arguments."""
 
-_SERVED = "hermes_session_mw"
-"""The scope's key for the session headers that an outer instance handles already."""
+_SERVED_FIELDS = "hermes_session_mw"
+"""The scope's key for the headers that are served, which instances further in then leave alone."""
 
 _CONNECTIONS = frozenset({"http", "websocket"})
 
@@ -99,14 +99,16 @@ class HermesSessionMiddleware:
         self._open_sessions = OpenSessions()
         self._register_open = self._open_sessions.add
         # Seconds that open sessions have to end when the lifespan does.
-        self._patience = PATIENCE if chosen.store_timeout is None else chosen.store_timeout
+        self._end_timeout = (
+            DEFAULT_TIMEOUT if chosen.store_timeout is None else chosen.store_timeout
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
             await serve_lifespan(self.app, scope, receive, send, self._close_store)
             return
-        is_served = _SERVED in scope and self._header.field in scope[_SERVED]
+        is_served = _SERVED_FIELDS in scope and self._header.field in scope[_SERVED_FIELDS]
         if is_served or scope["type"] not in _CONNECTIONS:
             await self.app(scope, receive, send)
             return
@@ -181,9 +183,9 @@ class HermesSessionMiddleware:
             )
 
     async def _close_store(self) -> None:
-        # A server cancels its requests at the end of its grace period, and comes here before they
-        # have ended: first the received parts of their answers are stored.
-        await self._open_sessions.wait(self._patience)
+        # A server whose grace period is over cancels its requests and comes here before they have
+        # ended: first their answers are stored, as far as they came.
+        await self._open_sessions.wait(self._end_timeout)
         try:
             await self.store.aclose()
         except Exception:  # noqa: BLE001  # the shutdown goes on
@@ -334,5 +336,5 @@ def _own_scope(scope: Scope, field: bytes) -> Scope:
         own["headers"] = list(headers)
     if "state" not in own:
         own["state"] = {}
-    own[_SERVED] = (*own[_SERVED], field) if _SERVED in own else (field,)
+    own[_SERVED_FIELDS] = (*own[_SERVED_FIELDS], field) if _SERVED_FIELDS in own else (field,)
     return own

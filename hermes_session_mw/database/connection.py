@@ -194,7 +194,7 @@ class DirectDatabase(Database):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._pooled = connection.connection
-        self._compiled = _compiled_for(connection.dialect)
+        self._compiled = _compiled.setdefault(connection.dialect, {})
 
     def rows(self, statement: Executable, parameters: Parameters) -> Sequence[Row]:
         """See `Database.rows`."""
@@ -294,16 +294,9 @@ class _CompiledStatement:
 
 
 # By dialect: each engine has its own, and its compiled statements go with it.
-_caches: weakref.WeakKeyDictionary[Dialect, dict[Executable, _CompiledStatement]] = (
+_compiled: weakref.WeakKeyDictionary[Dialect, dict[Executable, _CompiledStatement]] = (
     weakref.WeakKeyDictionary()
 )
-
-
-def _compiled_for(dialect: Dialect) -> dict[Executable, _CompiledStatement]:
-    cache = _caches.get(dialect)
-    if cache is None:
-        cache = _caches[dialect] = {}
-    return cache
 
 
 def text_of(key: Any) -> str:

@@ -26,8 +26,21 @@ _BEGIN = {
     **dict.fromkeys(MYSQL, "START TRANSACTION"),
 }
 
-# For drivers that do not report whether a transaction is open: without one, the server refuses to
-# release a savepoint.
+_SNAPSHOT = {
+    "sqlite": ("BEGIN",),
+    "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",),
+    # Not every server has the level that makes it consistent as its default.
+    **dict.fromkeys(
+        MYSQL,
+        (
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+        ),
+    ),
+}
+
+# For drivers that do not know whether a transaction is open: without one, the server has no such
+# savepoint to release.
 _SAVEPOINT = "SAVEPOINT hermes_session_mw"
 _RELEASE = "RELEASE SAVEPOINT hermes_session_mw"
 
@@ -111,6 +124,19 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
     def _end_ticket(self) -> None:
         if self._ticket is not None:
             self._ticket.end()
+
+
+@contextmanager
+def snapshot(database: Database) -> Iterator[None]:
+    """Read everything inside as it is at one moment, without a lock on any row."""
+    for command in _SNAPSHOT[database.dialect]:
+        database.command(command)
+    try:
+        yield
+    finally:
+        # Where the connection was lost, so was the transaction.
+        if not database.connection.invalidated:
+            database.rollback()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from hermes_session_mw.asgi.error_responses import OfRoutes
+from hermes_session_mw.asgi.error_responses import RouteRefusals
 from hermes_session_mw.asgi.exception_handlers import response_of
 from hermes_session_mw.asgi.options import OwnerHook, ask_owner, check_functions, check_positive
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
@@ -125,7 +125,7 @@ class _Routes:
 
     async def list_sessions(self, request: Request, owner: str) -> Response:
         if not (owner or self._allow_ownerless):
-            raise Refused(OfRoutes.NO_OWNERS)
+            raise Refused(RouteRefusals.NO_OWNERS)
         limit = _limit(request)
         cursor = parameters.single_value("cursor", request.query_params.getlist("cursor"))
         try:
@@ -165,7 +165,7 @@ class _Routes:
             wanted = known.length - max(min(before, known.length) - limit, 0) + _APPENDED_MEANWHILE
         history = await self._store.load(session_id, owner, wanted)
         if not history.exists:
-            raise Refused(OfRoutes.NOT_FOUND)
+            raise Refused(RouteRefusals.NOT_FOUND)
         end = history.length if before is None else min(before, history.length)
         loaded_from = history.length - len(history.messages)
         start = min(max(end - limit, loaded_from), end)
@@ -181,7 +181,7 @@ class _Routes:
             message = "'title' cannot be given to this session: another one may have it."
             raise parameters.invalid("title", message) from exc
         if not found:
-            raise Refused(OfRoutes.NOT_FOUND)
+            raise Refused(RouteRefusals.NOT_FOUND)
         return responses.json_response(await self._info(session_id, owner))
 
     async def fork(self, request: Request, owner: str) -> Response:
@@ -196,7 +196,7 @@ class _Routes:
 
     async def delete(self, request: Request, owner: str) -> Response:
         if not await self._store.call(LifecycleStore.delete, _id(request, owner), owner):
-            raise Refused(OfRoutes.NOT_FOUND)
+            raise Refused(RouteRefusals.NOT_FOUND)
         return Response(status_code=204, headers={"cache-control": "no-store"})
 
     async def _owner_of(self, request: Request) -> str:
@@ -205,13 +205,13 @@ class _Routes:
         else:
             owner = get_session(request).owner
         if owner is None:
-            raise Refused(OfRoutes.OWNER_UNKNOWN)
+            raise Refused(RouteRefusals.OWNER_UNKNOWN)
         return owner
 
     async def _info(self, session_id: str, owner: str) -> dict[str, Any]:
         info = await self._store.call(LifecycleStore.info, session_id, owner)
         if info is None:
-            raise Refused(OfRoutes.NOT_FOUND)
+            raise Refused(RouteRefusals.NOT_FOUND)
         return responses.session_as_json(info)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from hermes_session_mw.asgi.error_responses import OfRoutes, Refusal
+from hermes_session_mw.asgi.error_responses import Refusal, RouteRefusals
 from hermes_session_mw.stores.models import MAX_TITLE
 from hermes_session_mw.stores.validation import check_keys, check_title
 
@@ -69,7 +69,7 @@ def check_id(session_id: str, owner: str) -> None:
     try:
         check_keys(session_id, owner)
     except ValueError:
-        raise Refused(OfRoutes.NOT_FOUND) from None
+        raise Refused(RouteRefusals.NOT_FOUND) from None
 
 
 def title_of(body: bytes) -> str | None:

@@ -372,14 +372,14 @@ class Recording:
             raise self._refused
 
 
-async def break_off(recordings: Sequence[Recording], patience: float) -> None:
-    """Break off all recordings, and retry for ``patience`` seconds if the store is unavailable."""
+async def break_off(recordings: Sequence[Recording], seconds: float) -> None:
+    """Break off all recordings, and retry for so many ``seconds`` if the store is unavailable."""
     for recording in recordings:
         await recording.break_off()
     waiting = [recording for recording in recordings if recording.is_waiting]
     if not waiting:
         return
-    pause, until = _FIRST_PAUSE, anyio.current_time() + patience
+    pause, until = _FIRST_PAUSE, anyio.current_time() + seconds
     with anyio.CancelScope(shield=True):  # the client that would wait for it has left
         while waiting and anyio.current_time() + pause < until:
             await anyio.sleep(pause)

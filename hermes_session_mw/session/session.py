@@ -607,7 +607,7 @@ class HermesSession:
         """Store what is still being recorded, and release the turn."""
         try:
             if self._recordings:
-                await break_off(self._recordings, self._store.patience)
+                await break_off(self._recordings, self._store.retry_timeout)
         finally:
             if self.current_turn is not None:
                 await self.current_turn.release()

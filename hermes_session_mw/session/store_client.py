@@ -24,11 +24,11 @@ from hermes_session_mw.telemetry import Telemetry
 T = TypeVar("T")
 P = ParamSpec("P")
 
-PATIENCE = 5.0
-"""Seconds for waits that have to end, if the store has no timeout."""
+DEFAULT_TIMEOUT = 5.0
+"""Seconds for one operation of a store that has no end set, where something has to end."""
 
-READ_AGAIN = 10
-"""A turn longer than the limit is read again with this many times the limit, 100 at least."""
+_REREAD_FACTOR = 10
+"""How many times the limit is read where a turn is longer than that, and at least 100 messages."""
 
 
 class StoreClient:
@@ -43,10 +43,10 @@ class StoreClient:
         telemetry: receives every operation.
 
     Attributes:
-        patience: seconds for which the last attempt to store something is retried.
+        retry_timeout: seconds for which storing an answer that broke off is retried.
     """
 
-    __slots__ = ("_store", "_telemetry", "_timeout", "degrade", "limit", "new_id", "patience")
+    __slots__ = ("_store", "_telemetry", "_timeout", "degrade", "limit", "new_id", "retry_timeout")
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class StoreClient:
         # A store that keeps the time itself needs no second timeout, which would double the cost.
         keeps_time = own is not None and timeout is not None and own <= timeout
         self._timeout = None if keeps_time else timeout
-        self.patience: float = (timeout or own or PATIENCE) * 2
+        self.retry_timeout: float = (timeout or own or DEFAULT_TIMEOUT) * 2
         self.limit: int | None = limit
         self.degrade: bool = degrade
 
@@ -104,7 +104,7 @@ class StoreClient:
         if start is None and messages and stands_alone(messages[0]):
             return history  # the last answer alone, as a rule
         if start is None:
-            history = await self.load(session_id, owner, max(READ_AGAIN * limit, 100))
+            history = await self.load(session_id, owner, max(_REREAD_FACTOR * limit, 100))
             messages = history.messages
             start = find_load_start(messages, limit, is_all=history.length == len(messages))
         return History(messages[start:], history.length, history.exists, history.deleted)
@@ -141,9 +141,7 @@ class StoreClient:
         Raises:
             NotSupported: the store does not have the operation.
         """
-        self.require(operation.__name__)
-        working = getattr(self._store, operation.__name__)(session_id, *args, **kwargs)
-        return self._to_its_end(operation.__name__, session_id, working)
+        return self.run(operation, session_id, session_id, *args, **kwargs)
 
     def run(
         self,

@@ -41,7 +41,7 @@ from hermes_session_mw.exceptions import ConfigurationError, SessionBusy, StoreE
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
 from hermes_session_mw.stores.lifecycle import LifecycleStore
-from hermes_session_mw.stores.models import MAX_LEASE
+from hermes_session_mw.stores.validation import check_lease
 
 if TYPE_CHECKING:
     from hermes_session_mw.session.session import HermesSession
@@ -76,17 +76,10 @@ class Turn:
     def __init__(
         self, session: "HermesSession", store: StoreClient, *, lease: float, wait: float
     ) -> None:
-        """Prepare the turn; nothing is taken yet.
-
-        Raises:
-            ConfigurationError: ``lease`` is not above 0 and at most ``MAX_LEASE``, or ``wait`` is
-                negative.
-        """
-        if not 0 < lease <= MAX_LEASE or not wait >= 0:
-            raise ConfigurationError(
-                f"turn: lease must be above 0 and at most {MAX_LEASE} seconds, and wait must be 0 "
-                f"or more; they are {lease} and {wait}"
-            )
+        """Prepare the turn, without the lease; raise ``ConfigurationError`` as ``turn()`` does."""
+        check_lease(lease, ConfigurationError)
+        if not wait >= 0:
+            raise ConfigurationError(f"wait: {wait} is not 0 or more seconds")
         self.fence: int = 0
         self.is_in_block: bool = False
         self.is_left: bool = False

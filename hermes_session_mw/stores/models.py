@@ -21,6 +21,9 @@ PAGE = 50
 MAX_PAGE = 500
 """The most sessions that one page may have."""
 
+MAX_INTEGER = 2**63 - 1
+"""The greatest number that every database stores."""
+
 MAX_LEASE = 2_592_000
 """Seconds that a lease may last: thirty days."""
 

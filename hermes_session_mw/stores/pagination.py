@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from hermes_session_mw.stores.models import SessionInfo, SessionPage
+from hermes_session_mw.stores.models import MAX_INTEGER, SessionInfo, SessionPage
 from hermes_session_mw.stores.validation import check_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -16,6 +16,10 @@ class Position(NamedTuple):
 
     changed: int
     session_id: str
+
+
+FIRST = Position(MAX_INTEGER, "")
+"""The position that all sessions come after."""
 
 
 def page_of(found: list[SessionInfo], limit: int) -> SessionPage:
@@ -30,14 +34,10 @@ def position_of(session: SessionInfo) -> Position:
     return Position((session.updated_at - _EPOCH) // timedelta(microseconds=1), session.id)
 
 
-def decode_cursor(cursor: str | None) -> Position | None:
-    """Return the position that a cursor leads to; None for the first page.
-
-    Raises:
-        ValueError: no page of such a list has this cursor.
-    """
+def decode_cursor(cursor: str | None) -> Position:
+    """Return the position before a page, by its cursor; ``ValueError`` if no list has it."""
     if cursor is None:
-        return None
+        return FIRST
     changed, (session_id,) = decode_fields(cursor, 256)
     return Position(changed, session_id)
 
@@ -48,18 +48,14 @@ def encode_cursor(changed: int, *names: str | None) -> str:
 
 
 def decode_fields(cursor: str, *sizes: int) -> tuple[int, list[str]]:
-    """Return the position in a cursor; its keys have up to ``sizes`` characters.
-
-    Raises:
-        ValueError: no page of such a list has this cursor.
-    """
+    """Return what a cursor was made of; ``ValueError`` if no list with keys of ``sizes`` has it."""
     try:
         changed, *names = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
         # Exactly as `encode_cursor` writes it: no fraction, no true, no other spelling.
         if type(changed) is int and encode_cursor(changed, *names) == cursor:
             for name, size in zip(names, sizes, strict=True):
                 check_text("cursor", name, size, ValueError)
-            if -(2**63) <= changed < 2**63:
+            if -MAX_INTEGER - 1 <= changed <= MAX_INTEGER:
                 return changed, names
     except (ValueError, TypeError, RecursionError):
         pass

@@ -27,11 +27,7 @@ def check_keys(session_id: str, owner: str, turn_id: str | None = None) -> None:
 
 
 def check_key(key: str, owner: str) -> None:
-    """Check that every database can store a client's own key for a session.
-
-    Raises:
-        InvalidKey: as for `check_keys`.
-    """
+    """Raise ``InvalidKey`` unless every database can store a client's own key for a session."""
     _check_key("key", key)
     _check_key("owner", owner, may_be_empty=True)
 
@@ -44,21 +40,13 @@ def _check_key(name: str, value: str, *, may_be_empty: bool = False) -> None:
 
 
 def check_title(title: str | None) -> None:
-    """Check that every database can store the title.
-
-    Raises:
-        ValueError: it is not a str, is too long, or holds NUL or a lone surrogate.
-    """
+    """Raise ``ValueError`` unless every database can store the title; None is no title."""
     if title is not None:
         check_text("title", title, MAX_TITLE, ValueError)
 
 
 def check_text(name: str, value: str, most: int, error: type[ValueError]) -> None:
-    """Check that every database can store ``value`` as text of up to ``most`` characters.
-
-    Raises:
-        ValueError: it cannot; ``error`` is the class to raise.
-    """
+    """Raise ``error`` unless every database can store ``value``, of up to ``most`` characters."""
     if not isinstance(value, str):
         raise error(f"{name} is a {type(value).__name__}, not a str")
     if len(value) > most:
@@ -71,47 +59,29 @@ def check_text(name: str, value: str, most: int, error: type[ValueError]) -> Non
 
 
 def check_int(name: str, number: object) -> None:
-    """Check that ``number`` is an int or None; databases round a fraction, each in its own way.
-
-    Raises:
-        TypeError: it is neither; a bool is not an int here.
-    """
+    """Raise ``TypeError`` unless ``number`` is an int, no bool, or None: databases round others."""
     if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
         raise TypeError(f"{name} is a {type(number).__name__}, not an int")
 
 
 def check_count(name: str, number: int | None) -> None:
-    """Check that ``number`` is None or a number of messages; some engines take -1 for "all".
-
-    Raises:
-        TypeError: it is neither an int nor None.
-        ValueError: it is negative.
-    """
+    """Raise as `check_int`, and ``ValueError`` if negative: some engines take -1 for "all"."""
     check_int(name, number)
     if number is not None and number < 0:
         raise ValueError(f"{name}: {number} is negative")
 
 
 def check_page(limit: int) -> None:
-    """Check the number of sessions that a page of a list may have.
-
-    Raises:
-        TypeError: ``limit`` is not an int.
-        ValueError: ``limit`` is not between 1 and ``MAX_PAGE``.
-    """
+    """Raise ``TypeError`` or ``ValueError`` unless ``limit`` is an int from 1 to ``MAX_PAGE``."""
     check_int("limit", limit)
     if not 1 <= limit <= MAX_PAGE:
         raise ValueError(f"limit: {limit} is not between 1 and {MAX_PAGE}")
 
 
-def check_lease(seconds: float) -> None:
-    """Check that the seconds of a lease are above 0 and at most ``MAX_LEASE``.
-
-    Raises:
-        ValueError: it is not more than 0, or more than ``MAX_LEASE`` seconds.
-    """
+def check_lease(seconds: float, error: type[ValueError] = ValueError) -> None:
+    """Raise ``error`` unless a lease lasts more than 0 seconds, and up to ``MAX_LEASE``."""
     if not 0 < seconds <= MAX_LEASE:
-        raise ValueError(f"lease: {seconds} is not above 0 and at most {MAX_LEASE} seconds")
+        raise error(f"lease: {seconds} is not more than 0 and up to {MAX_LEASE} seconds")
 
 
 def check_age(older_than: timedelta) -> None:
@@ -127,11 +97,7 @@ def check_replaced(replace_from: int, length: int) -> None:
 
 
 def encode_replaced(replaced: Sequence[Message], skipped: int, max_message_bytes: int) -> list[str]:
-    """Return the JSON texts of the messages that a compaction replaces.
-
-    Raises:
-        ValueError: it replaces nothing.
-    """
+    """Return the JSON texts of the messages that a compaction replaces, or raise ``ValueError``."""
     if not replaced and not skipped:
         raise ValueError("replaced: there is nothing to replace")
     if not replaced:

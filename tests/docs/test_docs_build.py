@@ -19,7 +19,7 @@ from hermes_session_mw import (
     SQLAlchemyStore,
 )
 from hermes_session_mw.asgi import error_responses
-from hermes_session_mw.asgi.error_responses import ANSWERED, OfRoutes, Refusal, refusal_of
+from hermes_session_mw.asgi.error_responses import ANSWERED, Refusal, RouteRefusals, refusal_of
 from hermes_session_mw.routes.parameters import BODY_TOO_LARGE
 from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata
 from tests.support.server import ROOT
@@ -126,7 +126,7 @@ def test_every_refusal_is_in_its_table() -> None:
 def test_every_refusal_of_the_routes_is_in_their_table() -> None:
     """Each answer of the session routes' own has its status and code in a row."""
     page = (ROOT / "docs" / "sessions.md").read_text()
-    own = [value for value in vars(OfRoutes).values() if isinstance(value, Refusal)]
+    own = [value for value in vars(RouteRefusals).values() if isinstance(value, Refusal)]
     for refusal in [*own, BODY_TOO_LARGE]:
         row = rf"^\| [0-9, ]*{refusal.status}[0-9, ]* \|.*`{refusal.code}`"
         assert re.search(row, page, flags=re.MULTILINE), refusal.code

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 import hermes_session_mw
 from hermes_session_mw import MemoryStore, SessionInfo, session_routes
-from hermes_session_mw.asgi.error_responses import BY_ERROR, OfRoutes, Refusal
+from hermes_session_mw.asgi.error_responses import BY_ERROR, Refusal, RouteRefusals
 from hermes_session_mw.ids import MAX_ID_LENGTH
 from hermes_session_mw.routes.openapi import CURSOR_FORMAT, ID_FORMAT, describe
 from hermes_session_mw.routes.parameters import BODY_TOO_LARGE, MAX_INDEX
@@ -112,7 +112,7 @@ def test_a_session_has_the_fields_of_its_schema() -> None:
 
 def test_every_refusal_is_described_with_its_headers() -> None:
     """The statuses of the routes' refusals stand there, with the headers that go out with them."""
-    own = [value for value in vars(OfRoutes).values() if isinstance(value, Refusal)]
+    own = [value for value in vars(RouteRefusals).values() if isinstance(value, Refusal)]
     statuses = {str(refusal.status) for refusal in [*own, BODY_TOO_LARGE]}
     described = {
         status: response

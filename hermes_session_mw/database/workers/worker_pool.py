@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
@@ -254,18 +254,6 @@ class Task(Generic[T]):
                 self._timer.start()
 
 
-class Waiter(Protocol):
-    """One caller's wait for its task."""
-
-    async def wait(self, seconds: float) -> bool:
-        """Tell whether the task was completed within ``seconds``."""
-        ...
-
-    def resume(self) -> None:
-        """End the wait; in the event loop."""
-        ...
-
-
 class CompletionQueue:
     """The tasks of one event loop that threads have run; made in that loop.
 
@@ -281,7 +269,7 @@ class CompletionQueue:
         self._waiting = 0
         self._polls = False
 
-    def waiter(self) -> Waiter:
+    def waiter(self) -> "Waiter":
         """Return a new caller's wait; in the event loop."""
         if self._loop is None:
             return _AnyioWaiter()
@@ -289,7 +277,7 @@ class CompletionQueue:
         self._poll_later()
         return _AsyncioWaiter(self._loop)
 
-    def put(self, waiter: Waiter, *, more: bool) -> None:
+    def put(self, waiter: "Waiter", *, more: bool) -> None:
         """Have the event loop resume the waiter; from any thread.
 
         ``more`` says that this thread has another task to run at once. asyncio's loop, which polls
@@ -323,15 +311,19 @@ class CompletionQueue:
 
 
 class _AnyioWaiter:
+    """One caller's wait for its task."""
+
     def __init__(self) -> None:
         self._event = anyio.Event()
 
     async def wait(self, seconds: float) -> bool:
+        """Return whether the task was completed within ``seconds``."""
         with anyio.move_on_after(seconds):
             await self._event.wait()
         return self._event.is_set()
 
     def resume(self) -> None:
+        """End the wait; in the event loop."""
         self._event.set()
 
 
@@ -355,6 +347,9 @@ class _AsyncioWaiter:
     def _finish(self, is_done: bool) -> None:  # noqa: FBT001  # as call_later passes it on
         if not self._future.done():
             self._future.set_result(is_done)
+
+
+Waiter = _AnyioWaiter | _AsyncioWaiter
 
 
 def native_token() -> Any:

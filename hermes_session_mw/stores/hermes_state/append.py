@@ -114,9 +114,9 @@ def _add_turn(
         for number, message in enumerate(request.messages)
     ]
     _add_timestamps(rows, now)
-    position = _find_position(database, columns, request, chain, rows)
-    if chain is not None and position.replaced:
-        deactivate(database, columns, chain.tip, position.replaced)
+    kept, replaced = _find_position(database, columns, request, chain, rows)
+    if chain is not None and replaced:
+        deactivate(database, columns, chain.tip, replaced)
     if chain is None:
         chain = SessionChain((request.session_id,), now, is_own=True)
         parameters = {"session_id": request.session_id, "source": request.source, "now": now}
@@ -136,15 +136,7 @@ def _add_turn(
             chain.started_at, chain.tip, first, last, digest_of(request.messages), added
         )
         store_turn(database, request.session_id, request.turn_id, turn)
-    return position.length + len(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """The new rows' position: after ``length`` messages, in place of the rows ``replaced``."""
-
-    length: int
-    replaced: list[Row]
+    return kept + len(rows)
 
 
 def _find_position(
@@ -153,7 +145,8 @@ def _find_position(
     request: AppendRequest,
     chain: SessionChain | None,
     rows: list[Row],
-) -> _Position:
+) -> tuple[int, list[Row]]:
+    """Return how many messages the new rows come after, and the rows that they replace."""
     length, one_per_row, turns = 0, True, 0
     if chain is not None:
         _check_lock(database, columns, chain.tip)
@@ -176,7 +169,7 @@ def _find_position(
     if turns >= request.max_turns and keep + len(rows) > length:
         raise SessionFull(request.max_turns)
     check_visible(rows, before)
-    return _Position(keep, replaced)
+    return keep, replaced
 
 
 def check_visible(rows: list[Row], before: list[Row]) -> None:

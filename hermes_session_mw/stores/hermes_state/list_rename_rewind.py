@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import TextClause, text
 
 from hermes_session_mw.database.connection import Database
-from hermes_session_mw.database.transactions import transaction
+from hermes_session_mw.database.transactions import snapshot, transaction
 from hermes_session_mw.stores.hermes_state.append import deactivate, row_count_for
-from hermes_session_mw.stores.hermes_state.load import fetch_rows, measure, shown_messages, snapshot
+from hermes_session_mw.stores.hermes_state.load import fetch_rows, measure, shown_messages
 from hermes_session_mw.stores.hermes_state.message_codec import decode
 from hermes_session_mw.stores.hermes_state.schema import Columns, columns_of
 from hermes_session_mw.stores.hermes_state.session_chain import (
@@ -57,14 +57,11 @@ def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
         return _info(database, columns, chain) if chain is not None and chain.is_own else None
 
 
-def list_page(
-    database: Database, owner: str, limit: int, after: Position | None
-) -> list[SessionInfo]:
+def list_page(database: Database, owner: str, limit: int, after: Position) -> list[SessionInfo]:
     """Return up to one more than ``limit`` sessions, the latest changed first."""
     with snapshot(database):
         columns = columns_of(database)
-        position = after or Position(2**63 - 1, "")
-        parameters: dict[str, Any] = {"changed": position.changed, "last": position.session_id}
+        parameters: dict[str, Any] = {"changed": after.changed, "last": after.session_id}
         if owner:
             columns.check_known("owners", "sessions.user_id")
             parameters["owner"] = owner

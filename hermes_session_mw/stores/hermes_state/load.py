@@ -1,13 +1,12 @@
 """SQL that reads a conversation, or its newest messages, or its length, in one snapshot."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
 
 from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.transactions import snapshot
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, decode
@@ -17,9 +16,9 @@ from hermes_session_mw.stores.hermes_state.text_cleanup import (
     MAY_BE_MAINTENANCE,
     without_maintenance,
 )
+from hermes_session_mw.stores.models import MAX_INTEGER
 
 _NOT_FOUND = History([], 0, exists=False)
-_MAX_INTEGER = 2**63 - 1  # SQLite's
 
 Row = dict[str, Any]
 
@@ -66,7 +65,7 @@ def fetch_rows(
     limit: int | None = None,
     *,
     first: int = 0,
-    last: int = _MAX_INTEGER,
+    last: int = MAX_INTEGER,
     inactive: bool = False,
 ) -> list[Row]:
     """Return the session's rows in order, with their ``id``, or the newest ``limit`` of them.
@@ -75,7 +74,7 @@ def fetch_rows(
     ``inactive``.
     """
     names = ("id", *(name for name in COLUMNS if name in columns.messages))
-    newest = _MAX_INTEGER if limit is None else min(limit, _MAX_INTEGER)
+    newest = MAX_INTEGER if limit is None else min(limit, MAX_INTEGER)
     parameters = {"session_id": session_id, "newest": newest, "first": first, "last": last}
     found = database.rows(
         _select_newest(names, "" if inactive else _only_active(columns)), parameters
@@ -86,18 +85,6 @@ def fetch_rows(
 def shown_messages(rows: list[Row]) -> list[Message]:
     """Return the messages that Hermes shows for ``rows``."""
     return without_maintenance([decode(row) for row in rows])
-
-
-@contextmanager
-def snapshot(database: Database) -> Iterator[None]:
-    """Begin a read transaction: all statements inside read one snapshot."""
-    database.command("BEGIN")
-    try:
-        yield
-    finally:
-        # If the connection was lost, so was the transaction.
-        if not database.connection.invalidated:
-            database.rollback()
 
 
 def _only_active(columns: Columns) -> str:

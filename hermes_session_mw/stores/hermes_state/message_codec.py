@@ -20,23 +20,6 @@ _MAX_NAMES = 5  # of keys, in an error's text
 _MAX_NAME_LENGTH = 40
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """One key of a message, and its column.
-
-    ``read`` converts the column's value to the key's; ``write`` converts it back, and returns None
-    for a value that the column cannot hold. Reading leaves out a value that is not ``is_present``,
-    and one ``of_assistant`` from messages of other roles.
-    """
-
-    key: str
-    column: str
-    read: Callable[[Any], Any]
-    write: Callable[[Any], Any]
-    of_assistant: bool = False
-    is_present: Callable[[Any], bool] = bool
-
-
 def _unchanged(value: Any) -> Any:
     return value
 
@@ -80,25 +63,35 @@ def _is_not_none(value: Any) -> bool:
     return value is not None
 
 
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One key of a message, and its column.
+
+    ``read`` turns the column's value into the key's, and ``write`` back, which returns None for a
+    value that the column cannot hold; a text stays as it is. Reading leaves out a value that is not
+    ``is_present``, and one ``of_assistant`` from messages of other roles.
+    """
+
+    key: str
+    column: str
+    read: Callable[[Any], Any] = _unchanged
+    write: Callable[[Any], Any] = _text
+    of_assistant: bool = False
+    is_present: Callable[[Any], bool] = bool
+
+
 _FIELDS = (
-    _Field("api_content", "api_content", _unchanged, _text),
+    _Field("api_content", "api_content"),
     _Field("timestamp", "timestamp", _unchanged, _timestamp),
-    _Field("tool_call_id", "tool_call_id", _unchanged, _text),
-    _Field("tool_name", "tool_name", _unchanged, _text),
-    _Field("effect_disposition", "effect_disposition", _unchanged, _text),
+    _Field("tool_call_id", "tool_call_id"),
+    _Field("tool_name", "tool_name"),
+    _Field("effect_disposition", "effect_disposition"),
     _Field("tool_calls", "tool_calls", _parser(()), _json),
-    _Field("message_id", "platform_message_id", _unchanged, _text),
+    _Field("message_id", "platform_message_id"),
     _Field("observed", "observed", _true, _flag),
-    _Field("finish_reason", "finish_reason", _unchanged, _text, of_assistant=True),
-    _Field("reasoning", "reasoning", _unchanged, _text, of_assistant=True),
-    _Field(
-        "reasoning_content",
-        "reasoning_content",
-        _unchanged,
-        _text,
-        of_assistant=True,
-        is_present=_is_not_none,
-    ),
+    _Field("finish_reason", "finish_reason", of_assistant=True),
+    _Field("reasoning", "reasoning", of_assistant=True),
+    _Field("reasoning_content", "reasoning_content", of_assistant=True, is_present=_is_not_none),
     *(
         _Field(name, name, _parser(None), _json, of_assistant=True)
         for name in ("reasoning_details", "codex_reasoning_items", "codex_message_items")

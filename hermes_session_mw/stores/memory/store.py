@@ -394,8 +394,8 @@ class MemoryStore:
                 if session_owner == owner and record.exists
             ]
         ordered = sorted(((-position_of(each).changed, each.id), each) for each in sessions)
-        start = None if after is None else (-after.changed, after.session_id)
-        found = [each for position, each in ordered if start is None or position > start]
+        start = (-after.changed, after.session_id)
+        found = [each for position, each in ordered if position > start]
         return page_of(found, limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:

@@ -18,12 +18,13 @@ from hermes_session_mw import (
     StoreMisconfigured,
 )
 from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.transactions import snapshot
 from hermes_session_mw.stores import pagination
 from hermes_session_mw.stores.sqlalchemy.admin import queries
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, Problem, Totals
 from hermes_session_mw.stores.sqlalchemy.schema import tables
-from hermes_session_mw.stores.sqlalchemy.statements import delete_prune, keyset
+from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
 from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
 from hermes_session_mw.testing.helpers import numbered
 from tests.support import mariadb, postgres
@@ -408,7 +409,7 @@ async def test_a_connection_that_breaks_in_a_snapshot_is_not_used_again(postgres
     seen: list[int] = []
 
     def work(database: Database) -> None:
-        with keyset.snapshot(database):
+        with snapshot(database):
             ((pid,),) = database.rows(text("SELECT pg_backend_pid()"), {})
             seen.append(pid)
             if len(seen) == 1:

@@ -13,6 +13,7 @@ from sqlalchemy import Column, DateTime, Select, String, Table, TextClause, insp
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
+from hermes_session_mw.database.transactions import snapshot
 from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     archive,
@@ -25,7 +26,6 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     is_after,
     is_up_to,
     position,
-    snapshot,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow
 

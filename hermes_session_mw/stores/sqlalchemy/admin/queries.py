@@ -6,8 +6,15 @@ from sqlalchemy import Integer, and_, bindparam, case, distinct, func, or_, sele
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
+from hermes_session_mw.database.transactions import snapshot
 from hermes_session_mw.stores import jsonl
-from hermes_session_mw.stores.pagination import decode_fields, encode_cursor, position_of, time_of
+from hermes_session_mw.stores.pagination import (
+    FIRST,
+    decode_fields,
+    encode_cursor,
+    position_of,
+    time_of,
+)
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, Target, sessions
@@ -17,7 +24,6 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     of_all_or_one,
     owner_parameter,
     position,
-    snapshot,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import BEFORE, EXPORTED, info
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
@@ -34,7 +40,6 @@ WALK = 500
 
 _OWNER, _ID = sessions.c.owner, sessions.c.id
 _owned = SESSION_INFO.add_columns(_OWNER, sessions.c.turns, sessions.c.archived)
-
 
 _last_owner = bindparam("last_owner", type_=_OWNER.type)
 _list_owned = of_all_or_one(
@@ -180,7 +185,7 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
 def decode_list_cursor(cursor: str | None) -> tuple[int, str, str]:
     """Return where the page before ended; raise ``ValueError`` for a cursor that no page gave."""
     if cursor is None:
-        return 2**63 - 1, "", ""
+        return FIRST.changed, "", ""
     changed, (owner, session_id) = decode_fields(cursor, 255, 256)
     return changed, owner, session_id
 

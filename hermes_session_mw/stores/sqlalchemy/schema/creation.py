@@ -18,12 +18,12 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata
 
 # Two processes that start at once would both find no tables and both create them, which fails on
 # PostgreSQL even with "IF NOT EXISTS". The lock's number is arbitrary, but this package's own.
-_KEY = 7526466502349058
-_LOCK_POSTGRESQL = text(f"SELECT pg_advisory_xact_lock({_KEY})")
+_LOCK_NUMBER = 7526466502349058
+_LOCK_POSTGRESQL = text(f"SELECT pg_advisory_xact_lock({_LOCK_NUMBER})")
 _IS_LOCKED_POSTGRESQL = text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
     " AND classid::bigint = :high AND objid::bigint = :low"
-).bindparams(high=_KEY >> 32, low=_KEY & 0xFFFFFFFF)
+).bindparams(high=_LOCK_NUMBER >> 32, low=_LOCK_NUMBER & 0xFFFFFFFF)
 # A lock of the connection, because MySQL commits at each CREATE; the time-out is a minute. A lock's
 # name may have 64 characters there, and a database's name alone may have as many.
 _NAME_MYSQL = "concat('hermes_session_mw.', md5(database()))"
@@ -38,7 +38,7 @@ def create(connection: Connection) -> None:
         StoreMisconfigured: another application has a table of the same name.
         StoreUnavailable: another process has held the lock for a minute.
     """
-    with _alone(connection):
+    with _upgrade_lock(connection):
         if not is_complete(connection):
             check_own(connection)
             metadata.create_all(connection)
@@ -90,7 +90,8 @@ def _has_begun(connection: Connection) -> bool:
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
+def _upgrade_lock(connection: Connection) -> Iterator[None]:
+    """Hold the lock that one process at a time creates or upgrades tables with."""
     dialect = connection.dialect.name
     if dialect == "postgresql":
         connection.execute(_LOCK_POSTGRESQL)

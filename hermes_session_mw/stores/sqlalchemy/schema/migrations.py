@@ -54,9 +54,9 @@ def is_complete(connection: Connection) -> bool:
 def _is_complete(inspector: Inspector, table: Table) -> bool:
     if not inspector.has_table(table.name):
         return False
-    missing, loose = _compare(inspector, table)
+    missing, nullable = _compare(inspector, table)
     indexes = {index["name"] for index in inspector.get_indexes(table.name)}
-    return not missing and not loose and indexes.issuperset(each.name for each in table.indexes)
+    return not missing and not nullable and indexes.issuperset(each.name for each in table.indexes)
 
 
 def check_own(connection: Connection) -> None:
@@ -64,8 +64,8 @@ def check_own(connection: Connection) -> None:
     inspector = inspect(connection)
     for table in metadata.sorted_tables:
         if inspector.has_table(table.name):
-            missing, loose = _compare(inspector, table)
-            if not (all(map(_can_add, missing)) and _VALUES.keys() >= set(loose)):
+            missing, nullable = _compare(inspector, table)
+            if not (all(map(_can_add, missing)) and _VALUES.keys() >= set(nullable)):
                 raise StoreMisconfigured(
                     f"the database has another table {table.name} already, and it was not changed: "
                     "give the store a database, or a schema, of its own"
@@ -78,19 +78,19 @@ def complete(connection: Connection) -> None:
     for table in reversed(metadata.sorted_tables):
         for column in _compare(inspect(connection), table)[0]:
             _add(connection, column)
-        loose = _compare(inspect(connection), table)[1]
-        if loose:
-            _tighten(connection, table, loose)
+        nullable = _compare(inspect(connection), table)[1]
+        if nullable:
+            _set_not_null(connection, table, nullable)
         for index in table.indexes:
             index.create(connection, checkfirst=True)
 
 
 def _compare(inspector: Inspector, table: Table) -> tuple[list[Column[Any]], list[Column[Any]]]:
-    """Return the missing columns, and those that may be NULL and should not."""
-    there = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
-    missing = [column for column in table.columns if column.name not in there]
-    loose = [each for each in table.columns if not each.nullable and there.get(each.name)]
-    return missing, loose
+    """Return the columns that are missing, and those that may be NULL and should not."""
+    existing = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
+    missing = [column for column in table.columns if column.name not in existing]
+    nullable = [each for each in table.columns if not each.nullable and existing.get(each.name)]
+    return missing, nullable
 
 
 def _can_add(column: Column[Any]) -> bool:
@@ -110,7 +110,7 @@ def _add(connection: Connection, column: Column[Any]) -> None:
         connection.execute(_VALUES[column])
 
 
-def _tighten(connection: Connection, table: Table, columns: list[Column[Any]]) -> None:
+def _set_not_null(connection: Connection, table: Table, columns: list[Column[Any]]) -> None:
     """Fill in the NULLs of the columns, and make them NOT NULL."""
     for column in columns:
         connection.execute(_VALUES[column])

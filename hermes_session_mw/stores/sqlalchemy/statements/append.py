@@ -58,7 +58,6 @@ _COUNTERS = (
     sessions.c.deleted_at,
 )
 
-
 _TAKE_NUMBERS = {
     dialect: statement if dialect in MYSQL else statement.returning(*_COUNTERS)
     for dialect, statement in upsert(sessions, _FIRST, _LATER).items()

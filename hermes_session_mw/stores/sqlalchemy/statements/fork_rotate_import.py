@@ -100,7 +100,6 @@ _copy = insert(messages).from_select(
     select(*_copied.values()).where(*IN_SESSION, messages.c.seq < bindparam("to_seq")),
 )
 
-
 _move = [
     update(table).where(*in_session(table)).values(owner=_NEW_OWNER, session_id=_NEW_ID)
     for table in (messages, archive)

@@ -1,43 +1,14 @@
-"""Keyset pagination over owner and id, statements about one owner or all, and snapshots."""
+"""Keyset pagination over owner and id, and statements about one owner or all."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, and_, bindparam, or_, tuple_
 
-from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
 
 START = ("", "")
 """The position before the first session: an owner and an id."""
-
-_SNAPSHOT = {
-    "sqlite": ("BEGIN",),
-    "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",),
-    # Not every server has the level that makes it consistent as its default.
-    **dict.fromkeys(
-        MYSQL,
-        (
-            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-            "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
-        ),
-    ),
-}
-
-
-@contextmanager
-def snapshot(database: Database) -> Iterator[None]:
-    """Read everything inside from one snapshot, without row locks."""
-    for command in _SNAPSHOT[database.dialect]:
-        database.command(command)
-    try:
-        yield
-    finally:
-        # Where the connection was lost, so was the transaction.
-        if not database.connection.invalidated:
-            database.rollback()
 
 
 def is_after(dialect: str, owner: Column[Any], name: Column[Any]) -> ColumnElement[bool]:

@@ -35,7 +35,6 @@ _list = (
     .order_by(UPDATED_AT.desc(), sessions.c.id)
     .limit(bindparam("limit"))
 )
-_FIRST_PAGE = Position(2**63 - 1, "")
 
 _rename = (
     update(sessions)
@@ -47,13 +46,11 @@ EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_
 """The history's messages with their turn ids, as an export has them."""
 
 
-def list_sessions(
-    database: Database, owner: str, limit: int, after: Position | None
-) -> list[SessionInfo]:
+def list_sessions(database: Database, owner: str, limit: int, after: Position) -> list[SessionInfo]:
     """Return up to ``limit`` sessions that come after a position in the owner's list."""
-    changed, session_id = after or _FIRST_PAGE
-    target = Target(of_session=session_id, of_owner=owner)
-    return session_infos(database.rows(_list, {**target, "changed": changed, "limit": limit}))
+    target = Target(of_session=after.session_id, of_owner=owner)
+    parameters = {**target, "changed": after.changed, "limit": limit}
+    return session_infos(database.rows(_list, parameters))
 
 
 def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:

@@ -7,6 +7,7 @@ from sqlalchemy import Select, bindparam, func, literal_column, select
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.messages import parse_messages
 from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.models import MAX_INTEGER
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -19,12 +20,14 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH
 _in_order = select(messages.c.seq, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 # The history's first number, which a compaction raises above 0: a lookup at the key's beginning.
 _first = select(func.min(messages.c.seq)).where(*IN_SESSION).scalar_subquery()
-_from_the_end: Select[Any] = (
-    select(messages.c.seq, messages.c.body, _first)
+_newest: Select[Any] = (
+    select(messages.c.seq, messages.c.body)
     .where(*IN_SESSION)
     .order_by(messages.c.seq.desc())
     .limit(bindparam("newest"))
 )
+_from_the_end = _newest.add_columns(_first)
+_part = _newest.subquery()
 
 
 def _join(rows: Select[Any], *more: Any) -> Select[Any]:
@@ -35,18 +38,9 @@ def _join(rows: Select[Any], *more: Any) -> Select[Any]:
     return select(func.count(), func.max(part.c.seq), joined, *more).select_from(part)
 
 
-_newest = (
-    select(messages.c.seq, messages.c.body)
-    .where(*IN_SESSION)
-    .order_by(messages.c.seq.desc())
-    .limit(bindparam("newest"))
-    .subquery()
-)
 _all_joined = _join(_in_order)
-_newest_joined = _join(select(_newest.c.seq, _newest.c.body).order_by(_newest.c.seq), _first)
+_newest_joined = _join(select(_part).order_by(_part.c.seq), _first)
 _state = select(sessions.c.deleted_at, sessions.c.turns, LENGTH).where(*IS_SESSION)
-
-_MOST = 2**63 - 1  # the greatest number that a database takes
 
 
 def load(
@@ -58,7 +52,7 @@ def load(
     """
     target = Target(of_session=session_id, of_owner=owner)
     # At least one message, because the length comes from the last one.
-    newest = {} if limit is None else {"newest": min(max(limit, 1), _MOST)}
+    newest = {} if limit is None else {"newest": min(max(limit, 1), MAX_INTEGER)}
     joined = database.dialect == "sqlite"
     count, length, texts = (_one_row if joined else _rows)(database, {**target, **newest})
     if not count:

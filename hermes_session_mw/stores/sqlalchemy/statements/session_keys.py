@@ -18,7 +18,6 @@ _MOVED = {"session_id": bindparam("session_id"), "updated_at": func.now()}
 # Locks a key that exists: it might be dropped before it is read.
 _UNCHANGED = {"session_id": keys.c.session_id}
 
-
 _BIND = upsert(keys, _KEY, _UNCHANGED)
 _MOVE = upsert(keys, _KEY, _MOVED)
 _IS_KEY = (keys.c.owner == bindparam("of_owner"), keys.c.name == bindparam("of_name"))
