@@ -196,7 +196,7 @@ _LONGEST_WAIT = 86_400
 
 
 class RouteRefusals:
-    """The refusals of the session routes, in words of their own."""
+    """The refusals of the session routes."""
 
     OWNER_UNKNOWN = replace(
         OWNER_REQUIRED,

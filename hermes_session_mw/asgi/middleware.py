@@ -47,7 +47,7 @@ AnyASGIApp = Callable[..., Awaitable[None]]
 """Any ASGI application: frameworks differ in how they type the three arguments."""
 
 _SERVED_FIELDS = "hermes_session_mw"
-"""The scope's key for the headers that are served, which instances further in then leave alone."""
+"""The scope's key for the session headers that an outer instance handles already."""
 
 _CONNECTIONS = frozenset({"http", "websocket"})
 
@@ -183,8 +183,8 @@ class HermesSessionMiddleware:
             )
 
     async def _close_store(self) -> None:
-        # A server whose grace period is over cancels its requests and comes here before they have
-        # ended: first their answers are stored, as far as they came.
+        # A server cancels its requests at the end of its grace period, and comes here before they
+        # have ended: first the received parts of their answers are stored.
         await self._open_sessions.wait(self._end_timeout)
         try:
             await self.store.aclose()

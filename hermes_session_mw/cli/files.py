@@ -13,7 +13,7 @@ from hermes_session_mw.cli.text import safe_json
 
 
 class Output:
-    """Writes the texts of an export as UTF-8; to a terminal without what it would act on."""
+    """Writes the texts of an export as UTF-8; to a terminal without control characters."""
 
     def __init__(self, stream: IO[bytes], *, is_terminal: bool = False) -> None:
         self._stream = stream

@@ -175,7 +175,7 @@ _MYSQL: dict[int, _Code] = {
     1366: _NOT_UTF8,  # text that the column's character set does not have
 }
 
-# SQLite has one code for everything that can be wrong with a statement.
+# SQLite has one code for all errors of a statement.
 _MISSING = re.compile(r"no such (table|column)|table \w+ has no column")
 
 _LOCK_TIMEOUT = "1205"

@@ -39,8 +39,8 @@ _SNAPSHOT = {
     ),
 }
 
-# For drivers that do not know whether a transaction is open: without one, the server has no such
-# savepoint to release.
+# For drivers that do not report whether a transaction is open: without one, the server refuses to
+# release a savepoint.
 _SAVEPOINT = "SAVEPOINT hermes_session_mw"
 _RELEASE = "RELEASE SAVEPOINT hermes_session_mw"
 
@@ -128,7 +128,7 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
 
 @contextmanager
 def snapshot(database: Database) -> Iterator[None]:
-    """Read everything inside as it is at one moment, without a lock on any row."""
+    """Read everything inside from one snapshot, without row locks."""
     for command in _SNAPSHOT[database.dialect]:
         database.command(command)
     try:

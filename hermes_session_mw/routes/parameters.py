@@ -41,7 +41,7 @@ def single_value(name: str, values: Sequence[str]) -> str | None:
 
 
 def check_names(allowed: Collection[str], names: Iterable[str]) -> None:
-    """Refuse other parameters than the allowed ones: a misspelt one would have no effect."""
+    """Refuse other parameters than the allowed ones: a misspelt one would be ignored."""
     if not set(names) <= set(allowed):
         known = ", ".join(repr(name) for name in allowed) or "none"
         raise invalid("query", f"There is a parameter that is not known here; these are: {known}.")
@@ -65,7 +65,7 @@ def whole_number(name: str, values: Sequence[str], least: int, most: int) -> int
 
 
 def check_id(session_id: str, owner: str) -> None:
-    """Refuse an id that no session can be stored under, as one that is not found."""
+    """Answer 404 for an id that no session can be stored under."""
     try:
         check_keys(session_id, owner)
     except ValueError:

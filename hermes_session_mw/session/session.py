@@ -125,7 +125,7 @@ class HermesSession:
         self._recordings: tuple[Recording, ...] = ()
 
     def __repr__(self) -> str:
-        """Show the state, and the id's fingerprint in place of the id."""
+        """Return the state, and the id's fingerprint in place of the id."""
         known = self._known()
         state = "not loaded" if known is None else f"{known.length} messages"
         degraded = ", degraded" if self.degraded else ""
@@ -524,8 +524,8 @@ class HermesSession:
             is_repeatable = turn_id is not None
             await self._note_replaced(known, taken, replace_from, is_repeatable=is_repeatable)
         elif stored > known.length:  # else the turn was there already
-            # Where others stored meanwhile, the length stays what this object has seen, so that an
-            # append on the condition of it finds out.
+            # If other requests stored meanwhile, the length stays the one that this object has
+            # seen, so that an append with ``expected_length`` is refused.
             seen = known.length + len(taken)
             self._history = History([*known.messages, *taken], seen, exists=True)
         return stored

@@ -25,10 +25,10 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 DEFAULT_TIMEOUT = 5.0
-"""Seconds for one operation of a store that has no end set, where something has to end."""
+"""Seconds for waits that have to end, if the store has no timeout."""
 
 _REREAD_FACTOR = 10
-"""How many times the limit is read where a turn is longer than that, and at least 100 messages."""
+"""A turn longer than the limit is read again with this many times the limit, 100 at least."""
 
 
 class StoreClient:

@@ -79,9 +79,9 @@ def check_page(limit: int) -> None:
 
 
 def check_lease(seconds: float, error: type[ValueError] = ValueError) -> None:
-    """Raise ``error`` unless a lease lasts more than 0 seconds, and up to ``MAX_LEASE``."""
+    """Raise ``error`` unless a lease's seconds are above 0 and at most ``MAX_LEASE``."""
     if not 0 < seconds <= MAX_LEASE:
-        raise error(f"lease: {seconds} is not more than 0 and up to {MAX_LEASE} seconds")
+        raise error(f"lease: {seconds} is not above 0 and at most {MAX_LEASE} seconds")
 
 
 def check_age(older_than: timedelta) -> None:

@@ -146,7 +146,7 @@ def _find_position(
     chain: SessionChain | None,
     rows: list[Row],
 ) -> tuple[int, list[Row]]:
-    """Return how many messages the new rows come after, and the rows that they replace."""
+    """Return the number of messages before the new rows, and the rows that they replace."""
     length, one_per_row, turns = 0, True, 0
     if chain is not None:
         _check_lock(database, columns, chain.tip)

@@ -67,9 +67,9 @@ def _is_not_none(value: Any) -> bool:
 class _Field:
     """One key of a message, and its column.
 
-    ``read`` turns the column's value into the key's, and ``write`` back, which returns None for a
-    value that the column cannot hold; a text stays as it is. Reading leaves out a value that is not
-    ``is_present``, and one ``of_assistant`` from messages of other roles.
+    ``read`` converts the column's value to the key's; ``write`` converts it back, and returns None
+    for a value that the column cannot hold. Reading leaves out a value that is not ``is_present``,
+    and one ``of_assistant`` from messages of other roles.
     """
 
     key: str

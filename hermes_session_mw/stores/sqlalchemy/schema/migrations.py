@@ -60,7 +60,7 @@ def _is_complete(inspector: Inspector, table: Table) -> bool:
 
 
 def check_own(connection: Connection) -> None:
-    """Raise ``StoreMisconfigured`` if a table with one of the names is not that of any version."""
+    """Raise ``StoreMisconfigured`` if a table of another application has one of the names."""
     inspector = inspect(connection)
     for table in metadata.sorted_tables:
         if inspector.has_table(table.name):
@@ -86,7 +86,7 @@ def complete(connection: Connection) -> None:
 
 
 def _compare(inspector: Inspector, table: Table) -> tuple[list[Column[Any]], list[Column[Any]]]:
-    """Return the columns that are missing, and those that may be NULL and should not."""
+    """Return the missing columns, and those that may be NULL and should not."""
     existing = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
     missing = [column for column in table.columns if column.name not in existing]
     nullable = [each for each in table.columns if not each.nullable and existing.get(each.name)]

@@ -169,7 +169,7 @@ def begin_turn(
         raise SessionDeleted
     if fence is not None and fence != current:
         raise TurnLost
-    # Asked only now: a transaction that holds the row's lock sees every turn stored before.
+    # Read only now: a transaction that holds the row's lock sees every turn stored before.
     stored = rows_of_turn(database, turn_id, target) if may_be_stored else []
     if stored:
         # Committed and not rolled back: an earlier COMMIT of the turn, the reply to which was

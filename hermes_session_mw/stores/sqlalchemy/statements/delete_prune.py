@@ -121,7 +121,7 @@ _DROP_KEYS = of_all_or_one(delete(keys).where(*_is_stale_key), keys.c.owner)
 
 
 def delete_session(database: Database, session_id: str, owner: str) -> bool:
-    """Remove all that is in it, and leave a row that keeps the id from being used again."""
+    """Remove the session's messages, and leave a row, so that its id cannot be used again."""
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
         found = database.run(_mark_deleted, target) > 0

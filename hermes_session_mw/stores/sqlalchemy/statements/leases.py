@@ -84,7 +84,7 @@ _lease = select(
 def acquire(database: Database, session_id: str, owner: str, seconds: float) -> int:
     """See `LifecycleStore.acquire`."""
     target = Target(of_session=session_id, of_owner=owner)
-    # Read first: requests that wait for the lease ask often, and must not take write locks for it.
+    # Read first: requests that wait for the lease poll it, and must not take write locks for that.
     rows = database.rows(_lease, target)
     _check_free(rows)
     parameters = {**target, "lease": _milliseconds(seconds)}
@@ -98,7 +98,7 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
             insert_or_lock_row(database, target)
             acquired, rows = database.run(_acquire, parameters), database.rows(_lease, target)
     if not acquired:
-        _check_free(rows, at_least=1)  # it may be free again by now
+        _check_free(rows, at_least=1)  # it may have ended since
     return int(rows[0][0])
 
 

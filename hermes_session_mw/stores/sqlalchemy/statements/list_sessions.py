@@ -39,7 +39,7 @@ _list = (
 _rename = (
     update(sessions)
     .where(*IS_SESSION, *IS_STORED)
-    # MySQL would set a TIMESTAMP by itself; a new title is no change of the history.
+    # A new title is not a change of the history.
     .values(title=bindparam("new_title"), updated_at=sessions.c.updated_at)
 )
 EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
@@ -70,7 +70,7 @@ def export(database: Database, session_id: str, owner: str) -> str:
     """See `LifecycleStore.export`."""
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        # Locked, so that what the two statements find belongs together.
+        # Locked, so that the two statements agree.
         exists = lock_row(database, target).exists
         session = info(database, session_id, owner) if exists else None
         rows = database.rows(EXPORTED, target)

@@ -107,7 +107,7 @@ _INSERT_OR_LOCK = upsert(sessions, _EMPTY, {"next_seq": sessions.c.next_seq})
 
 
 def lock_row(database: Database, target: Target) -> SessionRow:
-    """Lock the session's row until the transaction ends, and return what it says.
+    """Lock the session's row until the transaction ends, and return it.
 
     SELECT ... FOR UPDATE, so that no other transaction inserts, changes or removes the row in
     between; on SQLite the whole database is locked by then.
@@ -121,12 +121,12 @@ def lock_row(database: Database, target: Target) -> SessionRow:
 
 
 def insert_or_lock_row(database: Database, target: Target) -> None:
-    """Lock the session's row until the transaction ends; where there is none, insert it."""
+    """Lock the session's row until the transaction ends; insert a missing one."""
     database.run(_INSERT_OR_LOCK[database.dialect], target)
 
 
 def session_infos(rows: Sequence[Row]) -> list[SessionInfo]:
-    """Return what rows of `SESSION_INFO` say; ``StoreCorrupt`` if a value has a wrong type."""
+    """Return the descriptions in rows of `SESSION_INFO`; ``StoreCorrupt`` for a wrong type."""
     try:
         return [session_info(row) for row in rows]
     except WRONG_TYPE:
