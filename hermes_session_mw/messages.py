@@ -82,11 +82,7 @@ def parse_messages(texts: str, count: int) -> list[Message]:
 
 
 def copy_messages(messages: Sequence[Message]) -> list[Message]:
-    """Return copies, so that a caller may change the messages while they are stored.
-
-    Raises:
-        InvalidMessage: as for ``encode_messages``, of any size.
-    """
+    """Return copies, which a caller cannot change; ``InvalidMessage`` as in ``encode_messages``."""
     return decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
 
 

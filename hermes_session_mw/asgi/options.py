@@ -130,11 +130,7 @@ def with_options(function: Function) -> Function:
 
 
 def check_exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> None:
-    """Check that ``exclude`` is a sync function, or a collection of paths.
-
-    Raises:
-        ConfigurationError: it is not, or one is a pattern or does not begin with "/".
-    """
+    """Raise ``ConfigurationError`` unless ``exclude`` is a sync function, or has paths alone."""
     if callable(exclude):
         check_functions(exclude=exclude)
         return
@@ -155,7 +151,7 @@ def check_functions(**options: object) -> None:
             raise ConfigurationError(f"{option}: {value!r} is not a function")
         is_async = map(inspect.iscoroutinefunction, (value, type(value).__call__))
         if option != "owner" and any(is_async):
-            raise ConfigurationError(f"{option}: an async function is not awaited here")
+            raise ConfigurationError(f"{option}: an async function is not awaited; give a sync one")
 
 
 def check_choice(option: str, value: str, choices: Any) -> None:

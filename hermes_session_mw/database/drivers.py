@@ -102,11 +102,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def check_dialect(name: str) -> None:
-    """Refuse a database that the SQL is not tested with.
-
-    Raises:
-        ConfigurationError: it is another, or the SQLite library is too old.
-    """
+    """Raise ``ConfigurationError`` for a database that is not supported, or too old a SQLite."""
     if name not in SUPPORTED_DIALECTS:
         known = ", ".join(sorted(SUPPORTED_DIALECTS))
         raise ConfigurationError(f"store: {name} is not supported; these are: {known}")

@@ -54,11 +54,7 @@ class LockFile:
     """
 
     def __init__(self, database_path: str) -> None:
-        """Open the file, or create it.
-
-        Raises:
-            OSError: it cannot be opened.
-        """
+        """Open the file, or create it, or raise ``OSError``."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         self.fd: int = os.open(f"{database_path}-turns", flags, 0o600)
         weakref.finalize(self, os.close, self.fd)
@@ -227,11 +223,7 @@ class WriteTicket:
         return self._late_in is not None
 
     def begin_at_once(self, database: Database, begin: str) -> None:
-        """Begin a transaction by the command ``begin``, without another wait.
-
-        Raises:
-            SQLAlchemyError: the transaction was not begun.
-        """
+        """Begin a transaction by the command ``begin``, without waiting once more, or raise."""
         ((before,),) = database.rows(_BUSY_TIMEOUT, {})
         database.command("PRAGMA busy_timeout = 0")
         try:

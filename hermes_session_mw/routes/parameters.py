@@ -48,11 +48,7 @@ def check_names(allowed: Collection[str], names: Iterable[str]) -> None:
 
 
 def whole_number(name: str, values: Sequence[str], least: int, most: int) -> int | None:
-    """Return a parameter as an int, or None if it was not sent.
-
-    Raises:
-        Refused: it is not a whole number from ``least`` to ``most``.
-    """
+    """Return a parameter as an int, or None if it was not sent; others are refused."""
     text = single_value(name, values)
     if text is None:
         return None

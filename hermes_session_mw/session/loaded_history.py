@@ -24,12 +24,7 @@ def loaded_of_first(history: History, count: int) -> list[Message]:
 
 
 def check_loaded(history: History, replace_from: int) -> None:
-    """Check that some of the messages that ``replace_from`` keeps are loaded.
-
-    Raises:
-        SessionConflict: the history is shorter.
-        HistoryNotLoaded: all messages to keep are unloaded.
-    """
+    """Raise ``SessionConflict`` if the history is shorter, ``HistoryNotLoaded`` if unloaded."""
     check_replaced(replace_from, history.length)
     unloaded = count_unloaded(history)
     if 0 < replace_from <= unloaded:

@@ -258,11 +258,7 @@ def _has_content(message: Message) -> bool:
 
 
 def _texts(message: Message) -> Iterator[str]:
-    """Yield the message's keys and texts.
-
-    Raises:
-        InvalidMessage: it nests deeper than the store takes; without end, where it contains itself.
-    """
+    """Yield the message's keys and texts; ``InvalidMessage`` if it nests too deep."""
     found: list[tuple[Any, int]] = [(message, 1)]
     while found:
         value, depth = found.pop()

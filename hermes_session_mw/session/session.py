@@ -750,10 +750,7 @@ class HermesSession:
         await self._go_on_in(session_id, is_new=False)
 
     async def resolve_key(self) -> bool:
-        """Become the session that the client's key leads to; return whether it is a new one.
-
-        Raises ``StoreError`` if the store failed.
-        """
+        """Become the session that the client's key leads to; return whether it is a new one."""
         key, owner = self.key or "", self.known_owner()
         session_id = await self._store.run(LifecycleStore.bind_key, self.id, key, self.id, owner)
         self._become(session_id, is_new=session_id == self.id)

@@ -125,11 +125,7 @@ class Turn:
         await self._store.call(LifecycleStore.extend, session.id, self.fence, seconds, owner)
 
     async def take(self) -> None:
-        """Take the lease, if it is free, and make this the session's turn.
-
-        Raises:
-            SessionBusy: another request has it.
-        """
+        """Take the lease and make this the session's turn, or raise ``SessionBusy``."""
         # Cancelled halfway the lease might be taken with a fence that is lost, and never released.
         await run_uncancelled(self._take)
 

@@ -13,6 +13,7 @@ messages are not exported.
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
@@ -92,11 +93,7 @@ def with_owner(text: str, owner: str | None) -> str:
 
 
 def parse(text: str, max_message_bytes: int) -> ExportedSession:
-    """Return the session that the lines describe.
-
-    Raises:
-        InvalidMessage: they are not such lines; the error does not quote them.
-    """
+    """Return the session that the lines describe; ``InvalidMessage`` quotes nothing of them."""
     head, *rest = text.split("\n")
     session = _object(1, head)
     version = session.get(_MARK)
@@ -165,13 +162,19 @@ def _row(number: int, line: str, max_message_bytes: int) -> tuple[str, str]:
 
 
 def _object(number: int, line: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+    found = _parsed(line)
+    if found is None:
         raise InvalidMessage(f"line {number} is not a JSON object")
     return found
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """Return the JSON object of a line, or None if it is none."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(line)
+        if isinstance(found, dict):
+            return found
+    return None
 
 
 def _json(value: Any) -> str:
@@ -189,13 +192,8 @@ def _decoded(number: int, raw: bytes) -> str:
 
 def _head(line: str) -> dict[str, Any] | None:
     """Return the line's object if it is the first line of a session."""
-    if f'"{_MARK}"' not in line:
-        return None
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and _MARK in found else None
+    found = _parsed(line) if f'"{_MARK}"' in line else None
+    return found if found is not None and _MARK in found else None
 
 
 def _owner(number: int, head: dict[str, Any] | None) -> str | None:

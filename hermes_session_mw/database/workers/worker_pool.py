@@ -66,11 +66,7 @@ class WorkerPool:
         self._pending = 0
 
     def put(self, task: "Task[Any]") -> None:
-        """Run ``task`` in the next free thread.
-
-        Raises:
-            RuntimeError: there is no thread yet, and the system cannot start one.
-        """
+        """Have the next free thread run ``task``; ``RuntimeError`` if no thread can be started."""
         with self._lock:
             if len(self._threads) < min(self._pending + 1, self._max_threads):
                 thread = threading.Thread(target=self._work, name="hermes-session", daemon=True)
@@ -389,11 +385,7 @@ def _has_ended(token: Any) -> bool:
     if isinstance(token, asyncio.AbstractEventLoop):
         return token.is_closed()
     try:
-        token.run_sync_soon(_wake_up)
+        token.run_sync_soon(lambda: None)
     except RuntimeError:  # trio's RunFinishedError
         return True
     return False
-
-
-def _wake_up() -> None:
-    """Do nothing; scheduled in another thread's trio run to find out whether it still runs."""

@@ -88,11 +88,7 @@ class Columns:
 
 
 def columns_of(database: Database) -> Columns:
-    """Return the columns of the tables; they are cached until the file's schema changes.
-
-    Raises:
-        StoreMisconfigured: they are not Hermes'.
-    """
+    """Return the tables' columns, or raise ``StoreMisconfigured`` if they are not Hermes'."""
     ((version,),) = database.rows(_VERSION, {})
     info: dict[Any, Any] = database.connection.info
     cached: tuple[int, Columns] | None = info.get(_CACHED)

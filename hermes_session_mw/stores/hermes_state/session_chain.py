@@ -73,11 +73,7 @@ class SessionChain:
 def find_chain(
     database: Database, columns: Columns, session_id: str, owner: str
 ) -> SessionChain | None:
-    """Return the sessions that ``session_id`` leads to, or None; the owner "" sees all.
-
-    Raises:
-        StoreMisconfigured: the database does not know owners.
-    """
+    """Return the sessions that ``session_id`` leads to, or None; the owner "" sees all."""
     if owner:
         columns.check_known("owners", "sessions.user_id")
     has_user = "user_id" in columns.sessions

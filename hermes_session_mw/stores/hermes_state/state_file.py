@@ -15,11 +15,7 @@ from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured,
 
 
 def path_of(value: "str | os.PathLike[str]") -> str:
-    """Return the absolute path of a path, or of a URL that begins ``sqlite:///``.
-
-    Raises:
-        ConfigurationError: it does not name a file.
-    """
+    """Return the absolute path of a path or ``sqlite:///`` URL; ``ConfigurationError`` else."""
     if not isinstance(value, str | os.PathLike):
         raise ConfigurationError(f"path: a {type(value).__name__} is neither a path nor a URL")
     path = os.fspath(value)

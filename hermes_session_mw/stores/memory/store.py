@@ -509,11 +509,7 @@ class MemoryStore:
             return value
 
     def _unused(self, session_id: str, owner: str) -> SessionRecord:
-        """Return the record of an unused id: an empty one, or one that has only a lease.
-
-        Raises:
-            SessionConflict: something is, or was, stored under the id.
-        """
+        """Return the record of an id that was never used, or raise ``SessionConflict``."""
         record = self._record(session_id, owner)
         if record.exists or record.deleted:
             raise SessionConflict(0, len(record.rows))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Integer, and_, bindparam, case, distinct, func, or_, select, text
+from sqlalchemy import Integer, bindparam, case, distinct, func, select, text
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
@@ -25,13 +25,14 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     owner_parameter,
     position,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import BEFORE, EXPORTED, info
+from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED, info
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     LENGTH,
     SESSION_INFO,
     UPDATED_AT,
     WRONG_TYPE,
     session_info,
+    updated_before,
     wrong_type,
 )
 
@@ -41,20 +42,8 @@ WALK = 500
 _OWNER, _ID = sessions.c.owner, sessions.c.id
 _owned = SESSION_INFO.add_columns(_OWNER, sessions.c.turns, sessions.c.archived)
 
-_last_owner = bindparam("last_owner", type_=_OWNER.type)
 _list_owned = of_all_or_one(
-    _owned.where(
-        or_(
-            UPDATED_AT < BEFORE,
-            and_(
-                UPDATED_AT == BEFORE,
-                or_(
-                    _last_owner < _OWNER,
-                    and_(_last_owner == _OWNER, bindparam("last_id", type_=_ID.type) < _ID),
-                ),
-            ),
-        )
-    )
+    _owned.where(updated_before(is_after(MYSQL[0], _OWNER, _ID)))
     .order_by(UPDATED_AT.desc(), _OWNER, _ID)
     .limit(bindparam("limit")),
     _OWNER,
@@ -111,8 +100,8 @@ def list_owned(
     database: Database, owner: str | None, limit: int, after: tuple[int, str, str]
 ) -> list[OwnedSession]:
     """Return up to ``limit`` sessions after a position, the most recently changed first."""
-    changed, last_owner, last_id = after
-    parameters = {"changed": changed, "last_owner": last_owner, "last_id": last_id, "limit": limit}
+    changed, *last = after
+    parameters = {"changed": changed, "limit": limit, **position("after", last)}
     return _owned_sessions(
         database.rows(_list_owned[owner is not None], parameters | owner_parameter(owner))
     )

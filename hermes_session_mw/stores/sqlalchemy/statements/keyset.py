@@ -1,5 +1,6 @@
 """Keyset pagination over owner and id, and statements about one owner or all."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, and_, bindparam, or_, tuple_
@@ -27,7 +28,7 @@ def is_up_to(dialect: str, owner: Column[Any], name: Column[Any]) -> ColumnEleme
     return tuple_(owner, name) <= tuple_(last_owner, last)
 
 
-def position(prefix: str, key: tuple[str, str]) -> dict[str, str]:
+def position(prefix: str, key: Sequence[str]) -> dict[str, str]:
     """Return the parameters for a position; ``prefix`` is "after" or "to"."""
     return {f"{prefix}_owner": key[0], f"{prefix}_id": key[1]}
 

@@ -1,6 +1,6 @@
 """The SQL that lists, describes, renames and exports sessions."""
 
-from sqlalchemy import and_, bindparam, or_, select, update
+from sqlalchemy import bindparam, select, update
 
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.transactions import transaction
@@ -23,15 +23,12 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     UPDATED_AT,
     lock_row,
     session_infos,
+    updated_before,
 )
 
 _info = SESSION_INFO.where(*IS_SESSION)
-BEFORE = bindparam("changed", type_=sessions.c.next_seq.type)
 _list = (
-    SESSION_INFO.where(
-        sessions.c.owner == OF_OWNER,
-        or_(UPDATED_AT < BEFORE, and_(UPDATED_AT == BEFORE, sessions.c.id > OF_SESSION)),
-    )
+    SESSION_INFO.where(sessions.c.owner == OF_OWNER, updated_before(sessions.c.id > OF_SESSION))
     .order_by(UPDATED_AT.desc(), sessions.c.id)
     .limit(bindparam("limit"))
 )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, or_, select, update
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import upsert
@@ -24,6 +24,7 @@ LENGTH = sessions.c.next_seq - sessions.c.first_seq
 """The number of messages in the history."""
 
 UPDATED_AT = microseconds_of(sessions.c.updated_at)
+_LAST_UPDATE = bindparam("changed", type_=sessions.c.next_seq.type)
 
 SESSION_INFO = select(
     sessions.c.id,
@@ -59,6 +60,11 @@ class SessionRow(NamedTuple):
     def exists(self) -> bool:
         """Whether anything was ever stored: a row may have been made for a lease only."""
         return self.turns > 0 and not self.is_deleted
+
+
+def updated_before(is_next: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition that a session changed before ``:changed``, or then and ``is_next``."""
+    return or_(UPDATED_AT < _LAST_UPDATE, and_(UPDATED_AT == _LAST_UPDATE, is_next))
 
 
 # PostgreSQL's weaker lock lets foreign keys be checked.
