@@ -7,6 +7,8 @@ from starlette.responses import Response
 from hermes_session_mw.asgi.error_responses import ANSWERED, Refusal, log_failure, refusal_of
 from hermes_session_mw.asgi.headers import SESSION_HEADER
 
+NO_STORE = {"cache-control": "no-store"}
+
 
 def add_exception_handlers(app: object) -> None:
     """Add handlers for the package's errors to a Starlette or FastAPI application without any.
@@ -40,8 +42,6 @@ async def _answer(connection: HTTPConnection, exc: Exception) -> Response:
 
 def response_of(refusal: Refusal, param: str | None = None) -> Response:
     """Return a refusal as Starlette's response; ``param`` is as for its ``body``."""
-    response = Response(refusal.body(param), refusal.status, media_type="application/json")
-    response.headers["cache-control"] = "no-store"
-    for name, value in refusal.headers:
-        response.headers[name.decode("ascii")] = value.decode("ascii")
-    return response
+    headers = {name.decode("ascii"): value.decode("ascii") for name, value in refusal.headers}
+    body = refusal.body(param)
+    return Response(body, refusal.status, NO_STORE | headers, media_type="application/json")

@@ -5,7 +5,6 @@ from typing import TypeVar, Unpack
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from hermes_session_mw.asgi.exception_handlers import add_exception_handlers
 from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
 from hermes_session_mw.asgi.options import OptionArguments, with_options
 from hermes_session_mw.exceptions import ConfigurationError
@@ -44,8 +43,7 @@ def install(
             "install: the application has begun to serve; install before its first request, "
             "and before its lifespan"
         )
-    middleware = HermesSessionMiddleware(_never_called, store, **options)
-    add_exception_handlers(app)
+    middleware = HermesSessionMiddleware(app, store, **options)
     # Only an outer router is outside of it now; the key "app" is in every scope that reaches it.
     middleware.framework_key = "router"
     build = app.build_middleware_stack
@@ -57,7 +55,3 @@ def install(
     setattr(app, "build_middleware_stack", build_outermost)  # noqa: B010  # the instance's own
     setattr(app, _INSTALLED, middleware)
     return app
-
-
-async def _never_called(*_: object) -> None:  # pragma: no cover  # replaced before the first use
-    raise NotImplementedError

@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
-from anyio.lowlevel import current_token
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hermes_session_mw.database.workers.worker_pool import loop_scheduler
 
 if TYPE_CHECKING:
     from hermes_session_mw.session.session import HermesSession
@@ -66,24 +67,15 @@ class OpenSessions(set["HermesSession"]):
 
     async def _emptied(self) -> None:
         event = anyio.Event()
-        wake = _from_any_thread(event.set)
+        schedule = loop_scheduler()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                schedule(event.set)
+
         self._wakers.add(wake)
         try:
             if self:
                 await event.wait()
         finally:
             self._wakers.discard(wake)
-
-
-def _from_any_thread(function: Callable[[], None]) -> Callable[[], None]:
-    """Return a thread-safe function that makes the running event loop call ``function``."""
-    token: Any = current_token()
-    loop = getattr(token, "native_token", token)  # wrapped by newer versions of anyio
-    is_asyncio = hasattr(loop, "call_soon_threadsafe")
-    schedule = loop.call_soon_threadsafe if is_asyncio else loop.run_sync_soon
-
-    def call() -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            schedule(function)
-
-    return call

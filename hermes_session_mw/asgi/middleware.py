@@ -164,15 +164,10 @@ class HermesSessionMiddleware:
     ) -> bool:
         """Answer for an application that raised; return whether its error is handled."""
         refusal = refusal_of(exc)
-        if refusal is None:
-            await self._answer_error(scope, response)
-            return False
-        log_failure(exc, refusal)
-        await response.answer(refusal)
-        return True
-
-    async def _answer_error(self, scope: Scope, response: ResponseStamper) -> None:
-        if scope["type"] != "http" or self.framework_key not in scope:
+        if refusal is not None:
+            log_failure(exc, refusal)
+            await response.answer(refusal)
+        elif scope["type"] != "http" or self.framework_key not in scope:
             await response.answer_server_error()
         elif not self._warned:
             self._warned = True
@@ -181,6 +176,7 @@ class HermesSessionMiddleware:
                 "which was added inside the framework; use install(app), or wrap the application",
                 self._header.name,
             )
+        return refusal is not None
 
     async def _close_store(self) -> None:
         # A server cancels its requests at the end of its grace period, and comes here before they

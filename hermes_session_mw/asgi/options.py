@@ -93,8 +93,8 @@ class MiddlewareOptions:
         check_choice("unknown_ids", self.unknown_ids, UnknownIds)
         check_choice("invalid_ids", self.invalid_ids, InvalidIds)
         check_choice("on_store_error", self.on_store_error, OnStoreError)
-        check_positive("history_limit", self.history_limit)
-        check_positive("store_timeout", self.store_timeout)
+        check_limit("history_limit", self.history_limit)
+        check_limit("store_timeout", self.store_timeout)
         check_exclusion(self.exclude)
         if self.session_keys and self.owner is None:
             raise ConfigurationError(
@@ -161,7 +161,7 @@ def check_choice(option: str, value: str, choices: Any) -> None:
         raise ConfigurationError(f"{option}: {value!r} is none of {known}")
 
 
-def check_positive(option: str, value: object) -> None:
+def check_limit(option: str, value: object) -> None:
     """Raise ``ConfigurationError`` unless ``value`` is None, or a number above 0."""
     if value is not None and not (isinstance(value, int | float) and value > 0):
         raise ConfigurationError(f"{option}: {value!r} is not more than 0")

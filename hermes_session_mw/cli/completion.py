@@ -69,13 +69,9 @@ def complete_ids(
         )
     except Exception:  # noqa: BLE001  # an error is no use in the middle of a line
         return []
-    wanted = [each for each in dict.fromkeys(found) if each not in given and _is_plain(each)]
-    return [CompletionItem(each) for each in wanted]
-
-
-def _is_plain(session_id: str) -> bool:
-    """Tell whether the id needs no quotes, and is not taken for an option."""
-    return is_session_id(session_id) and not session_id.startswith("-")
+    # One that needs no quotes, and is not taken for an option.
+    plain = [each for each in found if is_session_id(each) and not each.startswith("-")]
+    return [CompletionItem(each) for each in dict.fromkeys(plain) if each not in given]
 
 
 @click.command()

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import click
 
-from hermes_session_mw.cli.files import Output, writing
+from hermes_session_mw.cli.files import writing
 from hermes_session_mw.cli.options import (
     existing_session,
     owner_filter,
@@ -54,23 +54,17 @@ def export(
         with writing(output) as target, progress("Exporting", count) as advance:
             written = 0
             async for session in _walk(store, only) if every else _each(named):
-                written += await _write(store, session, target, without_owner=without_owner)
                 advance(1)
+                lines = await store.export_snapshot(session.info.id, session.owner or "")
+                if lines is not None:  # else it was deleted meanwhile
+                    owned = lines if without_owner else jsonl.with_owner(lines, session.owner)
+                    target.write(owned)
+                    written += 1
         return written
 
     written = with_admin_store(settings, "export", write, access="read")
     if output != "-":
         click.echo(f"sessions exported: {written}", err=True)
-
-
-async def _write(
-    store: AdminStore, session: OwnedSession, target: Output, *, without_owner: bool
-) -> int:
-    lines = await store.export_snapshot(session.info.id, session.owner or "")
-    if lines is None:
-        return 0  # deleted meanwhile
-    target.write(lines if without_owner else jsonl.with_owner(lines, session.owner))
-    return 1
 
 
 async def _walk(store: AdminStore, owner: str | None) -> AsyncIterator[OwnedSession]:

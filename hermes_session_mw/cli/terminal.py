@@ -29,12 +29,7 @@ def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something is deleted, unless ``yes``.
-
-    Raises:
-        click.UsageError: stdin is not a terminal.
-        Failure: the answer was not yes.
-    """
+    """Ask before something is deleted, unless ``yes``; any other answer ends the command."""
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():

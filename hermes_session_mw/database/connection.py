@@ -261,9 +261,8 @@ def is_own(connection: Connection) -> bool:
 
 def is_broken_by(cause: BaseException | None) -> bool:
     """Tell whether a connection that raised ``cause`` may keep failing."""
-    if is_out_of_step(cause):
-        return True
-    return str(getattr(cause, "sqlite_errorname", "")).startswith(_STALE_FILE)
+    sqlite_error = str(getattr(cause, "sqlite_errorname", ""))
+    return is_out_of_step(cause) or sqlite_error.startswith(_STALE_FILE)
 
 
 class _CompiledStatement:

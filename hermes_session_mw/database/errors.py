@@ -178,8 +178,6 @@ _MYSQL: dict[int, _Code] = {
 # SQLite has one code for all errors of a statement.
 _MISSING = re.compile(r"no such (table|column)|table \w+ has no column")
 
-_LOCK_TIMEOUT = "1205"
-
 # A refused login, of which libpq passes on the text without the SQLSTATE. Of several hosts one is
 # enough: the others may be the standbys that accept no writes.
 _REFUSED = re.compile(
@@ -257,7 +255,7 @@ def classify(exc: Exception, *, only_read: bool = False) -> Failure:
         )
     cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
     known, code = _find_code(exc, cause)
-    if code == _LOCK_TIMEOUT and only_read:
+    if code == "1205" and only_read:  # lock wait time-out
         known = _UNAVAILABLE
     category = known.category
     advice = known.advice or _BY_CATEGORY[category][1]
@@ -314,7 +312,8 @@ def _category_without_code(exc: Exception, cause: BaseException) -> Category:
         return "unavailable"
     # Without a code no server answered: the connection failed. A driver's error that SQLAlchemy did
     # not wrap came while a pooled connection was checked out.
-    if getattr(exc, "connection_invalidated", False) or _is_raw(exc) or is_out_of_step(cause):
+    is_raw = not isinstance(exc, DATABASE_ERRORS)
+    if getattr(exc, "connection_invalidated", False) or is_raw or is_out_of_step(cause):
         return "lost"
     of_connection = class_name in ("OperationalError", "InterfaceError")
     return "unavailable" if of_connection or isinstance(cause, OSError) else "other"
@@ -343,10 +342,6 @@ def is_out_of_step(cause: BaseException | None) -> bool:
     """
     first = cause.args[0] if cause is not None and cause.args else None
     return isinstance(first, str) and first.startswith("Packet sequence number wrong")
-
-
-def _is_raw(exc: Exception) -> bool:
-    return not isinstance(exc, (SQLAlchemyError, OSError))
 
 
 def _mysql_number(cause: BaseException) -> int | None:

@@ -105,7 +105,8 @@ class RetryingExecutor:
             read_only += failure.category == "read_only"
             now = time.monotonic()
             # Another attempt as long as this one would not end in time.
-            late = pause + (now - began) > min(deadline - now, _time_left())
+            callers = anyio.current_effective_deadline() - anyio.current_time()
+            late = pause + (now - began) > min(deadline - now, callers)
             if late or read_only >= _MAX_READ_ONLY or failure.category not in RETRYABLE:
                 logger.debug("the database's error in full", exc_info=cause)
                 error = failure.as_store_error(in_doubt=in_doubt)
@@ -123,8 +124,3 @@ class RetryingExecutor:
             f"the session store did not answer in time (timeout is {self._timeout} s{before}): see "
             "whether the database is up, and repeat an append with the same turn_id"
         )
-
-
-def _time_left() -> float:
-    """Return the seconds until the caller's own deadline."""
-    return anyio.current_effective_deadline() - anyio.current_time()

@@ -269,14 +269,11 @@ class SQLiteFile:
         event.listen(engine, "connect", self._connected)
         add_check(engine, self._is_same)
         event.listen(engine, "handle_error", _invalidate_broken)
-        event.listen(engine, "engine_disposed", self._close)
+        event.listen(engine, "engine_disposed", lambda _engine: self._queue.close())
 
     def ticket(self) -> WriteTicket:
         """Wait in the queue of all processes that write to the file."""
         return self._queue.ticket()
-
-    def _close(self, _engine: Engine) -> None:
-        self._queue.close()
 
     def _before_connect(
         self, _dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hermes_session_mw.asgi.error_responses import RouteRefusals
-from hermes_session_mw.asgi.exception_handlers import response_of
-from hermes_session_mw.asgi.options import OwnerHook, ask_owner, check_functions, check_positive
+from hermes_session_mw.asgi.exception_handlers import NO_STORE, response_of
+from hermes_session_mw.asgi.options import OwnerHook, ask_owner, check_functions, check_limit
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
 from hermes_session_mw.messages import Message
 from hermes_session_mw.routes import parameters, responses
@@ -67,7 +67,7 @@ def session_routes(
         )
     if owner is not None:
         check_functions(owner=owner)
-    check_positive("store_timeout", store_timeout)
+    check_limit("store_timeout", store_timeout)
     client = StoreClient(store, store_timeout, telemetry=telemetry)
     routes = _Routes(client, prefix, owner, allow_ownerless)
     # One route for each path, so that a 405 names all methods that there are.
@@ -197,7 +197,7 @@ class _Routes:
     async def delete(self, request: Request, owner: str) -> Response:
         if not await self._store.call(LifecycleStore.delete, _id(request, owner), owner):
             raise Refused(RouteRefusals.NOT_FOUND)
-        return Response(status_code=204, headers={"cache-control": "no-store"})
+        return Response(status_code=204, headers=NO_STORE)
 
     async def _owner_of(self, request: Request) -> str:
         if self._owner is not None:

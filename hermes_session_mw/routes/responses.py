@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import Response
 
 from hermes_session_mw.asgi.error_responses import route_refusal_of
-from hermes_session_mw.asgi.exception_handlers import response_of
+from hermes_session_mw.asgi.exception_handlers import NO_STORE, response_of
 from hermes_session_mw.exceptions import HermesSessionError, StoreError
 from hermes_session_mw.logging import logger
 from hermes_session_mw.stores.models import SessionInfo, rfc3339
@@ -27,8 +27,7 @@ def session_as_json(info: SessionInfo) -> dict[str, Any]:
 
 def json_response(value: Any, status: int = 200) -> Response:
     """Return the response with ``value`` as its body."""
-    headers = {"cache-control": "no-store"}
-    return Response(json.dumps(value), status, headers, media_type="application/json")
+    return Response(json.dumps(value), status, NO_STORE, media_type="application/json")
 
 
 def error_response(error: HermesSessionError) -> Response | None:

@@ -57,7 +57,7 @@ class StoreLimits:
         turn_messages: messages that one turn may have.
     """
 
-    check: Callable[[Sequence[Message]], None] = _any_json
+    check: Callable[[Sequence[Message]], object] = _any_json
     message_bytes: int = sys.maxsize
     turn_messages: int = sys.maxsize
 

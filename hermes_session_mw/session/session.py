@@ -89,6 +89,25 @@ class HermesSession:
     #   current_turn: the turn that the request is in, or None.
     #   response_ends_turn: whether a turn whose block has ended is released with the response.
     #   on_open: called when there is something to end after the request; None after its end.
+    __slots__ = (
+        "_history",
+        "_id",
+        "_key_is_used",
+        "_limit",
+        "_recordings",
+        "_store",
+        "current_turn",
+        "degraded",
+        "history_source",
+        "idempotency_key",
+        "is_deleted",
+        "is_new",
+        "is_told",
+        "key",
+        "on_open",
+        "owner",
+        "response_ends_turn",
+    )
 
     def __init__(
         self,

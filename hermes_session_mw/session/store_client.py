@@ -14,7 +14,7 @@ import anyio
 
 from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
 from hermes_session_mw.ids import mint_session_id
-from hermes_session_mw.messages import Message, encode_messages
+from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.session.recording import StoreLimits
 from hermes_session_mw.session.tool_calls import find_load_start, find_turn_start, stands_alone
 from hermes_session_mw.stores.base import History, Store
@@ -134,12 +134,9 @@ class StoreClient:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Awaitable[T]:
-        """Return what an operation on a session returns: ``call(LifecycleStore.rewind, id, 2)``.
+        """Return the outcome of an operation on a session: ``call(LifecycleStore.rewind, id, 2)``.
 
-        It is not cancelled, and ends after the timeout.
-
-        Raises:
-            NotSupported: the store does not have the operation.
+        It is not cancelled, and ends at the timeout. Raises ``NotSupported`` if the store lacks it.
         """
         return self.run(operation, session_id, session_id, *args, **kwargs)
 
@@ -177,17 +174,15 @@ class StoreClient:
             raise NotSupported(self._store, "append", " with replace_from")
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Check that the store would accept the messages, without asking its database.
+        """Raise ``InvalidMessage`` if the store would, without a call of its database.
 
-        Raises:
-            InvalidMessage: it would not. For a store without ``check``, only that they are JSON is
-                checked.
+        For a store without ``check``, only that they are JSON is checked.
         """
         check = getattr(self._store, "check", None)
         if callable(check):
             check(messages)
         else:
-            encode_messages(messages, sys.maxsize, sys.maxsize)
+            copy_messages(messages)
 
     async def _to_its_end(
         self, name: str, session_id: str, operation: Awaitable[T], *, stores: int | None = None

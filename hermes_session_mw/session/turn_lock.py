@@ -146,11 +146,7 @@ class Turn:
         exc: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        """Release the turn, or leave that to the response.
-
-        Raises:
-            RuntimeError: an answer is still recorded, and no response is to come with it.
-        """
+        """Release the turn, or leave that to the response."""
         self.is_in_block = False
         session = self._session
         if session.current_turn is not self:

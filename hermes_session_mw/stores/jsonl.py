@@ -111,11 +111,7 @@ def parse(text: str, max_message_bytes: int) -> ExportedSession:
 
 
 def split(stream: IO[bytes]) -> Iterator[SessionLines]:
-    """Yield the sessions of a file, one at a time.
-
-    Raises:
-        InvalidMessage: a line is too long, is not UTF-8, or names an owner that cannot be one.
-    """
+    """Yield a file's sessions one at a time; ``InvalidMessage`` for an invalid line or owner."""
     lines: list[str] = []
     began, size, owner = 1, 0, None
     for number, raw in enumerate(iter(lambda: stream.readline(MAX_LINE), b""), 1):

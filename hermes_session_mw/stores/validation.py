@@ -108,18 +108,12 @@ def encode_replaced(replaced: Sequence[Message], skipped: int, max_message_bytes
 def length_after_repeat(
     stored: Sequence[tuple[int, str]], bodies: Sequence[str], first: int, end: int
 ) -> int:
-    """Return how many messages of the history come before the end of a turn that is repeated.
+    """Return the number of messages in the history before the end of a repeated turn.
 
-    The turn's first append returned the same, unless the history was compacted or rewound since.
-
-    Args:
-        stored: the numbers and JSON texts of the turn that is stored under the id, in order.
-        bodies: the JSON texts of the turn that repeats it.
-        first: the number of the history's first message.
-        end: the number after its last message.
-
-    Raises:
-        TurnConflict: the messages are not the same.
+    That is what the turn's first append returned, unless the history was compacted or rewound
+    since. ``stored`` has the numbers and JSON texts of the stored turn, in order, and ``bodies``
+    the JSON texts of its repetition. The history's messages are numbered from ``first`` to before
+    ``end``. Raises ``TurnConflict`` if the messages differ.
     """
     if not is_same([body for _, body in stored], bodies):
         raise TurnConflict

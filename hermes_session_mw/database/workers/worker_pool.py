@@ -174,12 +174,9 @@ class Task(Generic[T]):
         self._timer: threading.Timer | None = None
 
     async def result(self) -> T:
-        """Wait for the result of ``work``, or raise its error.
+        """Wait for what ``work`` returns or raises, or raise ``OperationTimeout``.
 
         After a timeout the thread goes on; its transaction is committed or rolled back as a whole.
-
-        Raises:
-            OperationTimeout: it took more than ``seconds``.
         """
         is_done = False
         try:
@@ -259,7 +256,7 @@ class CompletionQueue:
     def __init__(self) -> None:
         token = native_token()
         self._loop = token if isinstance(token, asyncio.AbstractEventLoop) else None
-        self._wake: Wake = token.call_soon_threadsafe if self._loop else token.run_sync_soon
+        self._wake = loop_scheduler()
         self._completed: deque[Waiter] = deque()
         self._woken = False
         self._waiting = 0
@@ -352,6 +349,14 @@ def native_token() -> Any:
     """Return asyncio's event loop, or trio's token of its run."""
     token: Any = current_token()
     return getattr(token, "native_token", token)  # newer versions of anyio wrap it
+
+
+def loop_scheduler() -> Wake:
+    """Return the running event loop's thread-safe function that schedules a callback."""
+    token = native_token()
+    is_asyncio = isinstance(token, asyncio.AbstractEventLoop)
+    schedule: Wake = token.call_soon_threadsafe if is_asyncio else token.run_sync_soon
+    return schedule
 
 
 class PerLoop(Generic[T]):

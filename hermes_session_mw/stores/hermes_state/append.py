@@ -124,7 +124,9 @@ def _add_turn(
             database.run(_insert_owned, {**parameters, "owner": request.owner})
         else:
             database.run(_insert_unowned, parameters)
-    _insert_messages(database, columns, chain.tip, rows)
+    active = {"active": 1} if "active" in columns.messages else {}
+    inserted = [{"session_id": chain.tip, **active, **row} for row in rows]
+    database.run(_insert_statement(tuple(inserted[0])), *inserted)
     calls = sum(_count_tool_calls(message.get("tool_calls")) for message in request.messages)
     counts = {"messages": len(rows), "tool_calls": calls}
     database.run(_add_counts, {**counts, "session_id": chain.tip})
@@ -213,14 +215,6 @@ def _add_timestamps(rows: list[Row], now: float) -> None:
         if row["timestamp"] is None:
             row["timestamp"] = now
         now = max(now, row["timestamp"]) + _STEP
-
-
-def _insert_messages(
-    database: Database, columns: Columns, session_id: str, rows: list[Row]
-) -> None:
-    active = {"active": 1} if "active" in columns.messages else {}
-    parameters = [{"session_id": session_id, **active, **row} for row in rows]
-    database.run(_insert_statement(tuple(parameters[0])), *parameters)
 
 
 @cache

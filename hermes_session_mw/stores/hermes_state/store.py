@@ -166,14 +166,9 @@ class HermesStateStore:
         return await self._write(append, request)
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Refuse the messages that ``append`` would refuse, without opening the file.
+        """See `SQLAlchemyStore.check`; a message that would come back changed is refused too.
 
         Only ``append`` knows which columns an older file lacks.
-
-        Raises:
-            InvalidMessage: there is no message, or one cannot be stored or would come back changed.
-            MessageTooLarge: one takes more bytes than ``max_message_bytes``.
-            TurnTooLong: there are more than ``max_turn_messages``.
         """
         taken = decode_messages(self._encode(messages))
         rows = [

@@ -41,11 +41,7 @@ class ExecutorFactory:
         self._timeout = timeout
 
     def for_url(self, url: URL, options: Mapping[str, Any]) -> Executor:
-        """Return an executor that makes an engine of its own, with ``options``.
-
-        Raises:
-            ConfigurationError: the options name another driver than the URL, or an isolation level.
-        """
+        """Return an executor that makes an engine of its own, with ``options``, or refuse these."""
         check_options(options)
         check_isolation(options)
         threads = self._threads or default_threads(url)
@@ -63,11 +59,7 @@ class ExecutorFactory:
         return self._thread_executor(partial(make_engine, url, file, **settings), url, owned=True)
 
     def for_engine(self, engine: "Engine | AsyncEngine") -> Executor:
-        """Return an executor over the caller's engine, which is never disposed of.
-
-        Raises:
-            ConfigurationError: its database or its driver is not supported.
-        """
+        """Return an executor over the caller's engine, which is never disposed of."""
         check_engine(engine.dialect)
         if isinstance(engine, Engine):
             autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -105,11 +97,7 @@ class ExecutorFactory:
 
     @staticmethod
     def _is_complete(connection: Connection) -> bool:
-        """Tell whether all tables exist, with all their columns and indexes.
-
-        Raises:
-            StoreUnavailable: a Galera node is not in sync with its cluster, and makes readers wait.
-        """
+        """Tell whether the tables are complete; an unsynced Galera node is unavailable."""
         try:
             check_settings(database_of(connection))
             return is_complete(connection)

@@ -5,10 +5,10 @@ Every operation checks its arguments here, and is then one function of `statemen
 after a lock conflict with another transaction or a lost connection.
 """
 
+import dataclasses
 import itertools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -182,11 +182,8 @@ class SQLAlchemyStore:
         turn = turn_id or secrets.token_hex(16)
         attempts = itertools.count()
 
-        store = (
-            append
-            if replace_from is None
-            else partial(rewind_compact.replace, replace_from=replace_from)
-        )
+        replace = partial(rewind_compact.replace, replace_from=replace_from or 0)
+        store = append if replace_from is None else replace
 
         def work(database: Database) -> int:
             return store(
@@ -219,10 +216,6 @@ class SQLAlchemyStore:
         Its id cannot be used again: it loads as empty (``History.deleted``), and an append, even
         one that began before, raises ``SessionDeleted``. The database keeps the id, without any
         message, until ``prune()`` removes that too.
-
-        Raises:
-            InvalidKey: an id cannot be stored.
-            StoreError: the store failed.
         """
         check_keys(session_id, owner)
         return await self._write(delete_prune.delete_session, session_id, owner)
@@ -269,7 +262,6 @@ class SQLAlchemyStore:
         seen = encode_replaced(replaced, skipped, self.max_message_bytes)
         bodies = self._encode(summary)
         turn_id = secrets.token_hex(16)
-
         return await self._write(
             rewind_compact.compact,
             session_id,
@@ -411,4 +403,4 @@ class SQLAlchemyStore:
                 break
             last = found[-1][:2]
         keys = await self._write(delete_prune.drop_stale_keys, cutoff, owner)
-        return replace(removed, keys=keys)
+        return dataclasses.replace(removed, keys=keys)

@@ -18,6 +18,8 @@ from hermes_session_mw import (
     MessageTooLarge,
     TurnTooLong,
 )
+from hermes_session_mw.session.prompts import STORED_ONLY
+from hermes_session_mw.stores.hermes_state.message_codec import _FIELDS
 from tests.stores.hermes_state.agent import WEATHER, ask, golden, hermes, without_times
 from tests.support import json_values
 
@@ -304,3 +306,9 @@ async def test_a_question_survives_its_answer(state: HermesStateStore, bad: dict
     with pytest.raises(InvalidMessage):
         await answer.end()
     assert without_times(await session.load()) == [question, part]
+
+
+def test_each_of_hermes_keys_is_sent_to_a_model_or_is_not() -> None:
+    """A prompt leaves out what Hermes keeps beside a message: a new column is decided upon here."""
+    sent = {"tool_calls", "tool_call_id", "reasoning_content", "reasoning_details"}
+    assert {field.key for field in _FIELDS} - STORED_ONLY == sent

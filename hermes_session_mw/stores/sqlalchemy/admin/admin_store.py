@@ -45,12 +45,7 @@ class AdminStore(SQLAlchemyStore):
     """
 
     def __init__(self, url: str | URL, *, access: Access = "read", timeout: float = 60.0) -> None:
-        """Check the arguments, without a connection.
-
-        Raises:
-            ConfigurationError: the URL is not one or names a database in memory, its driver is
-                not installed, or the time-out is not positive.
-        """
+        """Check what can be checked without a connection; refuse a database in memory."""
         parsed = check_url(url)
         if parsed.get_backend_name() == "sqlite":
             parsed = _of_file(parsed, access)
@@ -155,12 +150,7 @@ class AdminStore(SQLAlchemyStore):
 
 
 def _of_file(url: URL, access: Access) -> URL:
-    """Return the URL with the mode that ``access`` needs.
-
-    Raises:
-        ConfigurationError: it names a database in memory.
-        StoreMisconfigured: there is no such file, and none is to be created.
-    """
+    """Return the URL with the mode that ``access`` needs."""
     file = sqlite_file(url, 0)
     if file is None:
         raise ConfigurationError("store: a SQLite database in memory is empty; name a file")

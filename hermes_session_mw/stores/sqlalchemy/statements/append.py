@@ -164,7 +164,13 @@ def begin_turn(
     Return the row as it was before, but with the turn counted in ``turns``; and the turn's
     messages where it is stored already: no numbers are taken then.
     """
-    end, first, turns, archived, current, deleted_at = _take(database, {**target, "count": count})
+    parameters = {**target, "count": count}
+    if database.dialect in MYSQL:
+        database.run(_TAKE_NUMBERS[database.dialect], parameters)
+        rows = database.rows(_counters, target)
+    else:
+        rows = database.rows(_TAKE_NUMBERS[database.dialect], parameters)
+    ((end, first, turns, archived, current, deleted_at),) = rows
     if deleted_at is not None:
         raise SessionDeleted
     if fence is not None and fence != current:
@@ -199,14 +205,3 @@ def add_messages(
         {**target, "seq": seq, "turn_id": turn, "body": body} for seq, (turn, body) in numbered
     ]
     database.run(_add, *parameters)
-
-
-def _take(database: Database, parameters: dict[str, Any]) -> Row:
-    dialect = database.dialect
-    if dialect in MYSQL:
-        database.run(_TAKE_NUMBERS[dialect], parameters)
-        rows = database.rows(_counters, parameters)
-    else:
-        rows = database.rows(_TAKE_NUMBERS[dialect], parameters)
-    (counters,) = rows
-    return counters
