@@ -67,15 +67,21 @@ class OpenSessions(set["HermesSession"]):
 
     async def _emptied(self) -> None:
         event = anyio.Event()
-        schedule = loop_scheduler()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                schedule(event.set)
-
+        wake = _from_any_thread(event.set)
         self._wakers.add(wake)
         try:
             if self:
                 await event.wait()
         finally:
             self._wakers.discard(wake)
+
+
+def _from_any_thread(function: Callable[[], None]) -> Callable[[], None]:
+    """Return a thread-safe function that makes the running event loop call ``function``."""
+    schedule = loop_scheduler()
+
+    def call() -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            schedule(function)
+
+    return call

@@ -109,11 +109,7 @@ class LockWaiter:
         self.is_waiting: bool = False
 
     def wait(self, seconds: float) -> bool:
-        """Tell whether the lock was acquired in time; then ``release`` has to be called.
-
-        Raises:
-            RuntimeError: the system cannot start a thread.
-        """
+        """Tell whether the lock was acquired in time, to be released; it may take a new thread."""
         mine = threading.Event()
         with self._lock:
             self._start()
