@@ -23,12 +23,7 @@ from hermes_session_mw.asgi.options import (
     ask_owner,
     with_options,
 )
-from hermes_session_mw.asgi.request_headers import (
-    HISTORY_SOURCE,
-    IDEMPOTENCY_KEY,
-    SESSION_KEY,
-    read_other_headers,
-)
+from hermes_session_mw.asgi.request_headers import OTHER_HEADERS, SESSION_KEY, read_other_headers
 from hermes_session_mw.asgi.response_stamper import ResponseStamper, SessionHeader
 from hermes_session_mw.exceptions import ConfigurationError, StoreError
 from hermes_session_mw.ids import (
@@ -214,7 +209,7 @@ class SessionResolver:
         self._options = options
         self._field = options.header_name.lower().encode("ascii")
         keys = (SESSION_KEY,) if options.session_keys else ()
-        self._names = HeaderNames(self._field, HISTORY_SOURCE, IDEMPOTENCY_KEY, *keys)
+        self._names = HeaderNames(self._field, *OTHER_HEADERS, *keys)
         # The owner of a session before the hook was asked.
         self._first_owner = "" if options.owner is None else None
         self.admits_new: bool = options.owner is None

@@ -16,6 +16,9 @@ SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
     for name in (SESSION_KEY_HEADER, HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER)
 )
 
+OTHER_HEADERS = (HISTORY_SOURCE, IDEMPOTENCY_KEY)
+"""Those that are read from each request; the session's key is read with ``session_keys`` alone."""
+
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{1,255}")
 """Both kinds of key: 1 to 255 printable ASCII characters."""
 
