@@ -203,20 +203,19 @@ class WriteTicket:
     """One writer's place in the queue; without ``release`` SQLite's own lock decides the order.
 
     ``late_in`` is the queue that did not give the ticket in time.
+
+    Attributes:
+        is_late: whether the writer did not get the ticket in time.
     """
 
-    __slots__ = ("_late_in", "_release")
+    __slots__ = ("_late_in", "_release", "is_late")
 
     def __init__(
         self, release: Callable[[], None] | None = None, *, late_in: WriteQueue | None = None
     ) -> None:
         self._release = release
         self._late_in = late_in
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the writer did not get the ticket in time."""
-        return self._late_in is not None
+        self.is_late: bool = late_in is not None
 
     def begin_at_once(self, database: Database, begin: str) -> None:
         """Begin a transaction by the command ``begin``, without waiting once more, or raise."""

@@ -536,7 +536,7 @@ class HermesSession:
         stored = await self._store.append(
             self._id, taken, owner, turn_id, length, fence, replace_from
         )
-        known = self._known()
+        known = self._loaded() if self.is_new else self._history
         if known is None:
             return stored
         if replace_from is not None:

@@ -6,10 +6,10 @@ import sys
 # Calls, files and switches between files, as ``python -m benchmarks.paths`` prints them, with some
 # room for threads that meet at another moment. Lower a bound where a change makes a path shorter.
 BOUNDS = {
-    "load by a known id": (85, 13, 29),
+    "load by a known id": (85, 13, 28),
     "load without a header": (13, 4, 5),
-    "append": (200, 15, 68),
-    "prune by the command": (700, 25, 305),
+    "append": (200, 15, 65),
+    "prune by the command": (700, 24, 300),
 }
 
 
