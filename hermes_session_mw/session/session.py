@@ -184,7 +184,7 @@ class HermesSession:
         """The calls of tools at the history's end that have no result yet.
 
         Each is a dict as the answer's ``tool_calls`` has it, with its ``id``; or the answer's
-        ``function_call``. Until their results are appended a model cannot go on from here:
+        ``function_call``. Until their results are appended a model cannot continue:
         ``prompt()`` leaves such calls out. An answer that broke off has none. Raises
         ``HistoryNotLoaded`` as ``history`` does.
         """
@@ -265,7 +265,7 @@ class HermesSession:
             for_operator = isinstance(error, StoreMisconfigured | StoreCorrupt)
             level = logging.ERROR if for_operator else logging.WARNING
             name = fingerprint(self.id)
-            logger.log(level, "session %s goes on with an empty history: %s", name, error)
+            logger.log(level, "session %s continues with an empty history: %s", name, error)
             logger.debug("the store's failure in full", exc_info=error)
             self.degraded = True
             return None
