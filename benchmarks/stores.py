@@ -166,9 +166,8 @@ async def _cell(bench: _Bench, operation: str, length: int, at_once: int) -> Cel
         await _look_for_stalls(cell, ready, at_once, dose)
         if bench.url:
             await _count_round_trips(cell, bench)
-    for name in peers_of(cell):
-        if failures.get(name):
-            cell.sample(name).figures["failed"] = failures[name]
+    for name in filter(failures.get, peers_of(cell)):
+        cell.sample(name).figures["failed"] = failures[name]
     return cell
 
 
