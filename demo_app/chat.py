@@ -20,9 +20,7 @@ async def chat_completions(request: Request) -> Response:
     """Answer the new messages, and store them and the answer as one turn."""
     chat = ChatRequest.parse(await request.body())
     session, state = get_session(request), request.app.state
-    session.check(
-        chat.told[-1]
-    )  # refuses messages that cannot be stored, before anything is changed
+    session.check(chat.told[-1])  # refuses what cannot be stored, before anything is changed
     hold = turns.Hold(state.model.patience)
     await hold.enter(session)  # before the response begins, so that a failure can be a status code
     reply = await _again(session, chat, state) or await _anew(session, chat, state)
@@ -47,7 +45,7 @@ async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Rep
 
 async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Reply:
     """Return the model's answer, which will be stored."""
-    new = session.new_messages(chat.told)
+    new = turns.new_messages(session, chat.told, "messages")
     turns.check(session, new)
     new = await turns.shorten(session, new, state.compact_at)
     prompt = [*chat.system, *session.prompt(*new.asked, replace_from=new.replace_from)]

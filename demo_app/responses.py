@@ -128,15 +128,25 @@ async def _find_new(
     """Return what the input adds, after a fork if it continues from an earlier response."""
     end = await _end_of(session, ids, asked.previous)
     if end is None:
-        return session.new_messages(asked.new)
-    retried = find_new(session.history, asked.new)
-    if retried.kind == "repeats" and retried.keep == end:
-        return retried
+        return turns.new_messages(session, asked.new, "input")
+    new = _alone(asked)
     if end != session.length:
+        if new.begun is None:
+            retried = find_new(session.history, asked.new)
+            if retried.kind == "repeats" and retried.keep == end:
+                return retried
         child = await session.fork(end)
         await ids.keep(response_id, child.id)
         await _enter(session, child.id, hold)
-    return NewMessages(session.length, asked.new, "adds")
+    return replace(new, keep=session.length)
+
+
+def _alone(asked: ResponseRequest) -> NewMessages:
+    """Return what is new where all of the input is."""
+    try:
+        return find_new([], asked.new)
+    except ValueError as exc:
+        raise BadRequest(str(exc), "input") from exc
 
 
 async def _unstored(
@@ -147,7 +157,7 @@ async def _unstored(
         await session.load()
     end = await _end_of(session, ids, asked.previous)
     if end is None:
-        new = session.new_messages(asked.new)
+        new = turns.new_messages(session, asked.new, "input")
         prompt = session.prompt(*new.asked, replace_from=new.replace_from)
     else:
         prompt = session.prompt(*asked.new, replace_from=end)

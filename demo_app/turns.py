@@ -98,12 +98,32 @@ async def answered_before(
     turn = await session.find_turn(turn_id)
     if turn is None:
         return None
-    question, begun = turn.messages[:-1], told[-1]["role"] == "assistant"
-    asked = told[: len(told) - begun]
-    start = len(asked) - len(question)
-    if start < 0 or not all(map(is_same, asked[start:], question)):
+    *question, answer = turn.messages
+    asked, begun = told, ""
+    if told[-1]["role"] == "assistant":
+        asked, begun = told[:-1], text_of(told[-1])
+    start, text = len(asked) - len(question), text_of(answer)
+    is_asked = start >= 0 and all(map(is_same, asked[start:], question))
+    if not text.startswith(begun):
+        begun = begun.rstrip()  # as a client may have stripped it
+    if not is_asked or not (question or begun) or not text.startswith(begun):
         raise TurnConflict
-    return turn
+    # The beginning of the answer is the request's own, and was not part of the first response.
+    rest = {"content": text.removeprefix(begun)} if begun else {}
+    return replace(turn, messages=[*question, answer | rest])
+
+
+def new_messages(session: HermesSession, told: Sequence[Message], param: str) -> NewMessages:
+    """Return what is new in the messages of the body's field ``param``.
+
+    Raises:
+        BadRequest: nothing can be answered there.
+        SessionConflict, StoreUnavailable: as for `HermesSession.new_messages`.
+    """
+    try:
+        return session.new_messages(told)
+    except ValueError as exc:
+        raise BadRequest(str(exc), param) from exc
 
 
 def check(session: HermesSession, new: NewMessages) -> None:

@@ -9,6 +9,7 @@ and turn are ended, and an error that the application raised is answered.
 from collections.abc import Awaitable, Callable
 from typing import Unpack
 
+import anyio
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
@@ -75,6 +76,9 @@ class HermesSessionMiddleware:
         Raises:
             ConfigurationError: an option has a value that cannot work.
         """
+        given: object = app
+        if not callable(given) or isinstance(given, type):
+            raise ConfigurationError(f"app: {app!r} is not an ASGI application")
         chosen = MiddlewareOptions(**options)
         self.app = app
         add_exception_handlers(app)
@@ -97,6 +101,7 @@ class HermesSessionMiddleware:
         self._end_timeout = (
             DEFAULT_TIMEOUT if chosen.store_timeout is None else chosen.store_timeout
         )
+        self._close_timeout = None if chosen.store_timeout is None else 2 * chosen.store_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -178,7 +183,11 @@ class HermesSessionMiddleware:
         # have ended: first the received parts of their answers are stored.
         await self._open_sessions.wait(self._end_timeout)
         try:
-            await self.store.aclose()
+            # Our own stores end within their own timeout; another store may have none.
+            with anyio.move_on_after(self._close_timeout) as limit:
+                await self.store.aclose()
+            if limit.cancelled_caught:
+                logger.error("the session store was not closed in %s s", self._close_timeout)
         except Exception:  # noqa: BLE001  # the shutdown goes on
             logger.exception("the session store could not be closed")
 

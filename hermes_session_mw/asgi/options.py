@@ -1,7 +1,7 @@
 """The middleware's options: their names, types, defaults and checks."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
@@ -19,6 +19,9 @@ OwnerHook = Callable[[HTTPConnection], Awaitable[str | None] | str | None]
 UnknownIds = Literal["adopt", "mint", "reject"]
 InvalidIds = Literal["reject", "mint"]
 OnStoreError = Literal["empty", "unavailable"]
+
+_MAX_LIMIT = 2**31
+"""What is more is a mistake: seconds for 68 years, or more messages than a store has."""
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -93,9 +96,14 @@ class MiddlewareOptions:
         check_choice("unknown_ids", self.unknown_ids, UnknownIds)
         check_choice("invalid_ids", self.invalid_ids, InvalidIds)
         check_choice("on_store_error", self.on_store_error, OnStoreError)
-        check_limit("history_limit", self.history_limit)
+        check_limit("history_limit", self.history_limit, kind=int)
         check_limit("store_timeout", self.store_timeout)
-        check_exclusion(self.exclude)
+        if callable(self.exclude):
+            check_functions(exclude=self.exclude)
+        else:
+            object.__setattr__(self, "exclude", checked_paths(self.exclude))
+        if not isinstance(self.session_keys, bool):
+            raise ConfigurationError(f"session_keys: {self.session_keys!r} is not True or False")
         if self.session_keys and self.owner is None:
             raise ConfigurationError(
                 "session_keys: give an owner too, or any client that guesses a key can read the "
@@ -129,19 +137,18 @@ def with_options(function: Function) -> Function:
     return function
 
 
-def check_exclusion(exclude: Collection[str] | Callable[[Scope], bool]) -> None:
-    """Raise ``ConfigurationError`` unless ``exclude`` is a sync function, or has paths alone."""
-    if callable(exclude):
-        check_functions(exclude=exclude)
-        return
-    if isinstance(exclude, str):
+def checked_paths(exclude: object) -> tuple[str, ...]:
+    """Return the paths to exclude; raise ``ConfigurationError`` if one of them is none."""
+    if isinstance(exclude, str | bytes) or not isinstance(exclude, Iterable):
         raise ConfigurationError(f"exclude: give a list of paths, such as [{exclude!r}]")
-    for path in exclude:
-        if not path.startswith("/") or "*" in path:
+    paths = tuple(exclude)  # which may be an iterator
+    for path in paths:
+        if not isinstance(path, str) or not path.startswith("/") or "*" in path:
             raise ConfigurationError(
                 f"exclude: {path!r} does not begin with '/', or is a pattern; a path stands for "
                 "itself and all below it"
             )
+    return paths
 
 
 def check_functions(**options: object) -> None:
@@ -161,10 +168,14 @@ def check_choice(option: str, value: str, choices: Any) -> None:
         raise ConfigurationError(f"{option}: {value!r} is none of {known}")
 
 
-def check_limit(option: str, value: object) -> None:
-    """Raise ``ConfigurationError`` unless ``value`` is None, or a number above 0."""
-    if value is not None and not (isinstance(value, int | float) and value > 0):
-        raise ConfigurationError(f"{option}: {value!r} is not more than 0")
+def check_limit(option: str, value: object, kind: Any = int | float) -> None:
+    """Raise ``ConfigurationError`` unless ``value`` is None, or a finite number above 0."""
+    if value is None:
+        return
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigurationError(f"{option}: {value!r} is not a number, or not a whole one")
+    if not 0 < value <= _MAX_LIMIT:
+        raise ConfigurationError(f"{option}: {value!r} is not more than 0, or too large")
 
 
 async def ask_owner(hook: OwnerHook, connection: HTTPConnection) -> str | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import click
 
@@ -13,19 +13,37 @@ from hermes_session_mw.cli.sources import Settings, Source
 from hermes_session_mw.cli.text import escaped
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
-settings_of = click.make_pass_decorator(Settings)
-"""Passes the store's `Settings` to a subcommand."""
+_F = TypeVar("_F", bound=Callable[..., Any])
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
-json_option = click.option("--json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
-owner_option = click.option("--owner", help="The session's owner; '' for none.")
+
+class Decorator(Protocol):
+    """Adds an option or an argument to a subcommand."""
+
+    def __call__(self, command: _F, /) -> _F:
+        """Return the subcommand."""
+        ...
+
+
+def settings_of(command: Callable[Concatenate[Settings, _P], _T]) -> Callable[_P, _T]:
+    """Pass the store's `Settings` to a subcommand."""
+    return click.make_pass_decorator(Settings)(command)
+
+
+json_option: Decorator = click.option("--json", is_flag=True, help="Print JSON.")
+yes_option: Decorator = click.option(
+    "--yes", "-y", is_flag=True, help="Do not ask for confirmation."
+)
+owner_option: Decorator = click.option("--owner", help="The session's owner; '' for none.")
 """For the owner of one session."""
 
-ids_argument = click.argument(
+ids_argument: Decorator = click.argument(
     "ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_ids
 )
-some_ids_argument = click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=complete_ids)
-_F = TypeVar("_F", bound=Callable[..., Any])
+some_ids_argument: Decorator = click.argument(
+    "ids", nargs=-1, metavar="[ID...]", shell_complete=complete_ids
+)
 
 
 def owners_options(command: _F) -> _F:

@@ -54,6 +54,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from hermes_session_mw.exceptions import SessionConflict
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.recording import is_incomplete
 from hermes_session_mw.session.tool_calls import INSTRUCTIONS
@@ -103,20 +104,23 @@ def find_new(
         told_counts: whether the history in the request counts, and replaces what differs.
 
     Raises:
-        ValueError: ``told`` has no message but instructions.
+        ValueError: ``told`` has no message but instructions, or ends with an answer that calls
+            tools, which only their results can follow.
+        SessionConflict: ``told`` ends with an answer that the history has changed since: the
+            stored history counts, and its last answer is another one.
     """
-    told = [message for message in told if message.get("role") not in INSTRUCTIONS]
-    if not told:
-        raise ValueError("no message of a user, a tool or a model is told")
-    begun = told.pop() if told[-1].get("role") == "assistant" else None
+    told, begun = _split(told)
+    if not told and begun is None:
+        raise ValueError("there is no message of a user, a tool or a model")
     find = _against_told if told_counts else _against_stored
     new = find(stored, told, begun)
     return new if new.keep == len(stored) else replace(new, replace_from=new.keep)
 
 
-def unanswered(told: Sequence[Message]) -> list[Message]:
-    """Return the messages after the last answer, or that answer if it ends the list."""
-    return list(told[len(told) - max(_count_open(told), 1) :])
+def newest(told: Sequence[Message]) -> list[Message]:
+    """Return the messages after the last answer; none where the last message is an answer."""
+    told, begun = _split(told)
+    return told[len(told) - _count_open(told) :] if begun is None else []
 
 
 def is_same(one: Message, other: Message) -> bool:
@@ -143,6 +147,20 @@ def _against_stored(
     return NewMessages(end - repeated, told[-repeated:], "repeats")
 
 
+def _split(told: Sequence[Message]) -> tuple[list[Message], Message | None]:
+    """Return the messages without instructions, and apart from them the answer at their end.
+
+    An empty answer, which some clients put there for the one to come, is none.
+    """
+    told = [message for message in told if message.get("role") not in INSTRUCTIONS]
+    if not told or told[-1].get("role") != "assistant":
+        return told, None
+    begun = told.pop()
+    if begun.get("tool_calls") or begun.get("function_call"):
+        raise ValueError("the last message calls tools: their results have to follow it")
+    return told, begun if _content(begun, is_answer=True) else None
+
+
 def _begun(stored: Sequence[Message], told: list[Message], begun: Message) -> NewMessages:
     """Return what is new where the answer's beginning is told: the last one's, or a new one's."""
     last = stored[-1] if stored and stored[-1].get("role") == "assistant" else None
@@ -150,16 +168,29 @@ def _begun(stored: Sequence[Message], told: list[Message], begun: Message) -> Ne
     known, _ = _find_end(stored[:end], told)
     if known == len(told):
         is_stored = last is not None and is_same(last, begun)
+        if last is not None and not is_stored and not is_incomplete(last):
+            raise SessionConflict(end, len(stored))  # a complete answer is not the client's to edit
         return NewMessages(end, [], "continues", last if is_stored else begun)
+    if _stands_earlier(stored, told[-1:], begun):
+        raise SessionConflict(end, len(stored))
     known, _ = _find_end(stored, told)
     return NewMessages(len(stored), told[known:], "adds", begun)
+
+
+def _stands_earlier(
+    stored: Sequence[Message], question: Sequence[Message], answer: Message
+) -> bool:
+    """Tell whether the answer, after this question, is stored before the end of the history."""
+    places = (at for at in range(len(stored) - 1) if is_same(stored[at], answer))
+    return any(all(map(is_same, question, stored[at - 1 : at])) for at in places if at)
 
 
 def _against_told(
     stored: Sequence[Message], told: list[Message], begun: Message | None
 ) -> NewMessages:
     """Return what is new where the request's history counts."""
-    start, run = _find_start(stored, told)
+    start, run = _find_start(stored, told if begun is None else [*told, begun])
+    run = min(run, len(told))
     # The question is always part of the turn, unless the request continues its answer.
     kept = min(run, len(told) - _count_open(told)) if begun is None else run
     keep, new = start + kept, told[kept:]
@@ -197,11 +228,17 @@ def _find_start(stored: Sequence[Message], told: Sequence[Message]) -> tuple[int
     two messages; a question by itself may be one that was edited, and begins the history.
     """
     runs = _runs(_meanings(told), _meanings(stored))
-    if not runs or not told or runs[0]:
-        return 0, runs[0] if runs else 0
+    if not any(runs):
+        return 0, 0
+    begins_inside = told[0].get("role") != "user"
+    to_end = [(run, at) for at, run in enumerate(runs) if run and at + run == len(stored)]
+    run, start = max(to_end, default=(0, 0))
+    if run > runs[0] and (run > 1 or begins_inside):
+        return start, run
+    if runs[0]:
+        return 0, runs[0]
     run, start = max((run, at) for at, run in enumerate(runs))
-    is_sure = run > 1 or (run == 1 and told[0].get("role") != "user")
-    return (start, run) if is_sure else (0, 0)
+    return (start, run) if run > 1 or begins_inside else (0, 0)
 
 
 def _count_open(messages: Sequence[Message]) -> int:

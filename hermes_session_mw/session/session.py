@@ -35,7 +35,7 @@ from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.session import loaded_history
-from hermes_session_mw.session.new_messages import NewMessages, find_new, unanswered
+from hermes_session_mw.session.new_messages import NewMessages, find_new, newest
 from hermes_session_mw.session.prompts import (
     Count,
     WindowLimits,
@@ -289,26 +289,28 @@ class HermesSession:
                 belong to no history, are left out.
 
         Raises:
-            ValueError: there are only instructions.
+            ValueError: there are only instructions, or the last message calls tools.
+            SessionConflict: the last message is an answer, to be continued, but the stored history
+                counts and ends with another complete answer.
             HistoryNotLoaded: as for ``history``; or the client's history counts and with
                 ``history_limit`` not all of the stored one is loaded: call ``load(limit=None)``.
-            StoreUnavailable: the client's history counts and the session is degraded, so that the
-                stored history is not known.
+            StoreUnavailable: the session is degraded, so that the stored history is not known, and
+                the client's history counts or ends with an answer to continue.
         """
         known, told_counts = self._loaded(), self.is_new or self.history_source == "request"
         skipped = loaded_history.count_unloaded(known)
-        if told_counts and self.degraded:
-            raise StoreUnavailable(
-                "the stored history could not be loaded, to be compared with the request's: "
-                "try again"
-            )
+        if self.degraded:  # what was told before the newest messages may be stored already
+            told = [] if told_counts else newest(told)
+            if not told:
+                raise StoreUnavailable(
+                    "the stored history could not be loaded, to be compared with the request's: "
+                    "try again"
+                )
         if told_counts and skipped:
             raise HistoryNotLoaded(
                 f"the first {skipped} messages are not loaded, to be compared with the request's: "
                 "call 'await session.load(limit=None)' before"
             )
-        if self.degraded:  # the other messages may be stored already
-            told = unanswered(told)
         new = find_new(known.messages, told, told_counts=told_counts)
         keep = skipped + new.keep
         return replace(new, keep=keep, replace_from=None if new.replace_from is None else keep)

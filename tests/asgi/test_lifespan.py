@@ -52,6 +52,23 @@ async def test_the_store_is_closed_before_shutdown_completes() -> None:
     assert types(log) == ["lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
 
 
+async def test_a_store_that_never_closes_does_not_hold_the_server_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A store has twice the time of an operation to close, and then the server goes on."""
+
+    class NeverClosed(MemoryStore):
+        async def aclose(self) -> None:
+            await anyio.sleep_forever()
+
+    wrapped = HermesSessionMiddleware(Starlette(), NeverClosed(), store_timeout=0.05)
+    with anyio.fail_after(20):
+        async with lifespan(wrapped) as log:
+            pass
+    assert types(log) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert "was not closed in 0.1 s" in caplog.text
+
+
 async def test_the_store_is_closed_when_shutdown_fails() -> None:
     """A failed shutdown is one too, and reaches the server as it is."""
     events: list[Any] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
@@ -413,6 +414,17 @@ async def test_a_new_id_that_is_not_valid_is_a_loud_mistake() -> None:
         ({"autoload": "yes"}, "autoload"),
         ({"autoload": by_header_async}, "autoload: an async function"),
         ({"history_limit": "5"}, "history_limit"),
+        ({"history_limit": 2.5}, "history_limit: 2.5"),
+        ({"history_limit": True}, "history_limit: True"),
+        ({"history_limit": float("inf")}, "history_limit: inf"),
+        ({"store_timeout": 1e300}, "store_timeout: 1e.300"),
+        ({"store_timeout": 10**400}, "store_timeout: 10"),
+        ({"store_timeout": True}, "store_timeout: True"),
+        ({"session_keys": "false", "owner": lambda _: "ada"}, "session_keys: 'false'"),
+        ({"exclude": None}, "exclude: give a list"),
+        ({"exclude": b"/health"}, "exclude: give a list"),
+        ({"exclude": [b"/health"]}, "exclude: b'/health' does not begin"),
+        ({"exclude": [None]}, "exclude: None does not begin"),
         ({"store": "not a url"}, "store: not a database URL"),
         (
             {"store": "oracle://"},
@@ -428,6 +440,20 @@ def test_an_option_that_cannot_work_is_refused_at_once(
     """A mistake in the set-up shows when the middleware is made, not at some request."""
     with pytest.raises(ConfigurationError, match=problem):
         HermesSessionMiddleware(Recorder(), **options)
+
+
+@pytest.mark.parametrize("app", [None, 5, Recorder])
+def test_what_is_no_application_is_refused_at_once(app: Any) -> None:
+    """A class in the place of its instance is a mistake that shows when the middleware is made."""
+    with pytest.raises(ConfigurationError, match="not an ASGI application"):
+        HermesSessionMiddleware(app, MemoryStore())
+
+
+async def test_the_excluded_paths_may_come_from_an_iterator() -> None:
+    """What can be iterated over once is read once."""
+    paths: Any = iter(["/health"])
+    wrapped = HermesSessionMiddleware(Starlette(), MemoryStore(), exclude=paths)
+    assert stamps(await request(wrapped, scope=http_scope(path="/health"))) == []
 
 
 async def test_the_session_is_on_the_servers_own_state() -> None:

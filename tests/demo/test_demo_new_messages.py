@@ -6,12 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from demo_app.model import Delta
-from hermes_session_mw import MemoryStore
+from hermes_session_mw import MemoryStore, StoreUnavailable
 from hermes_session_mw.messages import Message
 from tests.demo.test_demo import CHAT, ask, stored, user
 from tests.demo.test_demo_model import OwnModel, client_of
-from tests.demo.test_demo_responses import S, body_of, respond
-from tests.demo.test_demo_turns import SOURCE
+from tests.demo.test_demo_responses import PATH, S, body_of, respond
+from tests.demo.test_demo_turns import KEY, SOURCE
 
 CALL: dict[str, Any] = {
     "id": "call_1",
@@ -146,3 +146,78 @@ def test_an_edit_keeps_what_the_client_tells(client: TestClient, store: MemorySt
     talk = [user("a"), assistant([{"type": "text", "text": "Yes, Ada.\n"}]), user("c")]
     client.post(CHAT, json={"messages": talk}, headers=S | {SOURCE: "request"})
     assert contents(store) == ["a", "Yes, Ada.", "c", "Yes, Ada."]
+
+
+def degraded(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the store fail to load from now on."""
+
+    async def load(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("not now")
+
+    monkeypatch.setattr(store, "load", load)
+
+
+@pytest.mark.parametrize("begun", [None, "", "Well: "])
+def test_a_question_is_not_lost_where_the_history_cannot_be_read(
+    client: TestClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, begun: str | None
+) -> None:
+    """It is stored, also with an empty place for its answer, or the client is told to try again."""
+    ask(client, user("a"), session_id="s")
+    talk = [user("a"), assistant("Yes, Ada."), user("b")]
+    end = [] if begun is None else [assistant(begun)]
+    with monkeypatch.context() as patch:
+        degraded(store, patch)
+        status = ask(client, *talk, *end, session_id="s").status_code
+    told = ["a", "Yes, Ada."]
+    if begun:
+        assert (status, contents(store)) == (503, told)
+    else:
+        assert (status, contents(store)) == (200, [*told, "b", "Yes, Ada."])
+
+
+@pytest.mark.parametrize("question", ["a", "b"])
+def test_an_old_answer_is_not_continued(
+    client: TestClient, store: MemoryStore, question: str
+) -> None:
+    """A client whose view is old is told to load again, and nothing is replaced or repeated."""
+    ask(client, user("a"), session_id="s")
+    with client_of(store, OwnModel(Delta("Other."))) as other:
+        ask(other, user("b"), session_id="s")
+    begun = {"a": "Yes, Ada.", "b": "Made up."}[question]
+    response = ask(client, user(question), assistant(begun), session_id="s")
+    assert response.status_code == 409
+    assert contents(store) == ["a", "Yes, Ada.", "b", "Other."]
+
+
+def test_calls_at_the_end_are_a_400(client: TestClient, store: MemoryStore) -> None:
+    """A request that ends with calls of tools has nothing to answer."""
+    response = ask(client, user("a"), assistant(None, tool_calls=[CALL]), session_id="s")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
+
+
+@pytest.mark.parametrize("path", ["chat", "responses"])
+def test_a_repeated_continuation_is_answered_as_at_first(
+    client: TestClient, store: MemoryStore, path: str
+) -> None:
+    """Under an Idempotency-Key it is stored once, and the same rest is told; nothing else is."""
+
+    def post(*messages: Message) -> Any:
+        url, field = {"chat": (CHAT, "messages"), "responses": (PATH, "input")}[path]
+        headers = S | {KEY: "k"}
+        return client.post(url, json={field: [*messages]}, headers=headers)
+
+    def said(response: Any) -> str:
+        body = response.json()
+        if path == "chat":
+            return str(body["choices"][0]["message"]["content"])
+        return str(body["output"][0]["content"][0]["text"])
+
+    ask(client, user("Who am I?"), session_id="s")
+    talk = [user("Who am I?"), assistant("Yes, Ada.")]
+    first = post(*talk)
+    again = post(*talk)
+    assert said(first) == said(again) == "Yes, Ada."
+    assert contents(store) == ["Who am I?", "Yes, Ada.Yes, Ada."]
+    assert post(user("Something else?")).status_code == 409
+    assert post(user("Who am I?"), assistant("No")).status_code == 409
+    assert contents(store) == ["Who am I?", "Yes, Ada.Yes, Ada."]

@@ -1,12 +1,19 @@
 """What is new in the messages that a request's body tells."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_session_mw import HermesSession, HistoryNotLoaded, MemoryStore, StoreUnavailable
+from hermes_session_mw import (
+    HermesSession,
+    HistoryNotLoaded,
+    MemoryStore,
+    SessionConflict,
+    StoreUnavailable,
+)
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session import new_messages
 from hermes_session_mw.session.new_messages import NewMessages, find_new, is_same
@@ -188,6 +195,55 @@ def test_instructions_are_no_part_of_the_history() -> None:
         find_new(spelt("ua"), told[:1])
 
 
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        ("uavb", "ua"),  # another client has gone on
+        ("uavb", "uava"),  # another client's answer to the same question
+        ("ua", "ub"),  # made up
+        ("ua", "b"),
+    ],
+)
+def test_an_answer_that_is_not_the_last_one_is_not_continued(stored: str, told: str) -> None:
+    """A client whose view is old neither replaces a complete answer nor asks its question again."""
+    with pytest.raises(SessionConflict):
+        find_new(spelt(stored), spelt(told))
+
+
+def test_more_of_an_answer_that_broke_off_may_be_told() -> None:
+    """The client saw pieces that the store did not, or fewer; its own beginning is continued."""
+    new = find_new(spelt("uavi"), spelt("uavb"))
+    assert (new.keep, new.kind, new.begun, new.replace_from) == (3, "continues", MESSAGES["b"], 3)
+
+
+@pytest.mark.parametrize("content", ["", None, [], [{"type": "text", "text": "\n"}]])
+def test_an_empty_answer_at_the_end_is_none(content: Any) -> None:
+    """Clients put a place for the answer there, which neither continues nor replaces one."""
+    empty = {"role": "assistant", "content": content}
+    new = find_new(spelt("ua"), [*spelt("uav"), empty])
+    assert new == find_new(spelt("ua"), spelt("uav"))
+
+
+def test_calls_at_the_end_are_no_beginning_of_an_answer() -> None:
+    """A message that calls tools is followed by their results, and by nothing else."""
+    with pytest.raises(ValueError, match="calls tools"):
+        find_new(spelt("u"), spelt("uc"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "told", "keep"),
+    [
+        ("uavb", "b", 3),
+        ("uavb", "vb", 3),
+        ("uavb", "avb", 3),
+        ("uauavb", "uavbw", 6),  # the newest part begins as the whole does
+    ],
+)
+def test_the_newest_part_alone_keeps_the_rest(stored: str, told: str, keep: int) -> None:
+    """Where the request's history counts and is only a part, what is before it stays."""
+    assert find_new(spelt(stored), spelt(told), told_counts=True).keep == keep
+
+
 def test_an_unknown_answer_in_the_middle_proves_nothing() -> None:
     """One short answer that is in both, far from their ends, does not make the rest new."""
     ok: Message = {"role": "assistant", "content": "ok"}
@@ -247,13 +303,14 @@ def test_an_edit_keeps_what_comes_before_it(
 
 
 @given(turns, turns)
-def test_nothing_told_or_stored_raises(stored: list[Message], told: list[Message]) -> None:
+def test_whatever_is_told_keeps_what_there_is(stored: list[Message], told: list[Message]) -> None:
     """Whatever is told of whatever is stored, as many messages stay as there are, or fewer."""
     for told_counts in (False, True):
-        if told:
-            new = find_new(stored, told, told_counts=told_counts)
+        # An answer that is not the last one is no answer to continue.
+        with suppress(SessionConflict):
+            new = find_new(stored, told or [MESSAGES["u"]], told_counts=told_counts)
             assert 0 <= new.keep <= len(stored)
-            assert all(message in told for message in new.messages)
+            assert all(message in [*told, MESSAGES["u"]] for message in new.messages)
 
 
 async def made(letters: str, limit: int | None = None, **options: Any) -> HermesSession:
@@ -300,6 +357,9 @@ async def test_a_degraded_session_takes_what_is_new_and_edits_nothing() -> None:
     session = await made("")
     session.degraded = True
     assert session.new_messages(spelt("uav")) == NewMessages(0, spelt("v"), "adds")
+    for letters in ("uavb", "ua", "a"):  # it is not known whether the answer is stored
+        with pytest.raises(StoreUnavailable):
+            session.new_messages(spelt(letters))
     session.history_source = "request"
     with pytest.raises(StoreUnavailable):
         session.new_messages(spelt("uav"))

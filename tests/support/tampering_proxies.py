@@ -104,11 +104,12 @@ class LosingProxy:
         return data
 
     def _cut(self, client: socket.socket) -> None:
-        # The reply finds nobody; the database has done what it was asked to.
-        client.shutdown(socket.SHUT_RDWR)
+        # Before the client knows, which would connect again at once.
         if self.dies:
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
+        # The reply is lost; the database has done what it was asked to.
+        client.shutdown(socket.SHUT_RDWR)
 
 
 class RewritingProxy(LosingProxy):
