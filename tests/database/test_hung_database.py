@@ -38,6 +38,9 @@ every_driver = pytest.mark.parametrize(("driver", "anyio_backend"), CASES)
 TIMEOUT = 0.5
 """Seconds that the stores here have."""
 
+FILLING = 3.0
+"""Seconds of those that open ten connections at once first, on a busy machine."""
+
 
 @pytest.fixture
 def server_url(request: pytest.FixtureRequest, driver: str) -> URL:
@@ -110,7 +113,7 @@ async def test_frozen_connections_are_given_up(server_url: URL) -> None:
     """However many connections froze, the store is as before once the database is back."""
     session_id = new_id()
     with freezing(server_url) as (proxy, url):
-        store = SQLAlchemyStore(url, timeout=TIMEOUT)
+        store = SQLAlchemyStore(url, timeout=FILLING)
         await fill_the_pool(store)
         proxy.freeze()
         async with anyio.create_task_group() as tasks:
@@ -166,7 +169,7 @@ async def test_a_freeze_while_the_tables_are_looked_for_is_got_over(server_url: 
 async def test_closing_over_frozen_connections_ends(server_url: URL) -> None:
     """A shutdown waits for a frozen database no longer than for any operation."""
     with freezing(server_url) as (proxy, url):
-        store = SQLAlchemyStore(url, timeout=TIMEOUT)
+        store = SQLAlchemyStore(url, timeout=FILLING)
         await fill_the_pool(store)
         proxy.freeze()
         with anyio.move_on_after(TIMEOUT / 10):
