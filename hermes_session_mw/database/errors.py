@@ -315,7 +315,9 @@ def _category_without_code(exc: Exception, cause: BaseException) -> Category:
     is_raw = not isinstance(exc, DATABASE_ERRORS)
     if getattr(exc, "connection_invalidated", False) or is_raw or is_out_of_step(cause):
         return "lost"
-    of_connection = class_name in ("OperationalError", "InterfaceError")
+    # Or a subclass, as psycopg's ConnectionTimeout is.
+    names = {each.__name__ for each in type(cause).__mro__}
+    of_connection = names & {"OperationalError", "InterfaceError"}
     return "unavailable" if of_connection or isinstance(cause, OSError) else "other"
 
 
