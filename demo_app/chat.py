@@ -45,7 +45,7 @@ async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Rep
 
 async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Reply:
     """Return the model's answer, which will be stored."""
-    new = turns.new_messages(session, chat.told, "messages")
+    new = turns.new_messages(session.new_messages, chat.told, "messages")
     turns.check(session, new)
     new = await turns.shorten(session, new, state.compact_at)
     prompt = [*chat.system, *session.prompt(*new.asked, replace_from=new.replace_from)]

@@ -128,8 +128,8 @@ async def _find_new(
     """Return what the input adds, after a fork if it continues from an earlier response."""
     end = await _end_of(session, ids, asked.previous)
     if end is None:
-        return turns.new_messages(session, asked.new, "input")
-    new = _alone(asked)
+        return turns.new_messages(session.new_messages, asked.new, "input")
+    new = turns.new_messages(partial(find_new, []), asked.new, "input")
     if end != session.length:
         if new.begun is None:
             retried = find_new(session.history, asked.new)
@@ -141,14 +141,6 @@ async def _find_new(
     return replace(new, keep=session.length)
 
 
-def _alone(asked: ResponseRequest) -> NewMessages:
-    """Return what is new where all of the input is."""
-    try:
-        return find_new([], asked.new)
-    except ValueError as exc:
-        raise BadRequest(str(exc), "input") from exc
-
-
 async def _unstored(
     session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State
 ) -> Answer:
@@ -157,7 +149,7 @@ async def _unstored(
         await session.load()
     end = await _end_of(session, ids, asked.previous)
     if end is None:
-        new = turns.new_messages(session, asked.new, "input")
+        new = turns.new_messages(session.new_messages, asked.new, "input")
         prompt = session.prompt(*new.asked, replace_from=new.replace_from)
     else:
         prompt = session.prompt(*asked.new, replace_from=end)

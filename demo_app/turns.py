@@ -80,7 +80,7 @@ class Hold:
         """
         if self._turn is not None and anyio.current_time() >= self._until:
             self._until = anyio.current_time() + RENEW
-            with suppress(StoreError):  # checks that the stored turn matches
+            with suppress(StoreError):  # the append is checked against the lease in any case
                 await self._turn.extend()
 
 
@@ -113,15 +113,17 @@ async def answered_before(
     return replace(turn, messages=[*question, answer | rest])
 
 
-def new_messages(session: HermesSession, told: Sequence[Message], param: str) -> NewMessages:
-    """Return what is new in the messages of the body's field ``param``.
+def new_messages(
+    find: Callable[[Sequence[Message]], NewMessages], told: Sequence[Message], param: str
+) -> NewMessages:
+    """Return what ``find`` finds new in the messages of the body's field ``param``.
 
     Raises:
         BadRequest: nothing can be answered there.
         SessionConflict, StoreUnavailable: as for `HermesSession.new_messages`.
     """
     try:
-        return session.new_messages(told)
+        return find(told)
     except ValueError as exc:
         raise BadRequest(str(exc), param) from exc
 

@@ -135,10 +135,11 @@ def _against_stored(
     if begun is not None:
         return _begun(stored, told, begun)
     end = len(stored)
-    known, run = _find_end(stored, told)
+    meant, asked, answered = _meanings(stored), _meanings(told), len(told) - _count_open(told)
+    known, run = _find_end(meant, asked, answered)
     if stored and is_incomplete(stored[-1]):
         # A client may repeat the question of an answer that broke off.
-        retried = _find_end(stored[:-1], told)
+        retried = _find_end(meant[:-1], asked, answered)
         if retried[1] > run:
             end, (known, run) = end - 1, retried
     if known < len(told):
@@ -165,7 +166,8 @@ def _begun(stored: Sequence[Message], told: list[Message], begun: Message) -> Ne
     """Return what is new where the answer's beginning is told: the last one's, or a new one's."""
     last = stored[-1] if stored and stored[-1].get("role") == "assistant" else None
     end = len(stored) - (last is not None)
-    known, _ = _find_end(stored[:end], told)
+    meant, asked, answered = _meanings(stored), _meanings(told), len(told) - _count_open(told)
+    known, _ = _find_end(meant[:end], asked, answered)
     if known == len(told):
         is_stored = last is not None and is_same(last, begun)
         if last is not None and not is_stored and not is_incomplete(last):
@@ -173,7 +175,7 @@ def _begun(stored: Sequence[Message], told: list[Message], begun: Message) -> Ne
         return NewMessages(end, [], "continues", last if is_stored else begun)
     if _stands_earlier(stored, told[-1:], begun):
         raise SessionConflict(end, len(stored))
-    known, _ = _find_end(stored, told)
+    known, _ = _find_end(meant, asked, answered)
     return NewMessages(len(stored), told[known:], "adds", begun)
 
 
@@ -204,13 +206,14 @@ def _against_told(
     return NewMessages(keep, new, "repeats" if is_repeated else "edits", begun)
 
 
-def _find_end(stored: Sequence[Message], told: Sequence[Message]) -> tuple[int, int]:
+def _find_end(stored: Sequence[str], told: Sequence[str], answered: int) -> tuple[int, int]:
     """Return how many of the messages told are stored, and how many of these were recognised.
 
-    If none is at the history's end, the messages after the last answer are new.
+    The messages are given by their meanings. If none is at the history's end, those after the last
+    answer are new, which are those after the first ``answered``.
     """
-    answered = len(told) - _count_open(told) if stored else 0
-    ends = _runs(_meanings(reversed(stored)), _meanings(reversed(told)))
+    answered = answered if stored else 0
+    ends = _runs(stored[::-1], told[::-1])
     best = max(
         ((run, len(told) - at) for at, run in enumerate(ends) if run),
         default=(0, answered),
