@@ -22,7 +22,7 @@ LAYERS = [
     ["stores.factory", "stores.sqlalchemy.admin"],
     ["session"],
     ["asgi"],
-    ["routes"],
+    ["openai_api", "routes"],
     ["migrations", "otel"],
     [""],
     ["cli", "testing"],

@@ -1,0 +1,5 @@
+"""The wire of OpenAI's APIs, for chat endpoints: read leniently, written strictly.
+
+What a provider or a client adds is passed through whole. The core does not import this folder; its
+modules are pure, but for the ones that answer a request.
+"""
