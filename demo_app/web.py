@@ -16,6 +16,7 @@ from demo_app.errors import error_response
 from hermes_session_mw import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
+    REPLAYED_HEADER,
     SESSION_HEADER,
     SESSION_KEY_HEADER,
     ConfigurationError,
@@ -124,5 +125,5 @@ def allow_origins(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
         allow_origins=origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=_REQUEST_HEADERS,
-        expose_headers=[SESSION_HEADER, "Retry-After", "Location"],
+        expose_headers=[SESSION_HEADER, REPLAYED_HEADER, "Retry-After", "Location"],
     )

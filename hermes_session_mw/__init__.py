@@ -8,6 +8,7 @@ from hermes_session_mw import migrations
 from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
+    REPLAYED_HEADER,
     SESSION_HEADER,
     SESSION_KEY_HEADER,
 )
@@ -63,6 +64,7 @@ from hermes_session_mw.stores import (
 __all__ = [
     "HISTORY_SOURCE_HEADER",
     "IDEMPOTENCY_HEADER",
+    "REPLAYED_HEADER",
     "SESSION_HEADER",
     "SESSION_KEY_HEADER",
     "AppendInDoubt",

@@ -158,12 +158,12 @@ class SessionNotFound(HermesSessionError, LookupError):
 
 
 class ResponseStarted(HermesSessionError, RuntimeError):
-    """The session's id was sent with the response, and cannot change any more."""
+    """The response's headers were sent, the session's id too, and cannot change any more."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the response has begun, and the client has this session's id: "
-            "change the id before the first message is sent"
+            "the response has begun, and the client has its headers and this session's id: "
+            "call this before the first message is sent"
         )
 
 

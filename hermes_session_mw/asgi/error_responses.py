@@ -122,7 +122,8 @@ INVALID_HISTORY_SOURCE = Refusal(
 INVALID_IDEMPOTENCY_KEY = Refusal(
     400,
     "invalid_idempotency_key",
-    "The idempotency key is not valid: send one, of 1 to 255 printable ASCII characters.",
+    "The idempotency key is not valid: send one, of 1 to 255 printable ASCII characters, bare or "
+    "as a quoted string, in which only a quote and a backslash are escaped.",
     param=IDEMPOTENCY_HEADER,
 )
 

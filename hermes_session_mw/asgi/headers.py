@@ -21,6 +21,9 @@ HISTORY_SOURCE_HEADER = "X-Hermes-History-Source"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 """Makes a request safe to repeat: draft-ietf-httpapi-idempotency-key-header."""
 
+REPLAYED_HEADER = "Idempotency-Replayed"
+"""Says, as ``true``, that the response answers an earlier attempt of the same request."""
+
 OWS = b" \t"  # optional white space: RFC 9110, section 5.6.3
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token: RFC 9110, section 5.6.2
 
@@ -93,6 +96,15 @@ def expose(headers: Pairs, name: bytes) -> None:
     with_credentials = b"true" in list_members(headers, ALLOW_CREDENTIALS)
     if with_credentials or b"*" not in list_members(headers, EXPOSE_HEADERS):
         add_member(headers, EXPOSE_HEADERS, name)
+
+
+def set_exposed(headers: Pairs, name: bytes, value: bytes) -> None:
+    """Set a field to one value, and expose it if a page may read the response."""
+    lower = name.lower()
+    headers[:] = [pair for pair in headers if pair[0].lower() != lower]
+    headers.append((lower, value))
+    if any(key.lower() == ALLOW_ORIGIN for key, _ in headers):
+        expose(headers, name)
 
 
 def add_member(headers: Pairs, field: bytes, member: bytes) -> None:

@@ -22,6 +22,11 @@ OTHER_HEADERS = (HISTORY_SOURCE, IDEMPOTENCY_KEY)
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{1,255}")
 """Both kinds of key: 1 to 255 printable ASCII characters."""
 
+_QUOTED = re.compile(rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}"')
+"""A key as the draft writes it, a String of RFC 9651, section 3.3.3; and not an empty one."""
+
+_ESCAPED = re.compile(rb'\\(["\\])')
+
 
 def read_other_headers(session: HermesSession, found: dict[bytes, list[bytes]]) -> Refusal | None:
     """Set the header fields' values on ``session``; return a refusal if one is not valid.
@@ -33,7 +38,7 @@ def read_other_headers(session: HermesSession, found: dict[bytes, list[bytes]]) 
         if session.key is None:
             return error_responses.INVALID_KEY
     if IDEMPOTENCY_KEY in found:
-        session.idempotency_key = _printable(found[IDEMPOTENCY_KEY])
+        session.idempotency_key = _idempotency_key(found[IDEMPOTENCY_KEY])
         if session.idempotency_key is None:
             return error_responses.INVALID_IDEMPOTENCY_KEY
     match found.get(HISTORY_SOURCE):
@@ -43,6 +48,14 @@ def read_other_headers(session: HermesSession, found: dict[bytes, list[bytes]]) 
             session.history_source = "request"
             return None
     return error_responses.INVALID_HISTORY_SOURCE
+
+
+def _idempotency_key(values: list[bytes]) -> str | None:
+    """Return the key; the quoted form and the bare one are the same key."""
+    if len(values) != 1 or not values[0].startswith(b'"'):
+        return _printable(values)
+    quoted = _QUOTED.fullmatch(values[0])
+    return None if quoted is None else _ESCAPED.sub(rb"\1", quoted[0][1:-1]).decode("ascii")
 
 
 def _printable(values: list[bytes]) -> str | None:

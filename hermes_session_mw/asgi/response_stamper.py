@@ -19,6 +19,7 @@ from hermes_session_mw.asgi.headers import (
     ALLOW_ORIGIN,
     CACHE_CONTROL,
     EXPOSE_HEADERS,
+    REPLAYED_HEADER,
     VARY,
     Pairs,
     RawHeaders,
@@ -28,6 +29,7 @@ from hermes_session_mw.asgi.headers import (
     expose,
     list_members,
     make_private,
+    set_exposed,
 )
 from hermes_session_mw.ids import mint_session_id
 
@@ -42,7 +44,9 @@ _RESPONSE_STARTS = ("http.response.start", "websocket.http.response.start")
 _STARTS = frozenset((*_RESPONSE_STARTS, "websocket.accept", "websocket.close"))
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend"})
 _WHOLE_FILE = "http.response.pathsend"
+_ERRORS = 400
 _SERVER_ERRORS = 500
+_REPLAYED = REPLAYED_HEADER.encode("ascii")
 _SPECIAL = frozenset({ALLOW_CREDENTIALS, ALLOW_ORIGIN, CACHE_CONTROL, EXPOSE_HEADERS, VARY})
 
 
@@ -145,10 +149,9 @@ class ResponseStamper:
         # Stamped first: if the application's headers are malformed, the response has not begun.
         if kind in _RESPONSE_STARTS:
             stamped = self.header.stamp_response(headers, value)
-            if message.get("status", 0) >= _SERVER_ERRORS and self._speaks_http_1():
-                # An exception may follow, whereupon the server closes the connection: a proxy that
-                # kept it would lose the next client's request.
-                close_connection(stamped)
+            status = message.get("status", 0)
+            if status >= _SERVER_ERRORS or (session is not None and session.is_replayed):
+                self._add_rare_fields(stamped, status)
             self._missing = (
                 None if session is None or session.current_turn is None else content_length(stamped)
             )
@@ -168,6 +171,15 @@ class ResponseStamper:
             if session is not None:
                 session.is_told = before
             raise
+
+    def _add_rare_fields(self, stamped: Pairs, status: int) -> None:
+        session = self.session
+        if status >= _SERVER_ERRORS and self._speaks_http_1():
+            # An exception may follow, whereupon the server closes the connection: a proxy that
+            # kept it would lose the next client's request.
+            close_connection(stamped)
+        if session is not None and session.is_replayed and status < _ERRORS:
+            set_exposed(stamped, _REPLAYED, b"true")
 
     def _is_last(self, kind: str, message: Message) -> bool:
         """Return whether the message completes the response's body."""

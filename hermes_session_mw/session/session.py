@@ -78,6 +78,7 @@ class HermesSession:
         degraded: the store failed and the history is empty for that reason alone.
         is_deleted: ``load()`` found that the session was deleted: nothing can be appended to it.
         is_told: the response, or the handshake, has begun, and the client knows the id.
+        is_replayed: ``mark_replayed()`` was called.
         key: the client's own name for the conversation, 1 to 255 characters, where it sent one and
             the middleware has ``session_keys``.
         idempotency_key: the request's ``Idempotency-Key``, 1 to 255 characters, which becomes its
@@ -102,6 +103,7 @@ class HermesSession:
         "idempotency_key",
         "is_deleted",
         "is_new",
+        "is_replayed",
         "is_told",
         "key",
         "on_open",
@@ -134,6 +136,7 @@ class HermesSession:
         self.degraded: bool = False
         self.is_deleted: bool = False
         self.is_told: bool = False
+        self.is_replayed: bool = False
         self.current_turn: Turn | None = None
         self.response_ends_turn: bool = False
         self.on_open: Callable[[HermesSession], None] | None = None
@@ -595,7 +598,8 @@ class HermesSession:
     ) -> StoredTurn | None:
         """Return the turn that this session has stored under an id, or None.
 
-        So an endpoint can answer a repeated request without calling the model again.
+        So an endpoint can answer a repeated request without calling the model again; see
+        ``mark_replayed``.
 
         Args:
             turn_id: by default the request's ``Idempotency-Key``; without one nothing is found.
@@ -612,6 +616,18 @@ class HermesSession:
         if turn is not None and not loaded_history.begins_with(turn.messages, question):
             raise TurnConflict
         return turn
+
+    def mark_replayed(self) -> None:
+        """Have the response say ``Idempotency-Replayed: true``: it answers an earlier attempt.
+
+        Call it once it is certain that the answer is the stored one. A response of status 400 or
+        more does not say it, nor does a WebSocket's handshake.
+
+        Raises:
+            ResponseStarted: the response has begun.
+        """
+        self._check_untold()
+        self.is_replayed = True
 
     def register_open(self) -> None:
         """Register with the middleware, which then calls ``end`` after the request."""

@@ -93,16 +93,47 @@ async def test_two_sources_are_refused() -> None:
         ([], None),
         ([b"\t"], None),
         ([b"k"], "k"),
-        ([b'"8e03978e-40d5"'], '"8e03978e-40d5"'),
         ([b"~" * 255], "~" * 255),
+        ([b'k"'], 'k"'),
+        ([rb"a\b\""], r"a\b\""),
+        ([b'"k"'], "k"),
+        ([b' "8e03978e-40d5" '], "8e03978e-40d5"),
+        ([b'" a, b "'], " a, b "),
+        ([rb'"a\"b\\c"'], r'a"b\c'),
+        ([b'"' + rb"\"" * 255 + b'"'], '"' * 255),
     ],
 )
-async def test_an_idempotency_key_is_taken_as_it_is(values: list[bytes], key: str | None) -> None:
-    """The session has the key as the client wrote it, quotes and all."""
+async def test_an_idempotency_key_is_what_a_quoted_string_holds(
+    values: list[bytes], key: str | None
+) -> None:
+    """A bare key is taken as it is, and a quoted string is the key that it holds."""
     app = Recorder()
     scope = http_scope([(IDEMPOTENCY, value) for value in values])
     await request(HermesSessionMiddleware(app, MemoryStore()), scope=scope)
     assert key == app.session.idempotency_key
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'"',
+        b'""',
+        b'"k',
+        b'"k"x',
+        b'"k";a=1',
+        b'"a"b"',
+        rb'"k\"',
+        rb'"a\b"',
+        b'"' + b"x" * 256 + b'"',
+    ],
+)
+async def test_a_malformed_quoted_string_is_refused(value: bytes) -> None:
+    """What begins with a quote and is no string of RFC 9651 is a 400, and not a bare key."""
+    app = Recorder()
+    wrapped = HermesSessionMiddleware(app, MemoryStore())
+    log = await request(wrapped, scope=http_scope([(IDEMPOTENCY, value)]))
+    assert (log[0]["status"], app.sessions) == (400, [])
+    assert json.loads(log[1]["body"])["error"]["code"] == "invalid_idempotency_key"
 
 
 @pytest.mark.parametrize("values", [[b"x" * 256], [b"a", b"b"], [b"\xc3\xa4"], [b"a\0"], [b"a\nb"]])

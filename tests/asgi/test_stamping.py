@@ -13,7 +13,12 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from hermes_session_mw import HermesSessionMiddleware, MemoryStore, is_session_id
+from hermes_session_mw import (
+    HermesSessionMiddleware,
+    MemoryStore,
+    ResponseStarted,
+    is_session_id,
+)
 from tests.support.asgi import HEADER, Recorder, http_scope, request, stamp, stamps, types
 
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -222,3 +227,58 @@ async def test_any_messages_of_the_specification_are_passed_on(
     sent = log.pop(len(before))
     assert stamps([sent]) == ["known"]
     assert all(one is other for one, other in zip(log, [*before, *after], strict=True))
+
+
+def replaying(*headers: tuple[bytes, bytes], status: int = 200) -> Callable[..., Any]:
+    """Return an application that says it repeats an answer."""
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        scope["state"]["hermes_session"].mark_replayed()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    return app
+
+
+async def fields_of(app: Any, *names: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the fields of a response to a known session that have one of these names."""
+    start, *_ = await request(HermesSessionMiddleware(app, MemoryStore()), "known")
+    return [pair for pair in start["headers"] if pair[0] in names]
+
+
+@pytest.mark.parametrize(
+    ("app", "values"),
+    [
+        (replaying(), [b"true"]),
+        (replaying((b"Idempotency-Replayed", b"false")), [b"true"]),
+        (replaying(status=409), []),
+        (replaying(status=500), []),
+        (Recorder(), []),
+    ],
+)
+async def test_a_replayed_answer_says_so(app: Any, values: list[bytes]) -> None:
+    """Once, where the endpoint said so and the response is no error."""
+    found = await fields_of(app, b"idempotency-replayed")
+    assert [value for _, value in found] == values
+
+
+async def test_a_page_of_another_origin_can_read_that_an_answer_is_replayed() -> None:
+    """The header is exposed beside the session's, where the response is readable at all."""
+    exposed = b"access-control-expose-headers"
+    app = replaying((b"access-control-allow-origin", b"https://a.example"))
+    assert await fields_of(app, exposed) == [
+        (exposed, b"X-Hermes-Session-Id, Idempotency-Replayed")
+    ]
+    assert await fields_of(replaying(), exposed) == []
+
+
+async def test_a_begun_answer_cannot_become_a_replayed_one() -> None:
+    """After the response's beginning the header cannot be sent, which is an error."""
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        with pytest.raises(ResponseStarted):
+            scope["state"]["hermes_session"].mark_replayed()
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    assert await fields_of(app, b"idempotency-replayed") == []

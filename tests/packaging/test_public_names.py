@@ -23,6 +23,7 @@ PUBLIC = {
     "NewMessages",
     "NotSupported",
     "OwnerRequired",
+    "REPLAYED_HEADER",
     "Recording",
     "ResponseStarted",
     "SESSION_HEADER",
