@@ -108,6 +108,13 @@ def main() -> None:
         help="origins whose pages may use the API in a browser, with commas between, or * for all "
         "(default: none, or HERMES_CORS_ORIGINS)",
     )
+    parser.add_argument(
+        "--session-keys",
+        action="store_true",
+        default=bool(os.environ.get("HERMES_SESSION_KEYS")),
+        help="have X-Hermes-Session-Key name a conversation, and not a memory scope as in Hermes "
+        "Agent (default: only if HERMES_SESSION_KEYS is set)",
+    )
     options = parser.parse_args()
     try:
         app = create_app(
@@ -115,6 +122,7 @@ def main() -> None:
             compact_at=options.compact_at,
             model=_model(options),
             origins=parse_origins(options.cors_origins),
+            session_keys=options.session_keys,
         )
     except ConfigurationError as exc:
         parser.error(str(exc))

@@ -36,6 +36,7 @@ def create_app(
     compact_at: int = 0,
     model: Model | None = None,
     origins: Sequence[str] = (),
+    session_keys: bool = False,
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
@@ -48,9 +49,12 @@ def create_app(
         model: the model; None for the built-in one, which needs no network. The app closes it.
         origins: the origins whose pages may use the API in a browser, or ``*``; the demo's own
             page needs none.
+        session_keys: whether X-Hermes-Session-Key names a conversation; it needs API keys. By
+            default it names a memory scope, as in Hermes Agent, which the demo does not use.
 
     Raises:
-        ConfigurationError: the store is a string that is not a URL, or HERMES_API_KEYS has no key.
+        ConfigurationError: the store is a string that is not a URL, HERMES_API_KEYS has no key, or
+            session keys are asked for without API keys, or of a store that has none.
     """
     kept = _store(store) if isinstance(store, str) else store
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
@@ -79,10 +83,8 @@ def create_app(
     )
     app.state.store, app.state.compact_at, app.state.model = kept, compact_at, answering
     owner = KeyOwners(known) if known else None
-    # With an owner, a client may also name its conversations by session keys.
-    named = owner is not None and hasattr(kept, "bind_key")
     sessions = HermesSessionMiddleware(
-        app, kept, owner=owner, session_keys=named, autoload=needs_history, exclude=is_page
+        app, kept, owner=owner, session_keys=session_keys, autoload=needs_history, exclude=is_page
     )
     return allow_origins(sessions, origins)
 

@@ -125,5 +125,11 @@ def allow_origins(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
         allow_origins=origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=_REQUEST_HEADERS,
-        expose_headers=[SESSION_HEADER, REPLAYED_HEADER, "Retry-After", "Location"],
+        expose_headers=[
+            SESSION_HEADER,
+            SESSION_KEY_HEADER,
+            REPLAYED_HEADER,
+            "Retry-After",
+            "Location",
+        ],
     )

@@ -112,6 +112,20 @@ INVALID_KEY = Refusal(
     param=SESSION_KEY_HEADER,
 )
 
+INVALID_SCOPE = replace(
+    INVALID_KEY,
+    message="The session key is not valid: send one, of up to 256 characters of UTF-8, without "
+    "control characters.",
+)
+
+NO_OWNERS = Refusal(
+    403,
+    "owner_required",
+    "A session key names a part of its owner's memory, but this server does not tell owners apart: "
+    "leave the header out.",
+    param=SESSION_KEY_HEADER,
+)
+
 INVALID_HISTORY_SOURCE = Refusal(
     400,
     "invalid_history_source",

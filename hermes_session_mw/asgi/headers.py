@@ -13,7 +13,7 @@ SESSION_HEADER = "X-Hermes-Session-Id"
 """The header's name as Hermes Agent writes it."""
 
 SESSION_KEY_HEADER = "X-Hermes-Session-Key"
-"""Names a conversation by the client's own key; read with ``session_keys``."""
+"""Names a memory scope, as in Hermes Agent; or with ``session_keys`` a conversation."""
 
 HISTORY_SOURCE_HEADER = "X-Hermes-History-Source"
 """Says which history to use: the one in the ``request``, or the stored ``session``."""
@@ -82,12 +82,22 @@ def make_private(headers: Pairs) -> bool:
 
     A response without cache directives about sharing becomes private.
     """
-    directives = {member.split(b"=")[0] for member in list_members(headers, CACHE_CONTROL)}
+    directives = cache_directives(headers)
     if not directives.isdisjoint(_SHARED):
         return False
     if directives.isdisjoint(_UNSHARED):
         add_member(headers, CACHE_CONTROL, b"private")
     return True
+
+
+def is_shared(headers: Pairs) -> bool:
+    """Return whether the response is meant for shared caches."""
+    return not cache_directives(headers).isdisjoint(_SHARED)
+
+
+def cache_directives(headers: Pairs) -> set[bytes]:
+    """Return the names of the response's cache directives, in lower case."""
+    return {member.split(b"=")[0] for member in list_members(headers, CACHE_CONTROL)}
 
 
 def expose(headers: Pairs, name: bytes) -> None:

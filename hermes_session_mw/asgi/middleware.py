@@ -24,7 +24,7 @@ from hermes_session_mw.asgi.options import (
     ask_owner,
     with_options,
 )
-from hermes_session_mw.asgi.request_headers import OTHER_HEADERS, SESSION_KEY, read_other_headers
+from hermes_session_mw.asgi.request_headers import OTHER_HEADERS, read_other_headers
 from hermes_session_mw.asgi.response_stamper import ResponseStamper, SessionHeader
 from hermes_session_mw.exceptions import ConfigurationError, StoreError
 from hermes_session_mw.ids import (
@@ -217,8 +217,7 @@ class SessionResolver:
         )
         self._options = options
         self._field = options.header_name.lower().encode("ascii")
-        keys = (SESSION_KEY,) if options.session_keys else ()
-        self._names = HeaderNames(self._field, *OTHER_HEADERS, *keys)
+        self._names = HeaderNames(self._field, *OTHER_HEADERS)
         # The owner of a session before the hook was asked.
         self._first_owner = "" if options.owner is None else None
         self.admits_new: bool = options.owner is None
@@ -244,7 +243,7 @@ class SessionResolver:
             if values and self._options.invalid_ids == "reject":
                 refusal = error_responses.INVALID_ID
         if found:
-            refusal = refusal or read_other_headers(session, found)
+            refusal = refusal or read_other_headers(session, found, self._options)
         return session, refusal
 
     async def admit(self, session: HermesSession, scope: Scope) -> Refusal | None:
@@ -256,10 +255,11 @@ class SessionResolver:
         options = self._options
         if options.owner is not None:
             session.owner = await ask_owner(options.owner, HTTPConnection(scope))
-        if session.is_new and session.key is None:
-            return None
-        if session.owner is None:
+        is_named = not session.is_new or session.key is not None
+        if session.owner is None and (is_named or session.memory_scope is not None):
             return error_responses.OWNER_REQUIRED
+        if not is_named:
+            return None
         try:
             if await self._load(session, scope):
                 return None

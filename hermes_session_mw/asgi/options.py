@@ -65,8 +65,9 @@ class MiddlewareOptions:
         store_timeout: seconds that the store has for one operation; None for no limit.
         exclude: paths, each with all below it, or a function of the scope: requests that are
             served as if the middleware were not there.
-        session_keys: whether a request without an id may name its conversation by a key of its
-            own, in ``X-Hermes-Session-Key``. Needs ``owner``: keys can be guessed.
+        session_keys: whether ``X-Hermes-Session-Key`` names the conversation of a request without
+            an id, by a key of the client's own. Needs ``owner``: keys can be guessed. By default
+            the header names a memory scope, as in Hermes Agent: ``session.memory_scope``.
         telemetry: receives requests and store operations; for OpenTelemetry give a
             ``hermes_session_mw.otel.OpenTelemetry``.
     """

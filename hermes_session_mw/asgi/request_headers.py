@@ -9,6 +9,7 @@ from hermes_session_mw.asgi.headers import (
     IDEMPOTENCY_HEADER,
     SESSION_KEY_HEADER,
 )
+from hermes_session_mw.asgi.options import MiddlewareOptions
 from hermes_session_mw.session.session import HermesSession
 
 SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
@@ -16,11 +17,17 @@ SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
     for name in (SESSION_KEY_HEADER, HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER)
 )
 
-OTHER_HEADERS = (HISTORY_SOURCE, IDEMPOTENCY_KEY)
-"""Those that are read from each request; the session's key is read with ``session_keys`` alone."""
+OTHER_HEADERS = (SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY)
+"""Those that are read from each request, beside the session's."""
 
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{1,255}")
-"""Both kinds of key: 1 to 255 printable ASCII characters."""
+"""Keys of conversations and of requests: 1 to 255 printable ASCII characters."""
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""Octets that no value may have: RFC 9110, section 5.5."""
+
+_MAX_SCOPE = 256
+"""Characters of a memory scope, as in Hermes Agent."""
 
 _QUOTED = re.compile(rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}"')
 """A key as the draft writes it, a String of RFC 9651, section 3.3.3; and not an empty one."""
@@ -28,15 +35,15 @@ _QUOTED = re.compile(rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}"')
 _ESCAPED = re.compile(rb'\\(["\\])')
 
 
-def read_other_headers(session: HermesSession, found: dict[bytes, list[bytes]]) -> Refusal | None:
-    """Set the header fields' values on ``session``; return a refusal if one is not valid.
-
-    The session's key is ignored if the request names its session by its id.
-    """
-    if SESSION_KEY in found and session.is_new:
-        session.key = _printable(found[SESSION_KEY])
-        if session.key is None:
-            return error_responses.INVALID_KEY
+def read_other_headers(
+    session: HermesSession, found: dict[bytes, list[bytes]], options: MiddlewareOptions
+) -> Refusal | None:
+    """Set the header fields' values on ``session``; return a refusal if one is not valid."""
+    if SESSION_KEY in found:
+        read = _read_key if options.session_keys else _read_scope
+        refusal = read(session, found[SESSION_KEY], options)
+        if refusal is not None:
+            return refusal
     if IDEMPOTENCY_KEY in found:
         session.idempotency_key = _idempotency_key(found[IDEMPOTENCY_KEY])
         if session.idempotency_key is None:
@@ -48,6 +55,34 @@ def read_other_headers(session: HermesSession, found: dict[bytes, list[bytes]]) 
             session.history_source = "request"
             return None
     return error_responses.INVALID_HISTORY_SOURCE
+
+
+def _read_key(session: HermesSession, values: list[bytes], _: MiddlewareOptions) -> Refusal | None:
+    """Read a conversation's key, which is ignored if the request names its session by its id."""
+    if not session.is_new:
+        return None
+    session.key = _printable(values)
+    return error_responses.INVALID_KEY if session.key is None else None
+
+
+def _read_scope(
+    session: HermesSession, values: list[bytes], options: MiddlewareOptions
+) -> Refusal | None:
+    """Read a memory scope, by the rules of Hermes Agent's API server."""
+    if options.owner is None:
+        return error_responses.NO_OWNERS
+    session.memory_scope = _scope(values)
+    return error_responses.INVALID_SCOPE if session.memory_scope is None else None
+
+
+def _scope(values: list[bytes]) -> str | None:
+    if len(values) != 1 or _CONTROL.search(values[0]):
+        return None
+    try:
+        scope = values[0].decode()
+    except UnicodeDecodeError:
+        return None
+    return scope if len(scope) <= _MAX_SCOPE else None
 
 
 def _idempotency_key(values: list[bytes]) -> str | None:

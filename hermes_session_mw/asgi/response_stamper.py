@@ -20,6 +20,7 @@ from hermes_session_mw.asgi.headers import (
     CACHE_CONTROL,
     EXPOSE_HEADERS,
     REPLAYED_HEADER,
+    SESSION_KEY_HEADER,
     VARY,
     Pairs,
     RawHeaders,
@@ -27,6 +28,7 @@ from hermes_session_mw.asgi.headers import (
     close_connection,
     content_length,
     expose,
+    is_shared,
     list_members,
     make_private,
     set_exposed,
@@ -47,6 +49,7 @@ _WHOLE_FILE = "http.response.pathsend"
 _ERRORS = 400
 _SERVER_ERRORS = 500
 _REPLAYED = REPLAYED_HEADER.encode("ascii")
+_SESSION_KEY = SESSION_KEY_HEADER.encode("ascii")
 _SPECIAL = frozenset({ALLOW_CREDENTIALS, ALLOW_ORIGIN, CACHE_CONTROL, EXPOSE_HEADERS, VARY})
 
 
@@ -150,7 +153,9 @@ class ResponseStamper:
         if kind in _RESPONSE_STARTS:
             stamped = self.header.stamp_response(headers, value)
             status = message.get("status", 0)
-            if status >= _SERVER_ERRORS or (session is not None and session.is_replayed):
+            if status >= _SERVER_ERRORS or (
+                session is not None and (session.is_replayed or session.key or session.memory_scope)
+            ):
                 self._add_rare_fields(stamped, status)
             self._missing = (
                 None if session is None or session.current_turn is None else content_length(stamped)
@@ -180,6 +185,15 @@ class ResponseStamper:
             close_connection(stamped)
         if session is not None and session.is_replayed and status < _ERRORS:
             set_exposed(stamped, _REPLAYED, b"true")
+        if session is not None:
+            self._echo_key(stamped, session.key or session.memory_scope)
+
+    def _echo_key(self, stamped: Pairs, value: str | None) -> None:
+        """Echo what the client sent and the middleware used, but not to a shared cache."""
+        if value is not None and not is_shared(stamped):
+            set_exposed(stamped, _SESSION_KEY, value.encode())
+            if b"*" not in list_members(stamped, VARY):
+                add_member(stamped, VARY, _SESSION_KEY)
 
     def _is_last(self, kind: str, message: Message) -> bool:
         """Return whether the message completes the response's body."""

@@ -81,6 +81,10 @@ class HermesSession:
         is_replayed: ``mark_replayed()`` was called.
         key: the client's own name for the conversation, 1 to 255 characters, where it sent one and
             the middleware has ``session_keys``.
+        memory_scope: the part of the owner's long-term memory that the client names by
+            ``X-Hermes-Session-Key``, 1 to 256 characters, which several conversations may share;
+            None where it names none, and with ``session_keys``. It is for your own code: nothing
+            here depends on it.
         idempotency_key: the request's ``Idempotency-Key``, 1 to 255 characters, which becomes its
             first turn's id; None where it has none.
         history_source: the value of ``X-Hermes-History-Source``: whose history counts.
@@ -106,6 +110,7 @@ class HermesSession:
         "is_replayed",
         "is_told",
         "key",
+        "memory_scope",
         "on_open",
         "owner",
         "response_ends_turn",
@@ -119,6 +124,7 @@ class HermesSession:
         owner: str | None = "",
         is_new: bool = False,
         key: str | None = None,
+        memory_scope: str | None = None,
         idempotency_key: str | None = None,
         history_source: HistorySource = "session",
     ) -> None:
@@ -131,6 +137,7 @@ class HermesSession:
         self.owner: str | None = owner
         self.is_new: bool = is_new
         self.key: str | None = key
+        self.memory_scope: str | None = memory_scope
         self.idempotency_key: str | None = idempotency_key
         self.history_source: HistorySource = history_source
         self.degraded: bool = False

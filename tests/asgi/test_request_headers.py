@@ -33,6 +33,15 @@ def whoever_says_so(connection: HTTPConnection) -> str | None:
     return connection.headers.get("x-user")
 
 
+def scoped(app: Any, store: MemoryStore | None = None) -> HermesSessionMiddleware:
+    return HermesSessionMiddleware(app, store or MemoryStore(), owner=whoever_says_so)
+
+
+def echoes(log: list[Any]) -> list[bytes]:
+    """Return every session key on the log's response start."""
+    return [value for name, value in log[0]["headers"] if name == KEY]
+
+
 def keyed(app: Any, store: MemoryStore, **options: Any) -> HermesSessionMiddleware:
     return HermesSessionMiddleware(app, store, owner=whoever_says_so, session_keys=True, **options)
 
@@ -237,12 +246,117 @@ async def test_the_id_comes_before_the_key() -> None:
     assert await store.find_key("room", "ada") is None
 
 
-async def test_keys_are_not_looked_for_unless_asked() -> None:
-    """Without session_keys the field is any other field."""
+async def test_a_key_that_was_used_is_echoed() -> None:
+    """A client reads that its key chose the session, and not where an id did, or nobody's owner."""
+    for headers, user, expected in [
+        ([(KEY, b"room")], b"ada", [b"room"]),
+        ([(HEADER, b"id"), (KEY, b"room")], b"ada", []),
+        ([(HEADER, b"id"), (KEY, b"\xff")], b"ada", []),
+        ([(KEY, b"\xff")], b"ada", []),
+    ]:
+        log = await request(keyed(Recorder(), MemoryStore()), scope=sent(*headers, user=user))
+        assert echoes(log) == expected
+
+
+SCOPES: list[tuple[bytes, str]] = [
+    (b"agent:main:webui:dm:user-42", "agent:main:webui:dm:user-42"),
+    (b" a\tb ", "a\tb"),
+    ("Z\xfcrich \u4e2d".encode(), "Z\xfcrich \u4e2d"),
+    (b"../../etc, passwd", "../../etc, passwd"),
+    ("\u4e2d".encode() * 256, "\u4e2d" * 256),
+]
+
+
+@pytest.mark.parametrize(("value", "scope"), SCOPES)
+async def test_a_key_is_a_memory_scope(value: bytes, scope: str) -> None:
+    """By default a key is what it is for Hermes Agent: the session has it, and it is echoed."""
     app = Recorder()
-    await request(HermesSessionMiddleware(app, MemoryStore()), scope=sent((KEY, b"room")))
-    assert app.session.key is None
-    assert app.session.is_new
+    log = await request(scoped(app), scope=sent((KEY, value)))
+    assert (app.session.memory_scope, app.session.key) == (scope, None)
+    assert echoes(log) == [value.strip(b" \t")]
+
+
+async def test_two_chats_of_one_scope_stay_two() -> None:
+    """A memory scope chooses no conversation, beside an id or without one."""
+    store, app = MemoryStore(), Recorder(lambda session: session.append(*numbered(0)))
+    ids = {stamp(await request(scoped(app, store), scope=sent((KEY, b"u")))) for _ in range(2)}
+    named = sent((KEY, b"u"), (HEADER, b"mine"))
+    assert len(ids) == 2
+    assert stamp(await request(scoped(app, store), scope=named)) == "mine"
+    assert {session.memory_scope for session in app.sessions} == {"u"}
+    assert await store.find_key("u", "ada") is None
+
+
+async def test_no_key_is_no_scope() -> None:
+    """A blank key is none, and none is echoed."""
+    for headers in ([], [(KEY, b" \t")]):
+        app = Recorder()
+        log = await request(HermesSessionMiddleware(app, MemoryStore()), scope=http_scope(headers))
+        assert (app.session.memory_scope, echoes(log)) == (None, [])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b"x" * 257],
+        [b"a", b"a"],
+        [b"a\rb"],
+        [b"a\nb"],
+        [b"a\0b"],
+        [b"\x7f"],
+        [b"\xe9"],
+        [b"\x1b[1m"],
+    ],
+)
+async def test_a_scope_that_is_none_is_refused(values: list[bytes]) -> None:
+    """What Hermes Agent refuses is a 400, and so is what no response can carry or two may mean."""
+    app = Recorder()
+    log = await request(scoped(app), scope=sent(*((KEY, value) for value in values)))
+    assert (log[0]["status"], app.sessions, echoes(log)) == (400, [], [])
+    error = json.loads(log[1]["body"])["error"]
+    assert (error["code"], error["param"]) == ("invalid_session_key", SESSION_KEY_HEADER)
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+async def test_a_scope_needs_an_owner(*, with_id: bool) -> None:
+    """Where owners are not told apart it is a 403, as in Hermes Agent; who is nobody gets a 401."""
+    headers = [(KEY, b"u"), *([(HEADER, b"mine")] if with_id else [])]
+    for wrapped, status in [
+        (HermesSessionMiddleware(Recorder(), MemoryStore()), 403),
+        (scoped(Recorder()), 401),
+    ]:
+        log = await request(wrapped, scope=sent(*headers, user=None))
+        assert log[0]["status"] == status
+        assert json.loads(log[1]["body"])["error"]["code"] == "owner_required"
+        assert wrapped.app.sessions == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("headers", "echoed", "vary"),
+    [
+        ([], [b"u"], b"X-Hermes-Session-Id, X-Hermes-Session-Key"),
+        (
+            [(b"x-hermes-session-key", b"other")],
+            [b"u"],
+            b"X-Hermes-Session-Id, X-Hermes-Session-Key",
+        ),
+        ([(b"vary", b"*")], [b"u"], b"*"),
+        ([(b"cache-control", b"public, max-age=60")], [], None),
+    ],
+)
+async def test_an_echoed_key_is_for_its_client_alone(
+    headers: list[tuple[bytes, bytes]], echoed: list[bytes], vary: bytes | None
+) -> None:
+    """The response is private and varies by the key; one for shared caches has no key."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    log = await request(scoped(app), scope=sent((KEY, b"u")))
+    fields = dict(log[0]["headers"])
+    assert (echoes(log), fields.get(b"vary")) == (echoed, vary)
+    assert fields[b"cache-control"] == (b"private" if echoed else b"public, max-age=60")
 
 
 def test_keys_need_an_owner() -> None:

@@ -103,21 +103,34 @@ def test_each_key_sees_its_own_conversations(client: TestClient, store: MemorySt
     assert not any("key" in owner for owner in owners)
 
 
-def test_a_conversation_may_have_a_name_of_the_clients_own(client: TestClient) -> None:
-    """With keys a client may name its conversation, and each key's names are its own."""
-    first = say(client, "My name is Ada.", ADA, {NAME: "work"})
-    again = say(client, "Who am I?", ADA, {NAME: "work"})
-    assert again.headers[HEADER] == first.headers[HEADER]
-    assert "My name is Ada." in again.text
-    assert "first message" in say(client, "Who am I?", BOB, {NAME: "work"}).text
+def test_two_chats_under_one_session_key_stay_two(client: TestClient) -> None:
+    """A session key is a memory scope, as in Hermes Agent: it is echoed, and chooses no chat."""
+    first, second = (say(client, "Hello.", ADA, {NAME: "user-42"}) for _ in range(2))
+    assert first.headers[HEADER] != second.headers[HEADER]
+    assert "first message" in second.text
+    assert second.headers[NAME] == "user-42"
+
+
+def test_a_conversation_may_have_a_name_of_the_clients_own() -> None:
+    """With session keys a client may name its conversation; each API key's names are its own."""
+    app = create_app(MemoryStore(), keys=["ada-key", "bob-key"], session_keys=True)
+    with TestClient(app) as client:
+        first = say(client, "My name is Ada.", ADA, {NAME: "work"})
+        again = say(client, "Who am I?", ADA, {NAME: "work"})
+        assert again.headers[HEADER] == first.headers[HEADER]
+        assert again.headers[NAME] == "work"
+        assert "My name is Ada." in again.text
+        assert "first message" in say(client, "Who am I?", BOB, {NAME: "work"}).text
 
 
 def test_without_keys_everybody_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no keys are set none is asked for, and a name is not looked at."""
+    """Where no keys are set none is asked for, and a session key is refused as by Hermes Agent."""
     monkeypatch.delenv("HERMES_API_KEYS", raising=False)
     with TestClient(create_app(MemoryStore())) as client:
-        ids = {say(client, "a", {NAME: "work"}).headers[HEADER] for _ in range(2)}
-    assert len(ids) == 2
+        assert say(client, "a").status_code == 200
+        assert say(client, "a", {NAME: "work"}).status_code == 403
+    with pytest.raises(ConfigurationError, match="session_keys"):
+        create_app(MemoryStore(), session_keys=True)
 
 
 @pytest.mark.parametrize("text", ["", " ", ",", " , "])

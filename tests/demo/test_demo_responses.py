@@ -248,7 +248,7 @@ def test_a_header_that_disagrees_is_refused(client: TestClient, store: MemorySto
 
 def test_a_session_key_that_disagrees_is_refused() -> None:
     """A conversation that the client's own name leads to is not another that the body names."""
-    with TestClient(create_app(MemoryStore(), keys=["k"])) as client:
+    with TestClient(create_app(MemoryStore(), keys=["k"], session_keys=True)) as client:
         client.headers["Authorization"] = "Bearer k"
         refused = respond(client, "b", {NAME: "work"}, conversation="s")
         assert error_of(refused) == (400, "conversation", "session_mismatch")

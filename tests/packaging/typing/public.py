@@ -117,6 +117,7 @@ async def reading(connection: HTTPConnection) -> None:
     assert_type(session.degraded, bool)
     assert_type(session.owner, str | None)
     assert_type(session.key, str | None)
+    assert_type(session.memory_scope, str | None)
     assert_type(session.idempotency_key, str | None)
     assert_type(session.history_source, Literal["session", "request"])
     assert_type(await session.load(), list[dict[str, Any]])
