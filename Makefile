@@ -19,6 +19,8 @@
 # make galera   serves a three-node MariaDB Galera cluster on this machine, and prints its URLs
 # make .hermes-agent/.installed   gets Hermes Agent, beside whose code some of the tests run
 # make .npm-clients/.installed   gets the openai npm SDK, which some of the tests drive the demo with
+# make installed-clients   gets the clients that the tests drive the demo with, each by itself
+# make clients   writes the tables of docs/clients.md anew
 # make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
 # Tests run in WORKERS processes at once (4), each with databases of its own; WORKERS=0 is none but pytest's.
 # Each makes its own virtual environment, and installs what it needs into it.
@@ -31,6 +33,8 @@ WHEEL_VENV ?= .wheel-venv
 HERMES = .hermes-agent
 NPM_CLIENTS = .npm-clients
 LITELLM = .litellm
+CLIENTS = .clients
+CLIENT_NAMES = $(basename $(notdir $(wildcard tests/demo/clients/environments/*)))
 BENCH ?=
 WORKERS ?= 4
 COVERAGE ?=
@@ -45,6 +49,7 @@ CORS_ORIGINS ?= $(HERMES_CORS_ORIGINS)
 QUIETLY = -m pip --disable-pip-version-check install --quiet
 # More than the cores of a small machine: tests wait, for servers and browsers, more than they compute.
 PYTEST = -m pytest --numprocesses $(WORKERS) --dist loadscope
+NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
 PIP = $(VENV)/bin/python $(QUIETLY) --constraint constraints.txt
 EXTRAS = asyncpg,cli,demo,mysql,otel,postgresql
 
@@ -62,7 +67,7 @@ SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 # The time that is written into what is built: the last commit's, so that two builds are the same.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
-.PHONY: demo test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance fuzz torture bench \
+.PHONY: demo test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance clients installed-clients fuzz torture bench \
   galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
@@ -70,7 +75,7 @@ demo: $(VENV)/.demo-installed
 	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' --upstream '$(UPSTREAM)' \
 	  --cors-origins '$(CORS_ORIGINS)'
 
-test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed
+test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed installed-clients
 	$(VENV)/bin/python $(PYTEST) $(BUT_LONG) $(COVERAGE) $(TESTS)
 
 coverage:
@@ -123,7 +128,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) build \
+	rm -rf $(VENV) $(BENCH_VENV) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) $(CLIENTS) build \
 	  dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
@@ -174,7 +179,7 @@ $(NPM_CLIENTS)/.installed: tests/demo/clients/package.json
 	cp $< $(NPM_CLIENTS)
 	@if command -v npm >/dev/null; then \
 	  cd $(NPM_CLIENTS) && \
-	  npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error && \
+	  $(NPM_INSTALL) && \
 	  touch .installed; \
 	else echo "npm was not found: the tests with the openai npm SDK will not run" >&2; fi
 
@@ -185,6 +190,26 @@ $(LITELLM)/.installed: tests/demo/litellm/requirements.txt | check-python
 	$(LITELLM)/bin/python -m pip --disable-pip-version-check install --quiet \
 	  --requirement tests/demo/litellm/requirements.txt
 	@touch $@
+
+# All of them at once: each waits for its downloads.
+installed-clients: $(VENV)/bin/python
+	@$(MAKE) --silent --jobs 4 $(CLIENT_NAMES:%=$(CLIENTS)/%/.installed)
+
+# Apart, for their pins go together as little as their users' do. Without pip, which is ten megabytes each.
+$(CLIENTS)/%/.installed: tests/demo/clients/environments/%.txt | $(VENV)/bin/python
+	rm -rf $(@D)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(VENV)/bin/python -m pip --disable-pip-version-check --python $(@D)/bin/python install \
+	  --quiet --no-compile --requirement $<
+	@touch $@
+
+$(CLIENTS)/%/.installed: tests/demo/clients/environments/%.json
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cp $< $(@D)/package.json
+	@if command -v npm >/dev/null; then \
+	  cd $(@D) && $(NPM_INSTALL) && touch .installed; \
+	else echo "npm was not found: the tests with $* will not run" >&2; fi
 
 $(VENV)/bin/python: | check-python
 	$(PYTHON) -m venv $(VENV)
@@ -203,6 +228,9 @@ check-python:
 
 conformance: $(VENV)/.test-installed
 	HERMES_WRITE_CONFORMANCE=1 $(VENV)/bin/python -m pytest tests/asgi/conformance
+
+clients: $(VENV)/.test-installed $(LITELLM)/.installed installed-clients
+	HERMES_WRITE_CLIENTS=1 $(VENV)/bin/python -m pytest tests/demo/clients/test_matrix.py
 
 fuzz: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.long.fuzz

@@ -1,0 +1,233 @@
+"""Clients, each in an environment of its own, and what each of them is tried with."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.demo.clients.demos import Demo
+from tests.demo.clients.scripted import PICTURE, digest, text_of
+from tests.support.server import ROOT
+
+ENVIRONMENTS = ROOT / ".clients"
+DRIVERS = Path(__file__).parent / "drivers"
+STYLES = ("chat", "responses")
+QUESTIONS = ["I am Ada.", "I live in Oslo.", "It rains.", "Who am I?"]
+
+
+class Client(NamedTuple):
+    """A client.
+
+    Attributes:
+        name: as the page has it.
+        environment: the folder in ``.clients``, or a path.
+        driver: the program in ``drivers/``.
+        styles: the APIs that it speaks.
+        behind: whether LiteLLM's proxy stands between it and the demo.
+    """
+
+    name: str
+    environment: str
+    driver: str
+    styles: tuple[str, ...] = STYLES
+    behind: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where it is installed."""
+        return (
+            ROOT / self.environment if "." in self.environment else ENVIRONMENTS / self.environment
+        )
+
+    @property
+    def missing(self) -> str | None:
+        """What is missing, or None."""
+        found = (self.folder / ".installed").exists()
+        return None if found else f"no {self.name}: run 'make installed-clients'"
+
+    @property
+    def command(self) -> list[str]:
+        """What runs its driver, in the project's folder."""
+        folder = self.folder
+        if self.driver.endswith(".mjs"):
+            return [node(), str(DRIVERS / self.driver), str(folder / "package.json")]
+        return [str(folder / "bin" / "python"), "-m", f"tests.demo.clients.drivers.{self.driver}"]
+
+
+def node() -> str:
+    """Return the newest Node that there is: of the packages, or else of the machine."""
+    found = list((ENVIRONMENTS / "node" / "node_modules").glob("node-*/bin/node"))
+    return str(found[0]) if found else "node"
+
+
+class Driver:
+    """The running program of a client.
+
+    Attributes:
+        versions: of what it is made of.
+    """
+
+    def __init__(self, process: "subprocess.Popen[str]", url: Callable[[], str]) -> None:
+        self._process = process
+        self._url = url
+        self.versions: str = self._line()["versions"]
+
+    def ask(self, style: str, session: str, *texts: str, **options: Any) -> Any:
+        """Have it say these texts, and return what it saw, which is no error."""
+        seen = self.attempt(style, session, *texts, **options)
+        assert seen["error"] is None, f"{seen['error']['type']}: {seen['error']['message']}"
+        return seen
+
+    def attempt(self, style: str, session: str, *texts: str, **options: Any) -> Any:
+        """Have it say these texts, and return what it saw."""
+        assert self._process.stdin is not None
+        asked = {"url": self._url(), "style": style, "session": session, "texts": texts, **options}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return self._line()
+
+    def _line(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the driver ended"
+        return json.loads(line)
+
+
+@contextmanager
+def driving(client: Client, url: Callable[[], str], log: Path) -> Iterator[Driver]:
+    """Run a client's driver until the block ends."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            client.command,
+            cwd=ROOT,
+            env={**kept, "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": ""},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield Driver(process, url)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(30)
+
+
+class Case(NamedTuple):
+    """A client at work."""
+
+    driver: Driver
+    style: str
+    demo: Demo
+    session: str
+
+
+def chat(case: Case, **options: Any) -> None:
+    """Two questions, each sent alone: the second is answered with the first at hand."""
+    case.driver.ask(case.style, case.session, "I am Ada.", **options)
+    restart(case, **options)
+
+
+def stream(case: Case) -> None:
+    """The same, streamed: the answer comes in pieces."""
+    chat(case, stream=True)
+    seen = case.driver.ask(case.style, case.session, "I am Ada.", stream=True)
+    assert seen["pieces"] > 1, "it came in one piece"
+
+
+def tools(case: Case, *, stream: bool = False) -> None:
+    """Two questions, for each of which the client calls a tool; it sends its whole history."""
+    asked = ["The weather in Oslo?", "And in Rome?"]
+    seen = case.driver.ask(case.style, case.session, *asked, tools=True, whole=True, stream=stream)
+    equal(seen["texts"], ["It is 7 degrees in Oslo.", "It is 21 degrees in Rome."])
+    roles = [message["role"] for message in case.demo.stored(case.session)]
+    equal(roles, ["user", "assistant", "tool", "assistant"] * 2)
+
+
+def tools_streamed(case: Case) -> None:
+    """The same, streamed."""
+    tools(case, stream=True)
+
+
+def structured(case: Case) -> None:
+    """An answer by a JSON schema is what the client makes of it."""
+    seen = case.driver.ask(case.style, case.session, "The weather in Oslo?", structured=True)
+    equal(seen["value"], {"city": "Oslo", "degrees": 7})
+
+
+def picture(case: Case) -> None:
+    """A picture in a message reaches the model as it was."""
+    seen = case.driver.ask(case.style, case.session, "What is this?", picture=PICTURE)
+    equal(seen["texts"], [f"I see {digest(PICTURE)}."])
+
+
+def error(case: Case, text: str = "Fail.", **options: Any) -> str:
+    """What the model refuses is an exception."""
+    told = case.driver.attempt(case.style, case.session, text, **options)["error"]
+    assert told is not None, "no error"
+    return str(told["type"])
+
+
+def broken(case: Case) -> str:
+    """A streamed answer that breaks off is an exception."""
+    return error(case, "Break off.", stream=True)
+
+
+def reads_the_id(case: Case) -> str:
+    """The session's id is found where the client shows a response's headers, or an error's."""
+    ids = case.driver.ask(case.style, case.session, "Hello.")["ids"]
+    failed = case.driver.attempt(case.style, case.session, "Fail.")["error"]
+    places = {"answers": ids[-1] == case.session, "errors": failed["id"] == case.session}
+    return ", ".join(place for place, found in places.items() if found) or "-"
+
+
+def whole(case: Case) -> None:
+    """Four questions, each with the whole history before it, are eight messages."""
+    seen = case.driver.ask(case.style, case.session, *QUESTIONS, whole=True)
+    told = [f"You said: {' / '.join(QUESTIONS[: n + 1])}" for n in range(4)]
+    equal(seen["texts"], told)
+    stored = [text_of(message).strip() for message in case.demo.stored(case.session)]
+    equal(stored, [text for pair in zip(QUESTIONS, told, strict=True) for text in pair])
+
+
+def restart(case: Case, **options: Any) -> None:
+    """What was said before, and before the server's restart, is known."""
+    seen = case.driver.ask(case.style, case.session, "Who am I?", **options)
+    equal(seen["texts"], ["You said: I am Ada. / Who am I?"])
+
+
+def equal(seen: Any, expected: Any) -> None:
+    """See that both are the same; white space around texts does not count."""
+    if isinstance(seen, list):
+        seen = [text.strip() if isinstance(text, str) else text for text in seen]
+    assert seen == expected, f"{seen} in the place of {expected}"
+
+
+FEATURES: dict[str, Callable[[Case], Any]] = {
+    "answer": chat,
+    "stream": stream,
+    "tools": tools,
+    "tools, streamed": tools_streamed,
+    "structured": structured,
+    "picture": picture,
+    "whole history": whole,
+    "restart": restart,
+    "error": error,
+    "broken stream": broken,
+    "id in": reads_the_id,
+}
+
+
+def cell(feature: Callable[[Case], Any], case: Case) -> str:
+    """Return what the table says, which begins with ``no: `` where it is not as it should be."""
+    try:
+        return feature(case) or "yes"
+    except AssertionError as exc:
+        return f"no: {exc}"

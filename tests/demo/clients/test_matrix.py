@@ -1,0 +1,158 @@
+"""Every client is tried with every feature, and docs/clients.md has a table of what was seen.
+
+After a change that is meant, write the tables anew with ``make clients``.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.demo.clients.demos import Demo, a_session_id
+from tests.demo.clients.matrix import FEATURES, Case, Client, Driver, cell, driving, restart
+from tests.demo.clients.scripted import scripted
+from tests.support.requirements import needs
+from tests.support.server import ROOT, demo
+from tests.support.upstreams import upstream
+
+CLIENTS = [
+    Client("openai, Python", "openai-python", "openai_python"),
+    Client("openai-agents, Python", "openai-agents-python", "openai_agents_python"),
+]
+NAMES = {"chat": "Chat Completions", "responses": "Responses"}
+CELLS = [
+    (client, style, feature)
+    for client in CLIENTS
+    for style in client.styles
+    for feature in FEATURES
+]
+
+EVERY = "every client"
+NOT_YET: dict[tuple[str, str, str], str] = {
+    (EVERY, "responses", "tools"): "tools are ignored",
+    (EVERY, "responses", "tools, streamed"): "tools are ignored",
+    (EVERY, "responses", "structured"): "`text.format` is ignored",
+    (EVERY, "responses", "picture"): "refused",
+}
+"""What does not work, by client, API and feature, and why: the page lists it."""
+
+PAGE = ROOT / "docs" / "clients.md"
+BEGIN, END = "<!-- make clients writes from here -->\n", "<!-- to here -->\n"
+
+
+class Outcome(NamedTuple):
+    """What was seen: cells by client, API and feature, and the clients' versions."""
+
+    cells: dict[tuple[str, str, str], str]
+    versions: dict[str, str]
+
+
+class Trial:
+    """All the clients at work, some at once."""
+
+    def __init__(self, drivers: dict[Client, Driver], served: Demo) -> None:
+        self._drivers = drivers
+        self._served = served
+        self._before = a_session_id()
+        self.cells: dict[tuple[str, str, str], str] = {}
+
+    def all_but_restarts(self) -> None:
+        """Try every feature, and say something that is to outlast the server."""
+        self._each(self._try)
+
+    def restarts(self) -> None:
+        """Try what the first server's restart left."""
+        self._each(self._try_after)
+
+    def _each(self, tried: Callable[[Client, Driver], None]) -> None:
+        with ThreadPoolExecutor(3) as pool:
+            for done in [pool.submit(tried, *each) for each in self._drivers.items()]:
+                done.result()
+
+    def _try(self, client: Client, driver: Driver) -> None:
+        for style in client.styles:
+            driver.attempt(style, self._kept(client, style), "I am Ada.")
+            for name, feature in FEATURES.items():
+                if feature is not restart:
+                    case = Case(driver, style, self._served, a_session_id())
+                    self.cells[client.name, style, name] = cell(feature, case)
+
+    def _try_after(self, client: Client, driver: Driver) -> None:
+        for style in client.styles:
+            case = Case(driver, style, self._served, self._kept(client, style))
+            self.cells[client.name, style, "restart"] = cell(restart, case)
+
+    def _kept(self, client: Client, style: str) -> str:
+        return f"{self._before}-{client.environment}-{style}"
+
+
+@contextmanager
+def served_at(folder: Path, model: str, place: list[str]) -> Iterator[Demo]:
+    """Serve the demo; the drivers are told where."""
+    with demo(folder, "--upstream", model) as url:
+        place[:] = [f"{url}/v1"]
+        yield Demo(url, folder)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Drive the demo with all the clients that are installed, and restart it in between."""
+    folder, place = tmp_path_factory.mktemp("clients"), [""]
+    with ExitStack() as running, upstream(scripted) as model:
+        drivers = {
+            client: running.enter_context(
+                driving(client, lambda: place[0], folder / f"{client.environment}.log")
+            )
+            for client in CLIENTS
+            if client.missing is None
+        }
+        with served_at(folder, model.url, place) as served:
+            trial = Trial(drivers, served)
+            trial.all_but_restarts()
+        with served_at(folder, model.url, place):
+            trial.restarts()
+        return Outcome(trial.cells, {c.name: each.versions for c, each in drivers.items()})
+
+
+@pytest.mark.parametrize(
+    ("client", "style", "feature"), CELLS, ids=lambda each: getattr(each, "name", each)
+)
+def test_a_client_and_a_feature(client: Client, style: str, feature: str, outcome: Outcome) -> None:
+    """A feature works with a client, unless it is told that it does not yet."""
+    needs(client.missing)
+    seen = outcome.cells[client.name, style, feature]
+    excused = {(EVERY, style, feature), (client.name, style, feature)} & NOT_YET.keys()
+    assert seen.startswith("no") == bool(excused), seen
+
+
+def test_the_tables_on_the_page_are_what_was_seen(outcome: Outcome) -> None:
+    """The page's tables are this run's."""
+    for client in CLIENTS:
+        needs(client.missing)
+    text = PAGE.read_text()
+    before, _, rest = text.partition(BEGIN)
+    now = "".join([before, BEGIN, *tables(outcome), END, rest.partition(END)[2]])
+    if os.environ.get("HERMES_WRITE_CLIENTS"):
+        PAGE.write_text(now)
+    assert now == PAGE.read_text()
+
+
+def tables(outcome: Outcome) -> Iterator[str]:
+    """Yield the lines of the tables."""
+    for style, name in NAMES.items():
+        yield f"\n### {name}\n\n| client | {' | '.join(FEATURES)} |\n"
+        yield f"|{'---|' * (len(FEATURES) + 1)}\n"
+        for client in CLIENTS:
+            if style in client.styles:
+                yield f"| {client.name}: {outcome.versions[client.name]} |"
+                for feature in FEATURES:
+                    yield f" {outcome.cells[client.name, style, feature].partition(':')[0]} |"
+                yield "\n"
+    yield "\n"
+    if NOT_YET:
+        yield "What does not work:\n\n"
+        yield from (f"- {c}, {NAMES[s]}, {f}: {why}\n" for (c, s, f), why in NOT_YET.items())
