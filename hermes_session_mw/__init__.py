@@ -46,6 +46,7 @@ from hermes_session_mw.logging import SessionIdFilter
 from hermes_session_mw.routes.handlers import session_routes
 from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.recording import Recording
+from hermes_session_mw.session.request_digest import request_digest
 from hermes_session_mw.session.session import HermesSession, get_session
 from hermes_session_mw.session.turn_lock import Turn
 from hermes_session_mw.stores import (
@@ -113,5 +114,6 @@ __all__ = [
     "is_session_id",
     "migrations",
     "mint_session_id",
+    "request_digest",
     "session_routes",
 ]

@@ -114,12 +114,12 @@ class SessionConflict(HermesSessionError):
 
 
 class TurnConflict(HermesSessionError):
-    """The turn id is already stored with other messages; nothing was written."""
+    """The turn id is stored with other messages, or for another request; nothing was written."""
 
     def __init__(self) -> None:
         super().__init__(
-            "this turn_id, or Idempotency-Key, is already stored with other messages: "
-            "repeat a turn unchanged, and give every new turn an id of its own"
+            "this turn_id, or Idempotency-Key, belongs to another request, or is stored with other "
+            "messages: repeat a request unchanged, and give every new one an id of its own"
         )
 
 

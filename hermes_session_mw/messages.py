@@ -84,6 +84,15 @@ def copy_messages(messages: Sequence[Message]) -> list[Message]:
     return decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
 
 
+def text_of(message: Message) -> str:
+    """Return the text of a message's content, which may be a list of parts."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    texts = (part.get("text") for part in content if isinstance(part, dict))
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 def size_of_text(text: str) -> int:
     """Return the bytes of UTF-8 that a text takes in a message, without its quotation marks."""
     return len(_as_json(text).encode("utf-8", "surrogatepass")) - 2

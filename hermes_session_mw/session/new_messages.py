@@ -109,7 +109,7 @@ def find_new(
         SessionConflict: ``told`` ends with an answer that the history has changed since: the
             stored history counts, and its last answer is another one.
     """
-    told, begun = _split(told)
+    told, begun = split_told(told)
     if not told and begun is None:
         raise ValueError("there is no message of a user, a tool or a model")
     find = _against_told if told_counts else _against_stored
@@ -119,7 +119,7 @@ def find_new(
 
 def newest(told: Sequence[Message]) -> list[Message]:
     """Return the messages after the last answer; none where the last message is an answer."""
-    told, begun = _split(told)
+    told, begun = split_told(told)
     return told[len(told) - _count_open(told) :] if begun is None else []
 
 
@@ -148,7 +148,7 @@ def _against_stored(
     return NewMessages(end - repeated, told[-repeated:], "repeats")
 
 
-def _split(told: Sequence[Message]) -> tuple[list[Message], Message | None]:
+def split_told(told: Sequence[Message]) -> tuple[list[Message], Message | None]:
     """Return the messages without instructions, and apart from them the answer at their end.
 
     An empty answer, which some clients put there for the one to come, is none.

@@ -13,6 +13,7 @@ from typing import Any
 from hermes_session_mw.exceptions import InvalidMessage
 from hermes_session_mw.messages import MAX_DEPTH, Message
 from hermes_session_mw.session.recording import INCOMPLETE
+from hermes_session_mw.session.request_digest import REQUEST_DIGEST
 from hermes_session_mw.session.tool_calls import (
     INSTRUCTIONS,
     find_calling_message,
@@ -26,6 +27,7 @@ from hermes_session_mw.stores.validation import check_int
 STORED_ONLY = frozenset(
     {
         *INCOMPLETE,
+        REQUEST_DIGEST,
         "metadata",  # the application's own
         *("finish_reason", "model", "usage"),  # of the response with the message
         # Hermes Agent stores these beside a message, and does not send them either.

@@ -21,7 +21,14 @@ from hermes_session_mw.exceptions import (
     TurnTooLong,
 )
 from hermes_session_mw.logging import logger
-from hermes_session_mw.messages import Message, beginning_of, encode_messages, size_of_text
+from hermes_session_mw.messages import (
+    Message,
+    beginning_of,
+    encode_messages,
+    size_of_text,
+    text_of,
+)
+from hermes_session_mw.session.request_digest import REQUEST_DIGEST, size_of_digest, with_digest
 
 INCOMPLETE = {"status": "incomplete"}
 """Marks an answer that broke off, as in OpenAI's Responses API."""
@@ -104,8 +111,12 @@ class Recording:
         limits: StoreLimits | None = None,
         replaces: bool = False,
         begun: Message | None = None,
+        digest: str | None = None,
     ) -> None:
-        """Keep the question; ``append`` stores a complete turn, ``append_part`` another."""
+        """Keep the question; ``append`` stores a complete turn, ``append_part`` another.
+
+        A complete turn is stored with the ``digest`` of its request.
+        """
         self._begun, self._beside = _taken_apart(begun or {})
         self._message: Message = dict(self._beside)
         self.length: int | None = None
@@ -116,10 +127,12 @@ class Recording:
         self._limits = limits or StoreLimits()
         self._replaces = replaces
         self._pieces: list[str] = []
+        self._digest = digest
         self._size = len('{"role":"assistant","content":""}') + size_of_text(self._begun)
+        self._size += size_of_digest(digest)
         self._ended = False
         self._refused: InvalidMessage | None = None
-        self._waiting: list[Message] = []
+        self._waiting: Sequence[Message] = []
         self._store = append_part  # pending operations
         self._has_warned = False
 
@@ -227,7 +240,7 @@ class Recording:
             return  # the old turn stands
         if refused is None:
             try:
-                await self._store_whole([*self._turn, self._answer()])
+                await self._store_whole(with_digest([*self._turn, self._answer()], self._digest))
             except InvalidMessage as exc:
                 refused = exc
         if refused is not None:
@@ -289,7 +302,7 @@ class Recording:
     def _part(self) -> list[Message]:
         return [self._answer() | INCOMPLETE] if self._has_answer else []
 
-    async def _store_whole(self, messages: list[Message]) -> None:
+    async def _store_whole(self, messages: Sequence[Message]) -> None:
         # Kept first: a shield keeps out anyio's cancellation, but not asyncio's own.
         self._waiting, self._store = messages, self._append
         try:
@@ -392,12 +405,8 @@ async def break_off(recordings: Sequence[Recording], seconds: float) -> None:
 
 def _taken_apart(begun: Message) -> tuple[str, Message]:
     """Return the beginning's text, and its other keys without finish_reason and status."""
-    content = begun.get("content") or ""
-    if not isinstance(content, str):
-        parts = (part for part in content if isinstance(part, dict))
-        content = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
-    left_out = ("role", "content", "finish_reason", *INCOMPLETE)
-    return content, {name: value for name, value in begun.items() if name not in left_out}
+    left_out = ("role", "content", "finish_reason", REQUEST_DIGEST, *INCOMPLETE)
+    return text_of(begun), {name: value for name, value in begun.items() if name not in left_out}
 
 
 def _longest(text: str, allowed: Callable[[str], bool]) -> str:

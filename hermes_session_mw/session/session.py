@@ -29,7 +29,6 @@ from hermes_session_mw.exceptions import (
     StoreError,
     StoreMisconfigured,
     StoreUnavailable,
-    TurnConflict,
 )
 from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.logging import fingerprint, logger
@@ -44,6 +43,8 @@ from hermes_session_mw.session.prompts import (
     window_of,
 )
 from hermes_session_mw.session.recording import Append, Recording, break_off
+from hermes_session_mw.session.repeated_requests import check_repeated, first_answer
+from hermes_session_mw.session.request_digest import with_digest
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.session.tool_calls import find_cut, unanswered_calls
 from hermes_session_mw.session.turn_lock import LEASE, WAIT, Turn
@@ -424,6 +425,7 @@ class HermesSession:
         turn_id: str | None = None,
         expected_length: int | None = None,
         replace_from: int | None = None,
+        digest: str | None = None,
     ) -> int:
         """Store ``messages`` at the conversation's end, all or none, and return its new length.
 
@@ -443,6 +445,9 @@ class HermesSession:
             replace_from: keep so many messages of the conversation's beginning, and replace the
                 rest by these in one step: to edit a question, or to regenerate an answer. The
                 replaced messages are kept for audit, as with ``rewind``.
+            digest: the request's `request_digest`, which ``find_turn`` compares. It is stored with
+                a turn that has an id, as the last message's ``request_digest``; where the store
+                has no such key (`HermesStateStore`), it is left out.
 
         Raises:
             InvalidMessage: a message cannot be stored unchanged.
@@ -460,7 +465,8 @@ class HermesSession:
         """
         self._check_replacement(replace_from)
         append = partial(self._append, length=expected_length, replace_from=replace_from)
-        return await self._append_named(append, turn_id, *messages)
+        storing = with_digest(messages, self._storable_digest(digest, turn_id))
+        return await self._append_named(append, turn_id, *storing)
 
     def record(
         self,
@@ -469,6 +475,7 @@ class HermesSession:
         expected_length: int | None = None,
         replace_from: int | None = None,
         begun: Message | None = None,
+        digest: str | None = None,
     ) -> Recording:
         """Begin a turn whose answer streams: give it the question, and write the answer to it.
 
@@ -502,6 +509,7 @@ class HermesSession:
             limits=self._store.limits,
             replaces=replace_from is not None,
             begun=begun,
+            digest=self._storable_digest(digest, turn_id),
         )
         self._recordings += (recording,)
         self.register_open()
@@ -511,6 +519,13 @@ class HermesSession:
         if replace_from is not None:
             check_count("replace_from", replace_from)
             self._store.check_replaces()
+
+    def _storable_digest(self, digest: str | None, turn_id: str | None) -> str | None:
+        """Return the digest if a turn that has it can be found by an id, and can be stored."""
+        if digest is None or (turn_id is None and self.idempotency_key is None):
+            return None
+        answer = {"role": "assistant", "content": ""}
+        return digest if self._store.limits.allow(*with_digest([answer], digest)) else None
 
     async def _append_named(
         self, append: Append, turn_id: str | None, *messages: Message, made_id: str | None = None
@@ -601,7 +616,12 @@ class HermesSession:
         return Turn(self, self._store, lease=lease, wait=wait)
 
     async def find_turn(
-        self, turn_id: str | None = None, *, question: Sequence[Message] = ()
+        self,
+        turn_id: str | None = None,
+        *,
+        question: Sequence[Message] = (),
+        told: Sequence[Message] | None = None,
+        digest: str | None = None,
     ) -> StoredTurn | None:
         """Return the turn that this session has stored under an id, or None.
 
@@ -611,18 +631,24 @@ class HermesSession:
         Args:
             turn_id: by default the request's ``Idempotency-Key``; without one nothing is found.
             question: the messages that the turn has to begin with.
+            told: the messages that the request's body tells, as for ``new_messages``: the turn has
+                to answer them. If they end with the beginning of an answer, the returned turn has
+                the rest of the stored one, as it was answered the first time.
+            digest: the request's `request_digest`. If the turn was stored with one, they have to
+                be the same, and ``question`` and ``told`` are not compared.
 
         Raises:
-            TurnConflict: it begins with other messages: the id belongs to another request.
+            TurnConflict: the id belongs to another request.
         """
         name = turn_id or self.idempotency_key
         owner = self.known_owner()
         if name is None or (self.is_new and self._history is None):
             return None
         turn = await self._store.call(LifecycleStore.find_turn, self.id, name, owner)
-        if turn is not None and not loaded_history.begins_with(turn.messages, question):
-            raise TurnConflict
-        return turn
+        if turn is None:
+            return None
+        check_repeated(turn, question, told, digest)
+        return turn if told is None else first_answer(turn, told)
 
     def mark_replayed(self) -> None:
         """Have the response say ``Idempotency-Replayed: true``: it answers an earlier attempt.

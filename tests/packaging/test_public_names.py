@@ -55,6 +55,7 @@ PUBLIC = {
     "is_session_id",
     "migrations",
     "mint_session_id",
+    "request_digest",
     "session_routes",
 }
 

@@ -8,7 +8,14 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from hermes_session_mw import HermesSessionMiddleware, HermesStateStore, NotSupported, get_session
+from hermes_session_mw import (
+    HermesSession,
+    HermesSessionMiddleware,
+    HermesStateStore,
+    NotSupported,
+    TurnConflict,
+    get_session,
+)
 from tests.stores.hermes_state.agent import COMPRESSED, TIP, golden, hermes, without_times
 from tests.support.asgi import request, stamp
 
@@ -87,3 +94,15 @@ async def test_a_session_finds_its_turn_and_takes_it_back(
     assert found == [ASKED, ANSWERED]
     with hermes(state_db) as agent:
         assert agent.conversation(TIP) == golden(TIP)
+
+
+async def test_a_turn_is_stored_without_its_requests_digest(state: HermesStateStore) -> None:
+    """Hermes' table has no column for it: a repeated request is known by its messages."""
+    session = HermesSession(state, "web", idempotency_key="k")
+    async with session.record(ASKED, digest="d1") as answer:
+        answer.write("Cascais.")
+    (_, stored) = without_times((await state.load("web")).messages)
+    assert stored == {"role": "assistant", "content": "Cascais."}
+    assert await session.find_turn(told=[ASKED], digest="d2") is not None
+    with pytest.raises(TurnConflict):
+        await session.find_turn(told=[ANSWERED, {**ASKED, "content": "And?"}], digest="d1")
