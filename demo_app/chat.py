@@ -34,9 +34,10 @@ async def chat_completions(request: Request) -> Response:
 
 async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Reply | None:
     """Return the stored answer of a request that is repeated under its Idempotency-Key."""
-    turn = await turns.answered_before(session, chat.told)
+    turn = await session.find_turn(told=chat.told, digest=chat.digest)
     if turn is None:
         return None
+    session.mark_replayed()
     *question, reply = turn.messages
     start = min(turn.start or 0, session.length)  # empty if the history cannot be read
     prompt = [*chat.system, *session.prompt(*question, replace_from=start)]
@@ -51,4 +52,5 @@ async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Repl
     prompt = [*chat.system, *session.prompt(*new.asked, replace_from=new.replace_from)]
     finish = turns.when_stored(state.store, session)
     deltas = state.model.stream(prompt, chat.options)
-    return await begin(deltas, state.model.name, partial(turns.record, session, new), finish)
+    record = partial(turns.record, session, new, chat.digest)
+    return await begin(deltas, state.model.name, record, finish)

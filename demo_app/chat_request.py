@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from demo_app.bodies import BadRequest, json_object, optional, text
+from hermes_session_mw import request_digest
 from hermes_session_mw.messages import Message
 
 SYSTEM_ROLES = ("system", "developer")
@@ -22,6 +23,7 @@ class ChatRequest:
         stream: answer with server-sent events.
         include_usage: send a chunk with the usage at the stream's end.
         options: the body's other fields, which are passed to the model.
+        digest: the body's digest, by which a repeated request is known.
     """
 
     system: list[Message]
@@ -29,6 +31,7 @@ class ChatRequest:
     stream: bool
     include_usage: bool
     options: dict[str, Any]
+    digest: str
 
     @classmethod
     def parse(cls, body: bytes) -> "ChatRequest":
@@ -52,6 +55,7 @@ class ChatRequest:
             stream=optional(data, "stream", bool, default=False),
             include_usage=bool(options.get("include_usage")),
             options={name: value for name, value in data.items() if name not in _OURS},
+            digest=request_digest(data),
         )
 
 

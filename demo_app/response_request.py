@@ -5,7 +5,7 @@ from typing import Any
 
 from demo_app.bodies import BadRequest, json_object, number, optional, text
 from demo_app.chat_request import SYSTEM_ROLES
-from hermes_session_mw import is_session_id
+from hermes_session_mw import is_session_id, request_digest
 from hermes_session_mw.messages import Message
 
 _ROLES = ("user", "assistant", *SYSTEM_ROLES)
@@ -37,6 +37,7 @@ class ResponseRequest:
         store: store the response, and the turn.
         stream: answer with server-sent events.
         options: the body's other fields for the model, by their names in Chat Completions.
+        digest: the body's digest, by which a repeated request is known.
     """
 
     instructions: str | None
@@ -47,6 +48,7 @@ class ResponseRequest:
     store: bool
     stream: bool
     options: dict[str, Any]
+    digest: str
 
     @classmethod
     def parse(cls, body: bytes) -> "ResponseRequest":
@@ -80,6 +82,7 @@ class ResponseRequest:
             options={
                 name: data[key] for key, name in _OPTIONS.items() if data.get(key) is not None
             },
+            digest=request_digest(data),
         )
 
 

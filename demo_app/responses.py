@@ -100,8 +100,9 @@ async def _stored(
     tried = await ids.session_of(response_id)
     if tried is not None and tried != session.id:
         await _enter(session, tried, hold)
-    turn = await turns.answered_before(session, asked.new, response_id)
+    turn = await session.find_turn(response_id, told=asked.new, digest=asked.digest)
     if turn is not None:
+        session.mark_replayed()
         stored = _again(response_id, session.id, turn, state.model)
         if stored.details["previous_response_id"] != asked.previous:
             raise TurnConflict
@@ -113,7 +114,7 @@ async def _stored(
     finish = turns.when_stored(ids.store, session)
     prompt = [*asked.system, *session.prompt(*new.asked, replace_from=new.replace_from)]
     deltas = state.model.stream(prompt, asked.options)
-    record = partial(turns.record, session, new, response_id)
+    record = partial(turns.record, session, new, asked.digest, response_id)
     reply = await begin(deltas, state.model.name, record, finish)
     return Answer(response_id, session.id, reply, details(int(time.time()), asked))
 

@@ -20,14 +20,12 @@ from hermes_session_mw import (
     NotSupported,
     Recording,
     Store,
-    StoredTurn,
     StoreError,
     StoreUnavailable,
     Turn,
-    TurnConflict,
 )
 from hermes_session_mw.messages import Message
-from hermes_session_mw.session.new_messages import NewMessages, is_same
+from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.tool_calls import is_result
 
 Finish = Callable[[], Awaitable[None]]
@@ -84,35 +82,6 @@ class Hold:
                 await self._turn.extend()
 
 
-async def answered_before(
-    session: HermesSession, told: Sequence[Message], turn_id: str | None = None
-) -> StoredTurn | None:
-    """Return the turn that an earlier attempt of this request has stored, or None.
-
-    ``told`` are all messages of the request's body; the turn's question is at their end, possibly
-    followed by the beginning of the answer.
-
-    Raises:
-        TurnConflict: the id belongs to another request.
-    """
-    turn = await session.find_turn(turn_id)
-    if turn is None:
-        return None
-    *question, answer = turn.messages
-    asked, begun = told, ""
-    if told[-1]["role"] == "assistant":
-        asked, begun = told[:-1], text_of(told[-1])
-    start, text = len(asked) - len(question), text_of(answer)
-    is_asked = start >= 0 and all(map(is_same, asked[start:], question))
-    if not text.startswith(begun):
-        begun = begun.rstrip()  # as a client may have stripped it
-    if not is_asked or not (question or begun) or not text.startswith(begun):
-        raise TurnConflict
-    # The beginning of the answer is the request's own, and was not part of the first response.
-    rest = {"content": text.removeprefix(begun)} if begun else {}
-    return replace(turn, messages=[*question, answer | rest])
-
-
 def new_messages(
     find: Callable[[Sequence[Message]], NewMessages], told: Sequence[Message], param: str
 ) -> NewMessages:
@@ -145,13 +114,19 @@ def check(session: HermesSession, new: NewMessages) -> None:
     session.check(*new.messages, {"role": "assistant", "content": ""})
 
 
-def record(session: HermesSession, new: NewMessages, turn_id: str | None = None) -> Recording:
+def record(
+    session: HermesSession, new: NewMessages, digest: str, turn_id: str | None = None
+) -> Recording:
     """Begin to record the turn, which at its end replaces the messages after its beginning.
 
     Called after the model has begun to answer, so that a refused request changes nothing.
     """
     return session.record(
-        *new.messages, turn_id=turn_id, replace_from=new.replace_from, begun=new.begun
+        *new.messages,
+        turn_id=turn_id,
+        replace_from=new.replace_from,
+        begun=new.begun,
+        digest=digest,
     )
 
 

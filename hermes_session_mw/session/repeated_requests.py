@@ -31,20 +31,22 @@ from hermes_session_mw.exceptions import TurnConflict
 from hermes_session_mw.messages import Message, text_of
 from hermes_session_mw.session.loaded_history import begins_with
 from hermes_session_mw.session.new_messages import is_same, split_told
-from hermes_session_mw.session.request_digest import digest_of
+from hermes_session_mw.session.request_digest import digest_of, without_digest
 from hermes_session_mw.stores.models import StoredTurn
 
 
-def check_repeated(
+def repeated_turn(
     turn: StoredTurn,
     question: Sequence[Message],
     told: Sequence[Message] | None,
     digest: str | None,
-) -> None:
-    """Raise ``TurnConflict`` if the turn is another request's.
+) -> StoredTurn:
+    """Return the turn as it was answered; the arguments are those of `HermesSession.find_turn`.
 
-    If both have a digest, these are compared; otherwise the messages, as in
-    `HermesSession.find_turn`.
+    If both have a digest, these are compared, and otherwise the messages.
+
+    Raises:
+        TurnConflict: the turn is another request's.
     """
     known = digest_of(turn.messages)
     if known is not None and digest is not None:
@@ -54,6 +56,8 @@ def check_repeated(
         is_repeated = is_repeated and (told is None or answers(turn.messages, told))
     if not is_repeated:
         raise TurnConflict
+    turn = replace(turn, messages=without_digest(turn.messages))
+    return turn if told is None else first_answer(turn, told)
 
 
 def answers(turn: Sequence[Message], told: Sequence[Message]) -> bool:

@@ -50,6 +50,12 @@ def with_digest(messages: Sequence[Message], digest: str | None) -> Sequence[Mes
     return [*messages[:-1], {**messages[-1], REQUEST_DIGEST: digest}]
 
 
+def without_digest(messages: Sequence[Message]) -> list[Message]:
+    """Return a turn's messages as they were before ``with_digest``."""
+    *before, last = messages
+    return [*before, {name: value for name, value in last.items() if name != REQUEST_DIGEST}]
+
+
 def digest_of(messages: Sequence[Message]) -> str | None:
     """Return the digest that a stored turn has, or None."""
     digest = messages[-1].get(REQUEST_DIGEST)

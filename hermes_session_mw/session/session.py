@@ -43,7 +43,7 @@ from hermes_session_mw.session.prompts import (
     window_of,
 )
 from hermes_session_mw.session.recording import Append, Recording, break_off
-from hermes_session_mw.session.repeated_requests import check_repeated, first_answer
+from hermes_session_mw.session.repeated_requests import repeated_turn
 from hermes_session_mw.session.request_digest import with_digest
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.session.tool_calls import find_cut, unanswered_calls
@@ -333,9 +333,9 @@ class HermesSession:
 
         Every message is given as it was stored, except for what a strict provider refuses: keys
         that are for the store alone (``status``, ``metadata``, ``finish_reason``, ``model``,
-        ``usage``, and those that Hermes Agent keeps beside a message), tool calls without a result,
-        results without a call, and answers in which nothing remains. The stored messages stay as
-        they are.
+        ``usage``, ``request_digest``, and those that Hermes Agent keeps beside a message), tool
+        calls without a result, results without a call, and answers in which nothing remains. The
+        stored messages stay as they are.
 
         Args:
             new: messages that are not stored yet, such as the user's.
@@ -645,10 +645,7 @@ class HermesSession:
         if name is None or (self.is_new and self._history is None):
             return None
         turn = await self._store.call(LifecycleStore.find_turn, self.id, name, owner)
-        if turn is None:
-            return None
-        check_repeated(turn, question, told, digest)
-        return turn if told is None else first_answer(turn, told)
+        return None if turn is None else repeated_turn(turn, question, told, digest)
 
     def mark_replayed(self) -> None:
         """Have the response say ``Idempotency-Replayed: true``: it answers an earlier attempt.

@@ -111,7 +111,7 @@ def test_a_response_repeats_the_requests_numbers(client: TestClient, stream: boo
     openai.types.responses.Response.model_validate(body)
     assert {name: body[name] for name in sent} == sent
     assert client.get(f"{PATH}/{body['id']}").json() == body
-    assert body_of(respond(client, "a", S, K, stream=stream)) == body
+    assert body_of(respond(client, "a", S, K, stream=not stream, **sent)) == body
     other = body_of(respond(client, "b", S))
     assert {name: other[name] for name in sent} == dict.fromkeys(sent)
 
@@ -447,8 +447,10 @@ def test_a_repeated_request_is_answered_again(
     monkeypatch.setattr(EchoModel, "stream", None)
     again = respond(client, "a", S, K, stream=stream)
     assert body_of(again) == first
-    refused = respond(client, "x", S, K)
-    assert error_of(refused)[::2] == (409, "idempotency_key_reused")
+    assert again.headers["Idempotency-Replayed"] == "true"
+    for text, more in ("x", {}), ("a", {"instructions": "Be brief."}), ("a", {"model": "another"}):
+        refused = respond(client, text, S, K, **more)
+        assert error_of(refused)[::2] == (409, "idempotency_key_reused")
     assert contents(store) == ["a", "-", "b", "-"]
     client.delete(f"{PATH}/{first['id']}")
     assert body_of(respond(client, "a", S, K)) == first

@@ -12,12 +12,9 @@ from demo_app import turns
 from demo_app.app import create_app
 from demo_app.model import EchoModel
 from hermes_session_mw import (
-    HermesSession,
     MemoryStore,
     SessionInfo,
-    StoredTurn,
     StoreUnavailable,
-    TurnConflict,
 )
 from hermes_session_mw.messages import Message
 from tests.asgi.test_middleware import FailingStore
@@ -117,8 +114,10 @@ def test_a_repeated_request_is_answered_again(
     first = say(client, "Who am I?", stream=not stream, Idempotency_Key="k")
     say(client, "And now?")
     monkeypatch.setattr(EchoModel, "stream", None)
-    again = say(client, "Who am I?", stream=stream, Idempotency_Key="k")
+    again = say(client, "Who am I?", stream=stream, Idempotency_Key='"k"')
     assert again.status_code == 200
+    told = [response.headers.get("Idempotency-Replayed") for response in (first, again)]
+    assert told == [None, "true"]
     assert text_of(again) == text_of(first)
     assert contents(store) == ["My name is Ada.", "-", "Who am I?", "-", "And now?", "-"]
     if not stream:
@@ -157,6 +156,44 @@ def test_a_key_that_is_used_for_another_question_is_a_409(
     assert response.status_code == 409
     assert response.json()["error"]["code"] == "idempotency_key_reused"
     assert contents(store) == ["a", "-"]
+
+
+ANOTHER: dict[str, Any] = {
+    "model": {"model": "another"},
+    "temperature": {"temperature": 0},
+    "tools": {"tools": [{"type": "function", "function": {"name": "clock"}}]},
+    "format": {"response_format": {"type": "json_object"}},
+    "system": {"messages": [{"role": "system", "content": "Be brief."}, user("a")]},
+    "history": {"messages": [user("b"), {"role": "assistant", "content": "c"}, user("a")]},
+}
+
+
+@pytest.mark.parametrize("fields", ANOTHER.values(), ids=ANOTHER)
+def test_a_key_that_is_used_for_another_answer_is_a_409(
+    client: TestClient, store: MemoryStore, fields: dict[str, Any]
+) -> None:
+    """Under a key everything counts that shapes the answer, and not only the question."""
+    body = {"messages": [user("a")]}
+    assert client.post(CHAT, json=body, headers={KEY: "k"}).status_code == 200
+    response = client.post(CHAT, json=body | fields, headers={KEY: "k"})
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "idempotency_key_reused"
+    same = body | {"stream": True, "stream_options": {"include_usage": True}}
+    assert client.post(CHAT, json=same, headers={KEY: "k"}).status_code == 200
+    assert contents(store) == ["a", "-"]
+
+
+def test_a_turn_of_an_earlier_version_is_known_by_its_question(
+    client: TestClient, store: MemoryStore
+) -> None:
+    """A turn that was stored without a digest is answered again if it answers the question."""
+
+    async def append() -> None:
+        await store.append("s", [user("a"), PARTIAL | {"status": "completed"}], turn_id="k")
+
+    anyio.run(append)
+    assert text_of(say(client, "a", Idempotency_Key="k")) == "half"
+    assert say(client, "b", Idempotency_Key="k").status_code == 409
 
 
 def test_keys_do_not_cross_sessions(client: TestClient, store: MemoryStore) -> None:
@@ -374,14 +411,3 @@ async def test_a_client_that_leaves_can_ask_again(key: bytes | None) -> None:
 def contents_of(messages: list[Message]) -> list[str]:
     """Return the messages' texts."""
     return [message["content"] for message in messages]
-
-
-async def test_the_question_of_a_found_turn_is_the_end_of_what_was_told() -> None:
-    """A turn that asked more than the request tells is another request's."""
-    store = MemoryStore()
-    await store.append("s", [user("a"), user("b"), user("-")], turn_id="k")
-    session = HermesSession(store, "s", idempotency_key="k")
-    found = await turns.answered_before(session, [user("x"), user("a"), user("b")])
-    assert isinstance(found, StoredTurn)
-    with pytest.raises(TurnConflict):
-        await turns.answered_before(session, [user("b")])

@@ -131,6 +131,9 @@ async def test_a_turn_keeps_the_digest_of_its_request(store: Any) -> None:
     assert not await found(store, "d2", name, question=[USER], told=[USER])
     session = HermesSession(store, name)
     assert (await session.load())[1]["request_digest"] == "d1"
+    turn = await session.find_turn("k", digest="d1")
+    assert turn is not None
+    assert turn.messages == [USER, {"role": "assistant", "content": "Ada."}]
     assert session.prompt() == [USER, {"role": "assistant", "content": "Ada."}, USER]
     child = await session.fork()
     assert child.history == session.history
