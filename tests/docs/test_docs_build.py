@@ -100,6 +100,7 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
         "current_turn",
         "end",
         "is_recording",
+        "is_replayed",
         "is_told",
         "known_owner",
         "on_open",
