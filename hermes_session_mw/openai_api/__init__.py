@@ -3,3 +3,7 @@
 What a provider or a client adds is passed through whole. The core does not import this folder; its
 modules are pure, but for the ones that answer a request.
 """
+
+from hermes_session_mw.openai_api.event_stream import EventStream, server_sent_event
+
+__all__ = ["EventStream", "server_sent_event"]

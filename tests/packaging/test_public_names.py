@@ -1,7 +1,7 @@
 """What other people's code imports."""
 
 import hermes_session_mw
-from hermes_session_mw import migrations, testing
+from hermes_session_mw import migrations, openai_api, testing
 
 PUBLIC = {
     "AppendInDoubt",
@@ -70,6 +70,12 @@ def test_the_names_for_migrations_stay() -> None:
     """What a migration calls is public as well."""
     assert migrations.__all__ == ["add_tables", "is_complete", "upgrade"]
     assert all(callable(getattr(migrations, name)) for name in migrations.__all__)
+
+
+def test_the_names_for_openais_wire_stay() -> None:
+    """What a chat endpoint imports is public as well."""
+    assert {"EventStream", "server_sent_event"} <= {*openai_api.__all__}
+    assert all(hasattr(openai_api, name) for name in openai_api.__all__)
 
 
 def test_the_contracts_names_stay() -> None:

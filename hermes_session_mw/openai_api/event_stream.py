@@ -1,0 +1,251 @@
+"""A response of server-sent events that stays alive while the model is silent.
+
+The generator of the events runs in a task of its own, from its first step to its close, so that a
+wait that ends early never cancels it, and its ``async with`` blocks may hold cancel scopes.
+"""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from hermes_session_mw.exceptions import ConfigurationError
+
+KEEPALIVE = ": keepalive\n\n"
+"""A comment, which clients pass over; what comes resets their read time-outs."""
+
+# The second one is for nginx, which would otherwise buffer the events.
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def server_sent_event(data: object, event: str | None = None) -> str:
+    """Return an event: ``data`` as JSON on one line, below its name, if it has one.
+
+    OpenAI's SDKs refuse named events in Chat Completions.
+    """
+    name = "" if event is None else f"event: {event}\n"
+    return f"{name}data: {json.dumps(data)}\n\n"
+
+
+_FAILED = server_sent_event(
+    {
+        "error": {
+            "message": "The server failed to answer.",
+            "type": "server_error",
+            "param": None,
+            "code": None,
+        }
+    }
+)
+
+
+def _nothing() -> str:
+    return ""
+
+
+def _unexpected(_: Exception) -> str | None:
+    return None
+
+
+class EventStream(Response):
+    """Sends server-sent events, and keeps the connection alive between them.
+
+    The response begins with the first event, or after ``head_after`` seconds without one. An
+    exception of ``events`` before that is raised to the application, whose exception handlers can
+    answer with a status code. A later one is sent as an event, after which nothing follows.
+
+    ``events`` is closed when the response has ended, and when the client disconnects, also while
+    the model is silent. What it does then, such as storing what has come, is part of the response.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncIterator[str],
+        *,
+        opening: Callable[[], str] = _nothing,
+        idle_event: Callable[[], str] | None = None,
+        error_event: Callable[[Exception], str | None] = _unexpected,
+        head_after: float = 2.0,
+        keepalive: float = 15.0,
+        idle_after: float = 60.0,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        background: BackgroundTask | None = None,
+    ) -> None:
+        """Take the events; nothing is asked for until the response is sent.
+
+        Args:
+            events: the events, each a text that ends in a blank line (`server_sent_event`).
+            opening: returns the events to begin with, which are sent with the response's head.
+            idle_event: returns an event without content, for clients that count events and not
+                comments; None for none. It is called between two events of ``events``, so that
+                both can be numbered by one counter.
+            error_event: returns the event for an exception of ``events``; None if it was not
+                expected: an error in OpenAI's shape is sent then, without the exception's text,
+                and the exception is raised to the server, which logs it.
+            head_after: seconds to wait for the first event before the response begins without it.
+            keepalive: seconds of silence after which a comment is sent, and after each further.
+            idle_after: seconds without an event after which ``idle_event`` is sent.
+            status_code: the response's status.
+            headers: more headers of the response.
+            background: runs after the response.
+
+        Raises:
+            ConfigurationError: a number of seconds is not above 0; ``head_after`` may be 0.
+        """
+        if not (head_after >= 0 and keepalive > 0 and idle_after > 0):
+            raise ConfigurationError(
+                "head_after is at least 0, keepalive and idle_after are above 0 seconds: "
+                f"not {head_after}, {keepalive} and {idle_after}"
+            )
+        self.status_code, self.background = status_code, background
+        self.init_headers({**_HEADERS, **(headers or {})})
+        self._events = events
+        self._opening, self._idle_event, self._error_event = opening, idle_event, error_event
+        self._head_after, self._keepalive = head_after, keepalive
+        self._idle_after = float("inf") if idle_event is None else idle_after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send the response.
+
+        Raises:
+            ClientDisconnect: the server reports a closed connection by an error of ``send``.
+            Exception: of ``events``, as the class describes.
+        """
+        source = _Source(self._events)
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(source.run)
+            tasks.start_soon(_cancel_at_disconnect, receive, tasks.cancel_scope)
+            try:
+                await self._transmit(source, _reporting(send))
+            except Exception as exc:  # noqa: BLE001  # raised below, and not in a group
+                failure = exc
+            tasks.cancel_scope.cancel()
+        failure = failure or source.error
+        if failure is not None:
+            raise failure
+        if self.background is not None:
+            await self.background()
+
+    async def _transmit(self, source: "_Source", send: Send) -> None:
+        """Send all, unless there is an error that is to be raised."""
+        await source.wait(self._head_after)
+        if source.error is not None:
+            return
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        await _send_text(send, self._opening())
+        await self._send_events(source, send)
+        if source.error is not None:
+            told = self._error_event(source.error)
+            await _send_text(send, told or _FAILED)
+            if told is None:
+                return
+            source.error = None
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_events(self, source: "_Source", send: Send) -> None:
+        last_event = last_text = anyio.current_time()
+        while not source.has_ended:
+            due = min(last_event + self._idle_after, last_text + self._keepalive)
+            await source.wait(due - anyio.current_time())
+            text, now = source.take(), anyio.current_time()
+            if text is not None:
+                last_event = now
+            elif source.has_ended:
+                break
+            elif self._idle_event is not None and now >= last_event + self._idle_after:
+                text, last_event = self._idle_event(), now
+            else:
+                text = KEEPALIVE
+            await _send_text(send, text)
+            last_text = anyio.current_time()
+
+
+class _Source:
+    """Runs an iterator in one task, and holds its next event until that is taken.
+
+    Attributes:
+        error: the exception that ended it.
+    """
+
+    def __init__(self, events: AsyncIterator[str]) -> None:
+        self._events = events
+        self._event: str | None = None
+        self._is_done = False
+        self._ready, self._taken = anyio.Event(), anyio.Event()
+        self.error: Exception | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is no event, and none will come."""
+        return self._is_done and self._event is None
+
+    async def run(self) -> None:
+        """Run to the end, and close the iterator, in the task that it ran in."""
+        try:
+            async with _closing(self._events) as events:
+                async for event in events:
+                    self._event, self._taken = event, anyio.Event()
+                    self._ready.set()
+                    await self._taken.wait()
+        except Exception as exc:  # noqa: BLE001  # told or raised by the response
+            self.error = exc
+        finally:
+            self._is_done = True
+            self._ready.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until there is an event, or the end, or the time is over."""
+        with anyio.move_on_after(seconds):
+            await self._ready.wait()
+
+    def take(self) -> str | None:
+        """Return the event, or None if there is none yet, and let the iterator go on."""
+        event, self._event = self._event, None
+        if event is not None:
+            if not self._is_done:
+                self._ready = anyio.Event()
+            self._taken.set()
+        return event
+
+
+@asynccontextmanager
+async def _closing(events: AsyncIterator[str]) -> AsyncGenerator[AsyncIterator[str], None]:
+    try:
+        yield events
+    finally:
+        if isinstance(events, AsyncGenerator):
+            await events.aclose()
+
+
+async def _cancel_at_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def _reporting(send: Send) -> Send:
+    """Return ``send`` with the errors of a closed connection as Starlette raises them."""
+
+    async def reporting(message: Any) -> None:
+        try:
+            await send(message)
+        except OSError as exc:
+            raise ClientDisconnect from exc
+
+    return reporting
+
+
+async def _send_text(send: Send, text: str) -> None:
+    if text:
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
