@@ -1,7 +1,7 @@
 """LiteLLM's proxy as a process: an OpenAI-compatible server that nobody here wrote."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,26 @@ def _config(behind: str) -> dict[str, Any]:
     }
 
 
+def config_before(api: str) -> dict[str, Any]:
+    """Return a configuration that asks at that URL, with the headers that clients send."""
+    return {
+        "model_list": [_model("scripted", api_base=api)],
+        "router_settings": {"num_retries": 0, "disable_cooldowns": True},
+        "general_settings": {
+            "forward_client_headers_to_llm_api": True,
+            "dangerously_permit_weak_or_unset_master_key": True,
+        },
+    }
+
+
 @contextmanager
-def litellm_proxy(folder: Path, behind: str) -> Iterator[str]:
+def litellm_proxy(
+    folder: Path, behind: str, config_for: Callable[[str], dict[str, Any]] = _config
+) -> Iterator[str]:
     """Serve until the block ends; yield the URL that clients of OpenAI's API are given."""
     needs(None if INSTALLED.exists() else "LiteLLM is not installed: make .litellm/.installed")
     config, port = folder / "config.yaml", free_port()
-    config.write_text(json.dumps(_config(behind)))  # which is YAML too
+    config.write_text(json.dumps(config_for(behind)))  # which is YAML too
     command = [str(INSTALLED), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     quiet = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it is fetched

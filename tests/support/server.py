@@ -25,13 +25,17 @@ def free_port() -> int:
 
 @contextmanager
 def demo(
-    folder: Path, *options: str, program: Sequence[str] = ("-m", "demo_app"), **environment: str
+    folder: Path,
+    *options: str,
+    program: Sequence[str] = ("-m", "demo_app"),
+    port: int | None = None,
+    **environment: str,
 ) -> Iterator[str]:
     """Serve the demo from ``folder``; yield its URL; stop it as Ctrl-C does, and see it end.
 
     ``program`` is what Python runs, where it is not the demo as it is.
     """
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, *program, "--port", str(port), *options]
     environment = {"PYTHONWARNINGS": "error", **environment}
     with serving(command, port, folder, ready="/healthz", **environment) as process:

@@ -13,7 +13,9 @@ from tests.demo.clients.scripted import PICTURE, digest, text_of
 from tests.support.server import ROOT
 
 ENVIRONMENTS = ROOT / ".clients"
+PROXY = ROOT / ".litellm"
 DRIVERS = Path(__file__).parent / "drivers"
+DRIVERS_PACKAGE = "tests.demo.clients.drivers"
 STYLES = ("chat", "responses")
 QUESTIONS = ["I am Ada.", "I live in Oslo.", "It rains.", "Who am I?"]
 
@@ -23,17 +25,17 @@ class Client(NamedTuple):
 
     Attributes:
         name: as the page has it.
-        environment: the folder in ``.clients``, or a path.
-        driver: the program in ``drivers/``.
+        environment: the folder in ``.clients``, or ``.litellm``.
+        driver: the program in ``drivers/``, with its arguments.
         styles: the APIs that it speaks.
-        behind: whether LiteLLM's proxy stands between it and the demo.
+        proxied: whether LiteLLM's proxy stands between it and the demo.
     """
 
     name: str
     environment: str
     driver: str
     styles: tuple[str, ...] = STYLES
-    behind: bool = False
+    proxied: bool = False
 
     @property
     def folder(self) -> Path:
@@ -45,16 +47,19 @@ class Client(NamedTuple):
     @property
     def missing(self) -> str | None:
         """What is missing, or None."""
-        found = (self.folder / ".installed").exists()
-        return None if found else f"no {self.name}: run 'make installed-clients'"
+        folders = [self.folder, *([PROXY] if self.proxied else [])]
+        found = all((folder / ".installed").exists() for folder in folders)
+        return None if found else f"no {self.name}: run 'make clients'"
 
     @property
     def command(self) -> list[str]:
         """What runs its driver, in the project's folder."""
-        folder = self.folder
-        if self.driver.endswith(".mjs"):
-            return [node(), str(DRIVERS / self.driver), str(folder / "package.json")]
-        return [str(folder / "bin" / "python"), "-m", f"tests.demo.clients.drivers.{self.driver}"]
+        program, *arguments = self.driver.split()
+        if program.endswith(".mjs"):
+            where = self.folder / "package.json"
+            return [node(), str(DRIVERS / program), str(where), *arguments]
+        module = f"{DRIVERS_PACKAGE}.{program}"
+        return [str(self.folder / "bin" / "python"), "-m", module, *arguments]
 
 
 def node() -> str:
@@ -70,9 +75,9 @@ class Driver:
         versions: of what it is made of.
     """
 
-    def __init__(self, process: "subprocess.Popen[str]", url: Callable[[], str]) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", api: str) -> None:
         self._process = process
-        self._url = url
+        self._api = api
         self.versions: str = self._line()["versions"]
 
     def ask(self, style: str, session: str, *texts: str, **options: Any) -> Any:
@@ -84,7 +89,7 @@ class Driver:
     def attempt(self, style: str, session: str, *texts: str, **options: Any) -> Any:
         """Have it say these texts, and return what it saw."""
         assert self._process.stdin is not None
-        asked = {"url": self._url(), "style": style, "session": session, "texts": texts, **options}
+        asked = {"url": self._api, "style": style, "session": session, "texts": texts, **options}
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         return self._line()
@@ -97,7 +102,7 @@ class Driver:
 
 
 @contextmanager
-def driving(client: Client, url: Callable[[], str], log: Path) -> Iterator[Driver]:
+def driving(client: Client, api: str, log: Path) -> Iterator[Driver]:
     """Run a client's driver until the block ends."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with (
@@ -105,7 +110,7 @@ def driving(client: Client, url: Callable[[], str], log: Path) -> Iterator[Drive
         subprocess.Popen(
             client.command,
             cwd=ROOT,
-            env={**kept, "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": ""},
+            env={**kept, "PYTHONWARNINGS": "ignore", "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -113,7 +118,7 @@ def driving(client: Client, url: Callable[[], str], log: Path) -> Iterator[Drive
         ) as process,
     ):
         try:
-            yield Driver(process, url)
+            yield Driver(process, api)
         finally:
             assert process.stdin is not None
             process.stdin.close()

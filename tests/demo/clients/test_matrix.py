@@ -6,8 +6,7 @@ After a change that is meant, write the tables anew with ``make clients``.
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import pytest
@@ -15,13 +14,25 @@ import pytest
 from tests.demo.clients.demos import Demo, a_session_id
 from tests.demo.clients.matrix import FEATURES, Case, Client, Driver, cell, driving, restart
 from tests.demo.clients.scripted import scripted
+from tests.support.litellm_proxy import config_before, litellm_proxy
 from tests.support.requirements import needs
-from tests.support.server import ROOT, demo
+from tests.support.server import ROOT, demo, free_port
 from tests.support.upstreams import upstream
 
+LITELLM = "LiteLLM"
 CLIENTS = [
     Client("openai, Python", "openai-python", "openai_python"),
     Client("openai-agents, Python", "openai-agents-python", "openai_agents_python"),
+    Client("LangChain, Python", "langchain-python", "langchain_python"),
+    Client("Pydantic AI", "pydantic-ai", "pydantic_ai"),
+    Client("LlamaIndex", "llama-index", "llama_index"),
+    Client(LITELLM, ".litellm", "litellm_python"),
+    Client("LiteLLM's proxy", "openai-python", "openai_python litellm", proxied=True),
+    Client("openai, npm", "openai-npm", "openai.mjs"),
+    Client("openai-agents, npm", "openai-agents-npm", "openai_agents.mjs"),
+    Client("AI SDK, `openai`", "ai", "ai.mjs"),
+    Client("AI SDK, `openai-compatible`", "ai", "ai.mjs compatible", ("chat",)),
+    Client("LangChain, npm", "langchain-npm", "langchain.mjs"),
 ]
 NAMES = {"chat": "Chat Completions", "responses": "Responses"}
 CELLS = [
@@ -32,11 +43,16 @@ CELLS = [
 ]
 
 EVERY = "every client"
+IT_ENDS = "the client passes `response.failed` on as an event, or over"
 NOT_YET: dict[tuple[str, str, str], str] = {
     (EVERY, "responses", "tools"): "tools are ignored",
     (EVERY, "responses", "tools, streamed"): "tools are ignored",
     (EVERY, "responses", "structured"): "`text.format` is ignored",
     (EVERY, "responses", "picture"): "refused",
+    ("AI SDK, `openai`", "responses", "whole history"): "`item_reference` is refused",
+    ("LlamaIndex", "responses", "broken stream"): IT_ENDS,
+    ("openai, npm", "responses", "broken stream"): IT_ENDS,
+    ("LangChain, npm", "responses", "broken stream"): IT_ENDS,
 }
 """What does not work, by client, API and feature, and why: the page lists it."""
 
@@ -87,35 +103,31 @@ class Trial:
             self.cells[client.name, style, "restart"] = cell(restart, case)
 
     def _kept(self, client: Client, style: str) -> str:
-        return f"{self._before}-{client.environment}-{style}"
-
-
-@contextmanager
-def served_at(folder: Path, model: str, place: list[str]) -> Iterator[Demo]:
-    """Serve the demo; the drivers are told where."""
-    with demo(folder, "--upstream", model) as url:
-        place[:] = [f"{url}/v1"]
-        yield Demo(url, folder)
+        return f"{self._before}-{CLIENTS.index(client)}-{style}"
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Drive the demo with all the clients that are installed, and restart it in between."""
-    folder, place = tmp_path_factory.mktemp("clients"), [""]
+    folder, port = tmp_path_factory.mktemp("clients"), free_port()
+    served, found = Demo(f"http://127.0.0.1:{port}", folder), [c for c in CLIENTS if not c.missing]
     with ExitStack() as running, upstream(scripted) as model:
-        drivers = {
-            client: running.enter_context(
-                driving(client, lambda: place[0], folder / f"{client.environment}.log")
-            )
-            for client in CLIENTS
-            if client.missing is None
-        }
-        with served_at(folder, model.url, place) as served:
-            trial = Trial(drivers, served)
-            trial.all_but_restarts()
-        with served_at(folder, model.url, place):
-            trial.restarts()
-        return Outcome(trial.cells, {c.name: each.versions for c, each in drivers.items()})
+        apis = {False: served.api}
+        if any(client.proxied for client in found):
+            proxy = litellm_proxy(tmp_path_factory.mktemp("proxy"), served.api, config_before)
+            apis[True] = running.enter_context(proxy)
+        drivers = {}
+        for n, client in enumerate(found):
+            log = folder / f"driver{n}.log"
+            drivers[client] = running.enter_context(driving(client, apis[client.proxied], log))
+        trial = Trial(drivers, served)
+        for part in (trial.all_but_restarts, trial.restarts):
+            with demo(folder, "--upstream", model.url, port=port):
+                part()
+        versions = {client.name: each.versions for client, each in drivers.items()}
+        for client in found:
+            versions[client.name] += f", {versions[LITELLM]}" if client.proxied else ""
+        return Outcome(trial.cells, versions)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import openai
 
-from tests.demo.clients.drivers.protocol import HEADER, Ask, Seen, Weather, serve, weather_in
+from tests.demo.clients.drivers.protocol import Ask, Seen, Weather, id_in, serve, weather_in
 
 MODEL = "scripted"
 CITY = {
@@ -22,11 +22,11 @@ def drive(ask: Ask, seen: Seen) -> None:
     history: list[Any] = []
     with client:
         for text in ask.texts:
-            history = [*(history if ask.whole else []), _user(ask, text)]
+            history = [*(history if ask.whole else []), user(ask, text)]
             (_chat if ask.style == "chat" else _respond)(client, ask, seen, history)
 
 
-def _user(ask: Ask, text: str) -> dict[str, Any]:
+def user(ask: Ask, text: str) -> dict[str, Any]:
     if ask.picture is None:
         return {"role": "user", "content": text}
     if ask.style == "chat":
@@ -42,7 +42,7 @@ def _chat(client: openai.OpenAI, ask: Ask, seen: Seen, messages: list[Any]) -> N
         given["tools"] = [{"type": "function", "function": FUNCTION}]
     message = _completed(client, ask, seen, {**given, "messages": messages})
     while message.tool_calls:
-        messages += [message, *map(_tool_message, message.tool_calls)]
+        messages += [message, *map(tool_message, message.tool_calls)]
         message = _completed(client, ask, seen, {**given, "messages": messages})
     messages.append({"role": "assistant", "content": message.content})
     seen.texts.append(message.content)
@@ -56,15 +56,15 @@ def _completed(client: openai.OpenAI, ask: Ask, seen: Seen, given: dict[str, Any
     elif ask.stream:
         with completions.stream(**given) as stream:
             seen.pieces = sum(event.type == "content.delta" for event in stream)
-            seen.ids.append(stream._response.headers.get(HEADER))
+            seen.ids.append(id_in(stream._response.headers))
             return stream.get_final_completion().choices[0].message
     else:
         raw = completions.with_raw_response.create(**given)
-    seen.ids.append(raw.headers.get(HEADER))
+    seen.ids.append(id_in(raw.headers))
     return raw.parse().choices[0].message
 
 
-def _tool_message(call: Any) -> dict[str, Any]:
+def tool_message(call: Any) -> dict[str, Any]:
     arguments = json.loads(call.function.arguments)
     return {"role": "tool", "tool_call_id": call.id, "content": weather_in(**arguments)}
 
@@ -76,7 +76,7 @@ def _respond(client: openai.OpenAI, ask: Ask, seen: Seen, items: list[Any]) -> N
     response = _responded(client, ask, seen, {**given, "input": items})
     items += response.output
     while calls := [item for item in response.output if item.type == "function_call"]:
-        items += map(_output_item, calls)
+        items += map(output_item, calls)
         response = _responded(client, ask, seen, {**given, "input": items})
         items += response.output
     seen.texts.append(response.output_text)
@@ -90,15 +90,15 @@ def _responded(client: openai.OpenAI, ask: Ask, seen: Seen, given: dict[str, Any
     elif ask.stream:
         with responses.stream(**given) as stream:
             seen.pieces = sum(event.type == "response.output_text.delta" for event in stream)
-            seen.ids.append(stream._response.headers.get(HEADER))
+            seen.ids.append(id_in(stream._response.headers))
             return stream.get_final_response()
     else:
         raw = responses.with_raw_response.create(**given)
-    seen.ids.append(raw.headers.get(HEADER))
+    seen.ids.append(id_in(raw.headers))
     return raw.parse()
 
 
-def _output_item(call: Any) -> dict[str, Any]:
+def output_item(call: Any) -> dict[str, Any]:
     output = weather_in(**json.loads(call.arguments))
     return {"type": "function_call_output", "call_id": call.call_id, "output": output}
 

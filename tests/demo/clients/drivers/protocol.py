@@ -71,15 +71,22 @@ def error_seen(exc: BaseException, headers: Any = None) -> dict[str, Any]:
     return {
         "type": type(exc).__name__,
         "status": getattr(exc, "status_code", None),
-        "id": headers.get(HEADER) if headers is not None else None,
+        "id": id_in(headers),
         "message": str(exc),
     }
 
 
+def id_in(headers: Any) -> str | None:
+    """Return the session's id; LiteLLM gives the headers of the server that it asked a prefix."""
+    name, found = HEADER.lower(), headers or {}
+    return found.get(name) or found.get(f"llm_provider-{name}")
+
+
 def headers_of(exc: BaseException) -> Any:
     """Return the response's headers, by the exception or by the one that it was raised from."""
+    told = getattr(exc, "litellm_response_headers", None)
     response = getattr(exc, "response", None) or getattr(exc.__cause__, "response", None)
-    return getattr(response, "headers", None)
+    return told or getattr(response, "headers", None)
 
 
 def weather_in(city: str) -> str:
