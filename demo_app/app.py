@@ -15,7 +15,7 @@ from demo_app.chat import CHAT, chat_completions
 from demo_app.errors import HANDLERS
 from demo_app.keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
 from demo_app.model import EchoModel, Model
-from demo_app.responses import RESPONSES, create_response, delete_response, get_response
+from demo_app.responses import RESPONSES, response_routes
 from demo_app.web import OnlyKnownOrigins, allow_origins, is_page, page_routes
 from hermes_session_mw import (
     HermesSessionMiddleware,
@@ -25,6 +25,8 @@ from hermes_session_mw import (
     get_session,
     session_routes,
 )
+from hermes_session_mw.openai_api.conversations import conversation_routes
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 
 SESSIONS = "/v1/sessions"
 
@@ -60,12 +62,12 @@ def create_app(
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
     routes: list[BaseRoute] = [
         Route(CHAT, chat_completions, methods=["POST"]),
-        Route(RESPONSES, create_response, methods=["POST"]),
-        Route(f"{RESPONSES}/{{response_id}}", get_response, methods=["GET"]),
-        Route(f"{RESPONSES}/{{response_id}}", delete_response, methods=["DELETE"]),
+        *response_routes(),
+        *conversation_routes(kept),
         Route("/v1/session/rotate", rotate, methods=["POST"]),
         Route("/v1/session/renew", renew, methods=["POST"]),
         Route("/v1/models", models),
+        Route("/v1/models/{model_id:path}", one_model),
         Route(HEALTH, healthz),
     ]
     routes += [*session_routes(kept, prefix=SESSIONS), *page_routes()]
@@ -117,6 +119,17 @@ async def renew(request: Request) -> Response:
 async def models(request: Request) -> Response:
     """List the models."""
     return JSONResponse({"object": "list", "data": await request.app.state.model.listed()})
+
+
+async def one_model(request: Request) -> Response:
+    """Return one of the models."""
+    name = request.path_params["model_id"]
+    listed = await request.app.state.model.listed()
+    found = next((each for each in listed if each.get("id") == name), None)
+    if found is None:
+        problem = "there is no such model"
+        raise InvalidRequest(problem, "model", code="model_not_found", status=404)
+    return JSONResponse(found)
 
 
 async def healthz(_: Request) -> Response:

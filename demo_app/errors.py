@@ -16,6 +16,7 @@ from hermes_session_mw import (
     StoreError,
     TurnConflict,
 )
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 
 FINAL = {"X-Should-Retry": "false"}
 """Without this header OpenAI's SDKs retry every request that was answered 409."""
@@ -83,6 +84,7 @@ async def _server_error(_: Request, _exc: Exception) -> Response:
 # The middleware answers SessionBusy, which a retry resolves.
 HANDLERS = {
     BadRequest: _bad_request,
+    InvalidRequest: _bad_request,
     InvalidMessage: _bad_request,
     SessionDeleted: _conflict,
     SessionFull: _conflict,

@@ -1,14 +1,13 @@
 """Find a response: its id is a turn's id, and a session key that leads to the turn's session."""
 
 import json
-import re
 import secrets
 from hashlib import sha256
 
 from demo_app.bodies import BadRequest
 from hermes_session_mw import HermesSession, LifecycleStore, NotSupported, Store, StoredTurn
-
-_RESPONSE_ID = re.compile(r"resp_[0-9a-f]{48}")
+from hermes_session_mw.openai_api.item_ids import answer_items, is_response_id, response_of_item
+from hermes_session_mw.openai_api.response_items import Item
 
 
 def new_response_id(session: HermesSession, *, is_stored: bool = True) -> str:
@@ -35,7 +34,7 @@ class ResponseIds:
 
     async def session_of(self, response_id: str) -> str | None:
         """Return the response's session, or None if there is no such response."""
-        if not _RESPONSE_ID.fullmatch(response_id):
+        if not is_response_id(response_id):
             return None
         return await self.store.find_key(_key(response_id), self._owner)
 
@@ -54,6 +53,16 @@ class ResponseIds:
                 return session_id, turn
         raise not_found(response_id, param, code)
 
+    async def items_beside(self, item_id: str) -> dict[str, Item]:
+        """Return the items of the response that has made an item, by their ids, if it is stored."""
+        response_id = response_of_item(item_id) or ""
+        session_id = await self.session_of(response_id)
+        if session_id is None:
+            return {}
+        turn = await self.store.find_turn(session_id, response_id, self._owner)
+        items = [] if turn is None else answer_items(turn.messages[-1], response_id)
+        return {item["id"]: item for item in items}
+
     async def keep(self, response_id: str, session_id: str) -> None:
         """Record that the response is in the session."""
         await self.store.move_key(_key(response_id), session_id, self._owner)
@@ -65,7 +74,7 @@ class ResponseIds:
 
 def not_found(response_id: str, param: str | None = None, code: str | None = None) -> BadRequest:
     """Return the 404 for a response that the owner does not have."""
-    shown = response_id if _RESPONSE_ID.fullmatch(response_id) else "that"
+    shown = response_id if is_response_id(response_id) else "that"
     return BadRequest(f"there is no response {shown}", param, status=404, code=code)
 
 

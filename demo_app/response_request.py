@@ -1,27 +1,22 @@
 """A request to /v1/responses: the fields that the demo reads."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from demo_app.bodies import BadRequest, json_object, number, optional, text
+from demo_app.bodies import json_object, optional, text
 from demo_app.chat_request import SYSTEM_ROLES
-from hermes_session_mw import is_session_id, request_digest
+from hermes_session_mw import request_digest
 from hermes_session_mw.messages import Message
-
-_ROLES = ("user", "assistant", *SYSTEM_ROLES)
-_OPTIONS = {
-    "model": "model",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "max_output_tokens": "max_completion_tokens",
-    "user": "user",
-}
-"""A response's fields for the model, with their names in Chat Completions."""
-
-NUMBERS = {name: _OPTIONS[name] for name in ("temperature", "top_p", "max_output_tokens")}
-"""The fields that the response repeats, with their names in Chat Completions."""
-
-_TEXT_PARTS = ("input_text", "output_text", "text")
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
+from hermes_session_mw.openai_api.response_items import (
+    Item,
+    input_items,
+    is_reference,
+    messages_of,
+    with_references,
+)
+from hermes_session_mw.openai_api.response_options import check_supported, options_of, told_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,94 +25,90 @@ class ResponseRequest:
 
     Attributes:
         instructions: a system message for this response only.
-        system: the instructions and the system messages, which are never stored.
-        new: the input's other messages, in the shape of Chat Completions, as they are stored.
+        items: the input's items, after those of ``conversation_history``.
         previous: the response to continue from.
-        conversation: the session to continue.
+        conversation: the conversation to continue.
         store: store the response, and the turn.
         stream: answer with server-sent events.
+        truncates: leave out the oldest messages of a long conversation.
         options: the body's other fields for the model, by their names in Chat Completions.
+        told: the fields that the response tells again.
         digest: the body's digest, by which a repeated request is known.
+        system: the instructions and the system messages, which are never stored.
+        new: the input's other messages, in the shape of Chat Completions, as they are stored.
     """
 
     instructions: str | None
-    system: list[Message]
-    new: list[Message]
+    items: list[Item]
     previous: str | None
     conversation: str | None
     store: bool
     stream: bool
+    truncates: bool
     options: dict[str, Any]
+    told: dict[str, Any]
     digest: str
+    system: list[Message]
+    new: list[Message]
 
     @classmethod
     def parse(cls, body: bytes) -> "ResponseRequest":
         """Read a request's body.
 
         Raises:
-            BadRequest: it is not JSON, a field has a wrong type, or there is no user message.
+            BadRequest: it is not JSON, or a field has a wrong type.
+            InvalidRequest: a field or an item is invalid or not supported, or there is nothing to
+                answer.
         """
         data = json_object(body)
-        messages = _messages(data.get("input"))
-        if not any(message["role"] == "user" for message in messages):
-            raise BadRequest("there is no user message in 'input'", "input")
-        instructions = text(data, "instructions")
-        told = [] if instructions is None else [{"role": "system", "content": instructions}]
-        previous = optional(data, "previous_response_id", str, None)
+        check_supported(data)
+        history = data.get("conversation_history") or []
+        items = [*input_items(history, "conversation_history"), *input_items(data.get("input"))]
+        # As in Hermes Agent's API, a history in the body comes before the previous response.
+        previous = None if history else optional(data, "previous_response_id", str, None)
         conversation = _conversation(data.get("conversation"))
         if previous is not None and conversation is not None:
             problem = "give 'previous_response_id' or 'conversation', and not both"
-            raise BadRequest(problem, "previous_response_id")
-        text(data, "model")
-        for name in NUMBERS:
-            number(data, name)
-        return cls(
-            instructions=instructions,
-            system=[*told, *(m for m in messages if m["role"] in SYSTEM_ROLES)],
-            new=[message for message in messages if message["role"] not in SYSTEM_ROLES],
+            raise InvalidRequest(problem, "previous_response_id")
+        asked = cls(
+            instructions=text(data, "instructions"),
+            items=items,
             previous=previous,
             conversation=conversation,
             store=optional(data, "store", bool, default=True),
             stream=optional(data, "stream", bool, default=False),
-            options={
-                name: data[key] for key, name in _OPTIONS.items() if data.get(key) is not None
-            },
+            truncates=data.get("truncation") == "auto",
+            options=options_of(data),
+            told=told_again(data),
             digest=request_digest(data),
+            system=[],
+            new=[],
         )
+        return asked if asked.references else asked.with_messages({})
+
+    @property
+    def references(self) -> list[str]:
+        """The ids of the stored items that the input refers to."""
+        return [item["id"] for item in self.items if is_reference(item)]
+
+    def with_messages(self, found: Mapping[str, Item]) -> "ResponseRequest":
+        """Return the request with its messages, whose references are in ``found``.
+
+        Raises:
+            InvalidRequest: an item is invalid or missing, or there is nothing to answer.
+        """
+        messages = messages_of(with_references(self.items, found))
+        if not any(message["role"] in ("user", "tool") for message in messages):
+            raise InvalidRequest("there is no user message in 'input'", "input")
+        given = self.instructions
+        told = [] if given is None else [{"role": "system", "content": given}]
+        system = [*told, *(each for each in messages if each["role"] in SYSTEM_ROLES)]
+        new = [message for message in messages if message["role"] not in SYSTEM_ROLES]
+        return replace(self, system=system, new=new)
 
 
 def _conversation(value: Any) -> str | None:
-    session_id = value.get("id") if isinstance(value, dict) else value
-    if value is None:
-        return None
-    if not isinstance(session_id, str) or not is_session_id(session_id):
-        raise BadRequest("'conversation' is not a session id", "conversation")
-    return session_id
-
-
-def _messages(value: Any) -> list[Message]:
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}]
-    if not isinstance(value, list):
-        raise BadRequest("'input' is neither text nor a list", "input")
-    return [_message(item, f"input[{number}]") for number, item in enumerate(value)]
-
-
-def _message(item: Any, param: str) -> Message:
-    if not isinstance(item, dict) or item.get("type", "message") != "message":
-        raise BadRequest(f"'{param}' is not a message", param)
-    role, content = item.get("role"), item.get("content")
-    if role not in _ROLES:
-        raise BadRequest(f"'{param}.role' is none of {', '.join(_ROLES)}", f"{param}.role")
-    if isinstance(content, list):
-        content = [_part(part, f"{param}.content[{at}]") for at, part in enumerate(content)]
-    elif not isinstance(content, str):
-        raise BadRequest(f"'{param}.content' is neither text nor a list", f"{param}.content")
-    return {"role": role, "content": content}
-
-
-def _part(part: Any, param: str) -> dict[str, str]:
-    kind, text = (part.get("type"), part.get("text")) if isinstance(part, dict) else (None, None)
-    if kind not in _TEXT_PARTS or not isinstance(text, str):
-        raise BadRequest(f"'{param}' is not text, the only kind that this model reads", param)
-    return {"type": "text", "text": text}
+    name = value.get("id") if isinstance(value, dict) else value
+    if value is not None and not isinstance(name, str):
+        raise InvalidRequest("'conversation' has no valid id", "conversation")
+    return name

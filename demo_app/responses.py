@@ -1,15 +1,16 @@
-"""POST /v1/responses, and GET and DELETE /v1/responses/{id}, on the same sessions as the chat.
+"""/v1/responses, on the same sessions as the chat.
 
 A response is a turn: its id is the turn's, and a session key leads from it to the session.
 """
 
-import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from demo_app import turns
 from demo_app.bodies import BadRequest
@@ -17,9 +18,13 @@ from demo_app.model import Model
 from demo_app.reply import again, begin
 from demo_app.response_ids import ResponseIds, new_response_id, not_found
 from demo_app.response_request import ResponseRequest
-from demo_app.response_shapes import Answer, details
+from demo_app.response_shapes import Answer, details_of
 from demo_app.streaming import EventStream
 from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnConflict, get_session
+from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.conversations import conversation_session_id
+from hermes_session_mw.openai_api.invalid_request import unsupported
+from hermes_session_mw.openai_api.item_ids import page_of, placed_items, response_details
 from hermes_session_mw.session.new_messages import NewMessages, find_new
 
 RESPONSES = "/v1/responses"
@@ -27,27 +32,25 @@ RESPONSES = "/v1/responses"
 _PREVIOUS = ("previous_response_id", "previous_response_not_found")
 """The field at fault and the error's code, if the response to continue from is missing."""
 
-
-_NO_DETAILS = {"created_at": 0, "previous_response_id": None, "usage": None}
-"""The details of a response to which none are stored."""
+_LONGEST = 100
+"""Messages of the history that a model is given with ``truncation: auto``, as in Hermes Agent."""
 
 
 async def create_response(request: Request) -> Response:
     """Answer the input, in the conversation that the header or the body names."""
     asked = ResponseRequest.parse(await request.body())
     session, state = get_session(request), request.app.state
-    session.check(*asked.new)  # refuses messages that cannot be stored, before anything is changed
     ids = ResponseIds(state.store, session.known_owner())
     await _choose(session, asked, ids)
-    if not asked.store:
-        made = await _unstored(session, asked, ids, state)
+    asked = await _resolve(session, asked, ids)
+    response_id = new_response_id(session, is_stored=asked.store)
+    details = details_of(response_id, asked)
+    # Refuses what cannot be stored, before anything is changed.
+    session.check(*asked.new, {"role": "assistant", "metadata": {"response": details}})
+    if asked.store:
+        made = await _stored(session, asked, ids, state, details)
     else:
-        hold = turns.Hold(state.model.patience)
-        await hold.enter(
-            session
-        )  # before the response begins, so that a failure can be a status code
-        made = await _stored(session, asked, ids, state, hold)
-        made.reply.keep = hold.keep
+        made = await _unstored(session, asked, ids, state, details)
     made = replace(made, instructions=asked.instructions)
     if asked.stream:
         return EventStream(made.events(), made.reply.deltas)
@@ -56,9 +59,11 @@ async def create_response(request: Request) -> Response:
 
 async def get_response(request: Request) -> Response:
     """Return a stored response, under its conversation's id if the request names none."""
+    for name in ("stream", "starting_after"):
+        if request.query_params.get(name, "false") != "false":
+            raise unsupported(name, "to resume an answer")
     session, response_id = get_session(request), request.path_params["response_id"]
-    ids = ResponseIds(request.app.state.store, session.known_owner())
-    session_id, turn = await ids.turn_of(response_id)
+    session_id, turn = await _find(request)
     if session.is_new:
         await session.switch(session_id)
     model = request.app.state.model
@@ -68,10 +73,47 @@ async def get_response(request: Request) -> Response:
 async def delete_response(request: Request) -> Response:
     """Delete a response; its turn stays in the conversation."""
     session, response_id = get_session(request), request.path_params["response_id"]
-    ids = ResponseIds(request.app.state.store, session.known_owner())
-    await ids.turn_of(response_id)
-    await ids.forget(response_id)
+    await _find(request)
+    await ResponseIds(request.app.state.store, session.known_owner()).forget(response_id)
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+
+
+async def cancel_response(request: Request) -> Response:
+    """Refuse to cancel: only answers that are made in the background could be."""
+    await _find(request)
+    raise BadRequest("the response is not made in the background", "response_id")
+
+
+async def list_input_items(request: Request) -> Response:
+    """List the items that a response's request has added to its conversation."""
+    session_id, turn = await _find(request)
+    session = get_session(request)
+    if session.is_new:
+        await session.switch(session_id)
+    *asked, _ = turn.messages
+    start, before = turn.start or 0, list[Message]()
+    if turn.start is not None and session.id == session_id:
+        before = (await session.load())[:start]
+    placed = placed_items([*before, *asked])[len(placed_items(before)) :]
+    return JSONResponse(page_of([each.item for each in placed], request.query_params))
+
+
+def response_routes() -> list[BaseRoute]:
+    """Return the routes."""
+    one = f"{RESPONSES}/{{response_id}}"
+    return [
+        Route(RESPONSES, create_response, methods=["POST"]),
+        Route(one, get_response, methods=["GET"]),
+        Route(one, delete_response, methods=["DELETE"]),
+        Route(f"{one}/cancel", cancel_response, methods=["POST"]),
+        Route(f"{one}/input_items", list_input_items, methods=["GET"]),
+    ]
+
+
+async def _find(request: Request) -> tuple[str, StoredTurn]:
+    """Return the session and the turn of the response that the path names."""
+    ids = ResponseIds(request.app.state.store, get_session(request).known_owner())
+    return await ids.turn_of(request.path_params["response_id"])
 
 
 async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseIds) -> None:
@@ -79,8 +121,10 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseI
 
     If the header names another one, the request is ambiguous, and refused.
     """
-    wanted, param = asked.conversation, "conversation"
-    if asked.previous is not None:
+    wanted, param = None, "conversation"
+    if asked.conversation is not None:
+        wanted = conversation_session_id(asked.conversation, session.known_owner())
+    elif asked.previous is not None:
         wanted, param = await ids.session_of(asked.previous), "previous_response_id"
         if wanted is None:
             raise not_found(asked.previous, *_PREVIOUS)
@@ -91,11 +135,32 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseI
     await session.switch(wanted)
 
 
+async def _resolve(
+    session: HermesSession, asked: ResponseRequest, ids: ResponseIds
+) -> ResponseRequest:
+    """Return the request with the items that it refers to: of the conversation, or a response."""
+    if not asked.references:
+        return asked
+    history = [] if session.is_new else await session.load()
+    found = {each.item["id"]: each.item for each in placed_items(history)}
+    for item_id in asked.references:
+        if item_id not in found:
+            found |= await ids.items_beside(item_id)
+    if session.degraded and not found.keys() >= set(asked.references):
+        raise StoreUnavailable("the items that the input refers to cannot be read")
+    return asked.with_messages(found)
+
+
 async def _stored(
-    session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State, hold: turns.Hold
+    session: HermesSession,
+    asked: ResponseRequest,
+    ids: ResponseIds,
+    state: State,
+    details: Message,
 ) -> Answer:
     """Return the stored answer of a repeated request, or the model's, which will be stored."""
-    response_id = new_response_id(session)
+    response_id, hold = details["id"], turns.Hold(state.model.patience)
+    await hold.enter(session)  # before the response begins, so that a failure can be a status code
     # Under an Idempotency-Key the first attempt may have continued in a fork.
     tried = await ids.session_of(response_id)
     if tried is not None and tried != session.id:
@@ -112,11 +177,11 @@ async def _stored(
     new = await turns.shorten(session, new, state.compact_at)
     await ids.keep(response_id, session.id)
     finish = turns.when_stored(ids.store, session)
-    prompt = [*asked.system, *session.prompt(*new.asked, replace_from=new.replace_from)]
-    deltas = state.model.stream(prompt, asked.options)
+    deltas = state.model.stream(_prompt(session, asked, new.asked, new.replace_from), asked.options)
     record = partial(turns.record, session, new, asked.digest, response_id)
     reply = await begin(deltas, state.model.name, record, finish)
-    return Answer(response_id, session.id, reply, details(int(time.time()), asked))
+    reply.keep = hold.keep
+    return Answer(session.id, reply, details)
 
 
 async def _find_new(
@@ -143,29 +208,42 @@ async def _find_new(
 
 
 async def _unstored(
-    session: HermesSession, asked: ResponseRequest, ids: ResponseIds, state: State
+    session: HermesSession,
+    asked: ResponseRequest,
+    ids: ResponseIds,
+    state: State,
+    details: Message,
 ) -> Answer:
     """Return the model's answer, without storing anything."""
     if not session.is_new:
         await session.load()
     end = await _end_of(session, ids, asked.previous)
+    added: Sequence[Message] = asked.new
     if end is None:
         new = turns.new_messages(session.new_messages, asked.new, "input")
-        prompt = session.prompt(*new.asked, replace_from=new.replace_from)
+        added, end = new.asked, new.replace_from
+    deltas = state.model.stream(_prompt(session, asked, added, end), asked.options)
+    reply = await begin(deltas, state.model.name)
+    return Answer(session.id, reply, details, is_stored=False)
+
+
+def _prompt(
+    session: HermesSession, asked: ResponseRequest, new: Sequence[Message], start: int | None
+) -> list[Message]:
+    """Return the model's input: all of the history, or its end if the request truncates it."""
+    if asked.truncates:
+        told = session.window(*new, max_messages=_LONGEST, replace_from=start)
     else:
-        prompt = session.prompt(*asked.new, replace_from=end)
-    messages = [*asked.system, *prompt]
-    told = details(int(time.time()), asked)
-    response_id = new_response_id(session, is_stored=False)
-    reply = await begin(state.model.stream(messages, asked.options), state.model.name)
-    return Answer(response_id, session.id, reply, told, is_stored=False)
+        told = session.prompt(*new, replace_from=start)
+    return [*asked.system, *told]
 
 
 def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) -> Answer:
     """Return a stored answer."""
     *question, message = turn.messages
-    reply = again(model, question, message, {})
-    return Answer(response_id, session_id, reply, message.get("response") or dict(_NO_DETAILS))
+    missing = {"previous_response_id": None, "model": model.name}
+    details = missing | response_details(message) | {"id": response_id}
+    return Answer(session_id, again(model, question, message, {}), details)
 
 
 async def _end_of(session: HermesSession, ids: ResponseIds, previous: str | None) -> int | None:

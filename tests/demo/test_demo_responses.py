@@ -375,7 +375,7 @@ BAD: dict[str, Any] = {
     "role a list": {"input": [{"role": [], "content": "a"}]},
     "no content": {"input": [{"role": "user"}]},
     "a part of text": {"input": [user(["a"])]},
-    "an image": {"input": [user([{"type": "input_image", "image_url": "x"}])]},
+    "an image's file": {"input": [user([{"type": "input_image", "file_id": "file_1"}])]},
     "a part without text": {"input": [user([{"type": "input_text"}])]},
     "no user": {"input": [{"role": "assistant", "content": "a"}]},
     "lone surrogate": {"input": "\ud800"},
