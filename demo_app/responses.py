@@ -43,6 +43,7 @@ async def create_response(request: Request) -> Response:
     ids = ResponseIds(state.store, session.known_owner())
     await _choose(session, asked, ids)
     asked = await _resolve(session, asked, ids)
+    asked = replace(asked, store=asked.store and session.is_turn)
     response_id = new_response_id(session, is_stored=asked.store)
     details = details_of(response_id, asked)
     # Refuses what cannot be stored, before anything is changed.

@@ -133,10 +133,10 @@ def record(
 async def shorten(session: HermesSession, new: NewMessages, longest: int) -> NewMessages:
     """Replace the oldest messages by a summary, if there are more than ``longest``; 0 for never.
 
-    Return where the turn begins afterwards. Nothing is done if the client's own history counts, or
-    if the turn replaces another.
+    Return where the turn begins afterwards. Nothing is done if the client's own history counts, if
+    the turn replaces another, or if the request is no turn.
     """
-    is_short = session.length <= max(longest, KEEP)
+    is_short = session.length <= max(longest, KEEP) or not session.is_turn
     if not longest or is_short or tells_history(session) or new.replace_from is not None:
         return new
     count = session.length - KEEP
@@ -150,9 +150,9 @@ async def shorten(session: HermesSession, new: NewMessages, longest: int) -> New
 def when_stored(store: Store, session: HermesSession) -> Finish:
     """Return a function that gives the conversation a title, to be called after the turn is stored.
 
-    It does nothing if there is a title already.
+    It does nothing if there is a title already, or if the request is no turn.
     """
-    names = hasattr(store, "rename")
+    names = hasattr(store, "rename") and session.is_turn
     return partial(_entitle, cast("LifecycleStore", store), session) if names else nothing
 
 

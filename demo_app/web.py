@@ -19,6 +19,7 @@ from hermes_session_mw import (
     REPLAYED_HEADER,
     SESSION_HEADER,
     SESSION_KEY_HEADER,
+    TURN_HEADER,
     ConfigurationError,
 )
 
@@ -44,7 +45,7 @@ _HEADERS = {
 }
 _REQUEST_HEADERS = (
     "Authorization", "Content-Type", SESSION_HEADER, SESSION_KEY_HEADER,
-    HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER,
+    HISTORY_SOURCE_HEADER, TURN_HEADER, IDEMPOTENCY_HEADER,
 )  # fmt: skip
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 

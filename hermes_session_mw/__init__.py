@@ -11,6 +11,7 @@ from hermes_session_mw.asgi.headers import (
     REPLAYED_HEADER,
     SESSION_HEADER,
     SESSION_KEY_HEADER,
+    TURN_HEADER,
 )
 from hermes_session_mw.asgi.install import install
 from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
@@ -68,6 +69,7 @@ __all__ = [
     "REPLAYED_HEADER",
     "SESSION_HEADER",
     "SESSION_KEY_HEADER",
+    "TURN_HEADER",
     "AppendInDoubt",
     "ArchivedMessage",
     "ConfigurationError",

@@ -15,6 +15,7 @@ from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
     SESSION_KEY_HEADER,
+    TURN_HEADER,
 )
 from hermes_session_mw.exceptions import (
     AppendInDoubt,
@@ -131,6 +132,14 @@ INVALID_HISTORY_SOURCE = Refusal(
     "invalid_history_source",
     "The history's source is either 'session' or 'request'.",
     param=HISTORY_SOURCE_HEADER,
+)
+
+INVALID_TURN = Refusal(
+    400,
+    "invalid_turn",
+    "A request that is no turn of its conversation says 'none', or names its task, such as "
+    "'title_generation'; for a turn leave the header out.",
+    param=TURN_HEADER,
 )
 
 INVALID_IDEMPOTENCY_KEY = Refusal(

@@ -18,6 +18,9 @@ SESSION_KEY_HEADER = "X-Hermes-Session-Key"
 HISTORY_SOURCE_HEADER = "X-Hermes-History-Source"
 """Says which history to use: the one in the ``request``, or the stored ``session``."""
 
+TURN_HEADER = "X-Hermes-Turn"
+"""Says that the request is no turn of the conversation: ``none``, or the name of a task."""
+
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 """Makes a request safe to repeat: draft-ietf-httpapi-idempotency-key-header."""
 

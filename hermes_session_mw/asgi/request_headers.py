@@ -1,4 +1,4 @@
-"""The other request headers: the session's key, the idempotency key, the history's source."""
+"""The other request headers: whose history counts, whether it is a turn, and the two keys."""
 
 import re
 
@@ -8,20 +8,28 @@ from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
     SESSION_KEY_HEADER,
+    TURN_HEADER,
 )
 from hermes_session_mw.asgi.options import MiddlewareOptions
 from hermes_session_mw.session.session import HermesSession
 
-SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY = (
+SESSION_KEY, HISTORY_SOURCE, TURN, IDEMPOTENCY_KEY = (
     name.lower().encode("ascii")
-    for name in (SESSION_KEY_HEADER, HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER)
+    for name in (SESSION_KEY_HEADER, HISTORY_SOURCE_HEADER, TURN_HEADER, IDEMPOTENCY_HEADER)
 )
 
-OTHER_HEADERS = (SESSION_KEY, HISTORY_SOURCE, IDEMPOTENCY_KEY)
+OTHER_HEADERS = (SESSION_KEY, HISTORY_SOURCE, TURN, IDEMPOTENCY_KEY)
 """Those that are read from each request, beside the session's."""
 
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{1,255}")
 """Keys of conversations and of requests: 1 to 255 printable ASCII characters."""
+
+_NO_TURN = re.compile(rb"none|[a-z0-9]+(?:_[a-z0-9]+)+")
+"""``none``, or a name as Open WebUI gives its tasks: at least two words, so that no "true" is one.
+
+Open WebUI's ``{{TASK}}`` is ``title_generation``, ``memory_review`` and the like in the requests
+that it makes for itself, and empty in a turn; what it does not know it leaves as it is.
+"""
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """Octets that no value may have: RFC 9110, section 5.5."""
@@ -48,7 +56,15 @@ def read_other_headers(
         session.idempotency_key = _idempotency_key(found[IDEMPOTENCY_KEY])
         if session.idempotency_key is None:
             return error_responses.INVALID_IDEMPOTENCY_KEY
-    match found.get(HISTORY_SOURCE):
+    if TURN in found:
+        session.is_turn = False
+        if len(found[TURN]) != 1 or not _NO_TURN.fullmatch(found[TURN][0]):
+            return error_responses.INVALID_TURN
+    return _read_history_source(session, found.get(HISTORY_SOURCE))
+
+
+def _read_history_source(session: HermesSession, values: list[bytes] | None) -> Refusal | None:
+    match values:
         case None | [b"session"]:
             return None
         case [b"request"]:

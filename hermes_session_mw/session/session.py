@@ -88,6 +88,9 @@ class HermesSession:
             here depends on it.
         idempotency_key: the request's ``Idempotency-Key``, 1 to 255 characters, which becomes its
             first turn's id; None where it has none.
+        is_turn: the request is a turn of the conversation, as it is unless the client says
+            ``X-Hermes-Turn: none``. Where it is none, ``append()`` and ``record()`` store nothing,
+            ``turn()`` takes no lease, and the ``idempotency_key`` is not used.
         history_source: the value of ``X-Hermes-History-Source``: whose history counts.
     """
 
@@ -110,6 +113,7 @@ class HermesSession:
         "is_new",
         "is_replayed",
         "is_told",
+        "is_turn",
         "key",
         "memory_scope",
         "on_open",
@@ -128,6 +132,7 @@ class HermesSession:
         memory_scope: str | None = None,
         idempotency_key: str | None = None,
         history_source: HistorySource = "session",
+        is_turn: bool = True,
     ) -> None:
         """Make the session of a request, as the middleware does, or a test; nothing is read yet.
 
@@ -141,6 +146,7 @@ class HermesSession:
         self.memory_scope: str | None = memory_scope
         self.idempotency_key: str | None = idempotency_key
         self.history_source: HistorySource = history_source
+        self.is_turn: bool = is_turn
         self.degraded: bool = False
         self.is_deleted: bool = False
         self.is_told: bool = False
@@ -432,6 +438,9 @@ class HermesSession:
         Once begun it runs to its end even if the request is cancelled, so that a client that
         disconnects cannot leave half a turn.
 
+        If the request is no turn (``is_turn``), nothing is stored, and only this object's
+        ``history`` and ``length`` are what they would be.
+
         Args:
             messages: JSON objects, in order.
             turn_id: 1 to 255 characters that make the append idempotent: repeated with the same
@@ -560,6 +569,8 @@ class HermesSession:
     ) -> int:
         owner, fence = self.known_owner(), self._fence()
         taken = copy_messages(messages)
+        if not self.is_turn:
+            return await self._append_here(taken, replace_from)
         stored = await self._store.append(
             self._id, taken, owner, turn_id, length, fence, replace_from
         )
@@ -575,6 +586,16 @@ class HermesSession:
             seen = known.length + len(taken)
             self._history = History([*known.messages, *taken], seen, exists=True)
         return stored
+
+    async def _append_here(self, messages: list[Message], replace_from: int | None) -> int:
+        """Append to the history that this object has seen, and store nothing."""
+        if self._known() is None:
+            await self.load()
+        known = self._loaded()
+        keep = known.length if replace_from is None else replace_from
+        check_replaced(keep, known.length)
+        self._history = loaded_history.after_replacement(known, messages, keep)
+        return self._history.length
 
     async def _note_replaced(
         self, known: History, messages: list[Message], replace_from: int, *, is_repeatable: bool
@@ -597,7 +618,7 @@ class HermesSession:
         Of all requests of the session that enter this block, on all machines, one holds the lease;
         the others wait. On entering, the history is loaded. Once the lease has expired and another
         request has entered, writes are refused (``TurnLost``). Requests that do not enter the block
-        do not wait.
+        do not wait, nor does one that is no turn (``is_turn``).
 
         Leaving the block releases the turn. In an HTTP request whose response has not begun, the
         response does that, so that an answer which is returned from the block streams within the
@@ -629,7 +650,8 @@ class HermesSession:
         ``mark_replayed``.
 
         Args:
-            turn_id: by default the request's ``Idempotency-Key``; without one nothing is found.
+            turn_id: by default the request's ``Idempotency-Key``; without one nothing is found, nor
+                if the request is no turn.
             question: the messages that the turn has to begin with.
             told: the messages that the request's body tells, as for ``new_messages``: the turn has
                 to answer them. If they end with the beginning of an answer, the returned turn has
@@ -640,7 +662,7 @@ class HermesSession:
         Raises:
             TurnConflict: the id belongs to another request.
         """
-        name = turn_id or self.idempotency_key
+        name = turn_id or (self.idempotency_key if self.is_turn else None)
         owner = self.known_owner()
         if name is None or (self.is_new and self._history is None):
             return None

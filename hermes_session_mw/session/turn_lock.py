@@ -28,7 +28,8 @@ and are random, since no database says when a lease ends. There is no queue, and
 ends the lease only if its fence is still the newest. The lease of a process that dies expires.
 
 **Who takes part.** Only requests that enter ``turn()``. Others neither wait nor send a fence, and
-their appends are stored whole, before or after the turn's own.
+their appends are stored whole, before or after the turn's own. A request that is no turn
+(``session.is_turn``) may enter, takes no lease, and stores nothing.
 """
 
 import random
@@ -97,6 +98,9 @@ class Turn:
             SessionBusy: no other turn ended within ``wait`` seconds.
             RuntimeError: the request is in another turn of the session.
         """
+        if not self._session.is_turn:
+            await self._session.load()
+            return self
         held = self._session.current_turn
         if held is not None and held.is_left:
             await held.release()
@@ -121,6 +125,8 @@ class Turn:
         """
         seconds = self._lease if lease is None else lease
         session = self._session
+        if not session.is_turn:
+            return
         owner = session.owner or ""
         await self._store.call(LifecycleStore.extend, session.id, self.fence, seconds, owner)
 

@@ -11,6 +11,7 @@ from hermes_session_mw import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
     SESSION_KEY_HEADER,
+    TURN_HEADER,
     ConfigurationError,
     HermesSession,
     HermesSessionMiddleware,
@@ -22,9 +23,9 @@ from hermes_session_mw.testing.helpers import numbered
 from tests.session.test_editing import Plain
 from tests.support.asgi import HEADER, Recorder, http_scope, request, stamp
 
-SOURCE, IDEMPOTENCY, KEY = (
+SOURCE, IDEMPOTENCY, KEY, TURN = (
     name.lower().encode()
-    for name in (HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER)
+    for name in (HISTORY_SOURCE_HEADER, IDEMPOTENCY_HEADER, SESSION_KEY_HEADER, TURN_HEADER)
 )
 
 
@@ -159,6 +160,51 @@ async def test_a_key_that_cannot_be_kept_is_refused(
     assert (log[0]["status"], app.sessions) == (400, [])
     assert json.loads(log[1]["body"])["error"]["code"] == code
     assert is_session_id(stamp(log))
+
+
+# What Open WebUI 0.12.4 puts into {{TASK}}: nothing in a turn, else one of these.
+TASKS = [
+    "title_generation", "follow_up_generation", "tags_generation", "emoji_generation",
+    "query_generation", "image_prompt_generation", "autocomplete_generation", "function_calling",
+    "moa_response_generation", "context_compaction", "memory_review",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "is_turn"),
+    [
+        ([], True),
+        ([b""], True),
+        ([b" \t"], True),
+        ([b"none"], False),
+        ([b" none "], False),
+        *(([task.encode()], False) for task in TASKS),
+    ],
+)
+async def test_a_client_says_that_a_request_is_no_turn(values: list[bytes], is_turn: bool) -> None:
+    """By "none" or by a task's name; absent and blank are a turn."""
+    app = Recorder()
+    scope = http_scope([(HEADER, b"id"), *((TURN, value) for value in values)])
+    await request(HermesSessionMiddleware(app, MemoryStore()), scope=scope)
+    assert app.session.is_turn == is_turn
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b"None"], [b"true"], [b"false"], [b"turn"], [b"1"], [b"{{TASK}}"], [b"title generation"],
+        [b"title_"], [b"_generation"], [b"title-generation"], [b"none, none"], [b"none", b"none"],
+        [b"\xff"], [b"a_" * 40000],
+    ],
+)  # fmt: skip
+async def test_a_turn_that_is_neither_is_refused(values: list[bytes]) -> None:
+    """What may mean either is a 400: neither a turn nor a task may be mistaken for the other."""
+    app = Recorder()
+    scope = http_scope([(HEADER, b"id"), *((TURN, value) for value in values)])
+    log = await request(HermesSessionMiddleware(app, MemoryStore()), scope=scope)
+    assert (log[0]["status"], app.sessions, stamp(log)) == (400, [], "id")
+    error = json.loads(log[1]["body"])["error"]
+    assert (error["param"], error["code"]) == (TURN_HEADER, "invalid_turn")
 
 
 async def test_an_invalid_id_is_refused_first() -> None:

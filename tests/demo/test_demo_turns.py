@@ -411,3 +411,25 @@ async def test_a_client_that_leaves_can_ask_again(key: bytes | None) -> None:
 def contents_of(messages: list[Message]) -> list[str]:
     """Return the messages' texts."""
     return [message["content"] for message in messages]
+
+
+@pytest.mark.parametrize("source", ["session", "request"])
+@pytest.mark.parametrize("task", ["none", "title_generation"])
+def test_a_request_that_is_no_turn_leaves_no_trace(
+    client: TestClient, store: MemoryStore, task: str, source: str
+) -> None:
+    """It is answered with the history at hand, also during a turn: no message, title or lease."""
+    fill(store, user("My name is Ada."), {"role": "assistant", "content": "Hello, Ada."})
+    before = info(store)
+    fence = anyio.run(store.acquire, "s", 60)
+    headers = {"X-Hermes-Turn": task, SOURCE: source, KEY: "1"}
+    for stream in (True, False):
+        answer = say(client, "Suggest a title.", stream=stream, **headers)
+        assert answer.status_code == 200
+    assert ("My name is Ada." in answer.text) == (source == "session")
+    response = client.post("/v1/responses", json={"input": "Suggest a title."}, headers=headers)
+    assert response.status_code == 200
+    anyio.run(store.release, "s", fence)
+    assert info(store) == before
+    assert contents(store) == ["My name is Ada.", "-"]
+    assert client.get(f"/v1/responses/{response.json()['id']}").status_code == 404

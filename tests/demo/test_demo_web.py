@@ -20,7 +20,7 @@ CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hello."}]}
 ALLOWED = [
     "authorization", "content-type", "idempotency-key", "x-hermes-history-source",
-    "x-hermes-session-id", "x-hermes-session-key",
+    "x-hermes-session-id", "x-hermes-session-key", "x-hermes-turn",
 ]  # fmt: skip
 
 

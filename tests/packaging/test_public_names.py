@@ -46,6 +46,7 @@ PUBLIC = {
     "StoreTimeout",
     "StoreUnavailable",
     "StoredTurn",
+    "TURN_HEADER",
     "Turn",
     "TurnConflict",
     "TurnLost",
