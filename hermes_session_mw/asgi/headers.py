@@ -41,6 +41,23 @@ VARY = b"vary"
 
 _MEMBER = re.compile(rb'(?:[^,"]|"[^"]*"|")+')  # a comma inside quotes is no separator
 
+_TAKEN = {
+    "accept", "age", "allow", "authorization", "baggage", "cache-control", "connection",
+    "content-disposition", "content-encoding", "content-language", "content-length",
+    "content-location", "content-range", "content-type", "cookie", "date", "etag", "expect",
+    "expires", "forwarded", "from", "host", "if-match", "if-modified-since", "if-none-match",
+    "if-range", "if-unmodified-since", "keep-alive", "last-event-id", "last-modified", "link",
+    "location", "origin", "pragma", "range", "referer", "retry-after", "server", "set-cookie",
+    "strict-transport-security", "te", "traceparent", "tracestate", "trailer",
+    "transfer-encoding", "upgrade", "user-agent", "vary", "via", "www-authenticate",
+    "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
+    *map(str.lower, (SESSION_KEY_HEADER, HISTORY_SOURCE_HEADER, TURN_HEADER)),
+    *map(str.lower, (IDEMPOTENCY_HEADER, REPLAYED_HEADER)),
+}  # fmt: skip
+"""Fields that servers, proxies, browsers or this package use for something else, in lower case."""
+
+_TAKEN_PREFIXES = ("accept-", "access-control-", "proxy-", "sec-")
+
 _SHARED = frozenset({b"public", b"s-maxage"})
 _UNSHARED = frozenset({b"private", b"no-store", b"no-cache"})
 
@@ -48,10 +65,27 @@ RawHeaders = Iterable[Iterable[bytes]]
 Pairs = list[tuple[bytes, bytes]]
 
 
-def check_header_name(name: str) -> None:
-    """Raise ``ConfigurationError`` unless ``name`` is a field name of RFC 9110."""
-    if not _FIELD_NAME.fullmatch(name):
+def header_names(given: object) -> tuple[str, ...]:
+    """Return the session header's names; raise ``ConfigurationError`` for one that cannot be."""
+    listed = (
+        given if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
+    )
+    names = tuple(_checked(name) for name in listed)
+    if not names:
+        raise ConfigurationError("header_name: give at least one name")
+    if len(set(map(str.lower, names))) < len(names):
+        raise ConfigurationError("header_name: a name is there twice; case does not matter")
+    return names
+
+
+def _checked(name: object) -> str:
+    if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name):
         raise ConfigurationError(f"header_name: {name!r} is not the name of a header")
+    if name.lower() in _TAKEN or name.lower().startswith(_TAKEN_PREFIXES):
+        raise ConfigurationError(
+            f"header_name: {name!r} has another meaning: give a name that only session ids have"
+        )
+    return name
 
 
 def join_cookies(headers: RawHeaders) -> Pairs:

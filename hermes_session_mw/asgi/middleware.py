@@ -7,6 +7,7 @@ and turn are ended, and an error that the application raised is answered.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Unpack
 
 import anyio
@@ -91,7 +92,7 @@ class HermesSessionMiddleware:
         # If the scope has this key, a framework's error page is outside of the middleware.
         self.framework_key = "app"
         self._warned = False
-        self._header = SessionHeader(chosen.header_name)
+        self._header = SessionHeader(*chosen.header_name)
         self._is_excluded = chosen.exclusion()
         self._resolver = SessionResolver(self.store, chosen)
         self._telemetry = chosen.telemetry
@@ -216,8 +217,8 @@ class SessionResolver:
             telemetry=options.telemetry,
         )
         self._options = options
-        self._field = options.header_name.lower().encode("ascii")
-        self._names = HeaderNames(self._field, *OTHER_HEADERS)
+        self._fields = {name.lower().encode("ascii"): name for name in options.header_name}
+        self._names = HeaderNames(*self._fields, *OTHER_HEADERS)
         # The owner of a session before the hook was asked.
         self._first_owner = "" if options.owner is None else None
         self.admits_new: bool = options.owner is None
@@ -233,7 +234,12 @@ class SessionResolver:
         found = find_fields(scope["headers"], self._names)
         if not found:
             return self._new_session(), None
-        values = found.pop(self._field, ())
+        values: list[bytes] = []
+        name = None
+        for field, named in self._fields.items():  # the first that is present counts
+            given = found.pop(field, [])
+            if not values:
+                values, name = given, named
         refusal = None
         session_id = self._accepted(values[0]) if len(values) == 1 else None
         if session_id is not None:
@@ -241,7 +247,7 @@ class SessionResolver:
         else:
             session = self._new_session()
             if values and self._options.invalid_ids == "reject":
-                refusal = error_responses.INVALID_ID
+                refusal = replace(error_responses.INVALID_ID, param=name)
         if found:
             refusal = refusal or read_other_headers(session, found, self._options)
         return session, refusal

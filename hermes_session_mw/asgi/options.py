@@ -1,14 +1,14 @@
 """The middleware's options: their names, types, defaults and checks."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from hermes_session_mw.asgi.headers import SESSION_HEADER, check_header_name, join_cookies
+from hermes_session_mw.asgi.headers import SESSION_HEADER, header_names, join_cookies
 from hermes_session_mw.exceptions import ConfigurationError, InvalidKey
 from hermes_session_mw.ids import is_session_id, mint_session_id
 from hermes_session_mw.logging import logger
@@ -29,7 +29,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 class OptionArguments(TypedDict, total=False):
     """`MiddlewareOptions` as keyword arguments, for type checkers."""
 
-    header_name: str
+    header_name: str | Sequence[str]
     new_id: Callable[[], str]
     valid_id: Callable[[str], bool]
     owner: OwnerHook | None
@@ -49,7 +49,8 @@ class MiddlewareOptions:
     """The keyword arguments of `HermesSessionMiddleware` and `install`.
 
     Attributes:
-        header_name: the header to read and to stamp.
+        header_name: the header to read and to stamp; or several to read, of which the first that a
+            request has names its session, and the first of all is stamped.
         new_id: makes an id of at least 128 random bits that ``valid_id`` accepts.
         valid_id: which ids a client may send; never more than 256 visible ASCII characters.
         owner: returns who may see the session, 1 to 255 characters; sync or async. If it returns
@@ -72,7 +73,7 @@ class MiddlewareOptions:
             ``hermes_session_mw.otel.OpenTelemetry``.
     """
 
-    header_name: str = SESSION_HEADER
+    header_name: str | Sequence[str] = SESSION_HEADER
     new_id: Callable[[], str] = mint_session_id
     valid_id: Callable[[str], bool] = is_session_id
     owner: OwnerHook | None = None
@@ -88,7 +89,7 @@ class MiddlewareOptions:
 
     def __post_init__(self) -> None:
         """Raise ``ConfigurationError`` for a value that cannot work."""
-        check_header_name(self.header_name)
+        object.__setattr__(self, "header_name", header_names(self.header_name))
         check_functions(new_id=self.new_id, valid_id=self.valid_id)
         if self.owner is not None:
             check_functions(owner=self.owner)

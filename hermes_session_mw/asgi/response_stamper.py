@@ -56,6 +56,8 @@ _SPECIAL = frozenset({ALLOW_CREDENTIALS, ALLOW_ORIGIN, CACHE_CONTROL, EXPOSE_HEA
 class SessionHeader:
     """The header that carries a session's id: puts it into a response's headers.
 
+    Requests may carry the id under other names as well: ``Vary`` has all of them.
+
     Every method returns a new list, reads the given headers once and does not change them:
     applications reuse constant lists, and may send a generator, or pairs that are lists.
 
@@ -64,14 +66,15 @@ class SessionHeader:
         field: the same in lower-case bytes, as ASGI requires.
     """
 
-    __slots__ = ("_name", "_special", "_usual", "field", "name")
+    __slots__ = ("_name", "_names", "_special", "_usual", "field", "name")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *others: str) -> None:
         self.name: str = name
         self.field: bytes = name.lower().encode("ascii")
         self._name = name.encode("ascii")
+        self._names = (self._name, *(other.encode("ascii") for other in others))
         self._special = _SPECIAL | {self.field}
-        self._usual = ((CACHE_CONTROL, b"private"), (VARY, self._name))
+        self._usual = ((CACHE_CONTROL, b"private"), (VARY, b", ".join(self._names)))
 
     def set_once(self, headers: RawHeaders, value: bytes) -> Pairs:
         """Return ``headers`` with the field once, holding ``value``, and nothing else changed."""
@@ -101,7 +104,8 @@ class SessionHeader:
         if ALLOW_ORIGIN in special:
             expose(stamped, self._name)
         if make_private(stamped) and b"*" not in list_members(stamped, VARY):
-            add_member(stamped, VARY, self._name)
+            for name in self._names:
+                add_member(stamped, VARY, name)
         return stamped
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_session_mw import ConfigurationError
-from hermes_session_mw.asgi.headers import check_header_name
+from hermes_session_mw.asgi.headers import header_names
 from hermes_session_mw.asgi.middleware import HeaderNames, find_fields
 from hermes_session_mw.asgi.response_stamper import SessionHeader
 from tests.support.asgi import HEADER
@@ -86,7 +86,31 @@ def test_a_stamp_stands_once_and_all_else_stays(headers: list[Pair]) -> None:
 def test_a_name_that_no_header_can_have_is_refused(name: str) -> None:
     """A header name that would break every response is refused when the middleware is made."""
     with pytest.raises(ConfigurationError, match="header_name"):
-        check_header_name(name)
+        header_names(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Content-Length", "content-type", "Cookie", "set-cookie", "Authorization", "Host",
+        "Connection", "Transfer-Encoding", "Vary", "Cache-Control", "Retry-After", "User-Agent",
+        "Access-Control-Expose-Headers", "Sec-Fetch-Site", "Proxy-Authorization", "Accept-Encoding",
+        "X-Hermes-Session-Key", "x-hermes-history-source", "X-Hermes-Turn", "idempotency-key",
+        "Idempotency-Replayed",
+    ],
+)  # fmt: skip
+def test_another_headers_name_is_refused(name: str) -> None:
+    """A field that means something else, here or in HTTP, cannot carry a session's id."""
+    for names in (name, ["X-Hermes-Session-Id", name]):
+        with pytest.raises(ConfigurationError, match=name):
+            header_names(names)
+
+
+@pytest.mark.parametrize("names", [[], ["a", "A"], ["a", 1], [b"a"], ["a", ""]])
+def test_a_list_of_names_that_cannot_be_is_refused(names: list[Any]) -> None:
+    """There is a name, each is one, and no two are the same."""
+    with pytest.raises(ConfigurationError, match="header_name"):
+        header_names(names)
 
 
 def test_a_name_goes_out_in_lower_case() -> None:

@@ -363,6 +363,59 @@ async def test_the_header_can_have_another_name() -> None:
     assert json.loads(log[1]["body"])["error"]["param"] == "X-Thread"
 
 
+THEIRS = ("X-Hermes-Session-Id", "x-litellm-session-id", "session-id")
+
+
+@pytest.mark.parametrize(
+    ("given", "session_id"),
+    [
+        ({"x-litellm-session-id": "a"}, "a"),
+        ({"session-id": "a"}, "a"),
+        ({"SESSION-ID": "c", "X-LiteLLM-Session-Id": "b"}, "b"),
+        ({"session-id": "c", "x-litellm-session-id": "b", "x-hermes-session-id": "a"}, "a"),
+        ({"session-id": "c", "x-litellm-session-id": " ", "x-hermes-session-id": ""}, "c"),
+        ({"session-id": "not an id", "x-litellm-session-id": "b"}, "b"),
+    ],
+)
+async def test_the_first_name_that_is_present_counts(
+    given: dict[str, str], session_id: str
+) -> None:
+    """Of several names the first in the list names the session, and the others are ignored."""
+    app = Recorder()
+    wrapped = HermesSessionMiddleware(app, MemoryStore(), header_name=THEIRS)
+    headers = [(name.encode(), value.encode()) for name, value in given.items()]
+    log = await request(wrapped, scope=http_scope(headers))
+    assert (app.session.id, stamp(log)) == (session_id, session_id)
+    sent = dict(log[0]["headers"])
+    assert b"session-id" not in sent
+    assert sent[b"vary"] == b"X-Hermes-Session-Id, x-litellm-session-id, session-id"
+
+
+async def test_a_new_id_is_told_under_the_first_name() -> None:
+    """A client without an id reads it where every response has it; and pages may read it there."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [(b"access-control-allow-origin", b"*"), (b"vary", b"Origin")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    log = await request(HermesSessionMiddleware(app, MemoryStore(), header_name=list(THEIRS)))
+    sent = dict(log[0]["headers"])
+    assert is_session_id(stamp(log))
+    assert sent[b"access-control-expose-headers"] == b"X-Hermes-Session-Id"
+    assert sent[b"vary"] == b"Origin, X-Hermes-Session-Id, x-litellm-session-id, session-id"
+
+
+@pytest.mark.parametrize("values", [[b"a b"], [b"a", b"a"]])
+async def test_an_invalid_id_is_refused_by_the_name_it_came_under(values: list[bytes]) -> None:
+    """The first header that is present decides, also where its value is no id."""
+    wrapped = HermesSessionMiddleware(Recorder(), MemoryStore(), header_name=THEIRS)
+    headers = [(b"session-id", b"good"), *((b"x-litellm-session-id", value) for value in values)]
+    log = await request(wrapped, scope=http_scope(headers))
+    assert status_of(log) == 400
+    assert json.loads(log[1]["body"])["error"]["param"] == "x-litellm-session-id"
+
+
 def status_of(log: list[Message]) -> int:
     """Return the log's status."""
     status: int = log[0]["status"]
@@ -403,6 +456,8 @@ async def test_a_new_id_that_is_not_valid_is_a_loud_mistake() -> None:
         ({"store_timeout": 0}, "store_timeout"),
         ({"store_timeout": float("nan")}, "store_timeout"),
         ({"header_name": "a b"}, "header_name"),
+        ({"header_name": "Authorization"}, "header_name: 'Authorization' has another meaning"),
+        ({"header_name": 7}, "header_name"),
         ({"store": 7}, "store: 7 is neither a URL"),
         ({"store": MemoryStore}, "neither a URL, nor an engine, nor a Store"),
         ({"store": "sqlite://sessions.db"}, r"not a database URL .*sqlite:///sessions\.db"),
