@@ -61,9 +61,13 @@ class Answer:
                     for event in events.add(delta.text, delta.fields):
                         yield _sent(event)
         except (HermesSessionError, ModelFailed) as exc:
-            limited = as_failure(exc).status == HTTPStatus.TOO_MANY_REQUESTS
+            failure = as_failure(exc)
+            limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
             code = "rate_limit_exceeded" if limited else "server_error"
             failed = self._shape("failed") | {"error": {"code": code, "message": str(exc)}}
+            # Which the SDKs raise, while they pass response.failed on as an event.
+            told = {"code": code, "message": str(exc), "param": None}
+            yield _sent(events.event("error", **told, error=failure.body["error"]))
             yield _sent(events.event("response.failed", response=failed))
             return
         for event in events.end(self._end, calls_of(self.reply.message)):

@@ -10,7 +10,7 @@ Completions stream them, and returns the events that they cause:
             response.content_part.done
         for a call: response.function_call_arguments.delta, .done (or .custom_tool_call_input)
         response.output_item.done
-    response.completed, response.incomplete or response.failed
+    response.completed or response.incomplete; after a failure error, then response.failed
 
 An item ends when one of another kind begins. Calls end with the answer, since the pieces of several
 may be mixed. Text that comes after a call is an item of its own. Events are numbered from 0.

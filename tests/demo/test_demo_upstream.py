@@ -503,7 +503,8 @@ def test_an_answer_that_breaks_off_is_stored_as_partial(
         assert stored(store, "s") == [user("Hi"), half]
         response = respond(client, "Hi", S, stream=stream)
         if stream:
-            failed = events_of(response)[-1]
+            error, failed = events_of(response)[-2:]
+            assert (error["type"], error["error"]) == ("error", told)
             assert failed["type"] == "response.failed"
             limited = status == 429
             expected = "rate_limit_exceeded" if limited else "server_error"

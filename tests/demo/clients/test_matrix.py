@@ -43,17 +43,7 @@ CELLS = [
 ]
 
 EVERY = "every client"
-IT_ENDS = "the client passes `response.failed` on as an event, or over"
-NOT_YET: dict[tuple[str, str, str], str] = {
-    (EVERY, "responses", "tools"): "tools are ignored",
-    (EVERY, "responses", "tools, streamed"): "tools are ignored",
-    (EVERY, "responses", "structured"): "`text.format` is ignored",
-    (EVERY, "responses", "picture"): "refused",
-    ("AI SDK, `openai`", "responses", "whole history"): "`item_reference` is refused",
-    ("LlamaIndex", "responses", "broken stream"): IT_ENDS,
-    ("openai, npm", "responses", "broken stream"): IT_ENDS,
-    ("LangChain, npm", "responses", "broken stream"): IT_ENDS,
-}
+NOT_YET: dict[tuple[str, str, str], str] = {}
 """What does not work, by client, API and feature, and why: the page lists it."""
 
 PAGE = ROOT / "docs" / "clients.md"

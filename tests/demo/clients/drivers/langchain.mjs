@@ -60,9 +60,8 @@ async function answered(llm, { stream }, seen, history) {
 
 function user({ picture }, text) {
   if (!picture) return new HumanMessage(text);
-  const [, mime_type, data] = picture.match(/^data:(.*?);base64,(.*)$/);
-  const part = { type: 'image', source_type: 'base64', mime_type, data };
-  return new HumanMessage({ content: [{ type: 'text', text }, part] });
+  const [, mimeType, data] = picture.match(/^data:(.*?);base64,(.*)$/);
+  return new HumanMessage({ contentBlocks: [{ type: 'text', text }, { type: 'image', mimeType, data }] });
 }
 
 await serve(version('@langchain/openai'), drive);
