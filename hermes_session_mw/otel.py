@@ -8,8 +8,11 @@ is one (``gen_ai.conversation.id``, ``error.type``).
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+from opentelemetry.baggage import set_baggage
+from opentelemetry.context import attach, detach
 from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import (
     Span,
@@ -53,6 +56,9 @@ class OpenTelemetry:
     ``hermes.store.operation.duration``, a histogram in seconds by ``hermes.store.operation`` and
     ``error.type``, which counts the operations too; ``hermes.store.messages``, a counter of the
     messages that were read and stored, by operation.
+
+    With ``baggage``, ``gen_ai.conversation.id`` is in OpenTelemetry's baggage while the application
+    serves the request.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class OpenTelemetry:
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         conversation_id: Callable[[str], str] = fingerprint,
+        baggage: Callable[[str], str] | None = None,
     ) -> None:
         """Create the instruments.
 
@@ -71,8 +78,13 @@ class OpenTelemetry:
                 By default that is its fingerprint, as in logs, since anyone with an id can read
                 the conversation. ``str`` gives the id itself, for backends that are as well
                 protected as the database.
+            baggage: returns the value of ``gen_ai.conversation.id`` in the baggage for a session's
+                id, which an instrumented client sends to every service that the application calls:
+                ``fingerprint`` of ``hermes_session_mw.logging``, or ``str`` for the id itself. By
+                default there is none.
         """
         self._name = conversation_id
+        self._baggage = baggage
         self._tracer = get_tracer(_SCOPE, tracer_provider=tracer_provider)
         meter = get_meter(_SCOPE, meter_provider=meter_provider)
         self._requests = meter.create_counter(
@@ -88,13 +100,16 @@ class OpenTelemetry:
             MESSAGES, "{message}", "Messages that were read and stored"
         )
 
-    def request(self, session: ServedSession, refusal: str | None) -> None:
+    def request(self, session: ServedSession, refusal: str | None) -> Callable[[], None] | None:
         """See `Telemetry.request`."""
         state = {STATE: _state_of(session, refusal)}
         if refusal is not None:
             state[ERROR_TYPE] = refusal
         self._requests.add(1, state)
         get_current_span().set_attributes({CONVERSATION_ID: self._name(session.id), **state})
+        if self._baggage is None or refusal is not None:
+            return None
+        return partial(detach, attach(set_baggage(CONVERSATION_ID, self._baggage(session.id))))
 
     def server_request_hook(self, span: Span, scope: dict[str, Any]) -> None:
         """Set the attributes on a span that an instrumentation creates inside of the middleware.

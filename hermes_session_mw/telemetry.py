@@ -1,5 +1,6 @@
 """The protocol of the middleware's ``telemetry`` option; `otel` implements it for OpenTelemetry."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -36,8 +37,10 @@ class Telemetry(Protocol):
     request's.
     """
 
-    def request(self, session: ServedSession, refusal: str | None) -> None:
+    def request(self, session: ServedSession, refusal: str | None) -> Callable[[], None] | None:
         """Record a request, once its session is known and before the application is called.
+
+        Return None, or a function that is called at the request's end in the same context.
 
         Args:
             session: the request's session; for a refused request, the one whose id is stamped.

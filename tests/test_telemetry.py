@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 from fastapi import FastAPI
+from opentelemetry.baggage import get_baggage, set_baggage
+from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -20,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from hermes_session_mw import (
     HermesSession,
@@ -375,3 +378,45 @@ async def test_a_session_says_whether_it_was_found() -> None:
     await known.load()
     await unknown.load()
     assert [known.was_found, unknown.was_found] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(fingerprint, fingerprint("my-thread")), (str, "my-thread")]
+)
+async def test_the_baggage_has_the_conversation_while_it_is_served(
+    value: Callable[[str], str], expected: str
+) -> None:
+    """What the application calls is told the conversation, in place of what the client said."""
+    told: list[object] = []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        told.append(get_baggage(ID))
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+        if len(told) > 1:
+            raise RuntimeError
+
+    wrapped = HermesSessionMiddleware(app, MemoryStore(), telemetry=OpenTelemetry(baggage=value))
+    token = attach(set_baggage(ID, "the client's"))
+    await request(wrapped, "my-thread")
+    with pytest.raises(RuntimeError):
+        await request(wrapped, "my-thread")
+    assert told == [expected, expected]
+    assert get_baggage(ID) == "the client's"
+    detach(token)
+
+
+async def test_there_is_no_baggage_unless_asked() -> None:
+    """By default nothing of the conversation is handed on, and nothing for a refused request."""
+    told: list[object] = []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        told.append(get_baggage(ID))
+        await send({"type": "http.response.start", "status": 204})
+
+    for telemetry in (OpenTelemetry(), OpenTelemetry(baggage=str)):
+        wrapped = HermesSessionMiddleware(app, MemoryStore(), telemetry=telemetry)
+        await request(wrapped, "not an id")
+        assert get_baggage(ID) is None
+    await request(HermesSessionMiddleware(app, MemoryStore(), telemetry=OpenTelemetry()), "a")
+    assert told == [None]

@@ -8,6 +8,7 @@ and turn are ended, and an error that the application raised is answered.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Unpack
 
 import anyio
@@ -125,8 +126,8 @@ class HermesSessionMiddleware:
             if response.started or not await self._answer_exception(exc, scope, response):
                 raise
         finally:
-            if response.token is not None:
-                current_session.reset(response.token)
+            for end in response.endings:
+                end()
         if excluded:
             await self.app(scope, receive, send)
 
@@ -139,9 +140,12 @@ class HermesSessionMiddleware:
         ):
             refusal = await resolver.admit(session, scope)
         # For `SessionIdFilter`: log records from here on, the server's access log too.
-        response.token = current_session.set(session)
+        response.endings = [partial(current_session.reset, current_session.set(session))]
         if self._telemetry is not None:
-            self._telemetry.request(session, None if refusal is None else refusal.code)
+            code = None if refusal is None else refusal.code
+            end = self._telemetry.request(session, code)
+            if end is not None:
+                response.endings.append(end)
         if refusal is not None:
             await response.refuse(refusal, receive)
             return

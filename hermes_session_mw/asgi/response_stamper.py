@@ -6,7 +6,7 @@ the whole body the session's lease is free, and a client that never reads the la
 other request.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -36,9 +36,6 @@ from hermes_session_mw.asgi.headers import (
 from hermes_session_mw.ids import mint_session_id
 
 if TYPE_CHECKING:
-    from contextvars import Token
-
-    from hermes_session_mw.logging import HasId
     from hermes_session_mw.session.session import HermesSession
 
 _DENIAL = "websocket.http.response"
@@ -118,7 +115,7 @@ class ResponseStamper:
         to_server: the server's ``send``.
         header: the header that is stamped.
         session: the session whose id is stamped; the id is read when the message is sent.
-        token: what resets `current_session`.
+        endings: what to call at the request's end.
         started: whether a response, or a WebSocket's accept or close, was sent.
     """
 
@@ -126,7 +123,7 @@ class ResponseStamper:
     to_server: Send
     header: SessionHeader
     session: "HermesSession | None" = None
-    token: "Token[HasId | None] | None" = None
+    endings: list[Callable[[], None]] = field(default_factory=list)
     started: bool = False
     # Bytes of the body still to be sent; None without a Content-Length.
     _missing: int | None = field(default=None, init=False)
