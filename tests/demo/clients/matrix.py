@@ -28,6 +28,7 @@ class Client(NamedTuple):
         environment: the folder in ``.clients``, or ``.litellm``.
         driver: the program in ``drivers/``, with its arguments.
         styles: the APIs that it speaks.
+        ways: by what a conversation of it goes on without the header, with the Responses API.
         proxied: whether LiteLLM's proxy stands between it and the demo.
     """
 
@@ -35,7 +36,14 @@ class Client(NamedTuple):
     environment: str
     driver: str
     styles: tuple[str, ...] = STYLES
+    ways: tuple[str, ...] = ()
     proxied: bool = False
+
+    def tried(self) -> "Iterator[tuple[str, str, Callable[[Case], Any]]]":
+        """Yield what it is tried with: an API, a feature's name, and what tries it."""
+        for style in self.styles:
+            yield from ((style, name, feature) for name, feature in FEATURES.items())
+        yield from (("responses", way, WAYS[way]) for way in self.ways)
 
     @property
     def folder(self) -> Path:
@@ -208,6 +216,32 @@ def restart(case: Case, **options: Any) -> None:
     equal(seen["texts"], ["You said: I am Ada. / Who am I?"])
 
 
+def previous(case: Case) -> None:
+    """A response goes on from the one before it, by its id."""
+    _goes_on(case, "previous_response_id")
+
+
+def conversation(case: Case) -> None:
+    """Responses of a conversation that was created go on from each other."""
+    _goes_on(case, "conversation")
+
+
+def session(case: Case) -> None:
+    """The client's own store of conversations works over those of the server."""
+    equal(_goes_on(case, "session"), [4, 8])
+
+
+def _goes_on(case: Case, via: str) -> list[Any]:
+    """See that two questions, and two with tools, go on from each other, without the header."""
+    talk = case.driver.ask(case.style, "", "I am Ada.", "Who am I?", via=via)
+    equal(talk["texts"], ["You said: I am Ada.", "You said: I am Ada. / Who am I?"])
+    called = case.driver.ask(
+        case.style, "", "The weather in Oslo?", "And in Rome?", via=via, tools=True
+    )
+    equal(called["texts"], ["It is 7 degrees in Oslo.", "It is 21 degrees in Rome."])
+    return [talk["value"], called["value"]]
+
+
 def equal(seen: Any, expected: Any) -> None:
     """See that both are the same; white space around texts does not count."""
     if isinstance(seen, list):
@@ -227,6 +261,13 @@ FEATURES: dict[str, Callable[[Case], Any]] = {
     "error": error,
     "broken stream": broken,
     "id in": reads_the_id,
+}
+
+
+WAYS: dict[str, Callable[[Case], Any]] = {
+    "`previous_response_id`": previous,
+    "`conversation`": conversation,
+    "`OpenAIConversationsSession`": session,
 }
 
 

@@ -4,7 +4,7 @@ After a change that is meant, write the tables anew with ``make clients``.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.demo.clients.demos import Demo, a_session_id
-from tests.demo.clients.matrix import FEATURES, Case, Client, Driver, cell, driving, restart
+from tests.demo.clients.matrix import FEATURES, WAYS, Case, Client, Driver, cell, driving, restart
 from tests.demo.clients.scripted import scripted
 from tests.support.litellm_proxy import config_before, litellm_proxy
 from tests.support.requirements import needs
@@ -20,19 +20,21 @@ from tests.support.server import ROOT, demo, free_port
 from tests.support.upstreams import upstream
 
 LITELLM = "LiteLLM"
+AGENTS = tuple(WAYS)
+PREVIOUS, SDK = AGENTS[:1], AGENTS[:2]
 CLIENTS = [
-    Client("openai, Python", "openai-python", "openai_python"),
-    Client("openai-agents, Python", "openai-agents-python", "openai_agents_python"),
-    Client("LangChain, Python", "langchain-python", "langchain_python"),
-    Client("Pydantic AI", "pydantic-ai", "pydantic_ai"),
-    Client("LlamaIndex", "llama-index", "llama_index"),
-    Client(LITELLM, ".litellm", "litellm_python"),
-    Client("LiteLLM's proxy", "openai-python", "openai_python litellm", proxied=True),
-    Client("openai, npm", "openai-npm", "openai.mjs"),
-    Client("openai-agents, npm", "openai-agents-npm", "openai_agents.mjs"),
-    Client("AI SDK, `openai`", "ai", "ai.mjs"),
+    Client("openai, Python", "openai-python", "openai_python", ways=SDK),
+    Client("openai, npm", "openai-npm", "openai.mjs", ways=SDK),
+    Client("openai-agents, Python", "openai-agents-python", "openai_agents_python", ways=AGENTS),
+    Client("openai-agents, npm", "openai-agents-npm", "openai_agents.mjs", ways=AGENTS),
+    Client("LangChain, Python", "langchain-python", "langchain_python", ways=PREVIOUS),
+    Client("LangChain, npm", "langchain-npm", "langchain.mjs", ways=PREVIOUS),
+    Client("AI SDK, `openai`", "ai", "ai.mjs", ways=PREVIOUS),
     Client("AI SDK, `openai-compatible`", "ai", "ai.mjs compatible", ("chat",)),
-    Client("LangChain, npm", "langchain-npm", "langchain.mjs"),
+    Client("Pydantic AI", "pydantic-ai", "pydantic_ai", ways=SDK),
+    Client("LlamaIndex", "llama-index", "llama_index", ways=PREVIOUS),
+    Client(LITELLM, ".litellm", "litellm_python", ways=PREVIOUS),
+    Client("LiteLLM's proxy", "openai-python", "openai_python", ways=PREVIOUS, proxied=True),
 ]
 NAMES = {"chat": "Chat Completions", "responses": "Responses"}
 CELLS = [
@@ -82,10 +84,10 @@ class Trial:
     def _try(self, client: Client, driver: Driver) -> None:
         for style in client.styles:
             driver.attempt(style, self._kept(client, style), "I am Ada.")
-            for name, feature in FEATURES.items():
-                if feature is not restart:
-                    case = Case(driver, style, self._served, a_session_id())
-                    self.cells[client.name, style, name] = cell(feature, case)
+        for style, name, feature in client.tried():
+            if feature is not restart:
+                case = Case(driver, style, self._served, a_session_id())
+                self.cells[client.name, style, name] = cell(feature, case)
 
     def _try_after(self, client: Client, driver: Driver) -> None:
         for style in client.styles:
@@ -146,15 +148,20 @@ def test_the_tables_on_the_page_are_what_was_seen(outcome: Outcome) -> None:
 def tables(outcome: Outcome) -> Iterator[str]:
     """Yield the lines of the tables."""
     for style, name in NAMES.items():
-        yield f"\n### {name}\n\n| client | {' | '.join(FEATURES)} |\n"
-        yield f"|{'---|' * (len(FEATURES) + 1)}\n"
-        for client in CLIENTS:
-            if style in client.styles:
-                yield f"| {client.name}: {outcome.versions[client.name]} |"
-                for feature in FEATURES:
-                    yield f" {outcome.cells[client.name, style, feature].partition(':')[0]} |"
-                yield "\n"
+        yield from table(outcome, name, style, FEATURES)
+    yield from table(outcome, "Without the header", "responses", WAYS)
     yield "\n"
     if NOT_YET:
         yield "What does not work:\n\n"
         yield from (f"- {c}, {NAMES[s]}, {f}: {why}\n" for (c, s, f), why in NOT_YET.items())
+
+
+def table(outcome: Outcome, title: str, style: str, features: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of one table: a client a row, a feature a column."""
+    yield f"\n### {title}\n\n| client | {' | '.join(features)} |\n|---"
+    yield f"{'|---' * len(list(features))}|\n"
+    for client in CLIENTS:
+        seen = [outcome.cells.get((client.name, style, feature)) for feature in features]
+        if any(seen):
+            cells = [(each or "-").partition(":")[0] for each in seen]
+            yield f"| {client.name}<br>{outcome.versions[client.name]} | {' | '.join(cells)} |\n"

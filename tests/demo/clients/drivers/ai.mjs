@@ -20,6 +20,7 @@ function modelOf({ url, style }) {
 
 async function drive(ask, seen) {
   let history = [];
+  const kept = {};
   for (const text of ask.texts) {
     history = [...(ask.whole ? history : []), { role: 'user', content: contentOf(ask, text) }];
     const given = {
@@ -27,6 +28,7 @@ async function drive(ask, seen) {
       messages: history,
       headers: ask.headers,
       maxRetries: 0,
+      providerOptions: { openai: kept },
       ...(ask.tools && { tools: { get_weather: getWeather }, stopWhen: (stepCountIs ?? isStepCount)(3) }),
       ...(ask.structured && { output: Output.object({ schema: weather }) }),
     };
@@ -35,6 +37,8 @@ async function drive(ask, seen) {
     history.push(...(await result.responseMessages ?? response.messages));
     seen.texts.push(await result.text);
     seen.ids.push(idIn(response.headers));
+    const last = (await result.providerMetadata)?.openai?.responseId;
+    if (ask.via) kept.previousResponseId = last;
     if (ask.structured) seen.value = result.output;
   }
 }

@@ -28,7 +28,7 @@ async function drive(ask, seen) {
   if (ask.tools) llm = llm.bindTools([getWeather]);
   let history = [];
   for (const text of ask.texts) {
-    history = [...(ask.whole ? history : []), user(ask, text)];
+    history = [...(ask.whole || ask.via ? history : []), user(ask, text)];
     await turn(llm, ask, seen, history);
   }
 }
@@ -47,7 +47,8 @@ async function turn(llm, ask, seen, history) {
   }
 }
 
-async function answered(llm, { stream }, seen, history) {
+async function answered(llm, { stream, via }, seen, history) {
+  if (via) return continued(llm, history);
   if (!stream) return llm.invoke(history);
   let answer;
   seen.pieces = 0;
@@ -56,6 +57,13 @@ async function answered(llm, { stream }, seen, history) {
     answer = answer ? answer.concat(chunk) : chunk;
   }
   return answer;
+}
+
+/** Send what comes after the last answer, which is named. */
+async function continued(llm, history) {
+  const at = history.findLastIndex((message) => message.getType() === 'ai');
+  const previous = at < 0 ? {} : { previous_response_id: history[at].response_metadata.id };
+  return llm.invoke(history.slice(at + 1), previous);
 }
 
 function user({ picture }, text) {

@@ -25,6 +25,7 @@ def drive(ask: Ask, seen: Seen) -> None:
         default_headers=ask.headers,
         include_response_headers=True,
         use_responses_api=ask.style == "responses",
+        use_previous_response_id=bool(ask.via),  # of its own history's last answer
     )
     if ask.structured:
         seen.value = llm.with_structured_output(Weather).invoke(ask.texts[0]).model_dump()
@@ -33,7 +34,7 @@ def drive(ask: Ask, seen: Seen) -> None:
         llm = llm.bind_tools([get_weather])
     history: list[Any] = []
     for text in ask.texts:
-        history = [*(history if ask.whole else []), _user(ask, text)]
+        history = [*(history if ask.whole or ask.via else []), _user(ask, text)]
         _turn(llm, ask, seen, history)
 
 

@@ -13,9 +13,13 @@ from tests.demo.clients.drivers.protocol import Ask, Seen, Weather, id_in, serve
 
 def drive(ask: Ask, seen: Seen) -> None:
     history: list[Any] = []
+    kept: dict[str, Any] = {}
     for text in ask.texts:
         history = [*(history if ask.whole else []), user(ask, text)]
-        (_chat if ask.style == "chat" else _respond)(ask, seen, history)
+        if ask.style == "chat":
+            _chat(ask, seen, history)
+        else:
+            _respond(ask, seen, history, kept)
 
 
 def _given(ask: Ask) -> dict[str, Any]:
@@ -53,21 +57,25 @@ def _chat(ask: Ask, seen: Seen, messages: list[Any]) -> None:
     seen.value = json.loads(message.content) if ask.structured else None
 
 
-def _respond(ask: Ask, seen: Seen, items: list[Any]) -> None:
+def _respond(ask: Ask, seen: Seen, items: list[Any], kept: dict[str, Any]) -> None:
     given = _given(ask)
     if ask.tools:
         given["tools"] = [{"type": "function", **FUNCTION}]
     if ask.structured:
         given["text_format"] = Weather
     while True:
-        answer: Any = litellm.responses(input=items, **given)
+        answer: Any = litellm.responses(input=items, **given, **kept)
         if ask.stream:
             events = list(answer)
             seen.pieces = sum(event.type == "response.output_text.delta" for event in events)
             answer = events[-1].response
         seen.ids.append(id_in(answer._hidden_params.get("additional_headers")))
         output = [item if isinstance(item, dict) else item.model_dump() for item in answer.output]
-        items += output
+        if ask.via:
+            items.clear()
+            kept["previous_response_id"] = answer.id
+        else:
+            items += output
         calls = [item for item in output if item["type"] == "function_call"]
         if not calls:
             break

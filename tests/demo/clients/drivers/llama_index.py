@@ -22,6 +22,7 @@ def drive(ask: Ask, seen: Seen) -> None:
         is_function_calling_model=True,
         should_use_structured_outputs=True,
         **({} if ask.style == "chat" else {"store": True}),  # which is False else
+        **({"track_previous_responses": True} if ask.via else {}),
     )
     history: list[Any] = []
     for text in ask.texts:

@@ -20,9 +20,11 @@ const FUNCTION = {
 async function drive(ask, seen) {
   const client = new OpenAI({ baseURL: ask.url, apiKey: 'unused', maxRetries: 0 });
   let history = [];
+  const kept = {};
+  if (ask.via === 'conversation') kept.conversation = (await client.conversations.create({})).id;
   for (const text of ask.texts) {
     history = [...(ask.whole ? history : []), user(ask, text)];
-    await (ask.style === 'chat' ? chat : respond)(client, ask, seen, history);
+    await (ask.style === 'chat' ? chat : respond)(client, ask, seen, history, kept);
   }
 }
 
@@ -70,7 +72,7 @@ async function completed({ chat: { completions } }, { stream, structured, header
   return (await asked).choices[0].message;
 }
 
-async function respond(client, ask, seen, items) {
+async function respond(client, ask, seen, items, kept) {
   const tools = ask.tools ? { tools: [{ type: 'function', ...FUNCTION }] } : {};
   const text = ask.structured ? { text: { format: zodTextFormat(weather, 'weather') } } : {};
   for (;;) {
@@ -79,8 +81,11 @@ async function respond(client, ask, seen, items) {
       input: items,
       ...tools,
       ...text,
+      ...kept,
     });
-    items.push(...response.output);
+    if (ask.via) items.length = 0; // the server has all of that
+    else items.push(...response.output);
+    if (ask.via === 'previous_response_id') kept.previous_response_id = response.id;
     const calls = response.output.filter((item) => item.type === 'function_call');
     for (const { call_id, arguments: given } of calls) {
       const output = weatherIn(JSON.parse(given).city);

@@ -43,18 +43,14 @@ async function drive(ask, seen) {
     seen.texts.push(String(result.finalOutput));
     seen.ids.push(null); // it shows no headers
     if (ask.structured) seen.value = result.finalOutput;
+    if (ask.via === 'previous_response_id') options.previousResponseId = result.lastResponseId;
   }
-  if (ask.via === 'session') {
-    seen.ids = [await options.session.getSessionId()];
-    seen.value = await options.session.getItems();
-  } else if (ask.via) {
-    seen.ids = [options.conversationId];
-  }
+  if (ask.via === 'session') seen.value = (await options.session.getItems()).length;
 }
 
 async function via(ask, client) {
   if (ask.via === 'session') return { session: new agents.OpenAIConversationsSession({ client }) };
-  if (!ask.via) return {};
+  if (ask.via !== 'conversation') return {};
   return { conversationId: (await client.conversations.create({})).id };
 }
 

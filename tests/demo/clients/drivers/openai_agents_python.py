@@ -30,7 +30,7 @@ async def drive(ask: Ask, seen: Seen) -> None:
     options: dict[str, Any] = {}
     if ask.via == "session":
         options["session"] = agents.OpenAIConversationsSession(openai_client=client)
-    elif ask.via == "conversation_id":
+    elif ask.via == "conversation":
         options["conversation_id"] = (await client.conversations.create()).id
     async with client:
         await _talk(agent, ask, seen, options)
@@ -50,15 +50,14 @@ async def _talk(agent: Any, ask: Ask, seen: Seen, options: dict[str, Any]) -> No
         else:
             result = await agents.Runner.run(agent, asked, **options)
         history = result.to_input_list()
+        if ask.via == "previous_response_id":
+            options["previous_response_id"] = result.last_response_id
         if ask.structured:
             seen.value = result.final_output.model_dump()
         seen.texts.append(str(result.final_output))
         seen.ids.append(None)  # it shows no headers
     if ask.via == "session":
-        seen.ids = [await options["session"]._get_session_id()]
-        seen.value = await options["session"].get_items()
-    elif ask.via:
-        seen.ids = [options["conversation_id"]]
+        seen.value = len(await options["session"].get_items())
 
 
 def _user(ask: Ask, text: str) -> dict[str, Any]:

@@ -20,10 +20,16 @@ FUNCTION = {"name": "get_weather", "parameters": CITY, "strict": True}
 def drive(ask: Ask, seen: Seen) -> None:
     client = openai.OpenAI(base_url=ask.url, api_key="unused", max_retries=0)
     history: list[Any] = []
+    kept: dict[str, Any] = {}
     with client:
+        if ask.via == "conversation":
+            kept["conversation"] = client.conversations.create().id
         for text in ask.texts:
             history = [*(history if ask.whole else []), user(ask, text)]
-            (_chat if ask.style == "chat" else _respond)(client, ask, seen, history)
+            if ask.style == "chat":
+                _chat(client, ask, seen, history)
+            else:
+                _respond(client, ask, seen, history, kept)
 
 
 def user(ask: Ask, text: str) -> dict[str, Any]:
@@ -69,16 +75,24 @@ def tool_message(call: Any) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call.id, "content": weather_in(**arguments)}
 
 
-def _respond(client: openai.OpenAI, ask: Ask, seen: Seen, items: list[Any]) -> None:
+def _respond(
+    client: openai.OpenAI, ask: Ask, seen: Seen, items: list[Any], kept: dict[str, Any]
+) -> None:
     given: dict[str, Any] = {"model": MODEL, "extra_headers": ask.headers}
     if ask.tools:
         given["tools"] = [{"type": "function", **FUNCTION}]
-    response = _responded(client, ask, seen, {**given, "input": items})
-    items += response.output
-    while calls := [item for item in response.output if item.type == "function_call"]:
+    while True:
+        response = _responded(client, ask, seen, {**given, **kept, "input": items})
+        if ask.via:  # the server has all of that
+            items.clear()
+        else:
+            items += response.output
+        if ask.via == "previous_response_id":
+            kept["previous_response_id"] = response.id
+        calls = [item for item in response.output if item.type == "function_call"]
+        if not calls:
+            break
         items += map(output_item, calls)
-        response = _responded(client, ask, seen, {**given, "input": items})
-        items += response.output
     seen.texts.append(response.output_text)
     seen.value = response.output_parsed.model_dump() if ask.structured else None
 

@@ -29,6 +29,8 @@ class Ask:
     Attributes:
         texts: what the user says, one after another.
         whole: whether the client sends its own whole history with each of them.
+        via: by what the conversation goes on, without the header: ``previous_response_id``,
+            ``conversation`` or ``session``.
     """
 
     url: str
@@ -44,7 +46,7 @@ class Ask:
     headers: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "headers", {HEADER: self.session})
+        object.__setattr__(self, "headers", {} if self.via else {HEADER: self.session})
 
 
 @dataclass

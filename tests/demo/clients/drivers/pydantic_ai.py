@@ -18,11 +18,17 @@ async def drive(ask: Ask, seen: Seen) -> None:
             kind("scripted", provider=OpenAIProvider(openai_client=client)),
             output_type=NativeOutput(Weather) if ask.structured else str,
             tools=[get_weather] if ask.tools else [],
-            model_settings={"extra_headers": ask.headers},
+            model_settings={"extra_headers": ask.headers, **await _kept(ask, client)},
         )
         history: list[Any] = []
         for text in ask.texts:
-            history = await _turn(agent, ask, seen, text, history if ask.whole else [])
+            history = await _turn(agent, ask, seen, text, history if ask.whole or ask.via else [])
+
+
+async def _kept(ask: Ask, client: openai.AsyncOpenAI) -> dict[str, str]:
+    if ask.via == "conversation":
+        return {"openai_conversation_id": (await client.conversations.create()).id}
+    return {"openai_previous_response_id": "auto"} if ask.via else {}
 
 
 async def _turn(agent: Any, ask: Ask, seen: Seen, text: str, history: list[Any]) -> Any:
