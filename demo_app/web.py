@@ -13,15 +13,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from demo_app.errors import error_response
-from hermes_session_mw import (
-    HISTORY_SOURCE_HEADER,
-    IDEMPOTENCY_HEADER,
-    REPLAYED_HEADER,
-    SESSION_HEADER,
-    SESSION_KEY_HEADER,
-    TURN_HEADER,
-    ConfigurationError,
-)
+from hermes_session_mw import ConfigurationError
+from hermes_session_mw.openai_api import CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS
 
 FOLDER = Path(__file__).parent / "page"
 PATHS = frozenset({"/", *(f"/{path.name}" for path in FOLDER.iterdir())})
@@ -43,10 +36,6 @@ _HEADERS = {
     # Cached, and revalidated by its ETag: a change to the page is visible at once.
     "Cache-Control": "no-cache",
 }
-_REQUEST_HEADERS = (
-    "Authorization", "Content-Type", SESSION_HEADER, SESSION_KEY_HEADER,
-    HISTORY_SOURCE_HEADER, TURN_HEADER, IDEMPOTENCY_HEADER,
-)  # fmt: skip
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 
@@ -125,12 +114,6 @@ def allow_origins(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
         app,
         allow_origins=origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
-        allow_headers=_REQUEST_HEADERS,
-        expose_headers=[
-            SESSION_HEADER,
-            SESSION_KEY_HEADER,
-            REPLAYED_HEADER,
-            "Retry-After",
-            "Location",
-        ],
+        allow_headers=CORS_REQUEST_HEADERS,
+        expose_headers=CORS_RESPONSE_HEADERS,
     )

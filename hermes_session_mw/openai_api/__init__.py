@@ -4,6 +4,7 @@ What a provider or a client adds is passed through whole. The core does not impo
 modules are pure, but for the ones that answer a request.
 """
 
+from hermes_session_mw.openai_api.cors import CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS
 from hermes_session_mw.openai_api.event_stream import EventStream, server_sent_event
 
-__all__ = ["EventStream", "server_sent_event"]
+__all__ = ["CORS_REQUEST_HEADERS", "CORS_RESPONSE_HEADERS", "EventStream", "server_sent_event"]

@@ -20,7 +20,7 @@ CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "Hello."}]}
 ALLOWED = [
     "authorization", "content-type", "idempotency-key", "x-hermes-history-source",
-    "x-hermes-session-id", "x-hermes-session-key", "x-hermes-turn",
+    "x-hermes-session-id", "x-hermes-session-key", "x-hermes-turn", "x-stainless-os",
 ]  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_a_page_of_an_allowed_origin_reads_everything() -> None:
         assert "Access-Control-Allow-Credentials" not in each.headers
         assert SESSION in each.headers
         exposed = each.headers["Access-Control-Expose-Headers"].split(", ")
-        assert {SESSION, "Retry-After"} <= set(exposed)
+        assert {SESSION, "Retry-After", "Idempotency-Replayed", "X-Should-Retry"} <= set(exposed)
         assert {"Origin", SESSION} <= set(each.headers["Vary"].split(", "))
         assert re.search("private|no-cache|no-store", each.headers["Cache-Control"])
 
