@@ -62,7 +62,7 @@ class ResponseRequest:
         """
         data = json_object(body)
         check_supported(data)
-        history = data.get("conversation_history") or []
+        history = optional(data, "conversation_history", list, [])
         items = [*input_items(history, "conversation_history"), *input_items(data.get("input"))]
         # As in Hermes Agent's API, a history in the body comes before the previous response.
         previous = None if history else optional(data, "previous_response_id", str, None)

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
@@ -76,7 +75,7 @@ class ResponseNames:
 def placed_items(messages: Sequence[Message]) -> list[PlacedItem]:
     """Return the items of a conversation, in order; ``messages`` are all of its messages."""
     seen: Counter[str] = Counter()
-    customs: set[Any] = set()
+    customs: set[str] = set()
 
     def by_content(item: Item) -> str:
         said = {name: value for name, value in item.items() if name not in ("id", "status")}
@@ -89,8 +88,8 @@ def placed_items(messages: Sequence[Message]) -> list[PlacedItem]:
     for at, message in enumerate(messages):
         made = response_details(message).get("id")
         name = ResponseNames(str(made)) if is_response_id(made) else by_content
-        customs |= {call.get("id") for call in calls_of(message) if is_custom_call(call)}
-        is_custom = message.get("tool_call_id") in customs
+        customs |= {str(call.get("id")) for call in calls_of(message) if is_custom_call(call)}
+        is_custom = str(message.get("tool_call_id")) in customs
         placed += [PlacedItem(at, item) for item in items_of(message, name, is_custom=is_custom)]
     return placed
 

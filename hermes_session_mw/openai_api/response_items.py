@@ -344,7 +344,7 @@ def _reasoning_items(message: Message) -> list[Item]:
     items = [each for each in kept if isinstance(each, dict)] if isinstance(kept, list) else []
     if items:
         return [
-            {"summary": []} | {k: v for k, v in item.items() if k not in ("id", "status")}
+            {"summary": []} | _rest(item, ("id", "status")) | {"type": "reasoning"}
             for item in items
         ]
     text = message.get("reasoning_content") or message.get("reasoning")
