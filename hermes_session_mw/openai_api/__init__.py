@@ -4,7 +4,47 @@ What a provider or a client adds is passed through whole. The core does not impo
 modules are pure, but for the ones that answer a request.
 """
 
+from hermes_session_mw.openai_api.conversations import (
+    conversation_routes,
+    conversation_session_id,
+)
 from hermes_session_mw.openai_api.cors import CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS
 from hermes_session_mw.openai_api.event_stream import EventStream, server_sent_event
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
+from hermes_session_mw.openai_api.item_ids import answer_items, page_of, placed_items
+from hermes_session_mw.openai_api.response_events import ResponseEvents
+from hermes_session_mw.openai_api.response_items import (
+    input_items,
+    items_of,
+    messages_of,
+    with_references,
+)
+from hermes_session_mw.openai_api.response_object import response_object, usage_of
+from hermes_session_mw.openai_api.response_options import (
+    check_supported,
+    options_of,
+    told_again,
+)
 
-__all__ = ["CORS_REQUEST_HEADERS", "CORS_RESPONSE_HEADERS", "EventStream", "server_sent_event"]
+__all__ = [
+    "CORS_REQUEST_HEADERS",
+    "CORS_RESPONSE_HEADERS",
+    "EventStream",
+    "InvalidRequest",
+    "ResponseEvents",
+    "answer_items",
+    "check_supported",
+    "conversation_routes",
+    "conversation_session_id",
+    "input_items",
+    "items_of",
+    "messages_of",
+    "options_of",
+    "page_of",
+    "placed_items",
+    "response_object",
+    "server_sent_event",
+    "told_again",
+    "usage_of",
+    "with_references",
+]

@@ -115,20 +115,6 @@ def test_outputs_that_answer_no_call_are_refused(store: MemoryStore) -> None:
     assert len(stored(store, "s")) == 2
 
 
-def test_a_custom_tool_is_called(store: MemoryStore, stream: bool) -> None:
-    """Its call is an item of its own type, with a text as its input."""
-    call = {"id": "call_1", "type": "custom", "custom": {"name": "grep", "input": "a+"}}
-    model = Scripted(calls(call), says("Found."))
-    with client_of(store, model) as client:
-        first = body_of(respond(client, "?", S, stream=stream))
-        (item,) = first["output"]
-        assert (item["type"], item["input"]) == ("custom_tool_call", "a+")
-        output = {"type": "custom_tool_call_output", "call_id": "call_1", "output": "1"}
-        assert text_of(respond(client, [output], S)) == "Found."
-        asked = client.get(f"{PATH}/{first['id']}/input_items").json()["data"]
-        assert [each["content"][0]["text"] for each in asked] == ["?"]
-
-
 def test_a_picture_reaches_the_model(store: MemoryStore) -> None:
     """An image is a part of a chat's message, and comes back as the API's item."""
     model = Scripted(says("A cat."))
@@ -221,7 +207,7 @@ def reference(item: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize("fields", [S, {}], ids=["in the conversation", "without one"])
 def test_a_reference_is_the_stored_item(store: MemoryStore, fields: dict[str, str]) -> None:
-    """Every item of a response can be referred to, by a client that names the conversation or not."""
+    """Every item of a response can be referred to, in its conversation or without naming one."""
     model = Scripted(calls(CALL, text="Let me look."), says("Sunny."))
     with client_of(store, model) as client:
         output = body_of(respond(client, "Weather?", fields))["output"]
