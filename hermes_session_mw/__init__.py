@@ -61,6 +61,7 @@ from hermes_session_mw.stores import (
     SQLAlchemyStore,
     Store,
     StoredTurn,
+    check_keys,
 )
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "TurnConflict",
     "TurnLost",
     "TurnTooLong",
+    "check_keys",
     "get_session",
     "install",
     "is_session_id",

@@ -99,10 +99,9 @@ class HermesSessionMiddleware:
         self._telemetry = chosen.telemetry
         self._open_sessions = OpenSessions()
         self._register_open = self._open_sessions.add
-        # Seconds that open sessions have to end when the lifespan does.
-        self._end_timeout = (
-            DEFAULT_TIMEOUT if chosen.store_timeout is None else chosen.store_timeout
-        )
+        # Seconds that open sessions have to end when the lifespan does: as long as storing what
+        # broke off is retried.
+        self._end_timeout = 2 * (chosen.store_timeout or DEFAULT_TIMEOUT)
         self._close_timeout = None if chosen.store_timeout is None else 2 * chosen.store_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

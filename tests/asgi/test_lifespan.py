@@ -153,7 +153,7 @@ async def test_an_answer_that_is_cut_off_is_stored_before_the_store_is_closed() 
 
 
 async def test_what_never_ends_keeps_no_server_from_ending() -> None:
-    """An answer that is not cut off is waited for as long as the store has for one operation."""
+    """An answer that is not cut off is waited for as long as storing it would be retried."""
     events: list[Any] = []
     wrapped = HermesSessionMiddleware(answer_for_ever, SlowStore(events), store_timeout=0.05)
     async with anyio.create_task_group() as tasks:

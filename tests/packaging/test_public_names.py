@@ -51,6 +51,7 @@ PUBLIC = {
     "TurnConflict",
     "TurnLost",
     "TurnTooLong",
+    "check_keys",
     "get_session",
     "install",
     "is_session_id",
