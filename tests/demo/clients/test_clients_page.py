@@ -6,16 +6,25 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+
+import pytest
 
 from tests.demo.clients.demos import Demo
 from tests.demo.clients.llm import Llm
+from tests.demo.clients.matrix import ENVIRONMENTS, PROXY
+from tests.demo.clients.matrix import node as node_24
 from tests.demo.clients.npm import PACKAGES, node
 from tests.docs.test_readme import DEMO_URL
+from tests.support.requirements import needs
 from tests.support.server import ROOT
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
-BLOCKS = re.findall(r"^```(sh|js|python client)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(
+    r"^```((?:sh|js|python)\b.*?)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE
+)
+OF_THE_TESTS = ("sh", "js", "python client")
 
 
 def blocks(kind: str, url: str) -> list[str]:
@@ -32,7 +41,9 @@ def check(code: str, printed: str) -> None:
 
 def test_the_page_has_blocks_of_each_kind() -> None:
     """The pattern finds what it is to find."""
-    assert sorted(kind for kind, _ in BLOCKS) == ["js"] * 2 + ["python client"] * 2 + ["sh"] * 2
+    kinds = Counter(kind for kind, _ in BLOCKS)
+    assert [kinds[kind] for kind in OF_THE_TESTS] == [2, 2, 2]
+    assert len(kinds) == len(OF_THE_TESTS) + 8
 
 
 def test_the_python_lines_print_what_the_page_says(served: Demo) -> None:
@@ -58,6 +69,22 @@ def test_the_shell_lines_print_what_the_page_says(served: Demo, tmp_path: Path) 
     """The lines with curl and llm work in a shell that has both."""
     for code in blocks("sh", served.url):
         check(code, run(["sh", "-c", code], tmp_path))
+
+
+@pytest.mark.parametrize(("kind", "code"), [each for each in BLOCKS if each[0] not in OF_THE_TESTS])
+def test_the_lines_of_a_client_print_what_the_page_says(
+    kind: str, code: str, served: Demo, tmp_path: Path
+) -> None:
+    """The example works in the client's own environment, which its first line names."""
+    language, name = kind.split()
+    folder = PROXY if name == "litellm" else ENVIRONMENTS / name
+    needs(None if (folder / ".installed").exists() else f"no {name}: make installed-clients")
+    if language == "js":
+        (tmp_path / "node_modules").symlink_to(folder / "node_modules")
+    program = tmp_path / ("example.mjs" if language == "js" else "example.py")
+    program.write_text(code.replace(DEMO_URL, served.url))
+    command = node_24() if language == "js" else str(folder / "bin" / "python")
+    check(code, run([command, str(program)], tmp_path))
 
 
 def run(command: list[str], folder: Path) -> str:
