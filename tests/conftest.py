@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 from sqlalchemy import URL
 
+from hermes_session_mw import HermesStateStore, SQLAlchemyStore
 from tests.support import long_runs, mariadb, postgres
 from tests.support.requirements import needs
 
@@ -20,6 +21,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How long a case takes says how busy the machine is; each test has a limit of its own.
 hypothesis.settings.register_profile("without_a_deadline", deadline=None)
 hypothesis.settings.load_profile("without_a_deadline")
+
+# So does a store's default time for an operation: a database that makes others' databases beside it
+# may take five seconds for a table. Tests that are about the time give their own.
+for store_class in (HermesStateStore, SQLAlchemyStore):
+    vars(store_class)["__init__"].__kwdefaults__["timeout"] = 30.0
 
 
 @pytest.fixture(autouse=True)

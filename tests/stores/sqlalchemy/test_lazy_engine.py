@@ -186,7 +186,7 @@ async def test_closing_while_an_operation_runs_leaves_no_connection(
 
 async def test_sqlite_is_set_up_for_durability(sqlite_url: str) -> None:
     """An own engine runs SQLite in WAL, with full fsync, foreign keys, and patience."""
-    store = SQLAlchemyStore(sqlite_url)
+    store = SQLAlchemyStore(sqlite_url, timeout=5.0)
     await store.load("id")
     runner: Any = store._executor
     with runner._engine.connect() as connection:
