@@ -10,13 +10,13 @@ from typing import Any
 
 from demo_app.failures import ModelFailed, as_failure
 from demo_app.reply import Reply
-from demo_app.response_request import ResponseRequest
 from hermes_session_mw import HermesSessionError
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.item_ids import answer_items
 from hermes_session_mw.openai_api.response_events import ResponseEvents
 from hermes_session_mw.openai_api.response_items import calls_of
 from hermes_session_mw.openai_api.response_object import end_status, response_object, usage_of
+from hermes_session_mw.openai_api.response_request import ResponseRequest
 
 
 def details_of(response_id: str, asked: ResponseRequest) -> Message:

@@ -13,11 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from demo_app import turns
-from demo_app.bodies import BadRequest
+from demo_app.bodies import BadRequest, json_object
 from demo_app.model import Model
 from demo_app.reply import again, begin
-from demo_app.response_ids import ResponseIds, new_response_id, not_found
-from demo_app.response_request import ResponseRequest
 from demo_app.response_shapes import Answer, details_of
 from demo_app.streaming import EventStream
 from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnConflict, get_session
@@ -25,6 +23,12 @@ from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.conversations import conversation_session_id
 from hermes_session_mw.openai_api.invalid_request import unsupported
 from hermes_session_mw.openai_api.item_ids import page_of, placed_items, response_details
+from hermes_session_mw.openai_api.response_request import ResponseRequest
+from hermes_session_mw.openai_api.stored_responses import (
+    StoredResponses,
+    new_response_id,
+    response_not_found,
+)
 from hermes_session_mw.session.new_messages import NewMessages, find_new
 
 RESPONSES = "/v1/responses"
@@ -38,9 +42,8 @@ _LONGEST = 100
 
 async def create_response(request: Request) -> Response:
     """Answer the input, in the conversation that the header or the body names."""
-    asked = ResponseRequest.parse(await request.body())
-    session, state = get_session(request), request.app.state
-    ids = ResponseIds(state.store, session.known_owner())
+    asked = ResponseRequest.parse(json_object(await request.body()))
+    session, state, ids = get_session(request), request.app.state, _responses(request)
     await _choose(session, asked, ids)
     asked = await _resolve(session, asked, ids)
     asked = replace(asked, store=asked.store and session.is_turn)
@@ -73,9 +76,9 @@ async def get_response(request: Request) -> Response:
 
 async def delete_response(request: Request) -> Response:
     """Delete a response; its turn stays in the conversation."""
-    session, response_id = get_session(request), request.path_params["response_id"]
+    response_id = request.path_params["response_id"]
     await _find(request)
-    await ResponseIds(request.app.state.store, session.known_owner()).forget(response_id)
+    await _responses(request).forget(response_id)
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -91,12 +94,8 @@ async def list_input_items(request: Request) -> Response:
     session = get_session(request)
     if session.is_new:
         await session.switch(session_id)
-    *asked, _ = turn.messages
-    start, before = turn.start or 0, list[Message]()
-    if turn.start is not None and session.id == session_id:
-        before = (await session.load())[:start]
-    placed = placed_items([*before, *asked])[len(placed_items(before)) :]
-    return JSONResponse(page_of([each.item for each in placed], request.query_params))
+    items = await _responses(request).input_items(session_id, turn)
+    return JSONResponse(page_of(items, request.query_params))
 
 
 def response_routes() -> list[BaseRoute]:
@@ -113,11 +112,14 @@ def response_routes() -> list[BaseRoute]:
 
 async def _find(request: Request) -> tuple[str, StoredTurn]:
     """Return the session and the turn of the response that the path names."""
-    ids = ResponseIds(request.app.state.store, get_session(request).known_owner())
-    return await ids.turn_of(request.path_params["response_id"])
+    return await _responses(request).turn_of(request.path_params["response_id"])
 
 
-async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseIds) -> None:
+def _responses(request: Request) -> StoredResponses:
+    return StoredResponses(request.app.state.store, get_session(request).known_owner())
+
+
+async def _choose(session: HermesSession, asked: ResponseRequest, ids: StoredResponses) -> None:
     """Continue in the session that the body names.
 
     If the header names another one, the request is ambiguous, and refused.
@@ -128,7 +130,7 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseI
     elif asked.previous is not None:
         wanted, param = await ids.session_of(asked.previous), "previous_response_id"
         if wanted is None:
-            raise not_found(asked.previous, *_PREVIOUS)
+            raise response_not_found(asked.previous, *_PREVIOUS)
     if wanted is None or wanted == session.id:
         return
     if not session.is_new or session.key is not None:
@@ -137,7 +139,7 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: ResponseI
 
 
 async def _resolve(
-    session: HermesSession, asked: ResponseRequest, ids: ResponseIds
+    session: HermesSession, asked: ResponseRequest, ids: StoredResponses
 ) -> ResponseRequest:
     """Return the request with the items that it refers to: of the conversation, or a response."""
     if not asked.references:
@@ -155,7 +157,7 @@ async def _resolve(
 async def _stored(
     session: HermesSession,
     asked: ResponseRequest,
-    ids: ResponseIds,
+    ids: StoredResponses,
     state: State,
     details: Message,
 ) -> Answer:
@@ -188,7 +190,7 @@ async def _stored(
 async def _find_new(
     session: HermesSession,
     asked: ResponseRequest,
-    ids: ResponseIds,
+    ids: StoredResponses,
     response_id: str,
     hold: turns.Hold,
 ) -> NewMessages:
@@ -211,7 +213,7 @@ async def _find_new(
 async def _unstored(
     session: HermesSession,
     asked: ResponseRequest,
-    ids: ResponseIds,
+    ids: StoredResponses,
     state: State,
     details: Message,
 ) -> Answer:
@@ -247,7 +249,7 @@ def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) ->
     return Answer(session_id, again(model, question, message, {}), details)
 
 
-async def _end_of(session: HermesSession, ids: ResponseIds, previous: str | None) -> int | None:
+async def _end_of(session: HermesSession, ids: StoredResponses, previous: str | None) -> int | None:
     """Return the history's length at the end of the response to continue from.
 
     Raises:
@@ -258,7 +260,7 @@ async def _end_of(session: HermesSession, ids: ResponseIds, previous: str | None
         return None
     _, turn = await ids.turn_of(previous, *_PREVIOUS)
     if turn.start is None:
-        raise not_found(previous, *_PREVIOUS)
+        raise response_not_found(previous, *_PREVIOUS)
     if session.degraded:
         raise StoreUnavailable("the stored history cannot be read, to go on from a response in it")
     return turn.start + len(turn.messages)

@@ -25,6 +25,8 @@ from hermes_session_mw.openai_api.response_options import (
     options_of,
     told_again,
 )
+from hermes_session_mw.openai_api.response_request import ResponseRequest
+from hermes_session_mw.openai_api.stored_responses import StoredResponses, new_response_id
 
 __all__ = [
     "CORS_REQUEST_HEADERS",
@@ -32,6 +34,8 @@ __all__ = [
     "EventStream",
     "InvalidRequest",
     "ResponseEvents",
+    "ResponseRequest",
+    "StoredResponses",
     "answer_items",
     "check_supported",
     "conversation_routes",
@@ -39,6 +43,7 @@ __all__ = [
     "input_items",
     "items_of",
     "messages_of",
+    "new_response_id",
     "options_of",
     "page_of",
     "placed_items",

@@ -31,15 +31,19 @@ _INCLUDED = (
     *("computer_call_output.output.image_url", "code_interpreter_call.outputs"),
     *("message.input_image.image_url", "reasoning.encrypted_content"),
 )
-_TEXTS = ("model", "user", "safety_identifier", "prompt_cache_key", "service_tier")
+_TEXTS = (
+    *("model", "user", "safety_identifier", "prompt_cache_key", "service_tier"),
+    *("instructions", "previous_response_id"),
+)
 _NUMBERS = ("temperature", "top_p", "max_output_tokens", "max_tool_calls", "top_logprobs")
 _OBJECTS = ("text", "reasoning", "metadata", "stream_options")
-_FLAGS = ("parallel_tool_calls", "background")
+_FLAGS = ("parallel_tool_calls", "background", "store", "stream")
 _KINDS: tuple[tuple[tuple[str, ...], Any, str], ...] = (
     (_TEXTS, str, "a string"),
     (_NUMBERS, int | float, "a number"),
     (_OBJECTS, dict, "an object"),
     (_FLAGS, bool, "true or false"),
+    (("conversation_history",), list, "a list"),
 )
 
 _DEFAULTS: Message = {

@@ -421,6 +421,8 @@ NAMES = [
     "conversation",
     "store",
     "stream",
+    *("tools", "tool_choice", "text", "reasoning", "metadata", "include", "truncation"),
+    "conversation_history",
 ]
 
 

@@ -1,12 +1,9 @@
-"""A request to /v1/responses: the fields that the demo reads."""
+"""`ResponseRequest`: what a request to the Responses API asks for, ready for an endpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from demo_app.bodies import json_object, optional, text
-from demo_app.chat_request import SYSTEM_ROLES
-from hermes_session_mw import request_digest
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.response_items import (
@@ -17,11 +14,13 @@ from hermes_session_mw.openai_api.response_items import (
     with_references,
 )
 from hermes_session_mw.openai_api.response_options import check_supported, options_of, told_again
+from hermes_session_mw.session.request_digest import request_digest
+from hermes_session_mw.session.tool_calls import INSTRUCTIONS
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """The fields of a request's body that the demo reads.
+    """The fields of a request's body.
 
     Attributes:
         instructions: a system message for this response only.
@@ -52,35 +51,33 @@ class ResponseRequest:
     new: list[Message]
 
     @classmethod
-    def parse(cls, body: bytes) -> "ResponseRequest":
+    def parse(cls, body: Mapping[str, Any]) -> "ResponseRequest":
         """Read a request's body.
 
         Raises:
-            BadRequest: it is not JSON, or a field has a wrong type.
             InvalidRequest: a field or an item is invalid or not supported, or there is nothing to
                 answer.
         """
-        data = json_object(body)
-        check_supported(data)
-        history = optional(data, "conversation_history", list, [])
-        items = [*input_items(history, "conversation_history"), *input_items(data.get("input"))]
+        check_supported(body)
+        history = body.get("conversation_history") or []
+        items = [*input_items(history, "conversation_history"), *input_items(body.get("input"))]
         # As in Hermes Agent's API, a history in the body comes before the previous response.
-        previous = None if history else optional(data, "previous_response_id", str, None)
-        conversation = _conversation(data.get("conversation"))
+        previous = None if history else body.get("previous_response_id")
+        conversation = _conversation(body.get("conversation"))
         if previous is not None and conversation is not None:
             problem = "give 'previous_response_id' or 'conversation', and not both"
             raise InvalidRequest(problem, "previous_response_id")
         asked = cls(
-            instructions=text(data, "instructions"),
+            instructions=body.get("instructions"),
             items=items,
             previous=previous,
             conversation=conversation,
-            store=optional(data, "store", bool, default=True),
-            stream=optional(data, "stream", bool, default=False),
-            truncates=data.get("truncation") == "auto",
-            options=options_of(data),
-            told=told_again(data),
-            digest=request_digest(data),
+            store=body.get("store") is not False,
+            stream=bool(body.get("stream")),
+            truncates=body.get("truncation") == "auto",
+            options=options_of(body),
+            told=told_again(body),
+            digest=request_digest(body),
             system=[],
             new=[],
         )
@@ -102,8 +99,8 @@ class ResponseRequest:
             raise InvalidRequest("there is no user message in 'input'", "input")
         given = self.instructions
         told = [] if given is None else [{"role": "system", "content": given}]
-        system = [*told, *(each for each in messages if each["role"] in SYSTEM_ROLES)]
-        new = [message for message in messages if message["role"] not in SYSTEM_ROLES]
+        system = [*told, *(each for each in messages if each["role"] in INSTRUCTIONS)]
+        new = [message for message in messages if message["role"] not in INSTRUCTIONS]
         return replace(self, system=system, new=new)
 
 
