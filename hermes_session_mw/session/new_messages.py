@@ -7,8 +7,9 @@ messages *told*. They are aligned with the stored ones from the end, message by 
 compared by meaning: servers add keys, clients drop them, and both write the same text in more than
 one way.
 
-In these cases u, v, w are messages of the user, a, b answers, i an answer that broke off, c an
-answer that calls a tool, r its result, and e an edited u. Where the stored history counts:
+In these cases u, v, w are messages of the user, a, b answers, i an answer that broke off, j the
+part of it that the client has, c an answer that calls a tool, r its result, and e an edited u.
+Where the stored history counts:
 
     stored  told    keeps   adds    begins  kind
     -       u       -       u       -       adds
@@ -29,6 +30,7 @@ answer that calls a tool, r its result, and e an edited u. Where the stored hist
     uavi    uav     ua      v       -       repeats
     uavi    v       ua      v       -       repeats
     uavi    uavw    uavi    w       -       adds
+    uavi    uavjw   uavi    w       -       adds
     ua      ua      u       -       a       continues
     ua      a       u       -       a       continues
     uai     uai     ua      -       i       continues
@@ -55,7 +57,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hermes_session_mw.exceptions import SessionConflict
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, text_of
 from hermes_session_mw.session.recording import is_incomplete
 from hermes_session_mw.session.tool_calls import INSTRUCTIONS
 
@@ -125,7 +127,13 @@ def newest(told: Sequence[Message]) -> list[Message]:
 
 def is_same(one: Message, other: Message) -> bool:
     """Tell whether two messages mean the same, as where a client repeats a stored one."""
-    return _meaning(one) == _meaning(other)
+    return meaning_of(one) == meaning_of(other)
+
+
+def is_part(told: Message, broken: Message) -> bool:
+    """Tell whether a client may have seen so much of an answer that broke off."""
+    seen, stored = text_of(told).rstrip(), text_of(broken)
+    return told.get("role") == "assistant" and (stored.startswith(seen) or seen.startswith(stored))
 
 
 def _against_stored(
@@ -142,6 +150,7 @@ def _against_stored(
         retried = _find_end(meant[:-1], asked, answered)
         if retried[1] > run:
             end, (known, run) = end - 1, retried
+            known += known < len(told) and is_part(told[known], stored[-1])
     if known < len(told):
         return NewMessages(len(stored), told[known:], "adds")
     repeated = min(run, _count_open(stored[:end]))
@@ -271,10 +280,10 @@ def _runs(pattern: Sequence[str], text: Sequence[str]) -> list[int]:
 
 
 def _meanings(messages: Iterable[Message]) -> list[str]:
-    return [_meaning(message) for message in messages]
+    return [meaning_of(message) for message in messages]
 
 
-def _meaning(message: Message) -> str:
+def meaning_of(message: Message) -> str:
     """Return a text that is the same for every way to write a message."""
     role, calls = message.get("role"), message.get("tool_calls") or []
     said = [

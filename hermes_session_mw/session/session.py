@@ -19,6 +19,7 @@ from typing import Literal
 from starlette.requests import HTTPConnection
 
 from hermes_session_mw.exceptions import (
+    ConfigurationError,
     HistoryNotLoaded,
     InvalidKey,
     OwnerRequired,
@@ -34,6 +35,7 @@ from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.session import loaded_history
+from hermes_session_mw.session.derivation import Derivation, TurnId
 from hermes_session_mw.session.new_messages import NewMessages, find_new, newest
 from hermes_session_mw.session.prompts import (
     Count,
@@ -96,6 +98,7 @@ class HermesSession:
 
     # Not documented above, because only the middleware and `Turn` use them:
     #   current_turn: the turn that the request is in, or None.
+    #   derivation: how ``derive()`` has found the session; None from its first turn on.
     #   response_ends_turn: whether a turn whose block has ended is released with the response.
     #   on_open: called when there is something to end after the request; None after its end.
     __slots__ = (
@@ -107,6 +110,7 @@ class HermesSession:
         "_store",
         "current_turn",
         "degraded",
+        "derivation",
         "history_source",
         "idempotency_key",
         "is_deleted",
@@ -152,6 +156,7 @@ class HermesSession:
         self.is_told: bool = False
         self.is_replayed: bool = False
         self.current_turn: Turn | None = None
+        self.derivation: Derivation | None = None
         self.response_ends_turn: bool = False
         self.on_open: Callable[[HermesSession], None] | None = None
         self._store = store if isinstance(store, StoreClient) else StoreClient(store)
@@ -574,6 +579,7 @@ class HermesSession:
         stored = await self._store.append(
             self._id, taken, owner, turn_id, length, fence, replace_from
         )
+        self.derivation = None
         known = self._loaded() if self.is_new else self._history
         if known is None:
             return stored
@@ -838,6 +844,45 @@ class HermesSession:
             raise InvalidKey("session_id is not 1 to 256 visible ASCII characters")
         await self._go_on_in(session_id, is_new=False)
 
+    async def derive(self, told: Sequence[Message], *, turn_id: TurnId | None = None) -> None:
+        """Find the session of a client that sends the whole conversation, and neither id nor key.
+
+        Its id is derived from the owner and the user's first message, so that such a client's
+        requests are one session. It is found if what is stored is just what ``told`` has before its
+        new messages, compared by meaning, or if the request repeats an ``Idempotency-Key``; so two
+        conversations that begin alike remain two, and an edited one becomes another. The id is
+        stamped on the response. If the request names its session, this does nothing.
+
+        Call it before ``turn()``, which looks again once it has the lease; without a turn, two
+        first requests at once may be stored as one conversation.
+
+        Args:
+            told: as for ``new_messages``: all messages of the conversation.
+            turn_id: returns the id that the request's turn has in a session, unless it is the
+                request's ``Idempotency-Key``.
+
+        Raises:
+            ConfigurationError: the middleware has no ``owner`` hook: everybody who begins a
+                conversation alike would be led to the same one.
+            OwnerRequired, ResponseStarted, StoreError: as for ``load`` and ``switch``.
+        """
+        if not self.is_new or self.key is not None:
+            return
+        if not self.known_owner():
+            raise ConfigurationError("derive() needs an owner: give the middleware an owner hook")
+        self._check_untold()
+        await Derivation(self, told, turn_id).search()
+
+    def sibling(self, session_id: str) -> "HermesSession":
+        """Return another session of the same owner, which is not loaded, for the same request."""
+        key = self.idempotency_key
+        return HermesSession(self._store, session_id, owner=self.owner, idempotency_key=key)
+
+    async def become(self, session_id: str, history: History, derivation: Derivation) -> None:
+        """Continue the request in another session, whose history was loaded."""
+        await self._go_on_in(session_id, is_new=False)
+        self._history, self.derivation = history, derivation
+
     async def resolve_key(self) -> bool:
         """Become the session that the client's key leads to; return whether it is a new one."""
         key, owner = self.key or "", self.known_owner()
@@ -863,6 +908,7 @@ class HermesSession:
     def _become(self, new_id: str, *, is_new: bool) -> None:
         self._id = new_id
         self.is_new = is_new
+        self.derivation = None
         self.degraded = False
         self.is_deleted = False
 

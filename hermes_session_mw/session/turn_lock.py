@@ -109,9 +109,11 @@ class Turn:
         elif held is not None:
             raise RuntimeError("this request is in a turn of the session already")
         try:
-            await self._take_in_time()
-            self.is_left = False
-            await self._session.load()
+            await self._enter()
+            while (found := self._session.derivation) is not None and found.is_overtaken():
+                await found.search()  # which releases this turn
+                await self._enter()
+            self._session.derivation = None
         except BaseException:
             await self.release()
             raise
@@ -167,6 +169,11 @@ class Turn:
                 "the turn was left while an answer was recorded in it, which is stored as far as "
                 "it came: end the recording inside of the turn's block"
             )
+
+    async def _enter(self) -> None:
+        await self._take_in_time()
+        self.is_left = False
+        await self._session.load()
 
     async def _take_in_time(self) -> None:
         deadline = anyio.current_time() + self._wait

@@ -24,6 +24,7 @@ MESSAGES: dict[str, Message] = {
     **{letter: {"role": "user", "content": f"I say {letter}"} for letter in "uvwe"},
     **{letter: {"role": "assistant", "content": f"I answer {letter}"} for letter in "ab"},
     "i": {"role": "assistant", "content": "I bro", "status": "incomplete"},
+    "j": {"role": "assistant", "content": "I b"},
     "c": {"role": "assistant", "content": None, "tool_calls": [CALL]},
     "r": {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
 }
