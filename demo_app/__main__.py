@@ -115,6 +115,13 @@ def main() -> None:
         help="have X-Hermes-Session-Key name a conversation, and not a memory scope as in Hermes "
         "Agent (default: only if HERMES_SESSION_KEYS is set)",
     )
+    parser.add_argument(
+        "--derive-ids",
+        action="store_true",
+        default=bool(os.environ.get("HERMES_DERIVE_IDS")),
+        help="have one session for a client that sends its whole conversation and no id; it needs "
+        "API keys (default: only if HERMES_DERIVE_IDS is set)",
+    )
     options = parser.parse_args()
     try:
         app = create_app(
@@ -123,6 +130,7 @@ def main() -> None:
             model=_model(options),
             origins=parse_origins(options.cors_origins),
             session_keys=options.session_keys,
+            derive_ids=options.derive_ids,
         )
     except ConfigurationError as exc:
         parser.error(str(exc))

@@ -18,6 +18,7 @@ from demo_app.model import EchoModel, Model
 from demo_app.responses import RESPONSES, response_routes
 from demo_app.web import OnlyKnownOrigins, allow_origins, is_page, page_routes
 from hermes_session_mw import (
+    ConfigurationError,
     HermesSessionMiddleware,
     HermesStateStore,
     SQLAlchemyStore,
@@ -39,6 +40,7 @@ def create_app(
     model: Model | None = None,
     origins: Sequence[str] = (),
     session_keys: bool = False,
+    derive_ids: bool = False,
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
@@ -53,13 +55,18 @@ def create_app(
             page needs none.
         session_keys: whether X-Hermes-Session-Key names a conversation; it needs API keys. By
             default it names a memory scope, as in Hermes Agent, which the demo does not use.
+        derive_ids: whether the requests of a client that sends its whole conversation and no id
+            are one session; it needs API keys.
 
     Raises:
         ConfigurationError: the store is a string that is not a URL, HERMES_API_KEYS has no key, or
-            session keys are asked for without API keys, or of a store that has none.
+            session keys or derived ids are asked for without API keys, or session keys of a store
+            that has none.
     """
     kept = _store(store) if isinstance(store, str) else store
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
+    if derive_ids and not known:
+        raise ConfigurationError("derived ids need API keys: set HERMES_API_KEYS")
     routes: list[BaseRoute] = [
         Route(CHAT, chat_completions, methods=["POST"]),
         *response_routes(),
@@ -84,6 +91,7 @@ def create_app(
         routes=routes, exception_handlers=HANDLERS, middleware=guards, lifespan=lifespan
     )
     app.state.store, app.state.compact_at, app.state.model = kept, compact_at, answering
+    app.state.derive_ids = derive_ids
     owner = KeyOwners(known) if known else None
     sessions = HermesSessionMiddleware(
         app, kept, owner=owner, session_keys=session_keys, autoload=needs_history, exclude=is_page

@@ -21,6 +21,8 @@ async def chat_completions(request: Request) -> Response:
     chat = ChatRequest.parse(await request.body())
     session, state = get_session(request), request.app.state
     session.check(chat.told[-1])  # refuses what cannot be stored, before anything is changed
+    if state.derive_ids:
+        await session.derive(chat.told)
     hold = turns.Hold(state.model.patience)
     await hold.enter(session)  # before the response begins, so that a failure can be a status code
     reply = await _again(session, chat, state) or await _anew(session, chat, state)

@@ -47,6 +47,8 @@ async def create_response(request: Request) -> Response:
     await _choose(session, asked, ids)
     asked = await _resolve(session, asked, ids)
     asked = replace(asked, store=asked.store and session.is_turn)
+    if state.derive_ids and asked.store:
+        await session.derive(asked.new, turn_id=new_response_id)
     response_id = new_response_id(session, is_stored=asked.store)
     details = details_of(response_id, asked)
     # Refuses what cannot be stored, before anything is changed.

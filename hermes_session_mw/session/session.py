@@ -851,7 +851,7 @@ class HermesSession:
         requests are one session. It is found if what is stored is just what ``told`` has before its
         new messages, compared by meaning, or if the request repeats an ``Idempotency-Key``; so two
         conversations that begin alike remain two, and an edited one becomes another. The id is
-        stamped on the response. If the request names its session, this does nothing.
+        stamped on the response. If the request names its session, or is no turn, this does nothing.
 
         Call it before ``turn()``, which looks again once it has the lease; without a turn, two
         first requests at once may be stored as one conversation.
@@ -866,7 +866,7 @@ class HermesSession:
                 conversation alike would be led to the same one.
             OwnerRequired, ResponseStarted, StoreError: as for ``load`` and ``switch``.
         """
-        if not self.is_new or self.key is not None:
+        if not self.is_new or self.key is not None or not self.is_turn:
             return
         if not self.known_owner():
             raise ConfigurationError("derive() needs an owner: give the middleware an owner hook")

@@ -280,11 +280,11 @@ async def test_the_last_id_is_lost_to_another(memory: MemoryStore) -> None:
         assert (session.is_new, session.history) == (True, [])
 
 
-@pytest.mark.parametrize("options", [{"is_new": False}, {"key": "mine"}])
+@pytest.mark.parametrize("options", [{"is_new": False}, {"key": "mine"}, {"is_turn": False}])
 async def test_a_session_that_is_named_is_not_derived(
     memory: MemoryStore, options: dict[str, Any]
 ) -> None:
-    """An id or a key of the client's own is what counts."""
+    """An id or a key of the client's own counts; and what is no turn needs no session."""
     session = HermesSession(memory, "mine", owner="", **{"is_new": True, **options})
     await session.derive(spelt("u"))
     assert session.id == "mine"
