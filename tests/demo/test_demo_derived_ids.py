@@ -99,15 +99,16 @@ async def test_first_requests_at_once_are_conversations_of_their_own() -> None:
     app = create_app(MemoryStore(), keys=["ada-key"], derive_ids=True)
     ids: list[str] = []
 
-    def begin() -> None:
-        ids.append(Chat(client, "chat").say("a").headers[HEADER])
+    with TestClient(app, headers=ADA) as own:
 
-    with TestClient(app, headers=ADA) as client:
+        def begin() -> None:
+            ids.append(Chat(own, "chat").say("a").headers[HEADER])
+
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(anyio.to_thread.run_sync, begin)
         assert len(set(ids)) == 3
-        assert lengths(client) == [2, 2, 2]
+        assert lengths(own) == [2, 2, 2]
 
 
 def test_a_session_that_is_named_stays(client: TestClient) -> None:
