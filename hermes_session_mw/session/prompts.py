@@ -29,13 +29,20 @@ STORED_ONLY = frozenset(
         *INCOMPLETE,
         REQUEST_DIGEST,
         "metadata",  # the application's own
-        *("finish_reason", "model", "usage"),  # of the response with the message
+        *("finish_reason", "model", "usage", "response"),  # of the response with the message
         # Hermes Agent stores these beside a message, and does not send them either.
         *("timestamp", "message_id", "tool_name", "observed", "effect_disposition"),
-        *("api_content", "reasoning", "codex_reasoning_items", "codex_message_items"),
+        *("api_content", "codex_reasoning_items", "codex_message_items"),
     }
 )
 """Keys of a message that are stored, and not sent to a provider."""
+
+HERMES_ONLY = frozenset({"reasoning"})
+"""Keys that are not sent either if Hermes Agent has written them, to a message with a timestamp.
+
+Hermes has its own copy of each provider's reasoning there, and sends none. Elsewhere it is the
+provider's, as OpenRouter's, vLLM's and Ollama's, which take it back.
+"""
 
 _CONTENT_KEYS = ("content", "tool_calls", "function_call", "refusal", "audio")
 _BYTES_PER_TOKEN = 4
@@ -252,7 +259,8 @@ def _step(lo: int, hi: int, step: int) -> int:
 
 
 def _without_stored_only(message: Message) -> Message:
-    return {name: value for name, value in message.items() if name not in STORED_ONLY}
+    left_out = STORED_ONLY | HERMES_ONLY if "timestamp" in message else STORED_ONLY
+    return {name: value for name, value in message.items() if name not in left_out}
 
 
 def _has_content(message: Message) -> bool:

@@ -51,6 +51,7 @@ BACK = {
     "annotations": [],
     "audio": {"id": "audio_1"},
     "reasoning_content": "Hm.",
+    "reasoning": "Hm.",
     "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}],
     "extra_content": {"google": {"thought_signature": "x"}},
 }
@@ -72,8 +73,14 @@ PROMPTS: dict[str, tuple[list[Message], list[Message]]] = {
     "an answer that was spoken": ([{**SAID, "content": None, "audio": {"id": "audio_1"}}],) * 2,
     "what has to go back": ([SAID | BACK], [SAID | BACK]),
     "the application's own": ([USER | {"metadata": {"ip": "::1"}}], [USER]),
+    "what Hermes Agent has written": (
+        [SAID | {"reasoning": "Hm.", "reasoning_content": "Hm.", "timestamp": 1.5}],
+        [SAID | {"reasoning_content": "Hm."}],
+    ),
     "what came with the response": (
-        [SAID | {"finish_reason": "length", "model": "m", "usage": {"total_tokens": 1}}], [SAID],
+        [SAID | {"finish_reason": "length", "model": "m", "usage": {"total_tokens": 1},
+                  "response": {}}],
+        [SAID],
     ),
 }  # fmt: skip
 

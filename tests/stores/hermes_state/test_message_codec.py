@@ -18,7 +18,7 @@ from hermes_session_mw import (
     MessageTooLarge,
     TurnTooLong,
 )
-from hermes_session_mw.session.prompts import STORED_ONLY
+from hermes_session_mw.session.prompts import HERMES_ONLY, STORED_ONLY
 from hermes_session_mw.stores.hermes_state.message_codec import _FIELDS
 from tests.stores.hermes_state.agent import WEATHER, ask, golden, hermes, without_times
 from tests.support import json_values
@@ -311,4 +311,4 @@ async def test_a_question_survives_its_answer(state: HermesStateStore, bad: dict
 def test_each_of_hermes_keys_is_sent_to_a_model_or_is_not() -> None:
     """A prompt leaves out what Hermes keeps beside a message: a new column is decided upon here."""
     sent = {"tool_calls", "tool_call_id", "reasoning_content", "reasoning_details"}
-    assert {field.key for field in _FIELDS} - STORED_ONLY == sent
+    assert {field.key for field in _FIELDS} - STORED_ONLY - HERMES_ONLY == sent
