@@ -19,7 +19,10 @@ class ModelFailed(Exception):
         body: the error in OpenAI's shape.
         status: the response's status, if it has not begun.
         headers: the response's headers.
+        said: what the upstream said, as it is; it is not sent on.
     """
+
+    said = ""
 
     def __init__(
         self, body: Message, status: int = 502, headers: Mapping[str, str] | None = None

@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import anyio
 
 from hermes_session_mw.messages import Message
-
-Usage = dict[str, Any]
-"""What an answer cost: the ``usage`` of OpenAI's Chat Completions."""
+from hermes_session_mw.openai_api.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +18,12 @@ class Delta:
     Attributes:
         text: the next piece of the answer's text.
         fields: pieces of the message's other fields, in the shape of a ``delta`` of
-            Chat Completions: ``tool_calls``, ``refusal``.
+            Chat Completions: ``tool_calls``, ``refusal``; a ``content`` with other parts than text.
         finish_reason: why the answer ends, in the terms of Chat Completions; None before its end.
         usage: the tokens used, if the model reports them.
         model: which model answers, if it is not the requested one.
+        choice: what belongs to the choice, such as ``logprobs``.
+        beside: what belongs to the chunk, such as ``citations``.
     """
 
     text: str = ""
@@ -31,6 +31,8 @@ class Delta:
     finish_reason: str | None = None
     usage: Usage | None = None
     model: str | None = None
+    choice: Message = field(default_factory=dict)
+    beside: Message = field(default_factory=dict)
 
 
 class Model(Protocol):
@@ -53,10 +55,6 @@ class Model(Protocol):
 
         ``options`` are the other fields of a Chat Completions body: ``model``, ``temperature``.
         """
-        ...
-
-    def retold(self, messages: Sequence[Message], text: str, options: Mapping[str, Any]) -> Delta:
-        """Return the name and the usage for a stored answer that is sent again."""
         ...
 
     async def listed(self) -> list[dict[str, Any]]:
@@ -87,15 +85,10 @@ class EchoModel:
         for number, word in enumerate(pieces(text)):
             await anyio.sleep(self.patience if number else 0)
             yield Delta(word)
-        yield replace(self.retold(messages, text), finish_reason="stop")
-
-    def retold(
-        self, messages: Sequence[Message], text: str, _: Mapping[str, Any] | None = None
-    ) -> Delta:
-        """Return the usage, counted in words, which are this model's tokens."""
+        # Its tokens are words.
         used, made = sum(len(text_of(each).split()) for each in messages), len(text.split())
         usage = {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
-        return Delta(usage=usage)
+        yield Delta(usage=usage, finish_reason="stop")
 
     async def listed(self) -> list[dict[str, Any]]:
         """Return the one model."""

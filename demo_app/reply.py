@@ -2,16 +2,21 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from demo_app.assembly import Fields, as_pieces, texts_in
 from demo_app.bodies import BadRequest
 from demo_app.failures import ModelRefused, upstream_failed
-from demo_app.model import Delta, Model, Usage, pieces, text_of
+from demo_app.model import Delta, Model, pieces, text_of
 from demo_app.turns import Finish, nothing, unstored
 from hermes_session_mw import InvalidMessage, MessageTooLarge, Recording
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.assembly import MessageAssembly, add_to_choice, as_delta, texts_in
+from hermes_session_mw.openai_api.assembly import text_of as text_in
+from hermes_session_mw.openai_api.usage import Usage, estimated_usage
+
+_NEEDED = ("content", "tool_calls", "refusal")
+"""Fields that an answer cannot do without; a store may have no place for others."""
 
 
 @dataclass(slots=True)
@@ -27,7 +32,9 @@ class Reply:
         keep: called for each piece, to extend the lease.
         usage: the tokens used; None until that is known.
         finish_reason: why the answer ended.
-        fields: the message's fields other than its role and its text.
+        choice: what belongs to the choice, such as ``logprobs``.
+        beside: what belongs to the chunk, such as ``citations``.
+        assembly: the message.
     """
 
     model: str
@@ -38,7 +45,9 @@ class Reply:
     keep: Finish = nothing
     usage: Usage | None = None
     finish_reason: str = "stop"
-    fields: Fields = field(default_factory=Fields)
+    choice: Message = field(default_factory=dict)
+    beside: Message = field(default_factory=dict)
+    assembly: MessageAssembly = field(default_factory=MessageAssembly)
 
     @property
     def text(self) -> str:
@@ -48,10 +57,7 @@ class Reply:
     @property
     def message(self) -> Message:
         """The answer as a message."""
-        fields = self.fields()
-        # A message that calls tools may have no text.
-        content = None if "tool_calls" in fields and not self.text else self.text
-        return {"role": "assistant", "content": content} | fields
+        return {"role": "assistant"} | self.assembly.message
 
     async def pieces(
         self, at_end: Callable[[], None] = lambda: None
@@ -63,12 +69,12 @@ class Reply:
         """
         try:
             async with self.recording, aclosing(self.deltas):
-                self._take(self.first)
-                yield self.first
+                yield self._taken(self.first)
                 async for delta in self.deltas:
                     await self.keep()
-                    self._take(delta)
-                    yield delta
+                    yield self._taken(delta)
+                if last := self.assembly.end():
+                    yield self._told(last, Delta())
                 self._note()
                 at_end()
         except MessageTooLarge:
@@ -83,23 +89,41 @@ class Reply:
             async for _ in deltas:
                 pass
 
-    def _take(self, delta: Delta) -> None:
-        self.recording.write(delta.text)
-        for text in texts_in(delta.fields):
-            self.recording.count(text)
-        self.fields.add(delta.fields)
+    def _taken(self, delta: Delta) -> Delta:
+        """Add a piece, and return it as it is told: with whole characters, and numbered calls."""
+        fields = ({"content": delta.text} if delta.text else {}) | delta.fields
         self.model = delta.model or self.model
         self.usage = delta.usage or self.usage
         self.finish_reason = delta.finish_reason or self.finish_reason
+        self.beside |= delta.beside
+        add_to_choice(self.choice, delta.choice)
+        return self._told(self.assembly.add(fields), delta)
+
+    def _told(self, fields: Message, delta: Delta) -> Delta:
+        text = text_in(fields.get("content"))
+        if text == fields.get("content"):
+            del fields["content"]
+        self.recording.write(text)
+        for each in texts_in(fields):
+            self.recording.count(each)
+        return replace(delta, text=text, fields=fields)
 
     def _note(self) -> None:
-        """Store the answer's other fields with it, once it is complete."""
-        beside = self.fields.stored()
-        if "tool_calls" in beside:
-            beside["content"] = self.message["content"]
-        elif self.finish_reason != "stop":
-            beside["finish_reason"] = self.finish_reason
-        self.recording.message.update(beside)
+        """Store what the answer has beside its text, once it is complete."""
+        fields = self.assembly.message
+        if not any(fields.values()):
+            return
+        usual = _usual_end(fields)
+        if self.finish_reason == "stop":
+            self.finish_reason = usual
+        if isinstance(fields["content"], str) and fields.keys() == {"content"}:
+            del fields["content"]  # the recording has it
+        reason = None if self.finish_reason == usual else self.finish_reason
+        fields |= {"finish_reason": reason, "usage": self.usage, "model": self.model}
+        for name, value in fields.items():
+            is_known = name in _NEEDED or self.recording.allows({name: value})
+            if is_known and (name == "content" or value is not None):
+                self.recording.message[name] = value
 
 
 async def begin(
@@ -132,14 +156,24 @@ def again(
     model: Model, question: Sequence[Message], message: Message, options: Mapping[str, Any]
 ) -> Reply:
     """Return a stored answer, without asking the model."""
-    fields = as_pieces(message)
-    ended = message.get("finish_reason") or ("tool_calls" if "tool_calls" in fields else "stop")
-    first = model.retold(question, text_of(message), options)
-    last = Delta(fields=fields, finish_reason=ended)
-    return Reply(first.model or model.name, _told(text_of(message), last), first)
+    fields, text = as_delta(message), text_of(message)
+    if isinstance(fields.get("content"), str):
+        del fields["content"]  # told word by word
+    name = message.get("model") or options.get("model") or model.name
+    last = Delta(
+        fields=fields,
+        finish_reason=message.get("finish_reason") or _usual_end(message),
+        usage=message.get("usage") or estimated_usage(question, text),
+    )
+    words = [] if "content" in fields else pieces(text)
+    return Reply(name, _each([*map(Delta, words), last]), Delta(model=name))
 
 
-async def _told(text: str, last: Delta) -> AsyncGenerator[Delta, None]:
-    for word in pieces(text):
-        yield Delta(word)
-    yield last
+async def _each(deltas: Sequence[Delta]) -> AsyncGenerator[Delta, None]:
+    for delta in deltas:
+        yield delta
+
+
+def _usual_end(message: Message) -> str:
+    """Return why an answer ends of which it is not told."""
+    return next((name for name in ("tool_calls", "function_call") if message.get(name)), "stop")

@@ -13,7 +13,6 @@ import anyio
 
 from demo_app.bodies import BadRequest
 from demo_app.model import text_of
-from demo_app.transcript import answers_calls
 from hermes_session_mw import (
     HermesSession,
     LifecycleStore,
@@ -25,6 +24,7 @@ from hermes_session_mw import (
     Turn,
 )
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.transcript import answers_calls
 from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.tool_calls import is_result
 

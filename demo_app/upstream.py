@@ -1,28 +1,35 @@
 """A model behind an OpenAI-compatible server."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 
 from demo_app.bodies import BadRequest
-from demo_app.chunks import delta_of
-from demo_app.failures import ModelFailed, upstream_failed
+from demo_app.failures import ModelFailed, ModelRefused, upstream_failed
 from demo_app.model import Delta
-from demo_app.transcript import for_upstream
-from demo_app.upstream_errors import failure_of, parsed, timed_out
+from demo_app.upstream_errors import failure_in_stream, failure_of, parsed, timed_out
 from hermes_session_mw import ConfigurationError
+from hermes_session_mw.logging import current_session
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.assembly import texts_in
+from hermes_session_mw.openai_api.chunks import Chunk, InvalidChunk, read_chunk
+from hermes_session_mw.openai_api.event_reader import Event, EventReader, EventTooLarge
+from hermes_session_mw.openai_api.transcript import for_upstream, in_plain_form, refused_parts
+from hermes_session_mw.openai_api.usage import estimated_usage
 
 TIMEOUT = 120.0
 """Seconds for connecting, and for each wait for the next piece."""
 
 _LARGEST = 4_194_304
 """Bytes of a body that was not streamed, or of one event."""
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+"""A header's name, as in RFC 9110."""
 
 _MOST = 134_217_728
 """Characters of all events: a chunk for each token is far longer than the token."""
@@ -42,6 +49,7 @@ class UpstreamModel:
         key: str | None = None,
         model: str | None = None,
         timeout: float = TIMEOUT,
+        session_header: str | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -50,13 +58,21 @@ class UpstreamModel:
             key: sent to it as a bearer token, and to nobody else.
             model: the model if a request names none; None for the first that it lists.
             timeout: seconds for connecting, and between two pieces.
+            session_header: the name of a header in which the session's id is sent to it; None for
+                none. With the id others can read the conversation: name one for your own servers.
 
         Raises:
-            ConfigurationError: the URL, the key or the timeout is invalid.
+            ConfigurationError: the URL, the key, the timeout or the header's name is invalid.
         """
+        if session_header is not None and not _NAME.fullmatch(session_header):
+            raise ConfigurationError(
+                f"the upstream's session header is no name: {session_header!r}"
+            )
         self.patience = 3 * timeout  # connecting, sending, and the first byte
         self._key = (key or "").strip()
         self._model = model
+        self._session_header = session_header
+        self._without: set[tuple[str, str]] = set()  # what a model refuses, by its name
         self._client = httpx2.AsyncClient(
             base_url=_checked(url, self._key, timeout),
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
@@ -78,35 +94,38 @@ class UpstreamModel:
             ModelFailed: there is no answer, or it broke off; ModelRefused: a retry cannot help.
         """
         asked = options.get("model") or await self._default()
-        body = {
-            **options,
-            "model": asked,
-            "messages": for_upstream(messages),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        has_begun = has_ended = False
-        received = 0
-        async with (
-            self._answering("POST", "chat/completions", body) as response,
-            aclosing(_events(response)) as events,
-        ):
-            async for data in events:
-                if data.strip() == "[DONE]":
+        body = {**options, "model": asked, "messages": for_upstream(messages), "stream": True}
+        has_begun = has_ended = has_usage = False
+        received, texts = 0, list[str]()
+        async with AsyncExitStack() as stack:
+            response = await self._ask(stack, body)
+            events = await stack.enter_async_context(aclosing(_events(response)))
+            async for event in events:
+                if event.data.strip() == "[DONE]":
                     has_ended = True
                     break
-                received += len(data)
+                received += len(event.data)
                 if received > _MOST:
                     raise upstream_failed("the upstream sent too much")
-                delta = delta_of(data)
-                has_begun, has_ended = True, has_ended or delta.finish_reason is not None
-                yield delta if delta.model else replace(delta, model=asked)
+                chunk = _chunk(event)
+                if chunk is None:
+                    continue
+                has_begun = True
+                has_ended = has_ended or chunk.is_whole or chunk.finish_reason is not None
+                has_usage = has_usage or chunk.usage is not None
+                texts += texts_in(chunk.delta)
+                yield Delta(
+                    fields=chunk.delta,
+                    finish_reason=chunk.finish_reason,
+                    usage=chunk.usage,
+                    model=chunk.model or asked,
+                    choice=chunk.choice,
+                    beside=chunk.beside,
+                )
         if not (has_begun and has_ended):
             raise upstream_failed("the upstream's answer broke off")
-
-    def retold(self, _: Sequence[Message], __: str, options: Mapping[str, Any]) -> Delta:
-        """Return the name for a stored answer that is sent again; its usage is not known."""
-        return Delta(model=options.get("model") or self.name)
+        if not has_usage:
+            yield Delta(usage=estimated_usage(body["messages"], "".join(texts)))
 
     async def listed(self) -> list[dict[str, Any]]:
         """Return the upstream's models."""
@@ -129,19 +148,49 @@ class UpstreamModel:
             raise upstream_failed("the upstream lists no model: name one in the request")
         return self._model
 
+    async def _ask(self, stack: AsyncExitStack, body: Message) -> httpx2.Response:
+        """Return the response, which ``stack`` closes.
+
+        The upstream is asked again without what it refuses and can do without, and that is
+        remembered if it helps.
+        """
+        model = body["model"]
+        known = {part for name, part in self._without if name in (model, "")}
+        without = set(known)
+        while True:
+            sent = _with_less(body, without)
+            try:
+                asking = self._answering("POST", "chat/completions", sent)
+                response = await stack.enter_async_context(asking)
+            except ModelRefused as exc:
+                refused = set(refused_parts(exc.status, exc.said, sent["messages"])) - without
+                if not refused:
+                    raise
+                without |= refused
+            else:
+                self._without |= {
+                    ("" if part == "stream_options" else model, part) for part in without - known
+                }
+                return response
+
     @asynccontextmanager
     async def _answering(
         self, method: str, path: str, body: Message | None = None
     ) -> AsyncGenerator[httpx2.Response, None]:
         """Yield a response of status 200."""
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"} if body else {}
+        session = current_session.get()
+        if self._session_header and session is not None:
+            headers[self._session_header] = session.id
         try:
             async with self._client.stream(
-                method, path, content=_encoded(body), headers=headers if body else {}
+                method, path, content=_encoded(body), headers=headers
             ) as response:
                 if response.status_code != HTTPStatus.OK:
-                    told = parsed((await _read(response)).decode(errors="replace"))
-                    raise failure_of(response.status_code, told, response.headers)
+                    said = (await _read(response)).decode(errors="replace")
+                    failure = failure_of(response.status_code, parsed(said), response.headers)
+                    failure.said = said
+                    raise failure
                 yield response
         except ModelFailed as exc:
             raise self._without_key(exc) from None
@@ -161,22 +210,43 @@ class UpstreamModel:
             name: field.replace(self._key, "***") if isinstance(field, str) else field
             for name, field in failure.body["error"].items()
         }
-        return type(failure)({"error": error}, failure.status, failure.headers)
+        without = type(failure)({"error": error}, failure.status, failure.headers)
+        without.said = failure.said
+        return without
 
 
-async def _events(response: httpx2.Response) -> AsyncGenerator[str, None]:
-    """Yield the data of each event, or the body of a server that does not stream."""
-    if response.headers.get("Content-Type", "").startswith("application/json"):
-        yield (await _read(response)).decode(errors="replace")
-        yield "[DONE]"
-    else:
-        source = aiter(httpx2.EventSource(response, _LARGEST))
-        async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent, None]", source)) as events:
-            async for event in events:
-                if (
-                    event.data
-                ):  # an event without data, such as "retry: 1000", is ignored by the standard
-                    yield event.data
+async def _events(response: httpx2.Response) -> AsyncGenerator[Event, None]:
+    """Yield the events, or the body of a server that does not stream."""
+    reader = EventReader(_LARGEST)
+    try:
+        async with aclosing(response.aiter_bytes()) as chunks:
+            async for data in chunks:
+                for event in reader.feed(data):
+                    yield event
+        for event in reader.end():
+            yield event
+    except EventTooLarge:
+        raise upstream_failed("the upstream sent too much") from None
+
+
+def _chunk(event: Event) -> Chunk | None:
+    """Return what an event says, or None if it is passed over."""
+    try:
+        chunk = read_chunk(event.data, event.name)
+    except InvalidChunk:
+        raise upstream_failed("the upstream did not send a chat completion") from None
+    if chunk is not None and chunk.error:
+        raise failure_in_stream(chunk.error)
+    return chunk
+
+
+def _with_less(body: Message, without: set[str]) -> Message:
+    """Return the body without what the upstream refuses."""
+    if "extras" in without:
+        body = body | {"messages": in_plain_form(body["messages"])}
+    if "stream_options" in without:
+        return body
+    return body | {"stream_options": {"include_usage": True}}
 
 
 async def _read(response: httpx2.Response) -> bytes:

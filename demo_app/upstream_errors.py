@@ -7,6 +7,9 @@ from http import HTTPStatus
 from typing import Any
 
 from demo_app.failures import ModelFailed, ModelRefused, error_body, upstream_failed
+from hermes_session_mw.openai_api.characters import whole
+from hermes_session_mw.openai_api.chunks import InvalidChunk, parse_json
+from hermes_session_mw.openai_api.retry_after import read_retry_after
 
 _OF_THIS_SERVER = (
     HTTPStatus.UNAUTHORIZED,
@@ -17,8 +20,6 @@ _OF_THIS_SERVER = (
 """Statuses and codes that mean that the demo's own key or account is rejected."""
 
 _STATUS = re.compile(r"[45][0-9][0-9]")
-_WAIT = re.compile(r"[0-9]{1,9}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT")
-"""A Retry-After, in seconds or as a date; another value is not passed to the client."""
 
 
 def failure_of(status: int, body: Any, headers: Mapping[str, str]) -> ModelFailed:
@@ -27,8 +28,8 @@ def failure_of(status: int, body: Any, headers: Mapping[str, str]) -> ModelFaile
     A refusal of the request is passed on unchanged. An error between the demo and the upstream is
     not: the client cannot do anything about it, and its text may not be meant for the client.
     """
-    wait = headers.get("Retry-After", "")
-    retry = {"Retry-After": wait} if _WAIT.fullmatch(wait) else {}
+    wait = read_retry_after(headers.get("Retry-After", ""))
+    retry = {"Retry-After": wait} if wait else {}
     if status in _OF_THIS_SERVER:
         return upstream_failed(f"the upstream does not accept this server's API key ({status})")
     if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
@@ -43,11 +44,10 @@ def failure_of(status: int, body: Any, headers: Mapping[str, str]) -> ModelFaile
     return upstream_failed(f"the upstream failed, with status {status}")
 
 
-def failure_in_stream(body: Any) -> ModelFailed:
-    """Return the failure for an error event in an upstream's stream."""
-    error = body["error"]
+def failure_in_stream(error: Any) -> ModelFailed:
+    """Return the failure for an error in an upstream's stream."""
     code = str(error.get("code")) if isinstance(error, dict) else ""
-    return failure_of(int(code) if _STATUS.fullmatch(code) else 500, body, {})
+    return failure_of(int(code) if _STATUS.fullmatch(code) else 500, {"error": error}, {})
 
 
 def timed_out() -> ModelFailed:
@@ -57,11 +57,15 @@ def timed_out() -> ModelFailed:
 
 def _told(body: Any, status: int) -> dict[str, Any]:
     """Convert an upstream's error to OpenAI's shape."""
+    if isinstance(body, list) and len(body) == 1:
+        (body,) = body  # as Google's servers send it
     error = body.get("error", body) if isinstance(body, dict) else None
     if not isinstance(error, dict):
         error = {"message": error}
     texts = (error.get(name) for name in ("message", "detail"))
-    message = next((text for text in texts if isinstance(text, str) and text), None)
+    message = next(
+        (text if isinstance(text, str) else json.dumps(text) for text in texts if text), ""
+    )
     shape = error_body(message or f"the upstream answered {status}", "invalid_request_error")
     fields = {name: error.get(name) for name in ("type", "param", "code")}
     known = {name: field for name, field in fields.items() if isinstance(field, str | int)}
@@ -69,14 +73,8 @@ def _told(body: Any, status: int) -> dict[str, Any]:
 
 
 def parsed(data: bytes | str) -> Any:
-    """Return the JSON value that an upstream sent, or None if it is invalid.
-
-    Lone surrogates make it invalid, since they could be neither stored nor sent.
-    """
+    """Return the JSON value that an upstream sent, or None if it is invalid."""
     try:
-        text = json.dumps(json.loads(data), ensure_ascii=False)
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        # Checked here: a number too large for a float, such as 1e999, is Infinity now.
-        return json.loads(text, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
+        return whole(parse_json(data))
+    except InvalidChunk:
         return None

@@ -42,6 +42,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.characters import whole_text
 from hermes_session_mw.session.prompts import STORED_ONLY
 
 _NAMING = frozenset(
@@ -132,7 +133,7 @@ class MessageAssembly:
             return [self._whole_characters(each, _path_to(path, each)) for each in value]
         if isinstance(value, dict):
             keys = ((name, path and (*path, name)) for name in value)
-            return {_joined(name): self._whole_characters(value[name], at) for name, at in keys}
+            return {whole_text(name): self._whole_characters(value[name], at) for name, at in keys}
         return value
 
     def _whole_text(self, text: str, path: _Path | None) -> str:
@@ -141,7 +142,7 @@ class MessageAssembly:
             if "\ud800" <= text[-1:] <= "\udbff":
                 self._halves[path] = text[-1]
                 text = text[:-1]
-        return _joined(text)
+        return whole_text(text)
 
 
 def as_delta(message: Message) -> Message:
@@ -153,6 +154,18 @@ def as_delta(message: Message) -> Message:
         numbered = enumerate(fields["tool_calls"])
         fields["tool_calls"] = [{"index": index, **call} for index, call in numbered]
     return fields
+
+
+def add_to_choice(choice: Message, piece: Message) -> None:
+    """Add what a chunk has beside a choice's delta: its logprobs to those before, others anew."""
+    known, given = choice.get("logprobs"), piece.get("logprobs")
+    choice |= piece
+    if not isinstance(given, dict):
+        return
+    choice["logprobs"] = known if isinstance(known, dict) else {}
+    for name, entries in given.items():
+        if isinstance(entries, list):
+            choice["logprobs"].setdefault(name, []).extend(entries)
 
 
 def text_of(content: Any) -> str:
@@ -403,15 +416,6 @@ def _is_text(part: Any) -> bool:
 def _content(parts: list[Any]) -> Any:
     """Return a message's content: a text, if all parts are."""
     return text_of(parts) if all(map(_is_text, parts)) else parts
-
-
-def _joined(text: str) -> str:
-    """Return the text with its surrogate pairs as characters, and other surrogates as U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _path_to(path: _Path | None, entry: Any) -> _Path | None:

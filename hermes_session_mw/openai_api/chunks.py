@@ -28,9 +28,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hermes_session_mw.messages import MAX_DEPTH, Message
+from hermes_session_mw.openai_api.characters import whole
 from hermes_session_mw.openai_api.usage import Usage, read_usage
 
-_OF_CHUNK = ("id", "object", "created", "model", "choices", "usage", "error", "type")
+_OF_CHUNK = ("id", "object", "created", "model", "choices", "usage", "error", "type",
+             "obfuscation")  # fmt: skip
 _OF_CHOICE = ("index", "delta", "message", "finish_reason")
 _OF_WIRE = ("role",)  # the same for each message of an answer
 
@@ -81,7 +83,7 @@ def read_chunk(data: str | bytes, event: str = "") -> Chunk | None:
         return None
     error = _error(value, event)
     if error:
-        return Chunk(error=error)
+        return Chunk(error=whole(error))
     choices = value.get("choices")
     if choices is None:
         return None
@@ -144,11 +146,11 @@ def _chunk(value: dict[str, Any], choice: dict[str, Any]) -> Chunk:
     return Chunk(
         delta=_delta(choice.get("message" if is_whole else "delta") or {}),
         is_whole=is_whole,
-        finish_reason=reason if isinstance(reason, str) and reason else None,
-        usage=read_usage(value.get("usage")),
-        model=model if isinstance(model, str) and model else None,
-        choice=_others(choice, _OF_CHOICE),
-        beside=_others(value, _OF_CHUNK),
+        finish_reason=whole(reason) if isinstance(reason, str) and reason else None,
+        usage=read_usage(whole(value.get("usage"))),
+        model=whole(model) if isinstance(model, str) and model else None,
+        choice=whole(_others(choice, _OF_CHOICE)),
+        beside=whole(_others(value, _OF_CHUNK)),
     )
 
 

@@ -13,9 +13,8 @@ Other servers refuse keys that are not OpenAI's, also if an answer of another on
 Mistral, Cerebras. What they say is told by `refused_parts`, and `in_plain_form` is what they take.
 """
 
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from hermes_session_mw.messages import Message
@@ -52,36 +51,37 @@ def for_upstream(messages: Sequence[Message], now: float | None = None) -> list[
     the time in seconds since the epoch; None for the clock's.
     """
     now = time.time() if now is None else now
-    joined: list[Message] = []
-    for message in (_told(each, now) for each in prompt_of(messages)):
-        if joined and _may_join(joined[-1], message):
-            joined[-1] = joined[-1] | {"content": _both(joined[-1]["content"], message["content"])}
-        else:
-            joined.append(message)
-    return joined
+    return _joined(_told(each, now) for each in prompt_of(messages))
 
 
 def in_plain_form(messages: Sequence[Message]) -> list[Message]:
-    """Return the messages with the keys of OpenAI's API, and no others."""
-    return [_plain(message) for message in messages]
+    """Return the messages with the keys of OpenAI's API, and no others.
+
+    Answers in which nothing remains are left out.
+    """
+    return _joined(
+        plain
+        for plain in map(_plain, messages)
+        if plain["role"] != "assistant" or any(plain.get(name) for name in _PLAIN["assistant"])
+    )
 
 
-def refused_parts(status: int, error: Any, messages: Sequence[Message]) -> list[RefusedPart]:
+def refused_parts(status: int, body: str, messages: Sequence[Message]) -> list[RefusedPart]:
     """Return what of a request an upstream refuses that it can do without.
 
     Args:
         status: the response's status.
-        error: its JSON.
+        body: its body, in whichever shape.
         messages: the messages that were sent.
     """
     if status not in _REFUSALS:
         return []
-    said = json.dumps(error).lower()
+    said = body.lower()
     refused: list[RefusedPart] = []
     if "stream_options" in said or "include_usage" in said:
         refused.append("stream_options")
     extras = _extras(messages)
-    names_one = any(json.dumps(name)[1:-1].lower() in said for name in extras)
+    names_one = any(name.lower() in said for name in extras)
     if extras and (names_one or ("messages" in said and any(map(said.__contains__, _SAYS_EXTRA)))):
         refused.append("extras")
     return refused
@@ -141,7 +141,7 @@ def _plain_call(call: Message) -> Message:
 def _extras(messages: Sequence[Message]) -> set[str]:
     """Return the names of the keys that are not OpenAI's."""
     found: set[str] = set()
-    for message, plain in zip(messages, in_plain_form(messages), strict=True):
+    for message, plain in zip(messages, map(_plain, messages), strict=True):
         found |= message.keys() - plain.keys()
         if message["role"] != "assistant":
             continue
@@ -151,6 +151,16 @@ def _extras(messages: Sequence[Message]) -> set[str]:
         if message.get("content") != plain.get("content"):
             found.add("content")
     return found
+
+
+def _joined(messages: Iterable[Message]) -> list[Message]:
+    joined: list[Message] = []
+    for message in messages:
+        if joined and _may_join(joined[-1], message):
+            joined[-1] = joined[-1] | {"content": _both(joined[-1]["content"], message["content"])}
+        else:
+            joined.append(message)
+    return joined
 
 
 def _may_join(one: Message, other: Message) -> bool:

@@ -24,19 +24,15 @@ def read_usage(value: Any) -> Usage | None:
     return value if has_total else value | {"total_tokens": used + made}
 
 
-def estimated_usage(prompt: Sequence[Message], answer: Message) -> Usage:
+def estimated_usage(prompt: Sequence[Message], answer: str) -> Usage:
     """Return the usage where the upstream tells none, as by `estimate_tokens`.
 
     Clients rely on the counts, and some fail without them. ``"estimated": true`` tells that they
-    are no bill.
+    are no bill. ``answer`` is all of the answer's texts.
     """
-    used, made = sum(map(estimate_tokens, prompt)), estimate_tokens(answer)
-    return {
-        "prompt_tokens": used,
-        "completion_tokens": made,
-        "total_tokens": used + made,
-        "estimated": True,
-    }
+    used, made = sum(map(estimate_tokens, prompt)), estimate_tokens({"content": answer})
+    counts = {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
+    return counts | {"estimated": True}
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

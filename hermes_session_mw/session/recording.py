@@ -199,6 +199,14 @@ class Recording:
             )
             raise self._refused
 
+    def allows(self, fields: Message) -> bool:
+        """Return whether the store can hold an answer with these keys.
+
+        A store such as Hermes Agent's database has a column for each key that it knows, and no
+        others: leave out of ``message`` what an answer can do without.
+        """
+        return self._limits.allow(_EMPTY | fields)
+
     def add(self, *messages: Message) -> None:
         """Add whole messages to the turn, before the answer: tool calls and their results.
 
@@ -297,6 +305,8 @@ class Recording:
         answer = {"role": "assistant", "content": self.text} | self.message
         if self._begun and isinstance(answer["content"], str | None):
             answer["content"] = self._begun + (answer["content"] or "")
+        elif self._begun and isinstance(answer["content"], list):
+            answer["content"] = [{"type": "text", "text": self._begun}, *answer["content"]]
         return answer
 
     def _part(self) -> list[Message]:

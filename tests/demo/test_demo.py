@@ -25,12 +25,26 @@ def user(content: Any) -> dict[str, Any]:
 
 
 def stored(store: MemoryStore, session_id: str) -> list[dict[str, Any]]:
+    """Return what the store holds, without what it says about an answer as a response."""
+    return without_response(messages_of(store, session_id))
+
+
+def messages_of(store: MemoryStore, session_id: str) -> list[dict[str, Any]]:
     """Return what the store holds."""
 
     async def load() -> list[dict[str, Any]]:
         return (await store.load(session_id)).messages
 
     return anyio.run(load)
+
+
+def without_response(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages without their responses' usage and model, and their requests' digest."""
+    beside = ("usage", "model", "request_digest")
+    return [
+        {name: value for name, value in message.items() if name not in beside}
+        for message in messages
+    ]
 
 
 @pytest.fixture

@@ -212,10 +212,11 @@ def test_a_server_that_does_not_stream_is_one_too(store: MemoryStore, stream: bo
     else:
         choice = response.json()["choices"][0]
         assert {**choice["message"], **EXTRA} == choice["message"]
-        assert (choice["finish_reason"], response.json()["usage"]) == ("tool_calls", None)
+        usage = response.json()["usage"]
+        assert (choice["finish_reason"], usage["estimated"]) == ("tool_calls", True)
         assert response.json()["model"] == "asked"
     kept = stored(store, "s")[1]
-    assert kept.keys() == {"role", "content", "reasoning_content", "tool_calls"}
+    assert kept == {"role": "assistant", "content": text_of(response), **EXTRA}
     assert "authorization" not in server.requests[0].headers
 
 
@@ -368,6 +369,11 @@ def page(exchange: Exchange) -> None:
     exchange.answer(200, b"<html>", kind="text/html")
 
 
+def fail_by_name(exchange: Exchange) -> None:
+    exchange.head()
+    exchange.send('event: error\ndata: {"message": "inner"}\n\n')
+
+
 def endless(exchange: Exchange) -> None:
     exchange.head(200, kind="application/json")
     exchange.send(b" " * 4_194_305)
@@ -404,9 +410,15 @@ FAILED: dict[str, tuple[Callable[[Exchange], None], int, str | None]] = {
     "a delta that is none": (events(chunk("a")), 502, "upstream_error"),
     "calls that are none": (events(chunk({"tool_calls": 1})), 502, "upstream_error"),
     "a call that is none": (events(chunk({"tool_calls": [1]})), 502, "upstream_error"),
-    "arguments that are none": (
-        events(chunk({"tool_calls": [{"function": {"arguments": {}}}]})), 502, "upstream_error"),
-    "a call's index": (events(chunk({"tool_calls": [{"index": "0"}]})), 502, "upstream_error"),
+    "what is called is none": (
+        events(chunk({"tool_calls": [{"function": 1}]})), 502, "upstream_error"),
+    "events that say nothing": (
+        events("null", {}, {"choices": None}, "[]", {"type": "ping"}, "[DONE]"), 502,
+        "upstream_error"),
+    "an error by its name": (fail_by_name, 502, "upstream_error"),
+    "an error of vLLM": (
+        events({"object": "error", "message": "slow", "code": 429}), 429, "429"),
+    "an error in a list": (events([{"error": {"message": "slow", "code": 429}}]), 429, "429"),
     "an error event": (events(error("inner")), 502, "upstream_error"),
     "an error of text": (events({"error": "inner"}), 502, "upstream_error"),
     "too many, as an event": (events(error("slow", code=429)), 429, "429"),
@@ -433,7 +445,7 @@ def test_a_failure_before_the_answer_is_a_status(
             assert str(told["code"]) == str(code)
             assert "inner" not in response.text
             assert SECRET not in response.text
-            retry = "7" if status in (429, 503) and behaviour is not EVENT_429 else None
+            retry = "7" if status in (429, 503) and behaviour not in EVENTS_429 else None
             assert response.headers.get("retry-after") == retry
         assert stored(store, "s") == [user("Hi")]
     with upstream(parrot) as server, client_of(store, server.url) as client:
@@ -441,7 +453,9 @@ def test_a_failure_before_the_answer_is_a_status(
     assert len(stored(store, "s")) == 2
 
 
-EVENT_429 = FAILED["too many, as an event"][0]
+EVENTS_429 = [
+    FAILED[name][0] for name in ("too many, as an event", "an error of vLLM", "an error in a list")
+]
 
 
 def test_an_upstream_that_is_not_there_is_a_502(store: MemoryStore, stream: bool) -> None:

@@ -226,7 +226,7 @@ def test_calls_are_assembled_however_they_are_numbered(
 
 def test_what_a_provider_adds_to_a_call_is_kept() -> None:
     """Also of calls that are no functions."""
-    signed = {"extra_content": {"google": {"thought_signature": "x"}}}
+    signed: dict[str, Any] = {"extra_content": {"google": {"thought_signature": "x"}}}
     custom = {"type": "custom", "custom": {"name": "sql", "input": "SELECT"}}
     message, told = assembled([
         {"tool_calls": [piece(0, *F1, type="function", **signed)]},
