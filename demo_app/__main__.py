@@ -50,8 +50,13 @@ def _model(options: argparse.Namespace) -> Model:
     if not options.upstream:
         return EchoModel(options.pace)
     key = os.environ.get("HERMES_UPSTREAM_KEY")
-    name, timeout = options.upstream_model or None, options.upstream_timeout
-    return UpstreamModel(options.upstream, key=key, model=name, timeout=timeout)
+    return UpstreamModel(
+        options.upstream,
+        key=key,
+        model=options.upstream_model or None,
+        timeout=options.upstream_timeout,
+        session_header=options.upstream_session_header or None,
+    )
 
 
 def main() -> None:
@@ -100,6 +105,13 @@ def main() -> None:
         metavar="SECONDS",
         default=TIMEOUT,
         help="how long the upstream may take to be reached, and be silent (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--upstream-session-header",
+        metavar="NAME",
+        default=os.environ.get("HERMES_UPSTREAM_SESSION_HEADER"),
+        help="send the session's id to the upstream in this header; with the id it can read the "
+        "conversation (default: none, or HERMES_UPSTREAM_SESSION_HEADER)",
     )
     parser.add_argument(
         "--cors-origins",

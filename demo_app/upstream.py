@@ -1,7 +1,6 @@
 """A model behind an OpenAI-compatible server."""
 
 import json
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from demo_app.failures import ModelFailed, ModelRefused, upstream_failed
 from demo_app.model import Delta
 from demo_app.upstream_errors import failure_in_stream, failure_of, parsed, timed_out
 from hermes_session_mw import ConfigurationError
+from hermes_session_mw.asgi.headers import check_header_name
 from hermes_session_mw.logging import current_session
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import texts_in
@@ -27,9 +27,6 @@ TIMEOUT = 120.0
 
 _LARGEST = 4_194_304
 """Bytes of a body that was not streamed, or of one event."""
-
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-"""A header's name, as in RFC 9110."""
 
 _MOST = 134_217_728
 """Characters of all events: a chunk for each token is far longer than the token."""
@@ -60,14 +57,13 @@ class UpstreamModel:
             timeout: seconds for connecting, and between two pieces.
             session_header: the name of a header in which the session's id is sent to it; None for
                 none. With the id others can read the conversation: name one for your own servers.
+                Two owners may have sessions of the same id.
 
         Raises:
             ConfigurationError: the URL, the key, the timeout or the header's name is invalid.
         """
-        if session_header is not None and not _NAME.fullmatch(session_header):
-            raise ConfigurationError(
-                f"the upstream's session header is no name: {session_header!r}"
-            )
+        if session_header is not None:
+            check_header_name(session_header)
         self.patience = 3 * timeout  # connecting, sending, and the first byte
         self._key = (key or "").strip()
         self._model = model
@@ -180,7 +176,7 @@ class UpstreamModel:
         """Yield a response of status 200."""
         headers = {"Content-Type": "application/json"} if body else {}
         session = current_session.get()
-        if self._session_header and session is not None:
+        if body and self._session_header and session is not None:
             headers[self._session_header] = session.id
         try:
             async with self._client.stream(

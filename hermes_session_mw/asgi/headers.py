@@ -70,7 +70,7 @@ def header_names(given: object) -> tuple[str, ...]:
     listed = (
         given if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
     )
-    names = tuple(_checked(name) for name in listed)
+    names = tuple(check_header_name(name) for name in listed)
     if not names:
         raise ConfigurationError("header_name: give at least one name")
     if len(set(map(str.lower, names))) < len(names):
@@ -78,7 +78,8 @@ def header_names(given: object) -> tuple[str, ...]:
     return names
 
 
-def _checked(name: object) -> str:
+def check_header_name(name: object) -> str:
+    """Return the name of a header for session ids; raise ``ConfigurationError`` if it is none."""
     if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name):
         raise ConfigurationError(f"header_name: {name!r} is not the name of a header")
     if name.lower() in _TAKEN or name.lower().startswith(_TAKEN_PREFIXES):

@@ -64,10 +64,12 @@ def test_a_conversation_goes_on_after_a_restart(tmp_path: Path) -> None:
     """The demo is stopped and started, and the upstream is told what was said before."""
     with upstream(parrot) as server:
         for text, expected in (("one", "one"), ("two", "one / one / two")):
-            with demo(tmp_path, "--upstream", server.url) as url:
+            options = ["--upstream", server.url, "--upstream-session-header", "session-id"]
+            with demo(tmp_path, *options) as url:
                 body = {"messages": [user(text)]}
                 response = httpx2.post(f"{url}/v1/chat/completions", json=body, headers=S)
                 assert response.json()["choices"][0]["message"]["content"] == expected
+    assert [each.headers["session-id"] for each in server.requests] == ["s", "s"]
 
 
 def test_what_a_body_asks_for_is_passed_on(store: MemoryStore) -> None:
@@ -87,6 +89,34 @@ def test_what_a_body_asks_for_is_passed_on(store: MemoryStore) -> None:
     assert {"model": "big", "temperature": 0, "max_completion_tokens": 5}.items() <= second.items()
     assert [body["model"] for body in others] == ["raw", "raw"]  # the first that is listed
     assert server.requests[0].headers["authorization"] == f"Bearer {SECRET}"
+
+
+def test_the_sessions_id_goes_on_where_it_is_asked_for(store: MemoryStore, stream: bool) -> None:
+    """Under the name that the operator gave, with each question, and by no other request."""
+    lists: list[Exchange] = []
+
+    class Listing(Upstream):
+        def models(self, exchange: Exchange) -> None:
+            lists.append(exchange)
+            super().models(exchange)
+
+    with upstream(parrot, kind=Listing) as server:
+        model = UpstreamModel(server.url, session_header="X-LiteLLM-Session-Id")
+        with TestClient(create_app(store, keys=(), model=model)) as client:
+            ask(client, user("Hi"), session_id="s", stream=stream)
+            minted = respond(client, "Hi", stream=stream).headers[HEADER]
+        with client_of(store, server.url) as client:
+            ask(client, user("Hi"), session_id="s", stream=stream)
+    told = [each.headers.get("x-litellm-session-id") for each in server.requests]
+    assert told == ["s", minted, None]
+    assert not any("x-litellm-session-id" in each.headers for each in lists)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "Authorization", "content-type", "Cookie", "Host"])
+def test_a_header_that_means_something_else_carries_no_id(name: str) -> None:
+    """A name that would break the request, or replace the key in it, is refused at once."""
+    with pytest.raises(ConfigurationError, match="header_name"):
+        UpstreamModel("http://127.0.0.1:1/v1", session_header=name)
 
 
 class Served(NamedTuple):
