@@ -114,6 +114,14 @@ def main() -> None:
         "conversation (default: none, or HERMES_UPSTREAM_SESSION_HEADER)",
     )
     parser.add_argument(
+        "--head-after",
+        type=float,
+        metavar="SECONDS",
+        default=2.0,
+        help="how long a stream waits for the model's first piece, before it begins without; "
+        "until then a failure is a status code (default: %(default)s)",
+    )
+    parser.add_argument(
         "--cors-origins",
         metavar="ORIGINS",
         default=os.environ.get("HERMES_CORS_ORIGINS", ""),
@@ -141,6 +149,7 @@ def main() -> None:
             compact_at=options.compact_at,
             model=_model(options),
             origins=parse_origins(options.cors_origins),
+            head_after=options.head_after,
             session_keys=options.session_keys,
             derive_ids=options.derive_ids,
         )

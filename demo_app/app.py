@@ -41,6 +41,7 @@ def create_app(
     origins: Sequence[str] = (),
     session_keys: bool = False,
     derive_ids: bool = False,
+    head_after: float = 2.0,
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
@@ -57,6 +58,8 @@ def create_app(
             default it names a memory scope, as in Hermes Agent, which the demo does not use.
         derive_ids: whether the requests of a client that sends its whole conversation and no id
             are one session; it needs API keys.
+        head_after: seconds that a stream waits for the model's first piece, before it begins
+            without; until then the model's failure is a status code.
 
     Raises:
         ConfigurationError: the store is a string that is not a URL, HERMES_API_KEYS has no key, or
@@ -92,6 +95,7 @@ def create_app(
     )
     app.state.store, app.state.compact_at, app.state.model = kept, compact_at, answering
     app.state.derive_ids = derive_ids
+    app.state.head_after = head_after
     owner = KeyOwners(known) if known else None
     sessions = HermesSessionMiddleware(
         app, kept, owner=owner, session_keys=session_keys, autoload=needs_history, exclude=is_page

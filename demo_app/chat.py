@@ -9,9 +9,10 @@ from starlette.responses import JSONResponse, Response
 from demo_app import turns
 from demo_app.chat_request import ChatRequest
 from demo_app.completions import Completion
-from demo_app.reply import Reply, again, begin
-from demo_app.streaming import EventStream
+from demo_app.failures import error_event
+from demo_app.reply import Reply, again
 from hermes_session_mw import HermesSession, get_session
+from hermes_session_mw.openai_api import EventStream
 
 CHAT = "/v1/chat/completions"
 
@@ -29,8 +30,13 @@ async def chat_completions(request: Request) -> Response:
     reply.keep = hold.keep
     completion = Completion(reply)
     if chat.stream:
-        events = completion.events(include_usage=chat.include_usage)
-        return EventStream(events, reply.deltas)
+        return EventStream(
+            completion.events(include_usage=chat.include_usage),
+            opening=completion.opening,
+            idle_event=completion.idle_event,
+            error_event=error_event,
+            head_after=state.head_after,
+        )
     return JSONResponse(await completion.whole())
 
 
@@ -55,4 +61,4 @@ async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Repl
     finish = turns.when_stored(state.store, session)
     deltas = state.model.stream(prompt, chat.options)
     record = partial(turns.record, session, new, chat.digest)
-    return await begin(deltas, state.model.name, record, finish)
+    return Reply(state.model.name, deltas, record, finish)

@@ -1,6 +1,5 @@
 """Answers in the shape of OpenAI's Chat Completions: one JSON object, or a stream of chunks."""
 
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -8,9 +7,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from demo_app.failures import ModelFailed, as_failure
 from demo_app.reply import Reply
-from hermes_session_mw import HermesSessionError
+from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api import server_sent_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +25,38 @@ class Completion:
         await self.reply.whole()
         reason = self.reply.finish_reason
         choice = {"index": 0, "message": self.reply.message, "finish_reason": reason}
-        return self._shape("chat.completion", [choice]) | {"usage": self.reply.usage}
+        shape = self._shape("chat.completion", [self.reply.choice | choice])
+        return self.reply.beside | shape | {"usage": self.reply.usage}
+
+    def opening(self) -> str:
+        """Return the stream's first event."""
+        return self._chunk({"role": "assistant", "content": ""})
 
     async def events(self, *, include_usage: bool) -> AsyncGenerator[str, None]:
-        """Yield the answer as server-sent events, and store the turn before the last ones."""
-        yield self._chunk({"role": "assistant", "content": ""})
-        try:
-            async with aclosing(self.reply.pieces()) as deltas:
-                async for delta in deltas:
-                    if told := ({"content": delta.text} if delta.text else {}) | delta.fields:
-                        yield self._chunk(told)
-        except (HermesSessionError, ModelFailed) as exc:
-            yield _event(as_failure(exc).body)
-            return
-        yield self._chunk({}, finish_reason=self.reply.finish_reason)
+        """Yield the answer's other events, and store the turn before the last ones.
+
+        A piece without content is the empty text: the model has begun to answer.
+        """
+        async with aclosing(self.reply.pieces()) as deltas:
+            async for delta in deltas:
+                told = ({"content": delta.text} if delta.text else {}) | delta.fields
+                has_more = told or delta.choice or delta.beside
+                yield self._chunk(told, delta.choice, delta.beside) if has_more else ""
+        yield self._chunk({}, {"finish_reason": self.reply.finish_reason})
         if include_usage:
-            yield _event(self._shape("chat.completion.chunk", []) | {"usage": self.reply.usage})
+            usage = self._shape("chat.completion.chunk", []) | {"usage": self.reply.usage}
+            yield server_sent_event(usage)
         yield "data: [DONE]\n\n"
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-        return _event(self._shape("chat.completion.chunk", [choice]))
+    def idle_event(self) -> str:
+        """Return an event without content."""
+        return self._chunk({})
+
+    def _chunk(
+        self, delta: Message, choice: Message | None = None, beside: Message | None = None
+    ) -> str:
+        told = {"index": 0, "delta": delta, "finish_reason": None} | (choice or {})
+        return server_sent_event((beside or {}) | self._shape("chat.completion.chunk", [told]))
 
     def _shape(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -56,7 +66,3 @@ class Completion:
             "model": self.reply.model,
             "choices": choices,
         }
-
-
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
+from hermes_session_mw import HermesSessionError
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api import server_sent_event
 
 
 def error_body(
@@ -43,6 +45,12 @@ class ModelRefused(ModelFailed):
 def upstream_failed(message: str, status: int = 502, code: str = "upstream_error") -> ModelFailed:
     """Return a failure of the upstream, which the request did not cause."""
     return ModelFailed(error_body(message, "server_error", code=code), status)
+
+
+def error_event(exc: Exception) -> str | None:
+    """Return the event that ends a stream, or None for an exception that is nobody's but ours."""
+    is_known = isinstance(exc, ModelFailed | HermesSessionError)
+    return server_sent_event(as_failure(exc).body) if is_known else None
 
 
 def as_failure(exc: Exception) -> ModelFailed:

@@ -25,9 +25,8 @@ class Reply:
 
     Attributes:
         model: the name of the model.
-        deltas: its pieces, all but the first.
-        first: the first one.
-        recording: stores the turn.
+        deltas: its pieces.
+        record: begins the recording, which stores the turn, once the first piece has come.
         finish: called after the turn is stored.
         keep: called for each piece, to extend the lease.
         usage: the tokens used; None until that is known.
@@ -39,8 +38,7 @@ class Reply:
 
     model: str
     deltas: AsyncGenerator[Delta, None]
-    first: Delta
-    recording: Recording = field(default_factory=unstored)
+    record: Callable[[], Recording] = unstored
     finish: Finish = nothing
     keep: Finish = nothing
     usage: Usage | None = None
@@ -48,6 +46,7 @@ class Reply:
     choice: Message = field(default_factory=dict)
     beside: Message = field(default_factory=dict)
     assembly: MessageAssembly = field(default_factory=MessageAssembly)
+    recording: Recording = field(default_factory=unstored)
 
     @property
     def text(self) -> str:
@@ -67,9 +66,10 @@ class Reply:
         A client that has read the whole answer can rely on it: the turn is stored by then, and
         ``finish`` was called. ``at_end`` is called after the last piece, before the turn is stored.
         """
+        first = await self._first()
         try:
             async with self.recording, aclosing(self.deltas):
-                yield self._taken(self.first)
+                yield self._taken(first)
                 async for delta in self.deltas:
                     await self.keep()
                     yield self._taken(delta)
@@ -88,6 +88,26 @@ class Reply:
         async with aclosing(self.pieces(at_end)) as deltas:
             async for _ in deltas:
                 pass
+
+    async def _first(self) -> Delta:
+        """Wait for the first piece, and begin the recording.
+
+        If there is none, the question is stored as unanswered, unless the model refuses it
+        permanently, or the turn was to replace another.
+        """
+        try:
+            first = await anext(self.deltas)
+        except (BadRequest, ModelRefused):
+            raise
+        except BaseException:
+            await self.record().break_off()
+            raise
+        try:
+            self.recording = self.record()
+        except BaseException:
+            await self.deltas.aclose()
+            raise
+        return first
 
     def _taken(self, delta: Delta) -> Delta:
         """Add a piece, and return it as it is told: with whole characters, and numbered calls."""
@@ -126,32 +146,6 @@ class Reply:
                 self.recording.message[name] = value
 
 
-async def begin(
-    deltas: AsyncGenerator[Delta, None],
-    model: str,
-    record: Callable[[], Recording] = unstored,
-    finish: Finish = nothing,
-) -> Reply:
-    """Wait for an answer's first piece: a model that fails before it can still be an HTTP status.
-
-    The question is then stored as unanswered, unless the model refuses it permanently, or the turn
-    was to replace another. ``record`` begins the turn.
-    """
-    try:
-        first = await anext(deltas)
-    except (BadRequest, ModelRefused):
-        raise
-    except BaseException:
-        await record().break_off()
-        raise
-    try:
-        recording = record()
-    except BaseException:
-        await deltas.aclose()
-        raise
-    return Reply(first.model or model, deltas, first, recording, finish)
-
-
 def again(
     model: Model, question: Sequence[Message], message: Message, options: Mapping[str, Any]
 ) -> Reply:
@@ -166,7 +160,7 @@ def again(
         usage=message.get("usage") or estimated_usage(question, text),
     )
     words = [] if "content" in fields else pieces(text)
-    return Reply(name, _each([*map(Delta, words), last]), Delta(model=name))
+    return Reply(name, _each([*map(Delta, words), last]))
 
 
 async def _each(deltas: Sequence[Delta]) -> AsyncGenerator[Delta, None]:

@@ -1,10 +1,9 @@
 """Answers in the shape of OpenAI's Responses: one JSON object, or a stream of events."""
 
-import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +11,7 @@ from demo_app.failures import ModelFailed, as_failure
 from demo_app.reply import Reply
 from hermes_session_mw import HermesSessionError
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api import server_sent_event
 from hermes_session_mw.openai_api.item_ids import answer_items
 from hermes_session_mw.openai_api.response_events import ResponseEvents
 from hermes_session_mw.openai_api.response_items import calls_of
@@ -25,7 +25,7 @@ def details_of(response_id: str, asked: ResponseRequest) -> Message:
     return began | {"previous_response_id": asked.previous} | asked.told
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A response, whose turn is stored before the last event is sent.
 
@@ -42,6 +42,14 @@ class Answer:
     details: Message
     is_stored: bool = True
     instructions: str | None = None
+    _events: ResponseEvents = field(init=False)
+    _first: list[Message] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Number the first events, which are sent when the response begins."""
+        self._events = ResponseEvents(self.details["id"])
+        kinds = ("response.created", "response.in_progress")
+        self._first = [self._events.event(kind) for kind in kinds]
 
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the response."""
@@ -49,31 +57,43 @@ class Answer:
         ended = self.reply.message | {"finish_reason": self.reply.finish_reason}
         return self._shape(self._end, answer_items(ended, self.details["id"]))
 
+    def opening(self) -> str:
+        """Return the stream's first events."""
+        begun = {"response": self._shape("in_progress")}
+        return "".join(_sent(event | begun) for event in self._first)
+
     async def events(self) -> AsyncGenerator[str, None]:
-        """Yield the response as server-sent events, and store the turn before the last ones."""
-        events = ResponseEvents(self.details["id"])
-        begun = self._shape("in_progress")
-        yield _sent(events.event("response.created", response=begun))
-        yield _sent(events.event("response.in_progress", response=begun))
-        try:
-            async with aclosing(self.reply.pieces(self._complete)) as deltas:
-                async for delta in deltas:
-                    for event in events.add(delta.text, delta.fields):
-                        yield _sent(event)
-        except (HermesSessionError, ModelFailed) as exc:
-            failure = as_failure(exc)
-            limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
-            code = "rate_limit_exceeded" if limited else "server_error"
-            failed = self._shape("failed") | {"error": {"code": code, "message": str(exc)}}
-            # Which the SDKs raise, while they pass response.failed on as an event.
-            told = {"code": code, "message": str(exc), "param": None}
-            yield _sent(events.event("error", **told, error=failure.body["error"]))
-            yield _sent(events.event("response.failed", response=failed))
-            return
+        """Yield the stream's other events, and store the turn before the last ones.
+
+        A piece without content is the empty text: the model has begun to answer.
+        """
+        events = self._events
+        async with aclosing(self.reply.pieces(self._complete)) as deltas:
+            async for delta in deltas:
+                yield ""
+                for event in events.add(delta.text, delta.fields):
+                    yield _sent(event)
         for event in events.end(self._end, calls_of(self.reply.message)):
             yield _sent(event)
         ended = self._shape(self._end, events.items)
         yield _sent(events.event(f"response.{self._end}", response=ended))
+
+    def idle_event(self) -> str:
+        """Return an event without content, which OpenAI's SDKs pass over."""
+        return _sent(self._events.event("keepalive"))
+
+    def error_event(self, exc: Exception) -> str | None:
+        """Return the events that end the stream, or None for an exception nobody expects."""
+        if not isinstance(exc, HermesSessionError | ModelFailed):
+            return None
+        failure = as_failure(exc)
+        limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
+        code = "rate_limit_exceeded" if limited else "server_error"
+        failed = self._shape("failed") | {"error": {"code": code, "message": str(exc)}}
+        # Which the SDKs raise, while they pass response.failed on as an event.
+        told = {"code": code, "message": str(exc), "param": None}
+        error = self._events.event("error", **told, error=failure.body["error"])
+        return _sent(error) + _sent(self._events.event("response.failed", response=failed))
 
     @property
     def _end(self) -> str:
@@ -95,4 +115,4 @@ class Answer:
 
 
 def _sent(event: Message) -> str:
-    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+    return server_sent_event(event, event["type"])

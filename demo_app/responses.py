@@ -15,11 +15,11 @@ from starlette.routing import BaseRoute, Route
 from demo_app import turns
 from demo_app.bodies import BadRequest, json_object
 from demo_app.model import Model
-from demo_app.reply import again, begin
+from demo_app.reply import Reply, again
 from demo_app.response_shapes import Answer, details_of
-from demo_app.streaming import EventStream
 from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnConflict, get_session
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api import EventStream
 from hermes_session_mw.openai_api.conversations import conversation_session_id
 from hermes_session_mw.openai_api.invalid_request import unsupported
 from hermes_session_mw.openai_api.item_ids import page_of, placed_items, response_details
@@ -59,7 +59,13 @@ async def create_response(request: Request) -> Response:
         made = await _unstored(session, asked, ids, state, details)
     made = replace(made, instructions=asked.instructions)
     if asked.stream:
-        return EventStream(made.events(), made.reply.deltas)
+        return EventStream(
+            made.events(),
+            opening=made.opening,
+            idle_event=made.idle_event,
+            error_event=made.error_event,
+            head_after=state.head_after,
+        )
     return JSONResponse(await made.whole())
 
 
@@ -184,7 +190,7 @@ async def _stored(
     finish = turns.when_stored(ids.store, session)
     deltas = state.model.stream(_prompt(session, asked, new.asked, new.replace_from), asked.options)
     record = partial(turns.record, session, new, asked.digest, response_id)
-    reply = await begin(deltas, state.model.name, record, finish)
+    reply = Reply(state.model.name, deltas, record, finish)
     reply.keep = hold.keep
     return Answer(session.id, reply, details)
 
@@ -228,7 +234,7 @@ async def _unstored(
         new = turns.new_messages(session.new_messages, asked.new, "input")
         added, end = new.asked, new.replace_from
     deltas = state.model.stream(_prompt(session, asked, added, end), asked.options)
-    reply = await begin(deltas, state.model.name)
+    reply = Reply(state.model.name, deltas)
     return Answer(session.id, reply, details, is_stored=False)
 
 

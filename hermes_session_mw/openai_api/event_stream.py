@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -83,7 +84,8 @@ class EventStream(Response):
         """Take the events; nothing is asked for until the response is sent.
 
         Args:
-            events: the events, each a text that ends in a blank line (`server_sent_event`).
+            events: the events, each a text that ends in a blank line (`server_sent_event`). An
+                empty text is not sent, but the response begins with it.
             opening: returns the events to begin with, which are sent with the response's head.
             idle_event: returns an event without content, for clients that count events and not
                 comments; None for none. It is called between two events of ``events``, so that
@@ -155,49 +157,53 @@ class EventStream(Response):
 
     async def _send_events(self, source: "_Source", send: Send) -> None:
         last_event = last_text = anyio.current_time()
-        while not source.has_ended:
+        while True:
             due = min(last_event + self._idle_after, last_text + self._keepalive)
             await source.wait(due - anyio.current_time())
-            text, now = source.take(), anyio.current_time()
-            if text is not None:
-                last_event = now
-            elif source.has_ended:
-                break
+            if source.has_ended:
+                return
+            now = anyio.current_time()
+            if source.event is not None:
+                await _send_text(send, source.event)
+                if source.event:
+                    last_event = last_text = now
+                source.go_on()
             elif self._idle_event is not None and now >= last_event + self._idle_after:
-                text, last_event = self._idle_event(), now
+                await _send_text(send, self._idle_event())
+                last_event = last_text = now
             else:
-                text = KEEPALIVE
-            await _send_text(send, text)
-            last_text = anyio.current_time()
+                await _send_text(send, KEEPALIVE)
+                last_text = now
 
 
 class _Source:
-    """Runs an iterator in one task, and holds its next event until that is taken.
+    """Runs an iterator in one task, and holds each event until it is sent.
 
     Attributes:
+        event: the event that is to be sent; None before there is one.
         error: the exception that ended it.
     """
 
     def __init__(self, events: AsyncIterator[str]) -> None:
         self._events = events
-        self._event: str | None = None
         self._is_done = False
-        self._ready, self._taken = anyio.Event(), anyio.Event()
+        self._ready, self._sent = anyio.Event(), anyio.Event()
+        self.event: str | None = None
         self.error: Exception | None = None
 
     @property
     def has_ended(self) -> bool:
         """Whether there is no event, and none will come."""
-        return self._is_done and self._event is None
+        return self._is_done and self.event is None
 
     async def run(self) -> None:
         """Run to the end, and close the iterator, in the task that it ran in."""
         try:
             async with _closing(self._events) as events:
                 async for event in events:
-                    self._event, self._taken = event, anyio.Event()
+                    self.event = event
                     self._ready.set()
-                    await self._taken.wait()
+                    await self._sent.wait()
         except Exception as exc:  # noqa: BLE001  # told or raised by the response
             self.error = exc
         finally:
@@ -209,14 +215,11 @@ class _Source:
         with anyio.move_on_after(seconds):
             await self._ready.wait()
 
-    def take(self) -> str | None:
-        """Return the event, or None if there is none yet, and let the iterator go on."""
-        event, self._event = self._event, None
-        if event is not None:
-            if not self._is_done:
-                self._ready = anyio.Event()
-            self._taken.set()
-        return event
+    def go_on(self) -> None:
+        """Let the iterator go on to its next event, once this one is sent."""
+        sent, self._sent = self._sent, anyio.Event()
+        self.event, self._ready = None, anyio.Event()
+        sent.set()
 
 
 @asynccontextmanager
@@ -230,7 +233,7 @@ async def _closing(events: AsyncIterator[str]) -> AsyncGenerator[AsyncIterator[s
 
 async def _cancel_at_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
-        pass
+        await anyio.lowlevel.checkpoint()  # a body that nobody has read, in one message or many
     scope.cancel()
 
 

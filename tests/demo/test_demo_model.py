@@ -357,7 +357,7 @@ def test_a_model_that_cannot_be_heard_out_is_let_go(store: MemoryStore, stream: 
 
 
 async def test_a_client_that_leaves_before_the_first_event_leaves_nothing_open() -> None:
-    """The model's generator is closed though nobody began to read the stream."""
+    """The model's generator is closed, and its first piece kept, though nobody read the stream."""
     store, model = MemoryStore(), OwnModel(Delta("a"), Delta("b"))
     log: list[Any] = []
 
@@ -373,4 +373,5 @@ async def test_a_client_that_leaves_before_the_first_event_leaves_nothing_open()
     with pytest.raises(ClientDisconnect):
         await create_app(store, keys=(), model=model)(scope, receive, send)
     assert (len(log), len(model.asked), model.open) == (1, 1, 0)
-    assert (await store.load("s")).messages == [user("Hi")]
+    begun = {"role": "assistant", "content": "a", "status": "incomplete"}
+    assert (await store.load("s")).messages == [user("Hi"), begun]
