@@ -479,8 +479,9 @@ class HermesSession:
         """
         self._check_replacement(replace_from)
         append = partial(self._append, length=expected_length, replace_from=replace_from)
-        storing = with_digest(messages, self._storable_digest(digest, turn_id))
-        return await self._append_named(append, turn_id, *storing)
+        if digest is not None:
+            messages = (*with_digest(messages, self._storable_digest(digest, turn_id)),)
+        return await self._append_named(append, turn_id, *messages)
 
     def record(
         self,
