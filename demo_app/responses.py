@@ -206,7 +206,7 @@ async def _find_new(
     end = await _end_of(session, ids, asked.previous)
     if end is None:
         return turns.new_messages(session.new_messages, asked.new, "input")
-    new = turns.new_messages(partial(find_new, []), asked.new, "input")
+    new = _new_after(session, asked, end)
     if end != session.length:
         if new.begun is None:
             retried = find_new(session.history, asked.new)
@@ -216,6 +216,15 @@ async def _find_new(
         await ids.keep(response_id, child.id)
         await _enter(session, child.id, hold)
     return replace(new, keep=session.length)
+
+
+def _new_after(session: HermesSession, asked: ResponseRequest, end: int) -> NewMessages:
+    """Return what the input adds after the history's first ``end`` messages."""
+    new = turns.new_messages(partial(find_new, []), asked.new, "input")
+    if new.begun is not None:
+        return new
+    # Some clients repeat the calls whose outputs they send.
+    return replace(new, messages=find_new(session.history[:end], asked.new).messages)
 
 
 async def _unstored(
@@ -229,11 +238,12 @@ async def _unstored(
     if not session.is_new:
         await session.load()
     end = await _end_of(session, ids, asked.previous)
-    added: Sequence[Message] = asked.new
     if end is None:
         new = turns.new_messages(session.new_messages, asked.new, "input")
-        added, end = new.asked, new.replace_from
-    deltas = state.model.stream(_prompt(session, asked, added, end), asked.options)
+        end = new.replace_from
+    else:
+        new = _new_after(session, asked, end)
+    deltas = state.model.stream(_prompt(session, asked, new.asked, end), asked.options)
     reply = Reply(state.model.name, deltas)
     return Answer(session.id, reply, details, is_stored=False)
 

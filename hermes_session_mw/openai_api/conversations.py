@@ -198,7 +198,7 @@ class _Routes:
         owner, name = own.known_owner(), request.path_params.get("id")
         is_new = name is None
         session_id = new_conversation_id() if is_new else conversation_session_id(str(name), owner)
-        if own.is_new:
+        if own.is_new and own.key is None:
             await own.switch(session_id)
         return HermesSession(self._store, session_id, owner=owner, is_new=is_new)
 

@@ -107,12 +107,37 @@ def test_a_whole_talk_with_tools_is_stored_once(store: MemoryStore, stream: bool
     assert len(stored(store, "s")[1]["tool_calls"]) == 2
 
 
+def test_a_call_that_is_repeated_with_its_output_is_stored_once(store: MemoryStore) -> None:
+    """After a previous response a client may send its items again, and only what is new is new."""
+    with client_of(store, Scripted(calls(CALL), says("Sunny."), says("Sunny."))) as client:
+        first = body_of(respond(client, "Weather?", S))
+        again = [*first["output"], OUTPUT]
+        for kept in (False, True):
+            made = respond(client, again, previous_response_id=first["id"], store=kept)
+            assert text_of(made) == "Sunny."
+    assert len(stored(store, "s")) == 4
+
+
 def test_outputs_that_answer_no_call_are_refused(store: MemoryStore) -> None:
     """A result whose call nobody made is a 400, and nothing is stored."""
     with client_of(store, Scripted(says("a"), says("b"))) as client:
         respond(client, "a", S)
         assert error_of(respond(client, [OUTPUT], S))[0] == 400
     assert len(stored(store, "s")) == 2
+
+
+def test_a_custom_tool_is_called(store: MemoryStore, stream: bool) -> None:
+    """Its call is an item of its own type, with a text as its input."""
+    call = {"id": "call_1", "type": "custom", "custom": {"name": "grep", "input": "a+"}}
+    model = Scripted(calls(call), says("Found."))
+    with client_of(store, model) as client:
+        first = body_of(respond(client, "?", S, stream=stream))
+        (item,) = first["output"]
+        assert (item["type"], item["input"]) == ("custom_tool_call", "a+")
+        output = {"type": "custom_tool_call_output", "call_id": "call_1", "output": "1"}
+        assert text_of(respond(client, [output], S)) == "Found."
+        asked = client.get(f"{PATH}/{first['id']}/input_items").json()["data"]
+        assert [each["content"][0]["text"] for each in asked] == ["?"]
 
 
 def test_a_picture_reaches_the_model(store: MemoryStore) -> None:

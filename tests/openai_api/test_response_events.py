@@ -140,6 +140,21 @@ def test_the_sdk_assembles_the_same(case: tuple[str, Pieces, Message]) -> None:
     ]
 
 
+def test_calls_that_are_not_stored_end_as_they_came() -> None:
+    """Where the stored answer is not known, a call has what its pieces had."""
+    unnamed = [("", {"tool_calls": [call(0, "{"), begun(1, "{}")]}), ("", {"annotations": [NOTE]})]
+    events = run([*unnamed, ("", {"reasoning_content": "h"})], {"content": None})
+    assert short(events) == "<f<(rR)><fF>F>"
+    output = events[-1]["response"]["output"]
+    assert [item.get("arguments") for item in output] == ["{}", None, "{"]
+
+
+def test_annotations_without_a_text_are_passed_over() -> None:
+    """They belong to a text, and there is none that they could be told of."""
+    thought: Pieces = [("", {"reasoning_content": "h"}), ("", {"annotations": [NOTE]})]
+    assert short(run(thought, {"content": None, "reasoning_content": "h"})) == "<(rR)>"
+
+
 def test_text_after_a_call_is_an_item_of_its_own() -> None:
     """An item that has ended does not begin again."""
     pieces: Pieces = [("a", {}), ("", {"tool_calls": [begun(0, "{}")]}), ("b", {})]
