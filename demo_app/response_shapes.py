@@ -14,7 +14,7 @@ from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api import server_sent_event
 from hermes_session_mw.openai_api.item_ids import answer_items
 from hermes_session_mw.openai_api.response_events import ResponseEvents
-from hermes_session_mw.openai_api.response_items import calls_of
+from hermes_session_mw.openai_api.response_items import calls_of, logprobs_of, with_logprobs
 from hermes_session_mw.openai_api.response_object import end_status, response_object, usage_of
 from hermes_session_mw.openai_api.response_request import ResponseRequest
 
@@ -55,7 +55,8 @@ class Answer:
         """Store the turn, and return the response."""
         await self.reply.whole(self._complete)
         ended = self.reply.message | {"finish_reason": self.reply.finish_reason}
-        return self._shape(self._end, answer_items(ended, self.details["id"]))
+        items = answer_items(ended, self.details["id"])
+        return self._shape(self._end, with_logprobs(items, logprobs_of(self.reply.choice)))
 
     def opening(self) -> str:
         """Return the stream's first events."""
@@ -71,7 +72,8 @@ class Answer:
         async with aclosing(self.reply.pieces(self._complete)) as deltas:
             async for delta in deltas:
                 yield ""
-                for event in events.add(delta.text, delta.fields):
+                logprobs = logprobs_of(delta.choice)
+                for event in events.add(delta.text, delta.fields, logprobs):
                     yield _sent(event)
         for event in events.end(self._end, calls_of(self.reply.message)):
             yield _sent(event)
@@ -104,7 +106,7 @@ class Answer:
             usage = usage_of(self.reply.usage)
             at = int(time.time()) if self._end == "completed" else None
             self.details.update(completed_at=at, model=self.reply.model, usage=usage)
-        self.reply.recording.message.setdefault("metadata", {})["response"] = self.details
+        self.reply.recording.message["metadata"] = {"response": self.details}
 
     def _shape(self, status: str, output: list[Message] | None = None) -> dict[str, Any]:
         reason = self.reply.finish_reason

@@ -39,7 +39,6 @@ _PARTS: dict[str, tuple[str, str, Message]] = {
     "refusal": ("refusal", "refusal", {"type": "refusal", "refusal": ""}),
     "reasoning": ("reasoning_text", "text", reasoning_text("")),
 }
-_LOGPROBS = {"logprobs": list[Any]()}
 
 
 class ResponseEvents:
@@ -61,8 +60,14 @@ class ResponseEvents:
         """Return the next event."""
         return {"type": kind, "sequence_number": next(self._numbers), **fields}
 
-    def add(self, text: str, fields: Message) -> Iterator[Event]:
-        """Return the events for a piece: its text, and other fields of a ``delta``."""
+    def add(self, text: str, fields: Message, logprobs: Sequence[Message] = ()) -> Iterator[Event]:
+        """Return the events for a piece.
+
+        Args:
+            text: its text.
+            fields: other fields of a ``delta`` of Chat Completions.
+            logprobs: the text's log probabilities; see `logprobs_of`.
+        """
         thought = fields.get("reasoning_content") or fields.get("reasoning")
         for kind, piece in (
             ("reasoning", thought),
@@ -70,7 +75,7 @@ class ResponseEvents:
             ("refusal", fields.get("refusal")),
         ):
             if isinstance(piece, str) and piece:
-                yield from self._add_part(kind, piece)
+                yield from self._add_part(kind, piece, logprobs if kind == "text" else ())
         yield from self._add_annotations(fields.get("annotations"))
         for place, piece in enumerate(fields.get("tool_calls") or []):
             yield from self._add_call(piece.get("index", place), piece)
@@ -86,13 +91,13 @@ class ResponseEvents:
             stored = calls[number] if number < len(calls) else None
             yield from self._numbered(self._calls[index].end(status, stored))
 
-    def _add_part(self, kind: str, piece: str) -> Iterator[Event]:
+    def _add_part(self, kind: str, piece: str, logprobs: Sequence[Message]) -> Iterator[Event]:
         item_type = "reasoning" if kind == "reasoning" else "message"
         if self._open is None or self._open.item["type"] != item_type:
             yield from self._close("completed")
             yield from self._begin(item_type)
         assert self._open is not None
-        yield from self._numbered(self._open.add(kind, piece))
+        yield from self._numbered(self._open.add(kind, piece, logprobs))
 
     def _add_annotations(self, notes: Any) -> Iterator[Event]:
         if self._open is not None and isinstance(notes, list):
@@ -161,13 +166,15 @@ class _Parts:
         self.item["content"].append({name: _copied(value) for name, value in begun.items()})
         yield "content_part.added", self._where | {"part": dict(begun)}
 
-    def add(self, kind: str, piece: str) -> _Told:
+    def add(self, kind: str, piece: str, logprobs: Sequence[Message]) -> _Told:
         """Add a piece of text."""
         if kind != self._kind:
             yield from self.next_part(kind)
         name, field, _ = _PARTS[kind]
         self._part[field] += piece
-        more = _LOGPROBS if kind == "text" else {}
+        more = {"logprobs": list(logprobs)} if kind == "text" else {}
+        if logprobs:
+            self._part["logprobs"].extend(logprobs)
         yield f"{name}.delta", self._where | {"delta": piece} | more
 
     def annotate(self, notes: Sequence[Any]) -> _Told:
@@ -190,7 +197,7 @@ class _Parts:
         if self._kind is None:
             return
         name, field, _ = _PARTS[self._kind]
-        more = _LOGPROBS if self._kind == "text" else {}
+        more = {"logprobs": self._part["logprobs"]} if self._kind == "text" else {}
         yield f"{name}.done", self._where | {field: self._part[field]} | more
         yield "content_part.done", self._where | {"part": self._part}
 

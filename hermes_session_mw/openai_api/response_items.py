@@ -397,6 +397,29 @@ def output_text(text: str) -> Message:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
+def logprobs_of(choice: Message) -> list[Message]:
+    """Return the log probabilities of a choice of Chat Completions as a text's part has them."""
+    found = choice.get("logprobs")
+    entries = found.get("content") if isinstance(found, dict) else None
+    several = entries if isinstance(entries, list) else []
+    return [_logprob(entry) for entry in several if isinstance(entry, dict)]
+
+
+def with_logprobs(items: list[Item], logprobs: list[Message]) -> list[Item]:
+    """Put log probabilities into the first text of an answer's items, and return these."""
+    parts = (part for item in items if item["type"] == "message" for part in item["content"])
+    text = next((part for part in parts if part["type"] == "output_text"), None)
+    if logprobs and text is not None:
+        text["logprobs"] = logprobs
+    return items
+
+
+def _logprob(entry: Message) -> Message:
+    top = [each for each in entry.get("top_logprobs") or [] if isinstance(each, dict)]
+    told = [each | {"bytes": each.get("bytes") or []} for each in (entry, *top)]
+    return told[0] | {"top_logprobs": told[1:]}
+
+
 def reasoning_text(text: str) -> Message:
     """Return the part of a reasoning item that is text."""
     return {"type": "reasoning_text", "text": text}

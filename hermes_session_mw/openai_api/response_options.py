@@ -24,12 +24,12 @@ _REFUSED = (
     *("prompt", "context_management", "moderation", "access_programs", "image", "messages"),
     "background_options",
 )
-_REFUSED_UNLESS_FALSE = ("background", "top_logprobs")
 _INCLUDED = (
     # Nothing here is left out that these ask for: such items do not occur, or are whole.
     *("file_search_call.results", "web_search_call.results", "web_search_call.action.sources"),
     *("computer_call_output.output.image_url", "code_interpreter_call.outputs"),
     *("message.input_image.image_url", "reasoning.encrypted_content"),
+    _LOGPROBS := "message.output_text.logprobs",
 )
 _TEXTS = (
     *("model", "user", "safety_identifier", "prompt_cache_key", "service_tier"),
@@ -81,9 +81,11 @@ def check_supported(data: Mapping[str, Any]) -> None:
     for names, kind, shown in _KINDS:
         for name in names:
             _check_kind(name, data.get(name), kind, shown)
-    for name in (*_REFUSED, *_REFUSED_UNLESS_FALSE):
-        if data.get(name) or (name in _REFUSED and data.get(name) is not None):
+    for name in _REFUSED:
+        if data.get(name) is not None:
             raise unsupported(name)
+    if data.get("background"):
+        raise unsupported("background")
     if (data.get("stream_options") or {}).get("include_obfuscation"):
         raise unsupported("stream_options.include_obfuscation")
     if data.get("truncation") not in (None, "auto", "disabled"):
@@ -102,6 +104,9 @@ def options_of(data: Mapping[str, Any]) -> Message:
     options["max_completion_tokens"] = data.get("max_output_tokens")
     options["tools"] = [_nested_tool(tool, where) for tool, where in _tools(data)] or None
     options["tool_choice"] = _nested_choice(data.get("tool_choice"))
+    top, include = data.get("top_logprobs"), data.get("include") or []
+    options["logprobs"] = True if top or _LOGPROBS in include else data.get("logprobs")
+    options["top_logprobs"] = top or None
     options |= _text_options(data.get("text") or {})
     options |= _reasoning_options(data.get("reasoning") or {})
     return {name: value for name, value in options.items() if value is not None}

@@ -215,6 +215,21 @@ def test_usage_is_told_with_its_details(store: MemoryStore, stream: bool) -> Non
     assert made["usage"]["output_tokens_details"]["reasoning_tokens"] == 4
 
 
+def test_log_probabilities_are_told(store: MemoryStore, stream: bool) -> None:
+    """They are asked for by ``include``, and stand at the text; they are not stored."""
+    entry = {"token": "a", "logprob": -0.5, "bytes": None, "top_logprobs": None}
+    model = Scripted([Delta("a", choice={"logprobs": {"content": [entry]}}), *says("")])
+    with client_of(store, model) as client:
+        include = ["message.output_text.logprobs"]
+        made = body_of(respond(client, "?", S, stream=stream, include=include))
+        openai.types.responses.Response.model_validate(made)
+        got = client.get(f"{PATH}/{made['id']}").json()
+    assert model.asked[0][1] == {"logprobs": True}
+    (part,) = made["output"][0]["content"]
+    assert part["logprobs"] == [entry | {"bytes": [], "top_logprobs": []}]
+    assert got["output"][0]["content"] == [part | {"logprobs": []}]
+
+
 def test_events_have_no_ids_of_their_own(store: MemoryStore) -> None:
     """A stream has names and data, and no line that would make a client reconnect."""
     with client_of(store, Scripted(says("a"))) as client:
@@ -287,7 +302,7 @@ def test_anothers_item_is_a_404(store: MemoryStore) -> None:
         ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"prompt": {"id": "p"}}, "prompt"),
-        ({"include": ["message.output_text.logprobs"]}, "include"),
+        ({"include": ["message.other"]}, "include"),
     ],
 )
 def test_what_is_not_supported_is_a_400(store: MemoryStore, body: Any, param: str) -> None:

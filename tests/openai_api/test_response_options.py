@@ -82,6 +82,10 @@ PASSED: dict[str, tuple[Fields, Fields]] = {
     ),
     "text": ({"text": {"format": {"type": "text"}}}, {}),
     "effort": ({"reasoning": {"effort": "low", "summary": "auto"}}, {"reasoning_effort": "low"}),
+    "log probabilities": (
+        {"include": ["message.output_text.logprobs"], "top_logprobs": 2},
+        {"logprobs": True, "top_logprobs": 2},
+    ),
     "kept": (
         {"input": "a", "metadata": {"a": "b"}, "store": True, "stream": True, "truncation": "auto",
          "include": ["reasoning.encrypted_content"], "max_tool_calls": 3, "background": False,
@@ -111,9 +115,8 @@ REFUSED: dict[str, Fields] = {
     "context_management": {"context_management": [{"type": "compaction"}]},
     "moderation": {"moderation": {}},
     "messages": {"messages": []},
-    "top_logprobs": {"top_logprobs": 2},
     "stream_options.include_obfuscation": {"stream_options": {"include_obfuscation": True}},
-    "include": {"include": ["message.output_text.logprobs"]},
+    "include": {"include": ["message.other"]},
     "tools[1].type": {"tools": [TOOL, {"type": "web_search"}]},
     "tool_choice.type": {"tool_choice": {"type": "file_search"}},
     "tool_choice.tools[0].type": {
