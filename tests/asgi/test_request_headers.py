@@ -5,6 +5,8 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
 from hermes_session_mw import (
@@ -19,6 +21,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     is_session_id,
 )
+from hermes_session_mw.asgi.request_headers import _idempotency_key
 from hermes_session_mw.testing.helpers import numbered
 from tests.session.test_editing import Plain
 from tests.support.asgi import HEADER, Recorder, http_scope, request, stamp
@@ -121,6 +124,20 @@ async def test_an_idempotency_key_is_what_a_quoted_string_holds(
     scope = http_scope([(IDEMPOTENCY, value) for value in values])
     await request(HermesSessionMiddleware(app, MemoryStore()), scope=scope)
     assert key == app.session.idempotency_key
+
+
+@given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=255))
+def test_every_key_has_a_quoted_form(key: str) -> None:
+    """A key that is quoted by the rules of RFC 9651 is the key again, whatever it holds."""
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    assert _idempotency_key([f'"{escaped}"'.encode()]) == key
+
+
+@given(st.binary(max_size=20))
+def test_no_bytes_are_half_a_key(value: bytes) -> None:
+    """A key is printable whatever a client sends, or there is none."""
+    key = _idempotency_key([b'"' + value])
+    assert key is None or (key.isascii() and key.isprintable() and 0 < len(key) <= len(value))
 
 
 @pytest.mark.parametrize(
