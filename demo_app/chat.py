@@ -55,7 +55,7 @@ async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Rep
 async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Reply:
     """Return the model's answer, which will be stored."""
     new = turns.new_messages(session.new_messages, chat.told, "messages")
-    turns.check(session, new)
+    turns.check(session, new, "messages")
     new = await turns.shorten(session, new, state.compact_at)
     prompt = [*chat.system, *session.prompt(*new.asked, replace_from=new.replace_from)]
     finish = turns.when_stored(state.store, session)

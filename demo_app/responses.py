@@ -184,7 +184,7 @@ async def _stored(
             raise TurnConflict
         return stored
     new = await _find_new(session, asked, ids, response_id, hold)
-    turns.check(session, new)
+    turns.check(session, new, "input")
     new = await turns.shorten(session, new, state.compact_at)
     await ids.keep(response_id, session.id)
     finish = turns.when_stored(ids.store, session)

@@ -97,8 +97,10 @@ def new_messages(
         raise BadRequest(str(exc), param) from exc
 
 
-def check(session: HermesSession, new: NewMessages) -> None:
+def check(session: HermesSession, new: NewMessages, param: str) -> None:
     """Refuse messages that no model accepts, or that cannot be stored, before asking the model.
+
+    They are those of the body's field ``param``.
 
     Raises:
         BadRequest: tool results answer no call, or not all calls.
@@ -110,7 +112,7 @@ def check(session: HermesSession, new: NewMessages) -> None:
             raise StoreUnavailable("the calls of the tools cannot be read")
         if not answers_calls([*session.history[: new.keep], *new.messages]):
             problem = "the results at the end do not match the tool calls"
-            raise BadRequest(problem, "messages")
+            raise BadRequest(problem, param)
     session.check(*new.messages, {"role": "assistant", "content": ""})
 
 

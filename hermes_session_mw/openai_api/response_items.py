@@ -173,7 +173,7 @@ def _call_of(item: Item, kind: str, where: str) -> Message:
 def _output_of(item: Item, where: str) -> Message:
     call_id, output = _text(item, "call_id", where), item.get("output")
     if not isinstance(output, str):
-        output = _parts(output, f"{where}.output")
+        output = _plain(_parts(output, f"{where}.output"))
     return {"role": "tool", "tool_call_id": call_id, "content": output}
 
 
@@ -190,8 +190,15 @@ def _message_of(item: Item, where: str) -> Message:
         if isinstance(part, dict) and isinstance(part.get("annotations"), list)
         for note in part["annotations"]
     ]
-    message = {"role": role, "content": _parts(content, f"{where}.content")}
+    message = {"role": role, "content": _plain(_parts(content, f"{where}.content"))}
     return message | ({"annotations": notes} if notes else {})
+
+
+def _plain(parts: list[Message]) -> list[Message] | str:
+    """Return a single text as a text: SDKs send parts always, and some servers do not read them."""
+    if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
+        return str(parts[0]["text"])
+    return parts
 
 
 def _parts(content: Any, where: str) -> list[Message]:

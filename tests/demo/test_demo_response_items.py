@@ -122,7 +122,7 @@ def test_outputs_that_answer_no_call_are_refused(store: MemoryStore) -> None:
     """A result whose call nobody made is a 400, and nothing is stored."""
     with client_of(store, Scripted(says("a"), says("b"))) as client:
         respond(client, "a", S)
-        assert error_of(respond(client, [OUTPUT], S))[0] == 400
+        assert error_of(respond(client, [OUTPUT], S))[:2] == (400, "input")
     assert len(stored(store, "s")) == 2
 
 

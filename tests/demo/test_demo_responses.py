@@ -329,7 +329,7 @@ def test_instructions_and_system_messages_are_never_stored(
 
 
 def test_an_input_may_be_items(client: TestClient, store: MemoryStore) -> None:
-    """Messages of an input are stored as the chat would have them, their parts as its parts."""
+    """Messages of an input are stored as the chat has them, a single text as a text."""
     items = [
         user([{"type": "input_text", "text": "My name is Ada."}]),
         {
@@ -346,8 +346,8 @@ def test_an_input_may_be_items(client: TestClient, store: MemoryStore) -> None:
         "I remember 1 earlier message; the first was: My name is Ada."
     )
     first, second, third, _ = stored(store, "s")
-    assert first == user([{"type": "text", "text": "My name is Ada."}])
-    assert second["content"] == [{"type": "text", "text": "Hi, Ada."}]
+    assert first == user("My name is Ada.")
+    assert second["content"] == "Hi, Ada."
     assert third == user("Who am I?")
     assert info(store).title == "My name is Ada."
 

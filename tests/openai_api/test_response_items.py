@@ -76,7 +76,15 @@ KINDS: dict[str, tuple[Item, Message]] = {
     ),
     "a developer's": (
         {"role": "developer", "content": [{"type": "input_text", "text": "a"}]},
-        {"role": "developer", "content": [{"type": "text", "text": "a"}]},
+        {"role": "developer", "content": "a"},
+    ),
+    "several texts": (
+        {"role": "user", "content": [{"type": "input_text", "text": text} for text in "ab"]},
+        {"role": "user", "content": [{"type": "text", "text": text} for text in "ab"]},
+    ),
+    "a text with more": (
+        {"role": "user", "content": [{"type": "input_text", "text": "a", "x": 1}]},
+        {"role": "user", "content": [{"type": "text", "text": "a", "x": 1}]},
     ),
     "a picture": (
         {"role": "user", "content": [{"type": "input_image", "image_url": "data:x"}]},
@@ -120,7 +128,7 @@ KINDS: dict[str, tuple[Item, Message]] = {
             ],
         },
         {
-            "role": "assistant", "content": [{"type": "text", "text": "a"}],
+            "role": "assistant", "content": "a",
             "annotations": [{"type": "url_citation", "url_citation": {"url": "u"}}],
         },
     ),
@@ -151,7 +159,7 @@ KINDS: dict[str, tuple[Item, Message]] = {
             "type": "function_call_output", "call_id": "c",
             "output": [{"type": "input_text", "text": "1"}],
         },
-        {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "1"}]},
+        {"role": "tool", "tool_call_id": "c", "content": "1"},
     ),
     "a custom call's output": (
         {"type": "custom_tool_call_output", "call_id": "c", "output": "1"},
