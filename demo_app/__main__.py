@@ -7,12 +7,13 @@ from contextlib import suppress
 
 import uvicorn
 
-from demo_app.app import create_app
+from demo_app.app import MAX_BODY_BYTES, create_app
 from demo_app.logs import log_config
 from demo_app.model import EchoModel, Model
 from demo_app.upstream import TIMEOUT, UpstreamModel
 from demo_app.web import parse_origins
 from hermes_session_mw import ConfigurationError
+from hermes_session_mw.messages import MAX_MESSAGE_BYTES
 
 BANNER = """
 The demo serves at {url}
@@ -122,6 +123,21 @@ def main() -> None:
         "until then a failure is a status code (default: %(default)s)",
     )
     parser.add_argument(
+        "--max-message-bytes",
+        type=int,
+        metavar="N",
+        default=os.environ.get("HERMES_MAX_MESSAGE_BYTES", MAX_MESSAGE_BYTES),
+        help="how large a message may be as JSON; a photo of 5 MB takes 7000000 (default: "
+        "%(default)s, or HERMES_MAX_MESSAGE_BYTES)",
+    )
+    parser.add_argument(
+        "--max-body-bytes",
+        type=int,
+        metavar="N",
+        default=MAX_BODY_BYTES,
+        help="how large the body of a request may be (default: %(default)s)",
+    )
+    parser.add_argument(
         "--cors-origins",
         metavar="ORIGINS",
         default=os.environ.get("HERMES_CORS_ORIGINS", ""),
@@ -150,6 +166,8 @@ def main() -> None:
             model=_model(options),
             origins=parse_origins(options.cors_origins),
             head_after=options.head_after,
+            max_message_bytes=options.max_message_bytes,
+            max_body_bytes=options.max_body_bytes,
             session_keys=options.session_keys,
             derive_ids=options.derive_ids,
         )

@@ -26,10 +26,13 @@ from hermes_session_mw import (
     get_session,
     session_routes,
 )
+from hermes_session_mw.messages import MAX_MESSAGE_BYTES
+from hermes_session_mw.openai_api import BodyLimit
 from hermes_session_mw.openai_api.conversations import conversation_routes
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 
 SESSIONS = "/v1/sessions"
+MAX_BODY_BYTES = 33_554_432
 
 
 def create_app(
@@ -42,6 +45,8 @@ def create_app(
     session_keys: bool = False,
     derive_ids: bool = False,
     head_after: float = 2.0,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
@@ -60,13 +65,16 @@ def create_app(
             are one session; it needs API keys.
         head_after: seconds that a stream waits for the model's first piece, before it begins
             without; until then the model's failure is a status code.
+        max_message_bytes: bytes of UTF-8 that a message may take as JSON, in a store that is given
+            as a string; a photo of 5 MB takes 7 million. Another store has its own limit.
+        max_body_bytes: bytes that a request's body may have, which often has the whole history.
 
     Raises:
         ConfigurationError: the store is a string that is not a URL, HERMES_API_KEYS has no key, or
             session keys or derived ids are asked for without API keys, or session keys of a store
             that has none.
     """
-    kept = _store(store) if isinstance(store, str) else store
+    kept = _store(store, max_message_bytes) if isinstance(store, str) else store
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
     if derive_ids and not known:
         raise ConfigurationError("derived ids need API keys: set HERMES_API_KEYS")
@@ -83,6 +91,7 @@ def create_app(
     routes += [*session_routes(kept, prefix=SESSIONS), *page_routes()]
     guards = [Middleware(OnlyKnownOrigins, allowed=origins)]
     guards += [Middleware(OnlyOwners, except_for=is_page)] if known else []
+    guards += [Middleware(BodyLimit, max_bytes=max_body_bytes, option="--max-body-bytes")]
     answering = model or EchoModel()
 
     @asynccontextmanager
@@ -108,10 +117,10 @@ def needs_history(scope: Scope) -> bool:
     return scope["path"] in (CHAT, RESPONSES)
 
 
-def _store(name: str) -> Store:
+def _store(name: str, most: int) -> Store:
     if name.startswith("hermes:"):
-        return HermesStateStore(name.removeprefix("hermes:"))
-    return SQLAlchemyStore(name)
+        return HermesStateStore(name.removeprefix("hermes:"), max_message_bytes=most)
+    return SQLAlchemyStore(name, max_message_bytes=most)
 
 
 async def rotate(request: Request) -> Response:

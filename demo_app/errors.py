@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse, Response
 from demo_app.bodies import BadRequest
 from demo_app.failures import ModelFailed, error_body
 from hermes_session_mw import (
-    InvalidMessage,
     NotSupported,
     SessionDeleted,
     SessionFull,
@@ -81,11 +80,10 @@ async def _server_error(_: Request, _exc: Exception) -> Response:
     return error_response(500, "The server failed to answer.", error_type="server_error")
 
 
-# The middleware answers SessionBusy, which a retry resolves.
+# The middleware answers the others, such as SessionBusy and MessageTooLarge.
 HANDLERS = {
     BadRequest: _bad_request,
     InvalidRequest: _bad_request,
-    InvalidMessage: _bad_request,
     SessionDeleted: _conflict,
     SessionFull: _conflict,
     TurnConflict: _key_reused,

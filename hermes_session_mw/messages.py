@@ -123,7 +123,7 @@ def _encode(number: int, message: Message, max_bytes: int) -> str:
     except (TypeError, ValueError) as exc:
         raise _invalid(number, f"is not JSON: {exc}") from None
     if size > max_bytes:
-        problem = f"takes {size} bytes as JSON; the store takes {max_bytes}"
+        problem = f"takes {size} bytes as JSON; the store takes {max_bytes} (max_message_bytes)"
         raise _invalid(number, problem, MessageTooLarge)
     if not _depth_is_safe(body, message):
         raise _too_deep(number)

@@ -215,8 +215,8 @@ BY_ERROR: dict[type[HermesSessionError], Refusal] = {
 ANSWERED: tuple[type[HermesSessionError], ...] = tuple(BY_ERROR)
 """The errors that ``refusal_of`` answers."""
 
-_LONGEST_WAIT = 86_400
-"""Seconds."""
+_LONGEST_WAIT = 60
+"""Seconds: above it OpenAI's SDKs do not wait, or do not try again."""
 
 
 class RouteRefusals:
@@ -270,7 +270,7 @@ def refusal_of(error: Exception) -> Refusal | None:
     refusal = replace(refusal, message=str(error))
     if isinstance(error, SessionBusy):
         # A third party's store may give any number. Whole seconds: RFC 9110, section 10.2.3.
-        wait = error.retry_after if 1 <= error.retry_after <= _LONGEST_WAIT else 1
+        wait = min(error.retry_after, _LONGEST_WAIT) if error.retry_after >= 1 else 1
         refusal = replace(refusal, headers=((b"retry-after", str(math.ceil(wait)).encode()),))
     return refusal
 

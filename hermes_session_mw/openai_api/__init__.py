@@ -4,6 +4,7 @@ What a provider or a client adds is passed through whole. The core does not impo
 modules are pure, but for the ones that answer a request.
 """
 
+from hermes_session_mw.openai_api.body_limit import BodyLimit
 from hermes_session_mw.openai_api.conversations import (
     conversation_routes,
     conversation_session_id,
@@ -31,6 +32,7 @@ from hermes_session_mw.openai_api.stored_responses import StoredResponses, new_r
 __all__ = [
     "CORS_REQUEST_HEADERS",
     "CORS_RESPONSE_HEADERS",
+    "BodyLimit",
     "EventStream",
     "InvalidRequest",
     "ResponseEvents",

@@ -270,8 +270,9 @@ def _items(value: Any) -> list[Item]:
 
 
 async def _body(request: Request, *known: str) -> Message:
+    sent = await request.body()
     try:
-        body = json.loads(await request.body() or b"{}")
+        body = json.loads(sent or b"{}")
     except (ValueError, RecursionError):
         raise InvalidRequest("the body is not JSON") from None
     if not isinstance(body, dict):

@@ -195,7 +195,7 @@ class Recording:
         if self._size > self._limits.message_bytes:
             self._refused = MessageTooLarge(
                 f"the answer takes more than {self._limits.message_bytes} bytes as JSON, the "
-                "most that the store accepts"
+                "most that the store accepts (max_message_bytes)"
             )
             raise self._refused
 

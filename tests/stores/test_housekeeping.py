@@ -111,6 +111,16 @@ async def test_a_message_may_be_only_so_large(make: Make) -> None:
 
 
 @every_store
+async def test_a_photo_comes_back(make: Make) -> None:
+    """A message of 7 MB, as a photo of 5 MB is in base64, is stored where it may be that large."""
+    store, session_id = make(max_message_bytes=8_000_000), new_id()
+    url = "data:image/jpeg;base64," + "/9j+" * 1_750_000
+    photo = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+    assert await store.append(session_id, [photo]) == 1
+    assert (await store.load(session_id)).messages == [photo]
+
+
+@every_store
 async def test_a_turn_may_have_only_so_many_messages(make: Make) -> None:
     """A turn beyond max_turn_messages, a thousand by default, is an error, and is not stored."""
     store, session_id = make(max_turn_messages=3), new_id()
