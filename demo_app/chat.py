@@ -26,9 +26,8 @@ async def chat_completions(request: Request) -> Response:
         await session.derive(chat.told)
     hold = turns.Hold(state.model.patience)
     await hold.enter(session)  # before the response begins, so that a failure can be a status code
-    reply = await _again(session, chat, state) or await _anew(session, chat, state)
-    reply.keep = hold.keep
-    completion = Completion(reply)
+    completion = await _again(session, chat, state) or await _anew(session, chat, state)
+    completion.reply.keep = hold.keep
     if chat.stream:
         return EventStream(
             completion.events(include_usage=chat.include_usage),
@@ -40,19 +39,19 @@ async def chat_completions(request: Request) -> Response:
     return JSONResponse(await completion.whole())
 
 
-async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Reply | None:
+async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Completion | None:
     """Return the stored answer of a request that is repeated under its Idempotency-Key."""
     turn = await session.find_turn(told=chat.told, digest=chat.digest)
     if turn is None:
         return None
     session.mark_replayed()
-    *question, reply = turn.messages
+    *question, answer = turn.messages
     start = min(turn.start or 0, session.length)  # empty if the history cannot be read
     prompt = [*chat.system, *session.prompt(*question, replace_from=start)]
-    return again(state.model, prompt, reply, chat.options)
+    return Completion.again(again(state.model, prompt, answer, chat.options), answer)
 
 
-async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Reply:
+async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Completion:
     """Return the model's answer, which will be stored."""
     new = turns.new_messages(session.new_messages, chat.told, "messages")
     turns.check(session, new, "messages")
@@ -61,4 +60,5 @@ async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Repl
     finish = turns.when_stored(state.store, session)
     deltas = state.model.stream(prompt, chat.options)
     record = partial(turns.record, session, new, chat.digest)
-    return Reply(state.model.name, deltas, record, finish)
+    reply = Reply(state.model.name, deltas, record, finish)
+    return Completion(reply, is_repeatable=session.idempotency_key is not None)

@@ -14,15 +14,29 @@ from hermes_session_mw.openai_api import server_sent_event
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer, which is stored before the last event is sent."""
+    """An answer, which is stored before the last event is sent.
+
+    If it is repeatable, its id and time are stored with it.
+    """
 
     reply: Reply
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
+    is_repeatable: bool = False
+
+    @classmethod
+    def again(cls, reply: Reply, message: Message) -> "Completion":
+        """Return a stored answer, with its id and time if they are stored."""
+        metadata = message.get("metadata")
+        kept = metadata.get("completion") if isinstance(metadata, dict) else None
+        match kept:
+            case {"id": str(completion_id), "created": int(created)}:
+                return cls(reply, completion_id, created)
+        return cls(reply)
 
     async def whole(self) -> dict[str, Any]:
         """Store the turn, and return the answer as one object."""
-        await self.reply.whole()
+        await self.reply.whole(self._note)
         reason = self.reply.finish_reason
         choice = {"index": 0, "message": self.reply.message, "finish_reason": reason}
         shape = self._shape("chat.completion", [self.reply.choice | choice])
@@ -37,7 +51,7 @@ class Completion:
 
         A piece without content is the empty text: the model has begun to answer.
         """
-        async with aclosing(self.reply.pieces()) as deltas:
+        async with aclosing(self.reply.pieces(self._note)) as deltas:
             async for delta in deltas:
                 told = ({"content": delta.text} if delta.text else {}) | delta.fields
                 has_more = told or delta.choice or delta.beside
@@ -51,6 +65,11 @@ class Completion:
     def idle_event(self) -> str:
         """Return an event without content."""
         return self._chunk({})
+
+    def _note(self) -> None:
+        kept = {"metadata": {"completion": {"id": self.id, "created": self.created}}}
+        if self.is_repeatable and self.reply.recording.allows(kept):
+            self.reply.recording.message.update(kept)
 
     def _chunk(
         self, delta: Message, choice: Message | None = None, beside: Message | None = None

@@ -39,8 +39,8 @@ def messages_of(store: MemoryStore, session_id: str) -> list[dict[str, Any]]:
 
 
 def without_response(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages without their responses' usage and model, and their requests' digest."""
-    beside = ("usage", "model", "request_digest")
+    """Return the messages without what is stored of their responses and requests beside them."""
+    beside = ("usage", "model", "metadata", "request_digest")
     return [
         {name: value for name, value in message.items() if name not in beside}
         for message in messages
