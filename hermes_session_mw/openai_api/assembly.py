@@ -158,14 +158,11 @@ def as_delta(message: Message) -> Message:
 
 def add_to_choice(choice: Message, piece: Message) -> None:
     """Add what a chunk has beside a choice's delta: its logprobs to those before, others anew."""
-    known, given = choice.get("logprobs"), piece.get("logprobs")
-    choice |= piece
-    if not isinstance(given, dict):
-        return
-    choice["logprobs"] = known if isinstance(known, dict) else {}
-    for name, entries in given.items():
+    logprobs = piece.get("logprobs")
+    choice |= {name: field for name, field in piece.items() if name != "logprobs"}
+    for name, entries in logprobs.items() if isinstance(logprobs, dict) else ():
         if isinstance(entries, list):
-            choice["logprobs"].setdefault(name, []).extend(entries)
+            choice.setdefault("logprobs", {}).setdefault(name, []).extend(entries)
 
 
 def text_of(content: Any) -> str:
