@@ -92,7 +92,7 @@ class UpstreamModel:
         asked = options.get("model") or await self._default()
         body = {**options, "model": asked, "messages": for_upstream(messages), "stream": True}
         has_begun = has_ended = has_usage = False
-        received, texts = 0, list[str]()
+        received, texts, name = 0, list[str](), asked
         async with AsyncExitStack() as stack:
             response = await self._ask(stack, body)
             events = await stack.enter_async_context(aclosing(_events(response)))
@@ -110,11 +110,12 @@ class UpstreamModel:
                 has_ended = has_ended or chunk.is_whole or chunk.finish_reason is not None
                 has_usage = has_usage or chunk.usage is not None
                 texts += texts_in(chunk.delta)
+                name = chunk.model or name
                 yield Delta(
                     fields=chunk.delta,
                     finish_reason=chunk.finish_reason,
                     usage=chunk.usage,
-                    model=chunk.model or asked,
+                    model=name,
                     choice=chunk.choice,
                     beside=chunk.beside,
                 )

@@ -335,18 +335,15 @@ def _place_of(entries: list[Any], entry: Any, name: str) -> int | None:
         return next(places, None)
     last = entries[-1] if name in _PARTS and entries else None
     is_piece = isinstance(last, dict) and last.get("type") == entry.get("type") is not None
-    is_plain = is_piece and not (last or {}).get("id") and not entry.get("id")
-    return (
-        len(entries) - 1 if is_plain and entry.get("type") in (*_TEXT_PARTS, "thinking") else None
-    )
+    is_streamed = is_piece and entry["type"] in (*_TEXT_PARTS, "thinking")
+    return len(entries) - 1 if is_streamed else None
 
 
 def _is_same_entry(one: Any, other: Message) -> bool:
     if not isinstance(one, dict) or one.get("index") != other["index"]:
         return False
-    return all(
-        other.get(name) in (None, one.get(name)) or not one.get(name) for name in ("type", "id")
-    )
+    pairs = ((one.get(name), other.get(name)) for name in ("type", "id"))
+    return all(known == given or not known or not given for known, given in pairs)
 
 
 def _news(node: Any, value: Any, name: str) -> Any:

@@ -212,6 +212,23 @@ def test_a_usage_is_always_told(store: MemoryStore, stream: bool) -> None:
     assert messages_of(store, "s")[1]["usage"] == used
 
 
+def test_what_is_beside_a_message_is_passed_on(store: MemoryStore, stream: bool) -> None:
+    """The choice's logprobs, all of them, and what a provider adds to its chunks."""
+    a, b = ({"content": [{"token": token}]} for token in "ab")
+    pieces = [chunk({"content": "a"}, logprobs=a) | {"citations": ["u"], "id": "own"},
+              chunk({"content": "b"}, logprobs=b), END]  # fmt: skip
+    with upstream(events(*pieces)) as server, client_of(store, server.url) as client:
+        answer = ask(client, user("Hi"), session_id="s", stream=stream)
+    if stream:
+        _, first, second, *_ = chunks_of(answer)
+        assert (first["choices"][0]["logprobs"], first["citations"]) == (a, ["u"])
+        assert second["choices"][0]["logprobs"] == b
+    else:
+        body = answer.json()
+        assert body["choices"][0]["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}]}
+        assert (body["citations"], body["id"][:9]) == (["u"], "chatcmpl-")
+
+
 def split(exchange: Exchange) -> None:
     """Send a character in two chunks, one in two reads, and half of one at the end."""
     exchange.head()

@@ -268,6 +268,21 @@ def test_a_stored_answer_is_a_delta_again() -> None:
     stored = {"role": "assistant", **message, "usage": {}, "model": "m", "refusal": None}
     assert assembled([as_delta(stored)])[0] == {
         "content": None, "tool_calls": calls, "reasoning_content": "Hm."}  # fmt: skip
+    assert as_delta({"role": "assistant", "content": "Hi", "model": "m"}) == {"content": "Hi"}
+
+
+def test_what_is_called_may_be_of_any_type() -> None:
+    """Where a model of an application's own gives it: what grows as a text is a text alone."""
+    function: dict[str, Any] = {"name": "f", "arguments": {}}
+    deltas: list[Message] = [
+              {"tool_calls": [{"index": 0, "id": "1", "function": function}]},
+              {"tool_calls": [{"index": 0, "id": "1", "function": function | {"arguments": "{}"}}]},
+              {"reasoning_details": [{"index": 0, "text": "a"}, 1, {"index": 1, "text": "b"}]},
+              {"reasoning_details": [{"index": 1, "text": "c"}]}]  # fmt: skip
+    message, _ = assembled(deltas)
+    assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+    assert message["reasoning_details"] == [
+        {"index": 0, "text": "a"}, 1, {"index": 1, "text": "bc"}]  # fmt: skip
 
 
 def test_all_texts_of_a_delta_are_counted() -> None:

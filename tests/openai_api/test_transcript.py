@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from hermes_session_mw.openai_api.transcript import for_upstream, in_plain_form, refused_parts
+from hermes_session_mw.openai_api.transcript import (
+    answers_calls,
+    for_upstream,
+    in_plain_form,
+    refused_parts,
+)
 from tests.support.strict_server import refusal_of
 
 USER = {"role": "user", "content": "Hi"}
@@ -105,6 +110,23 @@ def test_the_clocks_time_says_what_has_expired() -> None:
     later = SPOKEN | {"audio": {"id": "audio_1", "expires_at": 9e9}}
     assert for_upstream([later])[0]["audio"] == {"id": "audio_1"}
     assert for_upstream([SPOKEN])[0]["content"] == "Well."
+
+
+OTHER = {"id": "2", "type": "custom", "custom": {"name": "g", "input": ""}}
+TWO = CALLING | {"tool_calls": [*CALLING["tool_calls"], OTHER]}
+RESULT_2 = RESULT | {"tool_call_id": "2"}
+
+
+@pytest.mark.parametrize(("history", "is_answer"), [
+    ([USER, CALLING, RESULT], True), ([USER, TWO, RESULT_2, RESULT], True),
+    ([USER, CALLING, RESULT, USER], True), ([USER, TWO, RESULT], False),
+    ([USER, CALLING, RESULT, RESULT], False), ([USER, CALLING, RESULT_2], False),
+    ([USER, RESULT], False), ([RESULT], False),
+    ([USER, CALLING | {"status": "incomplete"}, RESULT], False),
+])  # fmt: skip
+def test_results_answer_exactly_the_calls_before_them(history: list[Any], is_answer: bool) -> None:
+    """All of them, each once, in any order, and no others."""
+    assert answers_calls(history) is is_answer
 
 
 PLAIN: dict[str, tuple[Any, Any]] = {
