@@ -27,7 +27,7 @@ from hermes_session_mw import (
     session_routes,
 )
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES
-from hermes_session_mw.openai_api import BodyLimit
+from hermes_session_mw.openai_api import BodyLimit, capabilities
 from hermes_session_mw.openai_api.conversations import conversation_routes
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 
@@ -86,6 +86,7 @@ def create_app(
         Route("/v1/session/renew", renew, methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/models/{model_id:path}", one_model),
+        Route("/v1/capabilities", tell_capabilities),
         Route(HEALTH, healthz),
     ]
     routes += [*session_routes(kept, prefix=SESSIONS), *page_routes()]
@@ -105,6 +106,17 @@ def create_app(
     app.state.store, app.state.compact_at, app.state.model = kept, compact_at, answering
     app.state.derive_ids = derive_ids
     app.state.head_after = head_after
+    app.state.capabilities = capabilities(
+        routes,
+        kept,
+        platform="hermes-demo",
+        model=answering.name,
+        has_owners=bool(known),
+        session_keys=session_keys,
+        max_body_bytes=max_body_bytes,
+        derives_ids=derive_ids,
+        allows_origins=bool(origins),
+    )
     owner = KeyOwners(known) if known else None
     sessions = HermesSessionMiddleware(
         app, kept, owner=owner, session_keys=session_keys, autoload=needs_history, exclude=is_page
@@ -135,6 +147,11 @@ async def renew(request: Request) -> Response:
     session = get_session(request)
     await session.renew()
     return JSONResponse({"object": "session", "id": session.id})
+
+
+async def tell_capabilities(request: Request) -> Response:
+    """Tell clients what the server does, and its limits."""
+    return JSONResponse(request.app.state.capabilities)
 
 
 async def models(request: Request) -> Response:

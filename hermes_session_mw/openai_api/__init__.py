@@ -5,6 +5,7 @@ modules are pure, but for the ones that answer a request.
 """
 
 from hermes_session_mw.openai_api.body_limit import BodyLimit
+from hermes_session_mw.openai_api.capabilities import capabilities
 from hermes_session_mw.openai_api.conversations import (
     conversation_routes,
     conversation_session_id,
@@ -39,6 +40,7 @@ __all__ = [
     "ResponseRequest",
     "StoredResponses",
     "answer_items",
+    "capabilities",
     "check_supported",
     "conversation_routes",
     "conversation_session_id",
