@@ -21,6 +21,7 @@
 # make .npm-clients/.installed   gets the openai npm SDK, which some of the tests drive the demo with
 # make installed-clients   gets the clients that the tests drive the demo with, each by itself
 # make clients   writes the tables of docs/clients.md anew
+# make open-webui   gets Open WebUI, two gigabytes, and drives it in a browser
 # make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
 # Tests run in WORKERS processes at once (4), each with databases of its own; WORKERS=0 is none but pytest's.
 # Each makes its own virtual environment, and installs what it needs into it.
@@ -33,6 +34,7 @@ WHEEL_VENV ?= .wheel-venv
 HERMES = .hermes-agent
 NPM_CLIENTS = .npm-clients
 LITELLM = .litellm
+OPEN_WEBUI = .open-webui
 CLIENTS = .clients
 CLIENT_NAMES = $(basename $(notdir $(wildcard tests/demo/clients/environments/*)))
 BENCH ?=
@@ -67,7 +69,7 @@ SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 # The time that is written into what is built: the last commit's, so that two builds are the same.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
-.PHONY: demo test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance clients installed-clients fuzz torture bench \
+.PHONY: demo test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance clients installed-clients open-webui fuzz torture bench \
   galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
@@ -83,7 +85,12 @@ coverage:
 
 # Each module's servers and clusters run on the same machine: two at a time.
 test-long: $(VENV)/.test-installed
-	$(VENV)/bin/python -m pytest --numprocesses $(if $(filter 0,$(WORKERS)),0,2) --dist loadscope $(LONG)
+	$(VENV)/bin/python -m pytest --numprocesses $(if $(filter 0,$(WORKERS)),0,2) --dist loadscope $(LONG) \
+	  --ignore tests/long/open_webui
+
+# Runs with Python 3.11 and 3.12 alone.
+open-webui: $(VENV)/.test-installed $(OPEN_WEBUI)/.installed
+	$(VENV)/bin/python -m pytest tests/long/open_webui
 
 lint: $(VENV)/.test-installed
 	$(VENV)/bin/ruff format --check .
@@ -128,7 +135,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) $(CLIENTS) build \
+	rm -rf $(VENV) $(BENCH_VENV) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) $(CLIENTS) $(OPEN_WEBUI) build \
 	  dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
@@ -201,6 +208,13 @@ $(CLIENTS)/%/.installed: tests/demo/clients/environments/%.txt | $(VENV)/bin/pyt
 	$(PYTHON) -m venv --without-pip $(@D)
 	$(VENV)/bin/python -m pip --disable-pip-version-check --python $(@D)/bin/python install \
 	  --quiet --no-compile --requirement $<
+	@touch $@
+
+$(OPEN_WEBUI)/.installed: tests/long/open_webui/requirements.txt | $(VENV)/bin/python
+	rm -rf $(@D)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(VENV)/bin/python -m pip --disable-pip-version-check --python $(@D)/bin/python install \
+	  --quiet --no-compile --no-deps --requirement $<
 	@touch $@
 
 $(CLIENTS)/%/.installed: tests/demo/clients/environments/%.json

@@ -1,0 +1,1 @@
+"""Open WebUI before the demo, with a person before Open WebUI."""
