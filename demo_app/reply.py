@@ -17,6 +17,8 @@ from hermes_session_mw.openai_api.usage import Usage, estimated_usage
 
 _NEEDED = ("content", "tool_calls", "refusal")
 """Fields that an answer cannot do without; a store may have no place for others."""
+_BEFORE = ("reasoning_content", "reasoning")
+"""Fields that a model tells before its text."""
 
 
 @dataclass(slots=True)
@@ -160,7 +162,8 @@ def again(
         usage=message.get("usage") or estimated_usage(question, text),
     )
     words = [] if "content" in fields else pieces(text)
-    return Reply(name, _each([*map(Delta, words), last]))
+    thoughts = Delta(fields={each: fields.pop(each) for each in _BEFORE if each in fields})
+    return Reply(name, _each([thoughts, *map(Delta, words), last]))
 
 
 async def _each(deltas: Sequence[Delta]) -> AsyncGenerator[Delta, None]:

@@ -392,6 +392,32 @@ def test_a_repetition_with_other_tools_is_a_409(store: MemoryStore) -> None:
         assert error_of(respond(client, "a", S, K))[0] == 409
 
 
+def test_a_repetition_has_its_items_in_their_order(store: MemoryStore, stream: bool) -> None:
+    """Reasoning, text and calls are told again as they were told first."""
+    thought = Delta(fields={"reasoning_content": "hm"})
+    with client_of(store, Scripted([thought, *calls(CALL, text="Let me look.")])) as client:
+        first = body_of(respond(client, "a", S, K, stream=not stream))
+        again = respond(client, "a", S, K, stream=stream)
+        assert body_of(again) == first
+    kinds = [item["type"] for item in first["output"]]
+    assert kinds == ["reasoning", "message", "function_call"]
+
+
+def test_a_reference_leads_to_its_item_in_a_fork(store: MemoryStore) -> None:
+    """What was said before the fork has the ids that it had."""
+    with TestClient(create_app(store, keys=())) as client:
+        ask(client, user("a"), session_id="s")
+        first = body_of(respond(client, "b", S))
+        respond(client, "c", S)
+        items = client.get("/v1/conversations/s/items?order=asc").json()["data"][:4]
+        fork = respond(client, "d", previous_response_id=first["id"]).headers[HEADER]
+        assert fork != "s"
+        copied = client.get(f"/v1/conversations/{fork}/items?order=asc").json()["data"]
+        assert copied[:4] == items
+        made = respond(client, [*map(reference, items), user("e")], {HEADER: fork})
+        assert made.status_code == 200
+
+
 # Items and models
 
 
