@@ -24,10 +24,11 @@ async def chat_completions(request: Request) -> Response:
     session.check(chat.told[-1])  # refuses what cannot be stored, before anything is changed
     if state.derive_ids:
         await session.derive(chat.told)
-    hold = turns.Hold(state.model.patience)
-    await hold.enter(session)  # before the response begins, so that a failure can be a status code
+    lease = turns.TurnLease(state.model.patience)
+    # Before the response begins, so that a failure can be a status code.
+    await lease.acquire(session)
     completion = await _again(session, chat, state) or await _anew(session, chat, state)
-    completion.reply.keep = hold.keep
+    completion.reply.renew = lease.renew
     if chat.stream:
         return EventStream(
             completion.events(include_usage=chat.include_usage),

@@ -30,7 +30,7 @@ class Reply:
         deltas: its pieces.
         record: begins the recording, which stores the turn, once the first piece has come.
         finish: called after the turn is stored.
-        keep: called for each piece, to extend the lease.
+        renew: called for each piece, to extend the lease.
         usage: the tokens used; None until that is known.
         finish_reason: why the answer ended.
         choice: what belongs to the choice, such as ``logprobs``.
@@ -42,7 +42,7 @@ class Reply:
     deltas: AsyncGenerator[Delta, None]
     record: Callable[[], Recording] = unstored
     finish: Finish = nothing
-    keep: Finish = nothing
+    renew: Finish = nothing
     usage: Usage | None = None
     finish_reason: str = "stop"
     choice: Message = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Reply:
             async with self.recording, aclosing(self.deltas):
                 yield self._taken(first)
                 async for delta in self.deltas:
-                    await self.keep()
+                    await self.renew()
                     yield self._taken(delta)
                 if last := self.assembly.end():
                     yield self._told(last, Delta())

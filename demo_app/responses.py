@@ -170,12 +170,13 @@ async def _stored(
     details: Message,
 ) -> Answer:
     """Return the stored answer of a repeated request, or the model's, which will be stored."""
-    response_id, hold = details["id"], turns.Hold(state.model.patience)
-    await hold.enter(session)  # before the response begins, so that a failure can be a status code
+    response_id, lease = details["id"], turns.TurnLease(state.model.patience)
+    # Before the response begins, so that a failure can be a status code.
+    await lease.acquire(session)
     # Under an Idempotency-Key the first attempt may have continued in a fork.
     tried = await ids.session_of(response_id)
     if tried is not None and tried != session.id:
-        await _enter(session, tried, hold)
+        await _enter(session, tried, lease)
     turn = await session.find_turn(response_id, told=asked.new, digest=asked.digest)
     if turn is not None:
         session.mark_replayed()
@@ -183,7 +184,7 @@ async def _stored(
         if stored.details["previous_response_id"] != asked.previous:
             raise TurnConflict
         return stored
-    new = await _find_new(session, asked, ids, response_id, hold)
+    new = await _find_new(session, asked, ids, response_id, lease)
     turns.check(session, new, "input")
     new = await turns.shorten(session, new, state.compact_at)
     await ids.keep(response_id, session.id)
@@ -191,7 +192,7 @@ async def _stored(
     deltas = state.model.stream(_prompt(session, asked, new.asked, new.replace_from), asked.options)
     record = partial(turns.record, session, new, asked.digest, response_id)
     reply = Reply(state.model.name, deltas, record, finish)
-    reply.keep = hold.keep
+    reply.renew = lease.renew
     return Answer(session.id, reply, details)
 
 
@@ -200,7 +201,7 @@ async def _find_new(
     asked: ResponseRequest,
     ids: StoredResponses,
     response_id: str,
-    hold: turns.Hold,
+    lease: turns.TurnLease,
 ) -> NewMessages:
     """Return what the input adds, after a fork if it continues from an earlier response."""
     end = await _end_of(session, ids, asked.previous)
@@ -214,7 +215,7 @@ async def _find_new(
                 return retried
         child = await session.fork(end)
         await ids.keep(response_id, child.id)
-        await _enter(session, child.id, hold)
+        await _enter(session, child.id, lease)
     return replace(new, keep=session.length)
 
 
@@ -284,6 +285,6 @@ async def _end_of(session: HermesSession, ids: StoredResponses, previous: str | 
     return turn.start + len(turn.messages)
 
 
-async def _enter(session: HermesSession, session_id: str, hold: turns.Hold) -> None:
+async def _enter(session: HermesSession, session_id: str, lease: turns.TurnLease) -> None:
     await session.switch(session_id)
-    await hold.enter(session)
+    await lease.acquire(session)

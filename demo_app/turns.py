@@ -50,19 +50,19 @@ def tells_history(session: HermesSession) -> bool:
     return session.is_new or session.history_source == "request"
 
 
-class Hold:
+class TurnLease:
     """The turn of a request, whose lease is extended while the model works.
 
     With a store that has no leases, such as Hermes' own database, it does nothing.
     """
 
     def __init__(self, patience: float) -> None:
-        """Take the seconds that may pass between two calls of `keep`."""
+        """Take the seconds that may pass between two calls of `renew`."""
         self._lease = LEASE + patience
         self._turn: Turn | None = None
         self._until = 0.0
 
-    async def enter(self, session: HermesSession) -> None:
+    async def acquire(self, session: HermesSession) -> None:
         """Wait for the session's turn and load its history; the middleware releases the turn."""
         try:
             self._turn = await session.turn(wait=WAIT, lease=self._lease).acquire()
@@ -70,7 +70,7 @@ class Hold:
             await session.load()
         self._until = anyio.current_time() + RENEW
 
-    async def keep(self) -> None:
+    async def renew(self) -> None:
         """Extend the turn's lease, if it was not extended recently.
 
         Raises:

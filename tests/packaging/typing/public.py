@@ -34,6 +34,7 @@ from hermes_session_mw import (
     install,
     is_session_id,
     mint_session_id,
+    request_digest,
     session_routes,
 )
 from hermes_session_mw.testing import StoreContract
@@ -143,7 +144,11 @@ async def writing(session: HermesSession) -> None:
 
 
 async def editing(session: HermesSession) -> None:
+    digest = request_digest({"messages": []})
+    assert_type(digest, str)
     assert_type(await session.find_turn("a-turn"), StoredTurn | None)
+    assert_type(await session.find_turn(told=[{"role": "user"}], digest=digest), StoredTurn | None)
+    await session.derive([{"role": "user"}], turn_id=lambda session: session.id)
     assert_type(await session.rewind(2), int)
     assert_type(await session.compact(keep=2, summary=[{"role": "system"}]), int)
     assert_type(await session.fork(), HermesSession)
