@@ -29,7 +29,8 @@ from hermes_session_mw.asgi.error_responses import (
     route_refusal_of,
 )
 from hermes_session_mw.asgi.exception_handlers import NO_STORE, response_of
-from hermes_session_mw.exceptions import HermesSessionError
+from hermes_session_mw.asgi.options import check_limit
+from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
 from hermes_session_mw.ids import is_session_id
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
@@ -87,7 +88,20 @@ def conversation_routes(
         store: the middleware's store; operations that it does not support are answered 501.
         prefix: the path that all routes begin with.
         store_timeout: seconds that the store has for one operation; None for no limit.
+
+    Raises:
+        ConfigurationError: an argument has a value that cannot work.
     """
+    if not isinstance(store, Store):
+        raise ConfigurationError(
+            f"conversation_routes: {type(store).__name__} is not a store; give the middleware's "
+            "store, such as a SQLAlchemyStore"
+        )
+    if not prefix.startswith("/") or prefix.endswith("/") or "{" in prefix:
+        raise ConfigurationError(
+            f"prefix: {prefix!r} does not begin with '/', ends with it, or is a pattern"
+        )
+    check_limit("store_timeout", store_timeout)
     routes = _Routes(StoreClient(store, store_timeout))
     paths: dict[str, dict[str, _Handler]] = {
         "": {"POST": routes.create},

@@ -36,7 +36,7 @@ _TEXTS = (
     *("instructions", "previous_response_id"),
 )
 _NUMBERS = ("temperature", "top_p", "max_output_tokens", "max_tool_calls", "top_logprobs")
-_OBJECTS = ("text", "reasoning", "metadata", "stream_options")
+_OBJECTS = ("text", "reasoning", "metadata", "stream_options", "prompt_cache_options")
 _FLAGS = ("parallel_tool_calls", "background", "store", "stream")
 _KINDS: tuple[tuple[tuple[str, ...], Any, str], ...] = (
     (_TEXTS, str, "a string"),
@@ -53,6 +53,7 @@ _DEFAULTS: Message = {
     "metadata": {},
     "parallel_tool_calls": True,
     "prompt_cache_key": None,
+    "prompt_cache_options": None,
     "prompt_cache_retention": None,
     "reasoning": {"effort": None, "summary": None},
     "safety_identifier": None,

@@ -6,11 +6,21 @@ from typing import Any
 import openai
 import pytest
 from openai.types import conversations
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
-from hermes_session_mw import MemoryStore, SQLAlchemyStore, StoreUnavailable
-from hermes_session_mw.openai_api.conversations import conversation_session_id
+from hermes_session_mw import (
+    ConfigurationError,
+    HermesSessionMiddleware,
+    MemoryStore,
+    SQLAlchemyStore,
+    StoreUnavailable,
+)
+from hermes_session_mw.openai_api.conversations import (
+    conversation_routes,
+    conversation_session_id,
+)
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from tests.demo.test_demo import HEADER, ask, stored, user
 from tests.demo.test_demo_responses import S, body_of, error_of, respond, text_of
@@ -225,6 +235,31 @@ def test_a_request_that_names_its_session_keeps_it(client: TestClient) -> None:
     made = create(client, user("a"))
     got = client.get(f"{PATH}/{made.id}", headers=S)
     assert (got.headers[HEADER], got.json()["id"]) == ("s", made.id)
+
+
+def test_a_store_without_the_operations_is_a_501() -> None:
+    """A store of three methods has no conversations, and says so."""
+
+    class Plain:
+        def __init__(self) -> None:
+            self.load, self.append = MemoryStore().load, MemoryStore().append
+
+        async def aclose(self) -> None:
+            """Close nothing."""
+
+    app = HermesSessionMiddleware(Starlette(routes=conversation_routes(Plain())), Plain())
+    client = TestClient(app)
+    for response in (client.post(PATH), client.get(f"{PATH}/s"), client.get(f"{PATH}/s/items")):
+        assert error_of(response)[::2] == (501, "not_supported")
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"store": "sqlite://"}, {"prefix": "c"}, {"prefix": "/c/"}, {"store_timeout": -1}]
+)
+def test_routes_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
+    """What is no store, no path and no time is an error at once."""
+    with pytest.raises(ConfigurationError):
+        conversation_routes(**{"store": MemoryStore()} | arguments)
 
 
 def test_a_failing_store_is_a_503() -> None:
