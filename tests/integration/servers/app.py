@@ -1,6 +1,7 @@
 """What the real servers serve: one route for each thing that only a socket shows."""
 
 import inspect
+import math
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from hermes_session_mw import Recording, SQLAlchemyStore, get_session, install
+from hermes_session_mw.openai_api import EventStream
 
 FOLDER = Path(os.environ["HERMES_TEST_FOLDER"])
 MOST = 1000
@@ -72,6 +74,23 @@ async def stream(request: Request) -> Response:
             raise
 
     return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def silent(request: Request) -> Response:
+    """Send one piece of a recorded answer, and nothing more."""
+    answer = get_session(request).record({"role": "user", "content": "Go on."})
+
+    async def events() -> AsyncIterator[str]:
+        global left  # noqa: PLW0603  # the whole process counts
+        try:
+            async with answer:
+                answer.write("one ")
+                yield "data: one\n\n"
+                await anyio.sleep_forever()
+        finally:
+            left += 1
+
+    return EventStream(events(), keepalive=math.inf)
 
 
 async def next_event(_: Request) -> Response:
@@ -159,6 +178,7 @@ app = install(
             Route("/", page),
             Route("/error", error),
             Route("/upload", upload, methods=["POST"]),
+            Route("/silent", silent),
             Route("/stream", stream),
             Route("/next", next_event, methods=["POST"]),
             Route("/left", how_many_left),

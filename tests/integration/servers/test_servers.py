@@ -192,6 +192,19 @@ def test_a_client_that_leaves_ends_its_stream(server: Running) -> None:
     assert stamp(server.get("/", "after")) == "after"
 
 
+def test_a_client_that_leaves_in_silence_ends_its_stream(server: Running) -> None:
+    """It is noticed though nothing is sent, and what has come of the answer is stored."""
+    before = int(server.get("/left").text)
+    with httpx2.stream("GET", f"{server.url}/silent", headers={HEADER: "silent"}) as response:
+        assert next(response.iter_lines()) == "data: one"
+    for _ in range(300):
+        if int(server.get("/left").text) > before:
+            break
+        time.sleep(0.1)
+    assert int(server.get("/left").text) == before + 1
+    assert server.get("/", "silent").json()["before"] == 2
+
+
 def test_a_websocket_handshake_is_stamped(server: Running) -> None:
     """The handshake's response carries the client's id, or a new one, if the server lets it."""
     url = f"ws://127.0.0.1:{server.port}/ws"
