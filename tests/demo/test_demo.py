@@ -230,7 +230,6 @@ BAD_BODIES: dict[str, bytes] = {
     b'"content": "\\ud800"}]}',
     "nested too deep": b'{"messages": [{"role": "user", "content": "hi", "x": '
     + b"[" * 101 + b"]" * 101 + b"}]}",
-    "too large": b'{"messages": [{"role": "user", "content": "' + b"x" * 2**20 + b'"}]}',
 }  # fmt: skip
 
 
@@ -246,6 +245,13 @@ def test_a_bad_body_is_a_400_and_stores_nothing(
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error"
     assert error["message"]
+    assert repr(store) == "<MemoryStore (0 sessions)>"
+
+
+def test_a_message_that_is_too_large_is_a_413(client: TestClient, store: MemoryStore) -> None:
+    """What is larger than the store takes is refused by its size, and not stored."""
+    response = client.post(CHAT, json={"messages": [user("x" * 2**20)]}, headers={HEADER: "s"})
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "message_too_large")
     assert repr(store) == "<MemoryStore (0 sessions)>"
 
 

@@ -155,11 +155,11 @@ async def test_what_a_small_store_does_not_take_is_refused_before_the_model_is_a
         body = {"messages": [user("x" * 70_000)], "stream": stream}
         for headers in ({}, REQUEST):
             response = client.post(CHAT, json=body, headers=headers)
-            assert response.status_code == 400
+            assert response.status_code == 413
             assert "65536" in response.json()["error"]["message"]
         if kind != "hermes":
             response = client.post("/v1/responses", json={"input": "x" * 70_000}, headers=REQUEST)
-            assert response.status_code == 400
+            assert response.status_code == 413
         assert len(model.asked) == 1
     assert await contents(store, "s") == ["a", "Good."]
     await store.aclose()

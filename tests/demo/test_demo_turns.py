@@ -274,10 +274,10 @@ def test_a_history_source_that_is_none_is_refused(client: TestClient, store: Mem
 
 
 def test_what_cannot_be_stored_rewinds_nothing(client: TestClient, store: MemoryStore) -> None:
-    """A history that is told and too large is a 400 before anything is dropped."""
+    """A history that is told and too large is a 413 before anything is dropped."""
     say(client, "a")
     response = say(client, user("x" * 2**20), user("b"), X_Hermes_History_Source="request")
-    assert response.status_code == 400
+    assert response.status_code == 413
     assert contents(store) == ["a", "-"]
 
 
