@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openai.lib.streaming._deltas import accumulate_delta
+from starlette.testclient import TestClient
 
+from demo_app.app import create_app
+from demo_app.upstream import UpstreamModel
 from hermes_session_mw import MemoryStore
 from tests.demo.test_demo import HEADER, ask, chunks_of, messages_of, stored, text_of, user
 from tests.demo.test_demo_responses import S, body_of, respond
 from tests.demo.test_demo_turns import KEY
 from tests.demo.test_demo_upstream import chunk, client_of, events, refuse
+from tests.stores.hermes_state.agent import copy_to
 from tests.support.upstreams import Exchange, parrot, upstream
 
 END = chunk({}, finish_reason="stop")
@@ -134,6 +139,22 @@ def test_all_that_is_on_a_message_goes_back(
     assert first == [user("Hi")]
     sent = message if message["content"] else message | {"content": message["content"]}
     assert second == [user("Hi"), sent, *asked]
+
+
+def test_what_hermes_has_no_column_for_is_left_out(tmp_path: Path, stream: bool) -> None:
+    """Over a Hermes Agent's state.db the client gets all, and what Hermes keeps goes back."""
+    pieces = [chunk({"content": "Hi.", "reasoning_details": [DETAIL], "annotations": [URL]}), END,
+              COST]  # fmt: skip
+    state = f"hermes:{copy_to(tmp_path)}"
+    with (
+        upstream(events(*pieces), parrot) as server,
+        TestClient(create_app(state, keys=(), model=UpstreamModel(server.url))) as client,
+    ):
+        answer = ask(client, user("Hi"), session_id="s", stream=stream)
+        kept = said(reasoning_details=[DETAIL])
+        assert message_of(answer) == kept | {"annotations": [URL]}
+        ask(client, user("And?"), session_id="s", stream=stream)
+        assert server.requests[1].body["messages"] == [user("Hi"), kept, user("And?")]
 
 
 def test_audio_goes_back_by_its_id(store: MemoryStore, stream: bool) -> None:
