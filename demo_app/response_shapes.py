@@ -72,6 +72,8 @@ class Answer:
         async with aclosing(self.reply.pieces(self._complete)) as deltas:
             async for delta in deltas:
                 yield ""
+                if delta.text or delta.fields:  # its items can be referred to if it breaks off, too
+                    self.reply.recording.message["metadata"] = {"response": self.details}
                 logprobs = logprobs_of(delta.choice)
                 for event in events.add(delta.text, delta.fields, logprobs):
                     yield _sent(event)

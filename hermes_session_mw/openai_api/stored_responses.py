@@ -77,13 +77,21 @@ class StoredResponses:
         return [each.item for each in placed if each.at >= len(before)]
 
     async def items_beside(self, item_id: str) -> dict[str, Item]:
-        """Return the items of the response that has made an item, by their ids, if it is stored."""
+        """Return the items of the response that has made an item, by their ids.
+
+        The answer may have broken off, so that it can be found in the history alone. Without such
+        a response there are none.
+        """
         response_id = response_of_item(item_id) or ""
         session_id = await self.session_of(response_id)
         if session_id is None:
             return {}
         turn = await self.store.find_turn(session_id, response_id, self._owner)
-        items = [] if turn is None else answer_items(turn.messages[-1], response_id)
+        if turn is not None:
+            items = answer_items(turn.messages[-1], response_id)
+        else:
+            history = await self.store.load(session_id, self._owner)
+            items = [each.item for each in placed_items(history.messages)]
         return {item["id"]: item for item in items}
 
     async def keep(self, response_id: str, session_id: str) -> None:

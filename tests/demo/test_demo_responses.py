@@ -632,8 +632,12 @@ async def test_a_response_whose_client_leaves_is_stored_incomplete() -> None:
         "id"
     ]
 
+    item_id = f"msg_{response_id.removeprefix('resp_')}"
+
     def look() -> list[int]:
         with TestClient(app) as client:
+            told = [{"type": "item_reference", "id": item_id}, user("b")]
+            assert respond(client, told, store=False).status_code == 200
             got = client.get(f"{PATH}/{response_id}")
             return [
                 got.status_code,
