@@ -6,6 +6,7 @@ from typing import Any
 from demo_app.bodies import BadRequest, json_object, optional, text
 from hermes_session_mw import request_digest
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.invalid_request import unsupported
 
 SYSTEM_ROLES = ("system", "developer")
 
@@ -39,6 +40,7 @@ class ChatRequest:
 
         Raises:
             BadRequest: it is not JSON, a field has a wrong type, or there is nothing to answer.
+            InvalidRequest: it asks for what is not supported.
         """
         data = json_object(body)
         messages = _messages(data.get("messages"))
@@ -48,6 +50,9 @@ class ChatRequest:
         if optional(data, "n", int, 1) != 1:
             raise BadRequest("'n' is not 1: a conversation continues from one answer", "n")
         options = optional(data, "stream_options", dict, {})
+        for name, value in options.items():
+            if value and name != "include_usage":
+                raise unsupported(f"stream_options.{name}")
         text(data, "model")
         return cls(
             system=[message for message in messages if message["role"] in SYSTEM_ROLES],

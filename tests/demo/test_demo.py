@@ -230,6 +230,9 @@ BAD_BODIES: dict[str, bytes] = {
     b'"content": "\\ud800"}]}',
     "nested too deep": b'{"messages": [{"role": "user", "content": "hi", "x": '
     + b"[" * 101 + b"]" * 101 + b"}]}",
+    "obfuscation": b'{"stream": true, "stream_options": {"include_obfuscation": true}, '
+    b'"messages": [{"role": "user", "content": "hi"}]}',
+    "two answers": b'{"n": 2, "messages": [{"role": "user", "content": "hi"}]}',
 }  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
+
 from tests.docs.test_readme import promised
 from tests.support.server import ROOT, free_port, serving
 from tests.support.upstreams import parrot, upstream
@@ -59,3 +61,21 @@ def test_the_complete_backend_asks_a_model(tmp_path: Path) -> None:
     assert "My name is Ada. / My name is Ada. / Who am I?\n" in output
     assert [len(each.body["messages"]) for each in server.requests] == [1, 3, 5, 7, 1]
     assert {each.headers["authorization"] for each in server.requests} == {"Bearer sk-test"}
+
+
+def test_the_complete_backend_refuses_a_bad_body(tmp_path: Path) -> None:
+    """A body that is no list of messages is a 400 in OpenAI's shape, and not a 500."""
+    with backend(tmp_path) as url:
+        for body in (
+            b"",
+            b"{",
+            b"[]",
+            b"{}",
+            b'{"messages": [1]}',
+            b'{"messages": [{}]}',
+            b"[" * 9999,
+        ):
+            headers = {"Authorization": "Bearer ada-key"}
+            answer = httpx2.post(f"{url}/v1/chat/completions", content=body, headers=headers)
+            assert answer.status_code == 400
+            assert answer.json()["error"]["type"] == "invalid_request_error"
