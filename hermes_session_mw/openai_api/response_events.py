@@ -12,11 +12,13 @@ Completions stream them, and returns the events that they cause:
         response.output_item.done
     response.completed or response.incomplete; after a failure error, then response.failed
 
-An item ends when one of another kind begins. Calls end with the answer, since the pieces of several
-may be mixed. Text that comes after a call is an item of its own. Events are numbered from 0.
+An item ends when the next one begins; a call, only if its arguments are whole, since the pieces of
+several may be mixed. Text that comes after a call is an item of its own. Events are numbered, from
+0.
 """
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -89,12 +91,14 @@ class ResponseEvents:
         yield from self._close(status)
         for number, index in enumerate(sorted(self._calls)):
             stored = calls[number] if number < len(calls) else None
-            yield from self._numbered(self._calls[index].end(status, stored))
+            if not self._calls[index].has_ended:
+                yield from self._numbered(self._calls[index].end(status, stored))
 
     def _add_part(self, kind: str, piece: str, logprobs: Sequence[Message]) -> Iterator[Event]:
         item_type = "reasoning" if kind == "reasoning" else "message"
         if self._open is None or self._open.item["type"] != item_type:
             yield from self._close("completed")
+            yield from self._close_calls()
             yield from self._begin(item_type)
         assert self._open is not None
         yield from self._numbered(self._open.add(kind, piece, logprobs))
@@ -106,6 +110,7 @@ class ResponseEvents:
     def _add_call(self, index: int, piece: Message) -> Iterator[Event]:
         yield from self._close("completed")
         if index not in self._calls:
+            yield from self._close_calls()
             self._calls[index] = _Call(self)
         yield from self._numbered(self._calls[index].add(piece))
 
@@ -120,6 +125,11 @@ class ResponseEvents:
         if self._open is not None:
             yield from self._numbered(self._open.end(status))
         self._open = None
+
+    def _close_calls(self) -> Iterator[Event]:
+        for call in self._calls.values():
+            if call.is_whole:
+                yield from self._numbered(call.end("completed", None))
 
     def place(self, item: Item) -> int:
         """Give a new item its id and its place, and return the place."""
@@ -206,6 +216,7 @@ class _Call:
     """A call of a function or of a custom tool; it is told once its id and its name are known."""
 
     def __init__(self, events: ResponseEvents) -> None:
+        self.has_ended = False
         self._events = events
         self._call: Message = {}
         self._item: Item | None = None
@@ -213,8 +224,20 @@ class _Call:
         self._given = ""
         self._names = ("function_call_arguments", "arguments")
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has been told, and nothing more can come: its arguments are an object."""
+        if self.has_ended or self._item is None or self._names[1] != "arguments":
+            return False
+        try:
+            return isinstance(json.loads(self._given), dict)
+        except (ValueError, RecursionError):
+            return False
+
     def add(self, piece: Message) -> _Told:
         """Add a piece of the call."""
+        if self.has_ended:
+            return
         key = "custom" if is_custom_call(piece) or is_custom_call(self._call) else "function"
         called = piece.get(key) or {}
         known = self._call.setdefault(key, {})
@@ -235,7 +258,8 @@ class _Call:
             yield f"{self._names[0]}.delta", self._where | {"delta": given}
 
     def end(self, status: str, stored: Message | None) -> _Told:
-        """End the call, which is then as it is stored."""
+        """End the call, which is then as it is stored, or as far as is known."""
+        self.has_ended = True
         self._call = stored or self._call
         if self._item is None:
             yield from self._begin()

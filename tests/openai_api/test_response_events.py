@@ -92,7 +92,7 @@ CASES: dict[str, tuple[str, Pieces, Message]] = {
     "a call": ("<ffF>", [("", {"tool_calls": [begun(0)]}), ("", {"tool_calls": [call(0, "{")]}),
                          ("", {"tool_calls": [call(0, "}")]})],
                {"content": None, "tool_calls": [whole(0, "{}")]}),
-    "text and calls": ("<(tT)><f<fF>F>",
+    "text and calls": ("<(tT)><fF><fF>",
                        [("a", {}), ("", {"tool_calls": [begun(0, "{}")]}),
                         ("", {"tool_calls": [begun(1, "{}")]})],
                        {"content": "a", "tool_calls": [whole(0, "{}"), whole(1, "{}")]}),
@@ -144,9 +144,17 @@ def test_calls_that_are_not_stored_end_as_they_came() -> None:
     """Where the stored answer is not known, a call has what its pieces had."""
     unnamed = [("", {"tool_calls": [call(0, "{"), begun(1, "{}")]}), ("", {"annotations": [NOTE]})]
     events = run([*unnamed, ("", {"reasoning_content": "h"})], {"content": None})
-    assert short(events) == "<f<(rR)><fF>F>"
+    assert short(events) == "<fF><(rR)><fF>"
     output = events[-1]["response"]["output"]
     assert [item.get("arguments") for item in output] == ["{}", None, "{"]
+
+
+def test_nothing_comes_after_a_call_has_ended() -> None:
+    """White space after whole arguments is passed over once the next call has begun."""
+    pieces: Pieces = [("", {"tool_calls": [each]}) for each in (begun(0, "{}"), begun(1, "1"))]
+    message = {"content": None, "tool_calls": [whole(0, "{}"), whole(1, "1")]}
+    events = run([*pieces, ("", {"tool_calls": [call(0, " ")]})], message)
+    assert short(events) == "<fF><fF>"
 
 
 def test_annotations_without_a_text_are_passed_over() -> None:
@@ -159,7 +167,7 @@ def test_text_after_a_call_is_an_item_of_its_own() -> None:
     """An item that has ended does not begin again."""
     pieces: Pieces = [("a", {}), ("", {"tool_calls": [begun(0, "{}")]}), ("b", {})]
     events = run(pieces, {"content": "ab", "tool_calls": [whole(0, "{}")]})
-    assert short(events) == "<(tT)><f<(tT)>F>"
+    assert short(events) == "<(tT)><fF><(tT)>"
     ids = [item["id"] for item in events[-1]["response"]["output"]]
     assert len(set(ids)) == 3
 
