@@ -170,9 +170,11 @@ async def _stored(
     details: Message,
 ) -> Answer:
     """Return the stored answer of a repeated request, or the model's, which will be stored."""
-    response_id, lease = details["id"], turns.TurnLease(state.model.patience)
+    lease = turns.TurnLease(state.model.patience)
     # Before the response begins, so that a failure can be a status code.
     await lease.acquire(session)
+    # It depends on the session, whose id may be another one now, if it is derived.
+    details["id"] = response_id = new_response_id(session)
     # Under an Idempotency-Key the first attempt may have continued in a fork.
     tried = await ids.session_of(response_id)
     if tried is not None and tried != session.id:

@@ -94,20 +94,23 @@ def test_a_retry_is_answered_again(client: TestClient, path: str) -> None:
     assert lengths(client) == [4]
 
 
-async def test_first_requests_at_once_are_conversations_of_their_own() -> None:
-    """Nobody is led into the conversation of another request that begins alike."""
+@pytest.mark.parametrize("path", ["chat", "responses"])
+async def test_first_requests_at_once_are_conversations_of_their_own(path: str) -> None:
+    """Nobody is led into another's that begins alike, and each finds its own answer again."""
     app = create_app(MemoryStore(), keys=["ada-key"], derive_ids=True)
-    ids: list[str] = []
-
     with TestClient(app, headers=ADA) as own:
 
-        def begin() -> None:
-            ids.append(Chat(own, "chat").say("a").headers[HEADER])
+        def begin(ids: dict[str, str], key: str) -> None:
+            ids[key] = Chat(own, path).say("a", **{"Idempotency-Key": key}).headers[HEADER]
 
+        first, again = dict[str, str](), dict[str, str]()
         async with anyio.create_task_group() as tasks:
-            for _ in range(3):
-                tasks.start_soon(anyio.to_thread.run_sync, begin)
-        assert len(set(ids)) == 3
+            for key in "123":
+                tasks.start_soon(anyio.to_thread.run_sync, begin, first, key)
+        for key in "123":
+            begin(again, key)
+        assert len(set(first.values())) == 3
+        assert first == again
         assert lengths(own) == [2, 2, 2]
 
 
