@@ -224,7 +224,7 @@ async def _find_new(
 def _new_after(session: HermesSession, asked: ResponseRequest, end: int) -> NewMessages:
     """Return what the input adds after the history's first ``end`` messages."""
     new = turns.new_messages(partial(find_new, []), asked.new, "input")
-    if new.begun is not None:
+    if new.begun is not None or asked.new[0]["role"] == "user":
         return new
     # Some clients repeat the calls whose outputs they send.
     return replace(new, messages=find_new(session.history[:end], asked.new).messages)

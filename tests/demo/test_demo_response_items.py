@@ -118,6 +118,20 @@ def test_a_call_that_is_repeated_with_its_output_is_stored_once(store: MemorySto
     assert len(stored(store, "s")) == 4
 
 
+def test_a_question_is_repeated_with_its_call_and_its_output(store: MemoryStore) -> None:
+    """A client that goes on from the response before the question sends all that came after it."""
+    script = Scripted(says("Hello."), calls(CALL), says("Sunny."))
+    with client_of(store, script) as client:
+        first = body_of(respond(client, "Hello.", S))["id"]
+        question = {"role": "user", "content": "Weather?"}
+        called = body_of(respond(client, [question], previous_response_id=first))["output"]
+        told = [question, *called, OUTPUT]
+        made = respond(client, told, previous_response_id=first)
+        assert text_of(made) == "Sunny."
+    roles = [message["role"] for message in stored(store, made.headers[HEADER])]
+    assert roles == ["user", "assistant", "user", "assistant", "tool", "assistant"]
+
+
 def test_outputs_that_answer_no_call_are_refused(store: MemoryStore) -> None:
     """A result whose call nobody made is a 400, and nothing is stored."""
     with client_of(store, Scripted(says("a"), says("b"))) as client:

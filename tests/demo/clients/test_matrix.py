@@ -37,12 +37,7 @@ CLIENTS = [
     Client("LiteLLM's proxy", "openai-python", "openai_python", ways=PREVIOUS, proxied=True),
 ]
 NAMES = {"chat": "Chat Completions", "responses": "Responses"}
-CELLS = [
-    (client, style, feature)
-    for client in CLIENTS
-    for style in client.styles
-    for feature in FEATURES
-]
+CELLS = [(client, style, name) for client in CLIENTS for style, name, _ in client.tried()]
 
 EVERY = "every client"
 NOT_YET: dict[tuple[str, str, str], str] = {}
