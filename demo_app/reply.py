@@ -15,7 +15,7 @@ from hermes_session_mw.openai_api.assembly import MessageAssembly, add_to_choice
 from hermes_session_mw.openai_api.assembly import text_of as text_in
 from hermes_session_mw.openai_api.usage import Usage, estimated_usage
 
-_NEEDED = ("content", "tool_calls", "refusal")
+_NEEDED = ("content", "tool_calls")
 """Fields that an answer cannot do without; a store may have no place for others."""
 _BEFORE = ("reasoning_content", "reasoning")
 """Fields that a model tells before its text."""
@@ -33,6 +33,7 @@ class Reply:
         renew: called for each piece, to extend the lease.
         usage: the tokens used; None until that is known.
         finish_reason: why the answer ended.
+        has_reason: whether the model has said why; else it is the usual reason.
         choice: what belongs to the choice, such as ``logprobs``.
         beside: what belongs to the chunk, such as ``citations``.
         assembly: the message.
@@ -45,15 +46,11 @@ class Reply:
     renew: Finish = nothing
     usage: Usage | None = None
     finish_reason: str = "stop"
+    has_reason: bool = False
     choice: Message = field(default_factory=dict)
     beside: Message = field(default_factory=dict)
     assembly: MessageAssembly = field(default_factory=MessageAssembly)
     recording: Recording = field(default_factory=unstored)
-
-    @property
-    def text(self) -> str:
-        """The answer's text."""
-        return self.recording.text
 
     @property
     def message(self) -> Message:
@@ -117,6 +114,7 @@ class Reply:
         self.model = delta.model or self.model
         self.usage = delta.usage or self.usage
         self.finish_reason = delta.finish_reason or self.finish_reason
+        self.has_reason = self.has_reason or delta.finish_reason is not None
         self.beside |= delta.beside
         add_to_choice(self.choice, delta.choice)
         return self._told(self.assembly.add(fields), delta)
@@ -136,12 +134,14 @@ class Reply:
         if not any(fields.values()):
             return
         usual = _usual_end(fields)
-        if self.finish_reason == "stop":
+        if not self.has_reason:
             self.finish_reason = usual
         if isinstance(fields["content"], str) and fields.keys() == {"content"}:
             del fields["content"]  # the recording has it
         reason = None if self.finish_reason == usual else self.finish_reason
         fields |= {"finish_reason": reason, "usage": self.usage, "model": self.model}
+        if "refusal" in fields and not self.recording.allows({"refusal": fields["refusal"]}):
+            fields["content"] = fields.get("content") or self.assembly.message["refusal"]
         for name, value in fields.items():
             is_known = name in _NEEDED or self.recording.allows({name: value})
             if is_known and (name == "content" or value is not None):

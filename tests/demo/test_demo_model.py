@@ -330,6 +330,18 @@ def test_half_a_character_at_an_answers_end_is_replaced(store: MemoryStore, stre
     assert stored(store, "s")[1] == {"role": "assistant", "content": text_of(answer)}
 
 
+def test_a_call_that_is_no_json_is_stored_as_far_as_it_is(store: MemoryStore, stream: bool) -> None:
+    """A model of an application's own that gives what no store takes costs its own answer."""
+    function = {"name": "f", "arguments": float("inf")}
+    piece = Delta("Well.", {"tool_calls": [{"index": 0, "id": "c", "function": function}]})
+    with client_of(store, OwnModel(piece)) as client:
+        answer = ask(client, user("Hi"), session_id="s", stream=stream)
+        told = (chunks_of(answer)[-1] if stream else answer.json())["error"]
+    assert told["message"] == "the answer cannot be stored"
+    part = {"role": "assistant", "content": "Well.", "status": "incomplete"}
+    assert stored(store, "s") == [user("Hi"), part]
+
+
 def test_a_model_that_cannot_be_heard_out_is_let_go(store: MemoryStore, stream: bool) -> None:
     """Where the turn cannot begin, the answer that has begun is closed."""
 

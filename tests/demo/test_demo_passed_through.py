@@ -157,6 +157,39 @@ def test_what_hermes_has_no_column_for_is_left_out(tmp_path: Path, stream: bool)
         assert server.requests[1].body["messages"] == [user("Hi"), kept, user("And?")]
 
 
+def test_a_refusal_is_hermes_text(tmp_path: Path, stream: bool) -> None:
+    """Over a Hermes Agent's state.db, which has no other place for it."""
+    state = f"hermes:{copy_to(tmp_path)}"
+    with (
+        upstream(events(chunk({"refusal": "No."}), END), parrot) as server,
+        TestClient(create_app(state, keys=(), model=UpstreamModel(server.url))) as client,
+    ):
+        answer = ask(client, user("Hi"), session_id="s", stream=stream)
+        assert message_of(answer)["refusal"] == "No."
+        ask(client, user("And?"), session_id="s", stream=stream)
+        assert server.requests[1].body["messages"][1] == said(content="No.")
+
+
+@pytest.mark.parametrize(("pieces", "reason"), [
+    ([chunk({"tool_calls": [call()]}), END], "stop"),
+    ([chunk({"tool_calls": [call()]}), CALLED], "tool_calls"),
+    ([chunk({"tool_calls": [call()]}), "[DONE]"], "tool_calls"),
+    ([chunk({"function_call": {"name": "f", "arguments": ""}}), "[DONE]"], "function_call"),
+    ([chunk({"content": "Hi."}, finish_reason="length")], "length"),
+    ([chunk({"content": ""}), "[DONE]"], "stop"),
+])  # fmt: skip
+def test_an_end_is_told_as_it_was(
+    store: MemoryStore, stream: bool, pieces: list[Any], reason: str
+) -> None:
+    """And as the usual one where it was not told, also to whom it is told again."""
+    with upstream(events(*pieces)) as server, client_of(store, server.url) as client:
+        client.headers.update({HEADER: "s", KEY: "k"})
+        for each in (stream, not stream):
+            answer = ask(client, user("Hi"), stream=each, stream_options={"include_usage": True})
+            assert end_of(answer)[0] == reason
+    assert len(server.requests) == 1
+
+
 def test_audio_goes_back_by_its_id(store: MemoryStore, stream: bool) -> None:
     """Its data and its transcript are put together for the client and the store."""
     pieces = [chunk({"audio": {"id": "audio_1", "transcript": "We"}}),

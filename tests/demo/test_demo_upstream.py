@@ -429,6 +429,7 @@ FAILED: dict[str, tuple[Callable[[Exchange], None], int, str | None]] = {
     "JSON too deep": (refuse(200, b"[" * 100_000), 502, "upstream_error"),
     "JSON of another kind": (refuse(200, {"hello": "world"}), 502, "upstream_error"),
     "a list": (refuse(200, []), 502, "upstream_error"),
+    "an endless error": (refuse(400, b" " * 4_194_305), 502, "upstream_error"),
     "endless JSON": (endless, 502, "upstream_error"),
     "no event": (events(), 502, "upstream_error"),
     "an end without an answer": (events("[DONE]"), 502, "upstream_error"),
