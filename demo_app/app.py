@@ -72,10 +72,12 @@ def create_app(
     Raises:
         ConfigurationError: the store is a string that is not a URL, HERMES_API_KEYS has no key, or
             session keys or derived ids are asked for without API keys, or session keys of a store
-            that has none.
+            that has none; or a number cannot work.
     """
     kept = _store(store, max_message_bytes) if isinstance(store, str) else store
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
+    if not (head_after >= 0 and max_body_bytes >= 1):
+        raise ConfigurationError("--head-after is at least 0, and --max-body-bytes at least 1")
     if derive_ids and not known:
         raise ConfigurationError("derived ids need API keys: set HERMES_API_KEYS")
     routes: list[BaseRoute] = [

@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
+from hermes_session_mw import ConfigurationError, MemoryStore
 from tests.support.server import demo
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
@@ -87,6 +88,15 @@ def test_a_body_over_the_limit_is_a_413(client: TestClient, path: str, announced
     assert "1000 bytes" in error["message"]
     assert "--max-body-bytes" in error["message"]
     assert client.post(path, content=b" " * 1000, headers={HEADER: "s"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "option", [{"max_body_bytes": 0}, {"head_after": -1.0}, {"head_after": float("nan")}]
+)
+def test_an_option_that_cannot_work_is_refused(option: dict[str, Any]) -> None:
+    """It is refused where the application is made, and not with each request."""
+    with pytest.raises(ConfigurationError, match="--head-after"):
+        create_app(MemoryStore(), keys=(), **option)
 
 
 def test_a_client_reads_the_413_of_a_real_server(tmp_path: Path) -> None:
