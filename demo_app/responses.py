@@ -29,7 +29,7 @@ from hermes_session_mw.openai_api.stored_responses import (
     new_response_id,
     response_not_found,
 )
-from hermes_session_mw.session.new_messages import NewMessages, find_new
+from hermes_session_mw.session.new_messages import NewMessages, find_new, is_same
 
 RESPONSES = "/v1/responses"
 
@@ -210,7 +210,11 @@ async def _find_new(
     if end is None:
         return turns.new_messages(session.new_messages, asked.new, "input")
     new = _new_after(session, asked, end)
-    if end != session.length:
+    since = session.history[end:]
+    if len(since) < len(new.messages) and all(map(is_same, since, new.messages)):
+        # The client repeats all that was stored since, such as a question and its call.
+        new = replace(new, messages=new.messages[len(since) :])
+    elif end != session.length:
         if new.begun is None:
             retried = find_new(session.history, asked.new)
             if retried.kind == "repeats" and retried.keep == end:
@@ -224,10 +228,11 @@ async def _find_new(
 def _new_after(session: HermesSession, asked: ResponseRequest, end: int) -> NewMessages:
     """Return what the input adds after the history's first ``end`` messages."""
     new = turns.new_messages(partial(find_new, []), asked.new, "input")
-    if new.begun is not None or asked.new[0]["role"] == "user":
-        return new
-    # Some clients repeat the calls whose outputs they send.
-    return replace(new, messages=find_new(session.history[:end], asked.new).messages)
+    # Some clients repeat the answer whose calls they send the outputs of.
+    is_repeated = (
+        end > 0 and len(new.messages) > 1 and is_same(session.history[end - 1], asked.new[0])
+    )
+    return replace(new, messages=new.messages[1:]) if is_repeated else new
 
 
 async def _unstored(

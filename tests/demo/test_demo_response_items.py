@@ -128,7 +128,8 @@ def test_a_question_is_repeated_with_its_call_and_its_output(store: MemoryStore)
         told = [question, *called, OUTPUT]
         made = respond(client, told, previous_response_id=first)
         assert text_of(made) == "Sunny."
-    roles = [message["role"] for message in stored(store, made.headers[HEADER])]
+        assert made.headers[HEADER] == "s"  # no fork: nothing else came after that response
+    roles = [message["role"] for message in stored(store, "s")]
     assert roles == ["user", "assistant", "user", "assistant", "tool", "assistant"]
 
 
