@@ -233,10 +233,10 @@ class _Calls:
         if not name or not earlier or not any(earlier):
             return False
         text = _arguments(piece)
-        if is_known and text == _value(earlier):
-            return False
-        is_other = name != called.get("name") and not is_known
-        return is_other or (bool(text.strip()) and _is_object(called.get("arguments")))
+        is_complete = bool(text.strip()) and _is_object(called.get("arguments"))
+        if is_known:
+            return is_complete and text != _value(earlier)
+        return is_complete or name != called.get("name")
 
     def _begin(self, piece: Message, index: int | None) -> Message:
         """Begin a call, and return its first piece with all that a client needs."""
