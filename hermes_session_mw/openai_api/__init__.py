@@ -4,13 +4,16 @@ What a provider or a client adds is passed through whole. The core does not impo
 modules are pure, but for the ones that answer a request.
 """
 
+from hermes_session_mw.openai_api.assembly import MessageAssembly, as_delta
 from hermes_session_mw.openai_api.body_limit import BodyLimit
 from hermes_session_mw.openai_api.capabilities import capabilities
+from hermes_session_mw.openai_api.chunks import Chunk, InvalidChunk, read_chunk
 from hermes_session_mw.openai_api.conversations import (
     conversation_routes,
     conversation_session_id,
 )
 from hermes_session_mw.openai_api.cors import CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS
+from hermes_session_mw.openai_api.event_reader import EventReader, EventTooLarge
 from hermes_session_mw.openai_api.event_stream import EventStream, server_sent_event
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.item_ids import answer_items, page_of, placed_items
@@ -28,22 +31,40 @@ from hermes_session_mw.openai_api.response_options import (
     told_again,
 )
 from hermes_session_mw.openai_api.response_request import ResponseRequest
+from hermes_session_mw.openai_api.retry_after import read_retry_after
 from hermes_session_mw.openai_api.stored_responses import StoredResponses, new_response_id
+from hermes_session_mw.openai_api.transcript import (
+    answers_calls,
+    for_upstream,
+    in_plain_form,
+    refused_parts,
+)
+from hermes_session_mw.openai_api.usage import estimated_usage
 
 __all__ = [
     "CORS_REQUEST_HEADERS",
     "CORS_RESPONSE_HEADERS",
     "BodyLimit",
+    "Chunk",
+    "EventReader",
     "EventStream",
+    "EventTooLarge",
+    "InvalidChunk",
     "InvalidRequest",
+    "MessageAssembly",
     "ResponseEvents",
     "ResponseRequest",
     "StoredResponses",
     "answer_items",
+    "answers_calls",
+    "as_delta",
     "capabilities",
     "check_supported",
     "conversation_routes",
     "conversation_session_id",
+    "estimated_usage",
+    "for_upstream",
+    "in_plain_form",
     "input_items",
     "items_of",
     "messages_of",
@@ -51,6 +72,9 @@ __all__ = [
     "options_of",
     "page_of",
     "placed_items",
+    "read_chunk",
+    "read_retry_after",
+    "refused_parts",
     "response_object",
     "server_sent_event",
     "told_again",
