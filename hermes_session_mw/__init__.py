@@ -51,6 +51,9 @@ from hermes_session_mw.session.request_digest import request_digest
 from hermes_session_mw.session.session import HermesSession, get_session
 from hermes_session_mw.session.turn_lock import Turn
 from hermes_session_mw.stores import (
+    AnswerRecord,
+    AnswerState,
+    AnswerStore,
     ArchivedMessage,
     HermesStateStore,
     History,
@@ -71,6 +74,9 @@ __all__ = [
     "SESSION_HEADER",
     "SESSION_KEY_HEADER",
     "TURN_HEADER",
+    "AnswerRecord",
+    "AnswerState",
+    "AnswerStore",
     "AppendInDoubt",
     "ArchivedMessage",
     "ConfigurationError",

@@ -1,5 +1,6 @@
 """The stores that keep conversations, and the protocols that they implement."""
 
+from hermes_session_mw.stores.answers import AnswerRecord, AnswerState, AnswerStore
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.factory import StoreLike, as_store
 from hermes_session_mw.stores.hermes_state import HermesStateStore
@@ -10,6 +11,9 @@ from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
 from hermes_session_mw.stores.validation import check_keys
 
 __all__ = [
+    "AnswerRecord",
+    "AnswerState",
+    "AnswerStore",
     "ArchivedMessage",
     "HermesStateStore",
     "History",

@@ -32,6 +32,12 @@ def check_key(key: str, owner: str) -> None:
     _check_key("owner", owner, may_be_empty=True)
 
 
+def check_answer(answer_id: str, owner: str) -> None:
+    """Raise ``InvalidKey`` unless every database can store the answer's id and the owner."""
+    _check_key("answer_id", answer_id)
+    _check_key("owner", owner, may_be_empty=True)
+
+
 def _check_key(name: str, value: str, *, may_be_empty: bool = False) -> None:
     most = MAX_KEY_LENGTH[name]
     check_text(name, value, most, InvalidKey)

@@ -1,7 +1,8 @@
-"""The contract of `Store` and `LifecycleStore`, as tests for a store of your own.
+"""The contracts of `Store`, `LifecycleStore` and `AnswerStore`, as tests for a store of your own.
 
-Derive a test class from `StoreContract`, and from `LifecycleContract` if the store edits, leases
-and lists too, and define a fixture ``store`` that yields the store::
+Derive a test class from `StoreContract`, from `LifecycleContract` if the store edits, leases and
+lists too, and from `AnswerContract` if it keeps running answers, and define a fixture ``store``
+that yields the store::
 
     from hermes_session_mw.testing import StoreContract
 
@@ -34,12 +35,18 @@ pytest.register_assert_rewrite(
             "lease_contract",
             "session_list_contract",
             "lifecycle_contract",
+            "answer_contract",
             "history_model",
             "helpers",
         )
     )
 )
 
+from hermes_session_mw.testing.answer_contract import (  # noqa: E402  # see above
+    AnswerArguments,
+    AnswerContract,
+    AnswerOperations,
+)
 from hermes_session_mw.testing.lifecycle_contract import (  # noqa: E402  # see above
     LifecycleArguments,
     LifecycleContract,
@@ -52,6 +59,9 @@ from hermes_session_mw.testing.store_contract import (  # noqa: E402  # see abov
 )
 
 __all__ = [
+    "AnswerArguments",
+    "AnswerContract",
+    "AnswerOperations",
     "LifecycleArguments",
     "LifecycleContract",
     "LifecycleOperations",

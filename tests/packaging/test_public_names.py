@@ -4,6 +4,9 @@ import hermes_session_mw
 from hermes_session_mw import migrations, openai_api, testing
 
 PUBLIC = {
+    "AnswerRecord",
+    "AnswerState",
+    "AnswerStore",
     "AppendInDoubt",
     "ArchivedMessage",
     "ConfigurationError",
@@ -122,6 +125,9 @@ def test_the_names_for_openais_wire_stay() -> None:
 def test_the_contracts_names_stay() -> None:
     """What the tests of somebody's own store derive from is public as well."""
     assert sorted(testing.__all__) == [
+        "AnswerArguments",
+        "AnswerContract",
+        "AnswerOperations",
         "LifecycleArguments",
         "LifecycleContract",
         "LifecycleOperations",

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -32,11 +32,12 @@ from hermes_session_mw.messages import (
 )
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.memory.answers import Answer, MemoryAnswers
+from hermes_session_mw.stores.memory.records import Key, Row, SessionRecord, appended
 from hermes_session_mw.stores.models import (
     MAX_TURNS,
     PAGE,
     ArchivedMessage,
-    Reason,
     SessionInfo,
     SessionPage,
     StoredTurn,
@@ -50,7 +51,6 @@ from hermes_session_mw.stores.validation import (
     check_keys,
     check_lease,
     check_page,
-    check_replaced,
     check_title,
     encode_replaced,
     is_same,
@@ -58,68 +58,10 @@ from hermes_session_mw.stores.validation import (
 )
 
 T = TypeVar("T")
-Key = tuple[str, str]
-"""An owner, and the session's id or a client's key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A message of the history."""
-
-    turn_id: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivedRow:
-    """A message that was in the history under the number ``seq``."""
-
-    seq: int
-    row: Row
-    reason: Reason
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRecord:
-    """A session; its messages are numbered from ``first``, which a compaction raises above 0."""
-
-    rows: list[Row] = field(default_factory=list)
-    first: int = 0
-    turns: int = 0
-    archive: list[ArchivedRow] = field(default_factory=list)
-    title: str | None = None
-    parent_id: str | None = None
-    created_at: float = field(default_factory=time.time)
-    updated_at: float = field(default_factory=time.time)
-    fence: int = 0
-    leased_until: float = float("-inf")
-    deleted: bool = False
-
-    @property
-    def exists(self) -> bool:
-        """Whether a turn was ever stored; a lease alone makes a record too."""
-        return self.turns > 0
-
-    @property
-    def end(self) -> int:
-        """The number that the next message gets."""
-        return self.first + len(self.rows)
-
-    def turn(self, turn_id: str) -> list[tuple[int, str]]:
-        """Return the numbers and JSON texts of a turn's messages, archived ones too."""
-        rows = [*enumerate(self.rows, self.first), *((old.seq, old.row) for old in self.archive)]
-        return sorted((number, row.body) for number, row in rows if row.turn_id == turn_id)
-
-    def archived(self, start: int, stop: int, reason: Reason) -> list[ArchivedRow]:
-        """Return the archive with ``rows[start:stop]`` added."""
-        now = datetime.now(UTC)
-        rows = enumerate(self.rows[start:stop], self.first + start)
-        return [*self.archive, *(ArchivedRow(seq, row, reason, now) for seq, row in rows)]
-
-
-class MemoryStore:
-    """A `LifecycleStore` that keeps conversations in this process, until it ends.
+class MemoryStore(MemoryAnswers):
+    """An `AnswerStore` that keeps conversations in this process, until it ends.
 
     Threads may share it. Messages are stored as JSON, as in a database, so that a test gets the
     same values as from a real store. ``aclose()`` keeps them. The limits are `SQLAlchemyStore`'s.
@@ -148,12 +90,16 @@ class MemoryStore:
         # The greatest fence of any session that was pruned.
         self._fence_floor = 0
         self._lock = threading.Lock()
+        self._answers: dict[Key, Answer] = {}
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`."""
         check_keys(session_id, owner)
         check_count("limit", limit)
-        record = await self._get(session_id, owner)
+        await checkpoint()
+        with self._lock:
+            self._fold_expired(session_id, owner)
+            record = self._record(session_id, owner)
         rows = record.rows
         start = 0 if limit is None else max(len(rows) - limit, 0)
         messages = decode_messages([row.body for row in rows[start:]])
@@ -183,17 +129,11 @@ class MemoryStore:
             before = len(record.rows)
             if expected_length is not None and expected_length != before:
                 raise SessionConflict(expected_length, before)
-            keep = before if replace_from is None else replace_from
-            check_replaced(keep, before)
-            name = turn_id or secrets.token_hex(16)
-            rows = [*record.rows[:keep], *(Row(name, body) for body in bodies)]
+            grown = appended(record, bodies, turn_id, replace_from)
             # A history with too many turns may still be replaced by one that is not longer.
-            if record.turns >= self._max_turns and len(rows) > before:
+            if record.turns >= self._max_turns and len(grown.rows) > before:
                 raise SessionFull(self._max_turns)
-            archive = record.archived(keep, before, "replace") if keep < before else record.archive
-            turns, now = record.turns + 1, time.time()
-            grown = replace(record, rows=rows, archive=archive, turns=turns, updated_at=now)
-            return grown, len(rows)
+            return grown, len(grown.rows)
 
         return await self._change(session_id, owner, change, fence)
 
@@ -207,10 +147,11 @@ class MemoryStore:
         await checkpoint()
         with self._lock:
             record = self._record(session_id, owner)
-            if not record.exists:
+            if not record.exists and record.answer_id is None:
                 return False
             gone = SessionRecord(deleted=True, updated_at=time.time(), fence=record.fence)
             self._sessions[owner, session_id] = gone
+            self._drop_answers(owner, session_id)
             self._repoint_keys(owner, session_id, None)
             return True
 
@@ -228,6 +169,7 @@ class MemoryStore:
             for owner, session_id in expired:
                 removed = self._sessions.pop((owner, session_id))
                 self._fence_floor = max(self._fence_floor, removed.fence)
+                self._drop_answers(owner, session_id)
                 self._repoint_keys(owner, session_id, None)
             for key, leads_to in list(self._keys.items()):
                 if self._bound_at[key] < oldest and (key[0], leads_to) not in self._sessions:
@@ -334,6 +276,7 @@ class MemoryStore:
         await self._get(session_id, owner)
         with self._lock:
             unused = self._unused(new_id, to)
+            self._fold(session_id, owner)
             self._repoint_keys(owner, session_id, new_id if to == owner else None)
             record = self._record(session_id, owner)
             if not record.exists:
@@ -341,6 +284,7 @@ class MemoryStore:
             fence = self._next_fence(record, unused)
             self._sessions[to, new_id] = replace(record, fence=fence, leased_until=float("-inf"))
             self._sessions[owner, session_id] = SessionRecord(deleted=True, fence=record.fence)
+            self._move_answers(owner, session_id, to, new_id)
             return True
 
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
@@ -481,9 +425,6 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"<MemoryStore ({len(self._sessions)} sessions)>"
 
-    def _record(self, session_id: str, owner: str) -> SessionRecord:
-        return self._sessions.get((owner, session_id), SessionRecord())
-
     async def _get(self, session_id: str, owner: str) -> SessionRecord:
         await checkpoint()
         return self._record(session_id, owner)
@@ -514,9 +455,6 @@ class MemoryStore:
         if record.exists or record.deleted:
             raise SessionConflict(0, len(record.rows))
         return record
-
-    def _next_fence(self, *records: SessionRecord) -> int:
-        return max(self._fence_floor, *(each.fence for each in records)) + 1
 
     def _bind_key(self, key: Key, session_id: str) -> None:
         self._keys[key] = session_id

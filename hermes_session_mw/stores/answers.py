@@ -1,0 +1,222 @@
+"""`AnswerStore`, the protocol for answers that outlive the request that they were asked in.
+
+An *answer* is a turn that is being answered, with a log of its *events*: JSON values, as clients
+get them, numbered from 1. It is *open* until it ends, and holds the session's lease meanwhile; its
+writer is checked by the lease's fence as every turn is (the head of ``session/turn_lock.py``).
+
+A writer that dies lets the lease expire. Its answer is then *folded*: its question, and as much of
+the answer as came, are stored as one turn, marked as incomplete. Every method that meets an open
+answer whose lease has expired folds it first, ``load`` too; so a conversation goes on without a
+housekeeper, and a fold is done once, whoever does it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from hermes_session_mw.messages import Message
+from hermes_session_mw.stores.lifecycle import LifecycleStore
+
+AnswerState = Literal["running", "completed", "incomplete", "failed", "stopped"]
+"""``running`` until it ends; ``incomplete`` if it broke off, or its writer died."""
+
+ENDS: tuple[AnswerState, ...] = ("completed", "incomplete", "failed", "stopped")
+"""The states of an answer that has ended."""
+
+MAX_EVENTS = 1000
+"""The events that one read returns, by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    """An answer as it is stored.
+
+    Attributes:
+        id: the answer's id.
+        session_id: the session that it belongs to.
+        state: whether it runs, or how it ended.
+        events: how many of its events are stored; they have the numbers 1 to that.
+        question: the messages that it answers.
+        turn_id: the id that a complete turn is stored under; None if it gets one by then.
+        replace_from: the number of messages that its turn keeps, as for ``append``; None for all.
+        message: the answer's message; None while it runs, and if no answer was stored.
+        stop_requested: whether ``request_stop`` asked its writer to stop.
+        is_alive: whether it runs and its lease had not expired, by the store's clock.
+    """
+
+    id: str
+    session_id: str
+    state: AnswerState
+    events: int
+    question: list[Message]
+    turn_id: str | None
+    replace_from: int | None
+    message: Message | None
+    stop_requested: bool
+    is_alive: bool
+
+
+@runtime_checkable
+class AnswerStore(LifecycleStore, Protocol):
+    """A `LifecycleStore` that keeps running answers too; `SQLAlchemyStore` is one.
+
+    Every method may be repeated after a failure that leaves it unknown whether it was done: it is
+    done once. Every method raises ``InvalidKey`` for keys that cannot be stored, and ``StoreError``
+    if the store failed. An answer is unknown to every other owner.
+    """
+
+    async def begin_answer(
+        self,
+        session_id: str,
+        answer_id: str,
+        question: Sequence[Message],
+        owner: str = "",
+        *,
+        lease: float,
+        turn_id: str | None = None,
+        replace_from: int | None = None,
+        fence: int | None = None,
+    ) -> int:
+        """Store the question of an answer, acquire the session's lease, and return its fence.
+
+        The question is durable when this returns. It is not in the history before the answer ends,
+        and may be without messages, if it is stored already.
+
+        With ``fence``, the lease that has this fence is taken over, and gets a new fence: the old
+        one is invalid from then on, so that the turn that is left can neither write nor release it.
+
+        Args:
+            session_id: 1 to 256 characters; nothing need be stored under it.
+            answer_id: 1 to 255 characters, not used by this owner before.
+            question: what is answered, in order; with the answer it has to fit into a turn.
+            owner: up to 255 characters.
+            lease: seconds, bounded as for ``acquire``; every ``write_events`` renews it.
+            turn_id: of the complete turn; an answer that breaks off does not use it up.
+            replace_from: as for ``append``; the old turn stays until the answer ends.
+            fence: of the lease that the caller holds.
+
+        Raises:
+            InvalidMessage: the question cannot be stored as it is.
+            ValueError, TypeError: ``lease`` or ``replace_from`` cannot be.
+            SessionBusy: the lease is held by another, or an answer is open.
+            TurnLost: ``fence`` is not the session's newest.
+            TurnConflict: a turn is stored under ``turn_id``, or ``answer_id`` is another answer's.
+            SessionConflict: there are fewer messages than ``replace_from``.
+            SessionDeleted: the conversation was deleted.
+            SessionFull: it has as many turns as it may have. An answer that has begun is stored.
+        """
+        ...
+
+    async def write_events(
+        self,
+        session_id: str,
+        answer_id: str,
+        first: int,
+        events: Sequence[object],
+        owner: str = "",
+        *,
+        fence: int,
+        lease: float,
+        partial: Message | None = None,
+    ) -> bool:
+        """Store the next events, and extend the lease; return whether a stop was requested.
+
+        The events get the numbers from ``first``; those that are stored already are left as they
+        are. Without events only the lease is extended.
+
+        Args:
+            session_id: the answer's session.
+            answer_id: the answer.
+            first: the number of the first of ``events``: at most one more than are stored.
+            events: JSON values.
+            owner: the session's owner.
+            fence: what ``begin_answer`` returned.
+            lease: seconds from now.
+            partial: the answer's message up to these events, which a fold would store. It replaces
+                the last one. Without any, a fold joins the events that are texts.
+
+        Raises:
+            InvalidMessage: an event, or ``partial``, cannot be stored as it is.
+            ValueError: ``first`` would leave a gap.
+            TurnLost: the fence is not the newest, or the answer is not open any more.
+            SessionDeleted: the conversation was deleted.
+        """
+        ...
+
+    async def end_answer(
+        self,
+        session_id: str,
+        answer_id: str,
+        first: int,
+        events: Sequence[object],
+        messages: Sequence[Message],
+        owner: str = "",
+        *,
+        fence: int,
+        state: AnswerState,
+    ) -> int | None:
+        """End the answer: store its last events and its turn, and release the lease, in one step.
+
+        Returns the history's length after that, or None if there are no ``messages``; then nothing
+        is appended, and a turn that was to be replaced stays. A repetition returns the same.
+
+        Args:
+            session_id: the answer's session.
+            answer_id: the answer.
+            first: as for ``write_events``.
+            events: as for ``write_events``.
+            messages: the turn, from the question's first message to the answer. Whatever follows
+                the question's messages is the answer.
+            owner: the session's owner.
+            fence: what ``begin_answer`` returned.
+            state: how it ended. Under its ``turn_id`` only a ``completed`` one is stored, so that
+                another can be asked for under the same id.
+
+        Raises:
+            InvalidMessage: a message, or an event, cannot be stored as it is.
+            ValueError: ``first`` would leave a gap, or ``state`` is no end.
+            TurnLost: the fence is not the newest, or the answer has been folded.
+            TurnConflict: another turn has been stored under the ``turn_id`` since.
+            SessionConflict: there are fewer messages than ``replace_from`` by now.
+            SessionDeleted: the conversation was deleted.
+        """
+        ...
+
+    async def find_answer(self, answer_id: str, owner: str = "") -> AnswerRecord | None:
+        """Return the answer; None if there is none under this id."""
+        ...
+
+    async def open_answer(self, session_id: str, owner: str = "") -> AnswerRecord | None:
+        """Return the session's open answer; None if there is none."""
+        ...
+
+    async def read_events(
+        self, answer_id: str, owner: str = "", after: int = 0, limit: int = MAX_EVENTS
+    ) -> tuple[AnswerState, list[object]] | None:
+        """Return the state and the events after the number ``after``, in order, without a gap.
+
+        Both are of one moment: there are no more events than ``limit`` if the state is an end and
+        fewer were returned. None if there is no such answer.
+
+        Raises:
+            ValueError: ``after`` is negative, or ``limit`` is not above 0.
+        """
+        ...
+
+    async def request_stop(self, answer_id: str, owner: str = "") -> bool:
+        """Ask the answer's writer to stop; return whether the answer is open.
+
+        The next ``write_events`` returns True.
+        """
+        ...
+
+    async def sweep_answers(self, retention: float, limit: int = 100) -> int:
+        """Fold the open answers whose lease has expired, and remove those that ended long ago.
+
+        Removes those of any owner that ended more than ``retention`` seconds ago, with their
+        events; their turns stay. At most ``limit`` of each; returns how many in all.
+
+        Raises:
+            ValueError: ``retention`` is negative, or ``limit`` is not above 0.
+        """
+        ...

@@ -1,0 +1,98 @@
+"""The records that `MemoryStore` keeps, and the turns that are added to them."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from hermes_session_mw.stores.models import Reason
+from hermes_session_mw.stores.validation import check_replaced
+
+Key = tuple[str, str]
+"""An owner, and the session's id or a client's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A message of the history."""
+
+    turn_id: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedRow:
+    """A message that was in the history under the number ``seq``."""
+
+    seq: int
+    row: Row
+    reason: Reason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session; its messages are numbered from ``first``, which a compaction raises above 0."""
+
+    rows: list[Row] = field(default_factory=list)
+    first: int = 0
+    turns: int = 0
+    archive: list[ArchivedRow] = field(default_factory=list)
+    title: str | None = None
+    parent_id: str | None = None
+    created_at: float = field(default_factory=time.time)
+    updated_at: float = field(default_factory=time.time)
+    fence: int = 0
+    leased_until: float = float("-inf")
+    deleted: bool = False
+    answer_id: str | None = None
+    """The open answer's id."""
+    answer_fence: int = 0
+    """The fence of the open answer's lease."""
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer is open, and has its lease."""
+        has_lease = self.answer_fence == self.fence and self.leased_until > time.monotonic()
+        return self.answer_id is not None and has_lease
+
+    @property
+    def exists(self) -> bool:
+        """Whether a turn was ever stored; a lease alone makes a record too."""
+        return self.turns > 0
+
+    @property
+    def end(self) -> int:
+        """The number that the next message gets."""
+        return self.first + len(self.rows)
+
+    def turn(self, turn_id: str) -> list[tuple[int, str]]:
+        """Return the numbers and JSON texts of a turn's messages, archived ones too."""
+        rows = [*enumerate(self.rows, self.first), *((old.seq, old.row) for old in self.archive)]
+        return sorted((number, row.body) for number, row in rows if row.turn_id == turn_id)
+
+    def archived(self, start: int, stop: int, reason: Reason) -> list[ArchivedRow]:
+        """Return the archive with ``rows[start:stop]`` added."""
+        now = datetime.now(UTC)
+        rows = enumerate(self.rows[start:stop], self.first + start)
+        return [*self.archive, *(ArchivedRow(seq, row, reason, now) for seq, row in rows)]
+
+
+def appended(
+    record: SessionRecord, bodies: Sequence[str], turn_id: str | None, replace_from: int | None
+) -> SessionRecord:
+    """Return the session with a turn added, after its first ``replace_from`` messages if given.
+
+    Raises:
+        SessionConflict: there are fewer messages.
+    """
+    before = len(record.rows)
+    keep = before if replace_from is None else replace_from
+    check_replaced(keep, before)
+    name = turn_id or secrets.token_hex(16)
+    rows = [*record.rows[:keep], *(Row(name, body) for body in bodies)]
+    archive = record.archived(keep, before, "replace") if keep < before else record.archive
+    return replace(
+        record, rows=rows, archive=archive, turns=record.turns + 1, updated_at=time.time()
+    )
