@@ -37,7 +37,7 @@ def _config(behind: str) -> dict[str, Any]:
 def config_before(api: str) -> dict[str, Any]:
     """Return a configuration that asks at that URL, with the headers that clients send."""
     return {
-        "model_list": [_model("scripted", api_base=api)],
+        "model_list": [_model("scripted", api_base=api, api_key="unused")],
         "router_settings": {"num_retries": 0, "disable_cooldowns": True},
         "general_settings": {
             "forward_client_headers_to_llm_api": True,

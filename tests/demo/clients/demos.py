@@ -34,10 +34,12 @@ class Demo(NamedTuple):
     Attributes:
         url: where.
         folder: where its database is.
+        key: the API key whose conversations are looked at, or None.
     """
 
     url: str
     folder: Path
+    key: str | None = None
 
     @property
     def api(self) -> str:
@@ -45,12 +47,13 @@ class Demo(NamedTuple):
         return f"{self.url}/v1"
 
     def stored(self, session_id: str) -> list[Message]:
-        """Return what is stored of a conversation that is nobody's."""
+        """Return what is stored of a conversation, which is the key's, if there is one."""
+        owner = "" if self.key is None else sha256(self.key.encode()).hexdigest()
 
         async def load() -> list[Message]:
             store = SQLAlchemyStore(self._store)
             try:
-                return (await store.load(session_id)).messages
+                return (await store.load(session_id, owner)).messages
             finally:
                 await store.aclose()
 

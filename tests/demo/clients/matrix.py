@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx2
+
 from tests.demo.clients.demos import Demo
 from tests.demo.clients.scripted import PICTURE, digest, text_of
 from tests.support.server import ROOT
@@ -210,6 +212,15 @@ def whole(case: Case) -> None:
     equal(stored, [text for pair in zip(QUESTIONS, told, strict=True) for text in pair])
 
 
+def unnamed(case: Case) -> None:
+    """Four questions with the whole history and no header are one session, by an id derived."""
+    first, *more = f"I am {case.session}.", *QUESTIONS[1:]
+    case.driver.ask(case.style, "", first, *more, whole=True)
+    headers = {"Authorization": f"Bearer {case.demo.key}"}
+    listed = httpx2.get(f"{case.demo.api}/sessions", headers=headers).json()["data"]
+    equal([each["length"] for each in listed if each["title"] == first], [8])
+
+
 def restart(case: Case, **options: Any) -> None:
     """What was said before, and before the server's restart, is known."""
     seen = case.driver.ask(case.style, case.session, "Who am I?", **options)
@@ -257,6 +268,7 @@ FEATURES: dict[str, Callable[[Case], Any]] = {
     "structured": structured,
     "picture": picture,
     "whole history": whole,
+    "no header": unnamed,
     "restart": restart,
     "error": error,
     "broken stream": broken,

@@ -3,10 +3,12 @@
 After a change that is meant, write the tables anew with ``make clients``.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -36,6 +38,7 @@ CLIENTS = [
     Client(LITELLM, ".litellm", "litellm_python", ways=PREVIOUS),
     Client("LiteLLM's proxy", "openai-python", "openai_python", ways=PREVIOUS, proxied=True),
 ]
+KEY = "unused"
 NAMES = {"chat": "Chat Completions", "responses": "Responses"}
 CELLS = [(client, style, name) for client in CLIENTS for style, name, _ in client.tried()]
 
@@ -97,7 +100,8 @@ class Trial:
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Drive the demo with all the clients that are installed, and restart it in between."""
     folder, port = tmp_path_factory.mktemp("clients"), free_port()
-    served, found = Demo(f"http://127.0.0.1:{port}", folder), [c for c in CLIENTS if not c.missing]
+    served = Demo(f"http://127.0.0.1:{port}", folder, KEY)
+    found = [client for client in CLIENTS if not client.missing]
     with ExitStack() as running, upstream(scripted) as model:
         apis = {False: served.api}
         if any(client.proxied for client in found):
@@ -109,7 +113,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
             drivers[client] = running.enter_context(driving(client, apis[client.proxied], log))
         trial = Trial(drivers, served)
         for part in (trial.all_but_restarts, trial.restarts):
-            with demo(folder, "--upstream", model.url, port=port):
+            with demo(
+                folder, "--upstream", model.url, "--derive-ids", port=port, HERMES_API_KEYS=KEY
+            ):
                 part()
         versions = {client.name: each.versions for client, each in drivers.items()}
         for client in found:
@@ -138,6 +144,20 @@ def test_the_tables_on_the_page_are_what_was_seen(outcome: Outcome) -> None:
     if os.environ.get("HERMES_WRITE_CLIENTS"):
         PAGE.write_text(now)
     assert now == PAGE.read_text()
+
+
+def test_every_environment_is_a_clients_and_pins_its_packages() -> None:
+    """What is installed is driven, in the versions that were tried."""
+    files = list((Path(__file__).parent / "environments").iterdir())
+    used = {client.environment for client in CLIENTS} | {"node"}
+    assert {file.stem for file in files} == used - {".litellm"}
+    for file in files:
+        if file.suffix == ".txt":
+            assert all("==" in line for line in file.read_text().splitlines()), file
+        else:
+            told = json.loads(file.read_text())
+            wanted = told.get("dependencies", {}) | told.get("optionalDependencies", {})
+            assert all(version[0].isdigit() for version in wanted.values()), file
 
 
 def tables(outcome: Outcome) -> Iterator[str]:

@@ -49,7 +49,7 @@ export async function serve(versions, drive) {
     const asked = JSON.parse(line);
     const seen = { texts: [], ids: [], pieces: 0, value: null, error: null };
     try {
-      await drive({ ...asked, headers: asked.via ? {} : { [HEADER]: asked.session } }, seen);
+      await drive({ ...asked, headers: asked.session ? { [HEADER]: asked.session } : {} }, seen);
     } catch (error) {
       seen.error = described(error);
     }

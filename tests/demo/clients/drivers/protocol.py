@@ -29,6 +29,7 @@ class Ask:
     Attributes:
         texts: what the user says, one after another.
         whole: whether the client sends its own whole history with each of them.
+        session: its id, or "" for no header.
         via: by what the conversation goes on, without the header: ``previous_response_id``,
             ``conversation`` or ``session``.
     """
@@ -46,7 +47,7 @@ class Ask:
     headers: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "headers", {} if self.via else {HEADER: self.session})
+        object.__setattr__(self, "headers", {HEADER: self.session} if self.session else {})
 
 
 @dataclass
