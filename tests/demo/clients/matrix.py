@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,16 +80,16 @@ def node() -> str:
 
 
 class Driver:
-    """The running program of a client.
-
-    Attributes:
-        versions: of what it is made of.
-    """
+    """The running program of a client."""
 
     def __init__(self, process: "subprocess.Popen[str]", api: str) -> None:
         self._process = process
         self._api = api
-        self.versions: str = self._line()["versions"]
+
+    @cached_property
+    def versions(self) -> str:
+        """Of what it is made of: its first line, for which it has to be imported."""
+        return str(self._line()["versions"])
 
     def ask(self, style: str, session: str, *texts: str, **options: Any) -> Any:
         """Have it say these texts, and return what it saw, which is no error."""
@@ -99,6 +100,7 @@ class Driver:
     def attempt(self, style: str, session: str, *texts: str, **options: Any) -> Any:
         """Have it say these texts, and return what it saw."""
         assert self._process.stdin is not None
+        assert self.versions
         asked = {"url": self._api, "style": style, "session": session, "texts": texts, **options}
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()

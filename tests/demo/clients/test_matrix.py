@@ -21,6 +21,9 @@ from tests.support.requirements import needs
 from tests.support.server import ROOT, demo, free_port
 from tests.support.upstreams import upstream
 
+# The first of the tests waits for all the clients.
+pytestmark = pytest.mark.timeout(900)
+
 LITELLM = "LiteLLM"
 AGENTS = tuple(WAYS)
 PREVIOUS, SDK = AGENTS[:1], AGENTS[:2]
@@ -103,14 +106,13 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     served = Demo(f"http://127.0.0.1:{port}", folder, KEY)
     found = [client for client in CLIENTS if not client.missing]
     with ExitStack() as running, upstream(scripted) as model:
-        apis = {False: served.api}
-        if any(client.proxied for client in found):
-            proxy = litellm_proxy(tmp_path_factory.mktemp("proxy"), served.api, config_before)
-            apis[True] = running.enter_context(proxy)
-        drivers = {}
-        for n, client in enumerate(found):
+        drivers, api = {}, served.api
+        for n, client in enumerate(sorted(found, key=lambda client: client.proxied)):
+            if client.proxied:  # the others are imported while it starts
+                proxy = litellm_proxy(tmp_path_factory.mktemp("proxy"), served.api, config_before)
+                api = running.enter_context(proxy)
             log = folder / f"driver{n}.log"
-            drivers[client] = running.enter_context(driving(client, apis[client.proxied], log))
+            drivers[client] = running.enter_context(driving(client, api, log))
         trial = Trial(drivers, served)
         for part in (trial.all_but_restarts, trial.restarts):
             with demo(
