@@ -10,6 +10,7 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+cd "$folder"
 cat >"$folder/endings.py" <<'PYTHON'
 import asyncio
 import json
