@@ -31,6 +31,14 @@ Where the stored history counts:
     uavi    v       ua      v       -       repeats
     uavi    uavw    uavi    w       -       adds
     uavi    uavjw   uavi    w       -       adds
+    ua      uw      ua      w       -       adds        the client never got the answer
+    uavb    uavw    uavb    w       -       adds        nor this one
+    uavb    uvw     uavb    w       -       adds        nor both
+    ucra    ucrv    ucra    v       -       adds
+    ucra    rv      ucra    v       -       adds        a call has one result
+    ucra    ucr     uc      r       -       repeats
+    ucra    r       uc      r       -       repeats
+    ucravb  ucrv    ucravb  v       -       adds        the same question twice
     ua      ua      u       -       a       continues
     ua      a       u       -       a       continues
     uai     uai     ua      -       i       continues
@@ -56,10 +64,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from hermes_session_mw.exceptions import SessionConflict
-from hermes_session_mw.messages import Message, text_of
+from hermes_session_mw.exceptions import InvalidMessage, SessionConflict
+from hermes_session_mw.messages import MAX_DEPTH, Message, text_of
 from hermes_session_mw.session.recording import is_incomplete
-from hermes_session_mw.session.tool_calls import INSTRUCTIONS
+from hermes_session_mw.session.tool_calls import INSTRUCTIONS, is_result, stands_alone
 
 Kind = Literal["adds", "repeats", "edits", "continues"]
 
@@ -152,9 +160,56 @@ def _against_stored(
             end, (known, run) = end - 1, retried
             known += known < len(told) and is_part(told[known], stored[-1])
     if known < len(told):
-        return NewMessages(len(stored), told[known:], "adds")
+        return _after_lost_answers(stored, told, meant, asked, known)
     repeated = min(run, _count_open(stored[:end]))
     return NewMessages(end - repeated, told[-repeated:], "repeats")
+
+
+def _after_lost_answers(
+    stored: Sequence[Message], told: list[Message], meant: list[str], asked: list[str], known: int
+) -> NewMessages:
+    """Return what is new after the first ``known`` messages told, if the client lacks answers.
+
+    It then tells again what they answer. No call waits for a result where an answer is the last.
+    """
+    start, lost = _find_lost(stored, told, meant, asked, known)
+    new = told[known + len(lost) :]
+    if lost and not new and is_result(told[-1]):
+        return NewMessages(start, told[known:], "repeats")
+    if lost and not new:  # the same question again
+        results = (at for at, message in enumerate(told) if at >= known and is_result(message))
+        new = told[max(results, default=known - 1) + 1 :]
+    elif is_result(new[0]) and _is_answered(stored, len(stored)) and asked[known] in meant:
+        raise SessionConflict(meant.index(asked[known]) + 1, len(stored))
+    return NewMessages(len(stored), new, "adds")
+
+
+def _find_lost(
+    stored: Sequence[Message], told: list[Message], meant: list[str], asked: list[str], known: int
+) -> tuple[int, list[str]]:
+    """Return where the turns begin whose answers the client lacks, and what it repeats of them."""
+    found: tuple[int, list[str]] = len(stored), []
+    end, repeated = len(stored), list[str]()
+    while _is_answered(stored, end):
+        start = end - 1
+        while start and stored[start - 1].get("role") != "assistant":
+            start -= 1
+        repeated = meant[start : end - 1] + repeated
+        if len(repeated) > len(told) - known:
+            break
+        if asked[known : known + len(repeated)] == repeated and (
+            # What the client tells before is stored before; or a result, whose call is known.
+            meant[max(start - 1, 0) : start] == asked[max(known - 1, 0) : known]
+            or (not known and is_result(stored[start]))
+        ):
+            found = start, repeated
+        end = start
+    return found
+
+
+def _is_answered(stored: Sequence[Message], end: int) -> bool:
+    """Tell whether the last message before ``end`` is an answer that calls no tool."""
+    return end > 0 and stored[end - 1].get("role") == "assistant" and stands_alone(stored[end - 1])
 
 
 def split_told(told: Sequence[Message]) -> tuple[list[Message], Message | None]:
@@ -284,7 +339,11 @@ def _meanings(messages: Iterable[Message]) -> list[str]:
 
 
 def meaning_of(message: Message) -> str:
-    """Return a text that is the same for every way to write a message."""
+    """Return a text that is the same for every way to write a message.
+
+    Raises:
+        InvalidMessage: it nests so deep that no store keeps it.
+    """
     role, calls = message.get("role"), message.get("tool_calls") or []
     said = [
         "system" if role == "developer" else role,
@@ -295,7 +354,10 @@ def meaning_of(message: Message) -> str:
         _call(message.get("function_call")),
     ]
     # Not by ==, for which 1, 1.0 and true are one value.
-    return json.dumps(said, sort_keys=True)
+    try:
+        return json.dumps(said, sort_keys=True)
+    except RecursionError:
+        raise InvalidMessage(f"a message nests deeper than {MAX_DEPTH} levels") from None
 
 
 def _content(message: Message, *, is_answer: bool) -> list[Any]:
@@ -319,14 +381,14 @@ def _part(part: Any) -> Any:
 
 
 def _call(call: Any) -> Any:
-    """Return a call with its arguments read, where they are JSON."""
+    """Return a call, its arguments in one way to write them, where they are JSON."""
     if not isinstance(call, dict):
         return call
     called = call.get("function") or call.get("custom") or call
     if not isinstance(called, dict):
         return called
     arguments = called.get("arguments", called.get("input"))
-    if isinstance(arguments, str):
-        with suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
+    with suppress(ValueError, RecursionError):
+        read = json.loads(arguments) if isinstance(arguments, str) else arguments
+        arguments = json.dumps(read, sort_keys=True)
     return [call.get("id"), called.get("name"), arguments]

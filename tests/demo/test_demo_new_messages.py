@@ -101,6 +101,24 @@ def test_a_result_and_a_question_after_it_are_both_new(store: MemoryStore, whole
     ]
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["what is new", "the whole talk"])
+def test_an_answer_to_results_that_got_lost_is_asked_for_again(
+    store: MemoryStore, whole: bool
+) -> None:
+    """A client that repeats its results gets an answer; if it asks on, the results are stored."""
+    calling = OwnModel(Delta(fields={"tool_calls": [{"index": 0, **CALL}]}))
+    with client_of(store, calling) as client:
+        ask(client, user("The weather?"), session_id="s")
+    earlier = [user("The weather?"), assistant(None, tool_calls=[CALL])] if whole else []
+    with client_of(store, OwnModel(Delta("Sunny."))) as client:
+        for _ in range(2):
+            assert ask(client, *earlier, RESULT, session_id="s").status_code == 200
+        assert contents(store) == ["The weather?", None, "Sunny.", "Sunny."]
+        for _ in range(2):
+            assert ask(client, *earlier, RESULT, user("And?"), session_id="s").status_code == 200
+    assert contents(store) == ["The weather?", None, "Sunny.", "Sunny.", *["And?", "Sunny."] * 2]
+
+
 def test_an_answer_is_gone_on_with(client: TestClient, model: OwnModel, store: MemoryStore) -> None:
     """A trailing answer is what the model begins with, and what is stored has both, once."""
     ask(client, user("Who am I?"), session_id="s")

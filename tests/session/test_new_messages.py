@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hermes_session_mw import (
     HermesSession,
     HistoryNotLoaded,
+    InvalidMessage,
     MemoryStore,
     SessionConflict,
     StoreUnavailable,
@@ -114,6 +115,14 @@ SAME: list[tuple[str, Message, Message]] = [
         },
     ),
     (
+        "a call's arguments as an object",
+        {"role": "assistant", "tool_calls": [CALL]},
+        {
+            "role": "assistant",
+            "tool_calls": [CALL | {"function": {"name": "clock", "arguments": {"a": 1}}}],
+        },
+    ),
+    (
         "a refusal and a refusal's part",
         {"role": "assistant", "content": None, "refusal": "No."},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
@@ -186,6 +195,40 @@ def test_a_message_of_any_shape_is_compared(message: Message) -> None:
     """What no API defines is the same as itself, and nothing else."""
     assert is_same(message, dict(message))
     assert not any(is_same(message, other) for other in (*MESSAGES.values(), {}))
+
+
+@pytest.mark.parametrize(("stored", "told"), [("ucravb", "ucr"), ("ucravb", "r")])
+def test_a_result_that_was_answered_long_ago_is_no_news(stored: str, told: str) -> None:
+    """A client that repeats a call's result after the conversation went on has an old view."""
+    with pytest.raises(SessionConflict):
+        find_new(spelt(stored), spelt(told))
+
+
+@pytest.mark.parametrize("depth", [90, 300, 950, 955, 960, 2000])
+def test_arguments_may_nest_as_they_like(depth: int) -> None:
+    """A stored call whose arguments nest deep is compared as any other."""
+    arguments = "[" * depth + "]" * depth
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    stored = [MESSAGES["u"], {"role": "assistant", "tool_calls": [call]}, MESSAGES["r"]]
+    assert find_new(stored, [*stored, MESSAGES["v"]]).messages == spelt("v")
+
+
+@pytest.mark.parametrize("depth", [950, 955, 960])
+def test_a_message_that_nests_too_deep_is_invalid(depth: int) -> None:
+    """What the encoder cannot write is refused as a message, wherever its limit is."""
+    content: Any = "x"
+    for _ in range(depth):
+        content = [content]
+    with suppress(InvalidMessage):
+        find_new(spelt("ua"), [*spelt("ua"), {"role": "user", "content": content}])
+    with pytest.raises(InvalidMessage):
+        find_new(spelt("ua"), [*spelt("ua"), {"role": "user", "content": nested(content)}])
+
+
+def nested(value: Any) -> Any:
+    for _ in range(5_000):
+        value = [value]
+    return value
 
 
 def test_instructions_are_no_part_of_the_history() -> None:
