@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hermes_session_mw.exceptions import StoreCorrupt
+from hermes_session_mw.exceptions import InvalidMessage, StoreCorrupt
 from hermes_session_mw.messages import (
     Message,
     beginning_of,
@@ -30,10 +30,10 @@ class Events:
         """Return those that are not among the ``stored`` ones.
 
         Raises:
-            ValueError: events between are missing.
+            InvalidMessage: events between are missing.
         """
         if self.first > stored + 1:
-            raise ValueError(f"first: {self.first} leaves a gap; {stored} events are stored")
+            raise InvalidMessage(f"first: {self.first} leaves a gap; {stored} events are stored")
         return Events(stored + 1, self.bodies[stored + 1 - self.first :])
 
     @property

@@ -136,8 +136,9 @@ class AnswerStore(LifecycleStore, Protocol):
                 the last one. Without any, a fold joins the events that are texts.
 
         Raises:
-            InvalidMessage: an event, or ``partial``, cannot be stored as it is.
-            ValueError: ``first`` would leave a gap.
+            InvalidMessage: an event, or ``partial``, cannot be stored as it is, or ``first`` would
+                leave a gap.
+            ValueError, TypeError: ``lease`` or ``first`` cannot be.
             TurnLost: the fence is not the newest, or the answer is not open any more.
             SessionDeleted: the conversation was deleted.
         """
@@ -173,8 +174,9 @@ class AnswerStore(LifecycleStore, Protocol):
                 another can be asked for under the same id.
 
         Raises:
-            InvalidMessage: a message, or an event, cannot be stored as it is.
-            ValueError: ``first`` would leave a gap, or ``state`` is no end.
+            InvalidMessage: a message, or an event, cannot be stored as it is, or ``first`` would
+                leave a gap.
+            ValueError, TypeError: ``state`` is no end, or ``first`` cannot be.
             TurnLost: the fence is not the newest, or the answer has been folded.
             TurnConflict: another turn has been stored under the ``turn_id`` since.
             SessionConflict: there are fewer messages than ``replace_from`` by now.

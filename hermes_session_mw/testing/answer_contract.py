@@ -293,7 +293,7 @@ class AnswerOperations:
             await writer.write(first, *events)
         assert await writer.events() == list("abcdef")
         for write in (writer.write, writer.end):
-            with pytest.raises(ValueError, match="gap"):
+            with pytest.raises(InvalidMessage, match="gap"):
                 await write(8, "h")
         assert await writer.events() == list("abcdef")
         assert await writer.end(5, *"efg") == 2

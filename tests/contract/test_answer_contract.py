@@ -5,7 +5,6 @@ import pytest
 from hermes_session_mw.testing import AnswerArguments, AnswerOperations
 from tests.contract.test_store_contract import (
     ARGUMENT_CASES,
-    CASES,
     anyio_backend,
     case,
     checked_out,
@@ -14,14 +13,11 @@ from tests.contract.test_store_contract import (
 
 __all__ = ["anyio_backend", "case", "checked_out", "store"]  # fixtures
 
-IN_MEMORY = [each for each in CASES if each.database == "memory"]
 
-
-@pytest.mark.parametrize("case", ARGUMENT_CASES[:1], ids=str, indirect=True, scope="module")
+@pytest.mark.parametrize("case", ARGUMENT_CASES, ids=str, indirect=True, scope="module")
 class TestAnswerArguments(AnswerArguments):
     """What is judged in Python, over no database, over one, and over each driver once."""
 
 
-@pytest.mark.parametrize("case", IN_MEMORY, ids=str, indirect=True, scope="module")
 class TestAnswerOperations(AnswerOperations):
     """What the database does, for every case."""

@@ -84,6 +84,41 @@ async def test_round_trips_of_each_operation(server_url: URL) -> None:
         await store.aclose()
 
 
+@pytest.mark.parametrize(("driver", "anyio_backend"), SERVERS)
+async def test_round_trips_of_an_answer(server_url: URL) -> None:
+    """Events are written in one round trip on PostgreSQL, elsewhere in a transaction.
+
+    They are read in one, and a load is one while an answer runs.
+    """
+    is_postgresql = server_url.get_backend_name() == "postgresql"
+    with counting(server_url) as (proxy, url):
+        store = SQLAlchemyStore(url, threads=1)
+        session_id, answer_id, written = new_id(), new_id(), 0
+        await store.append(session_id, TURN)
+        fence = await store.begin_answer(session_id, answer_id, TURN, lease=60)
+
+        async def cost(operation: Callable[[], Awaitable[object]]) -> int:
+            for _ in range(8):  # connected, compiled, prepared
+                await operation()
+            before = proxy.round_trips
+            await operation()
+            return proxy.round_trips - before
+
+        async def write(partial: Any = None) -> None:
+            nonlocal written
+            await store.write_events(
+                session_id, answer_id, written + 1, ["a"], fence=fence, lease=60, partial=partial
+            )
+            written += 1
+
+        assert await cost(write) == (1 if is_postgresql else 5)
+        assert await cost(lambda: write(TURN[0])) == (1 if is_postgresql else 6)
+        assert await cost(lambda: store.read_events(answer_id, after=written - 1)) == 1
+        assert await cost(lambda: store.find_answer(answer_id)) == 1
+        assert await cost(lambda: store.load(session_id)) == 1
+        await store.aclose()
+
+
 async def shorten(store: SQLAlchemyStore, session_id: str) -> None:
     """Rewind by one message."""
     await store.rewind(session_id, (await store.load(session_id, limit=0)).length - 1)

@@ -9,7 +9,7 @@ BOUNDS = {
     "load by a known id": (85, 13, 28),
     "load without a header": (13, 4, 5),
     "append": (200, 15, 65),
-    "prune by the command": (700, 24, 300),
+    "prune by the command": (700, 25, 300),
 }
 
 

@@ -10,6 +10,8 @@ VERSIONS = ["draft-1", "draft-2", "draft-3", "0.1.0", "0.2.0"]
 """Oldest first."""
 
 TABLES = [
+    "hermes_answer_events",
+    "hermes_answers",
     "hermes_archive",
     "hermes_counters",
     "hermes_keys",

@@ -452,7 +452,7 @@ class MemoryStore(MemoryAnswers):
     def _unused(self, session_id: str, owner: str) -> SessionRecord:
         """Return the record of an id that was never used, or raise ``SessionConflict``."""
         record = self._record(session_id, owner)
-        if record.exists or record.deleted:
+        if record.exists or record.deleted or record.answer_id is not None:
             raise SessionConflict(0, len(record.rows))
         return record
 

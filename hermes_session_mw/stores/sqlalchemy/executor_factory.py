@@ -22,6 +22,7 @@ from hermes_session_mw.database.errors import classify
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.database.workers.executor import WAIT_SHARE, Executor, invalidate_after
 from hermes_session_mw.database.workers.thread_executor import ThreadExecutor
+from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import note_answers
 from hermes_session_mw.stores.sqlalchemy.schema.creation import create
 from hermes_session_mw.stores.sqlalchemy.schema.migrations import is_complete
 
@@ -87,10 +88,10 @@ class ExecutorFactory:
         if not self._create_schema:
             return
         try:
-            if self._is_complete(connection):
-                return
-            with transaction(database_of(connection), may_end=True):
-                create(connection)
+            if not self._is_complete(connection):
+                with transaction(database_of(connection), may_end=True):
+                    create(connection)
+            note_answers(connection.dialect)
         except Exception as exc:
             invalidate_after(exc, connection)
             raise

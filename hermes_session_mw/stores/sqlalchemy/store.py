@@ -38,6 +38,7 @@ from hermes_session_mw.stores.models import (
     StoredTurn,
 )
 from hermes_session_mw.stores.pagination import decode_cursor, page_of
+from hermes_session_mw.stores.sqlalchemy.answers import SQLAlchemyAnswers
 from hermes_session_mw.stores.sqlalchemy.executor_factory import ExecutorFactory
 from hermes_session_mw.stores.sqlalchemy.statements import (
     delete_prune,
@@ -70,8 +71,8 @@ DEFAULT_TIMEOUT = 5.0
 """The default ``timeout``, in seconds."""
 
 
-class SQLAlchemyStore:
-    """A `LifecycleStore` in SQLite, PostgreSQL, MariaDB or MySQL, through SQLAlchemy.
+class SQLAlchemyStore(SQLAlchemyAnswers):
+    """An `AnswerStore` in SQLite, PostgreSQL, MariaDB or MySQL, through SQLAlchemy.
 
     With a URL, the store owns its engine: the first operation creates it and sets SQLite up (WAL,
     ``synchronous=FULL``, foreign keys), ``aclose()`` disposes of it, and a later operation creates
@@ -154,7 +155,9 @@ class SQLAlchemyStore:
         check_keys(session_id, owner)
         check_count("limit", limit)
         work = partial(load, session_id=session_id, owner=owner, limit=limit)
-        return await self._retrying.run(work, writes=False)
+        while (history := await self._retrying.run(work, writes=False)) is None:
+            await self._fold(session_id, owner)
+        return history
 
     async def append(
         self,
@@ -302,7 +305,7 @@ class SQLAlchemyStore:
         check_keys(session_id, owner)
         check_keys(new_id, to)
         return await self._retrying.write_once(
-            fork_rotate_import.rotate, session_id, new_id, owner, to
+            fork_rotate_import.rotate, session_id, new_id, owner, to, self.max_message_bytes
         )
 
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:

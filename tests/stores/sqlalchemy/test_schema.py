@@ -11,8 +11,22 @@ from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.contract.test_store_contract import url_of
 
 # What the tables had before conversations could be edited, branched and taken in turns.
-ADDED_LATER = ["first_seq", "archived", "fence", "leased_until", "title", "parent_id"]
-LATER_TABLES = [tables.archive, tables.keys, tables.counters]
+ADDED_LATER = [
+    "first_seq",
+    "archived",
+    "fence",
+    "leased_until",
+    "title",
+    "parent_id",
+    "answer_fence",
+]
+LATER_TABLES = [
+    tables.archive,
+    tables.keys,
+    tables.counters,
+    tables.answer_events,
+    tables.answers,
+]
 DATABASES = ["sqlite", "postgresql+psycopg", "mysql+pymysql"]
 
 

@@ -82,8 +82,10 @@ def _is_of_type(column: Column[Any]) -> str:
 
 
 def _wrong_type(table: Table) -> TextClause:
-    session_id = "id" if table is sessions else "session_id"
     right = " AND ".join(map(_is_of_type, table.columns))
+    session_id = "id" if table is sessions else "session_id"
+    if session_id not in table.columns:
+        session_id = "NULL"
     key = "NULL, NULL" if table is counters else f"owner, {session_id}"
     names = f"{key} FROM {table.name}"
     return text(f"SELECT {names} WHERE NOT ({right}) LIMIT 20")  # the schema's names

@@ -5,6 +5,9 @@ has its messages, numbered from ``first_seq`` to before ``next_seq`` without a g
 ``hermes_archive`` those that were archived. These two, the sessions and the keys can be sharded by
 owner, and all but the keys by session; ``hermes_counters`` has a few numbers for each database.
 Messages are ordered by ``seq``, which comes from ``next_seq``, and never by a clock.
+
+``hermes_answers`` and ``hermes_answer_events`` have the answers that run, or ended lately; they can
+be sharded by owner.
 """
 
 from typing import Any, TypedDict
@@ -72,6 +75,8 @@ sessions: Table = Table(
     _counter("leased_until"),
     Column("title", _words, nullable=True),
     Column("parent_id", _key("session_id"), nullable=True),
+    # The fence of the open answer's lease; NULL where no answer is open.
+    Column("answer_fence", BigInteger, nullable=True),
     PrimaryKeyConstraint("owner", "id"),
     **_ENGINE_OPTIONS,
 )
@@ -131,9 +136,53 @@ counters: Table = Table(
     **_ENGINE_OPTIONS,
 )
 
+answers: Table = Table(
+    "hermes_answers",
+    metadata,
+    Column("owner", _key("owner")),
+    Column("id", _key("answer_id")),
+    Column("session_id", _key("session_id"), nullable=False),
+    Column("turn_id", _key("turn_id"), nullable=True),
+    Column("question", _body, nullable=False),  # a JSON array
+    Column("replace_from", BigInteger, nullable=True),
+    # The fence that its writer has to have; 0 once it was folded.
+    Column("fence", BigInteger, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("partial", _body, nullable=True),
+    Column("message", _body, nullable=True),
+    # The history's length with its turn.
+    Column("length", BigInteger, nullable=True),
+    _counter("stop_requested"),
+    # In milliseconds from 1970, by the database's clock; NULL while it is open.
+    Column("ended_at", BigInteger, nullable=True),
+    PrimaryKeyConstraint("owner", "id"),
+    ForeignKeyConstraint(
+        ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
+    ),
+    **_ENGINE_OPTIONS,
+)
+
+answer_events: Table = Table(
+    "hermes_answer_events",
+    metadata,
+    Column("owner", _key("owner")),
+    Column("answer_id", _key("answer_id")),
+    # The numbers of the first event in the row, and of the last one.
+    Column("first", BigInteger),
+    Column("last", BigInteger, nullable=False),
+    Column("body", _body, nullable=False),  # a JSON array
+    PrimaryKeyConstraint("owner", "answer_id", "first"),
+    ForeignKeyConstraint(
+        ["owner", "answer_id"], ["hermes_answers.owner", "hermes_answers.id"], ondelete="CASCADE"
+    ),
+    **_ENGINE_OPTIONS,
+)
+
 Index("ix_hermes_messages_turn_id", messages.c.owner, messages.c.session_id, messages.c.turn_id)
 Index("ix_hermes_archive_turn_id", archive.c.owner, archive.c.session_id, archive.c.turn_id)
 Index("ix_hermes_keys_session_id", keys.c.owner, keys.c.session_id)
+Index("ix_hermes_answers_session_id", answers.c.owner, answers.c.session_id)
+Index("ix_hermes_answers_ended_at", answers.c.ended_at)
 
 
 class Target(TypedDict):

@@ -15,9 +15,11 @@ from sqlalchemy import and_, bindparam, case, delete, func, select
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import transaction
+from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import KNOWN, has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
     Target,
+    answers,
     archive,
     in_session,
     keys,
@@ -29,6 +31,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.time_functions import (
     now_in_milliseconds,
     time_at,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.answers import remove_answers
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     is_after,
     of_all_or_one,
@@ -82,6 +85,11 @@ class PruneCounts:
 
 
 _mark_deleted = MARK_DELETED.where(*IS_STORED)
+# A session that has only a question yet, which is being answered.
+_mark_asked = MARK_DELETED.where(
+    sessions.c.answer_fence.is_not(None), sessions.c.deleted_at.is_(None)
+)
+_any_answer = select(answers.c.id).where(*in_session(answers)).limit(1)
 _remove_contents = [delete(table).where(*in_session(table)) for table in (messages, archive, keys)]
 
 _now = select(microseconds_of(func.now()))
@@ -123,8 +131,10 @@ _DROP_KEYS = of_all_or_one(delete(keys).where(*_is_stale_key), keys.c.owner)
 def delete_session(database: Database, session_id: str, owner: str) -> bool:
     """Remove the session's messages, and leave a row, so that its id cannot be used again."""
     target = Target(of_session=session_id, of_owner=owner)
+    may_answer = has_answers(database)
     with transaction(database):
         found = database.run(_mark_deleted, target) > 0
+        found = found or (may_answer and database.run(_mark_asked, target) > 0)
         if found:
             _empty(database, target)
     return found
@@ -211,5 +221,8 @@ def counted(removed: PruneCounts, portion: Sequence[StaleSession]) -> PruneCount
 
 
 def _empty(database: Database, target: Target) -> None:
+    may_answer = database.connection.dialect in KNOWN or has_answers(database)
+    if may_answer and database.rows(_any_answer, target):
+        remove_answers(database, target)
     for statement in _remove_contents:
         database.run(statement, target)

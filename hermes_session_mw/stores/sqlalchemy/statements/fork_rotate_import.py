@@ -12,6 +12,7 @@ from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionNotFound
+from hermes_session_mw.messages import MAX_MESSAGE_BYTES
 from hermes_session_mw.stores.jsonl import ExportedSession
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
@@ -24,6 +25,12 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import time_at
+from hermes_session_mw.stores.sqlalchemy.statements.answers import (
+    fold_open,
+    is_open,
+    move_answers,
+    remove_answers,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
 from hermes_session_mw.stores.sqlalchemy.statements.leases import next_fence
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED
@@ -120,8 +127,10 @@ def _insert_session(
     target = Target(of_session=new_id, of_owner=new_owner)
     insert_or_lock_row(database, target)
     there = lock_row(database, target)
-    if there.exists or there.is_deleted:
+    # A question that is being answered is stored, too.
+    if there.exists or there.is_deleted or is_open(database, target):
         return there
+    remove_answers(database, target)
     database.run(DELETE_ROW, target)
     database.run(statement, {**parameters, "new_owner": new_owner, "fence": there.fence})
     return None
@@ -156,13 +165,22 @@ def fork(
 
 
 def rotate(
-    database: Database, session_id: str, new_id: str, owner: str, new_owner: str, *, repeated: bool
+    database: Database,
+    session_id: str,
+    new_id: str,
+    owner: str,
+    new_owner: str,
+    max_bytes: int = MAX_MESSAGE_BYTES,
+    *,
+    repeated: bool,
 ) -> bool:
-    """See `LifecycleStore.rotate`."""
+    """See `LifecycleStore.rotate`; a running answer is folded with up to ``max_bytes``."""
     target = Target(of_session=session_id, of_owner=owner)
     to = {"new_id": new_id, "new_owner": new_owner}
     with transaction(database):
         there = lock_row(database, target)
+        if fold_open(database, target, max_bytes):
+            there = lock_row(database, target)
         # Also where nothing is to be moved: a key may be bound before the first message is stored.
         if new_owner == owner:
             database.run(_repoint_keys, {**target, "new_id": new_id})
@@ -178,6 +196,7 @@ def rotate(
             raise SessionConflict(0, taken.length)
         for statement in _move:
             database.run(statement, {**target, **to})
+        move_answers(database, target, new_id, new_owner)
         database.run(MARK_DELETED, target)
     return True
 

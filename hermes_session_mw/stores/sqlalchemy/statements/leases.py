@@ -63,7 +63,9 @@ def next_fence(*fences: ColumnElement[int]) -> ColumnElement[int]:
     return _greatest(*fences, _floor) + 1
 
 
-_end = now_in_milliseconds() + bindparam("lease", type_=sessions.c.leased_until.type)
+LEASE_END = now_in_milliseconds() + bindparam("lease", type_=sessions.c.leased_until.type)
+"""When a lease of ``:lease`` milliseconds ends that begins now."""
+
 _acquire = (
     update(sessions)
     .where(
@@ -71,10 +73,10 @@ _acquire = (
         sessions.c.deleted_at.is_(None),
         sessions.c.leased_until <= now_in_milliseconds(),
     )
-    .values(fence=next_fence(sessions.c.fence), leased_until=_end)
+    .values(fence=next_fence(sessions.c.fence), leased_until=LEASE_END)
 )
 _IS_HELD = (*IS_SESSION, sessions.c.fence == bindparam("held"), sessions.c.deleted_at.is_(None))
-_extend = update(sessions).where(*_IS_HELD).values(leased_until=_end)
+_extend = update(sessions).where(*_IS_HELD).values(leased_until=LEASE_END)
 _release = update(sessions).where(*_IS_HELD).values(leased_until=0)
 _lease = select(
     sessions.c.fence, sessions.c.leased_until - now_in_milliseconds(), sessions.c.deleted_at
@@ -87,7 +89,7 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
     # Read first: requests that wait for the lease poll it, and must not take write locks for that.
     rows = database.rows(_lease, target)
     _check_free(rows)
-    parameters = {**target, "lease": _milliseconds(seconds)}
+    parameters = {**target, "lease": in_milliseconds(seconds)}
     acquired = 0
     if rows:
         with transaction(database):
@@ -106,7 +108,7 @@ def extend(database: Database, session_id: str, owner: str, fence: int, seconds:
     """See `LifecycleStore.extend`."""
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        if not database.run(_extend, {**target, "held": fence, "lease": _milliseconds(seconds)}):
+        if not database.run(_extend, {**target, "held": fence, "lease": in_milliseconds(seconds)}):
             raise TurnLost
 
 
@@ -125,7 +127,8 @@ def _check_free(rows: Sequence[Row], at_least: int = 0) -> None:
             raise SessionBusy(busy / 1000)
 
 
-def _milliseconds(seconds: float) -> int:
+def in_milliseconds(seconds: float) -> int:
+    """Return the seconds of a lease in milliseconds, at least one."""
     return max(round(seconds * 1000), 1)
 
 

@@ -102,22 +102,53 @@ def replace(
     """See `LifecycleStore.append` with ``replace_from``; the messages come as JSON texts."""
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        session, stored = begin_turn(
-            database, target, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
+        return add_turn(
+            database,
+            target,
+            bodies,
+            turn_id,
+            replace_from,
+            expected_length=expected_length,
+            may_be_stored=may_be_stored,
+            max_turns=max_turns,
+            fence=fence,
         )
-        length = replace_from + len(bodies)
-        if not stored:
-            check_expected(expected_length, session.length)
-            check_replaced(replace_from, session.length)
-            # A history with too many turns may still be replaced by one that is not longer.
-            if session.turns > max_turns and length > session.length:
-                raise SessionFull(max_turns)
-            cut = session.first + replace_from
-            if cut < session.end:
-                moved = _archive_range(database, target, session, (cut, session.end), "replace")
-                _write_numbers(database, target, moved._replace(end=session.first + length))
-            add_messages(database, target, cut, [(turn_id, body) for body in bodies])
-    return length_of_repeated(stored, bodies, session) if stored else length
+
+
+def add_turn(
+    database: Database,
+    target: Target,
+    bodies: Sequence[str],
+    turn_id: str,
+    replace_from: int | None,
+    *,
+    expected_length: int | None = None,
+    may_be_stored: bool,
+    max_turns: int | None,
+    fence: int | None = None,
+) -> int:
+    """Append a turn in the caller's transaction, as `replace` does; return the length after it.
+
+    None for ``replace_from`` keeps all messages, and None for ``max_turns`` allows any number.
+    """
+    session, stored = begin_turn(
+        database, target, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
+    )
+    if stored:
+        return length_of_repeated(stored, bodies, session)
+    check_expected(expected_length, session.length)
+    keep = session.length if replace_from is None else replace_from
+    check_replaced(keep, session.length)
+    length = keep + len(bodies)
+    # A history with too many turns may still be replaced by one that is not longer.
+    if max_turns is not None and session.turns > max_turns and length > session.length:
+        raise SessionFull(max_turns)
+    cut = session.first + keep
+    if cut < session.end:
+        moved = _archive_range(database, target, session, (cut, session.end), "replace")
+        _write_numbers(database, target, moved._replace(end=session.first + length))
+    add_messages(database, target, cut, [(turn_id, body) for body in bodies])
+    return length
 
 
 def compact(

@@ -18,7 +18,10 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     Target,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import (
+    microseconds_of,
+    now_in_milliseconds,
+)
 
 LENGTH = sessions.c.next_seq - sessions.c.first_seq
 """The number of messages in the history."""
@@ -35,6 +38,11 @@ SESSION_INFO = select(
     sessions.c.parent_id,
 ).where(*IS_STORED)
 """The columns that `session_info` takes, of every session that has a turn."""
+
+IS_EXPIRED = or_(
+    sessions.c.leased_until <= now_in_milliseconds(), sessions.c.answer_fence != sessions.c.fence
+)
+"""Whether the writer of a session's open answer has lost its lease."""
 
 WRONG_TYPE = (TypeError, ValueError, OverflowError)
 """Python's errors for a value of another type than its column's."""

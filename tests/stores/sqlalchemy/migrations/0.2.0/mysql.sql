@@ -1,3 +1,9 @@
+CREATE TABLE hermes_counters (
+    name VARCHAR(20) NOT NULL,
+    value BIGINT NOT NULL,
+    PRIMARY KEY (name)
+)ENGINE=InnoDB;
+
 CREATE TABLE hermes_keys (
     owner VARBINARY(1020) NOT NULL,
     name VARBINARY(1020) NOT NULL,
@@ -22,8 +28,31 @@ CREATE TABLE hermes_sessions (
     leased_until BIGINT NOT NULL DEFAULT '0',
     title TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     parent_id VARBINARY(1024),
+    answer_fence BIGINT,
     PRIMARY KEY (owner, id)
 )ENGINE=InnoDB;
+
+CREATE TABLE hermes_answers (
+    owner VARBINARY(1020) NOT NULL,
+    id VARBINARY(1020) NOT NULL,
+    session_id VARBINARY(1024) NOT NULL,
+    turn_id VARBINARY(1020),
+    question LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    replace_from BIGINT,
+    fence BIGINT NOT NULL,
+    state VARCHAR(10) NOT NULL,
+    partial LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    message LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    length BIGINT,
+    stop_requested BIGINT NOT NULL DEFAULT '0',
+    ended_at BIGINT,
+    PRIMARY KEY (owner, id),
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+)ENGINE=InnoDB;
+
+CREATE INDEX ix_hermes_answers_ended_at ON hermes_answers (ended_at);
+
+CREATE INDEX ix_hermes_answers_session_id ON hermes_answers (owner, session_id);
 
 CREATE TABLE hermes_archive (
     owner VARBINARY(1020) NOT NULL,
@@ -53,8 +82,12 @@ CREATE TABLE hermes_messages (
 
 CREATE INDEX ix_hermes_messages_turn_id ON hermes_messages (owner, session_id, turn_id);
 
-CREATE TABLE hermes_counters (
-    name VARCHAR(20) NOT NULL,
-    value BIGINT NOT NULL,
-    PRIMARY KEY (name)
+CREATE TABLE hermes_answer_events (
+    owner VARBINARY(1020) NOT NULL,
+    answer_id VARBINARY(1020) NOT NULL,
+    first BIGINT NOT NULL,
+    last BIGINT NOT NULL,
+    body LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    PRIMARY KEY (owner, answer_id, first),
+    FOREIGN KEY(owner, answer_id) REFERENCES hermes_answers (owner, id) ON DELETE CASCADE
 )ENGINE=InnoDB;

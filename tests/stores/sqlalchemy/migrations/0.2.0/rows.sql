@@ -1,10 +1,10 @@
-INSERT INTO hermes_sessions (owner, id, next_seq, turns, created_at, updated_at, deleted_at, first_seq, archived, fence, leased_until, title, parent_id) VALUES
-    ('', 'thread', 4, 2, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 0, 0, 0, NULL, NULL),
-    ('', 'unnamed', 3, 2, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 0, 0, 0, NULL, NULL),
-    ('ada', 'thread', 1, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', NULL, 0, 0, 1, 1795169260000, NULL, NULL),
-    ('', 'gone', 2, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', '2026-11-20 10:01:00', 0, 0, 0, 0, NULL, NULL),
-    ('', 'edited', 4, 3, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 2, 0, 0, 'Two words', NULL),
-    ('', 'forked', 2, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', NULL, 0, 0, 0, 0, NULL, 'thread');
+INSERT INTO hermes_sessions (owner, id, next_seq, turns, created_at, updated_at, deleted_at, first_seq, archived, fence, leased_until, title, parent_id, answer_fence) VALUES
+    ('', 'thread', 4, 2, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 0, 0, 0, NULL, NULL, NULL),
+    ('', 'unnamed', 3, 2, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 0, 0, 0, NULL, NULL, NULL),
+    ('ada', 'thread', 1, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', NULL, 0, 0, 1, 1795169260000, NULL, NULL, NULL),
+    ('', 'gone', 2, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', '2026-11-20 10:01:00', 0, 0, 0, 0, NULL, NULL, NULL),
+    ('', 'edited', 4, 3, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 2, 0, 0, 'Two words', NULL, NULL),
+    ('', 'forked', 2, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', NULL, 0, 0, 0, 0, NULL, 'thread', NULL);
 
 INSERT INTO hermes_messages (owner, session_id, seq, turn_id, body, created_at) VALUES
     ('', 'thread', 0, 'first', '{"n":0}', '2026-11-20 10:00:00'),
@@ -30,3 +30,9 @@ INSERT INTO hermes_keys (owner, name, session_id, updated_at) VALUES
     ('ada', 'work', 'thread', '2026-11-20 10:00:00');
 
 INSERT INTO hermes_counters (name, value) VALUES ('fence', 7);
+
+INSERT INTO hermes_answers (owner, id, session_id, turn_id, question, replace_from, fence, state, partial, message, length, stop_requested, ended_at) VALUES
+    ('', 'answer', 'edited', 'third', '[{"n":2}]', NULL, 3, 'completed', NULL, '{"n":3}', 4, 0, 1795169260000);
+
+INSERT INTO hermes_answer_events (owner, answer_id, first, last, body) VALUES
+    ('', 'answer', 1, 2, '["Be","cause."]');

@@ -1,3 +1,10 @@
+CREATE TABLE hermes_counters (
+    name VARCHAR(20) NOT NULL,
+    value BIGINT NOT NULL,
+    PRIMARY KEY (name)
+)
+ WITHOUT ROWID;
+
 CREATE TABLE hermes_keys (
     owner VARCHAR(255) NOT NULL,
     name VARCHAR(255) NOT NULL,
@@ -23,9 +30,33 @@ CREATE TABLE hermes_sessions (
     leased_until BIGINT DEFAULT '0' NOT NULL,
     title TEXT,
     parent_id VARCHAR(256),
+    answer_fence BIGINT,
     PRIMARY KEY (owner, id)
 )
  WITHOUT ROWID;
+
+CREATE TABLE hermes_answers (
+    owner VARCHAR(255) NOT NULL,
+    id VARCHAR(255) NOT NULL,
+    session_id VARCHAR(256) NOT NULL,
+    turn_id VARCHAR(255),
+    question TEXT NOT NULL,
+    replace_from BIGINT,
+    fence BIGINT NOT NULL,
+    state VARCHAR(10) NOT NULL,
+    partial TEXT,
+    message TEXT,
+    length BIGINT,
+    stop_requested BIGINT DEFAULT '0' NOT NULL,
+    ended_at BIGINT,
+    PRIMARY KEY (owner, id),
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+)
+ WITHOUT ROWID;
+
+CREATE INDEX ix_hermes_answers_ended_at ON hermes_answers (ended_at);
+
+CREATE INDEX ix_hermes_answers_session_id ON hermes_answers (owner, session_id);
 
 CREATE TABLE hermes_archive (
     owner VARCHAR(255) NOT NULL,
@@ -57,9 +88,13 @@ CREATE TABLE hermes_messages (
 
 CREATE INDEX ix_hermes_messages_turn_id ON hermes_messages (owner, session_id, turn_id);
 
-CREATE TABLE hermes_counters (
-    name VARCHAR(20) NOT NULL,
-    value BIGINT NOT NULL,
-    PRIMARY KEY (name)
+CREATE TABLE hermes_answer_events (
+    owner VARCHAR(255) NOT NULL,
+    answer_id VARCHAR(255) NOT NULL,
+    first BIGINT NOT NULL,
+    last BIGINT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (owner, answer_id, first),
+    FOREIGN KEY(owner, answer_id) REFERENCES hermes_answers (owner, id) ON DELETE CASCADE
 )
  WITHOUT ROWID;

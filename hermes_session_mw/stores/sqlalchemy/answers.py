@@ -1,0 +1,172 @@
+"""The part of `SQLAlchemyStore` that keeps answers.
+
+Each operation checks its arguments, and is one function of `statements`, as the store's others are.
+What meets an open answer whose lease has expired folds it in a transaction of its own first.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.retry import RetryingExecutor
+from hermes_session_mw.database.workers.executor import T
+from hermes_session_mw.messages import Message, encode_messages
+from hermes_session_mw.stores.answer_folding import (
+    check_above_0,
+    check_end,
+    check_sweep,
+    encode_events,
+    encode_partial,
+    encode_question,
+)
+from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState
+from hermes_session_mw.stores.sqlalchemy.statements import answers, read_answers
+from hermes_session_mw.stores.sqlalchemy.statements.read_answers import Expired
+from hermes_session_mw.stores.validation import (
+    check_answer,
+    check_count,
+    check_keys,
+    check_lease,
+)
+
+
+class SQLAlchemyAnswers:
+    """The methods of `AnswerStore` that are not `LifecycleStore`'s."""
+
+    max_message_bytes: int
+    max_turn_messages: int
+    _max_turns: int
+    _retrying: RetryingExecutor
+
+    async def begin_answer(
+        self,
+        session_id: str,
+        answer_id: str,
+        question: Sequence[Message],
+        owner: str = "",
+        *,
+        lease: float,
+        turn_id: str | None = None,
+        replace_from: int | None = None,
+        fence: int | None = None,
+    ) -> int:
+        """See `AnswerStore.begin_answer`; one short transaction."""
+        check_keys(session_id, owner, turn_id)
+        check_answer(answer_id, owner)
+        check_lease(lease)
+        check_count("replace_from", replace_from)
+        bodies = encode_question(question, self.max_message_bytes, self.max_turn_messages)
+        answer = answers.NewAnswer(answer_id, session_id, owner, bodies, turn_id, replace_from)
+        return await self._retrying.write(
+            answers.begin, answer, lease, fence, self._max_turns, self.max_message_bytes
+        )
+
+    async def write_events(
+        self,
+        session_id: str,
+        answer_id: str,
+        first: int,
+        events: Sequence[object],
+        owner: str = "",
+        *,
+        fence: int,
+        lease: float,
+        partial: Message | None = None,
+    ) -> bool:
+        """See `AnswerStore.write_events`; one round trip on PostgreSQL, a transaction elsewhere."""
+        check_keys(session_id, owner)
+        check_answer(answer_id, owner)
+        check_lease(lease)
+        return await self._retrying.write(
+            answers.write,
+            session_id,
+            answer_id,
+            encode_events(first, events, self.max_message_bytes),
+            owner,
+            fence=fence,
+            seconds=lease,
+            partial=encode_partial(partial, self.max_message_bytes),
+        )
+
+    async def end_answer(
+        self,
+        session_id: str,
+        answer_id: str,
+        first: int,
+        events: Sequence[object],
+        messages: Sequence[Message],
+        owner: str = "",
+        *,
+        fence: int,
+        state: AnswerState,
+    ) -> int | None:
+        """See `AnswerStore.end_answer`; one short transaction."""
+        check_keys(session_id, owner)
+        check_answer(answer_id, owner)
+        check_end(state)
+        bodies: list[str] = []
+        if messages:
+            bodies = encode_messages(messages, self.max_message_bytes, self.max_turn_messages)
+        return await self._retrying.write(
+            answers.end,
+            session_id,
+            answer_id,
+            encode_events(first, events, self.max_message_bytes),
+            bodies,
+            owner,
+            fence=fence,
+            state=state,
+        )
+
+    async def find_answer(self, answer_id: str, owner: str = "") -> AnswerRecord | None:
+        """See `AnswerStore.find_answer`."""
+        check_answer(answer_id, owner)
+        return await self._unless_expired(
+            owner, partial(read_answers.find, answer_id=answer_id, owner=owner)
+        )
+
+    async def open_answer(self, session_id: str, owner: str = "") -> AnswerRecord | None:
+        """See `AnswerStore.open_answer`."""
+        check_keys(session_id, owner)
+        return await self._unless_expired(
+            owner, partial(read_answers.find_open, session_id=session_id, owner=owner)
+        )
+
+    async def read_events(
+        self, answer_id: str, owner: str = "", after: int = 0, limit: int = MAX_EVENTS
+    ) -> tuple[AnswerState, list[object]] | None:
+        """See `AnswerStore.read_events`; one round trip."""
+        check_answer(answer_id, owner)
+        check_count("after", after)
+        check_above_0("limit", limit)
+        work = partial(
+            read_answers.read, answer_id=answer_id, owner=owner, after=after, limit=limit
+        )
+        return await self._unless_expired(owner, work)
+
+    async def request_stop(self, answer_id: str, owner: str = "") -> bool:
+        """See `AnswerStore.request_stop`."""
+        found = await self.find_answer(answer_id, owner)
+        if found is None or not found.is_alive:
+            return False
+        return await self._retrying.write(read_answers.stop, answer_id, owner)
+
+    async def sweep_answers(self, retention: float, limit: int = 100) -> int:
+        """See `AnswerStore.sweep_answers`; a short transaction for each fold."""
+        check_sweep(retention, limit)
+        lapsed = await self._retrying.read(read_answers.find_lapsed, limit)
+        for each in lapsed:
+            await self._fold(each.session_id, each.owner)
+        return len(lapsed) + await self._retrying.write(read_answers.forget, retention, limit)
+
+    async def _unless_expired(self, owner: str, work: Callable[[Database], T | Expired]) -> T:
+        """Return what ``work`` reads, after a fold if that is needed."""
+        while True:
+            found = await self._retrying.run(work, writes=False)
+            if not isinstance(found, Expired):
+                return found
+            await self._fold(found.session_id, owner)
+
+    async def _fold(self, session_id: str, owner: str) -> None:
+        """Fold the session's open answer, if its lease has expired."""
+        await self._retrying.write(answers.fold, session_id, owner, self.max_message_bytes)

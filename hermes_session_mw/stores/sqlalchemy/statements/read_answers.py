@@ -1,0 +1,200 @@
+"""The SQL that reads answers and their events, asks for their end, and forgets them."""
+
+from typing import NamedTuple
+
+from sqlalchemy import and_, bindparam, case, delete, func, literal_column, select, update
+
+from hermes_session_mw.database.connection import Database, Row, text_of
+from hermes_session_mw.database.transactions import transaction
+from hermes_session_mw.messages import decode_messages
+from hermes_session_mw.stores.answer_folding import decode_events
+from hermes_session_mw.stores.answers import AnswerRecord, AnswerState
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
+    OF_OWNER,
+    Target,
+    answer_events,
+    answers,
+    in_session,
+    sessions,
+)
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.statements.answers import (
+    IN_ANSWER,
+    IS_ANSWER,
+    NEWEST,
+    OF_ANSWER,
+    parse_array,
+)
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import IS_EXPIRED
+
+
+class Expired(NamedTuple):
+    """An open answer whose lease has expired, found instead of what was asked for."""
+
+    session_id: str
+
+
+class Lapsed(NamedTuple):
+    """The session of an answer that is to be folded."""
+
+    owner: str
+    session_id: str
+
+
+_with_session = answers.outerjoin(
+    sessions, and_(sessions.c.owner == answers.c.owner, sessions.c.id == answers.c.session_id)
+)
+_is_running = answers.c.state == "running"
+# Also where the session names another answer, or none, or is not there.
+_is_lapsed = case(
+    (answers.c.state != "running", 0),
+    (and_(sessions.c.answer_fence == answers.c.fence, ~IS_EXPIRED), 0),
+    else_=1,
+)
+_record = select(
+    _is_lapsed,
+    answers.c.id,
+    answers.c.session_id,
+    answers.c.state,
+    NEWEST,
+    answers.c.question,
+    answers.c.turn_id,
+    answers.c.replace_from,
+    answers.c.message,
+    answers.c.stop_requested,
+).select_from(_with_session)
+_find = _record.where(*IS_ANSWER)
+_open = _record.where(*in_session(answers), _is_running)
+
+_AFTER = bindparam("after", type_=answer_events.c.first.type)
+_begins = answer_events.alias("begins")
+# The row with the first event that is asked for, found by the key alone.
+_start = func.coalesce(
+    select(_begins.c.first)
+    .where(
+        _begins.c.owner == OF_OWNER,
+        _begins.c.answer_id == OF_ANSWER,
+        _begins.c.first <= _AFTER + 1,
+    )
+    .order_by(_begins.c.first.desc())
+    .limit(1)
+    .scalar_subquery(),
+    0,
+)
+_read = (
+    select(
+        _is_lapsed,
+        answers.c.session_id,
+        answers.c.state,
+        answer_events.c.first,
+        answer_events.c.body,
+    )
+    .select_from(
+        _with_session.outerjoin(
+            answer_events,
+            and_(
+                answer_events.c.owner == answers.c.owner,
+                answer_events.c.answer_id == answers.c.id,
+                answer_events.c.first >= _start,
+                answer_events.c.last > _AFTER,
+            ),
+        )
+    )
+    .where(*IS_ANSWER)
+    .order_by(answer_events.c.first)
+    .limit(bindparam("limit"))
+)
+_stop = update(answers).where(*IS_ANSWER, _is_running).values(stop_requested=literal_column("1"))
+
+_lapsed = (
+    select(answers.c.owner, answers.c.session_id)
+    .select_from(_with_session)
+    .where(answers.c.ended_at.is_(None), _is_lapsed == 1)
+    .limit(bindparam("limit"))
+)
+_old = (
+    select(answers.c.owner, answers.c.id)
+    .where(
+        answers.c.ended_at < now_in_milliseconds() - bindparam("age", type_=answers.c.ended_at.type)
+    )
+    .order_by(answers.c.ended_at)
+    .limit(bindparam("limit"))
+)
+_forget_events = delete(answer_events).where(*IN_ANSWER)
+_forget = delete(answers).where(*IS_ANSWER)
+
+
+def find(database: Database, answer_id: str, owner: str) -> AnswerRecord | Expired | None:
+    """See `AnswerStore.find_answer`."""
+    rows = database.rows(_find, {"of_owner": owner, "of_answer": answer_id})
+    return next(map(_described, rows), None)
+
+
+def find_open(database: Database, session_id: str, owner: str) -> AnswerRecord | Expired | None:
+    """See `AnswerStore.open_answer`."""
+    rows = database.rows(_open, Target(of_session=session_id, of_owner=owner))
+    return next(map(_described, rows), None)
+
+
+def read(
+    database: Database, answer_id: str, owner: str, after: int, limit: int
+) -> tuple[AnswerState, list[object]] | Expired | None:
+    """See `AnswerStore.read_events`."""
+    # Each row has one event at least.
+    parameters = {"of_owner": owner, "of_answer": answer_id, "after": after, "limit": limit}
+    rows = database.rows(_read, parameters)
+    if not rows:
+        return None
+    is_lapsed, session_id, state, first, _ = rows[0]
+    if is_lapsed:
+        return Expired(text_of(session_id))
+    if first is None:
+        return state, []
+    events = decode_events(body for *_, body in rows)
+    skipped = max(after + 1 - first, 0)
+    return state, events[skipped : skipped + limit]
+
+
+def stop(database: Database, answer_id: str, owner: str) -> bool:
+    """See `AnswerStore.request_stop`; the answer's lease is not looked at."""
+    with transaction(database):
+        return database.run(_stop, {"of_owner": owner, "of_answer": answer_id}) > 0
+
+
+def find_lapsed(database: Database, limit: int) -> list[Lapsed]:
+    """Return the sessions of answers that are to be folded."""
+    rows = database.rows(_lapsed, {"limit": limit})
+    return [Lapsed(text_of(owner), text_of(session_id)) for owner, session_id in rows]
+
+
+def forget(database: Database, retention: float, limit: int) -> int:
+    """Remove answers that ended more than ``retention`` seconds ago; return how many."""
+    # More than any clock has counted, and less than any database's greatest number.
+    age = round(min(retention, 2**40) * 1000)
+    old = [
+        {"of_owner": text_of(owner), "of_answer": text_of(answer_id)}
+        for owner, answer_id in database.rows(_old, {"age": age, "limit": limit})
+    ]
+    if old:
+        with transaction(database):
+            database.run(_forget_events, *old)
+            database.run(_forget, *old)
+    return len(old)
+
+
+def _described(row: Row) -> AnswerRecord | Expired:
+    lapsed, answer_id, session_id, state, newest, question, turn_id, keep, message, stop_ = row
+    if lapsed:
+        return Expired(text_of(session_id))
+    return AnswerRecord(
+        text_of(answer_id),
+        text_of(session_id),
+        state,
+        newest,
+        parse_array(question),
+        None if turn_id is None else text_of(turn_id),
+        keep,
+        None if message is None else decode_messages([message])[0],
+        bool(stop_),
+        state == "running",
+    )
