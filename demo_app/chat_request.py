@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from demo_app.bodies import BadRequest, json_object, optional, text
+from demo_app.bodies import json_object, optional, text
 from hermes_session_mw import request_digest
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openai_api.invalid_request import unsupported
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
 
 SYSTEM_ROLES = ("system", "developer")
 
@@ -39,16 +39,16 @@ class ChatRequest:
         """Read a request's body.
 
         Raises:
-            BadRequest: it is not JSON, a field has a wrong type, or there is nothing to answer.
+            InvalidRequest: it is not JSON, a field has a wrong type, or there is nothing to answer.
             InvalidRequest: it asks for what is not supported.
         """
         data = json_object(body)
         messages = _messages(data.get("messages"))
         told = [message for message in messages if message["role"] not in SYSTEM_ROLES]
         if not any(message["role"] in ("user", "tool") for message in told):
-            raise BadRequest("there is no user message in 'messages'", "messages")
+            raise InvalidRequest("there is no user message in 'messages'", "messages")
         if optional(data, "n", int, 1) != 1:
-            raise BadRequest("'n' is not 1: a conversation continues from one answer", "n")
+            raise InvalidRequest("'n' is not 1: a conversation continues from one answer", "n")
         options = optional(data, "stream_options", dict, {})
         for name, value in options.items():
             if value and name != "include_usage":
@@ -66,7 +66,7 @@ class ChatRequest:
 
 def _messages(value: Any) -> list[Message]:
     if not isinstance(value, list) or not value:
-        raise BadRequest("'messages' is not a list with at least one message", "messages")
+        raise InvalidRequest("'messages' is not a list with at least one message", "messages")
     for number, message in enumerate(value):
         _check_message(message, f"messages[{number}]")
     return value
@@ -74,18 +74,18 @@ def _messages(value: Any) -> list[Message]:
 
 def _check_message(message: Any, param: str) -> None:
     if not isinstance(message, dict):
-        raise BadRequest(f"'{param}' is not an object", param)
+        raise InvalidRequest(f"'{param}' is not an object", param)
     if not isinstance(message.get("role"), str):
-        raise BadRequest(f"'{param}.role' is not a string", f"{param}.role")
+        raise InvalidRequest(f"'{param}.role' is not a string", f"{param}.role")
     if message["role"] == "tool" and not isinstance(message.get("tool_call_id"), str):
-        raise BadRequest(f"'{param}.tool_call_id' is not a string", f"{param}.tool_call_id")
+        raise InvalidRequest(f"'{param}.tool_call_id' is not a string", f"{param}.tool_call_id")
     content = message.get("content")
     if not isinstance(content, str | list | None):
-        raise BadRequest(f"'{param}.content' is neither text nor a list", f"{param}.content")
+        raise InvalidRequest(f"'{param}.content' is neither text nor a list", f"{param}.content")
     if message["role"] == "user" and content is None:
-        raise BadRequest(f"'{param}.content' is missing", f"{param}.content")
+        raise InvalidRequest(f"'{param}.content' is missing", f"{param}.content")
     if isinstance(content, list) and not all(map(_is_part, content)):
-        raise BadRequest(f"'{param}.content' has a part of a wrong shape", f"{param}.content")
+        raise InvalidRequest(f"'{param}.content' has a part of a wrong shape", f"{param}.content")
 
 
 def _is_part(part: Any) -> bool:

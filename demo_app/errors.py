@@ -6,7 +6,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from demo_app.bodies import BadRequest
 from demo_app.failures import ModelFailed, error_body
 from hermes_session_mw import (
     NotSupported,
@@ -82,7 +81,6 @@ async def _server_error(_: Request, _exc: Exception) -> Response:
 
 # The middleware answers the others, such as SessionBusy and MessageTooLarge.
 HANDLERS = {
-    BadRequest: _bad_request,
     InvalidRequest: _bad_request,
     SessionDeleted: _conflict,
     SessionFull: _conflict,

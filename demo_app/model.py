@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import anyio
 
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.assembly import text_of
 from hermes_session_mw.openai_api.usage import Usage
 
 
@@ -86,7 +87,8 @@ class EchoModel:
             await anyio.sleep(self.patience if number else 0)
             yield Delta(word)
         # Its tokens are words.
-        used, made = sum(len(text_of(each).split()) for each in messages), len(text.split())
+        used = sum(len(text_of(each.get("content")).split()) for each in messages)
+        made = len(text.split())
         usage = {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
         yield Delta(usage=usage, finish_reason="stop")
 
@@ -99,18 +101,10 @@ class EchoModel:
         """Do nothing: there are no connections."""
 
 
-def text_of(message: Message) -> str:
-    """Return a message's text; its content is a string or a list of parts."""
-    content = message.get("content")
-    if isinstance(content, list):
-        return " ".join(part["text"] for part in content if part.get("type") == "text")
-    return content or ""
-
-
 def answer(messages: Sequence[Message]) -> str:
     """Return the built-in model's answer to the last user message."""
     asked = [message for message in messages if message["role"] == "user"] or messages[-1:]
-    *earlier, last = map(text_of, asked)
+    *earlier, last = (text_of(message.get("content")) for message in asked)
     memory = "This is your first message in this conversation."
     if earlier:
         count = "1 earlier message" if len(earlier) == 1 else f"{len(earlier)} earlier messages"

@@ -5,14 +5,19 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from demo_app.bodies import BadRequest
 from demo_app.failures import ModelRefused, upstream_failed
-from demo_app.model import Delta, Model, pieces, text_of
+from demo_app.model import Delta, Model, pieces
 from demo_app.turns import Finish, nothing, unstored
 from hermes_session_mw import InvalidMessage, MessageTooLarge, Recording
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openai_api.assembly import MessageAssembly, add_to_choice, as_delta, texts_in
-from hermes_session_mw.openai_api.assembly import text_of as text_in
+from hermes_session_mw.openai_api.assembly import (
+    MessageAssembly,
+    add_to_choice,
+    as_delta,
+    text_of,
+    texts_in,
+)
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.usage import Usage, estimated_usage
 
 _NEEDED = ("content", "tool_calls")
@@ -96,7 +101,7 @@ class Reply:
         """
         try:
             first = await anext(self.deltas)
-        except (BadRequest, ModelRefused):
+        except (InvalidRequest, ModelRefused):
             raise
         except BaseException:
             await self.record().break_off()
@@ -120,7 +125,7 @@ class Reply:
         return self._told(self.assembly.add(fields), delta)
 
     def _told(self, fields: Message, delta: Delta) -> Delta:
-        text = text_in(fields.get("content"))
+        text = text_of(fields.get("content"))
         if text == fields.get("content"):
             del fields["content"]
         self.recording.write(text)
@@ -152,7 +157,7 @@ def again(
     model: Model, question: Sequence[Message], message: Message, options: Mapping[str, Any]
 ) -> Reply:
     """Return a stored answer, without asking the model."""
-    fields, text = as_delta(message), text_of(message)
+    fields, text = as_delta(message), text_of(message.get("content"))
     if isinstance(fields.get("content"), str):
         del fields["content"]  # told word by word
     name = message.get("model") or options.get("model") or model.name

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from demo_app import turns
-from demo_app.bodies import BadRequest, json_object
+from demo_app.bodies import json_object
 from demo_app.model import Model
 from demo_app.reply import Reply, again
 from demo_app.response_shapes import Answer, details_of
@@ -21,7 +21,7 @@ from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnC
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api import EventStream
 from hermes_session_mw.openai_api.conversations import conversation_session_id
-from hermes_session_mw.openai_api.invalid_request import unsupported
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
 from hermes_session_mw.openai_api.item_ids import page_of, placed_items, response_details
 from hermes_session_mw.openai_api.response_request import ResponseRequest
 from hermes_session_mw.openai_api.stored_responses import (
@@ -93,7 +93,7 @@ async def delete_response(request: Request) -> Response:
 async def cancel_response(request: Request) -> Response:
     """Refuse to cancel: only answers that are made in the background could be."""
     await _find(request)
-    raise BadRequest("the response is not made in the background", "response_id")
+    raise InvalidRequest("the response is not made in the background", "response_id")
 
 
 async def list_input_items(request: Request) -> Response:
@@ -142,7 +142,9 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: StoredRes
     if wanted is None or wanted == session.id:
         return
     if not session.is_new or session.key is not None:
-        raise BadRequest("the header names another conversation", param, code="session_mismatch")
+        raise InvalidRequest(
+            "the header names another conversation", param, code="session_mismatch"
+        )
     await session.switch(wanted)
 
 
@@ -279,7 +281,7 @@ async def _end_of(session: HermesSession, ids: StoredResponses, previous: str | 
     """Return the history's length at the end of the response to continue from.
 
     Raises:
-        BadRequest: it broke off, or is not in the history any more (404).
+        InvalidRequest: it broke off, or is not in the history any more (404).
         StoreUnavailable: the history cannot be read.
     """
     if previous is None:

@@ -11,8 +11,6 @@ from typing import cast
 
 import anyio
 
-from demo_app.bodies import BadRequest
-from demo_app.model import text_of
 from hermes_session_mw import (
     HermesSession,
     LifecycleStore,
@@ -24,6 +22,8 @@ from hermes_session_mw import (
     Turn,
 )
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.assembly import text_of
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.transcript import answers_calls
 from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.tool_calls import is_result
@@ -88,13 +88,13 @@ def new_messages(
     """Return what ``find`` finds new in the messages of the body's field ``param``.
 
     Raises:
-        BadRequest: nothing can be answered there.
+        InvalidRequest: nothing can be answered there.
         SessionConflict, StoreUnavailable: as for `HermesSession.new_messages`.
     """
     try:
         return find(told)
     except ValueError as exc:
-        raise BadRequest(str(exc), param) from exc
+        raise InvalidRequest(str(exc), param) from exc
 
 
 def check(session: HermesSession, new: NewMessages, param: str) -> None:
@@ -103,7 +103,7 @@ def check(session: HermesSession, new: NewMessages, param: str) -> None:
     They are those of the body's field ``param``.
 
     Raises:
-        BadRequest: tool results answer no call, or not all calls.
+        InvalidRequest: tool results answer no call, or not all calls.
         StoreUnavailable: the tool calls cannot be read.
         InvalidMessage: a message cannot be stored.
     """
@@ -112,7 +112,7 @@ def check(session: HermesSession, new: NewMessages, param: str) -> None:
             raise StoreUnavailable("the calls of the tools cannot be read")
         if not answers_calls([*session.history[: new.keep], *new.messages]):
             problem = "the results at the end do not match the tool calls"
-            raise BadRequest(problem, param)
+            raise InvalidRequest(problem, param)
     session.check(*new.messages, {"role": "assistant", "content": ""})
 
 
@@ -142,7 +142,7 @@ async def shorten(session: HermesSession, new: NewMessages, longest: int) -> New
     if not longest or is_short or tells_history(session) or new.replace_from is not None:
         return new
     count = session.length - KEEP
-    first = one_line(text_of(session.history[0]), 200)
+    first = one_line(text_of(session.history[0].get("content")), 200)
     text = f"Summary of {count} earlier messages; the first was: {first}"
     with suppress(NotSupported):  # Hermes compresses its conversations itself
         await session.compact(keep=KEEP, summary=[{"role": "user", "content": text}])
@@ -179,8 +179,8 @@ def unstored() -> Recording:
 
 
 async def _entitle(store: LifecycleStore, session: HermesSession) -> None:
-    asked = (text_of(message) for message in session.history if message["role"] == "user")
-    title, owner = one_line(next(asked, ""), TITLE_LENGTH), session.known_owner()
+    asked = (each.get("content") for each in session.history if each["role"] == "user")
+    title, owner = one_line(text_of(next(asked, "")), TITLE_LENGTH), session.known_owner()
     # The answer is stored and matters more than its title, which may be in use.
     with suppress(StoreError, ValueError):
         info = await store.info(session.id, owner)

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx2
 
-from demo_app.bodies import BadRequest
 from demo_app.failures import ModelFailed, ModelRefused, upstream_failed
 from demo_app.model import Delta
 from demo_app.upstream_errors import failure_in_stream, failure_of, parsed, timed_out
@@ -19,6 +18,7 @@ from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import texts_in
 from hermes_session_mw.openai_api.chunks import Chunk, InvalidChunk, read_chunk
 from hermes_session_mw.openai_api.event_reader import Event, EventReader, EventTooLarge
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.transcript import for_upstream, in_plain_form, refused_parts
 from hermes_session_mw.openai_api.usage import estimated_usage
 
@@ -260,7 +260,7 @@ def _encoded(body: Message | None) -> bytes | None:
     try:
         return None if body is None else json.dumps(body).encode()
     except RecursionError:
-        raise BadRequest("the body is nested too deep") from None
+        raise InvalidRequest("the body is nested too deep") from None
 
 
 def _checked(url: str, key: str, timeout: float) -> httpx2.URL:

@@ -86,10 +86,11 @@ def copy_messages(messages: Sequence[Message]) -> list[Message]:
 
 def text_of(message: Message) -> str:
     """Return the text of a message's content, which may be a list of parts."""
-    content = message.get("content") or ""
+    content = message.get("content")
     if isinstance(content, str):
         return content
-    texts = (part.get("text") for part in content if isinstance(part, dict))
+    parts = content if isinstance(content, list) else []
+    texts = (part.get("text") for part in parts if isinstance(part, dict))
     return "".join(text for text in texts if isinstance(text, str))
 
 

@@ -104,9 +104,14 @@ def join_cookies(headers: RawHeaders) -> Pairs:
 
 
 def content_length(headers: RawHeaders) -> int | None:
-    """Return the body's length in bytes by its header, or None."""
+    """Return the body's length in bytes by its header, or None.
+
+    Of a number of more than 19 digits only these count: it is too large in any case.
+    """
     said = [value for key, value in headers if key.lower() == _CONTENT_LENGTH]
-    return int(said[0]) if len(said) == 1 and said[0].isdigit() else None
+    if len(said) != 1 or not said[0].isdigit():
+        return None
+    return int(said[0].lstrip(b"0")[:19] or b"0")  # Python refuses to read 4301 digits
 
 
 def close_connection(headers: Pairs) -> None:

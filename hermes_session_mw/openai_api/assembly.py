@@ -87,7 +87,8 @@ class MessageAssembly:
         Tool calls in it are numbered by ``index``, and have what is new only.
         """
         told: Message = {}
-        for name, value in delta.items():
+        for key, value in delta.items():
+            name = whole_text(key)
             if value is None or name == "role":
                 continue
             if name == "tool_calls":

@@ -1,8 +1,8 @@
 """Refuses a request's body that is too large, while it is read."""
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hermes_session_mw.asgi.headers import content_length
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 
 
@@ -27,8 +27,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("Content-Length", "")
-        announced = int(length) if length.isascii() and length.isdigit() else 0
+        announced = content_length(scope["headers"]) or 0
         received = 0
 
         async def limited() -> Message:

@@ -264,7 +264,8 @@ def _joined(history: Sequence[Message], new: list[Message]) -> tuple[int | None,
     is_more = first.keys() == {"role", "content", "tool_calls"} and first["content"] is None
     if not is_more or last.get("role") != "assistant" or is_incomplete(last):
         return None, new
-    calls = [*(last.get("tool_calls") or []), *first["tool_calls"]]
+    earlier = last.get("tool_calls")
+    calls = [*(earlier if isinstance(earlier, list) else []), *first["tool_calls"]]
     return len(history) - 1, [last | {"tool_calls": calls}, *new[1:]]
 
 

@@ -306,7 +306,7 @@ def _answer_items(message: Message) -> list[Item]:
 def calls_of(message: Message) -> list[Message]:
     """Return the calls of an answer, also that of the older API, which has no id."""
     calls, older = message.get("tool_calls"), message.get("function_call")
-    several = calls if isinstance(calls, list) else []
+    several = _listed(calls)
     if isinstance(older, dict):
         several = [*several, {"id": older.get("name"), "type": "function", "function": older}]
     return [call for call in several if isinstance(call, dict)]
@@ -347,8 +347,7 @@ def _output_item(message: Message, *, is_custom: bool) -> Item:
 
 
 def _reasoning_items(message: Message) -> list[Item]:
-    kept = message.get(REASONING_ITEMS)
-    items = [each for each in kept if isinstance(each, dict)] if isinstance(kept, list) else []
+    items = [each for each in _listed(message.get(REASONING_ITEMS)) if isinstance(each, dict)]
     if items:
         return [
             {"summary": []} | _rest(item, ("id", "status")) | {"type": "reasoning"}
@@ -408,8 +407,7 @@ def logprobs_of(choice: Message) -> list[Message]:
     """Return the log probabilities of a choice of Chat Completions as a text's part has them."""
     found = choice.get("logprobs")
     entries = found.get("content") if isinstance(found, dict) else None
-    several = entries if isinstance(entries, list) else []
-    return [_logprob(entry) for entry in several if isinstance(entry, dict)]
+    return [_logprob(entry) for entry in _listed(entries) if isinstance(entry, dict)]
 
 
 def with_logprobs(items: list[Item], logprobs: list[Message]) -> list[Item]:
@@ -422,8 +420,8 @@ def with_logprobs(items: list[Item], logprobs: list[Message]) -> list[Item]:
 
 
 def _logprob(entry: Message) -> Message:
-    top = [each for each in entry.get("top_logprobs") or [] if isinstance(each, dict)]
-    told = [each | {"bytes": each.get("bytes") or []} for each in (entry, *top)]
+    top = [each for each in _listed(entry.get("top_logprobs")) if isinstance(each, dict)]
+    told = [each | {"bytes": _listed(each.get("bytes"))} for each in (entry, *top)]
     return told[0] | {"top_logprobs": told[1:]}
 
 
@@ -451,3 +449,7 @@ def _as_text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

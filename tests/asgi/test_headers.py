@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_session_mw import ConfigurationError
-from hermes_session_mw.asgi.headers import header_names
+from hermes_session_mw.asgi.headers import content_length, header_names
 from hermes_session_mw.asgi.middleware import HeaderNames, find_fields
 from hermes_session_mw.asgi.response_stamper import SessionHeader
 from tests.support.asgi import HEADER
@@ -221,3 +221,24 @@ def test_a_response_is_stamped_once_and_twice_is_once(headers: list[Pair]) -> No
     assert kept[: len(others)] == others
     assert fields(stamped, HEADER) == [(HEADER, b"id")]
     assert sorted(SESSION_ID.stamp_response(stamped, b"id")) == sorted(stamped)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], None),
+        ([b"12"], 12),
+        ([b"0"], 0),
+        ([b"000"], 0),
+        ([b"0" * 5000 + b"12"], 12),
+        ([b"9" * 5000], 10**19 - 1),
+        ([b"+1"], None),
+        ([b"1_0"], None),
+        ([b"\xb2"], None),
+        ([b""], None),
+        ([b"1", b"1"], None),
+    ],
+)
+def test_a_length_is_read_whatever_its_digits(values: list[bytes], expected: int | None) -> None:
+    """A number of any length is one, and what is no number is none."""
+    assert content_length([(b"Content-Length", value) for value in values]) == expected

@@ -13,11 +13,11 @@ from starlette.testclient import TestClient
 
 from demo_app import turns
 from demo_app.app import create_app
-from demo_app.bodies import BadRequest
 from demo_app.failures import ModelRefused, error_body
 from demo_app.model import Delta, EchoModel, Model
 from hermes_session_mw import MemoryStore, StoreUnavailable, TurnLost
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from tests.asgi.test_middleware import FailingStore
 from tests.demo.test_demo import CHAT, HEADER, ask, chunks_of, stored, text_of, user
 from tests.demo.test_demo_responses import S, body_of, respond
@@ -294,7 +294,7 @@ def test_more_than_one_answer_is_refused(store: MemoryStore) -> None:
 
 @pytest.mark.parametrize(
     "refusal",
-    [ModelRefused(error_body("no", "invalid_request_error"), 400), BadRequest("too deep")],
+    [ModelRefused(error_body("no", "invalid_request_error"), 400), InvalidRequest("too deep")],
     ids=["by the model", "by the demo"],
 )
 def test_a_request_that_is_refused_changes_nothing(

@@ -6,8 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from demo_app import upstream
+from demo_app.app import create_app
 from hermes_session_mw import MemoryStore
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES
 from tests.demo.test_demo import HEADER, ask, chunks_of, stored, text_of, user
@@ -191,3 +193,41 @@ def test_what_cannot_be_stored_is_no_answer(
         assert told["message"] == "the answer is too long to be stored"
         assert answer.status_code == (200 if stream else 502)
     assert stored(store, "s") == [user("Hi"), HALF]
+
+
+PARTS: dict[str, list[Any]] = {
+    "a number": [5],
+    "null": [{"type": "text", "text": "a"}, None],
+    "a list": [["q"]],
+    "text without a text": [{"type": "text"}, {"type": "image"}],
+    "text that is none": [{"type": "text", "text": 5}, {"type": "text", "text": None}],
+    "types that are none": [{"type": ["t"]}, {"x": 1}],
+}
+
+
+@pytest.mark.parametrize("compact_at", [0, 11])
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
+def test_a_conversation_goes_on_after_odd_parts(parts: list[Any], compact_at: int) -> None:
+    """An answer with parts of a wrong shape is told again, read, summarized and continued."""
+    odd = events(chunk({"content": parts}), END)
+    asked = ("/v1/chat/completions", {"messages": [user("a")]}), ("/v1/responses", {"input": "a"})
+    with serving(odd) as server:
+        model = upstream.UpstreamModel(server.url)
+        app = create_app(MemoryStore(), keys=(), model=model, compact_at=compact_at)
+        with TestClient(app) as client:
+            for path, body in asked * 4:
+                keyed = S | {"Idempotency-Key": path}
+                for headers in (keyed, keyed, S):
+                    answer = client.post(path, json=body, headers=headers)
+                    assert answer.status_code == 200, answer.text
+            assert client.get("/v1/conversations/s/items").status_code == 200
+
+
+def test_odd_log_probabilities_do_no_harm(store: MemoryStore, stream: bool) -> None:
+    """The rest of the answer is told, and stored, though its log probabilities are no lists."""
+    entries = [{"token": "a", "bytes": 5, "top_logprobs": 5}, 5, {"top_logprobs": [5, {}]}]
+    told = chunk({"content": "Hi."})
+    told["choices"][0]["logprobs"] = {"content": entries}
+    with serving(events(told, END)) as server, client_of(store, server.url) as client:
+        body = body_of(respond(client, "a", S, stream=stream))
+        assert body["output"][0]["content"][0]["text"] == "Hi."

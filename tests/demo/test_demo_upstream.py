@@ -12,9 +12,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
-from demo_app.bodies import BadRequest
 from demo_app.upstream import UpstreamModel
 from hermes_session_mw import ConfigurationError, MemoryStore
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from tests.demo.test_demo import CHAT, HEADER, ask, chunks_of, stored, text_of, user
 from tests.demo.test_demo_responses import S, body_of, events_of, respond
 from tests.demo.test_demo_server import run_demo
@@ -321,7 +321,7 @@ async def test_a_body_that_is_too_deep_is_refused() -> None:
     for _ in range(100_000):
         nested = [nested]
     model = UpstreamModel("http://127.0.0.1:1/v1")
-    with pytest.raises(BadRequest):
+    with pytest.raises(InvalidRequest):
         await anext(model.stream([user("Hi")], {"model": "m", "x": nested}))
     await model.aclose()
     while nested:  # else it is let go of too deep for the interpreter

@@ -112,6 +112,10 @@ FIELDS: dict[str, tuple[list[Message], Message]] = {
         [{"content": [{"type": "text", "text": "\ud83d"}]}, {"content": "\ude00"}],
         {"content": "\U0001f600"},
     ),
+    "names with halves": (
+        [{"\ud800": "a", "x": {"\ud800": 1}}, {"\ud800": "b"}],
+        {"content": "", "\ufffd": "ab", "x": {"\ufffd": 1}},
+    ),
     "halves that stay alone": (
         [{"content": "\ude00a\ud83d"}, {"x": ["\ud83d", ["\ud83d"], {"\ud83d": "\ud83d"}]},
          {"refusal": "\ud83d"}, {"content": "\ud83d", "id": "\ud83d"}],

@@ -16,6 +16,7 @@ from hermes_session_mw.openai_api.response_items import (
     flat_annotation,
     input_items,
     items_of,
+    logprobs_of,
     messages_of,
     nested_annotation,
     with_references,
@@ -351,3 +352,16 @@ def test_annotations_survive_both_ways(value: Any) -> None:
     assert nested_annotation(nested_annotation(note)) == nested_annotation(note)
     flat_annotation(value)
     nested_annotation(value)
+
+
+ENTRIES = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("token", "bytes", "top_logprobs"), json_values.values)
+)
+
+
+@given(json_values.values | st.fixed_dictionaries({"content": st.lists(ENTRIES)}))
+def test_any_log_probabilities_are_told(logprobs: Any) -> None:
+    """Whatever a provider sends, each entry has the two lists that the SDKs' types require."""
+    for entry in logprobs_of({"logprobs": logprobs}):
+        for each in (entry, *entry["top_logprobs"]):
+            assert isinstance(each["bytes"], list)
