@@ -108,7 +108,8 @@ class EventStream(Response):
                 "head_after is at least 0, keepalive and idle_after are above 0 seconds: "
                 f"not {head_after}, {keepalive} and {idle_after}"
             )
-        self.status_code, self.background = status_code, background
+        self.status_code = status_code
+        self.background: BackgroundTask | None = background
         self.init_headers({**_HEADERS, **(headers or {})})
         self._events = events
         self._opening, self._idle_event, self._error_event = opening, idle_event, error_event

@@ -285,7 +285,7 @@ WRONG = {
         "test_a_limit_gives_the_newest",
     ),
     "owners are ignored": (
-        ('check_key("owner", owner)', 'check_key("owner", owner)\n        owner = ""'),
+        ("owner, session_id", '"", session_id'),
         "test_another_owners_session_is_unknown",
     ),
     "a repeated turn is stored again": (
