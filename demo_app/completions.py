@@ -9,7 +9,7 @@ from typing import Any
 
 from demo_app.reply import Reply
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openai_api import server_sent_event
+from hermes_session_mw.openai_api import server_sent_event, split_delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,10 @@ class Completion:
             async for delta in deltas:
                 told = ({"content": delta.text} if delta.text else {}) | delta.fields
                 has_more = told or delta.choice or delta.beside
-                yield self._chunk(told, delta.choice, delta.beside) if has_more else ""
+                first, *calls = split_delta(told)
+                yield self._chunk(first, delta.choice, delta.beside) if has_more else ""
+                for call in calls:
+                    yield self._chunk(call)
         yield self._chunk({}, {"finish_reason": self.reply.finish_reason})
         if include_usage:
             usage = self._shape("chat.completion.chunk", []) | {"usage": self.reply.usage}

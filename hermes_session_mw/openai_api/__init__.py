@@ -7,7 +7,7 @@ modules are pure, but for the ones that answer a request.
 from hermes_session_mw.openai_api.assembly import MessageAssembly, as_delta
 from hermes_session_mw.openai_api.body_limit import BodyLimit
 from hermes_session_mw.openai_api.capabilities import capabilities
-from hermes_session_mw.openai_api.chunks import Chunk, InvalidChunk, read_chunk
+from hermes_session_mw.openai_api.chunks import Chunk, InvalidChunk, read_chunk, split_delta
 from hermes_session_mw.openai_api.conversations import (
     conversation_routes,
     conversation_session_id,
@@ -77,6 +77,7 @@ __all__ = [
     "refused_parts",
     "response_object",
     "server_sent_event",
+    "split_delta",
     "told_again",
     "usage_of",
     "with_references",

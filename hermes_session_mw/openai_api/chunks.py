@@ -66,6 +66,18 @@ class Chunk:
     error: Any = None
 
 
+def split_delta(delta: Message) -> list[Message]:
+    """Return the same as deltas of which each has one tool call alone, or no call.
+
+    LlamaIndex 0.14 runs the first call of a chunk alone, and AutoGen 0.7 none that has text beside.
+    """
+    calls = delta.get("tool_calls")
+    if not isinstance(calls, list) or not calls:
+        return [delta]
+    rest = {name: value for name, value in delta.items() if name != "tool_calls"}
+    return [*([rest] if rest else []), *({"tool_calls": [call]} for call in calls)]
+
+
 def read_chunk(data: str | bytes, event: str = "") -> Chunk | None:
     """Return what the data of an event says, or None if it is passed over.
 

@@ -83,6 +83,27 @@ def test_an_odd_answer_is_one(
         assert body_of(respond(client, "Hi", S, stream=stream))["status"] == "completed"
 
 
+def test_a_chunk_has_no_more_than_one_call(store: MemoryStore) -> None:
+    """Text and two calls in one chunk of the upstream are three chunks: some clients take one."""
+    calls = [
+        {
+            "index": at,
+            "id": f"c{at}",
+            "type": "function",
+            "function": {"name": "f", "arguments": "{}"},
+        }
+        for at in range(2)
+    ]
+    behaviour = events(chunk({"content": "Hi.", "tool_calls": calls}), END)
+    with serving(behaviour) as server, client_of(store, server.url) as client:
+        answer = ask(client, user("Hi"), session_id="s", stream=True)
+    told = [each["choices"][0]["delta"] for each in chunks_of(answer)]
+    assert [delta for delta in told if delta.get("content") or "tool_calls" in delta] == [
+        {"content": "Hi."},
+        *({"tool_calls": [call]} for call in calls),
+    ]
+
+
 def test_the_key_is_in_no_error(store: MemoryStore, stream: bool) -> None:
     """An upstream that quotes its key, in whichever way, tells the client nothing."""
     key = "sk/of-this"

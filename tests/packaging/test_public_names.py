@@ -98,6 +98,7 @@ PUBLIC_WIRE = {
     "refused_parts",
     "response_object",
     "server_sent_event",
+    "split_delta",
     "told_again",
     "usage_of",
     "with_references",
