@@ -14,7 +14,6 @@ from hermes_session_mw.openai_api.conversations import (
 )
 from hermes_session_mw.openai_api.cors import CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS
 from hermes_session_mw.openai_api.event_reader import EventReader, EventTooLarge
-from hermes_session_mw.openai_api.event_stream import EventStream, server_sent_event
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.item_ids import answer_items, page_of, placed_items
 from hermes_session_mw.openai_api.response_events import ResponseEvents
@@ -40,6 +39,7 @@ from hermes_session_mw.openai_api.transcript import (
     refused_parts,
 )
 from hermes_session_mw.openai_api.usage import estimated_usage
+from hermes_session_mw.session.event_stream import EventStream, server_sent_event
 
 __all__ = [
     "CORS_REQUEST_HEADERS",
