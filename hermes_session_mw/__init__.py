@@ -8,6 +8,7 @@ from hermes_session_mw import migrations
 from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
+    ON_DISCONNECT_HEADER,
     REPLAYED_HEADER,
     SESSION_HEADER,
     SESSION_KEY_HEADER,
@@ -18,8 +19,10 @@ from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
 from hermes_session_mw.exceptions import (
     AppendInDoubt,
     ConfigurationError,
+    CursorConflict,
     HermesSessionError,
     HistoryNotLoaded,
+    InvalidCursor,
     InvalidKey,
     InvalidMessage,
     MessageTooLarge,
@@ -45,6 +48,7 @@ from hermes_session_mw.exceptions import (
 from hermes_session_mw.ids import is_session_id, mint_session_id
 from hermes_session_mw.logging import SessionIdFilter
 from hermes_session_mw.routes.handlers import session_routes
+from hermes_session_mw.session.answer import Answer, AnswerEvent
 from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.recording import Recording
 from hermes_session_mw.session.request_digest import request_digest
@@ -70,22 +74,27 @@ from hermes_session_mw.stores import (
 __all__ = [
     "HISTORY_SOURCE_HEADER",
     "IDEMPOTENCY_HEADER",
+    "ON_DISCONNECT_HEADER",
     "REPLAYED_HEADER",
     "SESSION_HEADER",
     "SESSION_KEY_HEADER",
     "TURN_HEADER",
+    "Answer",
+    "AnswerEvent",
     "AnswerRecord",
     "AnswerState",
     "AnswerStore",
     "AppendInDoubt",
     "ArchivedMessage",
     "ConfigurationError",
+    "CursorConflict",
     "HermesSession",
     "HermesSessionError",
     "HermesSessionMiddleware",
     "HermesStateStore",
     "History",
     "HistoryNotLoaded",
+    "InvalidCursor",
     "InvalidKey",
     "InvalidMessage",
     "LifecycleStore",

@@ -11,6 +11,8 @@
     │   ├── MessageTooLarge       it takes more bytes than a message may
     │   └── TurnTooLong           the turn has more messages than a turn may
     ├── InvalidKey                an owner, session id or turn id that cannot be stored
+    ├── InvalidCursor             a place in an answer that it does not have
+    ├── CursorConflict            a place in another answer
     ├── SessionConflict           the conversation is not as long as expected
     ├── TurnConflict              the turn id is taken by other messages
     ├── TurnLost                  the lease expired, and another request has the turn
@@ -87,6 +89,26 @@ class TurnTooLong(InvalidMessage):
 
 class InvalidKey(HermesSessionError, ValueError):
     """An owner, a session id or a turn id that not every database can store."""
+
+
+class InvalidCursor(HermesSessionError, ValueError):
+    """A cursor is none, or is ahead of the answer's events."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the cursor is none of this answer's: give one that came with an event, or the number "
+            "of events that came"
+        )
+
+
+class CursorConflict(HermesSessionError):
+    """A cursor belongs to another answer than the one that is followed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the cursor belongs to another answer: load the conversation, and follow the running "
+            "answer from its beginning"
+        )
 
 
 class SessionConflict(HermesSessionError):

@@ -14,12 +14,15 @@ from typing import Any
 from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
+    ON_DISCONNECT_HEADER,
     SESSION_KEY_HEADER,
     TURN_HEADER,
 )
 from hermes_session_mw.exceptions import (
     AppendInDoubt,
+    CursorConflict,
     HermesSessionError,
+    InvalidCursor,
     InvalidMessage,
     MessageTooLarge,
     NotSupported,
@@ -142,6 +145,13 @@ INVALID_TURN = Refusal(
     param=TURN_HEADER,
 )
 
+INVALID_ON_DISCONNECT = Refusal(
+    400,
+    "invalid_on_disconnect",
+    "What becomes of an answer whose client leaves is either 'continue' or 'stop'.",
+    param=ON_DISCONNECT_HEADER,
+)
+
 INVALID_IDEMPOTENCY_KEY = Refusal(
     400,
     "invalid_idempotency_key",
@@ -195,6 +205,8 @@ BY_ERROR: dict[type[HermesSessionError], Refusal] = {
     InvalidMessage: Refusal(400, "invalid_message", param="messages"),
     MessageTooLarge: Refusal(413, "message_too_large", param="messages"),
     TurnTooLong: Refusal(413, "turn_too_long", param="messages"),
+    InvalidCursor: Refusal(400, "invalid_cursor", param="after"),
+    CursorConflict: Refusal(409, "cursor_conflict", param="after"),
     SessionBusy: Refusal(409, "session_busy", close_code=TRY_AGAIN_LATER),
     SessionConflict: Refusal(409, "session_conflict", close_code=TRY_AGAIN_LATER),
     SessionDeleted: Refusal(409, "session_deleted", close_code=TRY_AGAIN_LATER),

@@ -21,6 +21,9 @@ HISTORY_SOURCE_HEADER = "X-Hermes-History-Source"
 TURN_HEADER = "X-Hermes-Turn"
 """Says that the request is no turn of the conversation: ``none``, or the name of a task."""
 
+ON_DISCONNECT_HEADER = "X-Hermes-On-Disconnect"
+"""Says what becomes of an answer whose client leaves: ``continue`` or ``stop``."""
+
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 """Makes a request safe to repeat: draft-ietf-httpapi-idempotency-key-header."""
 
@@ -52,7 +55,7 @@ _TAKEN = {
     "transfer-encoding", "upgrade", "user-agent", "vary", "via", "www-authenticate",
     "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
     *map(str.lower, (SESSION_KEY_HEADER, HISTORY_SOURCE_HEADER, TURN_HEADER)),
-    *map(str.lower, (IDEMPOTENCY_HEADER, REPLAYED_HEADER)),
+    *map(str.lower, (ON_DISCONNECT_HEADER, IDEMPOTENCY_HEADER, REPLAYED_HEADER)),
 }  # fmt: skip
 """Fields that servers, proxies, browsers or this package use for something else, in lower case."""
 

@@ -37,6 +37,7 @@ from hermes_session_mw.ids import (
     mint_session_id,
 )
 from hermes_session_mw.logging import current_session, fingerprint, logger
+from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.session import STATE_KEY, HermesSession
 from hermes_session_mw.session.store_client import DEFAULT_TIMEOUT, StoreClient
 from hermes_session_mw.stores import Store, StoreLike, as_store
@@ -97,6 +98,7 @@ class HermesSessionMiddleware:
         self._is_excluded = chosen.exclusion()
         self._resolver = SessionResolver(self.store, chosen)
         self._telemetry = chosen.telemetry
+        self._answers = self._resolver.answers
         self._open_sessions = OpenSessions()
         self._register_open = self._open_sessions.add
         # Seconds that open sessions have to end when the lifespan does: as long as storing what
@@ -107,7 +109,8 @@ class HermesSessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
-            await serve_lifespan(self.app, scope, receive, send, self._close_store)
+            with self._answers.owning():
+                await serve_lifespan(self.app, scope, receive, send, self._close_store)
             return
         is_served = _SERVED_FIELDS in scope and self._header.field in scope[_SERVED_FIELDS]
         if is_served or scope["type"] not in _CONNECTIONS:
@@ -185,6 +188,7 @@ class HermesSessionMiddleware:
     async def _close_store(self) -> None:
         # A server cancels its requests at the end of its grace period, and comes here before they
         # have ended: first the received parts of their answers are stored.
+        await self._answers.end(self._end_timeout)
         await self._open_sessions.wait(self._end_timeout)
         try:
             # Our own stores end within their own timeout; another store may have none.
@@ -202,6 +206,7 @@ class SessionResolver:
     Attributes:
         admits_new: whether a session with a minted id needs neither the owner hook nor the store.
         admits_all: whether no session needs them.
+        answers: the answers that run in this process.
     """
 
     def __init__(self, store: Store, options: MiddlewareOptions) -> None:
@@ -211,6 +216,7 @@ class SessionResolver:
         self._new_id = options.new_id if makes_safe else self._new_checked_id
         # Without a function in between, to save a call for each request.
         self._valid_id = SESSION_ID.fullmatch if self._accepts_safe else options.valid_id
+        self.answers: AnswerTasks = AnswerTasks(options.answer_retention)
         self._store = StoreClient(
             store,
             options.store_timeout,
@@ -218,6 +224,7 @@ class SessionResolver:
             degrade=options.on_store_error == "empty",
             new_id=self._new_id,
             telemetry=options.telemetry,
+            answers=self.answers,
         )
         self._options = options
         self._fields = {name.lower().encode("ascii"): name for name in options.header_name}

@@ -12,6 +12,7 @@ from hermes_session_mw.asgi.headers import SESSION_HEADER, header_names, join_co
 from hermes_session_mw.exceptions import ConfigurationError, InvalidKey
 from hermes_session_mw.ids import is_session_id, mint_session_id
 from hermes_session_mw.logging import logger
+from hermes_session_mw.session.answer_tasks import RETENTION
 from hermes_session_mw.stores import check_keys
 from hermes_session_mw.telemetry import Telemetry
 
@@ -42,6 +43,7 @@ class OptionArguments(TypedDict, total=False):
     exclude: Collection[str] | Callable[[Scope], bool]
     session_keys: bool
     telemetry: Telemetry | None
+    answer_retention: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class MiddlewareOptions:
             the header names a memory scope, as in Hermes Agent: ``session.memory_scope``.
         telemetry: receives requests and store operations; for OpenTelemetry give a
             ``hermes_session_mw.otel.OpenTelemetry``.
+        answer_retention: seconds after its end for which an answer can be found and followed.
     """
 
     header_name: str | Sequence[str] = SESSION_HEADER
@@ -86,6 +89,7 @@ class MiddlewareOptions:
     exclude: Collection[str] | Callable[[Scope], bool] = ()
     session_keys: bool = False
     telemetry: Telemetry | None = None
+    answer_retention: float = RETENTION
 
     def __post_init__(self) -> None:
         """Raise ``ConfigurationError`` for a value that cannot work."""
@@ -100,6 +104,9 @@ class MiddlewareOptions:
         check_choice("on_store_error", self.on_store_error, OnStoreError)
         check_limit("history_limit", self.history_limit, kind=int)
         check_limit("store_timeout", self.store_timeout)
+        if self.answer_retention is None:
+            raise ConfigurationError("answer_retention: None is not a number of seconds")
+        check_limit("answer_retention", self.answer_retention)
         if callable(self.exclude):
             check_functions(exclude=self.exclude)
         else:

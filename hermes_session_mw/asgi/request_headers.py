@@ -1,4 +1,4 @@
-"""The other request headers: whose history counts, whether it is a turn, and the two keys."""
+"""The other request headers: history, turn, end of the connection, and the two keys."""
 
 import re
 
@@ -7,18 +7,23 @@ from hermes_session_mw.asgi.error_responses import Refusal
 from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
+    ON_DISCONNECT_HEADER,
     SESSION_KEY_HEADER,
     TURN_HEADER,
 )
 from hermes_session_mw.asgi.options import MiddlewareOptions
 from hermes_session_mw.session.session import HermesSession
 
-SESSION_KEY, HISTORY_SOURCE, TURN, IDEMPOTENCY_KEY = (
+OTHER_HEADERS = SESSION_KEY, HISTORY_SOURCE, TURN, IDEMPOTENCY_KEY, ON_DISCONNECT = tuple(
     name.lower().encode("ascii")
-    for name in (SESSION_KEY_HEADER, HISTORY_SOURCE_HEADER, TURN_HEADER, IDEMPOTENCY_HEADER)
+    for name in (
+        SESSION_KEY_HEADER,
+        HISTORY_SOURCE_HEADER,
+        TURN_HEADER,
+        IDEMPOTENCY_HEADER,
+        ON_DISCONNECT_HEADER,
+    )
 )
-
-OTHER_HEADERS = (SESSION_KEY, HISTORY_SOURCE, TURN, IDEMPOTENCY_KEY)
 """Those that are read from each request, beside the session's."""
 
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{1,255}")
@@ -60,7 +65,21 @@ def read_other_headers(
         session.is_turn = False
         if len(found[TURN]) != 1 or not _NO_TURN.fullmatch(found[TURN][0]):
             return error_responses.INVALID_TURN
+    if ON_DISCONNECT in found and not _read_on_disconnect(session, found[ON_DISCONNECT]):
+        return error_responses.INVALID_ON_DISCONNECT
     return _read_history_source(session, found.get(HISTORY_SOURCE))
+
+
+def _read_on_disconnect(session: HermesSession, values: list[bytes]) -> bool:
+    """Read what becomes of an answer whose client leaves; return whether it is valid."""
+    match values:
+        case [b"continue"]:
+            session.on_disconnect = "continue"
+        case [b"stop"]:
+            session.on_disconnect = "stop"
+        case _:
+            return False
+    return True
 
 
 def _read_history_source(session: HermesSession, values: list[bytes] | None) -> Refusal | None:

@@ -3,6 +3,7 @@
 from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
+    ON_DISCONNECT_HEADER,
     REPLAYED_HEADER,
     SESSION_HEADER,
     SESSION_KEY_HEADER,
@@ -12,6 +13,7 @@ from hermes_session_mw.asgi.headers import (
 CORS_REQUEST_HEADERS = (
     "Authorization", "Content-Type",
     SESSION_HEADER, SESSION_KEY_HEADER, HISTORY_SOURCE_HEADER, TURN_HEADER, IDEMPOTENCY_HEADER,
+    ON_DISCONNECT_HEADER, "Last-Event-ID",
     # OpenAI's JavaScript SDK, as of 7.59; browsers that send a page's own User-Agent ask for it.
     "OpenAI-Beta", "OpenAI-Organization", "OpenAI-Project", "User-Agent",
     "X-Stainless-Arch", "X-Stainless-Custom-Poll-Interval", "X-Stainless-Helper-Method",

@@ -1,4 +1,4 @@
-"""The handlers of the session routes: list, read, rename, fork and delete sessions."""
+"""The handlers of the session routes: sessions, their messages, and their running answers."""
 
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -11,12 +11,14 @@ from starlette.routing import BaseRoute, Route
 from hermes_session_mw.asgi.error_responses import RouteRefusals
 from hermes_session_mw.asgi.exception_handlers import NO_STORE, response_of
 from hermes_session_mw.asgi.options import OwnerHook, ask_owner, check_functions, check_limit
-from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
+from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError, SessionMissing
 from hermes_session_mw.messages import Message
 from hermes_session_mw.routes import parameters, responses
 from hermes_session_mw.routes.openapi import describe
 from hermes_session_mw.routes.parameters import Refused
-from hermes_session_mw.session.session import get_session
+from hermes_session_mw.session.answer import Answer, find_by_id, find_running, split_cursor
+from hermes_session_mw.session.answer_tasks import AnswerTasks
+from hermes_session_mw.session.session import HermesSession, get_session
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores import LifecycleStore, Store
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
@@ -26,7 +28,11 @@ _APPENDED_MEANWHILE = 20
 """Messages that may be appended between the two loads for a page without making it shorter."""
 
 _Handler = Callable[[Request, str], Awaitable[Response]]
-_PARAMETERS = {"": ("limit", "cursor"), "/{id}/messages": ("limit", "before")}
+_PARAMETERS = {
+    "": ("limit", "cursor"),
+    "/{id}/messages": ("limit", "before"),
+    "/{id}/answer": ("after",),
+}
 
 
 def session_routes(
@@ -39,6 +45,8 @@ def session_routes(
     telemetry: Telemetry | None = None,
 ) -> list[BaseRoute]:
     """Return Starlette routes that list sessions, read, rename, fork and delete them.
+
+    They also send the events of a session's running answer, and stop it.
 
     Each sees the sessions of one owner; another owner's session is answered as unknown.
     ``GET {prefix}/openapi.json`` describes them.
@@ -76,6 +84,8 @@ def session_routes(
         "/{id}": {"GET": routes.get, "PATCH": routes.rename, "DELETE": routes.delete},
         "/{id}/messages": {"GET": routes.messages},
         "/{id}/fork": {"POST": routes.fork},
+        "/{id}/answer": {"GET": routes.follow},
+        "/{id}/answer/stop": {"POST": routes.stop},
     }
     return [
         Route(f"{prefix}/openapi.json", routes.describe),
@@ -199,6 +209,50 @@ class _Routes:
             raise Refused(RouteRefusals.NOT_FOUND)
         return Response(status_code=204, headers=NO_STORE)
 
+    async def follow(self, request: Request, owner: str) -> Response:
+        """Send the events of the running answer, or the rest of the one that the client has."""
+        session_id = _id(request, owner)
+        values = request.query_params.getlist("after")
+        # A browser that reconnects asks for the URL of its first request again.
+        after = request.headers.get("last-event-id") or parameters.single_value("after", values)
+        named, number = (None, 0) if after is None else split_cursor(after)
+        answer = await self._running(request, session_id, owner)
+        if answer is None and named is not None:
+            answer = await self._ended(request, session_id, owner, named, number)
+        if answer is None:
+            return Response(status_code=204, headers=NO_STORE)
+        place = number if named is None else f"{named}:{number}"
+        await answer.check(place)
+        if request.method == "HEAD":
+            return Response(headers=NO_STORE, media_type="text/event-stream")
+        return answer.response(place)
+
+    async def stop(self, request: Request, owner: str) -> Response:
+        answer = await self._running(request, _id(request, owner), owner)
+        if answer is None:
+            return Response(status_code=204, headers=NO_STORE)
+        await answer.stop()
+        return Response(status_code=202, headers=NO_STORE)
+
+    async def _running(self, request: Request, session_id: str, owner: str) -> Answer | None:
+        store, tasks, stops = self._store, self._tasks(request), _stops(request)
+        return await find_running(store, tasks, session_id, owner, stops=stops)
+
+    async def _ended(
+        self, request: Request, session_id: str, owner: str, answer_id: str, number: int
+    ) -> Answer | None:
+        """Return the session's answer, if the client lacks events of it."""
+        store, tasks = self._store, self._tasks(request)
+        answer = await find_by_id(store, tasks, answer_id, owner, stops=False)
+        if answer is None or answer.session_id != session_id:
+            return None
+        return None if answer.length <= number else answer
+
+    def _tasks(self, request: Request) -> AnswerTasks:
+        """Return the answers that run in this process, which the middleware knows."""
+        session = _session(request)
+        return self._store.answers if session is None else session.answers
+
     async def _owner_of(self, request: Request) -> str:
         if self._owner is not None:
             owner = await ask_owner(self._owner, request)
@@ -213,6 +267,18 @@ class _Routes:
         if info is None:
             raise Refused(RouteRefusals.NOT_FOUND)
         return responses.session_as_json(info)
+
+
+def _session(request: Request) -> HermesSession | None:
+    try:
+        return get_session(request)
+    except SessionMissing:
+        return None
+
+
+def _stops(request: Request) -> bool:
+    session = _session(request)
+    return session is not None and session.on_disconnect == "stop"
 
 
 def _id(request: Request, owner: str) -> str:

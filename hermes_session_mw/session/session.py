@@ -4,17 +4,18 @@ A session is one request's view of its conversation. It loads the history, prepa
 prompt, stores new messages, and edits. Functions that need no store are in pure modules beside this
 one: ``prompts`` (a model's input), ``tool_calls`` (where a history may be cut), and
 ``loaded_history`` (the history after a write). ``store_client`` calls the store, ``turn_lock``
-takes the session's lease, and ``recording`` stores an answer that streams.
+takes the session's lease, ``recording`` stores an answer that streams, and ``answer`` and the
+modules beside it one that goes on without its client.
 """
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import EllipsisType
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from starlette.requests import HTTPConnection
 
@@ -35,6 +36,8 @@ from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.session import loaded_history
+from hermes_session_mw.session.answer import Answer, OnDisconnect, find_by_id, find_running
+from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.derivation import Derivation, TurnId
 from hermes_session_mw.session.new_messages import NewMessages, find_new, newest
 from hermes_session_mw.session.prompts import (
@@ -47,13 +50,16 @@ from hermes_session_mw.session.prompts import (
 from hermes_session_mw.session.recording import Append, Recording, break_off
 from hermes_session_mw.session.repeated_requests import repeated_turn
 from hermes_session_mw.session.request_digest import with_digest
-from hermes_session_mw.session.store_client import StoreClient
+from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
 from hermes_session_mw.session.tool_calls import find_cut, unanswered_calls
 from hermes_session_mw.session.turn_lock import LEASE, WAIT, Turn
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.models import StoredTurn
 from hermes_session_mw.stores.validation import check_count, check_keys, check_replaced
+
+if TYPE_CHECKING:
+    from hermes_session_mw.session.answer_run import AnswerPlan, AnswerRun
 
 STATE_KEY = "hermes_session"
 """Where the session stands in the ASGI scope's ``state``."""
@@ -94,6 +100,8 @@ class HermesSession:
             ``X-Hermes-Turn: none``. Where it is none, ``append()`` and ``record()`` store nothing,
             ``turn()`` takes no lease, and the ``idempotency_key`` is not used.
         history_source: the value of ``X-Hermes-History-Source``: whose history counts.
+        on_disconnect: the value of ``X-Hermes-On-Disconnect``: whether an answer ends if the client
+            leaves; None where the client does not say.
     """
 
     # Not documented above, because only the middleware and `Turn` use them:
@@ -102,6 +110,7 @@ class HermesSession:
     #   response_ends_turn: whether a turn whose block has ended is released with the response.
     #   on_open: called when there is something to end after the request; None after its end.
     __slots__ = (
+        "_answers",
         "_history",
         "_id",
         "_key_is_used",
@@ -120,6 +129,7 @@ class HermesSession:
         "is_turn",
         "key",
         "memory_scope",
+        "on_disconnect",
         "on_open",
         "owner",
         "response_ends_turn",
@@ -151,6 +161,7 @@ class HermesSession:
         self.idempotency_key: str | None = idempotency_key
         self.history_source: HistorySource = history_source
         self.is_turn: bool = is_turn
+        self.on_disconnect: OnDisconnect | None = None
         self.degraded: bool = False
         self.is_deleted: bool = False
         self.is_told: bool = False
@@ -164,6 +175,7 @@ class HermesSession:
         self._limit = self._store.limit  # what the history was loaded with
         self._key_is_used = False
         self._recordings: tuple[Recording, ...] = ()
+        self._answers: tuple[AnswerRun, ...] = ()  # those that end with the request
 
     def __repr__(self) -> str:
         """Return the state, and the id's fingerprint in place of the id."""
@@ -530,6 +542,123 @@ class HermesSession:
         self.register_open()
         return recording
 
+    # Answers that go on without the client
+
+    async def answer(
+        self,
+        pieces: AsyncIterable[Any],
+        *question: Message,
+        turn_id: str | None = None,
+        replace_from: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # of the answer, not of this call
+        on_disconnect: OnDisconnect = "continue",
+        assemble: Callable[[list[Any]], Message] | None = None,
+        digest: str | None = None,
+    ) -> Answer:
+        """Store the question, and begin an answer that goes on if the client leaves.
+
+        The question is durable when this returns. A task of the middleware then takes the pieces,
+        and stores question and answer as one turn at the end; meanwhile they are in a log, from
+        which clients get them, also later and in other processes. ``return answer.response()``
+        sends them to this client.
+
+        The answer holds the session's lease until it ends, and takes it over from a ``turn()`` that
+        the request is in. This object's ``history`` does not get the turn: ``load()`` it. If the
+        request is no turn (``is_turn``), nothing is stored and no other request finds the answer.
+
+        Where the middleware's lifespan does not run, as in a mounted application, the answer ends
+        with the request, as incomplete.
+
+        Args:
+            pieces: the answer's text in pieces; or, with ``assemble``, any JSON values, as clients
+                are to get them. It is closed when the answer ends.
+            question: the messages that are answered, in order.
+            turn_id: as for ``append``; by default the request's ``Idempotency-Key``. A turn that is
+                not completed does not use it up.
+            replace_from: as for ``append``; the old turn stays until the answer has ended.
+            timeout: seconds after which the answer ends as incomplete; None for any time.
+            on_disconnect: ``"stop"`` to stop the answer if this client leaves ``response()`` before
+                its end. ``X-Hermes-On-Disconnect`` takes precedence.
+            assemble: returns the answer's message for the pieces that have come. It is called for
+                every write, with all of them.
+            digest: as for ``append``.
+
+        Raises:
+            SessionBusy: another turn or answer of the session is going on.
+            TurnLost: the turn that the request is in has lost its lease.
+            TurnConflict: a turn is stored under the turn id already.
+            NotSupported: the store is no `AnswerStore`.
+            ValueError: ``on_disconnect`` or ``timeout`` cannot be.
+            InvalidMessage, InvalidKey, SessionConflict, SessionDeleted, SessionFull, OwnerRequired,
+                StoreError, TypeError: as for ``append``; before a piece is asked for.
+        """
+        from hermes_session_mw.session import answer_run  # noqa: PLC0415  # few need it
+
+        if on_disconnect not in get_args(OnDisconnect):
+            raise ValueError(f"on_disconnect: {on_disconnect!r} is neither 'continue' nor 'stop'")
+        self._check_replacement(replace_from)
+        takes_key = turn_id is None and self.is_turn and not self._key_is_used
+        plan = answer_run.AnswerPlan(
+            pieces=pieces,
+            question=question,
+            turn_id=self.idempotency_key if takes_key else turn_id,
+            replace_from=replace_from,
+            timeout=timeout,
+            assemble=assemble,
+            digest=self._storable_digest(digest, turn_id),
+        )
+        plan.check()
+        self._key_is_used = self._key_is_used or takes_key
+        try:
+            # Cancelled halfway, an answer would be open whose task has not begun.
+            run = await run_uncancelled(partial(self._begin_answer, answer_run.begin, plan))
+        except Exception:
+            self._key_is_used = self._key_is_used and not takes_key
+            raise
+        return Answer(run, stops=(self.on_disconnect or on_disconnect) == "stop")
+
+    async def _begin_answer(
+        self, begin: "Callable[..., Awaitable[AnswerRun]]", plan: "AnswerPlan"
+    ) -> "AnswerRun":
+        owner, tasks = self.known_owner(), self._store.answers
+        if not tasks.are_owned:
+            tasks.warn_unowned()
+        run = await begin(
+            self._store, tasks, self.id, owner, plan, fence=self._fence(), is_turn=self.is_turn
+        )
+        if self.is_turn:
+            self.current_turn = None  # the answer has its lease
+            self.derivation = None
+        if not tasks.are_owned:
+            self._answers += (run,)
+            self.register_open()
+        return run
+
+    async def running_answer(self) -> Answer | None:
+        """Return the session's running answer, in whatever process it runs; None if there is none.
+
+        A request that is repeated under its ``Idempotency-Key`` finds its own so, by its
+        ``turn_id``, and can join it. Raises ``NotSupported``, ``OwnerRequired`` and ``StoreError``.
+        """
+        stops = self.on_disconnect == "stop"
+        owner, tasks = self.known_owner(), self._store.answers
+        return await find_running(self._store, tasks, self.id, owner, stops=stops)
+
+    async def find_answer(self, answer_id: str) -> Answer | None:
+        """Return an answer of the same owner, or None.
+
+        It is found while it runs, and for the middleware's ``answer_retention`` after its end.
+        Raises as ``running_answer`` does.
+        """
+        stops = self.on_disconnect == "stop"
+        owner, tasks = self.known_owner(), self._store.answers
+        return await find_by_id(self._store, tasks, answer_id, owner, stops=stops)
+
+    @property
+    def answers(self) -> AnswerTasks:
+        """The answers that run in this process, for the package's own routes."""
+        return self._store.answers
+
     def _check_replacement(self, replace_from: int | None) -> None:
         if replace_from is not None:
             check_count("replace_from", replace_from)
@@ -704,6 +833,8 @@ class HermesSession:
         try:
             if self._recordings:
                 await break_off(self._recordings, self._store.retry_timeout)
+            for run in self._answers:
+                await run.end_with_request()
         finally:
             if self.current_turn is not None:
                 await self.current_turn.release()

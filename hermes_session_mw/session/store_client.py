@@ -15,10 +15,10 @@ import anyio
 from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
 from hermes_session_mw.ids import mint_session_id
 from hermes_session_mw.messages import Message, copy_messages
+from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.recording import StoreLimits
 from hermes_session_mw.session.tool_calls import find_load_start, find_turn_start, stands_alone
 from hermes_session_mw.stores.base import History, Store
-from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -41,12 +41,22 @@ class StoreClient:
         degrade: whether a session goes on with an empty history where the store fails.
         new_id: makes the ids of forked, rotated and renewed sessions.
         telemetry: receives every operation.
+        answers: the answers that run in this process.
 
     Attributes:
         retry_timeout: seconds for which storing an answer that broke off is retried.
     """
 
-    __slots__ = ("_store", "_telemetry", "_timeout", "degrade", "limit", "new_id", "retry_timeout")
+    __slots__ = (
+        "_store",
+        "_telemetry",
+        "_timeout",
+        "answers",
+        "degrade",
+        "limit",
+        "new_id",
+        "retry_timeout",
+    )
 
     def __init__(
         self,
@@ -57,8 +67,10 @@ class StoreClient:
         degrade: bool = False,
         new_id: Callable[[], str] = mint_session_id,
         telemetry: Telemetry | None = None,
+        answers: AnswerTasks | None = None,
     ) -> None:
         self._store = store
+        self.answers: AnswerTasks = answers or AnswerTasks()
         self._telemetry = telemetry
         self.new_id: Callable[[], str] = new_id
         own = getattr(store, "timeout", None)
@@ -129,7 +141,7 @@ class StoreClient:
 
     def call(
         self,
-        operation: Callable[Concatenate[LifecycleStore, str, P], Awaitable[T]],
+        operation: Callable[Concatenate[Any, str, P], Awaitable[T]],
         session_id: str,
         *args: P.args,
         **kwargs: P.kwargs,
@@ -142,7 +154,7 @@ class StoreClient:
 
     def run(
         self,
-        operation: Callable[Concatenate[LifecycleStore, P], Awaitable[T]],
+        operation: Callable[Concatenate[Any, P], Awaitable[T]],
         session_id: str,
         *args: P.args,
         **kwargs: P.kwargs,

@@ -96,7 +96,7 @@ def test_a_name_that_no_header_can_have_is_refused(name: str) -> None:
         "Connection", "Transfer-Encoding", "Vary", "Cache-Control", "Retry-After", "User-Agent",
         "Access-Control-Expose-Headers", "Sec-Fetch-Site", "Proxy-Authorization", "Accept-Encoding",
         "X-Hermes-Session-Key", "x-hermes-history-source", "X-Hermes-Turn", "idempotency-key",
-        "Idempotency-Replayed",
+        "Idempotency-Replayed", "X-Hermes-On-Disconnect",
     ],
 )  # fmt: skip
 def test_another_headers_name_is_refused(name: str) -> None:

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from hermes_session_mw import HermesSession, HermesSessionMiddleware, MemoryStore
-from hermes_session_mw.asgi.lifespan import _from_any_thread
+from hermes_session_mw.session.event_loops import from_any_thread
 from tests.support.asgi import http_scope, lifespan, request, stamp, types
 
 
@@ -196,7 +196,7 @@ def test_an_event_loop_that_has_ended_is_not_woken(anyio_backend_name: str) -> N
     """Where a loop ended while it waited, waking it is no error."""
 
     async def make() -> Callable[[], None]:
-        return _from_any_thread(lambda: None)
+        return from_any_thread(lambda: None)
 
     anyio.run(make, backend=anyio_backend_name)()
 

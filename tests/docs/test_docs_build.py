@@ -96,6 +96,7 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
     page = (REFERENCE / "session.md").read_text()
     names = {name for name in dir(HermesSession) if not name.startswith("_")}
     for name in names - {
+        "answers",
         "become",
         "begin_anew",
         "current_turn",

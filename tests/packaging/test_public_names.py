@@ -7,9 +7,12 @@ PUBLIC = {
     "AnswerRecord",
     "AnswerState",
     "AnswerStore",
+    "Answer",
+    "AnswerEvent",
     "AppendInDoubt",
     "ArchivedMessage",
     "ConfigurationError",
+    "CursorConflict",
     "HISTORY_SOURCE_HEADER",
     "HermesSession",
     "HermesSessionError",
@@ -18,6 +21,7 @@ PUBLIC = {
     "History",
     "HistoryNotLoaded",
     "IDEMPOTENCY_HEADER",
+    "InvalidCursor",
     "InvalidKey",
     "InvalidMessage",
     "LifecycleStore",
@@ -26,6 +30,7 @@ PUBLIC = {
     "NewMessages",
     "NotSupported",
     "OwnerRequired",
+    "ON_DISCONNECT_HEADER",
     "REPLAYED_HEADER",
     "Recording",
     "ResponseStarted",
@@ -152,5 +157,5 @@ def test_every_error_is_in_one_tree() -> None:
         if isinstance(value := getattr(hermes_session_mw, name), type)
         and issubclass(value, Exception)
     ]
-    assert len(errors) == 25
+    assert len(errors) == 27
     assert all(issubclass(error, hermes_session_mw.HermesSessionError) for error in errors)

@@ -471,6 +471,8 @@ ALL = [
     ("POST", "/a/fork"),
     ("PATCH", "/a"),
     ("DELETE", "/a"),
+    ("GET", "/a/answer"),
+    ("POST", "/a/answer/stop"),
 ]
 RENAME = {"title": "x"}
 
@@ -543,7 +545,7 @@ def failing(cause: Exception) -> MemoryStore:
         async def _fail(self, *_: Any, **__: Any) -> Any:
             raise cause
 
-        load = list = info = rename = fork = delete = _fail
+        load = list = info = rename = fork = delete = open_answer = _fail
 
     return Failing()
 
@@ -589,7 +591,7 @@ def test_a_store_has_its_time(method: str, path: str) -> None:
         async def _hang(self, *_: Any, **__: Any) -> Any:
             await anyio.sleep_forever()
 
-        load = list = info = rename = fork = delete = _hang
+        load = list = info = rename = fork = delete = open_answer = _hang
 
     client = bare(Hung(), store_timeout=0.01)
     refused = client.request(method, f"/sessions{path}", json=RENAME if method == "PATCH" else None)

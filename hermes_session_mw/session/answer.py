@@ -1,0 +1,285 @@
+"""`Answer`, an answer that goes on without the client that asked for it, and its events.
+
+What runs in this process is an `AnswerRun`; of other answers the store knows (`StoredAnswer`).
+Followers of both are served alike here.
+"""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from starlette.responses import Response
+
+from hermes_session_mw.exceptions import CursorConflict, InvalidCursor, InvalidKey
+from hermes_session_mw.ids import is_header_safe
+from hermes_session_mw.messages import Message
+from hermes_session_mw.session.answer_log import AnswerLog
+from hermes_session_mw.session.answer_tasks import AnswerTasks
+from hermes_session_mw.session.store_client import StoreClient
+from hermes_session_mw.stores.answers import AnswerRecord, AnswerState, AnswerStore
+
+OnDisconnect = Literal["continue", "stop"]
+"""What becomes of an answer whose client leaves."""
+
+_NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEvent:
+    """An event of an answer.
+
+    Attributes:
+        number: its place in the answer, from 1.
+        cursor: its name, ``<answer id>:<number>``, from which a client resumes.
+        payload: the text or JSON object that the producer gave.
+    """
+
+    number: int
+    cursor: str
+    payload: object
+
+
+class AnswerSource(Protocol):
+    """Where an answer's events come from."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def session_id(self) -> str: ...  # noqa: D102
+    @property
+    def turn_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def state(self) -> AnswerState: ...  # noqa: D102
+    @property
+    def length(self) -> int: ...  # noqa: D102
+    @property
+    def text(self) -> str: ...  # noqa: D102
+    @property
+    def message(self) -> Message | None: ...  # noqa: D102
+
+    def following(self, after: int) -> AbstractContextManager[AnswerLog]:
+        """Return the log, which is filled within the block."""
+        ...
+
+    async def read(self, after: int, until: int) -> list[object]:
+        """Return events from before the log's own, up to a number."""
+        ...
+
+    async def check(self, number: int) -> None:
+        """Raise ``InvalidCursor`` if there is no such event."""
+        ...
+
+    async def refresh(self) -> None:
+        """Learn how it ended."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop it."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait for its end."""
+        ...
+
+
+class Answer:
+    """A running or ended answer: ``session.answer()`` begins one, ``running_answer()`` finds it.
+
+    It is stored as a turn at its end: whole, or marked with ``"status": "incomplete"`` as far as it
+    came, by the rules of `Recording`. An answer that runs in another process can be followed and
+    stopped like one of this process.
+    """
+
+    def __init__(self, source: AnswerSource, *, stops: bool) -> None:
+        """Show an answer; ``stops``: a client that leaves its ``response()`` stops it."""
+        self._source = source
+        self._stops = stops
+
+    def __repr__(self) -> str:
+        return f"<Answer ({self.state})>"
+
+    @property
+    def id(self) -> str:
+        """The answer's id, 32 characters."""
+        return self._source.id
+
+    @property
+    def session_id(self) -> str:
+        """The id of its session."""
+        return self._source.session_id
+
+    @property
+    def turn_id(self) -> str | None:
+        """The id that its complete turn is stored under, such as an ``Idempotency-Key``."""
+        return self._source.turn_id
+
+    @property
+    def state(self) -> AnswerState:
+        """How it stands; ``running``, or one of four ends.
+
+        ``completed``; ``incomplete``: its time was over, the server shut down or was killed;
+        ``stopped``; ``failed``: the producer raised, or it could not be stored as it was. Of an
+        answer of another process it is the state as it was last read.
+        """
+        return self._source.state
+
+    @property
+    def length(self) -> int:
+        """How many events there are so far; of another process's answer, when it was last read."""
+        return self._source.length
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far; of another process's answer, its text once it has ended."""
+        return self._source.text
+
+    @property
+    def message(self) -> Message | None:
+        """The message that was stored; None while the answer runs, and if none was stored."""
+        return self._source.message
+
+    async def events(self, after: int | str = 0) -> AsyncGenerator[AnswerEvent, None]:
+        """Yield the answer's events, stored ones and then new ones, until it has ended.
+
+        Whoever leaves the loop early closes the generator, with ``contextlib.aclosing``.
+
+        Args:
+            after: the number or the cursor of the last event that is known already.
+
+        Raises:
+            InvalidCursor: ``after`` is no cursor, or is ahead of the answer.
+            CursorConflict: it is another answer's.
+            StoreError: the answer of another process could not be read for a while.
+        """
+        async with aclosing(self.batches(after)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def batches(self, after: int | str = 0) -> AsyncGenerator[list[AnswerEvent], None]:
+        """Yield the same events as ``events``, as many at once as there are."""
+        number = await self.check(after)
+        with self._source.following(number) as log:
+            while True:
+                if number < log.base:
+                    payloads = await self._source.read(number, log.base)
+                    if not payloads:
+                        return  # the answer is forgotten
+                else:
+                    payloads = log.after(number)
+                if payloads:
+                    yield self._events(number, payloads)
+                    number += len(payloads)
+                elif log.error is not None:
+                    raise log.error
+                elif log.is_over:
+                    break
+                else:
+                    await log.wait_beyond(number)
+        await self._source.refresh()
+
+    async def check(self, after: int | str) -> int:
+        """Return the number of the event that ``after`` names; raise as ``events`` does.
+
+        It waits up to 1.5 seconds for an event that another process has given to its client and
+        not yet stored.
+        """
+        number = cursor_number(after, self.id)
+        await self._source.check(number)
+        return number
+
+    def response(self, after: int | str = 0) -> Response:
+        """Return the events as server-sent events, in this package's own dialect.
+
+        Each has its cursor as ``id:`` and its payload as JSON in ``data:``. The last one, if the
+        answer has ended, is named ``end`` and has no id; its data are ``{"state": ...}``.
+
+        An error of ``events`` is raised when the response is sent, before it begins.
+        """
+        # Here, because few need it.
+        from hermes_session_mw.session.answer_response import answer_response  # noqa: PLC0415
+
+        return answer_response(self, after, stops=self._stops)
+
+    async def stop(self) -> None:
+        """Stop the answer, in whatever process it runs; what came is stored.
+
+        It does not wait for that; where the model is silent in another process, it may take two
+        seconds.
+        """
+        if self.state == "running":
+            await self._source.stop()
+
+    async def wait(self) -> AnswerState:
+        """Wait until the answer has ended and is stored, and return how it ended."""
+        if self.state == "running":
+            await self._source.wait()
+        return self.state
+
+    def _events(self, before: int, payloads: list[object]) -> list[AnswerEvent]:
+        name = self.id
+        return [
+            AnswerEvent(number, f"{name}:{number}", payload)
+            for number, payload in enumerate(payloads, before + 1)
+        ]
+
+
+def split_cursor(after: str) -> tuple[str | None, int]:
+    """Return the answer's id that a cursor names, or None, and the number.
+
+    Raises:
+        InvalidCursor: it is neither a cursor nor a number.
+    """
+    answer_id, colon, number = after.rpartition(":")
+    is_cursor = bool(colon) and is_header_safe(answer_id)
+    if not _NUMBER.fullmatch(number) or is_cursor != bool(colon):
+        raise InvalidCursor
+    return answer_id if is_cursor else None, int(number)
+
+
+def cursor_number(after: int | str, answer_id: str) -> int:
+    """Return the number of an answer's event; raise as ``Answer.events`` does."""
+    if isinstance(after, str):
+        named, after = split_cursor(after)
+        if named is not None and named != answer_id:
+            raise CursorConflict
+    if type(after) is not int or after < 0:
+        raise InvalidCursor
+    return after
+
+
+async def find_running(
+    store: StoreClient, tasks: AnswerTasks, session_id: str, owner: str, *, stops: bool
+) -> Answer | None:
+    """Return the session's running answer, or None."""
+    run = tasks.find_running(session_id, owner)
+    if run is not None:
+        return Answer(run, stops=stops)
+    record = await store.call(AnswerStore.open_answer, session_id, owner)
+    return _stored(store, tasks, owner, record, stops=stops)
+
+
+async def find_by_id(
+    store: StoreClient, tasks: AnswerTasks, answer_id: str, owner: str, *, stops: bool
+) -> Answer | None:
+    """Return the answer with an id, or None."""
+    run = tasks.find(answer_id, owner)
+    if run is not None:
+        return Answer(run, stops=stops)
+    try:
+        record = await store.run(AnswerStore.find_answer, "", answer_id, owner)
+    except InvalidKey:
+        return None
+    return _stored(store, tasks, owner, record, stops=stops)
+
+
+def _stored(
+    store: StoreClient, tasks: AnswerTasks, owner: str, record: AnswerRecord | None, *, stops: bool
+) -> Answer | None:
+    if record is None:
+        return None
+    from hermes_session_mw.session.stored_answer import StoredAnswer  # noqa: PLC0415
+
+    return Answer(StoredAnswer(store, tasks, owner, record), stops=stops)

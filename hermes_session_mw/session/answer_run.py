@@ -1,0 +1,446 @@
+"""`AnswerRun`, an answer that runs in this process: a task takes its pieces and writes its log.
+
+Two tasks share an `AnswerLog`. One takes the pieces of the producer, at whose pace followers in
+this process get them; the other writes them to the store, every ``BATCH`` seconds at most, and
+renews the lease while there are none. The store may fail meanwhile: followers go on, and what was
+not written is written later. What becomes of the turn at the end is decided by `Recording`, as for
+``session.record()``.
+"""
+
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from hermes_session_mw.exceptions import (
+    InvalidCursor,
+    InvalidMessage,
+    SessionDeleted,
+    StoreError,
+    StoreUnavailable,
+    TurnConflict,
+    TurnLost,
+)
+from hermes_session_mw.logging import fingerprint, logger
+from hermes_session_mw.messages import Message, copy_messages, encode_messages, text_of
+from hermes_session_mw.session.answer_log import AnswerLog
+from hermes_session_mw.session.answer_tasks import AnswerTasks
+from hermes_session_mw.session.answer_writer import ANSWER_LEASE, AnswerWriter
+from hermes_session_mw.session.event_loops import from_any_thread, spawn
+from hermes_session_mw.session.recording import INCOMPLETE, Recording, StoreLimits
+from hermes_session_mw.session.store_client import StoreClient
+from hermes_session_mw.stores.answers import AnswerState, AnswerStore
+
+Assemble = Callable[[list[Any]], Message]
+"""Returns the message of the payloads that have come so far."""
+
+BATCH = 0.2
+"""Seconds between two writes, at least."""
+
+RENEWAL = 2.0
+"""Seconds after which the lease is renewed, if nothing was written."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two attempts to write."""
+
+_CLOSING = 5.0
+"""Seconds that a producer has to end after it was cancelled."""
+
+_UNINTERRUPTED = 32
+"""Pieces after which other tasks have their turn, if the producer never waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPlan:
+    """What ``session.answer()`` was given; its arguments are told there."""
+
+    pieces: AsyncIterable[Any]
+    question: Sequence[Message]
+    turn_id: str | None
+    replace_from: int | None
+    timeout: float | None
+    assemble: Assemble | None
+    digest: str | None
+
+    def check(self) -> None:
+        """Raise ``TypeError`` or ``ValueError`` for what cannot be."""
+        if not hasattr(self.pieces, "__aiter__"):
+            kind = type(self.pieces).__name__
+            raise TypeError(f"pieces: a {kind} is not an async iterable of an answer's pieces")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"timeout: {self.timeout} is not more than 0 seconds")
+        if self.assemble is not None and not callable(self.assemble):
+            raise TypeError(f"assemble: {self.assemble!r} is not a function")
+
+
+async def begin(
+    store: StoreClient,
+    tasks: AnswerTasks,
+    session_id: str,
+    owner: str,
+    plan: AnswerPlan,
+    *,
+    fence: int | None,
+    is_turn: bool,
+) -> "AnswerRun":
+    """Store the question, and start the answer's task."""
+    answer_id = secrets.token_hex(16)
+    if not is_turn:
+        fence = None
+    else:
+        fence = await store.call(
+            AnswerStore.begin_answer,
+            session_id,
+            answer_id,
+            plan.question,
+            owner,
+            lease=ANSWER_LEASE,
+            turn_id=plan.turn_id,
+            replace_from=plan.replace_from,
+            fence=fence,
+        )
+    writer = AnswerWriter(store, session_id, answer_id, owner, fence)
+    run = AnswerRun(writer, tasks, session_id, answer_id, owner, plan, store.limits)
+    tasks.add(run)
+    spawn(run.run)
+    return run
+
+
+class AnswerRun:
+    """An answer that runs in this process.
+
+    Attributes:
+        id: the answer's id.
+        session_id: the session's id when it began.
+        owner: the session's owner.
+        turn_id: the id that the complete turn is stored under, or None.
+        log: its events.
+        is_stored: whether its turn is stored at the end, and others can find it.
+        message: the answer's message, once it is stored.
+    """
+
+    def __init__(
+        self,
+        writer: AnswerWriter,
+        tasks: AnswerTasks,
+        session_id: str,
+        answer_id: str,
+        owner: str,
+        plan: AnswerPlan,
+        limits: StoreLimits,
+    ) -> None:
+        self.session_id: str = session_id
+        self.id: str = answer_id
+        self.owner: str = owner
+        self.turn_id: str | None = plan.turn_id
+        self.is_stored: bool = writer.stores
+        self.log: AnswerLog = AnswerLog()
+        self.message: Message | None = None
+        self._writer, self._tasks, self._plan = writer, tasks, plan
+        self._max_bytes = limits.message_bytes
+        self._recording = Recording(
+            partial(self._end, "completed"),
+            self._end_part,
+            copy_messages(plan.question) if plan.question else [],
+            limits=limits,
+            replaces=plan.replace_from is not None,
+            digest=plan.digest,
+        )
+        self._scope = anyio.CancelScope()
+        self._here = from_any_thread(self._interrupt)
+        self._asked: AnswerState | None = None  # how it is to end
+        self._failure: Exception | None = None
+        self._state: AnswerState = "completed"  # what the store is told
+        self._outcome: AnswerState = "failed"  # what is known to be stored
+        self._is_ended = False
+        self._unwritten, self._written = anyio.Event(), 0
+        self._has_warned = False
+
+    # As followers see it
+
+    @property
+    def state(self) -> AnswerState:
+        """How the answer stands."""
+        return self.log.state
+
+    @property
+    def length(self) -> int:
+        """How many events there are."""
+        return self.log.end
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far."""
+        if self.message is not None:
+            return text_of(self.message)
+        if self._plan.assemble is None:
+            return self._recording.text
+        return text_of(self._plan.assemble(self.log.events)) if self.log.events else ""
+
+    @contextmanager
+    def following(self, _: int) -> Iterator[AnswerLog]:
+        """Yield the log."""
+        yield self.log
+
+    async def read(self, after: int, until: int) -> list[object]:
+        """Return events that are not in the log: there are none."""
+        return self.log.after(after)[: until - after]
+
+    async def check(self, number: int) -> None:
+        """Raise ``InvalidCursor`` if there is no event with this number yet."""
+        if number > self.log.end:
+            raise InvalidCursor
+
+    async def refresh(self) -> None:
+        """Learn how it ended; that is known here."""
+
+    async def stop(self) -> None:
+        """End the answer as stopped."""
+        self.finish("stopped")
+
+    async def wait(self) -> None:
+        """Wait until the answer has ended and is stored."""
+        await self.log.wait_over()
+
+    def finish(self, state: AnswerState) -> None:
+        """End the answer before it is complete; called from any thread."""
+        self._asked = self._asked or state
+        self._here()
+
+    async def end_with_request(self) -> None:
+        """End the answer as its client has left, and wait until it is stored."""
+        self.finish("incomplete")
+        with anyio.move_on_after(self._writer.retry_timeout + _CLOSING, shield=True):
+            await self.log.wait_over()
+
+    # The task
+
+    async def run(self) -> None:
+        """Take the pieces to their end, and store the turn; raises only a cancellation."""
+        try:
+            error = await self._take_and_write()
+            with anyio.CancelScope(shield=True):
+                await self._store(error)
+        except anyio.get_cancelled_exc_class():  # the event loop ends
+            self._state = self._asked or "incomplete"
+            with anyio.CancelScope(shield=True):
+                await self._store(None)
+            raise
+        except Exception as exc:  # noqa: BLE001  # nobody waits for this task
+            self._log_error(exc)
+        finally:
+            self._tasks.discard(self)
+            self.log.finish(self._outcome)
+        await self._sweep()
+
+    async def _take_and_write(self) -> Exception | None:
+        """Return what failed."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_written)
+            error = await self._take_all()
+            tasks.cancel_scope.cancel()
+        if self._failure is not None:
+            return self._failure
+        return error if self._state == "completed" else None
+
+    async def _take_all(self) -> Exception | None:
+        """Take all pieces, and return the producer's error; set how the answer is to end."""
+        if self._plan.timeout is not None:
+            self._scope.deadline = anyio.current_time() + self._plan.timeout
+        error, is_cut = None, False
+        with self._scope:
+            try:
+                is_cut = await self._take_until_cut()
+            except Exception as exc:  # noqa: BLE001  # a producer raises what it likes
+                error, is_cut = exc, self._scope.cancel_called
+        if is_cut or self._scope.cancelled_caught:
+            self._state = self._asked or "incomplete"  # or its time is over
+        if isinstance(self._plan.pieces, AsyncGenerator):
+            with anyio.move_on_after(_CLOSING, shield=True), suppress(Exception):
+                await self._plan.pieces.aclose()
+        return error
+
+    async def _take_until_cut(self) -> bool:
+        taken = 0
+        async for piece in self._plan.pieces:
+            if self._scope.cancel_called:  # which the producer kept to itself
+                return True
+            self._take(piece)
+            taken += 1
+            if taken % _UNINTERRUPTED == 0:
+                await anyio.lowlevel.checkpoint()
+        return False
+
+    def _take(self, piece: Any) -> None:
+        if self._plan.assemble is None:
+            self._recording.write(piece)
+            if not piece:
+                return
+            if not piece.isascii():
+                encode_messages([{"": piece}], self._max_bytes)
+        else:
+            (body,) = encode_messages([{"": piece}], self._max_bytes)
+            piece = json.loads(body)[""]  # a copy, which the producer cannot change
+        self.log.add([piece])
+        self._unwritten.set()
+
+    def _interrupt(self) -> None:
+        self._scope.cancel()
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        self._interrupt()
+
+    # The log
+
+    async def _keep_written(self) -> None:
+        pause = _FIRST_PAUSE
+        await anyio.sleep(BATCH)  # a short answer is written at its end alone
+        while True:
+            with anyio.move_on_after(RENEWAL):
+                await self._unwritten.wait()
+            due = anyio.current_time() + BATCH
+            try:
+                await self._write()
+            except (TurnLost, SessionDeleted, InvalidMessage) as exc:
+                return self._fail(exc)
+            except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+                self._warn(exc)
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+                await anyio.sleep_until(due)
+
+    async def _write(self) -> None:
+        events = self.log.events[self._written :]
+        self._unwritten = anyio.Event()
+        is_stopped = False
+        try:
+            so_far = self._assembled() if events else None
+            is_stopped = await self._writer.write(self._written + 1, events, so_far)
+            self._written += len(events)
+        finally:
+            if self._written < self.log.end:
+                self._unwritten.set()
+        if is_stopped:
+            self.finish("stopped")
+
+    def _assembled(self) -> Message | None:
+        if self._plan.assemble is None or not self.log.events:
+            return None
+        try:
+            return self._plan.assemble(list(self.log.events))
+        except Exception as exc:
+            raise InvalidMessage("the answer's payloads could not be assembled") from exc
+
+    # The end
+
+    async def _store(self, error: Exception | None) -> None:
+        """Store the turn, as far as it came, by the rules of recordings."""
+        try:
+            self._recording.message = self._assembled() or {}
+        except (InvalidMessage, TypeError) as exc:
+            error = error or exc
+        if error is not None:
+            self._state = "failed"
+        if isinstance(error, TurnLost | SessionDeleted):
+            self._log_error(error)
+            await self._learn_outcome()
+            return
+        try:
+            await self._end_recording(error)
+        except Exception as exc:  # noqa: BLE001  # the producer's, or a refusal
+            self._state = "failed"
+            self._log_error(exc)
+        if not self._is_ended:  # there is nothing to store
+            await self._end(self._state)
+
+    async def _end_recording(self, error: Exception | None) -> None:
+        async with self._recording as recording:
+            if error is not None:
+                raise error
+            if self._state != "completed":
+                await recording.break_off()
+
+    async def _end_part(self, *messages: Message) -> int:
+        return await self._end("failed" if self._state == "completed" else self._state, *messages)
+
+    async def _end(self, state: AnswerState, *messages: Message) -> int:
+        """End the answer in the store, which has a while for that; only a refusal is raised."""
+        try:
+            return await self._end_in_time(state, messages)
+        except InvalidMessage:
+            raise
+        except (TurnLost, SessionDeleted) as exc:
+            self._log_error(exc)
+            return await self._learn_outcome()
+        except TurnConflict as exc:  # the id is another's by now: what was answered is kept
+            self._log_error(exc)
+            return await self._end("failed", *messages[:-1], messages[-1] | INCOMPLETE)
+        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+            if isinstance(exc, StoreError) or not messages:
+                return self._note_unstored(exc)
+            self._log_error(exc)
+            return await self._end("failed")
+
+    async def _end_in_time(self, state: AnswerState, messages: Sequence[Message]) -> int:
+        until, pause = anyio.current_time() + self._writer.retry_timeout, _FIRST_PAUSE
+        while True:
+            try:
+                return await self._end_once(state, messages)
+            except StoreUnavailable as exc:
+                if anyio.current_time() + pause > until:
+                    raise
+                self._warn(exc)
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _end_once(self, state: AnswerState, messages: Sequence[Message]) -> int:
+        events = self.log.events[self._written :]
+        length = await self._writer.end(self._written + 1, events, messages, state)
+        self._is_ended, self._outcome = True, state
+        if len(messages) > len(self._plan.question):
+            self.message = messages[-1]
+        return length or 0
+
+    def _note_unstored(self, error: Exception) -> int:
+        self._is_ended = True
+        name = type(error).__name__
+        logger.warning("an answer is stored only as far as it was written before: %s", name)
+        return 0
+
+    async def _learn_outcome(self) -> int:
+        """Find out how another ended the answer, such as whoever found its lease expired."""
+        self._is_ended = True
+        with suppress(StoreError):
+            record = await self._writer.find()
+            if record is not None and record.state != "running":
+                self._outcome, self.message = record.state, record.message
+        return 0
+
+    async def _sweep(self) -> None:
+        if self._tasks.is_sweep_due():
+            try:
+                await self._writer.sweep(self._tasks.retention)
+            except Exception as exc:  # noqa: BLE001  # the next one tries again
+                logger.debug("answers that ended long ago are not removed", exc_info=exc)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            name = fingerprint(self.session_id)
+            kind = type(error).__name__
+            logger.warning("session %s: an answer is not written for now: %s", name, kind)
+        logger.debug("the failure in full", exc_info=error)
+
+    def _log_error(self, error: Exception) -> None:
+        name = fingerprint(self.session_id)
+        logger.error("session %s: an answer has failed: %s", name, type(error).__name__)
+        logger.debug("the failure in full", exc_info=error)

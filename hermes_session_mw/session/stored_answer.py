@@ -1,0 +1,186 @@
+"""`StoredAnswer`, an answer of which only the store knows: it runs elsewhere, or has ended.
+
+Its events are polled, for all followers in an event loop by one task (`Poller`), which runs while
+there are any.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from hermes_session_mw.database.workers.worker_pool import native_token
+from hermes_session_mw.exceptions import InvalidCursor
+from hermes_session_mw.logging import logger
+from hermes_session_mw.messages import text_of
+from hermes_session_mw.session.answer_log import AnswerLog
+from hermes_session_mw.session.answer_tasks import AnswerTasks
+from hermes_session_mw.session.event_loops import spawn
+from hermes_session_mw.session.store_client import StoreClient
+from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState, AnswerStore
+
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.05, 0.5, 1.5
+"""Seconds between two reads that find nothing, and by how much the pause grows."""
+
+_CATCHING_UP = 1.5
+"""Seconds in which the store gets the events that a follower in the writer's process has seen."""
+
+
+class StoredAnswer:
+    """An answer as the store has it.
+
+    Attributes:
+        record: the answer as it was read last.
+    """
+
+    def __init__(
+        self, store: StoreClient, tasks: AnswerTasks, owner: str, record: AnswerRecord
+    ) -> None:
+        self.record: AnswerRecord = record
+        self.owner: str = owner
+        self._store, self._tasks = store, tasks
+
+    @property
+    def id(self) -> str:
+        """The answer's id."""
+        return self.record.id
+
+    @property
+    def session_id(self) -> str:
+        """The id of its session."""
+        return self.record.session_id
+
+    @property
+    def turn_id(self) -> str | None:
+        """The id that the complete turn is stored under."""
+        return self.record.turn_id
+
+    @property
+    def state(self) -> AnswerState:
+        """How the answer stood when it was last read."""
+        return self.record.state
+
+    @property
+    def length(self) -> int:
+        """How many events were stored when it was last read."""
+        return self.record.events
+
+    @property
+    def message(self) -> dict[str, object] | None:
+        """The answer's message."""
+        return self.record.message
+
+    @property
+    def text(self) -> str:
+        """The message's text."""
+        return text_of(self.record.message or {})
+
+    @contextmanager
+    def following(self, after: int) -> Iterator[AnswerLog]:
+        """Yield the log that this event loop's poller fills while it is followed."""
+        pollers, key = self._tasks.pollers, (native_token(), self.owner, self.id)
+        poller = pollers.get(key)
+        if poller is None or poller.log.is_over:
+            base = min(after, self.record.events)
+            poller = pollers[key] = Poller(self._store, self.id, self.owner, base)
+            spawn(poller.run)
+        poller.followers += 1
+        try:
+            yield poller.log
+        finally:
+            poller.followers -= 1
+            if not poller.followers:
+                poller.scope.cancel()
+                if pollers.get(key) is poller:
+                    del pollers[key]
+
+    async def read(self, after: int, until: int) -> list[object]:
+        """Return the next events from the store, none with a number above ``until``."""
+        most = min(until - after, MAX_EVENTS)
+        page = await self._store.run(
+            AnswerStore.read_events, self.session_id, self.id, self.owner, after, most
+        )
+        return [] if page is None else page[1]
+
+    async def check(self, number: int) -> None:
+        """Raise ``InvalidCursor`` if there is no event with this number, nor shortly after."""
+        with anyio.move_on_after(_CATCHING_UP):
+            while number > self.record.events and self.state == "running":
+                await anyio.sleep(_FIRST_PAUSE)
+                await self.refresh()
+        # A process that was killed had given out what it had not written: its client has it all.
+        if number > self.record.events and self.state != "incomplete":
+            raise InvalidCursor
+
+    async def refresh(self) -> None:
+        """Read the answer again."""
+        record = await self._store.run(
+            AnswerStore.find_answer, self.session_id, self.id, self.owner
+        )
+        self.record = record or self.record
+
+    async def stop(self) -> None:
+        """Ask the process that runs it to stop it."""
+        await self._store.run(AnswerStore.request_stop, self.session_id, self.id, self.owner)
+
+    async def wait(self) -> None:
+        """Wait until the answer has ended."""
+        with self.following(self.record.events) as log:
+            await log.wait_over()
+            if log.error is not None:
+                raise log.error
+        await self.refresh()
+
+
+class Poller:
+    """Reads an answer's events into a log while there are followers.
+
+    Attributes:
+        log: the events.
+        followers: how many follow it.
+        scope: cancels it.
+    """
+
+    def __init__(self, store: StoreClient, answer_id: str, owner: str, base: int) -> None:
+        self.log: AnswerLog = AnswerLog(base)
+        self.followers: int = 0
+        self.scope: anyio.CancelScope = anyio.CancelScope()
+        self._store, self._id, self._owner = store, answer_id, owner
+
+    async def run(self) -> None:
+        """Read until the answer has ended, or nobody follows it; raises only a cancellation."""
+        pause = _FIRST_PAUSE
+        failing_since: float | None = None
+        with self.scope:
+            while not self.log.is_over:
+                try:
+                    is_news = await self._read()
+                except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+                    failing_since = failing_since or anyio.current_time()
+                    self._note(exc, anyio.current_time() - failing_since)
+                    is_news = False
+                else:
+                    failing_since = None
+                pause = _FIRST_PAUSE if is_news else min(pause * _GROWTH, _LONGEST_PAUSE)
+                if not self.log.is_over:
+                    await anyio.sleep(pause)
+
+    async def _read(self) -> bool:
+        """Read the next events, and return whether there were any."""
+        page = await self._store.run(
+            AnswerStore.read_events, "", self._id, self._owner, self.log.end, MAX_EVENTS
+        )
+        if page is None:  # deleted, or forgotten
+            self.log.finish("incomplete")
+            return False
+        state, events = page
+        if events:
+            self.log.add(events)
+        if state != "running" and len(events) < MAX_EVENTS:
+            self.log.finish(state)
+        return bool(events)
+
+    def _note(self, error: Exception, seconds: float) -> None:
+        logger.debug("an answer's events cannot be read for now", exc_info=error)
+        if seconds > self._store.retry_timeout:
+            self.log.fail(error)
