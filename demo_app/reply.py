@@ -15,7 +15,6 @@ from hermes_session_mw.openai_api.assembly import (
     add_to_choice,
     as_delta,
     text_of,
-    texts_in,
 )
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.usage import Usage, estimated_usage
@@ -42,6 +41,7 @@ class Reply:
         choice: what belongs to the choice, such as ``logprobs``.
         beside: what belongs to the chunk, such as ``citations``.
         assembly: the message.
+        counted: how much of its size is counted.
     """
 
     model: str
@@ -55,6 +55,7 @@ class Reply:
     choice: Message = field(default_factory=dict)
     beside: Message = field(default_factory=dict)
     assembly: MessageAssembly = field(default_factory=MessageAssembly)
+    counted: int = 0
     recording: Recording = field(default_factory=unstored)
 
     @property
@@ -129,8 +130,8 @@ class Reply:
         if text == fields.get("content"):
             del fields["content"]
         self.recording.write(text)
-        for each in texts_in(fields):
-            self.recording.count(each)
+        self.recording.count(self.assembly.size - self.counted)
+        self.counted = self.assembly.size
         return replace(delta, text=text, fields=fields)
 
     def _note(self) -> None:

@@ -36,13 +36,13 @@ Half of a character at the end of a text waits for the other half. ``add`` retur
 client assembles to the same message by ``index`` alone, as OpenAI's SDKs do.
 """
 
-import json
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, size_of_text
 from hermes_session_mw.openai_api.characters import whole_text
+from hermes_session_mw.openai_api.growing_object import GrowingObject
 from hermes_session_mw.session.prompts import STORED_ONLY
 
 _NAMING = frozenset(
@@ -51,6 +51,7 @@ _NAMING = frozenset(
 )  # fmt: skip
 _PARTS = ("content", "thinking")  # lists whose neighbours of one type are pieces of one part
 _TEXT_PARTS = ("text", "output_text")
+_SHARING = 16  # entries of one index in which a piece's own is looked for: the newest
 _KEPT_EMPTY = "reasoning_content"  # DeepSeek wants it back as it was
 
 _Path = tuple[str | tuple[str, Any], ...]
@@ -63,10 +64,15 @@ def new_call_id() -> str:
 
 
 class MessageAssembly:
-    """An assistant's message, as received so far."""
+    """An assistant's message, as received so far.
+
+    Attributes:
+        size: about how many bytes its fields take as JSON, apart from the content's texts.
+    """
 
     def __init__(self, make_id: Callable[[], str] = new_call_id) -> None:
         """Begin without a field; ``make_id`` is called for calls that have no id."""
+        self.size = 0
         self._fields: dict[str, Any] = {}
         self._calls = _Calls(make_id)
         self._halves: dict[_Path, str] = {}
@@ -99,6 +105,8 @@ class MessageAssembly:
                 given = _as_parts(value) if name == "content" else value
                 piece = _news(node, self._whole_characters(given, (name,)), name)
                 if piece is not None:
+                    taken = _without_texts(piece) if name == "content" else piece
+                    self.size += _room(self._fields, {name: taken})
                     self._fields[name] = _grown(node, piece, name)
                     told[name] = _content(piece) if name == "content" else piece
         return told
@@ -121,7 +129,9 @@ class MessageAssembly:
 
     def _add_call(self, number: int, piece: Message) -> Message:
         whole = self._whole_characters(piece, ("tool_calls", ("index", number)))
-        return {"index": number} | self._calls.add(number, whole)
+        news, size = self._calls.add(number, whole)
+        self.size += size
+        return {"index": number} | news
 
     def _whole_characters(self, value: Any, path: _Path | None) -> Any:
         """Return the value without halves of characters; one at a text's end waits for the rest.
@@ -207,11 +217,13 @@ class _Calls:
                 met.add(number)
             yield number, piece
 
-    def add(self, number: int, piece: Message) -> Message:
-        """Add a piece to its call, and return what is new in it."""
-        news: Message = _news(self._calls[number], piece, "") or {}
-        self._calls[number] = _grown(self._calls[number], news, "")
-        return news
+    def add(self, number: int, piece: Message) -> tuple[Message, int]:
+        """Add a piece to its call; return what is new in it, and its size in bytes of JSON."""
+        call = self._calls[number]
+        news: Message = _news(call, piece, "") or {}
+        size = _room(call, news)
+        self._calls[number] = _grown(call, news, "")
+        return news, size
 
     def _number(self, piece: Message, index: int | None, met: set[int]) -> int | None:
         """Return the number of the call that a piece belongs to, or None for a new one."""
@@ -236,7 +248,7 @@ class _Calls:
         text = _arguments(piece)
         is_complete = bool(text.strip()) and _is_object(called.get("arguments"))
         if is_known:
-            return is_complete and text != _value(earlier)
+            return is_complete and text != earlier.joined()
         return is_complete or name != called.get("name")
 
     def _begin(self, piece: Message, index: int | None) -> Message:
@@ -280,19 +292,61 @@ def _arguments(piece: Message) -> str:
 
 def _is_object(node: Any) -> bool:
     """Return whether a text is a whole JSON object, after which nothing of it can come."""
-    if not isinstance(node, _Text):
-        return False
-    last = next((piece for piece in reversed(node) if piece.strip()), "")
-    if not last.rstrip().endswith("}"):  # seen without joining the pieces
-        return False
-    try:
-        return isinstance(json.loads(_value(node)), dict)
-    except (ValueError, RecursionError):
-        return False
+    return isinstance(node, _Text) and node.is_object
 
 
 class _Text(list[str]):
     """A text that grows, in pieces: joined once, at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._object = GrowingObject()
+        self._seen = 0  # pieces that it has
+
+    @property
+    def is_object(self) -> bool:
+        for piece in self[self._seen :]:
+            self._object.add(piece)
+        self._seen = len(self)
+        return self._object.is_whole
+
+    def joined(self) -> str:
+        """Return the text, whose pieces become one if it is an object, and so complete."""
+        if len(self) > 1 and self.is_object:
+            self[:] = ["".join(self)]
+            self._seen = 1
+        return "".join(self)
+
+
+class _Entries(list[Any]):
+    """A list that grows, and the places of its entries by their ``index``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: dict[int, list[int]] = {}
+
+    def add(self, entry: Any) -> None:
+        index = entry.get("index") if isinstance(entry, dict) else None
+        if isinstance(index, int):
+            self._places.setdefault(index, []).append(len(self))
+        self.append(entry)
+
+    def place_of(self, entry: Any, name: str) -> int | None:
+        """Return the place of the entry that this one is a piece of, or None for a new one."""
+        if not isinstance(entry, dict):
+            return None
+        index = entry.get("index")
+        if isinstance(index, int):
+            places = self._places.get(index, [])[-_SHARING:]
+            return next((at for at in places if _is_same_entry(self[at], entry)), None)
+        last = self[-1] if name in _PARTS and self else None
+        is_piece = isinstance(last, dict) and last.get("type") == entry.get("type") is not None
+        is_streamed = is_piece and entry["type"] in (*_TEXT_PARTS, "thinking")
+        return len(self) - 1 if is_streamed else None
+
+
+def _entries(node: Any) -> _Entries:
+    return node if isinstance(node, _Entries) else _Entries()
 
 
 def _grown(node: Any, piece: Any, name: str) -> Any:
@@ -305,11 +359,11 @@ def _grown(node: Any, piece: Any, name: str) -> Any:
             fields[key] = _grown(fields.get(key), child, key)
         return fields
     if isinstance(piece, list):
-        entries = node if isinstance(node, list) and not isinstance(node, _Text) else []
+        entries = _entries(node)
         for entry in piece:
-            at = _place_of(entries, entry, name)
+            at = entries.place_of(entry, name)
             if at is None:
-                entries.append(_grown(None, entry, ""))
+                entries.add(_grown(None, entry, ""))
             else:
                 entries[at] = _grown(entries[at], entry, "")
         return entries
@@ -324,20 +378,6 @@ def _grown_text(node: Any, piece: str, name: str) -> Any:
     text = node if isinstance(node, _Text) else _Text()
     text.append(piece)
     return text
-
-
-def _place_of(entries: list[Any], entry: Any, name: str) -> int | None:
-    """Return the place of the entry that this one is a piece of, or None for a new one."""
-    if not isinstance(entry, dict):
-        return None
-    index = entry.get("index")
-    if isinstance(index, int):
-        places = (at for at, each in enumerate(entries) if _is_same_entry(each, entry))
-        return next(places, None)
-    last = entries[-1] if name in _PARTS and entries else None
-    is_piece = isinstance(last, dict) and last.get("type") == entry.get("type") is not None
-    is_streamed = is_piece and entry["type"] in (*_TEXT_PARTS, "thinking")
-    return len(entries) - 1 if is_streamed else None
 
 
 def _is_same_entry(one: Any, other: Message) -> bool:
@@ -357,7 +397,7 @@ def _news(node: Any, value: Any, name: str) -> Any:
         news = {key: child for key, child in news.items() if child is not None}
         return news if news or node is None else None
     if isinstance(value, list):
-        entries = node if isinstance(node, list) and not isinstance(node, _Text) else []
+        entries = _entries(node)
         news_of = [_new_entry(entries, entry, name) for entry in value if entry is not None]
         return news_of if news_of or node is None else None
     return value if value != node else None
@@ -371,12 +411,31 @@ def _new_text(node: Any, value: str, name: str) -> str | None:
     return value if value or node is None else None
 
 
-def _new_entry(entries: list[Any], entry: Any, name: str) -> Any:
-    at = _place_of(entries, entry, name)
+def _new_entry(entries: _Entries, entry: Any, name: str) -> Any:
+    at = entries.place_of(entry, name)
     if at is None:
         return _news(None, entry, "")
     found = {key: entry[key] for key in ("type", "index") if key in entry}
     return found | (_news(entries[at], entry, "") or {})
+
+
+def _room(node: Any, piece: Any, name: str = "") -> int:
+    """Return about how many bytes of JSON a piece adds to the node."""
+    ends = 2 if node is None else 0  # quotation marks or brackets
+    if isinstance(piece, str):
+        return 0 if name in _NAMING and piece == node else ends + size_of_text(piece)
+    if isinstance(piece, dict):
+        fields = node if isinstance(node, dict) else {}
+        keys = sum(size_of_text(key) + 4 for key in piece if key not in fields)
+        return ends + keys + sum(_room(fields.get(key), each, key) for key, each in piece.items())
+    if isinstance(piece, list):
+        entries = _entries(node)
+        places = ((entries.place_of(entry, name), entry) for entry in piece)
+        return ends + sum(
+            _room(entries[at], entry) if at is not None else _room(None, entry) + 1
+            for at, entry in places
+        )
+    return 0 if piece == node else len(str(piece))
 
 
 def _value(node: Any) -> Any:
@@ -411,6 +470,14 @@ def _is_text(part: Any) -> bool:
 def _content(parts: list[Any]) -> Any:
     """Return a message's content: a text, if all parts are."""
     return text_of(parts) if all(map(_is_text, parts)) else parts
+
+
+def _without_texts(parts: list[Any]) -> list[Any]:
+    """Return a content's parts without their texts."""
+    return [
+        {name: each for name, each in part.items() if name != "text"} if _is_text(part) else part
+        for part in parts
+    ]
 
 
 def _path_to(path: _Path | None, entry: Any) -> _Path | None:

@@ -18,11 +18,11 @@ several may be mixed. Text that comes after a call is an item of its own. Events
 """
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.growing_object import GrowingObject
 from hermes_session_mw.openai_api.item_ids import ResponseNames
 from hermes_session_mw.openai_api.response_items import (
     Item,
@@ -47,7 +47,7 @@ class ResponseEvents:
     """The events of one response, and its items as they grow.
 
     Attributes:
-        items: the items, as they were told so far.
+        items: the items; a text is in its part once that has ended.
     """
 
     def __init__(self, response_id: str) -> None:
@@ -57,6 +57,7 @@ class ResponseEvents:
         self._name = ResponseNames(response_id)
         self._open: _Parts | None = None
         self._calls: dict[int, _Call] = {}
+        self._whole: dict[int, _Call] = {}  # those that are to be ended, by their numbers
 
     def event(self, kind: str, **fields: Any) -> Event:
         """Return the next event."""
@@ -111,8 +112,13 @@ class ResponseEvents:
         yield from self._close("completed")
         if index not in self._calls:
             yield from self._close_calls()
-            self._calls[index] = _Call(self)
-        yield from self._numbered(self._calls[index].add(piece))
+            self._calls[index] = _Call(self, len(self._calls))
+        call = self._calls[index]
+        yield from self._numbered(call.add(piece))
+        if call.is_whole:
+            self._whole[call.number] = call
+        else:
+            self._whole.pop(call.number, None)
 
     def _begin(self, item_type: str) -> Iterator[Event]:
         begun: Item = {"type": item_type, "status": "in_progress", "content": []}
@@ -127,9 +133,9 @@ class ResponseEvents:
         self._open = None
 
     def _close_calls(self) -> Iterator[Event]:
-        for call in self._calls.values():
-            if call.is_whole:
-                yield from self._numbered(call.end("completed", None))
+        whole, self._whole = self._whole, {}
+        for number in sorted(whole):
+            yield from self._numbered(whole[number].end("completed", None))
 
     def place(self, item: Item) -> int:
         """Give a new item its id and its place, and return the place."""
@@ -157,6 +163,7 @@ class _Parts:
         self.item = item
         self._at = {"output_index": at}
         self._kind: str | None = None
+        self._text: list[str] = []
 
     @property
     def _where(self) -> Message:
@@ -171,7 +178,7 @@ class _Parts:
     def next_part(self, kind: str) -> _Told:
         """Begin a part, and end the one before it."""
         yield from self._end_part()
-        self._kind = kind
+        self._kind, self._text = kind, []
         begun = _PARTS[kind][2]
         self.item["content"].append({name: _copied(value) for name, value in begun.items()})
         yield "content_part.added", self._where | {"part": dict(begun)}
@@ -180,8 +187,8 @@ class _Parts:
         """Add a piece of text."""
         if kind != self._kind:
             yield from self.next_part(kind)
-        name, field, _ = _PARTS[kind]
-        self._part[field] += piece
+        name = _PARTS[kind][0]
+        self._text.append(piece)
         more = {"logprobs": list(logprobs)} if kind == "text" else {}
         if logprobs:
             self._part["logprobs"].extend(logprobs)
@@ -207,6 +214,7 @@ class _Parts:
         if self._kind is None:
             return
         name, field, _ = _PARTS[self._kind]
+        self._part[field] = "".join(self._text)
         more = {"logprobs": self._part["logprobs"]} if self._kind == "text" else {}
         yield f"{name}.done", self._where | {field: self._part[field]} | more
         yield "content_part.done", self._where | {"part": self._part}
@@ -215,24 +223,22 @@ class _Parts:
 class _Call:
     """A call of a function or of a custom tool; it is told once its id and its name are known."""
 
-    def __init__(self, events: ResponseEvents) -> None:
+    def __init__(self, events: ResponseEvents, number: int) -> None:
+        self.number = number
         self.has_ended = False
         self._events = events
         self._call: Message = {}
         self._item: Item | None = None
         self._at: Message = {}
-        self._given = ""
+        self._given: list[str] = []
+        self._object = GrowingObject()
         self._names = ("function_call_arguments", "arguments")
 
     @property
     def is_whole(self) -> bool:
         """Whether it has been told, and nothing more can come: its arguments are an object."""
-        if self.has_ended or self._item is None or self._names[1] != "arguments":
-            return False
-        try:
-            return isinstance(json.loads(self._given), dict)
-        except (ValueError, RecursionError):
-            return False
+        is_told = self._item is not None and not self.has_ended
+        return is_told and self._names[1] == "arguments" and self._object.is_whole
 
     def add(self, piece: Message) -> _Told:
         """Add a piece of the call."""
@@ -249,11 +255,11 @@ class _Call:
         if key == "custom":
             self._names = ("custom_tool_call_input", "input")
         given = called.get(self._names[1]) or ""
+        self._given.append(given)
+        self._object.add(given)
         if self._item is None and self._call.get("id") and known["name"]:
             yield from self._begin()
-            given = self._given + given
-            self._given = ""
-        self._given += given
+            given = "".join(self._given)
         if given and self._item is not None:
             yield f"{self._names[0]}.delta", self._where | {"delta": given}
 
@@ -261,14 +267,15 @@ class _Call:
         """End the call, which is then as it is stored, or as far as is known."""
         self.has_ended = True
         self._call = stored or self._call
+        given = "".join(self._given)
         if self._item is None:
             yield from self._begin()
-            if self._given:
-                yield f"{self._names[0]}.delta", self._where | {"delta": self._given}
+            if given:
+                yield f"{self._names[0]}.delta", self._where | {"delta": given}
         assert self._item is not None
         done = call_item(self._call, status, self._item["id"])
         if stored is None:
-            done[self._names[1]] = self._given
+            done[self._names[1]] = given
         self._item.update(done)
         yield f"{self._names[0]}.done", self._where | self._done()
         yield "output_item.done", {**self._at, "item": self._item}

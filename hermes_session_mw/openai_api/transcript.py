@@ -155,12 +155,17 @@ def _extras(messages: Sequence[Message]) -> set[str]:
 
 def _joined(messages: Iterable[Message]) -> list[Message]:
     joined: list[Message] = []
+    contents: list[list[Any]] = []  # of each, those that become one
     for message in messages:
         if joined and _may_join(joined[-1], message):
-            joined[-1] = joined[-1] | {"content": _both(joined[-1]["content"], message["content"])}
+            contents[-1].append(message["content"])
         else:
             joined.append(message)
-    return joined
+            contents.append([message.get("content")])
+    return [
+        message if len(several) == 1 else message | {"content": _together(several)}
+        for message, several in zip(joined, contents, strict=True)
+    ]
 
 
 def _may_join(one: Message, other: Message) -> bool:
@@ -169,10 +174,11 @@ def _may_join(one: Message, other: Message) -> bool:
     return one | {"content": None} == other | {"content": None}
 
 
-def _both(one: Any, other: Any) -> Any:
-    if isinstance(one, str) and isinstance(other, str):
-        return f"{one}\n\n{other}"
-    return [*_parts(one), *_parts(other)]
+def _together(contents: Sequence[Any]) -> Any:
+    """Return a text, if all are texts, else a list of parts."""
+    if all(isinstance(content, str) for content in contents):
+        return "\n\n".join(contents)
+    return [part for content in contents for part in _parts(content)]
 
 
 def _parts(content: Any) -> list[Message]:

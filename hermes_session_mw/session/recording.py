@@ -181,17 +181,17 @@ class Recording:
         self._pieces.append(text)
         self.count(text)
 
-    def count(self, text: str) -> None:
+    def count(self, text: str | int) -> None:
         """Count text that the answer will have elsewhere, such as the arguments of a tool call.
 
-        It is counted and not kept: put it into ``message``. So an answer that is too large is
-        noticed while it streams.
+        It may also be a number of bytes, which that takes as JSON. It is counted and not kept: put
+        it into ``message``. So an answer that is too large is noticed while it streams.
 
         Raises:
             MessageTooLarge, RuntimeError: as for ``write``.
         """
         self._check_open()
-        self._size += size_of_text(text)
+        self._size += text if isinstance(text, int) else size_of_text(text)
         if self._size > self._limits.message_bytes:
             self._refused = MessageTooLarge(
                 f"the answer takes more than {self._limits.message_bytes} bytes as JSON, the "
