@@ -22,12 +22,13 @@ from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api import EventStream
 from hermes_session_mw.openai_api.conversations import conversation_session_id
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
-from hermes_session_mw.openai_api.item_ids import page_of, placed_items, response_details
+from hermes_session_mw.openai_api.item_ids import is_response_id, page_of, response_details
 from hermes_session_mw.openai_api.response_request import ResponseRequest
 from hermes_session_mw.openai_api.stored_responses import (
     StoredResponses,
     new_response_id,
     response_not_found,
+    response_turn_id,
 )
 from hermes_session_mw.session.new_messages import NewMessages, find_new, is_same
 
@@ -45,11 +46,12 @@ async def create_response(request: Request) -> Response:
     asked = ResponseRequest.parse(json_object(await request.body()))
     session, state, ids = get_session(request), request.app.state, _responses(request)
     await _choose(session, asked, ids)
-    asked = await _resolve(session, asked, ids)
+    asked = await ids.resolve(asked, session)
     asked = replace(asked, store=asked.store and session.is_turn)
     if state.derive_ids and asked.store:
-        await session.derive(asked.new, turn_id=new_response_id)
-    response_id = new_response_id(session, is_stored=asked.store)
+        turn_id = response_turn_id(session, new_response_id(session))
+        await session.derive(asked.new, turn_id=turn_id)
+    response_id = new_response_id(session, is_stored=asked.store, previous=asked.previous)
     details = details_of(response_id, asked)
     # Refuses what cannot be stored, before anything is changed.
     session.check(*asked.new, {"role": "assistant", "metadata": {"response": details}})
@@ -148,22 +150,6 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: StoredRes
     await session.switch(wanted)
 
 
-async def _resolve(
-    session: HermesSession, asked: ResponseRequest, ids: StoredResponses
-) -> ResponseRequest:
-    """Return the request with the items that it refers to: of the conversation, or a response."""
-    if not asked.references:
-        return asked
-    history = [] if session.is_new else await session.load()
-    found = {each.item["id"]: each.item for each in placed_items(history)}
-    for item_id in asked.references:
-        if item_id not in found:
-            found |= await ids.items_beside(item_id)
-    if session.degraded and not found.keys() >= set(asked.references):
-        raise StoreUnavailable("the items that the input refers to cannot be read")
-    return asked.with_messages(found)
-
-
 async def _stored(
     session: HermesSession,
     asked: ResponseRequest,
@@ -176,12 +162,13 @@ async def _stored(
     # Before the response begins, so that a failure can be a status code.
     await lease.acquire(session)
     # It depends on the session, whose id may be another one now, if it is derived.
-    details["id"] = response_id = new_response_id(session)
-    # Under an Idempotency-Key the first attempt may have continued in a fork.
-    tried = await ids.session_of(response_id)
-    if tried is not None and tried != session.id:
-        await _enter(session, tried, lease)
-    turn = await session.find_turn(response_id, told=asked.new, digest=asked.digest)
+    details["id"] = response_id = new_response_id(session, previous=asked.previous)
+    named = session.id
+    fork = await ids.fork_of(session, response_id, asked.previous)
+    if fork is not None:
+        await _enter(session, fork, lease)
+    turn_id = response_turn_id(session, response_id, named=named)
+    turn = await session.find_turn(turn_id, told=asked.new, digest=asked.digest)
     if turn is not None:
         session.mark_replayed()
         stored = _again(response_id, session.id, turn, state.model)
@@ -191,10 +178,11 @@ async def _stored(
     new = await _find_new(session, asked, ids, response_id, lease)
     turns.check(session, new, "input")
     new = await turns.shorten(session, new, state.compact_at)
+    turn_id = response_turn_id(session, response_id, named=named)  # it may have forked
     await ids.keep(response_id, session.id)
     finish = turns.when_stored(ids.store, session)
     deltas = state.model.stream(_prompt(session, asked, new.asked, new.replace_from), asked.options)
-    record = partial(turns.record, session, new, asked.digest, response_id)
+    record = partial(turns.record, session, new, asked.digest, turn_id)
     reply = Reply(state.model.name, deltas, record, finish)
     reply.renew = lease.renew
     return Answer(session.id, reply, details)
@@ -222,7 +210,7 @@ async def _find_new(
             if retried.kind == "repeats" and retried.keep == end:
                 return retried
         child = await session.fork(end)
-        await ids.keep(response_id, child.id)
+        await ids.keep_fork(session, response_id, child.id)
         await _enter(session, child.id, lease)
     return replace(new, keep=session.length)
 
@@ -273,7 +261,8 @@ def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) ->
     """Return a stored answer."""
     *question, message = turn.messages
     missing = {"previous_response_id": None, "model": model.name}
-    details = missing | response_details(message) | {"id": response_id}
+    made = {"id": response_id} | response_details(message)
+    details = missing | made | ({} if is_response_id(made["id"]) else {"id": response_id})
     return Answer(session_id, again(model, question, message, {}), details)
 
 

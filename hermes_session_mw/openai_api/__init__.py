@@ -31,7 +31,11 @@ from hermes_session_mw.openai_api.response_options import (
 )
 from hermes_session_mw.openai_api.response_request import ResponseRequest
 from hermes_session_mw.openai_api.retry_after import read_retry_after
-from hermes_session_mw.openai_api.stored_responses import StoredResponses, new_response_id
+from hermes_session_mw.openai_api.stored_responses import (
+    StoredResponses,
+    new_response_id,
+    response_turn_id,
+)
 from hermes_session_mw.openai_api.transcript import (
     answers_calls,
     for_upstream,
@@ -76,6 +80,7 @@ __all__ = [
     "read_retry_after",
     "refused_parts",
     "response_object",
+    "response_turn_id",
     "server_sent_event",
     "split_delta",
     "told_again",

@@ -1,10 +1,10 @@
-"""Finds stored responses: a response's id is a turn's id, and a session key that leads to it."""
+"""Finds stored responses: a session key leads from a response to its session, an id to its turn."""
 
 import json
 import secrets
 from hashlib import sha256
 
-from hermes_session_mw.exceptions import NotSupported
+from hermes_session_mw.exceptions import NotSupported, StoreUnavailable, TurnConflict
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.item_ids import (
@@ -14,22 +14,44 @@ from hermes_session_mw.openai_api.item_ids import (
     response_of_item,
 )
 from hermes_session_mw.openai_api.response_items import Item
+from hermes_session_mw.openai_api.response_request import ResponseRequest
 from hermes_session_mw.session.session import HermesSession
 from hermes_session_mw.stores import LifecycleStore, Store
 from hermes_session_mw.stores.models import StoredTurn
 
+_HALF = 24
+"""Digits of a response's id that stand for its session, and as many for its Idempotency-Key."""
 
-def new_response_id(session: HermesSession, *, is_stored: bool = True) -> str:
+MAX_REFERENCES = 1000
+"""Items that one input may refer to."""
+
+
+def new_response_id(
+    session: HermesSession, *, is_stored: bool = True, previous: str | None = None
+) -> str:
     """Return an id for a response to this request: ``resp_`` and 48 hexadecimal digits.
 
-    Under an Idempotency-Key it is always the same, so that a repetition finds the response. It is
-    derived from the owner and the session too, so that another owner's equal key does not lead to
-    it. A response that is not stored gets another id than one that is.
+    Under an Idempotency-Key it depends on the owner, on the key, and on the response to continue
+    from, ``previous``, or else the session; so that it leads to a fork again. A response that is
+    not stored gets another id than one that is.
     """
-    if session.idempotency_key is None or not is_stored:
+    key = session.idempotency_key
+    if key is None or not is_stored:
         return f"resp_{secrets.token_hex(24)}"
-    named = json.dumps([session.owner, session.id, session.idempotency_key])
-    return f"resp_{sha256(named.encode()).hexdigest()[:48]}"
+    return f"resp_{_digits(session.owner, key, previous, previous or session.id)}{_of_key(session)}"
+
+
+def response_turn_id(session: HermesSession, response_id: str, *, named: str | None = None) -> str:
+    """Return the id of a response's turn.
+
+    Under an Idempotency-Key that is the key's, in whatever session, so that a repetition finds it
+    after a rotation too. Without one it is the response's id; and so it is in a fork of the session
+    that the request ``named``, where the same key may name another request.
+    """
+    is_fork = named not in (None, session.id)
+    if session.idempotency_key is None or is_fork:
+        return response_id
+    return _turn_of_key(response_id)
 
 
 class StoredResponses:
@@ -62,7 +84,7 @@ class StoredResponses:
         """
         session_id = await self.session_of(response_id)
         if session_id is not None:
-            turn = await self.store.find_turn(session_id, response_id, self._owner)
+            turn = await self._turn(session_id, response_id)
             if turn is not None:
                 return session_id, turn
         raise response_not_found(response_id, param, code)
@@ -76,23 +98,85 @@ class StoredResponses:
         placed = placed_items([*before, *turn.messages[:-1]])
         return [each.item for each in placed if each.at >= len(before)]
 
-    async def items_beside(self, item_id: str) -> dict[str, Item]:
+    async def fork_of(
+        self, session: HermesSession, response_id: str, previous: str | None
+    ) -> str | None:
+        """Return the fork that an earlier attempt of the request has made, or None.
+
+        Raises:
+            TurnConflict: another request of the session has, under the same Idempotency-Key.
+        """
+        if session.idempotency_key is None:
+            return None
+        fork, is_own = await self.session_of(response_id), previous is not None
+        if fork is None and is_own:
+            fork = await self.session_of(new_response_id(session))
+            if fork is not None:
+                turn = await self.store.find_turn(fork, response_id, self._owner)
+                is_own = turn is not None  # though the response was deleted
+        if fork is None or fork == session.id:
+            return None
+        if not is_own:
+            raise TurnConflict
+        return fork
+
+    async def keep_fork(self, session: HermesSession, response_id: str, fork: str) -> None:
+        """Record that the response is in a fork of the session, and that its key is used there."""
+        await self.keep(response_id, fork)
+        if session.idempotency_key is not None:
+            await self.keep(new_response_id(session), fork)
+
+    async def resolve(self, asked: ResponseRequest, session: HermesSession) -> ResponseRequest:
+        """Return the request with the items that it refers to in place.
+
+        They are items of the session, or of the owner's responses. Each response is read once.
+
+        Raises:
+            InvalidRequest: there is no such item (404), or there are more than `MAX_REFERENCES`.
+            StoreUnavailable: the session is degraded, so that its items are not known.
+        """
+        if not asked.references:
+            return asked
+        if len(asked.references) > MAX_REFERENCES:
+            problem = f"'input' refers to more than {MAX_REFERENCES} items"
+            raise InvalidRequest(problem, "input", code="too_many_references")
+        history = [] if session.is_new else await session.load()
+        found = {each.item["id"]: each.item for each in placed_items(history)}
+        read: set[str] = set()
+        for item_id in asked.references:
+            if item_id not in found:
+                found |= await self._items_beside(item_id, read)
+            if item_id not in found:
+                break
+        if session.degraded and not found.keys() >= set(asked.references):
+            raise StoreUnavailable("the items that the input refers to cannot be read")
+        return asked.with_messages(found)
+
+    async def _items_beside(self, item_id: str, read: set[str]) -> dict[str, Item]:
         """Return the items of the response that has made an item, by their ids.
 
-        The answer may have broken off, so that it can be found in the history alone. Without such
-        a response there are none.
+        The answer may have broken off, so that it can be found in the history alone; then they are
+        all of the conversation's. ``read`` are the sessions of which those were returned.
         """
         response_id = response_of_item(item_id) or ""
         session_id = await self.session_of(response_id)
-        if session_id is None:
+        if session_id is None or session_id in read:
             return {}
-        turn = await self.store.find_turn(session_id, response_id, self._owner)
+        turn = await self._turn(session_id, response_id)
         if turn is not None:
             items = answer_items(turn.messages[-1], response_id)
         else:
+            read.add(session_id)
             history = await self.store.load(session_id, self._owner)
             items = [each.item for each in placed_items(history.messages)]
         return {item["id"]: item for item in items}
+
+    async def _turn(self, session_id: str, response_id: str) -> StoredTurn | None:
+        for turn_id in response_id, _turn_of_key(response_id):
+            turn = await self.store.find_turn(session_id, turn_id, self._owner)
+            if turn is not None:
+                return turn
+        return None
 
     async def keep(self, response_id: str, session_id: str) -> None:
         """Record that the response is in the session."""
@@ -109,6 +193,19 @@ def response_not_found(
     """Return the 404 for a response that the owner does not have."""
     shown = response_id if is_response_id(response_id) else "that"
     return InvalidRequest(f"there is no response {shown}", param, code=code, status=404)
+
+
+def _of_key(session: HermesSession) -> str:
+    return _digits(session.owner, session.idempotency_key)
+
+
+def _turn_of_key(response_id: str) -> str:
+    """Return the id of the turns of a key: its half of the responses' ids is the same in all."""
+    return f"response-{response_id[-_HALF:]}"
+
+
+def _digits(*named: str | None) -> str:
+    return sha256(json.dumps(named).encode()).hexdigest()[:_HALF]
 
 
 def _key(response_id: str) -> str:

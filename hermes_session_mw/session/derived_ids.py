@@ -39,13 +39,20 @@ summary:
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 from hermes_session_mw.exceptions import SessionConflict
 from hermes_session_mw.messages import Message
-from hermes_session_mw.session.new_messages import find_new, is_part, is_same, meaning_of
+from hermes_session_mw.session.new_messages import (
+    find_new,
+    is_part,
+    is_same,
+    meaning_of,
+    split_told,
+)
 from hermes_session_mw.session.recording import is_incomplete
-from hermes_session_mw.session.tool_calls import INSTRUCTIONS
+from hermes_session_mw.stores.server_keys import server_key
 
 MOST = 32
 """Conversations of one owner that may begin with the same message, and still be told apart."""
@@ -60,45 +67,109 @@ def derived_ids(owner: str, scope: str | None, told: Sequence[Message]) -> Itera
     They depend on the owner, the ``memory_scope``, and the first message of the user; without one
     there are none. Nobody can tell the message from an id.
     """
-    first = next((message for message in told if message.get("role") == "user"), None)
-    if first is None:
-        return
-    beginning = meaning_of(first)
-    for number in range(MOST):
+    beginning = _beginning(told)
+    for number in range(MOST if beginning is not None else 0):
         named = json.dumps([owner, scope, beginning, number])
         yield f"derived-{sha256(named.encode()).hexdigest()}"
 
 
-def goes_on(stored: Sequence[Message], told: Sequence[Message]) -> bool:
+def retry_key(idempotency_key: str, scope: str | None, told: Sequence[Message]) -> str:
+    """Return the session key under which a repetition of this request finds its session.
+
+    Requests that begin otherwise may have an equal ``Idempotency-Key``.
+    """
+    return server_key("retry", [scope, _beginning(told), idempotency_key])
+
+
+def _beginning(told: Sequence[Message]) -> str | None:
+    first = next((message for message in told if message.get("role") == "user"), None)
+    return None if first is None else meaning_of(first)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a request tells, which is compared with each conversation that it may continue.
+
+    Attributes:
+        messages: without instructions, and without an empty answer at the end.
+        added: how many of them a conversation without the others may lack: those after the last
+            answer, or the beginning of an answer.
+    """
+
+    messages: list[Message]
+    added: int
+
+    @classmethod
+    def of(cls, told: Sequence[Message]) -> "Told":
+        """Return it without messages, if nothing can be answered."""
+        try:
+            asked, begun = split_told(told)
+        except ValueError:
+            return cls([], 0)
+        if begun is None:
+            return cls(asked, len(asked) - _count_answered(asked))
+        return cls([*asked, begun], 1 + len(asked) - _count_answered(asked))
+
+
+def goes_on(stored: Sequence[Message], told: Told) -> bool:
     """Return whether the request continues just what is stored; the table above has the cases.
 
-    It does if the stored history, with what is new, is afterwards what the request tells.
+    It does if the stored history, with what is new, is afterwards what the request tells. The time
+    that this takes depends on what is stored, and not on how much else is told.
     """
-    told = [message for message in told if message.get("role") not in INSTRUCTIONS]
+    if not stored or not told.messages:
+        return bool(told.messages)
+    most = len(stored) + told.added
+    is_whole = len(told.messages) <= most
+    if is_whole and _differs(stored, told.messages):
+        return False
+    # The first message may be the summary of several, if enough of the others are the same.
+    is_summarized = len(stored) > _KEPT and not is_same(stored[0], told.messages[0])
+    if not (is_whole or is_summarized):
+        return False
+    end = told.messages[-most:]
     try:
-        new = find_new(stored, told)
+        new = find_new(stored, end)
     except (SessionConflict, ValueError):
         return False
-    if stored and any(message.get("role") == "assistant" for message in new.messages):
+    if any(message.get("role") == "assistant" for message in new.messages):
         return False  # what is stored may be the beginning of more than one conversation
     whole = [*stored[: new.keep], *new.asked]
-    return _is_told(whole, told) or (
-        # The first message may be the summary of several, if enough of the others are the same.
-        len(stored) > _KEPT
-        and len(whole) <= len(told)
-        and not is_same(whole[0], told[0])
-        and _is_told(whole[1:], told[len(told) - len(whole) + 1 :])
+    return (is_whole and _is_told(whole, end)) or (
+        is_summarized
+        and len(whole) <= len(end)
+        and not is_same(whole[0], told.messages[0])
+        and _is_told(whole[1:], end[len(end) - len(whole) + 1 :])
     )
+
+
+def _differs(stored: Sequence[Message], told: Sequence[Message]) -> bool:
+    """Return whether both begin alike, and differ before the last answer that is stored."""
+    sure = stored[: max(_count_answered(stored) - 1, 0)]
+    return is_same(stored[0], told[0]) and _count_told(sure, told) is None
 
 
 def _is_told(whole: Sequence[Message], told: Sequence[Message]) -> bool:
     """Return whether the messages are those that are told, but for answers that broke off."""
+    return _count_told(whole, told) == len(told)
+
+
+def _count_told(messages: Sequence[Message], told: Sequence[Message]) -> int | None:
+    """Return how many of the messages told are these; None if any but a broken answer is not."""
     at = 0
-    for message in whole:
+    for message in messages:
         if at < len(told) and is_same(message, told[at]):
             at += 1
         elif not is_incomplete(message):
-            return False
+            return None
         elif at < len(told) and is_part(told[at], message):
             at += 1
-    return at == len(told)
+    return at
+
+
+def _count_answered(messages: Sequence[Message]) -> int:
+    """Return how many messages there are up to the last answer."""
+    at = len(messages)
+    while at and messages[at - 1].get("role") != "assistant":
+        at -= 1
+    return at

@@ -38,7 +38,7 @@ from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.session import loaded_history
 from hermes_session_mw.session.answer import Answer, OnDisconnect, find_by_id, find_running
 from hermes_session_mw.session.answer_tasks import AnswerTasks
-from hermes_session_mw.session.derivation import Derivation, TurnId
+from hermes_session_mw.session.derivation import Derivation
 from hermes_session_mw.session.new_messages import NewMessages, find_new, newest
 from hermes_session_mw.session.prompts import (
     Count,
@@ -976,7 +976,7 @@ class HermesSession:
             raise InvalidKey("session_id is not 1 to 256 visible ASCII characters")
         await self._go_on_in(session_id, is_new=False)
 
-    async def derive(self, told: Sequence[Message], *, turn_id: TurnId | None = None) -> None:
+    async def derive(self, told: Sequence[Message], *, turn_id: str | None = None) -> None:
         """Find the session of a client that sends the whole conversation, and neither id nor key.
 
         Its id is derived from the owner and the user's first message, so that such a client's
@@ -990,8 +990,8 @@ class HermesSession:
 
         Args:
             told: as for ``new_messages``: all messages of the conversation.
-            turn_id: returns the id that the request's turn has in a session, unless it is the
-                request's ``Idempotency-Key``.
+            turn_id: the id that the request's turn has under an ``Idempotency-Key``, unless it is
+                the key itself.
 
         Raises:
             ConfigurationError: the middleware has no ``owner`` hook: everybody who begins a
@@ -1003,7 +1003,7 @@ class HermesSession:
         if not self.known_owner():
             raise ConfigurationError("derive() needs an owner: give the middleware an owner hook")
         self._check_untold()
-        await Derivation(self, told, turn_id).search()
+        await Derivation(self, self._store, told, turn_id).search()
 
     def sibling(self, session_id: str) -> "HermesSession":
         """Return another session of the same owner, which is not loaded, for the same request."""

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from demo_app.app import create_app
 from hermes_session_mw import ConfigurationError, MemoryStore, SQLAlchemyStore
 from hermes_session_mw.messages import Message
+from hermes_session_mw.session.derived_ids import MOST
 from tests.demo.test_demo import CHAT, HEADER, user
 from tests.demo.test_demo_responses import PATH
 
@@ -92,6 +93,36 @@ def test_a_retry_is_answered_again(client: TestClient, path: str) -> None:
     assert again.told == chat.told[:2]
     assert replayed.headers[HEADER] == first.headers[HEADER]
     assert lengths(client) == [4]
+
+
+@pytest.mark.parametrize("path", ["chat", "responses"])
+def test_a_retry_is_answered_again_after_a_rotation(client: TestClient, path: str) -> None:
+    """Neither another id nor too many conversations that begin alike part a key from its answer."""
+    for _ in range(MOST + 1):
+        Chat(client, path).say("a")
+    key = {"Idempotency-Key": "k"}
+    first = Chat(client, path).say("a", **key)
+    assert Chat(client, path).say("a", **key).json() == first.json()
+    rotated = client.post("/v1/session/rotate", headers={HEADER: first.headers[HEADER]})
+    again = Chat(client, path).say("a", **key)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers[HEADER] == rotated.headers[HEADER]
+    assert again.json()["id"] == first.json()["id"]
+    assert "Idempotency-Replayed" not in Chat(client, path).say("a", **key, **BOB).headers
+    assert lengths(client) == [2] * (MOST + 2)
+
+
+@pytest.mark.parametrize("path", ["chat", "responses"])
+def test_a_retry_passes_an_earlier_conversation_that_is_free(client: TestClient, path: str) -> None:
+    """What was deleted of it does not make room for a request that is stored already."""
+    other = Chat(client, path).say("a").headers[HEADER]
+    key = {"Idempotency-Key": "k"}
+    first = Chat(client, path).say("a", **key)
+    items = f"/v1/conversations/{other}/items"
+    last = client.get(items).json()["data"][0]["id"]
+    assert client.delete(f"{items}/{last}").status_code == 200
+    again = Chat(client, path).say("a", **key)
+    assert (again.headers[HEADER], again.json()) == (first.headers[HEADER], first.json())
 
 
 @pytest.mark.parametrize("path", ["chat", "responses"])

@@ -1,8 +1,10 @@
 """The demo's Responses with tools, formats, pictures, reasoning and references to items."""
 
 import json
+from functools import partial
 from typing import Any
 
+import anyio
 import openai
 import pytest
 from starlette.testclient import TestClient
@@ -11,6 +13,7 @@ from demo_app.app import create_app
 from demo_app.model import Delta
 from hermes_session_mw import MemoryStore
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.stored_responses import MAX_REFERENCES
 from tests.demo.test_demo import HEADER, ask, stored, user
 from tests.demo.test_demo_model import OwnModel, client_of
 from tests.demo.test_demo_responses import (
@@ -295,6 +298,55 @@ def test_a_reference_to_nothing_is_a_404(store: MemoryStore) -> None:
         for item_id in ("msg_1", "msg_" + UNKNOWN.removeprefix("resp_"), "x"):
             refused = respond(client, [user("a"), {"type": "item_reference", "id": item_id}], S)
             assert error_of(refused) == (404, "input", None)
+    assert repr(store) == "<MemoryStore (0 sessions)>"
+
+
+def made_id(number: int) -> str:
+    return f"msg_{number:048x}"
+
+
+class Counting(MemoryStore):
+    """A store that counts its reads."""
+
+    reads = 0
+
+    async def load(self, *args: Any, **options: Any) -> Any:
+        """Count the call."""
+        self.reads += 1
+        return await super().load(*args, **options)
+
+    async def find_turn(self, *args: Any, **options: Any) -> Any:
+        """Count the call."""
+        self.reads += 1
+        return await super().find_turn(*args, **options)
+
+    async def find_key(self, *args: Any, **options: Any) -> Any:
+        """Count the call."""
+        self.reads += 1
+        return await super().find_key(*args, **options)
+
+
+def test_references_are_read_once_for_each_response() -> None:
+    """Neither many items that nobody has nor those of an answer that broke off cost more."""
+    store = Counting()
+    digits = "a" * 48
+    anyio.run(partial(store.append, "s", [user(str(number)) for number in range(50)]))
+    anyio.run(store.move_key, f"response:resp_{digits}", "s")
+    for ids in map(made_id, range(800)), (f"msg_{digits}{number:02x}" for number in range(200)):
+        store.reads = 0
+        with client_of(store, Scripted()) as client:
+            told = [*({"type": "item_reference", "id": each} for each in ids), user("a")]
+            assert error_of(respond(client, told))[:2] == (404, "input")
+        assert store.reads <= 5
+
+
+def test_too_many_references_are_refused(store: MemoryStore) -> None:
+    """The limit is named, and nothing is read or stored."""
+    told = [{"type": "item_reference", "id": made_id(0)}] * (MAX_REFERENCES + 1)
+    with client_of(store, Scripted()) as client:
+        refused = respond(client, [*told, user("a")], S)
+    assert error_of(refused) == (400, "input", "too_many_references")
+    assert str(MAX_REFERENCES) in refused.json()["error"]["message"]
     assert repr(store) == "<MemoryStore (0 sessions)>"
 
 

@@ -484,6 +484,54 @@ def test_a_repetition_finds_its_fork(client: TestClient, store: MemoryStore) -> 
     assert error_of(refused)[::2] == (409, "idempotency_key_reused")
 
 
+def rotated(client: TestClient, session_id: str) -> str:
+    """Give a session another id, and return it."""
+    return client.post("/v1/session/rotate", headers={HEADER: session_id}).headers[HEADER]
+
+
+def test_a_repetition_is_found_after_a_rotation(client: TestClient, store: MemoryStore) -> None:
+    """The key leads to its turn, and so does the response's id; in another session it does not."""
+    first = respond(client, "a", S, K)
+    moved = rotated(client, "s")
+    again = respond(client, "a", {HEADER: moved}, K)
+    now = body_of(first) | {"conversation": {"id": moved}}
+    assert body_of(again) == now
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert body_of(client.get(f"{PATH}/{body_of(first)['id']}")) == now
+    other = respond(client, "b", {HEADER: "t"}, K)
+    assert body_of(other)["id"] != body_of(first)["id"]
+    assert error_of(respond(client, "b", {HEADER: moved}, K))[0] == 409
+    assert contents(store, moved) == ["a", "-"]
+
+
+def test_a_fork_is_found_after_a_rotation(client: TestClient, store: MemoryStore) -> None:
+    """A repetition finds its fork by the response that it goes on from."""
+    first = body_of(respond(client, "a", S))
+    respond(client, "b", S)
+    branch = respond(client, "c", K, previous_response_id=first["id"])
+    ids = rotated(client, "s"), rotated(client, branch.headers[HEADER])
+    again = respond(client, "c", K, previous_response_id=first["id"])
+    now = body_of(branch) | {"conversation": {"id": ids[1]}}
+    assert body_of(again) == now
+    assert body_of(client.get(f"{PATH}/{body_of(branch)['id']}")) == now
+    second = respond(client, "d", K, previous_response_id=first["id"])
+    assert error_of(second)[::2] == (409, "idempotency_key_reused")
+    assert len(client.get("/v1/sessions").json()["data"]) == 2
+    assert [contents(store, each) for each in ids] == [["a", "-", "b", "-"], ["a", "-", "c", "-"]]
+
+
+def test_a_fork_is_found_after_its_response_was_deleted(
+    client: TestClient, store: MemoryStore
+) -> None:
+    """The turn is still there, and forks no second time."""
+    first = body_of(respond(client, "a", S))
+    respond(client, "b", S)
+    branch = body_of(respond(client, "c", K, previous_response_id=first["id"]))
+    client.delete(f"{PATH}/{branch['id']}")
+    assert body_of(respond(client, "c", K, previous_response_id=first["id"])) == branch
+    assert len(store._sessions) == 2
+
+
 def test_a_repetition_outlives_what_it_went_on_from(client: TestClient, store: MemoryStore) -> None:
     """A response is given again though the previous one has left the history since."""
     first = body_of(respond(client, "a", S))

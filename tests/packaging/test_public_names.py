@@ -102,6 +102,7 @@ PUBLIC_WIRE = {
     "read_retry_after",
     "refused_parts",
     "response_object",
+    "response_turn_id",
     "server_sent_event",
     "split_delta",
     "told_again",

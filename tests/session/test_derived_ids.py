@@ -20,8 +20,9 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session import derived_ids as module
-from hermes_session_mw.session.derived_ids import MOST, derived_ids, goes_on
-from hermes_session_mw.session.new_messages import find_new, is_same
+from hermes_session_mw.session import new_messages
+from hermes_session_mw.session.derived_ids import MOST, Told, derived_ids, goes_on
+from hermes_session_mw.session.new_messages import find_new, is_same, meaning_of
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.testing.helpers import new_id
 
@@ -51,14 +52,14 @@ def cases() -> list[Any]:
 @pytest.mark.parametrize(("stored", "told", "is_it"), cases())
 def test_the_table_of_cases(stored: str, told: str, is_it: str) -> None:
     """Every row of the table at the module's head is what is compared."""
-    assert goes_on(spelt(stored), [SYSTEM, *spelt(told)]) is (is_it == "yes")
+    assert goes_on(spelt(stored), Told.of([SYSTEM, *spelt(told)])) is (is_it == "yes")
 
 
 @given(st.text("uvabi", max_size=5), st.text("uvabj", min_size=1, max_size=6))
 def test_nothing_is_gone_on_with_that_the_client_does_not_know(stored: str, told: str) -> None:
     """A stored message that the client does not tell is an answer that broke off, or a summary."""
     known = [letter for letter in stored if letter != "i"]
-    if stored and goes_on(spelt(stored), spelt(told)) and stored[0] == told[0]:
+    if stored and goes_on(spelt(stored), Told.of(spelt(told))) and stored[0] == told[0]:
         new = find_new(spelt(stored), spelt(told))
         whole = [*spelt(stored)[: new.keep], *new.asked]
         assert [each for each in whole if each in map(MESSAGES.get, known)] == [
@@ -191,18 +192,107 @@ async def test_a_retry_with_a_key_finds_its_answer(store: Any) -> None:
     assert len(await stored(store, first, owner)) == 4
 
 
-async def test_a_turns_id_may_depend_on_the_session(memory: MemoryStore) -> None:
-    """An endpoint that names its turns otherwise than by the key says how."""
-
-    def turn_id(session: HermesSession) -> str:
-        return f"{session.id} {session.idempotency_key}"
-
+async def test_a_turn_may_have_another_id_than_the_key(memory: MemoryStore) -> None:
+    """An endpoint that names its turns otherwise says how."""
     for _ in range(2):
         session = fresh(memory, idempotency_key="k")
-        await session.derive(spelt("u"), turn_id=turn_id)
-        if await session.find_turn(turn_id(session)) is None:
-            await session.append(*spelt("ua"), turn_id=turn_id(session))
+        await session.derive(spelt("u"), turn_id="turn-k")
+        if await session.find_turn("turn-k") is None:
+            await session.append(*spelt("ua"), turn_id="turn-k")
     assert len(await stored(memory, session.id)) == 2
+
+
+async def fill(store: Any, owner: str) -> None:
+    """Store as many conversations that begin with "u" as can be told apart."""
+    for session_id in derived_ids(owner, None, spelt("u")):
+        await store.append(session_id, spelt("uav"), owner)
+
+
+@pytest.mark.parametrize("stored_before", ["-", "u", "full"])
+async def test_a_retry_finds_its_session_after_a_rotation(store: Any, stored_before: str) -> None:
+    """The key leads to the session also under its next id, and however many begin alike."""
+    owner = new_id()
+    if stored_before == "full":
+        await fill(store, owner)
+    elif stored_before == "u":
+        await ask(store, "u", owner)
+    first = await ask(store, "u", owner, idempotency_key="k")
+    assert await ask(store, "u", owner, idempotency_key="k") == first
+    rotated = await HermesSession(store, first, owner=owner).rotate()
+    assert await ask(store, "u", owner, idempotency_key="k") == rotated
+    assert await ask(store, "u", new_id(), idempotency_key="k") not in (first, rotated)
+    assert len(await stored(store, rotated, owner)) == 2
+
+
+async def test_a_retry_finds_its_session_where_an_earlier_one_is_free_again(store: Any) -> None:
+    """An id that another conversation has left does not stand before the key's own."""
+    owner = new_id()
+    other = await ask(store, "u", owner)
+    first = await ask(store, "u", owner, idempotency_key="k")
+    await HermesSession(store, other, owner=owner).rewind(0)
+    assert await ask(store, "u", owner, idempotency_key="k") == first
+    assert await ask(store, "u", owner) == other
+
+
+async def test_equal_requests_at_once_are_one(store: Any) -> None:
+    """Of requests with one key, each but the first waits, and finds the first one's answer."""
+    owner, ids = new_id(), []
+    await fill(store, owner)
+
+    async def begin() -> None:
+        ids.append(await ask(store, "u", owner, idempotency_key="k"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(begin)
+    assert len(set(ids)) == 1
+    assert len(await stored(store, ids[0], owner)) == 2
+
+
+async def test_a_key_that_leads_elsewhere_is_bound_anew(memory: MemoryStore) -> None:
+    """Where its session has become another conversation, a request is stored by itself."""
+    first = next(derived_ids("ada", None, spelt("u")))
+    session = fresh(memory, idempotency_key="k")
+    await session.derive(spelt("u"))
+    assert session.id == first
+    await memory.append(first, spelt("ub"), "ada")
+    second = await ask(memory, "u", idempotency_key="k")
+    assert second != first
+    await HermesSession(memory, second, owner="ada").rotate()
+    assert await ask(memory, "u", idempotency_key="k") not in (first, second)
+    assert len((await memory.list("ada")).sessions) == 2
+
+
+async def test_equal_keys_of_other_beginnings_do_not_meet(memory: MemoryStore) -> None:
+    """A client may count its requests in each conversation."""
+    first = await ask(memory, "u", idempotency_key="k")
+    second = await ask(memory, "v", idempotency_key="k")
+    assert await ask(memory, "u", idempotency_key="k") == first != second
+
+
+def test_an_empty_answer_at_the_end_is_none() -> None:
+    """Some clients put it there for the answer to come."""
+    empty: Message = {"role": "assistant", "content": ""}
+    assert goes_on([], Told.of([*spelt("u"), empty]))
+    assert goes_on(spelt("ua"), Told.of([*spelt("uav"), empty]))
+    assert not goes_on([], Told.of(spelt("uc")))
+    assert not goes_on([], Told.of([SYSTEM]))
+
+
+def test_what_is_compared_depends_on_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long request is not read again for each conversation that begins alike."""
+    calls: list[Message] = []
+
+    def counting(message: Message) -> str:
+        calls.append(message)
+        return meaning_of(message)
+
+    told = Told.of([*spelt("uavaw"), *spelt("av") * 10_000])
+    monkeypatch.setattr(new_messages, "meaning_of", counting)
+    for letters in "ua", "ub", "uavb", "wavb", "uavaw" + "av" * 20 + "b":
+        assert not goes_on(spelt(letters), told)
+    assert goes_on(spelt("savavava"), told)
+    assert len(calls) < 200
 
 
 async def test_two_first_requests_at_once_are_two(store: Any) -> None:

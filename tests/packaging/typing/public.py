@@ -148,7 +148,7 @@ async def editing(session: HermesSession) -> None:
     assert_type(digest, str)
     assert_type(await session.find_turn("a-turn"), StoredTurn | None)
     assert_type(await session.find_turn(told=[{"role": "user"}], digest=digest), StoredTurn | None)
-    await session.derive([{"role": "user"}], turn_id=lambda session: session.id)
+    await session.derive([{"role": "user"}], turn_id="a-turn")
     assert_type(await session.rewind(2), int)
     assert_type(await session.compact(keep=2, summary=[{"role": "system"}]), int)
     assert_type(await session.fork(), HermesSession)
