@@ -122,6 +122,8 @@ def find_new(
     told, begun = split_told(told)
     if not told and begun is None:
         raise ValueError("there is no message of a user, a tool or a model")
+    if told and not stored:
+        return NewMessages(0, told, "adds", begun)  # however many: there is nothing to compare
     find = _against_told if told_counts else _against_stored
     new = find(stored, told, begun)
     return new if new.keep == len(stored) else replace(new, replace_from=new.keep)
