@@ -32,6 +32,7 @@ from hermes_session_mw.openai_api.conversations import conversation_routes
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 
 SESSIONS = "/v1/sessions"
+CONVERSATIONS = "/v1/conversations"
 MAX_BODY_BYTES = 33_554_432
 
 
@@ -83,7 +84,7 @@ def create_app(
     routes: list[BaseRoute] = [
         Route(CHAT, chat_completions, methods=["POST"]),
         *response_routes(),
-        *conversation_routes(kept),
+        *conversation_routes(kept, prefix=CONVERSATIONS),
         Route("/v1/session/rotate", rotate, methods=["POST"]),
         Route("/v1/session/renew", renew, methods=["POST"]),
         Route("/v1/models", models),

@@ -5,15 +5,16 @@ from typing import Any
 
 import uvicorn.config
 
-from demo_app.app import SESSIONS
+from demo_app.app import CONVERSATIONS, SESSIONS
 from demo_app.responses import RESPONSES
 
 
 def log_config() -> dict[str, Any]:
     """Return uvicorn's own configuration, with the session's fingerprint in the access log."""
     config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
-    paths = [SESSIONS, RESPONSES]
-    config["filters"] = {"session": {"()": "hermes_session_mw.SessionIdFilter", "paths": paths}}
+    paths = [SESSIONS, RESPONSES, CONVERSATIONS, f"{CONVERSATIONS}/{{id}}/items"]
+    ids = {"paths": paths, "parameters": ["after"]}
+    config["filters"] = {"session": {"()": "hermes_session_mw.SessionIdFilter", **ids}}
     config["handlers"]["access"]["filters"] = ["session"]
     config["formatters"]["access"]["fmt"] += " [%(hermes_session)s]"
     return config

@@ -46,19 +46,23 @@ class SessionIdFilter(logging.Filter):
     of one conversation then has the same 12 hexadecimal digits, in every worker process.
     """
 
-    def __init__(self, *, paths: Collection[str] = ()) -> None:
+    def __init__(self, *, paths: Collection[str] = (), parameters: Collection[str] = ()) -> None:
         """Create a filter.
+
+        In the arguments of a record, such as the access logs of uvicorn and Hypercorn have, ids in
+        URLs are replaced by their fingerprints.
 
         Args:
             paths: URL paths below which the next segment is an id, as below the ``prefix`` of
-                ``session_routes``: in the arguments of a record, such as the access logs of
-                uvicorn and Hypercorn have, it is replaced by its fingerprint.
+                ``session_routes``. A path may itself have ids in braces, which are replaced too:
+                ``/v1/conversations/{id}/items``.
+            parameters: names of parameters of the query that are ids, such as ``after``.
         """
         super().__init__()
-        prefixes = "|".join(re.escape(path.rstrip("/")) for path in paths)
-        # Repeated slashes may come before an id, though no route matches then.
-        id_ = r"((?:(?!%2[Ff])[^/?#\s])+)"
-        self._in_path = re.compile(rf"((?:{prefixes})(?:/|%2[Ff])+){id_}") if paths else None
+        # The longest first: a path may continue another one.
+        found = [_below(path) for path in sorted(paths, key=len, reverse=True)]
+        found += [rf"[?&]{re.escape(name)}=([^&#\s]+)" for name in parameters]
+        self._ids = re.compile("|".join(found)) if found else None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Set ``hermes_session`` on the record, and return True."""
@@ -76,9 +80,27 @@ class SessionIdFilter(logging.Filter):
     def _without_id(self, argument: object) -> object:
         if not isinstance(argument, str) or isinstance(argument, _Replaced):
             return argument
-        if self._in_path is None:
+        if self._ids is None:
             return argument
-        text, count = self._in_path.subn(
-            lambda found: found[1] + fingerprint(unquote(found[2])), argument
-        )
+        text, count = self._ids.subn(_with_fingerprints, argument)
         return _Replaced(text) if count else argument
+
+
+_SEPARATOR = "(?:/|%2[Ff])+"  # slashes may be repeated, though no route matches then
+_ID = r"((?:(?!%2[Ff])[^/?#\s])+)"
+_BRACES = re.compile(r"/+\{[^/{}]*\}/*")
+
+
+def _below(path: str) -> str:
+    """Return the pattern of a path and the id below it, in which each id is a group."""
+    parts = map(re.escape, _BRACES.split(path.rstrip("/")))
+    return f"{_SEPARATOR}{_ID}{_SEPARATOR}".join(parts) + _SEPARATOR + _ID
+
+
+def _with_fingerprints(found: re.Match[str]) -> str:
+    text, at = "", found.start()
+    for start, end in found.regs[1:]:
+        if start >= 0:
+            id_ = unquote(found.string[start:end])
+            text, at = text + found.string[at:start] + fingerprint(id_), end
+    return text + found.string[at : found.end()]

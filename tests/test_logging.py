@@ -11,7 +11,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
 
+from demo_app.app import create_app
+from demo_app.logs import log_config
 from hermes_session_mw import HermesSession, MemoryStore, SessionIdFilter
 from hermes_session_mw.logging import current_session, fingerprint
 from tests.support.server import ROOT, demo, free_port, serving
@@ -51,6 +55,13 @@ def test_log_records_carry_the_sessions_fingerprint() -> None:
         ("/sessions%2fmy-id%2F", "/sessions%2f{}%2F"),
         ("GET /sessions/my-id HTTP/1.1", "GET /sessions/{} HTTP/1.1"),
         ("/sessions" + "/" * 10_000 + "my-id", "/sessions" + "/" * 10_000 + "{}"),
+        ("/v1/chats/my-id", "/v1/chats/{}"),
+        ("/v1/chats/my-id/items", "/v1/chats/{}/items"),
+        ("/v1/chats/my-id/items/my%2Did?x=1", "/v1/chats/{0}/items/{0}?x=1"),
+        ("/v1/chats//my-id%2Fitems%2Fmy-id/x", "/v1/chats//{0}%2Fitems%2F{0}/x"),
+        ("/v1/chats/my-id/items?after=my-id&limit=1", "/v1/chats/{0}/items?after={0}&limit=1"),
+        ("/sessions?limit=1&after=my%2Did", "/sessions?limit=1&after={}"),
+        ("/sessions?hereafter=my-id", "/sessions?hereafter=my-id"),
         ("/sessions", "/sessions"),
         ("/sessions/", "/sessions/"),
         ("/sessions?cursor=1", "/sessions?cursor=1"),
@@ -61,7 +72,8 @@ def test_log_records_carry_the_sessions_fingerprint() -> None:
 def test_ids_in_paths_are_replaced(path: str, expected: str) -> None:
     """Below the given paths a record's arguments have the id's fingerprint in its place."""
     line = record("%s %s %d", "GET", path, 200)
-    assert SessionIdFilter(paths=["/sessions", "/threads/a.b/"]).filter(line)
+    paths = ["/sessions", "/threads/a.b/", "/v1/chats", "/v1/chats/{id}/items"]
+    assert SessionIdFilter(paths=paths, parameters=["after"]).filter(line)
     assert line.args == ("GET", expected.format(fingerprint("my-id")), 200)
 
 
@@ -173,3 +185,20 @@ def test_the_demo_logs_no_id(tmp_path: Path) -> None:
     assert "my-secret-thread" not in log
     assert response_id not in log
     assert json.dumps(body) not in log
+
+
+def test_the_demos_filter_knows_every_route_with_an_id() -> None:
+    """Whatever id a path of the demo has, and a page of a list begins after, is not logged."""
+    app = create_app(MemoryStore(), keys=[])
+    while not isinstance(app, Starlette):
+        app = app.app  # type: ignore[attr-defined]  # of the middleware around it
+    settings = log_config()["filters"]["session"]
+    made = SessionIdFilter(**{name: value for name, value in settings.items() if name != "()"})
+    shown = [route.path for route in app.routes if isinstance(route, Route)]
+    named = [path for path in shown if "{" in path and "{model_id" not in path]
+    assert len(named) > 8
+    for path in named:
+        line = record("%s", re.sub(r"\{[^}]*\}", "my-id", path) + "?after=my-id")
+        made.filter(line)
+        expected = re.sub(r"\{[^}]*\}", fingerprint("my-id"), path)
+        assert line.getMessage() == f"{expected}?after={fingerprint('my-id')}"
