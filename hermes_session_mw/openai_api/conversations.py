@@ -5,9 +5,8 @@ Responses or here is read and continued by each. A message of the session is one
 ``response_items`` and ``item_ids``. Only the last item can be deleted, since the store keeps
 conversations that grow at their end.
 
-Two things are kept beside the session: a session key, which says that a conversation was created
-though it has no items yet; and its metadata, as the only message of a session that belongs to an
-owner of its own, whom no client can be.
+A conversation that was created has metadata, at least an empty object. That says that there is one
+though it has no items yet.
 """
 
 import json
@@ -29,6 +28,7 @@ from hermes_session_mw.asgi.error_responses import (
     route_refusal_of,
 )
 from hermes_session_mw.asgi.exception_handlers import NO_STORE, response_of
+from hermes_session_mw.asgi.headers import TURN_HEADER
 from hermes_session_mw.asgi.options import check_limit
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
 from hermes_session_mw.ids import is_session_id
@@ -144,11 +144,10 @@ class _Routes:
         metadata = check_metadata(body.get("metadata"))
         messages = messages_of(with_references(items, {}, "items"), "items")
         session.check(*messages)
-        await self._run(LifecycleStore.move_key, session, _key(session.id), session.id)
+        # First, since it may be refused, as the messages may be no more.
+        await self._set_metadata(session, metadata)
         if messages:
             await session.append(*messages)
-        if metadata:
-            await self._keep_metadata(session, metadata)
         return await self._described(session)
 
     async def get(self, _: Request, session: HermesSession) -> Message:
@@ -160,16 +159,13 @@ class _Routes:
             raise InvalidRequest("'metadata' is missing", "metadata")
         metadata = check_metadata(body["metadata"])
         await self._described(session)
-        await self._keep_metadata(session, metadata)
+        await self._set_metadata(session, metadata)
         return await self._described(session)
 
     async def delete(self, _: Request, session: HermesSession) -> Message:
         owner = session.known_owner()
-        deleted = await self._store.call(LifecycleStore.delete, session.id, owner)
-        dropped = await self._run(LifecycleStore.drop_key, session, _key(session.id))
-        if not (deleted or dropped):
+        if not await self._store.call(LifecycleStore.delete, session.id, owner):
             raise _not_found()
-        await self._store.call(LifecycleStore.delete, session.id, _record_owner(owner))
         return {"id": session.id, "object": "conversation.deleted", "deleted": True}
 
     async def list_items(self, request: Request, session: HermesSession) -> Message:
@@ -209,6 +205,8 @@ class _Routes:
     async def _session_of(self, request: Request) -> HermesSession:
         """Return the conversation's session; the response names it if the request names none."""
         own = get_session(request)
+        if not (own.is_turn or request.method in ("GET", "HEAD")):
+            raise unsupported(TURN_HEADER, "for a request that changes a conversation")
         owner, name = own.known_owner(), request.path_params.get("id")
         is_new = name is None
         session_id = new_conversation_id() if is_new else conversation_session_id(str(name), owner)
@@ -224,13 +222,11 @@ class _Routes:
         """Return the conversation as the API shows it; raise the 404 if there is none."""
         owner = session.known_owner()
         info = await self._store.call(LifecycleStore.info, session.id, owner)
-        key = await self._run(LifecycleStore.find_key, session, _key(session.id))
-        if info is None and key is None:
+        metadata = await self._store.call(LifecycleStore.find_metadata, session.id, owner)
+        if info is None and metadata is None:
             raise _not_found()
         created = _CREATED.fullmatch(session.id)
         began = 0 if info is None else int(info.created_at.timestamp())
-        record = await self._store.load(session.id, _record_owner(owner), 1)
-        metadata = record.messages[0].get("metadata") if record.messages else None
         return {
             "id": session.id,
             "object": "conversation",
@@ -238,15 +234,9 @@ class _Routes:
             "metadata": metadata or {},
         }
 
-    async def _keep_metadata(self, session: HermesSession, metadata: Message) -> None:
-        record = {"role": "system", "content": "", "metadata": metadata}
-        owner = _record_owner(session.known_owner())
-        await self._store.append(session.id, [record], owner, None, None, None, 0)
-
-    async def _run(
-        self, operation: Callable[..., Awaitable[Any]], session: HermesSession, *args: str
-    ) -> Any:
-        return await self._store.run(operation, session.id, *args, session.known_owner())
+    async def _set_metadata(self, session: HermesSession, metadata: Message) -> None:
+        owner = session.known_owner()
+        await self._store.call(LifecycleStore.set_metadata, session.id, metadata, owner)
 
 
 def invalid_request_response(error: InvalidRequest) -> Response:
@@ -300,11 +290,3 @@ async def _body(request: Request, *known: str) -> Message:
 
 def _not_found() -> InvalidRequest:
     return InvalidRequest("There is no such conversation.", "conversation_id", status=404)
-
-
-def _key(conversation_id: str) -> str:
-    return f"conversation:{sha256(conversation_id.encode()).hexdigest()}"
-
-
-def _record_owner(owner: str) -> str:
-    return f"conversations:{sha256(owner.encode()).hexdigest()}"

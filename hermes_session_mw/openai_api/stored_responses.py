@@ -72,7 +72,10 @@ class StoredResponses:
         """Return the response's session, or None if there is no such response."""
         if not is_response_id(response_id):
             return None
-        return await self.store.find_key(_key(response_id), self._owner)
+        session_id = await self.store.find_key(_key(response_id), self._owner)
+        if session_id is None:
+            session_id = await self.store.find_key(_old_key(response_id), self._owner)
+        return session_id
 
     async def turn_of(
         self, response_id: str, param: str | None = None, code: str | None = None
@@ -184,7 +187,8 @@ class StoredResponses:
 
     async def forget(self, response_id: str) -> None:
         """Forget the response; its turn stays in the conversation."""
-        await self.store.drop_key(_key(response_id), self._owner)
+        if not await self.store.drop_key(_key(response_id), self._owner):
+            await self.store.drop_key(_old_key(response_id), self._owner)
 
 
 def response_not_found(
@@ -209,4 +213,10 @@ def _digits(*named: str | None) -> str:
 
 
 def _key(response_id: str) -> str:
+    # Keys of clients are ASCII: none is equal.
+    return f"\u00a7response:{response_id}"
+
+
+def _old_key(response_id: str) -> str:
+    """Return the key of 0.1.0, which a client's own key may be equal to."""
     return f"response:{response_id}"

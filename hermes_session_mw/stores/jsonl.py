@@ -6,8 +6,8 @@
     {"turn_id": "...", "message": {"role": "user", "content": "..."}}
 
 A store exports and imports one session. A file of the command has any number of them, one after
-another, and a session's first line may name its ``owner`` there. Archived
-messages are not exported.
+another, and a session's first line may name its ``owner`` there. A session that has metadata has it
+in its first line, as ``metadata``. Archived messages are not exported.
 """
 
 import itertools
@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
 from hermes_session_mw.exceptions import InvalidKey, InvalidMessage
-from hermes_session_mw.messages import encode_messages
+from hermes_session_mw.messages import Message, encode_messages
 from hermes_session_mw.stores.models import SessionInfo
-from hermes_session_mw.stores.validation import check_keys, check_title
+from hermes_session_mw.stores.validation import check_keys, check_title, encode_metadata
 
 FORMAT = 1
 """The only version of the format; the value of ``_MARK`` in a session's first line."""
@@ -35,12 +35,13 @@ _MARK = "hermes_session"
 
 @dataclass(frozen=True, slots=True)
 class ExportedSession:
-    """A session from an export; ``rows`` are turn ids and JSON texts."""
+    """A session from an export; ``rows`` are turn ids and JSON texts, ``metadata`` a JSON text."""
 
     session_id: str
     title: str | None
     created_at: datetime
     rows: list[tuple[str, str]]
+    metadata: str | None = None
 
     @property
     def turns(self) -> int:
@@ -70,14 +71,18 @@ class SessionLines(NamedTuple):
         return _head(head) is not None and not rest.strip()
 
 
-def dump(session: SessionInfo, rows: Iterable[tuple[str, str]]) -> str:
+def dump(
+    session: SessionInfo, rows: Iterable[tuple[str, str]], metadata: Message | None = None
+) -> str:
     """Return the JSON Lines of a session; ``rows`` are turn ids and messages' JSON texts."""
-    head = {
+    head: dict[str, Any] = {
         _MARK: FORMAT,
         "id": session.id,
         "title": session.title,
         "created_at": session.created_at.isoformat(),
     }
+    if metadata is not None:
+        head["metadata"] = metadata
     lines = [_json(head)]
     # The stored text itself, so that the message is unchanged.
     lines += [f'{{"turn_id":{_json(turn_id)},"message":{body}}}' for turn_id, body in rows]
@@ -107,7 +112,8 @@ def parse(text: str, max_message_bytes: int) -> ExportedSession:
     runs = [turn_id for turn_id, _ in itertools.groupby(turn_id for turn_id, _ in rows)]
     if len(runs) != len(set(runs)):
         raise InvalidMessage("a turn's messages are not consecutive")
-    return ExportedSession(session["id"], session.get("title"), created_at, rows)
+    metadata = _metadata(session.get("metadata"), max_message_bytes)
+    return ExportedSession(session["id"], session.get("title"), created_at, rows, metadata)
 
 
 def split(stream: IO[bytes]) -> Iterator[SessionLines]:
@@ -145,6 +151,15 @@ def _created_at(session: dict[str, Any]) -> datetime:
     if created_at.tzinfo is None:
         raise InvalidMessage("line 1 has a time without its zone")
     return min(max(created_at, datetime.fromtimestamp(1, UTC)), datetime.now(UTC))
+
+
+def _metadata(value: Any, max_bytes: int) -> str | None:
+    if value is None:
+        return None
+    try:
+        return encode_metadata(value, max_bytes)
+    except InvalidMessage:
+        raise InvalidMessage("line 1 has metadata that cannot be stored") from None
 
 
 def _row(number: int, line: str, max_message_bytes: int) -> tuple[str, str]:

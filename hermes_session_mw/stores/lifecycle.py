@@ -178,7 +178,7 @@ class LifecycleStore(Store, Protocol):
         ...
 
     async def delete(self, session_id: str, owner: str = "") -> bool:
-        """Delete the conversation with its archived messages; return whether there was one.
+        """Delete the conversation with its archived messages and metadata; return if there was one.
 
         Its id cannot be used again, and the keys that were bound to it are dropped.
         """
@@ -203,6 +203,23 @@ class LifecycleStore(Store, Protocol):
             InvalidMessage: the lines are not an export.
             SessionConflict: something is, or was, stored under the id.
         """
+        ...
+
+    async def set_metadata(self, session_id: str, metadata: Message, owner: str = "") -> None:
+        """Set the session's metadata, any JSON object, in place of what it was.
+
+        It may be set before the first message. Then the id is in use, and the session is not listed
+        until it has a turn. A rotation moves the metadata, a deletion and a prune remove it with
+        the session, a fork does not copy it, and an export has it.
+
+        Raises:
+            InvalidMessage: it cannot be stored as it is, or takes more bytes than a message may.
+            SessionDeleted: the conversation was deleted.
+        """
+        ...
+
+    async def find_metadata(self, session_id: str, owner: str = "") -> Message | None:
+        """Return the session's metadata; None where none was set."""
         ...
 
     async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:

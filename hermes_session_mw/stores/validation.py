@@ -111,6 +111,12 @@ def encode_replaced(replaced: Sequence[Message], skipped: int, max_message_bytes
     return encode_messages(replaced, max_message_bytes, len(replaced))
 
 
+def encode_metadata(metadata: Message, max_message_bytes: int) -> str:
+    """Return the JSON text of a session's metadata, or raise ``InvalidMessage``."""
+    (body,) = encode_messages([metadata], max_message_bytes)
+    return body
+
+
 def length_after_repeat(
     stored: Sequence[tuple[int, str]], bodies: Sequence[str], first: int, end: int
 ) -> int:

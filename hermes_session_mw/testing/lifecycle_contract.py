@@ -20,11 +20,14 @@ from hermes_session_mw.testing.helpers import (
     stored,
 )
 from hermes_session_mw.testing.lease_contract import LeaseOperations
+from hermes_session_mw.testing.metadata_contract import MetadataOperations
 from hermes_session_mw.testing.session_list_contract import SessionListOperations
 
 
-class LifecycleOperations(EditOperations, LeaseOperations, SessionListOperations):
-    """What a store does with its database: edits, leases, lists, exports and keys."""
+class LifecycleOperations(
+    EditOperations, LeaseOperations, SessionListOperations, MetadataOperations
+):
+    """What a store does with its database: edits, leases, lists, exports, keys and metadata."""
 
 
 @pytest.mark.anyio

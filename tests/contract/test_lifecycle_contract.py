@@ -6,6 +6,7 @@ from hermes_session_mw import LifecycleStore
 from hermes_session_mw.testing import LifecycleArguments, LifecycleOperations
 from hermes_session_mw.testing.edit_contract import EditOperations
 from hermes_session_mw.testing.lease_contract import LeaseOperations
+from hermes_session_mw.testing.metadata_contract import MetadataOperations
 from hermes_session_mw.testing.session_list_contract import SessionListOperations
 from tests.contract.test_store_contract import (
     ARGUMENT_CASES,
@@ -45,3 +46,7 @@ class TestSessionListOperations(SessionListOperations):
 def test_the_three_are_the_whole() -> None:
     """The classes above have all of the contract's operations."""
     assert LifecycleOperations.__bases__ == (EditOperations, LeaseOperations, SessionListOperations)
+
+
+class TestMetadataOperations(MetadataOperations):
+    """Metadata of sessions."""

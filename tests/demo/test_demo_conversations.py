@@ -1,8 +1,12 @@
 """OpenAI's conversations, on the sessions that the chat and Responses use."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import anyio
 import openai
 import pytest
 from openai.types import conversations
@@ -17,6 +21,7 @@ from hermes_session_mw import (
     SQLAlchemyStore,
     StoreUnavailable,
 )
+from hermes_session_mw.asgi.headers import TURN_HEADER
 from hermes_session_mw.openai_api.conversations import (
     conversation_routes,
     conversation_session_id,
@@ -193,6 +198,74 @@ def test_a_conversation_is_deleted(client: TestClient) -> None:
             client.delete(f"{path}/items/msg_1"),
         ):
             assert error_of(gone)[0] == 404
+
+
+@pytest.mark.parametrize("items", [[], [user("a")]], ids=["empty", "with an item"])
+def test_a_session_is_deleted_with_its_metadata(client: TestClient, items: list[Any]) -> None:
+    """Deleted as a session, a conversation is gone as well, with or without items."""
+    made = create(client, *items, metadata={"a": "b"})
+    assert client.delete(f"/v1/sessions/{made.id}").status_code == 204
+    assert error_of(client.get(f"{PATH}/{made.id}"))[0] == 404
+    assert client.delete(f"/v1/sessions/{made.id}").status_code == 404
+
+
+@pytest.mark.parametrize("items", [[], [user("a")]], ids=["empty", "with an item"])
+def test_metadata_moves_with_its_conversation(
+    client: TestClient, store: MemoryStore, items: list[Any]
+) -> None:
+    """After a rotation it is under the new id alone, and the old one is unknown."""
+    made = create(client, *items, metadata={"a": "b"})
+    assert anyio.run(store.rotate, made.id, "new")
+    assert client.get(f"{PATH}/new").json()["metadata"] == {"a": "b"}
+    assert error_of(client.get(f"{PATH}/{made.id}"))[0] == 404
+
+
+def test_a_living_conversation_keeps_its_metadata(client: TestClient, store: MemoryStore) -> None:
+    """A prune goes by the last item, however long ago the metadata was set."""
+    made = create(client, metadata={"a": "b"})
+    for key, record in list(store._sessions.items()):
+        store._sessions[key] = replace(record, updated_at=record.updated_at - 3600)
+    add(client, made.id, user("a"))
+    assert anyio.run(store.prune, timedelta(seconds=1800)) == 0
+    assert client.get(f"{PATH}/{made.id}").json()["metadata"] == {"a": "b"}
+
+
+STORED_BY_NOBODY: dict[str, tuple[dict[str, Any], int]] = {
+    "metadata with half a character": ({"metadata": {"a": "\ud800"}}, 400),
+    "metadata that is too large": ({"metadata": {"a": "x" * 400}}, 413),
+    "an item with half a character": ({"metadata": {"a": "b"}, "items": [user("\ud800")]}, 400),
+    "an item that is too large": ({"metadata": {"a": "b"}, "items": [user("x" * 400)]}, 413),
+}
+
+
+@pytest.mark.parametrize(("body", "status"), STORED_BY_NOBODY.values(), ids=STORED_BY_NOBODY.keys())
+def test_a_conversation_is_created_as_a_whole(body: dict[str, Any], status: int) -> None:
+    """Where its items or its metadata cannot be stored, neither are."""
+    store = MemoryStore(max_message_bytes=300)
+    with TestClient(create_app(store, keys=())) as client:
+        sent = json.dumps({"items": [user("a")]} | body)
+        refused = client.post(PATH, content=sent)
+        assert error_of(refused)[0] == status
+        assert error_of(client.get(f"{PATH}/{refused.headers[HEADER]}"))[0] == 404
+    assert not store._sessions
+
+
+def test_what_is_no_turn_changes_no_conversation(client: TestClient) -> None:
+    """X-Hermes-Turn: none is refused by name, but for reading."""
+    made = create(client, user("a"), metadata={"a": "b"})
+    (item,) = items_of(client, made.id)
+    none = {TURN_HEADER: "none"}
+    path = f"{PATH}/{made.id}"
+    for refused in (
+        client.post(PATH, json={"items": [user("b")]}, headers=none),
+        client.post(path, json={"metadata": {}}, headers=none),
+        client.post(f"{path}/items", json={"items": [user("b")]}, headers=none),
+        client.delete(f"{path}/items/{item['id']}", headers=none),
+        client.delete(path, headers=none),
+    ):
+        assert error_of(refused) == (400, TURN_HEADER, "unsupported_parameter")
+    assert client.get(path, headers=none).json() == made.model_dump()
+    assert client.get(f"{path}/items", headers=none).json()["data"] == [item]
 
 
 BAD: dict[str, tuple[Any, str | None]] = {

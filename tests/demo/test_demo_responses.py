@@ -584,12 +584,41 @@ def test_a_turn_of_the_chats_is_no_trap(client: TestClient, store: MemoryStore) 
     client.post(CHAT, json={"messages": [user("b")]}, headers={HEADER: "t", KEY: first["id"]})
 
     async def bind() -> None:
-        await store.move_key(f"response:{first['id']}", "t")
+        await store.move_key(f"\u00a7response:{first['id']}", "t")
 
     anyio.run(bind)
     got = client.get(f"{PATH}/{first['id']}")
     assert "You said: b" in text_of(got)
     assert body_of(got)["created_at"] == 0
+
+
+def test_a_key_of_a_clients_is_no_response() -> None:
+    """A client's key that looks like a response's names a conversation of its own."""
+    with TestClient(create_app(MemoryStore(), keys=["k"], session_keys=True)) as client:
+        client.headers["Authorization"] = "Bearer k"
+        first = respond(client, "a")
+        response_id = body_of(first)["id"]
+        named = {NAME: f"response:{response_id}"}
+        said = client.post(CHAT, json={"messages": [user("b")]}, headers=named)
+        assert said.headers[HEADER] != first.headers[HEADER]
+        assert client.get(f"{PATH}/{response_id}").json() == body_of(first)
+        assert client.delete(f"{PATH}/{response_id}").status_code == 200
+        again = client.post(CHAT, json={"messages": [user("c")]}, headers=named)
+        assert again.headers[HEADER] == said.headers[HEADER]
+        assert error_of(client.get(f"{PATH}/{response_id}"))[0] == 404
+
+
+def test_a_response_of_an_earlier_version_is_found(client: TestClient, store: MemoryStore) -> None:
+    """Its key is one that a client could have; it is read, and dropped with the response."""
+    response_id = body_of(respond(client, "a", S))["id"]
+    key, old = f"\u00a7response:{response_id}", f"response:{response_id}"
+    assert anyio.run(store.drop_key, key)
+    anyio.run(store.move_key, old, "s")
+    assert client.get(f"{PATH}/{response_id}").json()["id"] == response_id
+    followed = respond(client, "b", previous_response_id=response_id)
+    assert followed.headers[HEADER] == "s"
+    assert client.delete(f"{PATH}/{response_id}").status_code == 200
+    assert anyio.run(store.find_key, old) is None
 
 
 @pytest.mark.parametrize("stream", [False, True])

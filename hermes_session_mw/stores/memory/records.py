@@ -41,6 +41,8 @@ class SessionRecord:
     archive: list[ArchivedRow] = field(default_factory=list)
     title: str | None = None
     parent_id: str | None = None
+    metadata: str | None = None
+    """A JSON text."""
     created_at: float = field(default_factory=time.time)
     updated_at: float = field(default_factory=time.time)
     fence: int = 0
@@ -61,6 +63,11 @@ class SessionRecord:
     def exists(self) -> bool:
         """Whether a turn was ever stored; a lease alone makes a record too."""
         return self.turns > 0
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a turn or metadata is stored."""
+        return self.exists or self.metadata is not None
 
     @property
     def end(self) -> int:

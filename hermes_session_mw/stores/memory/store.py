@@ -52,6 +52,7 @@ from hermes_session_mw.stores.validation import (
     check_lease,
     check_page,
     check_title,
+    encode_metadata,
     encode_replaced,
     is_same,
     length_after_repeat,
@@ -147,7 +148,7 @@ class MemoryStore(MemoryAnswers):
         await checkpoint()
         with self._lock:
             record = self._record(session_id, owner)
-            if not record.exists and record.answer_id is None:
+            if not record.is_used and record.answer_id is None:
                 return False
             gone = SessionRecord(deleted=True, updated_at=time.time(), fence=record.fence)
             self._sessions[owner, session_id] = gone
@@ -279,7 +280,7 @@ class MemoryStore(MemoryAnswers):
             self._fold(session_id, owner)
             self._repoint_keys(owner, session_id, new_id if to == owner else None)
             record = self._record(session_id, owner)
-            if not record.exists:
+            if not record.is_used:
                 return False
             fence = self._next_fence(record, unused)
             self._sessions[to, new_id] = replace(record, fence=fence, leased_until=float("-inf"))
@@ -366,7 +367,7 @@ class MemoryStore(MemoryAnswers):
         if not record.exists:
             raise SessionNotFound
         rows = ((row.turn_id, row.body) for row in record.rows)
-        return jsonl.dump(_info(session_id, record), rows)
+        return jsonl.dump(_info(session_id, record), rows, _metadata(record))
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
@@ -382,11 +383,28 @@ class MemoryStore(MemoryAnswers):
                 [Row(turn_id, body) for turn_id, body in session.rows],
                 turns=session.turns,
                 title=session.title,
+                metadata=session.metadata,
                 created_at=session.created_at.timestamp(),
                 updated_at=time.time(),
                 fence=fence,
             )
         return new_id
+
+    async def set_metadata(self, session_id: str, metadata: Message, owner: str = "") -> None:
+        """See `LifecycleStore.set_metadata`."""
+        check_keys(session_id, owner)
+        body = encode_metadata(metadata, self.max_message_bytes)
+
+        def change(record: SessionRecord) -> tuple[SessionRecord, None]:
+            changed = record.updated_at if record.exists else time.time()
+            return replace(record, metadata=body, updated_at=changed), None
+
+        await self._change(session_id, owner, change)
+
+    async def find_metadata(self, session_id: str, owner: str = "") -> Message | None:
+        """See `LifecycleStore.find_metadata`."""
+        check_keys(session_id, owner)
+        return _metadata(await self._get(session_id, owner))
 
     async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
         """See `LifecycleStore.bind_key`."""
@@ -452,7 +470,7 @@ class MemoryStore(MemoryAnswers):
     def _unused(self, session_id: str, owner: str) -> SessionRecord:
         """Return the record of an id that was never used, or raise ``SessionConflict``."""
         record = self._record(session_id, owner)
-        if record.exists or record.deleted or record.answer_id is not None:
+        if record.is_used or record.deleted or record.answer_id is not None:
             raise SessionConflict(0, len(record.rows))
         return record
 
@@ -468,6 +486,10 @@ class MemoryStore(MemoryAnswers):
                     del self._keys[key]
                 else:
                     self._bind_key(key, to)
+
+
+def _metadata(record: SessionRecord) -> Message | None:
+    return None if record.metadata is None else decode_messages([record.metadata])[0]
 
 
 def _info(session_id: str, record: SessionRecord) -> SessionInfo:

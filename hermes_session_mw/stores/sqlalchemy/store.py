@@ -47,6 +47,7 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     list_sessions,
     rewind_compact,
     session_keys,
+    session_metadata,
     turns,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.append import append
@@ -61,6 +62,7 @@ from hermes_session_mw.stores.validation import (
     check_lease,
     check_page,
     check_title,
+    encode_metadata,
     encode_replaced,
 )
 
@@ -360,6 +362,17 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
             raise SessionFull(self._max_turns)
         await self._retrying.write_once(fork_rotate_import.import_session, new_id, session, owner)
         return new_id
+
+    async def set_metadata(self, session_id: str, metadata: Message, owner: str = "") -> None:
+        """See `LifecycleStore.set_metadata`."""
+        check_keys(session_id, owner)
+        body = encode_metadata(metadata, self.max_message_bytes)
+        await self._write(session_metadata.set_metadata, session_id, body, owner)
+
+    async def find_metadata(self, session_id: str, owner: str = "") -> Message | None:
+        """See `LifecycleStore.find_metadata`."""
+        check_keys(session_id, owner)
+        return await self._read(session_metadata.find_metadata, session_id, owner)
 
     async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
         """See `LifecycleStore.bind_key`."""

@@ -19,6 +19,7 @@ ADDED_LATER = [
     "title",
     "parent_id",
     "answer_fence",
+    "metadata",
 ]
 LATER_TABLES = [
     tables.archive,

@@ -77,6 +77,7 @@ sessions: Table = Table(
     Column("parent_id", _key("session_id"), nullable=True),
     # The fence of the open answer's lease; NULL where no answer is open.
     Column("answer_fence", BigInteger, nullable=True),
+    Column("metadata", _body, nullable=True),  # a JSON object
     PrimaryKeyConstraint("owner", "id"),
     **_ENGINE_OPTIONS,
 )

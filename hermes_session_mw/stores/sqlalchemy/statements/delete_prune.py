@@ -39,6 +39,10 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     position,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.leases import raise_floor
+from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
+    forget_metadata,
+    has_metadata,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     DELETE_ROW,
     LENGTH,
@@ -57,7 +61,8 @@ class StaleSession(NamedTuple):
     """A row that is old enough to be pruned.
 
     ``length`` counts its messages, archived ones too; ``fence`` is that of its last lease.
-    ``is_stored`` is false where it only keeps a deleted session's id, or was made for a lease.
+    ``is_stored`` is false where it only keeps a deleted session's id, or was made for a lease or
+    for metadata.
     """
 
     owner: str
@@ -74,7 +79,7 @@ class PruneCounts:
     Attributes:
         sessions, messages: how many sessions, and messages in their histories and archives.
         ids: how many rows without a session: those that keep the ids of deleted sessions, and those
-            that were made for a lease.
+            that were made for a lease or for metadata.
         keys: how many keys were bound before the cutoff, and lead to nothing stored.
     """
 
@@ -90,6 +95,7 @@ _mark_asked = MARK_DELETED.where(
     sessions.c.answer_fence.is_not(None), sessions.c.deleted_at.is_(None)
 )
 _any_answer = select(answers.c.id).where(*in_session(answers)).limit(1)
+_mark_without_turn = MARK_DELETED.where(sessions.c.deleted_at.is_(None))
 _remove_contents = [delete(table).where(*in_session(table)) for table in (messages, archive, keys)]
 
 _now = select(microseconds_of(func.now()))
@@ -135,6 +141,9 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
     with transaction(database):
         found = database.run(_mark_deleted, target) > 0
         found = found or (may_answer and database.run(_mark_asked, target) > 0)
+        if has_metadata(database, target):
+            found = database.run(_mark_without_turn, target) > 0 or found
+            forget_metadata(database, target)
         if found:
             _empty(database, target)
     return found

@@ -34,6 +34,11 @@ from hermes_session_mw.stores.sqlalchemy.statements.answers import (
 from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
 from hermes_session_mw.stores.sqlalchemy.statements.leases import next_fence
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED
+from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
+    forget_metadata,
+    has_metadata,
+    write_metadata,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     DELETE_ROW,
     MARK_DELETED,
@@ -84,7 +89,16 @@ _child = {
     "fence": _FENCE,
 }
 _INSERT_CHILD = _insert_if_absent(_child, select(*_child.values()).where(*IS_SESSION))
-_MOVED_COLUMNS = ("next_seq", "first_seq", "turns", "archived", "created_at", "title", "parent_id")
+_MOVED_COLUMNS = (
+    "next_seq",
+    "first_seq",
+    "turns",
+    "archived",
+    "created_at",
+    "title",
+    "parent_id",
+    "metadata",
+)
 _moved = {
     "owner": _NEW_OWNER,
     "id": _NEW_ID,
@@ -128,12 +142,17 @@ def _insert_session(
     insert_or_lock_row(database, target)
     there = lock_row(database, target)
     # A question that is being answered is stored, too.
-    if there.exists or there.is_deleted or is_open(database, target):
+    if there.is_deleted or _is_used(database, target, there) or is_open(database, target):
         return there
     remove_answers(database, target)
     database.run(DELETE_ROW, target)
     database.run(statement, {**parameters, "new_owner": new_owner, "fence": there.fence})
     return None
+
+
+def _is_used(database: Database, target: Target, row: SessionRow) -> bool:
+    """Tell whether a turn or metadata is stored in a session whose row is locked."""
+    return row.exists or (not row.is_deleted and has_metadata(database, target))
 
 
 def fork(
@@ -186,11 +205,13 @@ def rotate(
             database.run(_repoint_keys, {**target, "new_id": new_id})
         else:
             database.run(_drop_keys, target)
-        if not there.exists:
-            used = lock_row(database, Target(of_session=new_id, of_owner=new_owner))
-            if used.is_deleted or (used.exists and not repeated):
-                raise SessionConflict(0, used.length)
-            return used.exists
+        if not _is_used(database, target, there):
+            new = Target(of_session=new_id, of_owner=new_owner)
+            row = lock_row(database, new)
+            is_used = _is_used(database, new, row)
+            if row.is_deleted or (is_used and not repeated):
+                raise SessionConflict(0, row.length)
+            return is_used
         taken = _insert_session(database, _INSERT_MOVED, {**target, "new_id": new_id}, new_owner)
         if taken is not None:
             raise SessionConflict(0, taken.length)
@@ -198,6 +219,7 @@ def rotate(
             database.run(statement, {**target, **to})
         move_answers(database, target, new_id, new_owner)
         database.run(MARK_DELETED, target)
+        forget_metadata(database, target)
     return True
 
 
@@ -217,6 +239,8 @@ def import_session(
         there = _insert_session(database, _INSERT_IMPORTED, parameters, owner)
         if there is None:
             add_messages(database, target, 0, session.rows)
+            if session.metadata is not None:
+                write_metadata(database, target, session.metadata)
             return
         stored = [(text_of(turn_id), body) for turn_id, body in database.rows(EXPORTED, target)]
         if not (repeated and stored == session.rows):

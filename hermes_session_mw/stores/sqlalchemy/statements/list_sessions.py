@@ -18,6 +18,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import find_metadata
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     SESSION_INFO,
     UPDATED_AT,
@@ -71,6 +72,7 @@ def export(database: Database, session_id: str, owner: str) -> str:
         exists = lock_row(database, target).exists
         session = info(database, session_id, owner) if exists else None
         rows = database.rows(EXPORTED, target)
+        metadata = find_metadata(database, session_id, owner)
     if session is None:
         raise SessionNotFound
-    return jsonl.dump(session, [(text_of(turn_id), body) for turn_id, body in rows])
+    return jsonl.dump(session, [(text_of(turn_id), body) for turn_id, body in rows], metadata)

@@ -29,6 +29,7 @@ CREATE TABLE hermes_sessions (
     title TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     parent_id VARBINARY(1024),
     answer_fence BIGINT,
+    metadata LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     PRIMARY KEY (owner, id)
 )ENGINE=InnoDB;
 

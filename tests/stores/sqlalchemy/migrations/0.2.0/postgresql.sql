@@ -29,6 +29,7 @@ CREATE TABLE hermes_sessions (
     title TEXT,
     parent_id VARCHAR(256) COLLATE "C",
     answer_fence BIGINT,
+    metadata TEXT,
     PRIMARY KEY (owner, id)
 );
 

@@ -6,6 +6,8 @@ INSERT INTO hermes_sessions (owner, id, next_seq, turns, created_at, updated_at,
     ('', 'edited', 4, 3, '2026-11-20 10:00:00', '2026-11-20 10:01:00', NULL, 0, 2, 0, 0, 'Two words', NULL, NULL),
     ('', 'forked', 2, 1, '2026-11-20 10:00:00', '2026-11-20 10:00:00', NULL, 0, 0, 0, 0, NULL, 'thread', NULL);
 
+UPDATE hermes_sessions SET metadata = '{"topic":"numbers"}', updated_at = updated_at WHERE id = 'edited';
+
 INSERT INTO hermes_messages (owner, session_id, seq, turn_id, body, created_at) VALUES
     ('', 'thread', 0, 'first', '{"n":0}', '2026-11-20 10:00:00'),
     ('', 'thread', 1, 'first', '{"n":1}', '2026-11-20 10:00:00'),

@@ -31,6 +31,7 @@ CREATE TABLE hermes_sessions (
     title TEXT,
     parent_id VARCHAR(256),
     answer_fence BIGINT,
+    metadata TEXT,
     PRIMARY KEY (owner, id)
 )
  WITHOUT ROWID;

@@ -1,0 +1,87 @@
+"""The SQL of sessions' metadata.
+
+Tables of an earlier version, which an application's own migrations keep, may lack the column.
+Whatever does not set metadata goes on over them, so it reads the column by statements that take a
+missing one for NULL.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    Select,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    null,
+    select,
+    update,
+)
+
+from hermes_session_mw.database.connection import Database, text_of
+from hermes_session_mw.database.transactions import transaction
+from hermes_session_mw.exceptions import SessionDeleted
+from hermes_session_mw.messages import Message, decode_messages
+from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_SESSION, Target, sessions
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
+
+# In a subquery a bare name is a column of its own table, else one of the query around it, which
+# has NULL under this name.
+_column: Any = literal_column("metadata")
+_absent = select(cast(null(), Text).label("metadata")).subquery("absent")
+
+
+def _of_session(value: Any) -> Select[Any]:
+    inner = select(value).select_from(sessions).where(*IS_SESSION)
+    return select(inner.scalar_subquery()).select_from(_absent)
+
+
+_body = _of_session(case((sessions.c.deleted_at.is_(None), _column)))
+_is_there = _of_session(case((_column.is_not(None), 1), else_=0))
+
+_set = (
+    update(sessions)
+    .where(*IS_SESSION, sessions.c.deleted_at.is_(None))
+    # Metadata is no change of the history. Without a history, the session is as old as this.
+    .values(
+        metadata=bindparam("new_metadata"),
+        updated_at=case((sessions.c.turns == 0, func.now()), else_=sessions.c.updated_at),
+    )
+)
+_forget = (
+    update(sessions).where(*IS_SESSION).values(metadata=null(), updated_at=sessions.c.updated_at)
+)
+
+
+def set_metadata(database: Database, session_id: str, body: str, owner: str) -> None:
+    """See `LifecycleStore.set_metadata`; ``body`` is a JSON text."""
+    target = Target(of_session=session_id, of_owner=owner)
+    with transaction(database):
+        insert_or_lock_row(database, target)
+        write_metadata(database, target, body)
+
+
+def write_metadata(database: Database, target: Target, body: str) -> None:
+    """Set the metadata of a session whose row is locked."""
+    if not database.run(_set, {**target, "new_metadata": body}):
+        raise SessionDeleted
+
+
+def find_metadata(database: Database, session_id: str, owner: str) -> Message | None:
+    """See `LifecycleStore.find_metadata`."""
+    ((body,),) = database.rows(_body, Target(of_session=session_id, of_owner=owner))
+    return None if body is None else decode_messages([text_of(body)])[0]
+
+
+def has_metadata(database: Database, target: Target) -> bool:
+    """Tell whether the session's row has metadata, also if the session was deleted."""
+    ((is_there,),) = database.rows(_is_there, target)
+    return bool(is_there)
+
+
+def forget_metadata(database: Database, target: Target) -> None:
+    """Remove the metadata of a session that was deleted."""
+    if has_metadata(database, target):
+        database.run(_forget, target)
