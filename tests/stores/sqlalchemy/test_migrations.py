@@ -100,6 +100,8 @@ async def check(url: URL, version: str) -> None:
     assert (await store.load("thread")).messages == numbered(0, 4)
     assert (await store.load("unnamed")).messages == numbered(0, 3)
     assert (await store.load("thread", "ada")).messages == numbered(0, 1)
+    topic = {"topic": "numbers"} if version == VERSIONS[-1] else None
+    assert await store.find_metadata("edited") == topic
     # A turn is known again, and the next has the next number.
     assert await store.append("thread", numbered(2, 2), turn_id="second") == 4
     assert await store.append("thread", numbered(4), turn_id="new") == 5
@@ -192,6 +194,9 @@ async def upgraded_meanwhile(engine: Engine) -> None:
     store = SQLAlchemyStore(engine.url, create_schema=False)
     with pytest.raises(StoreMisconfigured, match=r"hermes_session_mw\.migrations\.upgrade"):
         await store.acquire("thread", 60)
+    with pytest.raises(StoreMisconfigured, match=r"hermes_session_mw\.migrations\.upgrade"):
+        await store.set_metadata("thread", {})
+    assert await store.find_metadata("thread") is None
     assert (await store.load("thread")).length == 4
     lengths: list[int] = []
 
@@ -210,6 +215,8 @@ async def upgraded_meanwhile(engine: Engine) -> None:
             await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     assert await store.acquire("thread", 60) == 1
+    await store.set_metadata("thread", {"topic": "numbers"})
+    assert await store.find_metadata("thread") == {"topic": "numbers"}
     assert (await store.load("writing")).length in (len(lengths), len(lengths) + 1)
     await store.aclose()
 
