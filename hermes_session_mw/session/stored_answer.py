@@ -39,6 +39,7 @@ class StoredAnswer:
         self.record: AnswerRecord = record
         self.owner: str = owner
         self._store, self._tasks = store, tasks
+        self._poller: Poller | None = None
 
     @property
     def id(self) -> str:
@@ -85,6 +86,7 @@ class StoredAnswer:
             poller = pollers[key] = Poller(self._store, self.id, self.owner, base)
             spawn(poller.run)
         poller.followers += 1
+        self._poller = poller
         try:
             yield poller.log
         finally:
@@ -113,7 +115,10 @@ class StoredAnswer:
             raise InvalidCursor
 
     async def refresh(self) -> None:
-        """Read the answer again."""
+        """Learn how the answer stands, from its poller if that knows its end."""
+        if self._poller is not None and self._poller.record is not None:
+            self.record = self._poller.record
+            return
         record = await self._store.run(
             AnswerStore.find_answer, self.session_id, self.id, self.owner
         )
@@ -139,11 +144,13 @@ class Poller:
         log: the events.
         followers: how many follow it.
         scope: cancels it.
+        record: the answer, once it has ended.
     """
 
     def __init__(self, store: StoreClient, answer_id: str, owner: str, base: int) -> None:
         self.log: AnswerLog = AnswerLog(base)
         self.followers: int = 0
+        self.record: AnswerRecord | None = None
         self.scope: anyio.CancelScope = anyio.CancelScope()
         self._store, self._id, self._owner = store, answer_id, owner
 
@@ -177,6 +184,8 @@ class Poller:
         if events:
             self.log.add(events)
         if state != "running" and len(events) < MAX_EVENTS:
+            # Read once here, and not by each follower.
+            self.record = await self._store.run(AnswerStore.find_answer, "", self._id, self._owner)
             self.log.finish(state)
         return bool(events)
 

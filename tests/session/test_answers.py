@@ -160,6 +160,44 @@ async def test_a_follower_joins_from_a_cursor(stores: Stores, place: str) -> Non
     assert client.data[:3] == ['"one "', '"two "', '"three"']
 
 
+async def test_followers_of_a_process_share_its_reads() -> None:
+    """The store is asked no more often for many followers than for one, also at the end."""
+
+    class Counting(MemoryStore):
+        reads = 0
+
+        async def read_events(self, *args: Any, **kwargs: Any) -> Any:
+            self.reads += 1
+            return await super().read_events(*args, **kwargs)
+
+        async def find_answer(self, *args: Any, **kwargs: Any) -> Any:
+            self.reads += 1
+            return await super().find_answer(*args, **kwargs)
+
+    model, store = Model(), Counting()
+    got: list[Any] = []
+
+    async def follow(answer: Answer) -> None:
+        got.append(([event.payload async for event in answer.events()], answer.text))
+
+    async with serving(answered(model), store) as app, anyio.create_task_group() as tasks:
+        client = Client(app)
+        tasks.start_soon(client.run)
+        model.say("one ")
+        await client.sees("one ")
+        shared = StoreClient(store)
+        for _ in range(50):
+            answer = await HermesSession(shared, "id").running_answer()
+            assert answer is not None
+            tasks.start_soon(follow, answer)
+        await anyio.wait_all_tasks_blocked()
+        model.say("two")
+        model.end()
+        await client.done.wait()
+    assert got == [(["one ", "two"], "one two")] * 50
+    assert store.reads < 50
+
+
 async def test_payloads_come_back_as_they_were(stores: Stores) -> None:
     """With ``assemble`` the log keeps JSON objects, and the message is what it returns of them."""
     model = Model()

@@ -83,7 +83,9 @@ def test_a_killed_worker_leaves_what_it_wrote(url: str, serve: Serve, pieces: in
                 assert session.history == [QUESTION, part][: 2 if pieces else 1]
 
     headers = {"X-Hermes-Session-Id": session_id}
-    with httpx2.stream("POST", f"{server}/answer/{pieces}", headers=headers) as response:
+    with httpx2.stream(
+        "POST", f"{server}/answer/{pieces}", headers=headers, timeout=60
+    ) as response:
         assert response.status_code == 200
         anyio.run(check)
 
@@ -93,14 +95,14 @@ def test_another_worker_follows_and_stops(url: str, serve: Serve) -> None:
     session_id = new_id()
     headers = {"X-Hermes-Session-Id": session_id}
     (_, first), (_, second) = serve(), serve()
-    with httpx2.stream("POST", f"{first}/answer/5", headers=headers, timeout=30) as response:
+    with httpx2.stream("POST", f"{first}/answer/5", headers=headers, timeout=60) as response:
         seen = cursors(response, 3)
     path = f"{second}/sessions/{session_id}/answer"
     back = {"Last-Event-ID": seen[2]}
-    with httpx2.stream("GET", path, headers=back, timeout=30) as response:
+    with httpx2.stream("GET", path, headers=back, timeout=60) as response:
         lines = response.iter_lines()
         assert [json.loads(data_of(lines)) for _ in range(2)] == ["3 ", "4 "]
-        assert httpx2.post(f"{path}/stop").status_code == 202
+        assert httpx2.post(f"{path}/stop", timeout=60).status_code == 202
         assert json.loads(data_of(lines)) == {"state": "stopped"}
 
     async def check() -> None:
@@ -108,7 +110,7 @@ def test_another_worker_follows_and_stops(url: str, serve: Serve) -> None:
             assert [each["content"] for each in await session.load()] == ["Count.", "0 1 2 3 4 "]
 
     anyio.run(check)
-    assert httpx2.get(path).status_code == 204
+    assert httpx2.get(path, timeout=60).status_code == 204
 
 
 def cursors(response: httpx2.Response, count: int) -> list[str]:
