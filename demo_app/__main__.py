@@ -29,7 +29,7 @@ Open {url} in a browser, or try, in a second terminal:
 Send it again with another text, or stop the demo (Ctrl-C), start it and then send it:
 the conversation goes on. Then try, with the same header:
 
-  a retry            -H 'Idempotency-Key: 1', twice: answered again, and stored once
+  a retry            -H 'Idempotency-Key: 1', twice: the same answer, stored once
   edit, regenerate   -H 'X-Hermes-History-Source: request', and the history in the body
   Responses          {url}/v1/responses with -d '{{"input": "And now?"}}',
                      then {url}/v1/responses/ID, or "previous_response_id" in the next body

@@ -79,8 +79,8 @@ def create_app(
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
     if not (head_after >= 0 and max_body_bytes >= 1):
         raise ConfigurationError("--head-after is at least 0, and --max-body-bytes at least 1")
-    if derive_ids and not known:
-        raise ConfigurationError("derived ids need API keys: set HERMES_API_KEYS")
+    if (derive_ids or session_keys) and not known:
+        raise ConfigurationError("derived ids and session keys need API keys: set HERMES_API_KEYS")
     routes: list[BaseRoute] = [
         Route(CHAT, chat_completions, methods=["POST"]),
         *response_routes(),
@@ -94,7 +94,6 @@ def create_app(
     ]
     routes += [*session_routes(kept, prefix=SESSIONS), *page_routes()]
     guards = [Middleware(OnlyKnownOrigins, allowed=origins)]
-    guards += [Middleware(OnlyOwners, except_for=is_page)] if known else []
     guards += [Middleware(BodyLimit, max_bytes=max_body_bytes, option="--max-body-bytes")]
     answering = model or EchoModel()
 
@@ -124,6 +123,8 @@ def create_app(
     sessions = HermesSessionMiddleware(
         app, kept, owner=owner, session_keys=session_keys, autoload=needs_history, exclude=is_page
     )
+    if owner is not None:
+        return allow_origins(OnlyOwners(sessions, owner, except_for=is_page), origins)
     return allow_origins(sessions, origins)
 
 

@@ -8,12 +8,16 @@ from starlette.responses import JSONResponse, Response
 
 from demo_app.failures import ModelFailed, error_body
 from hermes_session_mw import (
+    MessageTooLarge,
     NotSupported,
+    SessionConflict,
     SessionDeleted,
     SessionFull,
+    SessionTaken,
     StoreError,
     TurnConflict,
 )
+from hermes_session_mw.asgi.error_responses import refusal_of
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 
 FINAL = {"X-Should-Retry": "false"}
@@ -39,15 +43,17 @@ async def _bad_request(_: Request, exc: Exception) -> Response:
     return error_response(status, str(exc), param=param, code=code)
 
 
-async def _conflict(_: Request, exc: Exception) -> Response:
-    """Answer 409: the conversation accepts no more turns."""
-    return error_response(409, str(exc), headers=FINAL)
+async def _final(_: Request, exc: Exception) -> Response:
+    """Answer 409, like the middleware: the same request cannot succeed."""
+    refusal = refusal_of(exc)
+    assert refusal is not None
+    return error_response(409, str(exc), param=refusal.param, code=refusal.code, headers=FINAL)
 
 
-async def _key_reused(_: Request, exc: Exception) -> Response:
-    """Answer 409, like the middleware: the Idempotency-Key belongs to another request."""
-    param, code = "Idempotency-Key", "idempotency_key_reused"
-    return error_response(409, str(exc), param=param, code=code, headers=FINAL)
+async def _too_large(_: Request, exc: Exception) -> Response:
+    """Answer 413, like the middleware: a message is larger than the demo allows."""
+    problem = f"{exc}: see --max-message-bytes"
+    return error_response(413, problem, param="messages", code="message_too_large")
 
 
 async def _not_supported(_: Request, exc: Exception) -> Response:
@@ -79,12 +85,15 @@ async def _server_error(_: Request, _exc: Exception) -> Response:
     return error_response(500, "The server failed to answer.", error_type="server_error")
 
 
-# The middleware answers the others, such as SessionBusy and MessageTooLarge.
+# The middleware answers the others, such as SessionBusy.
 HANDLERS = {
     InvalidRequest: _bad_request,
-    SessionDeleted: _conflict,
-    SessionFull: _conflict,
-    TurnConflict: _key_reused,
+    MessageTooLarge: _too_large,
+    SessionConflict: _final,
+    SessionDeleted: _final,
+    SessionFull: _final,
+    SessionTaken: _final,
+    TurnConflict: _final,
     NotSupported: _not_supported,
     StoreError: _store_error,
     ModelFailed: _model_failed,

@@ -8,7 +8,12 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from demo_app.errors import error_response
-from hermes_session_mw import ConfigurationError, get_session
+from hermes_session_mw import (
+    SESSION_HEADER,
+    ConfigurationError,
+    is_session_id,
+    mint_session_id,
+)
 
 HEALTH = "/healthz"
 _PROBE = "health"  # the owner of health checks without a key; no digest is so short
@@ -46,21 +51,32 @@ class KeyOwners:
 
 
 class OnlyOwners:
-    """Answers 401 to requests without a valid key, including those that need no session."""
+    """Answers 401 to requests without a valid key, including those that need no session.
 
-    def __init__(self, app: ASGIApp, *, except_for: Callable[[Scope], bool]) -> None:
-        """Take the application, and a function that says which requests are public."""
+    It stands outside of the session middleware, whose own 401 is for requests with an id alone.
+    """
+
+    def __init__(
+        self, app: ASGIApp, owners: KeyOwners, *, except_for: Callable[[Scope], bool]
+    ) -> None:
+        """Take the application, the keys, and a function that says which requests are public."""
         self.app = app
+        self._owners = owners
         self._is_open = except_for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         app = self.app
         is_closed = scope["type"] == "http" and not self._is_open(scope)
-        if is_closed and get_session(HTTPConnection(scope)).owner is None:
+        if is_closed and self._owners(connection := HTTPConnection(scope)) is None:
             message = "There is no such API key: send 'Authorization: Bearer' and yours."
-            challenge = {"WWW-Authenticate": "Bearer"}  # RFC 9110, section 15.5.2
-            app = error_response(401, message, code="invalid_api_key", headers=challenge)
+            session_id = connection.headers.get(SESSION_HEADER, "").strip()
+            headers = {
+                "WWW-Authenticate": "Bearer",  # RFC 9110, section 15.5.2
+                "Cache-Control": "no-store",
+                SESSION_HEADER: session_id if is_session_id(session_id) else mint_session_id(),
+            }
+            app = error_response(401, message, code="invalid_api_key", headers=headers)
         await app(scope, receive, send)
 
 

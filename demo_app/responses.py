@@ -31,11 +31,15 @@ from hermes_session_mw.openai_api.stored_responses import (
     response_turn_id,
 )
 from hermes_session_mw.session.new_messages import NewMessages, find_new, is_same
+from hermes_session_mw.session.prompts import WindowLimits, window_of
 
 RESPONSES = "/v1/responses"
 
 _PREVIOUS = ("previous_response_id", "previous_response_not_found")
 """The field at fault and the error's code, if the response to continue from is missing."""
+
+_PARAMETERS = ("include", "include[]", "include_obfuscation", "stream", "starting_after")
+"""Those of ``GET /v1/responses/{id}``."""
 
 _LONGEST = 100
 """Messages of the history that a model is given with ``truncation: auto``, as in Hermes Agent."""
@@ -47,8 +51,9 @@ async def create_response(request: Request) -> Response:
     session, state, ids = get_session(request), request.app.state, _responses(request)
     await _choose(session, asked, ids)
     asked = await ids.resolve(asked, session)
-    asked = replace(asked, store=asked.store and session.is_turn)
-    if state.derive_ids and asked.store:
+    session.is_turn = session.is_turn and asked.store
+    asked = replace(asked, store=session.is_turn)
+    if state.derive_ids:
         turn_id = response_turn_id(session, new_response_id(session))
         await session.derive(asked.new, turn_id=turn_id)
     response_id = new_response_id(session, is_stored=asked.store, previous=asked.previous)
@@ -73,8 +78,10 @@ async def create_response(request: Request) -> Response:
 
 async def get_response(request: Request) -> Response:
     """Return a stored response, under its conversation's id if the request names none."""
-    for name in ("stream", "starting_after"):
-        if request.query_params.get(name, "false") != "false":
+    for name, value in request.query_params.items():
+        if name not in _PARAMETERS:
+            raise InvalidRequest(f"'{name}' is no parameter here", name, code="unknown_parameter")
+        if name in ("stream", "starting_after") and value != "false":
             raise unsupported(name, "to resume an answer")
     session, response_id = get_session(request), request.path_params["response_id"]
     session_id, turn = await _find(request)
@@ -249,12 +256,16 @@ async def _unstored(
 def _prompt(
     session: HermesSession, asked: ResponseRequest, new: Sequence[Message], start: int | None
 ) -> list[Message]:
-    """Return the model's input: all of the history, or its end if the request truncates it."""
-    if asked.truncates:
-        told = session.window(*new, max_messages=_LONGEST, replace_from=start)
-    else:
-        told = session.prompt(*new, replace_from=start)
-    return [*asked.system, *told]
+    """Return the model's input: all of the history, or its end if the request truncates it.
+
+    What the request tells is cut like the history, up to its last answer.
+    """
+    if not asked.truncates:
+        return [*asked.system, *session.prompt(*new, replace_from=start)]
+    answered = [at for at, each in enumerate(new[:-1], 1) if each["role"] == "assistant"]
+    end = answered[-1] if answered else 0
+    before = [*session.history[:start], *new[:end]]
+    return [*asked.system, *window_of(before, new[end:], WindowLimits(_LONGEST))]
 
 
 def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) -> Answer:

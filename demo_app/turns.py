@@ -24,6 +24,7 @@ from hermes_session_mw import (
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import text_of
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
+from hermes_session_mw.openai_api.titles import one_line, title_of
 from hermes_session_mw.openai_api.transcript import answers_calls
 from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.tool_calls import is_result
@@ -41,8 +42,6 @@ RENEW = 20.0
 
 KEEP = 10
 """The newest messages, which a compaction keeps."""
-
-TITLE_LENGTH = 60
 
 
 def tells_history(session: HermesSession) -> bool:
@@ -162,25 +161,13 @@ async def nothing() -> None:
     """Do nothing."""
 
 
-def one_line(text: str, length: int) -> str:
-    """Return the text's beginning as one line of printable characters."""
-    shown = (char if char.isprintable() and char != "`" else " " for char in text[: length * 4])
-    line = " ".join("".join(shown).split())
-    if len(line) <= length:
-        return line
-    cut = line[: length - 1].rstrip()
-    at_a_word = cut.rpartition(" ")[0] if line[len(cut)] != " " else cut
-    return f"{at_a_word or cut}…"
-
-
 def unstored() -> Recording:
     """Return a recording that stores nothing."""
     return Recording(_store_nothing, _store_nothing, [])
 
 
 async def _entitle(store: LifecycleStore, session: HermesSession) -> None:
-    asked = (each.get("content") for each in session.history if each["role"] == "user")
-    title, owner = one_line(text_of(next(asked, "")), TITLE_LENGTH), session.known_owner()
+    title, owner = title_of(session.history), session.known_owner()
     # The answer is stored and matters more than its title, which may be in use.
     with suppress(StoreError, ValueError):
         info = await store.info(session.id, owner)

@@ -120,18 +120,21 @@ class SessionConflict(HermesSessionError):
         at_least: whether more than ``expected`` would be right too, as for ``replace_from``.
     """
 
-    def __init__(self, expected: int, actual: int, *, at_least: bool = False) -> None:
+    def __init__(
+        self, expected: int, actual: int, *, at_least: bool = False, problem: str | None = None
+    ) -> None:
         self.expected = expected
         self.actual = actual
         self.at_least = at_least
         wanted = f"at least {expected}" if at_least else f"{expected}"
         super().__init__(
-            f"the conversation has {actual} messages, not the expected {wanted}: "
+            problem
+            or f"the conversation has {actual} messages, not the expected {wanted}: "
             "load it again and decide anew"
         )
 
     def __reduce__(self) -> tuple[Callable[..., "SessionConflict"], tuple[int, int]]:
-        made = partial(type(self), at_least=self.at_least)
+        made = partial(type(self), at_least=self.at_least, problem=str(self))
         return made, (self.expected, self.actual)
 
 

@@ -227,8 +227,8 @@ BY_ERROR: dict[type[HermesSessionError], Refusal] = {
 ANSWERED: tuple[type[HermesSessionError], ...] = tuple(BY_ERROR)
 """The errors that ``refusal_of`` answers."""
 
-_LONGEST_WAIT = 60
-"""Seconds: above it OpenAI's SDKs do not wait, or do not try again."""
+_LONGEST_WAIT = 5
+"""Seconds: a lease is as long as an answer may ever take, and most end far earlier."""
 
 
 class RouteRefusals:

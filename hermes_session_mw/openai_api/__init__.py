@@ -36,6 +36,7 @@ from hermes_session_mw.openai_api.stored_responses import (
     new_response_id,
     response_turn_id,
 )
+from hermes_session_mw.openai_api.titles import title_of
 from hermes_session_mw.openai_api.transcript import (
     answers_calls,
     for_upstream,
@@ -83,6 +84,7 @@ __all__ = [
     "response_turn_id",
     "server_sent_event",
     "split_delta",
+    "title_of",
     "told_again",
     "usage_of",
     "with_references",

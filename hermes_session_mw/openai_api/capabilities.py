@@ -67,6 +67,10 @@ def capabilities(
         header: the session header's name.
     """
     endpoints = dict(sorted(_endpoints(routes)))
+    if not has_owners:
+        endpoints.pop("sessions", None)  # a list of all ids would let anybody read each session
+    named = "conversation" if session_keys else "memory_scope"
+    key_header = SESSION_KEY_HEADER if has_owners else None
     return {
         "object": "hermes.api_server.capabilities",
         "platform": platform,
@@ -83,12 +87,12 @@ def capabilities(
             "session_fork": has_owners and "session_fork" in endpoints,
             "run_submission": False,
             "session_continuity_header": header,
-            "session_key_header": SESSION_KEY_HEADER,
+            "session_key_header": key_header,
             "cors": allows_origins,
         },
         "headers": {
             "session_id": header,
-            "session_key": SESSION_KEY_HEADER,
+            "session_key": key_header,
             "history_source": HISTORY_SOURCE_HEADER,
             "turn": TURN_HEADER,
             "idempotency_key": IDEMPOTENCY_HEADER,
@@ -101,8 +105,13 @@ def capabilities(
             "body": ["whole", "new"],
             "without_id": "derived" if derives_ids else "new",
         },
-        "session_keys": {"names": "conversation" if session_keys else "memory_scope"},
-        "idempotency": {"scope": "session", "reused": 409, "compares": "request"},
+        "session_keys": {"names": named if has_owners else None},
+        "idempotency": {
+            "scope": "session",
+            "apis": "separate",  # one key at both is two requests
+            "reused": 409,
+            "compares": "request",
+        },
         "limits": {
             "max_body_bytes": max_body_bytes,
             "max_message_bytes": getattr(store, "max_message_bytes", None),

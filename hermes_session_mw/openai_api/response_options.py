@@ -87,8 +87,9 @@ def check_supported(data: Mapping[str, Any]) -> None:
             raise unsupported(name)
     if data.get("background"):
         raise unsupported("background")
-    if (data.get("stream_options") or {}).get("include_obfuscation"):
-        raise unsupported("stream_options.include_obfuscation")
+    if data.get("n") not in (None, 1):
+        raise unsupported("n")
+    _check_stream_options(data.get("stream_options") or {})
     if data.get("truncation") not in (None, "auto", "disabled"):
         raise InvalidRequest("'truncation' is neither 'auto' nor 'disabled'", "truncation")
     _check_included(data.get("include"))
@@ -101,16 +102,18 @@ def options_of(data: Mapping[str, Any]) -> Message:
     Raises:
         InvalidRequest: a tool, a choice or a format is of a wrong shape, or not supported.
     """
-    options = {name: value for name, value in data.items() if name not in _OWN}
-    options["max_completion_tokens"] = data.get("max_output_tokens")
-    options["tools"] = [_nested_tool(tool, where) for tool, where in _tools(data)] or None
-    options["tool_choice"] = _nested_choice(data.get("tool_choice"))
+    passed_on = {name: value for name, value in data.items() if name not in _OWN}
     top, include = data.get("top_logprobs"), data.get("include") or []
-    options["logprobs"] = True if top or _LOGPROBS in include else data.get("logprobs")
-    options["top_logprobs"] = top or None
-    options |= _text_options(data.get("text") or {})
-    options |= _reasoning_options(data.get("reasoning") or {})
-    return {name: value for name, value in options.items() if value is not None}
+    converted = {
+        "max_completion_tokens": data.get("max_output_tokens"),
+        "tools": [_nested_tool(tool, where) for tool, where in _tools(data)] or None,
+        "tool_choice": _nested_choice(data.get("tool_choice")),
+        "logprobs": True if top or _LOGPROBS in include else None,
+        "top_logprobs": top or None,
+        **_text_options(data.get("text") or {}),
+        **_reasoning_options(data.get("reasoning") or {}),
+    }
+    return _given(passed_on) | _given(converted)
 
 
 def told_again(data: Mapping[str, Any]) -> Message:
@@ -156,6 +159,12 @@ def _check_kind(name: str, value: Any, kind: Any, shown: str) -> None:
         raise InvalidRequest(f"'{name}' is not {shown}", name)
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
         raise InvalidRequest(f"'{name}' holds a lone surrogate", name)
+
+
+def _check_stream_options(options: Message) -> None:
+    for name, value in options.items():
+        if value and name != "include_usage":  # the usage is told in any case
+            raise unsupported(f"stream_options.{name}")
 
 
 def _check_included(value: Any) -> None:

@@ -195,8 +195,9 @@ def response_not_found(
     response_id: str, param: str | None = None, code: str | None = None
 ) -> InvalidRequest:
     """Return the 404 for a response that the owner does not have."""
-    shown = response_id if is_response_id(response_id) else "that"
-    return InvalidRequest(f"there is no response {shown}", param, code=code, status=404)
+    is_shown = is_response_id(response_id)
+    problem = f"there is no response {response_id}" if is_shown else "there is no such response"
+    return InvalidRequest(problem, param, code=code, status=404)
 
 
 def _of_key(session: HermesSession) -> str:

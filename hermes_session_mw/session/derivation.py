@@ -48,7 +48,8 @@ class Derivation:
         """Switch to the first session that the request goes on with, or else to a new one.
 
         The session that an ``Idempotency-Key`` leads to is tried before all others. The store is
-        read once for each, and once more under a key.
+        read once for each, and once more under a key. A request that is no turn goes on with what
+        is stored, or else keeps the id that it has.
         """
         bound = await self._ask(LifecycleStore.find_key)
         while True:
@@ -74,6 +75,8 @@ class Derivation:
             if other.degraded:
                 break
             if not other.is_deleted and (self._goes_on(other) or await self._has_turn(other)):
+                if not (session.is_turn or other.was_found):
+                    return  # nothing will be stored under this id
                 self._seen = _end_of(other)
                 history = History(other.history, other.length, exists=bool(other.was_found))
                 await session.become(session_id, history, self)

@@ -70,6 +70,11 @@ HistorySource = Literal["session", "request"]
 _BEFORE = 100
 """Messages that are read before those that a compaction keeps, to find where their turn begins."""
 
+_OTHER_ANSWER = (
+    "the last message is an answer to be continued, and not the one that the conversation ends "
+    "with: load the conversation again"
+)
+
 _Load = Callable[[str, str, int | None], Awaitable[History]]
 
 
@@ -345,7 +350,10 @@ class HermesSession:
                 f"the first {skipped} messages are not loaded, to be compared with the request's: "
                 "call 'await session.load(limit=None)' before"
             )
-        new = find_new(known.messages, told, told_counts=told_counts)
+        try:
+            new = find_new(known.messages, told, told_counts=told_counts)
+        except SessionConflict as exc:
+            raise SessionConflict(exc.expected, exc.actual, problem=_OTHER_ANSWER) from None
         keep = skipped + new.keep
         return replace(new, keep=keep, replace_from=None if new.replace_from is None else keep)
 
@@ -983,7 +991,8 @@ class HermesSession:
         requests are one session. It is found if what is stored is just what ``told`` has before its
         new messages, compared by meaning, or if the request repeats an ``Idempotency-Key``; so two
         conversations that begin alike remain two, and an edited one becomes another. The id is
-        stamped on the response. If the request names its session, or is no turn, this does nothing.
+        stamped on the response. If the request names its session, this does nothing. One that is no
+        turn continues a stored conversation, or else keeps the id that was minted for it.
 
         Call it before ``turn()``, which looks again once it has the lease; without a turn, two
         first requests at once may be stored as one conversation.
@@ -998,7 +1007,7 @@ class HermesSession:
                 conversation alike would be led to the same one.
             OwnerRequired, ResponseStarted, StoreError: as for ``load`` and ``switch``.
         """
-        if not self.is_new or self.key is not None or not self.is_turn:
+        if not self.is_new or self.key is not None:
             return
         if not self.known_owner():
             raise ConfigurationError("derive() needs an owner: give the middleware an owner hook")
@@ -1007,7 +1016,7 @@ class HermesSession:
 
     def sibling(self, session_id: str) -> "HermesSession":
         """Return another session of the same owner, which is not loaded, for the same request."""
-        key = self.idempotency_key
+        key = self.idempotency_key if self.is_turn else None
         return HermesSession(self._store, session_id, owner=self.owner, idempotency_key=key)
 
     async def become(self, session_id: str, history: History, derivation: Derivation) -> None:

@@ -100,11 +100,23 @@ def test_a_full_conversation_is_a_conflict() -> None:
     with TestClient(create_app(MemoryStore(max_turns=1))) as client:
         body = {"messages": [{"role": "user", "content": "hello"}]}
         headers = {"X-Hermes-Session-Id": "full"}
-        statuses = [
-            client.post("/v1/chat/completions", json=body, headers=headers).status_code
-            for _ in range(2)
-        ]
-    assert statuses == [200, 409]
+        first, second = (
+            client.post("/v1/chat/completions", json=body, headers=headers) for _ in range(2)
+        )
+    assert (first.status_code, second.status_code) == (200, 409)
+    assert second.json()["error"]["code"] == "session_full"
+    assert second.headers["X-Should-Retry"] == "false"
+
+
+def test_an_answer_of_another_conversation_is_a_final_conflict(client: TestClient) -> None:
+    """To continue an answer that is not the stored one is a 409 that says so, and is final."""
+    ask(client, user("a"), session_id="s")
+    body = {"messages": [user("a"), {"role": "assistant", "content": "another"}]}
+    answer = client.post("/v1/chat/completions", json=body, headers={HEADER: "s"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (409, "session_conflict")
+    assert "not the one that the conversation ends with" in error["message"]
+    assert answer.headers["X-Should-Retry"] == "false"
 
 
 def test_a_stream_has_openais_shape(client: TestClient, store: MemoryStore) -> None:

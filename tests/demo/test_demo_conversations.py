@@ -180,6 +180,18 @@ def test_the_last_item_is_deleted(client: TestClient, store: MemoryStore) -> Non
     assert stored(store, made.id) == []
 
 
+def test_a_deleted_conversation_is_a_final_conflict(client: TestClient) -> None:
+    """Where the body names it; under its id in the header a new conversation begins."""
+    made = client.post(PATH, json={"items": [{"role": "user", "content": "a"}]}).json()["id"]
+    client.delete(f"{PATH}/{made}")
+    named = client.post("/v1/responses", json={"input": "a", "conversation": made})
+    assert (named.status_code, named.json()["error"]["code"]) == (409, "session_deleted")
+    assert named.headers["X-Should-Retry"] == "false"
+    headed = client.post("/v1/responses", json={"input": "a"}, headers={HEADER: made})
+    assert headed.status_code == 200
+    assert headed.headers[HEADER] != made
+
+
 def test_a_conversation_is_deleted(client: TestClient) -> None:
     """It is a 404 afterwards, with its items; so is one that never was."""
     made, empty = create(client, user("a"), metadata={"a": "b"}), create(client)

@@ -163,6 +163,24 @@ def test_what_is_not_stored_is_not_derived(client: TestClient) -> None:
     assert lengths(client) == []
 
 
+@pytest.mark.parametrize("field", [{"X-Hermes-Turn": "none"}, {"store": False}], ids=str)
+def test_what_is_not_stored_is_answered_in_its_conversation(
+    client: TestClient, field: dict[str, Any]
+) -> None:
+    """A client that follows the id in such a response stays in the conversation."""
+    chat = Chat(client, "responses" if "store" in field else "chat")
+    first = chat.say("a")
+    body = {"input": chat.told, "store": False} if "store" in field else {"messages": chat.told}
+    told = next(name for name in ("input", "messages") if name in body)
+    body[told] = [*chat.told, user("A title?")]
+    headers = {} if "store" in field else field
+    asked = client.post(PATH if told == "input" else CHAT, json=body, headers=headers)
+    assert asked.headers[HEADER] == first.headers[HEADER]
+    assert lengths(client) == [2]
+    assert Chat(client, "chat").say("b", **{HEADER: asked.headers[HEADER]}).status_code == 200
+    assert lengths(client) == [4]
+
+
 def test_derived_ids_need_keys() -> None:
     """Without owners everybody who begins alike would be led to one conversation."""
     with pytest.raises(ConfigurationError, match="HERMES_API_KEYS"):

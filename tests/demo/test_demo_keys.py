@@ -73,7 +73,9 @@ def test_without_a_key_nothing_is_served(
         response = client.request(method, path, headers=fields, json={"messages": [user("a")]})
         assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
         assert response.json()["error"].keys() == {"message", "type", "param", "code"}
+        assert response.json()["error"]["code"] == "invalid_api_key"
         assert len(response.headers.get_list(HEADER)) == 1
+        assert (response.headers[HEADER] == "s") is bool(dict(named).get(HEADER))
     assert repr(store) == "<MemoryStore (0 sessions)>"
 
 
@@ -129,7 +131,7 @@ def test_without_keys_everybody_is_served(monkeypatch: pytest.MonkeyPatch) -> No
     with TestClient(create_app(MemoryStore())) as client:
         assert say(client, "a").status_code == 200
         assert say(client, "a", {NAME: "work"}).status_code == 403
-    with pytest.raises(ConfigurationError, match="session_keys"):
+    with pytest.raises(ConfigurationError, match=r"session keys .*HERMES_API_KEYS"):
         create_app(MemoryStore(), session_keys=True)
 
 

@@ -387,7 +387,11 @@ def test_an_answer_cannot_be_resumed(store: MemoryStore) -> None:
         for name, value in (("stream", "true"), ("starting_after", "4")):
             refused = client.get(path, params={name: value})
             assert error_of(refused) == (400, name, "unsupported_parameter")
-        assert client.get(path, params={"stream": "false"}).status_code == 200
+        refused = client.get(path, params={"bogus": "1"})
+        assert error_of(refused) == (400, "bogus", "unknown_parameter")
+        for params in ({"stream": "false"}, {"include[]": "message.output_text.logprobs"}):
+            assert client.get(path, params=params).status_code == 200
+        assert "there is no such response" in client.get(f"{PATH}/no-id").text
         assert error_of(client.post(f"{path}/cancel"))[0] == 400
         assert error_of(client.post(f"{PATH}/{UNKNOWN}/cancel"))[0] == 404
 
@@ -446,9 +450,14 @@ def test_truncation_leaves_out_the_oldest(store: MemoryStore) -> None:
         whole = text_of(respond(client, "?", S, store=False))
         cut = respond(client, "?", S, truncation="auto")
         assert body_of(cut)["truncation"] == "auto"
+        brought = [
+            respond(client, [*told, user("?")], fields, truncation="auto", **more)
+            for fields, more in (({}, {}), ({}, {"store": False}), (S, {"store": False}))
+        ]
     assert "I remember 81 earlier messages; the first was: 0" in whole
-    remembered = int(text_of(cut).split("remember ")[1].split()[0])
-    assert 25 <= remembered <= 50
+    for each in (cut, *brought):
+        remembered = int(text_of(each).split("remember ")[1].split()[0])
+        assert 25 <= remembered <= 50
 
 
 def test_a_repetition_with_other_tools_is_a_409(store: MemoryStore) -> None:

@@ -71,7 +71,7 @@ def test_a_photo_over_the_limit_is_a_413(client: TestClient, path: str, stream: 
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("invalid_request_error", "message_too_large")
     assert "1048576" in error["message"]
-    assert "max_message_bytes" in error["message"]
+    assert "--max-message-bytes" in error["message"]
 
 
 @pytest.mark.parametrize("client", [{"max_body_bytes": 1000}], indirect=True)

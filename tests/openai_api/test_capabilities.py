@@ -30,7 +30,8 @@ def test_it_has_the_shape_of_hermes_agents() -> None:
     features, endpoints = answer["features"], answer["endpoints"]
     assert features["chat_completions_streaming"] is features["responses_streaming"] is True
     assert features["session_continuity_header"] == "X-Hermes-Session-Id"
-    assert features["session_key_header"] == "X-Hermes-Session-Key"
+    assert features["session_key_header"] is None
+    assert "sessions" not in endpoints
     assert endpoints["chat_completions"] == {"method": "POST", "path": "/v1/chat/completions"}
     assert endpoints["session_fork"] == {"method": "POST", "path": "/v1/sessions/{id}/fork"}
     assert endpoints["get_models_model_id"] == {"method": "GET", "path": "/v1/models/{model_id}"}
@@ -51,7 +52,11 @@ def test_every_endpoint_is_named_once() -> None:
         ({"keys": ["k"]}, "auth.required", True),
         ({"keys": ["k"]}, "features.session_resources", True),
         ({}, "features.session_resources", False),
-        ({}, "session_keys.names", "memory_scope"),
+        ({}, "session_keys.names", None),
+        ({}, "headers.session_key", None),
+        ({"keys": ["k"]}, "session_keys.names", "memory_scope"),
+        ({"keys": ["k"]}, "features.session_key_header", "X-Hermes-Session-Key"),
+        ({"keys": ["k"]}, "endpoints.sessions", {"method": "GET", "path": "/v1/sessions"}),
         ({"keys": ["k"], "session_keys": True}, "session_keys.names", "conversation"),
         ({}, "history.without_id", "new"),
         ({"keys": ["k"], "derive_ids": True}, "history.without_id", "derived"),

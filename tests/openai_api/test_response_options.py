@@ -40,6 +40,15 @@ PASSED: dict[str, tuple[Fields, Fields]] = {
          "service_tier": "flex", "parallel_tool_calls": False},
     ),
     "a server's own": ({"top_k": 4, "seed": None}, {"top_k": 4}),
+    "names of Chat Completions": (
+        {"reasoning_effort": "low", "verbosity": "low", "max_completion_tokens": 3,
+         "response_format": {"type": "text"}, "n": 1, "logprobs": True},
+        {"reasoning_effort": "low", "verbosity": "low", "max_completion_tokens": 3,
+         "response_format": {"type": "text"}, "n": 1, "logprobs": True},
+    ),
+    "names of both": (
+        {"reasoning_effort": "low", "reasoning": {"effort": "high"}}, {"reasoning_effort": "high"},
+    ),
     "a function": (
         {"tools": [TOOL]},
         {"tools": [{"type": "function", "function": FUNCTION}]},
@@ -116,6 +125,8 @@ REFUSED: dict[str, Fields] = {
     "moderation": {"moderation": {}},
     "messages": {"messages": []},
     "stream_options.include_obfuscation": {"stream_options": {"include_obfuscation": True}},
+    "stream_options.other": {"stream_options": {"include_usage": True, "other": 1}},
+    "n": {"n": 2},
     "include": {"include": ["message.other"]},
     "tools[1].type": {"tools": [TOOL, {"type": "web_search"}]},
     "tool_choice.type": {"tool_choice": {"type": "file_search"}},

@@ -370,14 +370,33 @@ async def test_the_last_id_is_lost_to_another(memory: MemoryStore) -> None:
         assert (session.is_new, session.history) == (True, [])
 
 
-@pytest.mark.parametrize("options", [{"is_new": False}, {"key": "mine"}, {"is_turn": False}])
+@pytest.mark.parametrize("options", [{"is_new": False}, {"key": "mine"}])
 async def test_a_session_that_is_named_is_not_derived(
     memory: MemoryStore, options: dict[str, Any]
 ) -> None:
-    """An id or a key of the client's own counts; and what is no turn needs no session."""
+    """An id or a key of the client's own counts."""
     session = HermesSession(memory, "mine", owner="", **{"is_new": True, **options})
     await session.derive(spelt("u"))
     assert session.id == "mine"
+
+
+@pytest.mark.parametrize("idempotency_key", [None, "k"])
+async def test_what_is_no_turn_continues_what_is_stored(
+    memory: MemoryStore, idempotency_key: str | None
+) -> None:
+    """It is led to the conversation that it tells, and to no id under which nothing is stored."""
+    first, *_ = derived_ids("ada", None, spelt("u"))
+    await memory.append(first, spelt("ua"), "ada", turn_id=idempotency_key)
+    for told, found in (("uav", True), ("u", False), ("ubv", False), ("v", False)):
+        session = HermesSession(
+            memory, "minted", owner="ada", is_new=True, is_turn=False,
+            idempotency_key=idempotency_key,
+        )  # fmt: skip
+        await session.derive(spelt(told))
+        async with session.turn():
+            assert session.history == (spelt("ua") if found else [])
+        assert (session.id, session.is_new) == ((first, False) if found else ("minted", True))
+    assert repr(memory) == "<MemoryStore (1 sessions)>"
 
 
 async def test_what_tells_no_beginning_is_not_derived(memory: MemoryStore) -> None:

@@ -72,7 +72,7 @@ def test_errors_tell_the_id(served: Demo, keyed: Demo, npm: Npm, session_id: str
     unknown = npm.call(served.api, "responses.create", body, {"headers": {HEADER: session_id}})
     assert code_of(unknown.error) == ("NotFoundError", 404, "previous_response_not_found")
     wrong = npm.chat(keyed.api, "Hi", session_id, apiKey="wrong", maxRetries=DEFAULT_RETRIES)
-    assert code_of(wrong.error) == ("AuthenticationError", 401, "owner_required")
+    assert code_of(wrong.error) == ("AuthenticationError", 401, "invalid_api_key")
     assert unknown.id == wrong.id == session_id
     assert wrong.requests == 1
 
