@@ -145,31 +145,29 @@ class StoredResponses:
             raise InvalidRequest(problem, "input", code="too_many_references")
         history = [] if session.is_new else await session.load()
         found = {each.item["id"]: each.item for each in placed_items(history)}
-        read: set[str] = set()
         for item_id in asked.references:
             if item_id not in found:
-                found |= await self._items_beside(item_id, read)
+                found |= await self._items_beside(item_id)
             if item_id not in found:
                 break
         if session.degraded and not found.keys() >= set(asked.references):
             raise StoreUnavailable("the items that the input refers to cannot be read")
         return asked.with_messages(found)
 
-    async def _items_beside(self, item_id: str, read: set[str]) -> dict[str, Item]:
+    async def _items_beside(self, item_id: str) -> dict[str, Item]:
         """Return the items of the response that has made an item, by their ids.
 
         The answer may have broken off, so that it can be found in the history alone; then they are
-        all of the conversation's. ``read`` are the sessions of which those were returned.
+        all of the conversation's.
         """
         response_id = response_of_item(item_id) or ""
         session_id = await self.session_of(response_id)
-        if session_id is None or session_id in read:
+        if session_id is None:
             return {}
         turn = await self._turn(session_id, response_id)
         if turn is not None:
             items = answer_items(turn.messages[-1], response_id)
         else:
-            read.add(session_id)
             history = await self.store.load(session_id, self._owner)
             items = [each.item for each in placed_items(history.messages)]
         return {item["id"]: item for item in items}

@@ -434,6 +434,46 @@ async def test_a_store_that_fails_leaves_a_new_session() -> None:
         await fresh(Failing()).derive(spelt("u"))
 
 
+class Keyless(MemoryStore):
+    """A store whose keys cannot be read."""
+
+    async def find_key(self, *_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("gone")
+
+    bind_key = find_key
+
+
+async def test_keys_that_fail_leave_the_search() -> None:
+    """Where it is unknown where a key leads, the conversations are compared; or it is raised."""
+    session = fresh(StoreClient(Keyless(), degrade=True), idempotency_key="k")
+    await session.derive(spelt("u"))
+    assert session.id == next(derived_ids("ada", None, spelt("u")))
+    with pytest.raises(StoreUnavailable):
+        await fresh(Keyless(), idempotency_key="k").derive(spelt("u"))
+
+
+class Late(MemoryStore):
+    """A store in which an equal request comes first, and is answered meanwhile."""
+
+    first = ""
+
+    async def bind_key(self, *args: Any, **options: Any) -> Any:
+        """Answer it before the first key is bound."""
+        if not self.first:
+            self.first = "asked"
+            self.first = await ask(self, "u", idempotency_key="k")
+        return await super().bind_key(*args, **options)
+
+
+async def test_an_equal_request_that_comes_first_is_found() -> None:
+    """Beyond the bound too, where each would have had a session of its own."""
+    store = Late()
+    for session_id in derived_ids("ada", None, spelt("u")):
+        await store.append(session_id, spelt("uav"), "ada")
+    assert await ask(store, "u", idempotency_key="k") == store.first
+    assert len(await stored(store, store.first)) == 2
+
+
 class Plain:
     """A store of three methods."""
 
