@@ -27,7 +27,7 @@ class GrowingObject:
 
     def __init__(self) -> None:
         """Begin without a text."""
-        self.is_whole = False
+        self.is_whole: bool = False
         self._pieces: list[str] = []
         self._depth = 0
         self._in_text = False

@@ -21,7 +21,7 @@ class InvalidRequest(ValueError):
         self, message: str, param: str | None = None, *, code: str | None = None, status: int = 400
     ) -> None:
         super().__init__(_quotable(message))
-        self.param = None if param is None else _quotable(param)
+        self.param: str | None = None if param is None else _quotable(param)
         self.code = code
         self.status = status
 
