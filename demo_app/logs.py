@@ -13,7 +13,7 @@ def log_config() -> dict[str, Any]:
     """Return uvicorn's own configuration, with the session's fingerprint in the access log."""
     config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
     paths = [SESSIONS, RESPONSES, CONVERSATIONS, f"{CONVERSATIONS}/{{id}}/items"]
-    ids = {"paths": paths, "parameters": ["after"]}
+    ids = {"paths": paths, "parameters": ["after", "cursor"]}
     config["filters"] = {"session": {"()": "hermes_session_mw.SessionIdFilter", **ids}}
     config["handlers"]["access"]["filters"] = ["session"]
     config["formatters"]["access"]["fmt"] += " [%(hermes_session)s]"

@@ -18,6 +18,7 @@ from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import texts_in
 from hermes_session_mw.openai_api.chunks import Chunk, InvalidChunk, read_chunk
 from hermes_session_mw.openai_api.event_reader import Event, EventReader, EventTooLarge
+from hermes_session_mw.openai_api.inflater import Inflater
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.transcript import for_upstream, in_plain_form, refused_parts
 from hermes_session_mw.openai_api.usage import estimated_usage
@@ -29,7 +30,7 @@ _LARGEST = 4_194_304
 """Bytes of a body that was not streamed, or of one event."""
 
 _MOST = 134_217_728
-"""Characters of all events: a chunk for each token is far longer than the token."""
+"""Bytes of a whole stream: a chunk for each token is far longer than the token."""
 
 
 class UpstreamModel:
@@ -92,7 +93,7 @@ class UpstreamModel:
         asked = options.get("model") or await self._default()
         body = {**options, "model": asked, "messages": for_upstream(messages), "stream": True}
         has_begun = has_ended = has_usage = False
-        received, texts, name = 0, list[str](), asked
+        texts, name = list[str](), asked
         async with AsyncExitStack() as stack:
             response = await self._ask(stack, body)
             events = await stack.enter_async_context(aclosing(_events(response)))
@@ -100,9 +101,6 @@ class UpstreamModel:
                 if event.data.strip() == "[DONE]":
                     has_ended = True
                     break
-                received += len(event.data)
-                if received > _MOST:
-                    raise upstream_failed("the upstream sent too much")
                 chunk = _chunk(event)
                 if chunk is None:
                     continue
@@ -216,8 +214,8 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[Event, None]:
     """Yield the events, or the body of a server that does not stream."""
     reader = EventReader(_LARGEST)
     try:
-        async with aclosing(response.aiter_bytes()) as chunks:
-            async for data in chunks:
+        async with aclosing(_inflated(response, _MOST)) as portions:
+            async for data in portions:
                 for event in reader.feed(data):
                     yield event
         for event in reader.end():
@@ -247,13 +245,24 @@ def _with_less(body: Message, without: set[str]) -> Message:
 
 
 async def _read(response: httpx2.Response) -> bytes:
-    data = b""
-    async with aclosing(response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            data += chunk
-            if len(data) > _LARGEST:
-                raise upstream_failed("the upstream sent too much")
-    return data
+    async with aclosing(_inflated(response, _LARGEST)) as portions:
+        return b"".join([portion async for portion in portions])
+
+
+async def _inflated(response: httpx2.Response, most: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body in portions, of which each is counted before the next one takes memory."""
+    received = 0
+    try:
+        inflater = Inflater(response.headers.get("Content-Encoding", ""))
+        async with aclosing(response.aiter_raw()) as chunks:
+            async for chunk in chunks:
+                for portion in inflater.feed(chunk):
+                    received += len(portion)
+                    if received > most:
+                        raise upstream_failed("the upstream sent too much")
+                    yield portion
+    except ValueError:
+        raise upstream_failed("the upstream's answer cannot be decompressed") from None
 
 
 def _encoded(body: Message | None) -> bytes | None:

@@ -194,11 +194,12 @@ def test_the_demos_filter_knows_every_route_with_an_id() -> None:
         app = app.app  # type: ignore[attr-defined]  # of the middleware around it
     settings = log_config()["filters"]["session"]
     made = SessionIdFilter(**{name: value for name, value in settings.items() if name != "()"})
-    shown = [route.path for route in app.routes if isinstance(route, Route)]
-    named = [path for path in shown if "{" in path and "{model_id" not in path]
+    paths = [route.path for route in app.routes if isinstance(route, Route)]
+    named = [path for path in paths if "{" in path and "{model_id" not in path]
     assert len(named) > 8
     for path in named:
-        line = record("%s", re.sub(r"\{[^}]*\}", "my-id", path) + "?after=my-id")
+        line = record("%s", re.sub(r"\{[^}]*\}", "my-id", path) + "?after=my-id&cursor=my-id")
         made.filter(line)
-        expected = re.sub(r"\{[^}]*\}", fingerprint("my-id"), path)
-        assert line.getMessage() == f"{expected}?after={fingerprint('my-id')}"
+        shown = fingerprint("my-id")
+        expected = re.sub(r"\{[^}]*\}", shown, path)
+        assert line.getMessage() == f"{expected}?after={shown}&cursor={shown}"

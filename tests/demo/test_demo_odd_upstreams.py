@@ -1,6 +1,8 @@
 """The demo before upstreams that send what is odd: too much, of another kind, or with secrets."""
 
 import json
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -184,11 +186,49 @@ def test_an_endless_answer_is_ended(store: MemoryStore, stream: bool) -> None:
     assert MAX_MESSAGE_BYTES - 100 < size < MAX_MESSAGE_BYTES
 
 
+def compressed(text: str, repeated: int, *fields: str) -> Callable[[Exchange], None]:
+    """Send a text many times, compressed."""
+    packer = zlib.compressobj(wbits=31)
+    packed = b"".join([*(packer.compress(text.encode()) for _ in range(repeated)), packer.flush()])
+
+    def send(exchange: Exchange) -> None:
+        exchange.head(200, *fields)
+        with suppress(OSError):
+            exchange.send(packed)
+
+    return send
+
+
+GZIP = "Content-Encoding: gzip"
+LONG = " " * 1_000_000
+WHOLE = "".join(f"data: {json.dumps(each)}\n\n" for each in (chunk({"content": "Hi."}), END))
+PACKED = {
+    "an answer": (compressed(WHOLE, 1, GZIP), "Hi."),
+    "one long event": (compressed(f"data: {LONG}", 300, GZIP), "the upstream sent too much"),
+    "comments": (compressed(f": {LONG}\n", 300, GZIP), "the upstream sent too much"),
+    "another encoding": (compressed("", 1, "Content-Encoding: br"), "cannot be decompressed"),
+    "what is none": (
+        lambda exchange: exchange.answer(200, b"Hi.", GZIP), "cannot be decompressed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("behaviour", "said"), PACKED.values(), ids=PACKED)
+def test_what_is_compressed_counts_as_it_is(store: MemoryStore, behaviour: Any, said: str) -> None:
+    """A few kilobytes that become gigabytes are refused before they take memory."""
+    with serving(behaviour) as server, client_of(store, server.url) as client:
+        tracemalloc.start()
+        answer = ask(client, user("Hi"), session_id="s")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert said in answer.text
+    assert most < 60_000_000
+
+
 def test_an_answer_of_nothing_ends_too(
     store: MemoryStore, stream: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upstream that goes on for ever without a word is given up."""
-    monkeypatch.setattr(upstream, "_MOST", 10_000)
+    monkeypatch.setattr(upstream, "_MOST", 300_000)
     with serving(without_end(x="y" * 100)) as server, client_of(store, server.url) as client:
         answer = ask(client, user("Hi"), session_id="s", stream=stream)
         told = (chunks_of(answer)[-1] if stream else answer.json())["error"]
