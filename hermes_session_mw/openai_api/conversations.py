@@ -30,7 +30,7 @@ from hermes_session_mw.asgi.error_responses import (
 from hermes_session_mw.asgi.exception_handlers import NO_STORE, response_of
 from hermes_session_mw.asgi.headers import TURN_HEADER
 from hermes_session_mw.asgi.options import check_limit
-from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError
+from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError, MessageTooLarge
 from hermes_session_mw.ids import is_session_id
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
@@ -236,7 +236,10 @@ class _Routes:
 
     async def _set_metadata(self, session: HermesSession, metadata: Message) -> None:
         owner = session.known_owner()
-        await self._store.call(LifecycleStore.set_metadata, session.id, metadata, owner)
+        try:
+            await self._store.call(LifecycleStore.set_metadata, session.id, metadata, owner)
+        except MessageTooLarge as exc:
+            raise InvalidRequest(str(exc), "metadata", status=413) from None
 
 
 def invalid_request_response(error: InvalidRequest) -> Response:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.characters import whole
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
 
 _OWN = (
@@ -137,7 +138,8 @@ def check_metadata(value: Any, param: str = "metadata") -> dict[str, str]:
     """Return the metadata of a response or a conversation; an empty dict for None.
 
     Raises:
-        InvalidRequest: it is no object of up to 16 texts, of 512 characters under names of 64.
+        InvalidRequest: it is no object of up to 16 texts, of 512 characters under names of 64; or
+            one holds half of a character.
     """
     pairs = {} if value is None else value
     problem = (
@@ -149,6 +151,8 @@ def check_metadata(value: Any, param: str = "metadata") -> dict[str, str]:
     for name, text in pairs.items():
         if not isinstance(text, str) or len(text) > _MAX_VALUE or len(name) > _MAX_NAME:
             raise InvalidRequest(problem, param)
+    if whole(pairs) != pairs:
+        raise InvalidRequest(f"'{param}' holds a lone surrogate, which is not Unicode text", param)
     return pairs
 
 

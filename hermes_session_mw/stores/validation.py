@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 
-from hermes_session_mw.exceptions import InvalidKey, SessionConflict, TurnConflict
+from hermes_session_mw.exceptions import InvalidKey, InvalidMessage, SessionConflict, TurnConflict
 from hermes_session_mw.messages import Message, decode_messages, encode_messages
 from hermes_session_mw.stores.models import MAX_KEY_LENGTH, MAX_LEASE, MAX_PAGE, MAX_TITLE
 
@@ -113,7 +113,10 @@ def encode_replaced(replaced: Sequence[Message], skipped: int, max_message_bytes
 
 def encode_metadata(metadata: Message, max_message_bytes: int) -> str:
     """Return the JSON text of a session's metadata, or raise ``InvalidMessage``."""
-    (body,) = encode_messages([metadata], max_message_bytes)
+    try:
+        (body,) = encode_messages([metadata], max_message_bytes)
+    except InvalidMessage as exc:
+        raise type(exc)(str(exc).replace("message 0", "the metadata", 1)) from None
     return body
 
 

@@ -47,7 +47,7 @@ class MetadataOperations:
         """What no JSON object can be is not stored."""
         session_id = await stored(store)
         await store.set_metadata(session_id, {"a": "b"})
-        with pytest.raises(InvalidMessage):
+        with pytest.raises(InvalidMessage, match="metadata"):
             await store.set_metadata(session_id, value)
         assert await store.find_metadata(session_id) == {"a": "b"}
 

@@ -242,22 +242,34 @@ def test_a_living_conversation_keeps_its_metadata(client: TestClient, store: Mem
     assert client.get(f"{PATH}/{made.id}").json()["metadata"] == {"a": "b"}
 
 
-STORED_BY_NOBODY: dict[str, tuple[dict[str, Any], int]] = {
-    "metadata with half a character": ({"metadata": {"a": "\ud800"}}, 400),
-    "metadata that is too large": ({"metadata": {"a": "x" * 400}}, 413),
-    "an item with half a character": ({"metadata": {"a": "b"}, "items": [user("\ud800")]}, 400),
-    "an item that is too large": ({"metadata": {"a": "b"}, "items": [user("x" * 400)]}, 413),
+STORED_BY_NOBODY: dict[str, tuple[dict[str, Any], str | None, int]] = {
+    "metadata with half a character": ({"metadata": {"a": "\ud800"}}, "metadata", 400),
+    "metadata that is too large": ({"metadata": {"a": "x" * 400}}, "metadata", 413),
+    "an item with half a character": (
+        {"metadata": {"a": "b"}, "items": [user("\ud800")]},
+        "messages",
+        400,
+    ),
+    "an item that is too large": (
+        {"metadata": {"a": "b"}, "items": [user("x" * 400)]},
+        "messages",
+        413,
+    ),
 }
 
 
-@pytest.mark.parametrize(("body", "status"), STORED_BY_NOBODY.values(), ids=STORED_BY_NOBODY.keys())
-def test_a_conversation_is_created_as_a_whole(body: dict[str, Any], status: int) -> None:
+@pytest.mark.parametrize(
+    ("body", "param", "status"), STORED_BY_NOBODY.values(), ids=STORED_BY_NOBODY.keys()
+)
+def test_a_conversation_is_created_as_a_whole(
+    body: dict[str, Any], param: str | None, status: int
+) -> None:
     """Where its items or its metadata cannot be stored, neither are."""
     store = MemoryStore(max_message_bytes=300)
     with TestClient(create_app(store, keys=())) as client:
         sent = json.dumps({"items": [user("a")]} | body)
         refused = client.post(PATH, content=sent)
-        assert error_of(refused)[0] == status
+        assert error_of(refused)[:2] == (status, param)
         assert error_of(client.get(f"{PATH}/{refused.headers[HEADER]}"))[0] == 404
     assert not store._sessions
 
