@@ -114,6 +114,8 @@ class CursorConflict(HermesSessionError):
 class SessionConflict(HermesSessionError):
     """The conversation has another length than the append expected; nothing was written.
 
+    ``problem`` is the message, where lengths do not say what is wrong.
+
     Attributes:
         expected: the number of messages that the caller expected.
         actual: the number of messages that are stored.

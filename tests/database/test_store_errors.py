@@ -726,7 +726,8 @@ def test_text_that_a_column_cannot_hold_is_not_quoted() -> None:
 
 
 def test_a_conflict_survives_pickling() -> None:
-    """A conflict that crosses a process keeps its numbers."""
+    """A conflict that crosses a process keeps its numbers and its message."""
     copy = pickle.loads(pickle.dumps(SessionConflict(1, 2, at_least=True)))
     assert (copy.expected, copy.actual, copy.at_least) == (1, 2, True)
     assert "at least 1" in str(copy)
+    assert str(pickle.loads(pickle.dumps(SessionConflict(1, 2, problem="why")))) == "why"

@@ -722,3 +722,12 @@ async def test_a_response_whose_client_leaves_is_stored_incomplete() -> None:
             ]
 
     assert await anyio.to_thread.run_sync(look) == [404, 404]
+
+
+def test_a_key_is_of_one_api(client: TestClient, store: MemoryStore) -> None:
+    """The chat and Responses have keys of their own: under one key each stores its turn."""
+    for _ in range(2):
+        headers = {**S, **K}
+        assert client.post(CHAT, json={"messages": [user("a")]}, headers=headers).status_code == 200
+        assert respond(client, "b", S, K).status_code == 200
+    assert [message["content"] for message in stored(store, "s")[::2]] == ["a", "b"]

@@ -54,6 +54,7 @@ def test_every_endpoint_is_named_once() -> None:
         ({}, "features.session_resources", False),
         ({}, "session_keys.names", None),
         ({}, "headers.session_key", None),
+        ({}, "idempotency.apis", "separate"),
         ({"keys": ["k"]}, "session_keys.names", "memory_scope"),
         ({"keys": ["k"]}, "features.session_key_header", "X-Hermes-Session-Key"),
         ({"keys": ["k"]}, "endpoints.sessions", {"method": "GET", "path": "/v1/sessions"}),

@@ -104,6 +104,7 @@ PUBLIC_WIRE = {
     "response_object",
     "response_turn_id",
     "server_sent_event",
+    "title_of",
     "split_delta",
     "told_again",
     "usage_of",
