@@ -25,9 +25,7 @@ def options_of(line: str) -> tuple[list[str], dict[str, str]]:
     return options, dict(re.findall(r"(\S+)=(\S+)", before))
 
 
-def test_the_lines_print_what_the_page_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lines_print_what_the_page_says(tmp_path: Path) -> None:
     """Each block runs against a demo that was started as the last start on the page says."""
     starts = 0
     with upstream(parrot) as server, ExitStack() as running:
@@ -36,8 +34,9 @@ def test_the_lines_print_what_the_page_says(
             if "curl" not in code:
                 running.close()
                 options, environment = options_of(code)
+                start = running.enter_context(pytest.MonkeyPatch.context())
                 for name, value in environment.items():
-                    monkeypatch.setenv(name, value)
+                    start.setenv(name, value)
                 url = running.enter_context(demo(tmp_path, *options))
                 starts += 1
                 continue
