@@ -237,15 +237,15 @@ def test_a_tool_is_called_and_its_result_answered(
 
 
 def test_results_alone_go_on_in_the_session(store: MemoryStore) -> None:
-    """A client that keeps no history sends the results, once more if the answer broke off."""
+    """A client that keeps no history sends the results, once more if it got no whole answer."""
     model = OwnModel(*PIECES)
     with client_of(store, model) as client:
         ask(client, user("1 + 1?"), session_id="s")
         model.deltas = (Delta("It"), LookupError("gone"))
         assert ask(client, *RESULTS, session_id="s").status_code == 500
         model.deltas = (Delta("It is 3."),)
-        assert text_of(ask(client, *RESULTS, session_id="s")) == "It is 3."
-        assert ask(client, *RESULTS, session_id="s").status_code == 400
+        for _ in range(2):
+            assert text_of(ask(client, *RESULTS, session_id="s")) == "It is 3."
     assert [message["role"] for message in stored(store, "s")] == [
         "user", "assistant", "tool", "tool", "assistant",
     ]  # fmt: skip
