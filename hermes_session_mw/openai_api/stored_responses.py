@@ -3,6 +3,7 @@
 import json
 import secrets
 from hashlib import sha256
+from typing import cast
 
 from hermes_session_mw.exceptions import NotSupported, StoreUnavailable, TurnConflict
 from hermes_session_mw.messages import Message
@@ -63,9 +64,11 @@ class StoredResponses:
         Raises:
             NotSupported: it has no keys and no turns.
         """
-        if not isinstance(store, LifecycleStore):
-            raise NotSupported(store, "find_key")
-        self.store = store
+        # Of the protocol's methods, all of which are optional, these are called.
+        for name in ("find_key", "move_key", "drop_key", "find_turn"):
+            if not hasattr(store, name):
+                raise NotSupported(store, name)
+        self.store = cast("LifecycleStore", store)
         self._owner = owner
 
     async def session_of(self, response_id: str) -> str | None:
