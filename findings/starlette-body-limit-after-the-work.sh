@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Starlette 1.10.0: `max_body_size` refuses a body by its declared length only where it is read or where the response
 # starts. An endpoint that does not read it runs as a whole, and then its response, status, cookies and all,
-# is replaced by a 413; what is to run after it, a BackgroundTask, never does. The same body without a
-# declared length, in chunks, is a 201. And the exception that ends it is an Exception, raised by `send`: a middleware
-# inside that answers errors itself tries a second response, which the server refuses. Seen on 2026-11-28.
+# is replaced by a 413; what is to run after it, a BackgroundTask, never does. And the exception that
+# ends it is an Exception, raised by `send`: a middleware inside that answers errors itself tries a second response,
+# which the server refuses. Seen on 2026-11-28.
 # So a 413 does not mean that nothing was stored; who retries with a smaller body needs an idempotency key.
 set -euo pipefail
 folder=$(mktemp -d)
@@ -61,10 +61,10 @@ async def whole(scope, receive, send):
         DONE.append("end")
 
 
-def post(port, path, **body):
+def post(port, path):
     DONE.clear()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("POST", path, **body)
+    connection.request("POST", path, body=b"x" * 20)
     response = connection.getresponse()
     return response.status, response.getheader("x-session"), response.read()
 
@@ -76,9 +76,8 @@ async def main():
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     seen = []
-    chunks = {"body": iter([b"x" * 20]), "encode_chunked": True, "headers": {"transfer-encoding": "chunked"}}
-    for path, body in (("/", {"body": b"x" * 20}), ("/", chunks), ("/caught", {"body": b"x" * 20})):
-        answer = await asyncio.to_thread(post, port, path, **body)
+    for path in ("/", "/caught"):
+        answer = await asyncio.to_thread(post, port, path)
         while "end" not in DONE:
             await asyncio.sleep(0.01)
         seen.append((*answer, *DONE))
@@ -95,7 +94,6 @@ sys.exit(
     seen
     != [
         (413, None, b"Content Too Large", "stored", caught, "end"),
-        (201, "abc", b'{"id":1}', "stored", "after", "end"),
         (413, None, b"Content Too Large", "stored", caught, "RuntimeError", "end"),
     ]
 )
