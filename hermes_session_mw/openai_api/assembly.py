@@ -72,7 +72,7 @@ class MessageAssembly:
 
     def __init__(self, make_id: Callable[[], str] = new_call_id) -> None:
         """Begin without a field; ``make_id`` is called for calls that have no id."""
-        self.size = 0
+        self.size: int = 0
         self._fields: dict[str, Any] = {}
         self._calls = _Calls(make_id)
         self._halves: dict[_Path, str] = {}

@@ -68,7 +68,7 @@ class StoredResponses:
         for name in ("find_key", "move_key", "drop_key", "find_turn"):
             if not hasattr(store, name):
                 raise NotSupported(store, name)
-        self.store = cast("LifecycleStore", store)
+        self.store: LifecycleStore = cast("LifecycleStore", store)
         self._owner = owner
 
     async def session_of(self, response_id: str) -> str | None:

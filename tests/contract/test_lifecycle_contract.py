@@ -43,10 +43,11 @@ class TestSessionListOperations(SessionListOperations):
     """Lists, titles, deletions, exports and keys."""
 
 
-def test_the_three_are_the_whole() -> None:
-    """The classes above have all of the contract's operations."""
-    assert LifecycleOperations.__bases__ == (EditOperations, LeaseOperations, SessionListOperations)
-
-
 class TestMetadataOperations(MetadataOperations):
     """Metadata of sessions."""
+
+
+def test_the_four_are_the_whole() -> None:
+    """The classes above have all of the contract's operations."""
+    whole = (EditOperations, LeaseOperations, SessionListOperations, MetadataOperations)
+    assert LifecycleOperations.__bases__ == whole

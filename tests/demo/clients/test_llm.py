@@ -26,7 +26,7 @@ def test_errors_are_printed(keyed: Demo, session_id: str, tmp_path: Path) -> Non
     llm = llm_of(tmp_path, keyed.api, session_id)
     refused = llm.run("-m", "demo", "--key", "wrong", "Hi")
     assert refused.returncode == 1
-    assert "authenticate" in refused.stderr
+    assert "There is no such API key" in refused.stderr
     malformed = llm_of(tmp_path, keyed.api, "a b").run("-m", "demo", "Hi")
     assert malformed.returncode == 1
     assert "session id" in malformed.stderr
