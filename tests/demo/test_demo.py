@@ -47,12 +47,6 @@ def without_response(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
 @pytest.fixture(params=["asyncio", "trio"])
 def client(store: MemoryStore, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     """A client of the demo."""

@@ -33,12 +33,6 @@ from tests.demo.test_demo_responses import S, body_of, error_of, respond, text_o
 PATH = "/v1/conversations"
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
 @pytest.fixture(params=["asyncio", "trio"])
 def client(store: MemoryStore, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     """A client of the demo."""

@@ -21,12 +21,6 @@ NAME = "X-Hermes-Session-Key"
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
-@pytest.fixture
 def client(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """A client of the demo, which has taken two keys from the environment."""
     monkeypatch.setenv("HERMES_API_KEYS", "ada-key, bob-key,")

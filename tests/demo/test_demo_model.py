@@ -55,20 +55,8 @@ class OwnModel(EchoModel):
         self.deltas = ()
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
 def client_of(store: MemoryStore, model: Model) -> TestClient:
     return TestClient(create_app(store, keys=(), model=model), raise_server_exceptions=False)
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "streamed"])
-def stream(request: pytest.FixtureRequest) -> bool:
-    """Whether the answers of this test are streamed."""
-    return bool(request.param)
 
 
 async def test_the_built_in_model_takes_its_time_between_words(

@@ -30,12 +30,6 @@ def contents(store: MemoryStore) -> list[Any]:
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
-@pytest.fixture
 def model() -> OwnModel:
     """A model that says the same each time."""
     return OwnModel(Delta("Yes"), Delta(", Ada.", finish_reason="stop"))

@@ -25,18 +25,6 @@ HALF = {"role": "assistant", "content": "half", "status": "incomplete"}
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "streamed"])
-def stream(request: pytest.FixtureRequest) -> bool:
-    """Whether the answers of this test are streamed."""
-    return bool(request.param)
-
-
 def after(*lines: str) -> Callable[[Exchange], None]:
     """Send lines as they are, and an answer after them."""
 

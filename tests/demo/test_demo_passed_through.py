@@ -29,18 +29,6 @@ USAGE = {
 COST = {"choices": [], "usage": USAGE}
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "streamed"])
-def stream(request: pytest.FixtureRequest) -> bool:
-    """Whether the answers of this test are streamed."""
-    return bool(request.param)
-
-
 def message_of(response: Any) -> dict[str, Any]:
     """Return the message of a response, assembled as openai's SDK does it."""
     if response.headers["content-type"] == "application/json":

@@ -36,18 +36,6 @@ CALL: Message = {
 OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "Sunny."}
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "streamed"])
-def stream(request: pytest.FixtureRequest) -> bool:
-    """Whether the answers of this test are streamed."""
-    return bool(request.param)
-
-
 class Scripted(OwnModel):
     """Gives one answer after the other."""
 

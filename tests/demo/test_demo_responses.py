@@ -28,12 +28,6 @@ PATH = "/v1/responses"
 UNKNOWN = "resp_" + "0" * 48
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
 @pytest.fixture(params=["asyncio", "trio"])
 def client(store: MemoryStore, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     """A client of the demo."""

@@ -120,12 +120,6 @@ async def test_a_session_rotates_and_begins_anew() -> None:
 REQUEST = {"X-Hermes-History-Source": "request"}
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "streamed"])
-def stream(request: pytest.FixtureRequest) -> bool:
-    """Whether the answers of this test are streamed."""
-    return bool(request.param)
-
-
 def sized(kind: str, folder: Path, most: int) -> Any:
     """Return a store of a kind whose messages may take so many bytes."""
     match kind:

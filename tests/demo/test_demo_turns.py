@@ -27,12 +27,6 @@ SOURCE = "X-Hermes-History-Source"
 NAME = "X-Hermes-Session-Key"
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
 @pytest.fixture(params=["asyncio", "trio"])
 def client(store: MemoryStore, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     """A client of the demo, which speaks in the session "s"."""

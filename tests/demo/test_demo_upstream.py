@@ -25,18 +25,6 @@ from tests.support.upstreams import Exchange, Upstream, parrot, upstream
 SECRET = "sk-of-this-server"
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    """Where the demo of this test keeps its conversations."""
-    return MemoryStore()
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "streamed"])
-def stream(request: pytest.FixtureRequest) -> bool:
-    """Whether the answers of this test are streamed."""
-    return bool(request.param)
-
-
 @contextmanager
 def client_of(
     store: MemoryStore, url: str, *, timeout: float = 20, key: str | None = SECRET

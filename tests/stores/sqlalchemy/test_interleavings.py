@@ -18,6 +18,7 @@ from hermes_session_mw import HermesSessionError, SessionDeleted, SQLAlchemyStor
 from hermes_session_mw.database.connection import Database, database_of
 from hermes_session_mw.stores.jsonl import parse
 from hermes_session_mw.stores.sqlalchemy.admin import integrity_check
+from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
 from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.statements import (
     append,
@@ -241,6 +242,17 @@ class Interrupted:
         done, self._left = self._left < 0, -1
         return done
 
+    def take_problems(self) -> list[Problem]:
+        """Return what is wrong with the tables' sessions, and remove all of them.
+
+        Tests of damage before, in the same database, have sessions of nobody's: they do not count.
+        """
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            problems = integrity_check.check_range(database_of(connection), ("", ""), None)
+            for table in reversed(tables.metadata.sorted_tables):
+                connection.execute(delete(table))
+        return [problem for problem in problems if problem.owner]
+
     def _before(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         if self._left < 0 or statement.startswith(PASSED_OVER):
             return
@@ -289,12 +301,7 @@ async def test_nothing_comes_between_two_statements(
             done, number = interrupted.over(), number + 1
             await check(store, run)
         assert number > 1  # there was a statement
-    with interrupted.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as each:
-        problems = integrity_check.check_range(database_of(each), ("", ""), None)
-        for table in reversed(tables.metadata.sorted_tables):
-            each.execute(delete(table))
-    # Tests of damage before this one, in the same database, have sessions of nobody's.
-    assert [each for each in problems if each.owner] == []
+    assert interrupted.take_problems() == []
     await store.aclose()
 
 
