@@ -58,6 +58,12 @@ class AnswerSource(Protocol):
     def text(self) -> str: ...  # noqa: D102
     @property
     def message(self) -> Message | None: ...  # noqa: D102
+    @property
+    def question(self) -> list[Message]: ...  # noqa: D102
+    @property
+    def replace_from(self) -> int | None: ...  # noqa: D102
+    @property
+    def error(self) -> Exception | None: ...  # noqa: D102
 
     def following(self, after: int) -> AbstractContextManager[AnswerLog]:
         """Return the log, which is filled within the block."""
@@ -139,6 +145,21 @@ class Answer:
     def message(self) -> Message | None:
         """The message that was stored; None while the answer runs, and if none was stored."""
         return self._source.message
+
+    @property
+    def question(self) -> list[Message]:
+        """The messages that are answered; until the answer has ended, no history has them."""
+        return self._source.question
+
+    @property
+    def replace_from(self) -> int | None:
+        """How many messages of the history stay before its turn; None for all."""
+        return self._source.replace_from
+
+    @property
+    def error(self) -> Exception | None:
+        """Why it failed: what the producer raised. None in other processes than its own."""
+        return self._source.error
 
     async def events(self, after: int | str = 0) -> AsyncGenerator[AnswerEvent, None]:
         """Yield the answer's events, stored ones and then new ones, until it has ended.
@@ -272,6 +293,23 @@ async def find_by_id(
         record = await store.run(AnswerStore.find_answer, "", answer_id, owner)
     except InvalidKey:
         return None
+    return _stored(store, tasks, owner, record, stops=stops)
+
+
+async def find_by_turn(
+    store: StoreClient,
+    tasks: AnswerTasks,
+    session_id: str,
+    turn_id: str,
+    owner: str,
+    *,
+    stops: bool,
+) -> Answer | None:
+    """Return the session's newest answer with a turn id, or None."""
+    run = tasks.find_running(session_id, owner)
+    if run is not None and run.turn_id == turn_id:
+        return Answer(run, stops=stops)
+    record = await store.call(AnswerStore.find_answer_of_turn, session_id, turn_id, owner)
     return _stored(store, tasks, owner, record, stops=stops)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import anyio
 
@@ -9,9 +10,28 @@ from hermes_session_mw.session.answer import Answer
 from hermes_session_mw.session.event_stream import EventStream, server_sent_event
 
 
-def answer_response(answer: Answer, after: int | str, *, stops: bool) -> EventStream:
-    """Return the response; ``stops``: a client that leaves it stops the answer."""
-    return EventStream(_texts(answer, after, stops=stops))
+def answer_response(
+    answer: Answer, after: int | str, *, stops: bool, begins: bool = False
+) -> EventStream:
+    """Return the response; ``stops``: a client that leaves it stops the answer.
+
+    With ``begins`` an event without an id comes first, named ``begin``: what is answered, which no
+    history has until the end.
+    """
+    events = _texts(answer, after, stops=stops)
+    return (
+        EventStream(events, opening=partial(_beginning, answer)) if begins else EventStream(events)
+    )
+
+
+def _beginning(answer: Answer) -> str:
+    told = {
+        "answer": answer.id,
+        "question": answer.question,
+        "turn_id": answer.turn_id,
+        "replace_from": answer.replace_from,
+    }
+    return server_sent_event(told, "begin")
 
 
 async def _texts(answer: Answer, after: int | str, *, stops: bool) -> AsyncGenerator[str, None]:

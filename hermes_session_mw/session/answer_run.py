@@ -67,6 +67,8 @@ class AnswerPlan:
     timeout: float | None
     assemble: Assemble | None
     digest: str | None
+    begun: Message | None
+    discard_on: tuple[type[Exception], ...]
 
     def check(self) -> None:
         """Raise ``TypeError`` or ``ValueError`` for what cannot be."""
@@ -123,6 +125,7 @@ class AnswerRun:
         log: its events.
         is_stored: whether its turn is stored at the end, and others can find it.
         message: the answer's message, once it is stored.
+        error: what the producer raised, or why the answer cannot be stored as it was.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ class AnswerRun:
         self.is_stored: bool = writer.stores
         self.log: AnswerLog = AnswerLog()
         self.message: Message | None = None
+        self.error: Exception | None = None
         self._writer, self._tasks, self._plan = writer, tasks, plan
         self._max_bytes = limits.message_bytes
         self._recording = Recording(
@@ -150,8 +154,10 @@ class AnswerRun:
             copy_messages(plan.question) if plan.question else [],
             limits=limits,
             replaces=plan.replace_from is not None,
+            begun=plan.begun,
             digest=plan.digest,
         )
+        self._beside = self._recording.message
         self._scope = anyio.CancelScope()
         self._here = from_any_thread(self._interrupt)
         self._asked: AnswerState | None = None  # how it is to end
@@ -168,6 +174,16 @@ class AnswerRun:
     def state(self) -> AnswerState:
         """How the answer stands."""
         return self.log.state
+
+    @property
+    def question(self) -> list[Message]:
+        """The messages that are answered."""
+        return copy_messages(self._plan.question) if self._plan.question else []
+
+    @property
+    def replace_from(self) -> int | None:
+        """How many messages the turn keeps."""
+        return self._plan.replace_from
 
     @property
     def length(self) -> int:
@@ -323,7 +339,7 @@ class AnswerRun:
         self._unwritten = anyio.Event()
         is_stopped = False
         try:
-            so_far = self._assembled() if events else None
+            so_far = self._so_far() if events else None
             is_stopped = await self._writer.write(self._written + 1, events, so_far)
             self._written += len(events)
         finally:
@@ -332,24 +348,36 @@ class AnswerRun:
         if is_stopped:
             self.finish("stopped")
 
-    def _assembled(self) -> Message | None:
-        if self._plan.assemble is None or not self.log.events:
+    def _so_far(self) -> Message | None:
+        """Return the message that a fold would store; None if it can join the log's texts."""
+        if self._plan.assemble is None and self._plan.begun is None:
             return None
+        self._assemble()
+        return self._recording.answer
+
+    def _assemble(self) -> None:
+        if self._plan.assemble is None or not self.log.events:
+            return
         try:
-            return self._plan.assemble(list(self.log.events))
+            made = self._plan.assemble(list(self.log.events))
         except Exception as exc:
             raise InvalidMessage("the answer's payloads could not be assembled") from exc
+        self._recording.message = self._beside | made
 
     # The end
 
     async def _store(self, error: Exception | None) -> None:
         """Store the turn, as far as it came, by the rules of recordings."""
+        if isinstance(error, self._plan.discard_on):
+            self.error, self._state = error, "failed"
+            await self._end("failed")
+            return
         try:
-            self._recording.message = self._assembled() or {}
+            self._assemble()
         except (InvalidMessage, TypeError) as exc:
             error = error or exc
         if error is not None:
-            self._state = "failed"
+            self.error, self._state = error, "failed"
         if isinstance(error, TurnLost | SessionDeleted):
             self._log_error(error)
             await self._learn_outcome()
@@ -357,7 +385,7 @@ class AnswerRun:
         try:
             await self._end_recording(error)
         except Exception as exc:  # noqa: BLE001  # the producer's, or a refusal
-            self._state = "failed"
+            self.error, self._state = exc, "failed"
             self._log_error(exc)
         if not self._is_ended:  # there is nothing to store
             await self._end(self._state)

@@ -152,6 +152,16 @@ class Recording:
         self._message = message
 
     @property
+    def answer(self) -> Message:
+        """The answer so far as a message, with what it continues."""
+        answer = {"role": "assistant", "content": self.text} | self.message
+        if self._begun and isinstance(answer["content"], str | None):
+            answer["content"] = self._begun + (answer["content"] or "")
+        elif self._begun and isinstance(answer["content"], list):
+            answer["content"] = [{"type": "text", "text": self._begun}, *answer["content"]]
+        return answer
+
+    @property
     def text(self) -> str:
         """The answer's text so far, without the text of ``begun``."""
         return "".join(self._pieces)
@@ -248,7 +258,7 @@ class Recording:
             return  # the old turn stands
         if refused is None:
             try:
-                await self._store_whole(with_digest([*self._turn, self._answer()], self._digest))
+                await self._store_whole(with_digest([*self._turn, self.answer], self._digest))
             except InvalidMessage as exc:
                 refused = exc
         if refused is not None:
@@ -301,16 +311,8 @@ class Recording:
     def _has_added(self) -> bool:
         return len(self._turn) > self._question_length
 
-    def _answer(self) -> Message:
-        answer = {"role": "assistant", "content": self.text} | self.message
-        if self._begun and isinstance(answer["content"], str | None):
-            answer["content"] = self._begun + (answer["content"] or "")
-        elif self._begun and isinstance(answer["content"], list):
-            answer["content"] = [{"type": "text", "text": self._begun}, *answer["content"]]
-        return answer
-
     def _part(self) -> list[Message]:
-        return [self._answer() | INCOMPLETE] if self._has_answer else []
+        return [self.answer | INCOMPLETE] if self._has_answer else []
 
     async def _store_whole(self, messages: Sequence[Message]) -> None:
         # Kept first: a shield keeps out anyio's cancellation, but not asyncio's own.
@@ -370,7 +372,7 @@ class Recording:
         for name, value in self.message.items():
             if name != "content" and allow(answer | {name: value} | INCOMPLETE):
                 answer[name] = value
-        content = self._answer()["content"]
+        content = self.answer["content"]
         if isinstance(content, str):
             text = _LONE_SURROGATE.sub("\ufffd", content)
             (frame,) = encode_messages([answer | INCOMPLETE], sys.maxsize)

@@ -36,7 +36,13 @@ from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.session import loaded_history
-from hermes_session_mw.session.answer import Answer, OnDisconnect, find_by_id, find_running
+from hermes_session_mw.session.answer import (
+    Answer,
+    OnDisconnect,
+    find_by_id,
+    find_by_turn,
+    find_running,
+)
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.derivation import Derivation
 from hermes_session_mw.session.new_messages import NewMessages, find_new, newest
@@ -562,6 +568,8 @@ class HermesSession:
         on_disconnect: OnDisconnect = "continue",
         assemble: Callable[[list[Any]], Message] | None = None,
         digest: str | None = None,
+        begun: Message | None = None,
+        discard_on: tuple[type[Exception], ...] = (),
     ) -> Answer:
         """Store the question, and begin an answer that goes on if the client leaves.
 
@@ -590,6 +598,9 @@ class HermesSession:
             assemble: returns the answer's message for the pieces that have come. It is called for
                 every write, with all of them.
             digest: as for ``append``.
+            begun: as for ``record``.
+            discard_on: exceptions of ``pieces`` after which nothing of the turn is stored, such as
+                that of a model that refuses the question for good.
 
         Raises:
             SessionBusy: another turn or answer of the session is going on.
@@ -614,6 +625,8 @@ class HermesSession:
             timeout=timeout,
             assemble=assemble,
             digest=self._storable_digest(digest, turn_id),
+            begun=begun,
+            discard_on=discard_on,
         )
         plan.check()
         self._key_is_used = self._key_is_used or takes_key
@@ -652,14 +665,23 @@ class HermesSession:
         owner, tasks = self.known_owner(), self._store.answers
         return await find_running(self._store, tasks, self.id, owner, stops=stops)
 
-    async def find_answer(self, answer_id: str) -> Answer | None:
-        """Return an answer of the same owner, or None.
+    async def find_answer(
+        self, answer_id: str | None = None, *, turn_id: str | None = None
+    ) -> Answer | None:
+        """Return an answer of the same owner by its id, or the session's newest by a turn id.
 
-        It is found while it runs, and for the middleware's ``answer_retention`` after its end.
-        Raises as ``running_answer`` does.
+        It is found while it runs, and for the middleware's ``answer_retention`` after its end, by
+        the turn id also if it broke off. Raises as ``running_answer`` does; ``TypeError`` unless
+        one of both is given.
         """
         stops = self.on_disconnect == "stop"
         owner, tasks = self.known_owner(), self._store.answers
+        if (answer_id is None) == (turn_id is None):
+            raise TypeError("find_answer takes an answer's id, or turn_id=")
+        if answer_id is None:
+            return await find_by_turn(
+                self._store, tasks, self.id, turn_id or "", owner, stops=stops
+            )
         return await find_by_id(self._store, tasks, answer_id, owner, stops=stops)
 
     @property

@@ -72,6 +72,21 @@ class StoredAnswer:
         return self.record.message
 
     @property
+    def question(self) -> list[dict[str, object]]:
+        """The messages that are answered."""
+        return self.record.question
+
+    @property
+    def replace_from(self) -> int | None:
+        """How many messages its turn keeps."""
+        return self.record.replace_from
+
+    @property
+    def error(self) -> None:
+        """No other process knows it."""
+        return None
+
+    @property
     def text(self) -> str:
         """The message's text."""
         return text_of(self.record.message or {})

@@ -188,6 +188,12 @@ class AnswerStore(LifecycleStore, Protocol):
         """Return the answer; None if there is none under this id."""
         ...
 
+    async def find_answer_of_turn(
+        self, session_id: str, turn_id: str, owner: str = ""
+    ) -> AnswerRecord | None:
+        """Return the session's newest answer that was begun with this turn id, or None."""
+        ...
+
     async def open_answer(self, session_id: str, owner: str = "") -> AnswerRecord | None:
         """Return the session's open answer; None if there is none."""
         ...

@@ -336,6 +336,26 @@ class AnswerOperations:
             await begun(store, writer.session_id, turn_id="t")
         assert await store.open_answer(writer.session_id) is None
 
+    async def test_the_newest_answer_of_a_turn_id_is_found(self, store: AnswerStore) -> None:
+        """A session's newest answer is found by its turn id: the open one, or the last to end."""
+        first = await begun(store, turn_id="t")
+        named = (first.session_id, "t")
+        assert await first.end(1, messages=[], state="failed") is None
+        await begun(store, turn_id="t")  # in another session
+        found = await store.find_answer_of_turn(*named)
+        assert found is not None
+        assert (found.id, found.state) == (first.id, "failed")
+        second = await begun(store, first.session_id, turn_id="t")
+        found = await store.find_answer_of_turn(*named)
+        assert found is not None
+        assert (found.id, found.state) == (second.id, "running")
+        assert await second.end(1) == 2
+        found = await store.find_answer_of_turn(*named)
+        assert found is not None
+        assert (found.id, found.message) == (second.id, SAID)
+        assert await store.find_answer_of_turn(first.session_id, "another") is None
+        assert await store.find_answer_of_turn(*named, "another") is None
+
     async def test_a_repeated_beginning_begins_once(self, store: AnswerStore) -> None:
         """A repeated beginning returns the first one's fence; another one's id is refused."""
         writer = await begun(store)

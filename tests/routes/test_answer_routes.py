@@ -1,5 +1,6 @@
 """The routes of a running answer: clients follow it from a cursor, and stop it."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -66,7 +67,12 @@ async def test_a_client_comes_back() -> None:
             await client.run()
     for client in (*back, late):
         assert client.data == ['"three "', '"four"', '{"state": "completed"}']
-    assert whole.data[:2] == ['"one "', '"two "']
+    begin, *rest = whole.text.split("\n\n")
+    assert begin.startswith("event: begin\ndata: ")
+    told = json.loads(begin.partition("data: ")[2])
+    name = cursor.partition(":")[0]
+    assert told == {"answer": name, "question": [USER], "turn_id": None, "replace_from": None}
+    assert rest[0] == f'id: {name}:1\ndata: "one "'
     assert [each.status for each in (late, whole_late, nothing, number)] == [200, 204, 204, 204]
 
 

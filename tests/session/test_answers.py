@@ -326,6 +326,66 @@ async def test_a_producer_that_fails(
     assert "one " not in caplog.text
 
 
+@pytest.mark.parametrize("said", [(), ("one ",)])
+async def test_a_refused_question_is_not_stored(stores: Stores, said: tuple[str, ...]) -> None:
+    """After an exception of ``discard_on`` nothing of the turn is stored, and its key is free."""
+    model, begun = Model(), []
+
+    async def begin(session: HermesSession) -> Response:
+        begun.append(await session.answer(model.pieces(), USER, turn_id="t", discard_on=(Gone,)))
+        return begun[0].response()
+
+    async with serving(begin, stores()) as app, anyio.create_task_group() as tasks:
+        client = Client(app)
+        tasks.start_soon(client.run)
+        error = Gone()
+        model.say(*said, error)
+        await client.done.wait()
+        assert client.data[-1] == '{"state": "failed"}'
+        assert (begun[0].error, begun[0].message) == (error, None)
+        session = HermesSession(app._resolver._store, "id")
+        assert await session.find_turn("t") is None
+        found = await session.find_answer(turn_id="t")
+        assert found is not None
+        assert (found.id, found.state, found.error) == (begun[0].id, "failed", None)
+    assert await history(stores) == []
+
+
+@pytest.mark.parametrize("ending", ["completed", "killed"])
+@pytest.mark.parametrize("payloads", [False, True])
+async def test_an_answer_continues_what_was_begun(
+    stores: Stores, ending: str, *, payloads: bool
+) -> None:
+    """The stored answer is what was begun and what came, also if the process is killed."""
+    store = stores()
+    await store.append("id", [USER, assistant("Once ", reasoning="Hm.", **BROKEN)])
+    model, begun = Model(), assistant("Once ", reasoning="Hm.", **BROKEN)
+    options: dict[str, Any] = {"replace_from": 0, "begun": begun}
+    if payloads:
+        options["assemble"] = lambda pieces: {"content": "".join(each["text"] for each in pieces)}
+    begin = answered(model, **options)
+    async with serving(begin, store) as app, anyio.create_task_group() as tasks:
+        client = Client(app)
+        tasks.start_soon(client.run)
+        model.say({"text": "more"} if payloads else "more")
+        await client.sees("more")
+        if ending == "killed":
+            record = None
+
+            async def is_written() -> bool:
+                nonlocal record
+                record = await store.open_answer("id")
+                return record is not None and record.events == 1
+
+            await until(is_written)
+            await store.rotate("id", "other")  # which folds the answer
+        model.end()
+    name = "other" if ending == "killed" else "id"
+    more = BROKEN if ending == "killed" else {}
+    stored = await stores().load(name)
+    assert stored.messages == [USER, assistant("Once more", reasoning="Hm.", **more)]
+
+
 async def test_an_answer_that_is_too_large() -> None:
     """What fits of it is stored, and the model is not asked for more."""
     model, store = Model(), MemoryStore(max_message_bytes=100)

@@ -176,6 +176,20 @@ class MemoryAnswers:
             answer = self._answer(answer_id, owner)
             return None if answer is None else self._described(answer_id, answer)
 
+    async def find_answer_of_turn(
+        self, session_id: str, turn_id: str, owner: str = ""
+    ) -> AnswerRecord | None:
+        """See `AnswerStore.find_answer_of_turn`."""
+        check_keys(session_id, owner, turn_id)
+        await checkpoint()
+        with self._lock:
+            self._fold_expired(session_id, owner)
+            # In the order in which they began.
+            for (of, answer_id), answer in reversed(self._answers.items()):
+                if (of, answer.session_id, answer.turn_id) == (owner, session_id, turn_id):
+                    return self._described(answer_id, answer)
+            return None
+
     async def open_answer(self, session_id: str, owner: str = "") -> AnswerRecord | None:
         """See `AnswerStore.open_answer`."""
         check_keys(session_id, owner)

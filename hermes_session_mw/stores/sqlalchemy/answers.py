@@ -125,6 +125,16 @@ class SQLAlchemyAnswers:
             owner, partial(read_answers.find, answer_id=answer_id, owner=owner)
         )
 
+    async def find_answer_of_turn(
+        self, session_id: str, turn_id: str, owner: str = ""
+    ) -> AnswerRecord | None:
+        """See `AnswerStore.find_answer_of_turn`."""
+        check_keys(session_id, owner, turn_id)
+        work = partial(
+            read_answers.find_of_turn, session_id=session_id, turn_id=turn_id, owner=owner
+        )
+        return await self._unless_expired(owner, work)
+
     async def open_answer(self, session_id: str, owner: str = "") -> AnswerRecord | None:
         """See `AnswerStore.open_answer`."""
         check_keys(session_id, owner)

@@ -65,6 +65,11 @@ _record = select(
 ).select_from(_with_session)
 _find = _record.where(*IS_ANSWER)
 _open = _record.where(*in_session(answers), _is_running)
+_of_turn = (
+    _record.where(*in_session(answers), answers.c.turn_id == bindparam("turn"))
+    .order_by(answers.c.ended_at.is_(None).desc(), answers.c.ended_at.desc())
+    .limit(1)
+)
 
 _AFTER = bindparam("after", type_=answer_events.c.first.type)
 _begins = answer_events.alias("begins")
@@ -128,6 +133,14 @@ def find(database: Database, answer_id: str, owner: str) -> AnswerRecord | Expir
     """See `AnswerStore.find_answer`."""
     rows = database.rows(_find, {"of_owner": owner, "of_answer": answer_id})
     return next(map(_described, rows), None)
+
+
+def find_of_turn(
+    database: Database, session_id: str, turn_id: str, owner: str
+) -> AnswerRecord | Expired | None:
+    """See `AnswerStore.find_answer_of_turn`."""
+    parameters = {**Target(of_session=session_id, of_owner=owner), "turn": turn_id}
+    return next(map(_described, database.rows(_of_turn, parameters)), None)
 
 
 def find_open(database: Database, session_id: str, owner: str) -> AnswerRecord | Expired | None:
