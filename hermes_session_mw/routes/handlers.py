@@ -17,7 +17,7 @@ from hermes_session_mw.routes import parameters, responses
 from hermes_session_mw.routes.openapi import describe
 from hermes_session_mw.routes.parameters import Refused
 from hermes_session_mw.session.answer import Answer, find_by_id, find_running, split_cursor
-from hermes_session_mw.session.answer_response import answer_response
+from hermes_session_mw.session.answer_response import encode_begin
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.session import HermesSession, get_session
 from hermes_session_mw.session.store_client import StoreClient
@@ -227,7 +227,7 @@ class _Routes:
         if request.method == "HEAD":
             return Response(headers=NO_STORE, media_type="text/event-stream")
         # Without a cursor the client knows nothing of the answer yet.
-        return answer_response(answer, place, stops=_stops(request), begins=after is None)
+        return answer.response(place, opening=encode_begin if after is None else None)
 
     async def stop(self, request: Request, owner: str) -> Response:
         answer = await self._running(request, _id(request, owner), owner)

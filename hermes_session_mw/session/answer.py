@@ -5,7 +5,7 @@ Followers of both are served alike here.
 """
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -211,18 +211,43 @@ class Answer:
         await self._source.check(number)
         return number
 
-    def response(self, after: int | str = 0) -> Response:
-        """Return the events as server-sent events, in this package's own dialect.
+    def response(
+        self,
+        after: int | str = 0,
+        *,
+        opening: "Callable[[Answer], str] | None" = None,
+        encode: Callable[[AnswerEvent], str] | None = None,
+        ending: "Callable[[Answer], str] | None" = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Return the events as server-sent events, in this package's own dialect or another one.
 
-        Each has its cursor as ``id:`` and its payload as JSON in ``data:``. The last one, if the
-        answer has ended, is named ``end`` and has no id; its data are ``{"state": ...}``.
+        In its own, each event has its cursor as ``id:`` and its payload as JSON in ``data:``. The
+        last one, if the answer has ended, is named ``end`` and has no id; its data are
+        ``{"state": ...}``.
 
-        An error of ``events`` is raised when the response is sent, before it begins.
+        An error of ``events`` is raised when the response is sent, before it begins. While the
+        model is silent, a comment is sent every 15 seconds, in every dialect.
+
+        Args:
+            after: as for ``events``.
+            opening: returns what is sent before the first event, at once, also if the client
+                resumes; by default nothing is.
+            encode: returns the text of an event, with the blank line at its end
+                (`openai_api.server_sent_event`); ``""`` leaves the event out.
+            ending: returns what is sent last, by the answer's ``state``.
+            headers: more headers of the response.
         """
         # Here, because few need it.
-        from hermes_session_mw.session.answer_response import answer_response  # noqa: PLC0415
+        from hermes_session_mw.session import answer_response  # noqa: PLC0415
 
-        return answer_response(self, after, stops=self._stops)
+        dialect = answer_response.Dialect(
+            opening=opening,
+            encode=encode or answer_response.encode_event,
+            ending=ending or answer_response.encode_end,
+            headers=headers,
+        )
+        return answer_response.answer_response(self, after, dialect, stops=self._stops)
 
     async def stop(self) -> None:
         """Stop the answer, in whatever process it runs; what came is stored.

@@ -1,30 +1,20 @@
-"""An answer's events as server-sent events, in this package's own dialect."""
+"""An answer's events as server-sent events, in this package's own dialect or another one."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from functools import partial
+from dataclasses import dataclass
 
 import anyio
 
-from hermes_session_mw.session.answer import Answer
+from hermes_session_mw.session.answer import Answer, AnswerEvent
 from hermes_session_mw.session.event_stream import EventStream, server_sent_event
 
 
-def answer_response(
-    answer: Answer, after: int | str, *, stops: bool, begins: bool = False
-) -> EventStream:
-    """Return the response; ``stops``: a client that leaves it stops the answer.
+def encode_begin(answer: Answer) -> str:
+    """Return the first event in this package's own dialect, for who knows nothing of the answer.
 
-    With ``begins`` an event without an id comes first, named ``begin``: what is answered, which no
-    history has until the end.
+    It tells what is answered, which no history has until the end.
     """
-    events = _texts(answer, after, stops=stops)
-    return (
-        EventStream(events, opening=partial(_beginning, answer)) if begins else EventStream(events)
-    )
-
-
-def _beginning(answer: Answer) -> str:
     told = {
         "answer": answer.id,
         "question": answer.question,
@@ -34,14 +24,44 @@ def _beginning(answer: Answer) -> str:
     return server_sent_event(told, "begin")
 
 
-async def _texts(answer: Answer, after: int | str, *, stops: bool) -> AsyncGenerator[str, None]:
+def encode_event(event: AnswerEvent) -> str:
+    """Return an event in this package's own dialect."""
+    return f"id: {event.cursor}\n{server_sent_event(event.payload)}"
+
+
+def encode_end(answer: Answer) -> str:
+    """Return the last event in this package's own dialect."""
+    return server_sent_event({"state": answer.state}, "end")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How an answer is told; see ``Answer.response``."""
+
+    opening: Callable[[Answer], str] | None
+    encode: Callable[[AnswerEvent], str]
+    ending: Callable[[Answer], str]
+    headers: Mapping[str, str] | None
+
+
+def answer_response(
+    answer: Answer, after: int | str, dialect: Dialect, *, stops: bool
+) -> EventStream:
+    """Return the response; ``stops``: a client that leaves it stops the answer."""
+    return EventStream(_texts(answer, after, dialect, stops=stops), headers=dialect.headers)
+
+
+async def _texts(
+    answer: Answer, after: int | str, dialect: Dialect, *, stops: bool
+) -> AsyncGenerator[str, None]:
     try:
-        async with aclosing(answer.batches(after)) as batches:
+        number = await answer.check(after)
+        if dialect.opening is not None:
+            yield dialect.opening(answer)
+        async with aclosing(answer.batches(number)) as batches:
             async for batch in batches:
-                yield "".join(
-                    f"id: {event.cursor}\n{server_sent_event(event.payload)}" for event in batch
-                )
-        yield server_sent_event({"state": answer.state}, "end")
+                yield "".join(map(dialect.encode, batch))
+        yield dialect.ending(answer)
     except (GeneratorExit, anyio.get_cancelled_exc_class()):
         if stops:
             with anyio.CancelScope(shield=True):

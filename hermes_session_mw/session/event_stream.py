@@ -22,7 +22,7 @@ KEEPALIVE = ": keepalive\n\n"
 """A comment, which clients pass over; what comes resets their read time-outs."""
 
 # The second one is for nginx, which would otherwise buffer the events.
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 def server_sent_event(data: object, event: str | None = None) -> str:
@@ -110,7 +110,8 @@ class EventStream(Response):
             )
         self.status_code = status_code
         self.background: BackgroundTask | None = background
-        self.init_headers({**_HEADERS, **(headers or {})})
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        self.init_headers({**_HEADERS, **given})
         self._events = events
         self._opening, self._idle_event, self._error_event = opening, idle_event, error_event
         self._head_after, self._keepalive = head_after, keepalive
