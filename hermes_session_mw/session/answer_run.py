@@ -9,7 +9,14 @@ not written is written later. What becomes of the turn at the end is decided by 
 
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +36,7 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message, copy_messages, encode_messages, text_of
+from hermes_session_mw.session.answer import Answer
 from hermes_session_mw.session.answer_log import AnswerLog
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.answer_writer import ANSWER_LEASE, AnswerWriter
@@ -39,6 +47,9 @@ from hermes_session_mw.stores.answers import AnswerState, AnswerStore
 
 Assemble = Callable[[list[Any]], Message]
 """Returns the message of the payloads that have come so far."""
+
+OnEnd = Callable[[Answer], Awaitable[object]]
+"""Is called once the answer has ended."""
 
 BATCH = 0.2
 """Seconds between two writes, at least."""
@@ -69,6 +80,7 @@ class AnswerPlan:
     digest: str | None
     begun: Message | None
     discard_on: tuple[type[Exception], ...]
+    on_end: OnEnd | None
 
     def check(self) -> None:
         """Raise ``TypeError`` or ``ValueError`` for what cannot be."""
@@ -79,6 +91,8 @@ class AnswerPlan:
             raise ValueError(f"timeout: {self.timeout} is not more than 0 seconds")
         if self.assemble is not None and not callable(self.assemble):
             raise TypeError(f"assemble: {self.assemble!r} is not a function")
+        if self.on_end is not None and not callable(self.on_end):
+            raise TypeError(f"on_end: {self.on_end!r} is not a function")
 
 
 async def begin(
@@ -160,6 +174,8 @@ class AnswerRun:
         self._beside = self._recording.message
         self._scope = anyio.CancelScope()
         self._here = from_any_thread(self._interrupt)
+        self._after_end = anyio.CancelScope()
+        self._abandon = from_any_thread(self._after_end.cancel)
         self._asked: AnswerState | None = None  # how it is to end
         self._failure: Exception | None = None
         self._state: AnswerState = "completed"  # what the store is told
@@ -233,12 +249,26 @@ class AnswerRun:
         """End the answer as its client has left, and wait until it is stored."""
         self.finish("incomplete")
         with anyio.move_on_after(self._writer.retry_timeout + _CLOSING, shield=True):
-            await self.log.wait_over()
+            await self._tasks.wait_for(self)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Cancel what goes on after the answer's end; called from any thread."""
+        self._abandon()
 
     # The task
 
     async def run(self) -> None:
         """Take the pieces to their end, and store the turn; raises only a cancellation."""
+        try:
+            await self._run()
+            with self._after_end:
+                await self._call_on_end()
+                await self._sweep()
+        finally:
+            self._tasks.discard(self)
+
+    async def _run(self) -> None:
         try:
             error = await self._take_and_write()
             with anyio.CancelScope(shield=True):
@@ -251,9 +281,8 @@ class AnswerRun:
         except Exception as exc:  # noqa: BLE001  # nobody waits for this task
             self._log_error(exc)
         finally:
-            self._tasks.discard(self)
+            self._tasks.forget(self)
             self.log.finish(self._outcome)
-        await self._sweep()
 
     async def _take_and_write(self) -> Exception | None:
         """Return what failed."""
@@ -452,6 +481,16 @@ class AnswerRun:
             if record is not None and record.state != "running":
                 self._outcome, self.message = record.state, record.message
         return 0
+
+    async def _call_on_end(self) -> None:
+        if self._plan.on_end is None:
+            return
+        try:
+            await self._plan.on_end(Answer(self, stops=False))
+        except Exception as exc:  # noqa: BLE001  # an application's function raises what it likes
+            name = fingerprint(self.session_id)
+            logger.error("session %s: on_end has failed: %s", name, type(exc).__name__)
+            logger.debug("the failure in full", exc_info=exc)
 
     async def _sweep(self) -> None:
         if self._tasks.is_sweep_due():

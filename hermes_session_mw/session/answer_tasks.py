@@ -78,14 +78,21 @@ class AnswerTasks:
             self._by_id[run.owner, run.id] = run
             self._by_session[run.owner, run.session_id] = run
 
-    def discard(self, run: "AnswerRun") -> None:
-        """Remove an answer that has ended."""
-        self._running.discard(run)
+    def forget(self, run: "AnswerRun") -> None:
+        """Find an answer no more, which has ended; the store knows it."""
         self._by_id.pop((run.owner, run.id), None)
         # The session's next answer may have begun.
         if self._by_session.get((run.owner, run.session_id)) is run:
             del self._by_session[run.owner, run.session_id]
+
+    def discard(self, run: "AnswerRun") -> None:
+        """Remove an answer whose task has ended."""
+        self._running.discard(run)
         self._wakers.wake()
+
+    async def wait_for(self, run: "AnswerRun") -> None:
+        """Wait until the answer's task has ended."""
+        await self._wakers.wait_until(lambda: run not in self._running)
 
     def find(self, answer_id: str, owner: str) -> "AnswerRun | None":
         """Return the answer with an id, if it runs here."""
@@ -96,12 +103,17 @@ class AnswerTasks:
         return self._by_session.get((owner, session_id))
 
     async def end(self, seconds: float) -> None:
-        """End all answers, and wait until they are stored, for at most this many seconds."""
+        """End all answers, and wait until their tasks have ended, for at most this many seconds.
+
+        What an application does after an answer's end (``on_end``) is cancelled then.
+        """
         self._owned.discard(native_token())
         for run in tuple(self._running):
             run.finish("incomplete")
         with anyio.move_on_after(seconds):
             await self._wakers.wait_until(lambda: not self._running)
+        for run in tuple(self._running):
+            run.abandon()
 
     def is_sweep_due(self) -> bool:
         """Return whether to look for answers that ended long ago, which is so now and then."""

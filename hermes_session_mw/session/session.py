@@ -570,6 +570,7 @@ class HermesSession:
         digest: str | None = None,
         begun: Message | None = None,
         discard_on: tuple[type[Exception], ...] = (),
+        on_end: Callable[[Answer], Awaitable[object]] | None = None,
     ) -> Answer:
         """Store the question, and begin an answer that goes on if the client leaves.
 
@@ -601,6 +602,11 @@ class HermesSession:
             begun: as for ``record``.
             discard_on: exceptions of ``pieces`` after which nothing of the turn is stored, such as
                 that of a model that refuses the question for good.
+            on_end: an async function that is called once with the answer after it has ended, and
+                its turn is stored or is known not to be; such as to give the conversation a title.
+                What it raises is logged. It is cancelled when the middleware has waited for it at
+                the lifespan's end, or the request's where the answer ends with it. A process that
+                dies does not call it.
 
         Raises:
             SessionBusy: another turn or answer of the session is going on.
@@ -627,6 +633,7 @@ class HermesSession:
             digest=self._storable_digest(digest, turn_id),
             begun=begun,
             discard_on=discard_on,
+            on_end=on_end,
         )
         plan.check()
         self._key_is_used = self._key_is_used or takes_key

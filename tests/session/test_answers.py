@@ -793,6 +793,7 @@ async def test_cursors_that_are_refused(
         ({"timeout": 0}, ValueError),
         ({"timeout": float("nan")}, ValueError),
         ({"assemble": 7}, TypeError),
+        ({"on_end": 7}, TypeError),
         ({"pieces": ["one"]}, TypeError),
         ({"question": [{"content": float("nan")}]}, InvalidMessage),
     ],
@@ -834,3 +835,79 @@ async def one_word(session: HermesSession) -> Response:
     model.say("one")
     model.end()
     return (await session.answer(model.pieces(), USER)).response()
+
+
+@pytest.mark.parametrize("ending", ["completed", "stopped", "failed"])
+async def test_a_function_is_called_at_the_end(stores: Stores, ending: str) -> None:
+    """It is called once, however the answer ended, and finds the turn stored and the lease free."""
+    model, store, called = Model(), stores(), []
+
+    async def note(answer: Answer) -> None:
+        session = HermesSession(store, "id")
+        async with session.turn(wait=0):
+            called.append((answer.state, answer.text, len(session.history)))
+
+    async with serving(answered(model, on_end=note), store) as app:
+        async with anyio.create_task_group() as tasks:
+            client = Client(app)
+            tasks.start_soon(client.run)
+            model.say("one ")
+            await client.sees("one ")
+            if ending == "stopped":
+                answer = await HermesSession(app._resolver._store, "id").running_answer()
+                assert answer is not None
+                await answer.stop()
+            elif ending == "failed":
+                model.say(Gone())
+            else:
+                model.end()
+        assert client.data[-1] == f'{{"state": "{ending}"}}'
+    assert called == [(ending, "one ", 2)]
+
+
+async def test_a_function_that_fails_at_the_end_changes_nothing(
+    stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer stays as it ended, and the log has the kind of the failure alone."""
+
+    async def fail(answer: Answer) -> None:
+        raise Gone(answer.text)
+
+    model = Model()
+    model.say("one ")
+    model.end()
+    async with serving(answered(model, on_end=fail), stores()) as app:
+        client = Client(app)
+        await client.run()
+    assert client.data == ['"one "', '{"state": "completed"}']
+    assert await history(stores) == [USER, assistant("one ")]
+    assert "on_end has failed: Gone" in caplog.text
+    assert "one " not in caplog.text
+
+
+@pytest.mark.parametrize("is_owned", [True, False])
+async def test_a_function_that_never_returns_is_cancelled(*, is_owned: bool) -> None:
+    """The lifespan's end, or the request's without one, waits for it for a while, and goes on."""
+    model, store, cancelled = Model(), MemoryStore(), []
+
+    async def wait(_: Answer) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.append(True)
+
+    model.say("one ")
+    model.end()
+    app = HermesSessionMiddleware(
+        application(answered(model, on_end=wait)), store, store_timeout=0.1
+    )
+    with anyio.fail_after(60):
+        if is_owned:
+            async with lifespan(app):
+                await Client(app).run()
+                assert not cancelled
+        else:
+            await Client(app).run()
+        while not cancelled:
+            await anyio.lowlevel.checkpoint()
+    assert (await store.load("id")).messages == [USER, assistant("one ")]
