@@ -5,7 +5,7 @@ Followers of both are served alike here.
 """
 
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -217,7 +217,10 @@ class Answer:
         *,
         opening: "Callable[[Answer], str] | None" = None,
         encode: Callable[[AnswerEvent], str] | None = None,
-        ending: "Callable[[Answer], str] | None" = None,
+        ending: "Callable[[Answer], str | Awaitable[str]] | None" = None,
+        idle_event: Callable[[], str] | None = None,
+        error_event: Callable[[Exception], str | None] | None = None,
+        head_after: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """Return the events as server-sent events, in this package's own dialect or another one.
@@ -231,11 +234,17 @@ class Answer:
 
         Args:
             after: as for ``events``.
-            opening: returns what is sent before the first event, at once, also if the client
-                resumes; by default nothing is.
+            opening: returns what is sent before the first event, with the response's head, also if
+                the client resumes; by default nothing is.
             encode: returns the text of an event, with the blank line at its end
                 (`openai_api.server_sent_event`); ``""`` leaves the event out.
-            ending: returns what is sent last, by the answer's ``state``.
+            ending: returns what is sent last, by the answer's ``state``; it may be async. An
+                exception that it raises is one of ``EventStream``'s events: a status code, if the
+                response has not begun, and else what ``error_event`` returns.
+            idle_event: as for ``EventStream``.
+            error_event: as for ``EventStream``.
+            head_after: seconds to wait for the first event, before the response begins without it.
+                By default it begins at once if there is an ``opening``.
             headers: more headers of the response.
         """
         # Here, because few need it.
@@ -245,6 +254,9 @@ class Answer:
             opening=opening,
             encode=encode or answer_response.encode_event,
             ending=ending or answer_response.encode_end,
+            idle_event=idle_event,
+            error_event=error_event,
+            head_after=head_after,
             headers=headers,
         )
         return answer_response.answer_response(self, after, dialect, stops=self._stops)

@@ -1,13 +1,19 @@
 """An answer's events as server-sent events, in this package's own dialect or another one."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
 from hermes_session_mw.session.answer import Answer, AnswerEvent
-from hermes_session_mw.session.event_stream import EventStream, server_sent_event
+from hermes_session_mw.session.event_stream import (
+    HEAD_AFTER,
+    EventStream,
+    server_sent_event,
+    unexpected,
+)
 
 
 def encode_begin(answer: Answer) -> str:
@@ -38,17 +44,31 @@ def encode_end(answer: Answer) -> str:
 class Dialect:
     """How an answer is told; see ``Answer.response``."""
 
-    opening: Callable[[Answer], str] | None
-    encode: Callable[[AnswerEvent], str]
-    ending: Callable[[Answer], str]
-    headers: Mapping[str, str] | None
+    opening: Callable[[Answer], str] | None = None
+    encode: Callable[[AnswerEvent], str] = encode_event
+    ending: Callable[[Answer], str | Awaitable[str]] = encode_end
+    idle_event: Callable[[], str] | None = None
+    error_event: Callable[[Exception], str | None] | None = None
+    head_after: float | None = None
+    headers: Mapping[str, str] | None = None
 
 
 def answer_response(
     answer: Answer, after: int | str, dialect: Dialect, *, stops: bool
 ) -> EventStream:
     """Return the response; ``stops``: a client that leaves it stops the answer."""
-    return EventStream(_texts(answer, after, dialect, stops=stops), headers=dialect.headers)
+    return EventStream(
+        _texts(answer, after, dialect, stops=stops),
+        opening=partial(dialect.opening or _nothing, answer),
+        idle_event=dialect.idle_event,
+        error_event=dialect.error_event or unexpected,
+        head_after=HEAD_AFTER if dialect.head_after is None else dialect.head_after,
+        headers=dialect.headers,
+    )
+
+
+def _nothing(_: Answer) -> str:
+    return ""
 
 
 async def _texts(
@@ -56,12 +76,14 @@ async def _texts(
 ) -> AsyncGenerator[str, None]:
     try:
         number = await answer.check(after)
-        if dialect.opening is not None:
-            yield dialect.opening(answer)
+        if dialect.opening is not None and dialect.head_after is None:
+            yield ""  # with which the response begins
         async with aclosing(answer.batches(number)) as batches:
             async for batch in batches:
-                yield "".join(map(dialect.encode, batch))
-        yield dialect.ending(answer)
+                if text := "".join(map(dialect.encode, batch)):
+                    yield text
+        last = dialect.ending(answer)
+        yield last if isinstance(last, str) else await last
     except (GeneratorExit, anyio.get_cancelled_exc_class()):
         if stops:
             with anyio.CancelScope(shield=True):

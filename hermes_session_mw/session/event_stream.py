@@ -21,6 +21,9 @@ from hermes_session_mw.exceptions import ConfigurationError
 KEEPALIVE = ": keepalive\n\n"
 """A comment, which clients pass over; what comes resets their read time-outs."""
 
+HEAD_AFTER = 2.0
+"""Seconds to wait for the first event, by default, before the response begins."""
+
 # The second one is for nginx, which would otherwise buffer the events.
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
@@ -50,7 +53,8 @@ def _nothing() -> str:
     return ""
 
 
-def _unexpected(_: Exception) -> str | None:
+def unexpected(_: Exception) -> str | None:
+    """Return no event: the exception was not expected."""
     return None
 
 
@@ -73,8 +77,8 @@ class EventStream(Response):
         *,
         opening: Callable[[], str] = _nothing,
         idle_event: Callable[[], str] | None = None,
-        error_event: Callable[[Exception], str | None] = _unexpected,
-        head_after: float = 2.0,
+        error_event: Callable[[Exception], str | None] = unexpected,
+        head_after: float = HEAD_AFTER,
         keepalive: float = 15.0,
         idle_after: float = 60.0,
         status_code: int = 200,

@@ -581,7 +581,8 @@ class HermesSession:
 
         The answer holds the session's lease until it ends, and takes it over from a ``turn()`` that
         the request is in. This object's ``history`` does not get the turn: ``load()`` it. If the
-        request is no turn (``is_turn``), nothing is stored and no other request finds the answer.
+        request is no turn (``is_turn``), nothing is stored, no other request finds the answer, and
+        it stops if the client leaves.
 
         Where the middleware's lifespan does not run, as in a mounted application, the answer ends
         with the request, as incomplete.
@@ -643,7 +644,8 @@ class HermesSession:
         except Exception:
             self._key_is_used = self._key_is_used and not takes_key
             raise
-        return Answer(run, stops=(self.on_disconnect or on_disconnect) == "stop")
+        stops = (self.on_disconnect or on_disconnect) == "stop" or not self.is_turn
+        return Answer(run, stops=stops)
 
     async def _begin_answer(
         self, begin: "Callable[..., Awaitable[AnswerRun]]", plan: "AnswerPlan"

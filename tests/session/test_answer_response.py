@@ -3,9 +3,10 @@
 from typing import Any
 
 import anyio
+import pytest
 from starlette.responses import Response
 
-from hermes_session_mw import Answer, AnswerEvent, HermesSession, MemoryStore
+from hermes_session_mw import Answer, AnswerEvent, CursorConflict, HermesSession, MemoryStore
 from hermes_session_mw.openai_api import server_sent_event
 from tests.support.answers import USER, Begin, Client, Model, serving
 
@@ -91,3 +92,46 @@ async def test_a_cursor_is_refused_before_the_opening() -> None:
         await client.run()
     assert (client.status, "invalid_cursor" in client.text) == (400, True)
     assert "start" not in client.text
+
+
+async def late_ending(answer: Answer) -> str:
+    """Raise, as an application does that finds out at the end what the answer came to."""
+    await anyio.lowlevel.checkpoint()
+    assert answer.state == "completed"
+    raise CursorConflict
+
+
+@pytest.mark.parametrize("head_after", [None, 30.0])
+async def test_what_the_ending_raises_is_a_status_before_the_head(
+    head_after: float | None,
+) -> None:
+    """After it, it is told as an event; the response begins without one where that is wanted."""
+    model = Model()
+    hooks: Any = {"opening": opening, "ending": late_ending, "error_event": repr}
+    async with serving(told(model, head_after=head_after, **hooks), MemoryStore()) as app:
+        client = Client(app)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.run)
+            if head_after is None:
+                await client.sees("start")
+            model.end()
+    if head_after is None:
+        assert (client.status, "CursorConflict" in client.text) == (200, True)
+    else:
+        assert (client.status, "cursor_conflict" in client.text) == (409, True)
+        assert "start" not in client.text
+
+
+async def test_an_answer_that_is_no_turn_ends_with_its_client() -> None:
+    """Nobody else could find it, whatever the client or the application says."""
+    model = Model()
+    headers = (b"x-hermes-turn", b"none"), (b"x-hermes-on-disconnect", b"continue")
+    async with serving(told(model), MemoryStore()) as app:
+        client = Client(app, *headers)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.run)
+            model.say("one")
+            await client.sees("one")
+            client.leave()
+            with anyio.fail_after(30):
+                await model.ended.wait()
