@@ -156,6 +156,8 @@ answers: Table = Table(
     _counter("stop_requested"),
     # In milliseconds from 1970, by the database's clock; NULL while it is open.
     Column("ended_at", BigInteger, nullable=True),
+    # Until then, by the same clock, another process is to be notified of events; PostgreSQL only.
+    Column("followed_until", BigInteger, nullable=True),
     PrimaryKeyConstraint("owner", "id"),
     ForeignKeyConstraint(
         ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"

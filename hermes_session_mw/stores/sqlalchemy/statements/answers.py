@@ -53,6 +53,10 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.statements.answer_notifications import (
+    NOTIFY_FOLLOWERS,
+    events_topic,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.leases import (
     LEASE_END,
     in_milliseconds,
@@ -215,6 +219,8 @@ _end = (
         partial=null(),
     )
 )
+_end_and_notify = _end.returning(NOTIFY_FOLLOWERS)
+_notify = select(NOTIFY_FOLLOWERS).where(*IS_ANSWER)
 _close = (
     update(sessions)
     .where(*IS_SESSION)
@@ -244,6 +250,8 @@ _move = update(answers).where(*in_session(answers)).values(session_id=bindparam(
 def _in_one_statement(*, with_partial: bool) -> Executable:
     """Return PostgreSQL's write in one statement; it returns whether a stop was requested.
 
+    Followers in other processes are notified when it is committed.
+
     If there is a reason not to write, it returns no row and stores nothing; a transaction then
     finds the reason.
     """
@@ -267,7 +275,7 @@ def _in_one_statement(*, with_partial: bool) -> Executable:
     )
     if not with_partial:
         return (
-            select(answers.c.stop_requested)
+            select(answers.c.stop_requested, NOTIFY_FOLLOWERS)
             .select_from(answers.join(added, true()))
             .where(*its_own)
         )
@@ -275,7 +283,7 @@ def _in_one_statement(*, with_partial: bool) -> Executable:
         update(answers)
         .where(*its_own, exists(select(added.c.first)))
         .values(partial=bindparam("so_far"))
-        .returning(answers.c.stop_requested)
+        .returning(answers.c.stop_requested, NOTIFY_FOLLOWERS)
     )
 
 
@@ -327,7 +335,7 @@ def write(
     """See `AnswerStore.write_events`; ``partial`` is a JSON text."""
     target = Target(of_session=session_id, of_owner=owner)
     parameters = {**target, "of_answer": answer_id, "held": fence}
-    parameters["lease"] = in_milliseconds(seconds)
+    parameters |= {"lease": in_milliseconds(seconds), "topic": events_topic(answer_id, owner)}
     partials = {} if partial is None else {"so_far": partial}
     # Only where the statement is known to be committed by itself.
     if events.bodies and database.dialect == "postgresql" and database.in_transaction() is False:
@@ -344,6 +352,8 @@ def write(
         _add(database, parameters, events.after(answer.newest))
         if partials:
             database.run(_set_partial, {**parameters, **partials})
+        if events.bodies and database.dialect == "postgresql":
+            database.rows(_notify, parameters)
     return bool(answer.stop_requested)
 
 
@@ -375,7 +385,7 @@ def end(
         length = _store(database, target, bodies, turn_id, answer.replace_from)
         asked = len(parse_array(answer.question))
         message = bodies[-1] if len(bodies) > asked else None
-        database.run(_end, {**parameters, "how": state, "answer": message, "after": length})
+        _set_ended(database, parameters, state, message, length)
         database.run(_close, target)
     return length
 
@@ -492,6 +502,22 @@ def _store(
     )
 
 
+def _set_ended(
+    database: Database,
+    parameters: dict[str, Any],
+    state: AnswerState,
+    message: str | None,
+    length: int | None,
+) -> None:
+    """Note how an answer ended, and notify its followers."""
+    ended = {**parameters, "how": state, "answer": message, "after": length}
+    if database.dialect == "postgresql":
+        topic = events_topic(parameters["of_answer"], parameters["of_owner"])
+        database.run(_end_and_notify, {**ended, "topic": topic})
+    else:
+        database.run(_end, ended)
+
+
 def _fold(database: Database, target: Target, max_bytes: int) -> bool:
     """Fold the open answer of a session whose row is locked; return whether there was one."""
     found = database.rows(_open, target)
@@ -510,8 +536,7 @@ def _fold(database: Database, target: Target, max_bytes: int) -> bool:
         most = None if keep is None else min(keep, _locked(database, target).length)
         length = _store(database, target, bodies, None, most)
         message = bodies[-1] if len(bodies) > len(asked) else None
-        ended = {"how": "incomplete", "answer": message, "after": length}
-        database.run(_end, {**names, **ended, "held": FOLDED})
+        _set_ended(database, {**names, "held": FOLDED}, "incomplete", message, length)
     if found:
         database.run(_close, target)
     return bool(found)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import and_, bindparam, case, delete, func, literal_column, select, update
 
 from hermes_session_mw.database.connection import Database, Row, text_of
-from hermes_session_mw.database.transactions import transaction
+from hermes_session_mw.database.transactions import committing, transaction
 from hermes_session_mw.messages import decode_messages
 from hermes_session_mw.stores.answer_folding import decode_events
 from hermes_session_mw.stores.answers import AnswerRecord, AnswerState
@@ -18,6 +18,11 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.statements.answer_notifications import (
+    FOLLOWED_FOR,
+    NOTIFY,
+    stop_topic,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.answers import (
     IN_ANSWER,
     IS_ANSWER,
@@ -110,6 +115,12 @@ _read = (
     .limit(bindparam("limit"))
 )
 _stop = update(answers).where(*IS_ANSWER, _is_running).values(stop_requested=literal_column("1"))
+_stop_and_notify = _stop.returning(NOTIFY)
+_follow = (
+    update(answers)
+    .where(*IS_ANSWER, _is_running)
+    .values(followed_until=now_in_milliseconds() + round(FOLLOWED_FOR * 1000))
+)
 
 _lapsed = (
     select(answers.c.owner, answers.c.session_id)
@@ -170,8 +181,18 @@ def read(
 
 def stop(database: Database, answer_id: str, owner: str) -> bool:
     """See `AnswerStore.request_stop`; the answer's lease is not looked at."""
+    parameters = {"of_owner": owner, "of_answer": answer_id}
     with transaction(database):
-        return database.run(_stop, {"of_owner": owner, "of_answer": answer_id}) > 0
+        if database.dialect != "postgresql":
+            return database.run(_stop, parameters) > 0
+        topic = stop_topic(answer_id, owner)
+        return database.run(_stop_and_notify, {**parameters, "topic": topic}) > 0
+
+
+def follow(database: Database, answer_id: str, owner: str) -> None:
+    """Have the events of a running answer told to all who listen, for ``FOLLOWED_FOR`` seconds."""
+    with committing():
+        database.run(_follow, {"of_owner": owner, "of_answer": answer_id})
 
 
 def find_lapsed(database: Database, limit: int) -> list[Lapsed]:

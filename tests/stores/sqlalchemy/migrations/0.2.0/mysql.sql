@@ -47,6 +47,7 @@ CREATE TABLE hermes_answers (
     length BIGINT,
     stop_requested BIGINT NOT NULL DEFAULT '0',
     ended_at BIGINT,
+    followed_until BIGINT,
     PRIMARY KEY (owner, id),
     FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
 )ENGINE=InnoDB;

@@ -50,6 +50,7 @@ CREATE TABLE hermes_answers (
     length BIGINT,
     stop_requested BIGINT DEFAULT '0' NOT NULL,
     ended_at BIGINT,
+    followed_until BIGINT,
     PRIMARY KEY (owner, id),
     FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
 )
