@@ -48,6 +48,8 @@ _LONGEST = 100
 async def create_response(request: Request) -> Response:
     """Answer the input, in the conversation that the header or the body names."""
     asked = ResponseRequest.parse(json_object(await request.body()))
+    if asked.background:
+        raise unsupported("background")
     session, state, ids = get_session(request), request.app.state, _responses(request)
     await _choose(session, asked, ids)
     asked = await ids.resolve(asked, session)

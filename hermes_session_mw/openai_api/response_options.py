@@ -3,7 +3,7 @@
 Rules of this file: pure functions over JSON values. A field of the API is converted, kept, or
 refused by its name; a field that the API does not have is passed on as it is, since servers have
 fields of their own (``top_k``, ``chat_template_kwargs``). What can only be one way here is accepted
-where it is that way: ``background: false``, a ``max_tool_calls``, which counts hosted tools alone.
+where it is that way: a ``max_tool_calls``, which counts hosted tools alone.
 """
 
 from collections.abc import Mapping
@@ -86,8 +86,8 @@ def check_supported(data: Mapping[str, Any]) -> None:
     for name in _REFUSED:
         if data.get(name) is not None:
             raise unsupported(name)
-    if data.get("background"):
-        raise unsupported("background")
+    if data.get("background") and data.get("store") is False:
+        raise InvalidRequest("'background' needs 'store': true, to be found again", "background")
     if data.get("n") not in (None, 1):
         raise unsupported("n")
     _check_stream_options(data.get("stream_options") or {})

@@ -29,6 +29,7 @@ class ResponseRequest:
         conversation: the conversation to continue.
         store: store the response, and the turn.
         stream: answer with server-sent events.
+        background: go on whatever the client does, and let it come back.
         truncates: leave out the oldest messages of a long conversation.
         options: the body's other fields for the model, by their names in Chat Completions.
         told: the fields that the response tells again.
@@ -43,6 +44,7 @@ class ResponseRequest:
     conversation: str | None
     store: bool
     stream: bool
+    background: bool
     truncates: bool
     options: dict[str, Any]
     told: dict[str, Any]
@@ -74,6 +76,7 @@ class ResponseRequest:
             conversation=conversation,
             store=body.get("store") is not False,
             stream=bool(body.get("stream")),
+            background=bool(body.get("background")),
             truncates=body.get("truncation") == "auto",
             options=options_of(body),
             told=told_again(body),

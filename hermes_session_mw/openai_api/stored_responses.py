@@ -16,7 +16,10 @@ from hermes_session_mw.openai_api.item_ids import (
 )
 from hermes_session_mw.openai_api.response_items import Item
 from hermes_session_mw.openai_api.response_request import ResponseRequest
+from hermes_session_mw.openai_api.response_stream import begun_response
+from hermes_session_mw.session.answer import Answer, find_by_turn
 from hermes_session_mw.session.session import HermesSession
+from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores import LifecycleStore, Store
 from hermes_session_mw.stores.models import StoredTurn
 
@@ -94,6 +97,28 @@ class StoredResponses:
             if turn is not None:
                 return session_id, turn
         raise response_not_found(response_id, param, code)
+
+    async def answer_of(
+        self, session: HermesSession, response_id: str, session_id: str, *, stops: bool = False
+    ) -> Answer | None:
+        """Return a response's answer, while it runs and as long as it is found after its end.
+
+        Args:
+            session: the request's session, through which answers of this process are found.
+            response_id: the response's id.
+            session_id: the session that the response is in.
+            stops: whether the answer ends if the client leaves it.
+        """
+        store = StoreClient(self.store)
+        if not hasattr(self.store, "find_answer_of_turn"):
+            return None
+        for turn_id in response_id, _turn_of_key(response_id):
+            answer = await find_by_turn(
+                store, session.answers, session_id, turn_id, self._owner, stops=stops
+            )
+            if answer is not None and await _makes(answer, response_id):
+                return answer
+        return None
 
     async def input_items(self, session_id: str, turn: StoredTurn) -> list[Item]:
         """Return the items that a response's request has added to its conversation."""
@@ -190,6 +215,14 @@ class StoredResponses:
         """Forget the response; its turn stays in the conversation."""
         if not await self.store.drop_key(_key(response_id), self._owner):
             await self.store.drop_key(_old_key(response_id), self._owner)
+
+
+async def _makes(answer: Answer, response_id: str) -> bool:
+    """Return whether an answer makes this response; one that ended before its beginning may."""
+    begun = await begun_response(answer)
+    if begun is None:
+        return answer.state != "running" and answer.length == 0
+    return begun.get("id") == response_id
 
 
 def response_not_found(

@@ -97,7 +97,7 @@ PASSED: dict[str, tuple[Fields, Fields]] = {
     ),
     "kept": (
         {"input": "a", "metadata": {"a": "b"}, "store": True, "stream": True, "truncation": "auto",
-         "include": ["reasoning.encrypted_content"], "max_tool_calls": 3, "background": False,
+         "include": ["reasoning.encrypted_content"], "max_tool_calls": 3, "background": True,
          "top_logprobs": 0, "stream_options": {"include_obfuscation": False}, "tools": [],
          "instructions": "i", "previous_response_id": "r", "conversation": "c",
          "conversation_history": []},
@@ -119,7 +119,6 @@ def test_fields_are_passed_on_as_chat_has_them(fields: Fields, options: Fields) 
 
 
 REFUSED: dict[str, Fields] = {
-    "background": {"background": True},
     "prompt": {"prompt": {"id": "p"}},
     "context_management": {"context_management": [{"type": "compaction"}]},
     "moderation": {"moderation": {}},
@@ -233,6 +232,15 @@ def test_a_response_tells_its_request_again(fields: Fields) -> None:
         else:
             assert shape[name] == value
     assert told_again({}) == {}
+
+
+@pytest.mark.parametrize("store", [None, True])
+def test_what_is_made_in_the_background_is_stored(store: bool | None) -> None:
+    """It could not be found again otherwise, and is refused as OpenAI's API does."""
+    assert read({"background": True, "store": store}) == {}
+    with pytest.raises(InvalidRequest, match="'store'") as refused:
+        read({"background": True, "store": False})
+    assert refused.value.param == "background"
 
 
 def test_every_field_of_the_api_has_been_decided() -> None:
