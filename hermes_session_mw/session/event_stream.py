@@ -6,7 +6,7 @@ wait that ends early never cancels it, and its ``async with`` blocks may hold ca
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -141,6 +141,9 @@ class EventStream(Response):
         failure = failure or source.error
         if failure is not None:
             raise failure
+        if not source.has_begun:  # the client has left before: that is no missing response
+            with suppress(ClientDisconnect):
+                await self._begin(source, _reporting(send))
         if self.background is not None:
             await self.background()
 
@@ -149,8 +152,7 @@ class EventStream(Response):
         await source.wait(self._head_after)
         if source.error is not None:
             return
-        start = {"status": self.status_code, "headers": self.raw_headers}
-        await send({"type": "http.response.start", **start})
+        await self._begin(source, send)
         await _send_text(send, self._opening())
         await self._send_events(source, send)
         if source.error is not None:
@@ -160,6 +162,11 @@ class EventStream(Response):
                 return
             source.error = None
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self, source: "_Source", send: Send) -> None:
+        source.has_begun = True
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
 
     async def _send_events(self, source: "_Source", send: Send) -> None:
         last_event = last_text = anyio.current_time()
@@ -188,9 +195,11 @@ class _Source:
     Attributes:
         event: the event that is to be sent; None before there is one.
         error: the exception that ended it.
+        has_begun: whether the response has begun.
     """
 
     def __init__(self, events: AsyncIterator[str]) -> None:
+        self.has_begun: bool = False
         self._events = events
         self._is_done = False
         self._ready, self._sent = anyio.Event(), anyio.Event()

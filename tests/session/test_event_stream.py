@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Message
 
-from hermes_session_mw import ConfigurationError
+from hermes_session_mw import ConfigurationError, HermesSessionMiddleware, MemoryStore
 from hermes_session_mw.openai_api import EventStream, server_sent_event
 from tests.support.asgi import http_scope
 
@@ -259,6 +259,34 @@ async def test_a_client_that_leaves_in_silence_closes_the_events(first: int) -> 
             client.leave()
     assert model.is_closed
     assert not client.is_whole
+    assert client.status == 200  # begun in any case
+
+
+async def test_a_client_that_leaves_before_the_response_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An application whose client does not wait for the first event has not failed to answer."""
+    model, client = Model(), Connection()
+    response = EventStream(model.events(), head_after=math.inf)
+    app = HermesSessionMiddleware(response, MemoryStore())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.get, app)
+        await anyio.wait_all_tasks_blocked()
+        client.leave()
+    assert (client.status, caplog.text) == (200, "")
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+async def test_a_client_that_has_left_is_not_sent_to(is_begun: bool) -> None:
+    """The error of a server to which nothing can be sent any more says nothing new then."""
+    model, client = Model(first=int(is_begun)), Connection()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.get, EventStream(model.events(), head_after=math.inf))
+        await until(lambda: len(client.sent) == is_begun)
+        await anyio.wait_all_tasks_blocked()
+        client.is_broken = True
+        client.leave()
+    assert model.is_closed
 
 
 async def test_a_closed_connection_closes_the_events() -> None:
