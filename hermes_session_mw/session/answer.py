@@ -204,8 +204,8 @@ class Answer:
     async def check(self, after: int | str) -> int:
         """Return the number of the event that ``after`` names; raise as ``events`` does.
 
-        It waits up to 1.5 seconds for an event that another process has given to its client and
-        not yet stored.
+        It waits for an event that another process has given to its client and not yet stored: up
+        to 7.5 seconds, by when it is known whether that process was killed.
         """
         number = cursor_number(after, self.id)
         await self._source.check(number)

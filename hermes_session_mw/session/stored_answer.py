@@ -15,6 +15,7 @@ from hermes_session_mw.logging import logger
 from hermes_session_mw.messages import text_of
 from hermes_session_mw.session.answer_log import AnswerLog
 from hermes_session_mw.session.answer_tasks import AnswerTasks
+from hermes_session_mw.session.answer_writer import ANSWER_LEASE
 from hermes_session_mw.session.event_loops import spawn
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState, AnswerStore
@@ -22,8 +23,11 @@ from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerSta
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.05, 0.5, 1.5
 """Seconds between two reads that find nothing, and by how much the pause grows."""
 
-_CATCHING_UP = 1.5
-"""Seconds in which the store gets the events that a follower in the writer's process has seen."""
+_CATCHING_UP = ANSWER_LEASE + 1.5
+"""Seconds in which the store gets the events that a follower in the writer's process has seen.
+
+If that process was killed, or kept from the database, it takes its lease's end to know it.
+"""
 
 
 class StoredAnswer:
@@ -121,9 +125,11 @@ class StoredAnswer:
 
     async def check(self, number: int) -> None:
         """Raise ``InvalidCursor`` if there is no event with this number, nor shortly after."""
+        pause = _FIRST_PAUSE
         with anyio.move_on_after(_CATCHING_UP):
             while number > self.record.events and self.state == "running":
-                await anyio.sleep(_FIRST_PAUSE)
+                await anyio.sleep(pause)
+                pause = min(pause * _GROWTH, _LONGEST_PAUSE)
                 await self.refresh()
         # A process that was killed had given out what it had not written: its client has it all.
         if number > self.record.events and self.state != "incomplete":

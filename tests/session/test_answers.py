@@ -786,6 +786,18 @@ async def test_cursors_that_are_refused(
         assert await HermesSession(store, "id", owner="other").find_answer(answer.id) is None
 
 
+async def test_a_client_of_a_killed_process_may_know_more_than_is_stored(stores: Stores) -> None:
+    """It is not refused, also if it comes back before the lease has expired: it learns the end."""
+    store, name = stores(), "a" * 32
+    fence = await store.begin_answer("id", name, [USER], lease=3)
+    await store.write_events("id", name, 1, ["one"], fence=fence, lease=3)
+    answer = await HermesSession(store, "id").find_answer(name)
+    assert answer is not None
+    with anyio.fail_after(30):
+        assert [event async for event in answer.events(after=3)] == []
+    assert answer.state == "incomplete"
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
