@@ -63,6 +63,8 @@ class AnswerSource(Protocol):
     @property
     def replace_from(self) -> int | None: ...  # noqa: D102
     @property
+    def digest(self) -> str | None: ...  # noqa: D102
+    @property
     def error(self) -> Exception | None: ...  # noqa: D102
 
     def following(self, after: int) -> AbstractContextManager[AnswerLog]:
@@ -155,6 +157,11 @@ class Answer:
     def replace_from(self) -> int | None:
         """How many messages of the history stay before its turn; None for all."""
         return self._source.replace_from
+
+    @property
+    def digest(self) -> str | None:
+        """The digest that ``session.answer()`` was given, to tell a repeated request by."""
+        return self._source.digest
 
     @property
     def error(self) -> Exception | None:

@@ -77,7 +77,8 @@ class AnswerPlan:
     replace_from: int | None
     timeout: float | None
     assemble: Assemble | None
-    digest: str | None
+    request_digest: str | None
+    digest: str | None  # the same, where the turn can have it
     begun: Message | None
     discard_on: tuple[type[Exception], ...]
     on_end: OnEnd | None
@@ -119,6 +120,7 @@ async def begin(
             lease=ANSWER_LEASE,
             turn_id=plan.turn_id,
             replace_from=plan.replace_from,
+            digest=plan.request_digest,
             fence=fence,
         )
     writer = AnswerWriter(store, session_id, answer_id, owner, fence)
@@ -200,6 +202,11 @@ class AnswerRun:
     def replace_from(self) -> int | None:
         """How many messages the turn keeps."""
         return self._plan.replace_from
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the request."""
+        return self._plan.request_digest
 
     @property
     def length(self) -> int:

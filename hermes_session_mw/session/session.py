@@ -599,7 +599,8 @@ class HermesSession:
                 its end. ``X-Hermes-On-Disconnect`` takes precedence.
             assemble: returns the answer's message for the pieces that have come. It is called for
                 every write, with all of them.
-            digest: as for ``append``.
+            digest: as for ``append``, up to 64 characters; also known while the answer runs, as its
+                ``digest``.
             begun: as for ``record``.
             discard_on: exceptions of ``pieces`` after which nothing of the turn is stored, such as
                 that of a model that refuses the question for good.
@@ -631,6 +632,7 @@ class HermesSession:
             replace_from=replace_from,
             timeout=timeout,
             assemble=assemble,
+            request_digest=digest,
             digest=self._storable_digest(digest, turn_id),
             begun=begun,
             discard_on=discard_on,

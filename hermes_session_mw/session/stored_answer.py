@@ -86,6 +86,11 @@ class StoredAnswer:
         return self.record.replace_from
 
     @property
+    def digest(self) -> str | None:
+        """The digest of the request."""
+        return self.record.digest
+
+    @property
     def error(self) -> None:
         """No other process knows it."""
         return None

@@ -42,6 +42,7 @@ class AnswerRecord:
         message: the answer's message; None while it runs, and if no answer was stored.
         stop_requested: whether ``request_stop`` asked its writer to stop.
         is_alive: whether it runs and its lease had not expired, by the store's clock.
+        digest: the digest of its request; None if it was begun without one.
     """
 
     id: str
@@ -54,6 +55,7 @@ class AnswerRecord:
     message: Message | None
     stop_requested: bool
     is_alive: bool
+    digest: str | None = None
 
 
 @runtime_checkable
@@ -75,6 +77,7 @@ class AnswerStore(LifecycleStore, Protocol):
         lease: float,
         turn_id: str | None = None,
         replace_from: int | None = None,
+        digest: str | None = None,
         fence: int | None = None,
     ) -> int:
         """Store the question of an answer, acquire the session's lease, and return its fence.
@@ -93,11 +96,13 @@ class AnswerStore(LifecycleStore, Protocol):
             lease: seconds, bounded as for ``acquire``; every ``write_events`` renews it.
             turn_id: of the complete turn; an answer that breaks off does not use it up.
             replace_from: as for ``append``; the old turn stays until the answer ends.
+            digest: of the request, up to 64 characters, so that a repeated one is told from
+                another one under the same turn id while the answer runs.
             fence: of the lease that the caller holds.
 
         Raises:
             InvalidMessage: the question cannot be stored as it is.
-            ValueError, TypeError: ``lease`` or ``replace_from`` cannot be.
+            ValueError, TypeError: ``lease``, ``replace_from`` or ``digest`` cannot be.
             SessionBusy: the lease is held by another, or an answer is open.
             TurnLost: ``fence`` is not the session's newest.
             TurnConflict: a turn is stored under ``turn_id``, or ``answer_id`` is another answer's.

@@ -27,6 +27,9 @@ MAX_INTEGER = 2**63 - 1
 MAX_LEASE = 2_592_000
 """Seconds that a lease may last: thirty days."""
 
+MAX_DIGEST = 64
+"""Characters that the digest of an answer's request may have."""
+
 MAX_TITLE = 500
 """Characters that a title may have."""
 

@@ -10,7 +10,13 @@ from datetime import timedelta
 
 from hermes_session_mw.exceptions import InvalidKey, InvalidMessage, SessionConflict, TurnConflict
 from hermes_session_mw.messages import Message, decode_messages, encode_messages
-from hermes_session_mw.stores.models import MAX_KEY_LENGTH, MAX_LEASE, MAX_PAGE, MAX_TITLE
+from hermes_session_mw.stores.models import (
+    MAX_DIGEST,
+    MAX_KEY_LENGTH,
+    MAX_LEASE,
+    MAX_PAGE,
+    MAX_TITLE,
+)
 
 
 def check_keys(session_id: str, owner: str, turn_id: str | None = None) -> None:
@@ -43,6 +49,12 @@ def _check_key(name: str, value: str, *, may_be_empty: bool = False) -> None:
     check_text(name, value, most, InvalidKey)
     if not (value or may_be_empty):
         raise InvalidKey(f"{name} has 0 characters; it may have 1 to {most}")
+
+
+def check_digest(digest: str | None) -> None:
+    """Raise ``ValueError`` unless every database can store a request's digest, or None."""
+    if digest is not None:
+        check_text("digest", digest, MAX_DIGEST, ValueError)
 
 
 def check_title(title: str | None) -> None:

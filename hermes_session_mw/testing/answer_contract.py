@@ -164,7 +164,7 @@ class AnswerOperations:
 
     async def test_an_answer_is_a_turn_in_the_end(self, store: AnswerStore) -> None:
         """An answer's events can be read while it runs, and its turn is stored when it ends."""
-        writer = await begun(store, turn_id="t")
+        writer = await begun(store, turn_id="t", digest="a" * 64)
         assert await store.load(writer.session_id) == UNKNOWN
         running = AnswerRecord(
             writer.id,
@@ -177,6 +177,7 @@ class AnswerOperations:
             message=None,
             stop_requested=False,
             is_alive=True,
+            digest="a" * 64,
         )
         assert await writer.found() == running == await store.open_answer(writer.session_id)
         assert not await writer.write(1, "Be", {"delta": "cau"})
@@ -690,6 +691,7 @@ class AnswerArguments:
             lambda: store.read_events(writer.id, after=-1),
             lambda: store.read_events(writer.id, limit=0),
             lambda: begun(store, replace_from=-1),
+            lambda: begun(store, digest="a" * 65),
             lambda: writer.write(0, "Be"),
             lambda: writer.end(0, "Be"),
             lambda: writer.end(1, state="running"),

@@ -31,6 +31,7 @@ from hermes_session_mw.stores.memory.records import Key, SessionRecord, appended
 from hermes_session_mw.stores.validation import (
     check_answer,
     check_count,
+    check_digest,
     check_keys,
     check_lease,
     check_replaced,
@@ -46,6 +47,7 @@ class Answer:
     question: list[str]
     turn_id: str | None
     replace_from: int | None
+    digest: str | None
     fence: int | None
     """Of its lease; None once it was folded, so that its writer can do no more."""
     state: AnswerState = "running"
@@ -79,6 +81,7 @@ class MemoryAnswers:
         lease: float,
         turn_id: str | None = None,
         replace_from: int | None = None,
+        digest: str | None = None,
         fence: int | None = None,
     ) -> int:
         """See `AnswerStore.begin_answer`."""
@@ -86,8 +89,9 @@ class MemoryAnswers:
         check_answer(answer_id, owner)
         check_lease(lease)
         check_count("replace_from", replace_from)
+        check_digest(digest)
         bodies = encode_question(question, self.max_message_bytes, self.max_turn_messages)
-        answer = Answer(session_id, bodies, turn_id, replace_from, None)
+        answer = Answer(session_id, bodies, turn_id, replace_from, digest, None)
         await checkpoint()
         with self._lock:
             begun = self._begun_before(answer_id, answer, owner)
@@ -389,4 +393,5 @@ class MemoryAnswers:
             None if answer.message is None else decode_messages([answer.message])[0],
             answer.stop_requested,
             answer.state == "running",
+            answer.digest,
         )

@@ -25,6 +25,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.read_answers import Expired
 from hermes_session_mw.stores.validation import (
     check_answer,
     check_count,
+    check_digest,
     check_keys,
     check_lease,
 )
@@ -48,6 +49,7 @@ class SQLAlchemyAnswers:
         lease: float,
         turn_id: str | None = None,
         replace_from: int | None = None,
+        digest: str | None = None,
         fence: int | None = None,
     ) -> int:
         """See `AnswerStore.begin_answer`; one short transaction."""
@@ -55,8 +57,11 @@ class SQLAlchemyAnswers:
         check_answer(answer_id, owner)
         check_lease(lease)
         check_count("replace_from", replace_from)
+        check_digest(digest)
         bodies = encode_question(question, self.max_message_bytes, self.max_turn_messages)
-        answer = answers.NewAnswer(answer_id, session_id, owner, bodies, turn_id, replace_from)
+        answer = answers.NewAnswer(
+            answer_id, session_id, owner, bodies, turn_id, replace_from, digest
+        )
         return await self._retrying.write(
             answers.begin, answer, lease, fence, self._max_turns, self.max_message_bytes
         )

@@ -32,7 +32,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from hermes_session_mw.database.dialects import MYSQL, key_type
-from hermes_session_mw.stores.models import MAX_KEY_LENGTH
+from hermes_session_mw.stores.models import MAX_DIGEST, MAX_KEY_LENGTH
 
 metadata: MetaData = MetaData()
 
@@ -146,6 +146,7 @@ answers: Table = Table(
     Column("turn_id", _key("turn_id"), nullable=True),
     Column("question", _body, nullable=False),  # a JSON array
     Column("replace_from", BigInteger, nullable=True),
+    Column("digest", String(MAX_DIGEST), nullable=True),  # of the request
     # The fence that its writer has to have; 0 once it was folded.
     Column("fence", BigInteger, nullable=False),
     Column("state", String(10), nullable=False),

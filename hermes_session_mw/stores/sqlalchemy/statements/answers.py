@@ -130,6 +130,7 @@ class NewAnswer:
     question: Sequence[str]
     turn_id: str | None
     replace_from: int | None
+    digest: str | None = None
 
 
 _remaining = sessions.c.leased_until - now_in_milliseconds()
@@ -168,12 +169,13 @@ _begin = (
     )
 )
 _fence = select(sessions.c.fence).where(*IS_SESSION)
+_GIVEN = ("turn_id", "question", "replace_from", "digest", "fence")
 _insert = insert(answers).values(
     owner=OF_OWNER,
     id=OF_ANSWER,
     session_id=OF_SESSION,
     state="running",
-    **{name: bindparam(name) for name in ("turn_id", "question", "replace_from", "fence")},
+    **{name: bindparam(name) for name in _GIVEN},
 )
 
 _IS_HELD = (
@@ -317,7 +319,8 @@ def begin(
         database.run(_begin, {**target, "lease": in_milliseconds(seconds)})
         ((new,),) = database.rows(_fence, target)
         row = {"turn_id": answer.turn_id, "replace_from": answer.replace_from}
-        database.run(_insert, {**names, **row, "question": question, "fence": new})
+        row |= {"question": question, "digest": answer.digest, "fence": new}
+        database.run(_insert, {**names, **row})
     return int(new)
 
 

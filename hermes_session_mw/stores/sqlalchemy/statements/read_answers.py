@@ -67,6 +67,7 @@ _record = select(
     answers.c.replace_from,
     answers.c.message,
     answers.c.stop_requested,
+    answers.c.digest,
 ).select_from(_with_session)
 _find = _record.where(*IS_ANSWER)
 _open = _record.where(*in_session(answers), _is_running)
@@ -217,7 +218,8 @@ def forget(database: Database, retention: float, limit: int) -> int:
 
 
 def _described(row: Row) -> AnswerRecord | Expired:
-    lapsed, answer_id, session_id, state, newest, question, turn_id, keep, message, stop_ = row
+    lapsed, answer_id, session_id, state, newest, question, turn_id, *others = row
+    keep, message, is_stopping, digest = others
     if lapsed:
         return Expired(text_of(session_id))
     return AnswerRecord(
@@ -229,6 +231,7 @@ def _described(row: Row) -> AnswerRecord | Expired:
         None if turn_id is None else text_of(turn_id),
         keep,
         None if message is None else decode_messages([message])[0],
-        bool(stop_),
+        bool(is_stopping),
         state == "running",
+        digest,
     )

@@ -40,6 +40,7 @@ CREATE TABLE hermes_answers (
     turn_id VARBINARY(1020),
     question LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     replace_from BIGINT,
+    digest VARCHAR(64),
     fence BIGINT NOT NULL,
     state VARCHAR(10) NOT NULL,
     partial LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,

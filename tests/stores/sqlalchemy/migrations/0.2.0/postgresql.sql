@@ -40,6 +40,7 @@ CREATE TABLE hermes_answers (
     turn_id VARCHAR(255) COLLATE "C",
     question TEXT NOT NULL,
     replace_from BIGINT,
+    digest VARCHAR(64),
     fence BIGINT NOT NULL,
     state VARCHAR(10) NOT NULL,
     partial TEXT,
