@@ -165,7 +165,7 @@ class Answer:
 
     @property
     def error(self) -> Exception | None:
-        """Why it failed: what the producer raised. None in other processes than its own."""
+        """What the producer raised, if the answer failed. None in other processes than its own."""
         return self._source.error
 
     async def events(self, after: int | str = 0) -> AsyncGenerator[AnswerEvent, None]:
@@ -244,7 +244,7 @@ class Answer:
             opening: returns what is sent before the first event, with the response's head, also if
                 the client resumes; by default nothing is.
             encode: returns the text of an event, with the blank line at its end
-                (`openai_api.server_sent_event`); ``""`` leaves the event out.
+                (``openai_api.server_sent_event``); ``""`` leaves the event out.
             ending: returns what is sent last, by the answer's ``state``; it may be async. An
                 exception that it raises is one of ``EventStream``'s events: a status code, if the
                 response has not begun, and else what ``error_event`` returns.

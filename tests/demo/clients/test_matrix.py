@@ -151,7 +151,8 @@ def test_the_tables_on_the_page_are_what_was_seen(outcome: Outcome) -> None:
 def test_every_environment_is_a_clients_and_pins_its_packages() -> None:
     """What is installed is driven, in the versions that were tried."""
     files = list((Path(__file__).parent / "environments").iterdir())
-    used = {client.environment for client in CLIENTS} | {"node"}
+    of_pages = {"node", "ai-react", "ag-ui"}
+    used = {client.environment for client in CLIENTS} | of_pages
     assert {file.stem for file in files} == used - {".litellm"}
     for file in files:
         if file.suffix == ".txt":

@@ -1,0 +1,1 @@
+"""Programs that drive the clients of pages, which `tests.docs.pages` runs."""
