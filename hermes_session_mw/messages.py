@@ -27,7 +27,8 @@ MAX_TURN_MESSAGES = 1000
 _PORTION = 4096  # characters
 
 # Created once: json.dumps creates another encoder for each call.
-_as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""Returns a value as compact JSON, and checks nothing but that it is JSON."""
 
 
 def encode_messages(
@@ -96,7 +97,7 @@ def text_of(message: Message) -> str:
 
 def size_of_text(text: str) -> int:
     """Return the bytes of UTF-8 that a text takes in a message, without its quotation marks."""
-    return len(_as_json(text).encode("utf-8", "surrogatepass")) - 2
+    return len(as_json(text).encode("utf-8", "surrogatepass")) - 2
 
 
 def beginning_of(text: str, room: int) -> str:
@@ -115,7 +116,7 @@ def _encode(number: int, message: Message, max_bytes: int) -> str:
     if not isinstance(message, dict):
         raise _not_a_dict(number, message)
     try:
-        body = _as_json(message)
+        body = as_json(message)
         size = len(body.encode())
     except UnicodeEncodeError:
         raise _invalid(number, "has a lone surrogate, which is not Unicode text") from None

@@ -4,11 +4,12 @@ What runs in this process is an `AnswerRun`; of other answers the store knows (`
 Followers of both are served alike here.
 """
 
+import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from starlette.responses import Response
 
@@ -33,12 +34,17 @@ class AnswerEvent:
     Attributes:
         number: its place in the answer, from 1.
         cursor: its name, ``<answer id>:<number>``, from which a client resumes.
-        payload: the text or JSON object that the producer gave.
+        body: the text or JSON object that the producer gave, as JSON on one line.
     """
 
     number: int
     cursor: str
-    payload: object
+    body: str
+
+    @property
+    def payload(self) -> Any:
+        """The text or JSON object that the producer gave."""
+        return json.loads(self.body)
 
 
 class AnswerSource(Protocol):
@@ -71,7 +77,7 @@ class AnswerSource(Protocol):
         """Return the log, which is filled within the block."""
         ...
 
-    async def read(self, after: int, until: int) -> list[object]:
+    async def read(self, after: int, until: int) -> list[str]:
         """Return events from before the log's own, up to a number."""
         ...
 
@@ -192,14 +198,14 @@ class Answer:
         with self._source.following(number) as log:
             while True:
                 if number < log.base:
-                    payloads = await self._source.read(number, log.base)
-                    if not payloads:
+                    bodies = await self._source.read(number, log.base)
+                    if not bodies:
                         return  # the answer is forgotten
                 else:
-                    payloads = log.after(number)
-                if payloads:
-                    yield self._events(number, payloads)
-                    number += len(payloads)
+                    bodies = log.after(number)
+                if bodies:
+                    yield self._events(number, bodies)
+                    number += len(bodies)
                 elif log.error is not None:
                     raise log.error
                 elif log.is_over:
@@ -283,11 +289,11 @@ class Answer:
             await self._source.wait()
         return self.state
 
-    def _events(self, before: int, payloads: list[object]) -> list[AnswerEvent]:
+    def _events(self, before: int, bodies: list[str]) -> list[AnswerEvent]:
         name = self.id
         return [
-            AnswerEvent(number, f"{name}:{number}", payload)
-            for number, payload in enumerate(payloads, before + 1)
+            AnswerEvent(number, f"{name}:{number}", body)
+            for number, body in enumerate(bodies, before + 1)
         ]
 
 

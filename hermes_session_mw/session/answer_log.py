@@ -1,43 +1,66 @@
 """`AnswerLog`, the events of an answer as far as this process knows them."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
 
 from hermes_session_mw.session.event_loops import Wakers
 from hermes_session_mw.stores.answers import AnswerState
+
+_NEWEST = 16
+"""Events that are kept as texts of their own, before they become lines of a longer one."""
+
+_CHUNK = 16_384
+"""Characters to which such a text grows."""
+
+_first_item = itemgetter(0)
 
 
 class AnswerLog:
     """Events in order, which one task adds and many tasks, in any event loop, wait for.
 
+    They are JSON texts of one line each. The older ones are lines of longer texts, since a short
+    text takes several times its length of memory.
+
     Attributes:
         base: how many events come before the first one that is here.
-        events: the events with the numbers from ``base + 1``.
         state: ``running`` until the end is known.
         error: why no more is learned of the answer; None if nothing failed.
     """
 
-    __slots__ = ("_wakers", "base", "error", "events", "state")
+    __slots__ = ("_parts", "_wakers", "base", "error", "state")
 
     def __init__(self, base: int = 0) -> None:
         self.base: int = base
-        self.events: list[object] = []
         self.state: AnswerState = "running"
         self.error: Exception | None = None
+        # The older events: how many come before those of each text, and the text. Then how many
+        # come before the newest ones, and those. It is replaced as a whole, and of these things
+        # only the newest list grows, so that other threads read what fits together.
+        self._parts: tuple[tuple[tuple[int, str], ...], int, list[str]] = ((), base, [])
         self._wakers = Wakers()
 
     @property
     def end(self) -> int:
         """The number of the newest event; 0 before there is one."""
-        return self.base + len(self.events)
+        _, before, newest = self._parts
+        return before + len(newest)
 
     @property
     def is_over(self) -> bool:
         """Whether no more events will come."""
         return self.state != "running" or self.error is not None
 
-    def add(self, events: Sequence[object]) -> None:
+    def add(self, events: Sequence[str]) -> None:
         """Add the next events."""
-        self.events.extend(events)
+        older, before, newest = self._parts
+        newest.extend(events)
+        if len(newest) >= _NEWEST:
+            start, text = before, "\n".join(newest)
+            if older and len(older[-1][1]) < _CHUNK:
+                *rest, (start, chunk) = older
+                older, text = tuple(rest), f"{chunk}\n{text}"
+            self._parts = (*older, (start, text)), before + len(newest), []
         self._wakers.wake()
 
     def finish(self, state: AnswerState) -> None:
@@ -50,9 +73,15 @@ class AnswerLog:
         self.error = error
         self._wakers.wake()
 
-    def after(self, number: int) -> list[object]:
-        """Return the events after a number that is not below ``base``."""
-        return self.events[number - self.base :]
+    def after(self, number: int) -> list[str]:
+        """Return the next events after a number that is not below ``base``; none at the end."""
+        older, before, newest = self._parts
+        if number >= before:
+            return newest[number - before :]
+        place = bisect_right(older, number, key=_first_item)
+        end = older[place][0] if place < len(older) else before
+        # From the right, since most who read are close to the end.
+        return older[place - 1][1].rsplit("\n", end - number)[number - end :]
 
     async def wait_beyond(self, number: int) -> None:
         """Wait for an event after this number, or the end."""

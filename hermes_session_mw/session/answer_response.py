@@ -32,7 +32,7 @@ def encode_begin(answer: Answer) -> str:
 
 def encode_event(event: AnswerEvent) -> str:
     """Return an event in this package's own dialect."""
-    return f"id: {event.cursor}\n{server_sent_event(event.payload)}"
+    return f"id: {event.cursor}\ndata: {event.body}\n\n"
 
 
 def encode_end(answer: Answer) -> str:

@@ -7,8 +7,8 @@ not written is written later. What becomes of the turn at the end is decided by 
 ``session.record()``.
 """
 
-import json
 import secrets
+import sys
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -35,18 +35,17 @@ from hermes_session_mw.exceptions import (
     TurnLost,
 )
 from hermes_session_mw.logging import fingerprint, logger
-from hermes_session_mw.messages import Message, copy_messages, encode_messages, text_of
+from hermes_session_mw.messages import Message, decode_messages, text_of
 from hermes_session_mw.session.answer import Answer
+from hermes_session_mw.session.answer_content import AnswerContent, Assemble
 from hermes_session_mw.session.answer_log import AnswerLog
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.answer_writer import ANSWER_LEASE, AnswerWriter
 from hermes_session_mw.session.event_loops import from_any_thread, spawn
-from hermes_session_mw.session.recording import INCOMPLETE, Recording, StoreLimits
+from hermes_session_mw.session.recording import INCOMPLETE
 from hermes_session_mw.session.store_client import StoreClient
+from hermes_session_mw.stores.answer_folding import encode_question
 from hermes_session_mw.stores.answers import AnswerState, AnswerStore
-
-Assemble = Callable[[list[Any]], Message]
-"""Returns the message of the payloads that have come so far."""
 
 OnEnd = Callable[[Answer], Awaitable[object]]
 """Is called once the answer has ended."""
@@ -62,6 +61,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 _CLOSING = 5.0
 """Seconds that a producer has to end after it was cancelled."""
+
+_PORTION = 262_144
+"""Characters that one write has, about."""
 
 _UNINTERRUPTED = 32
 """Pieces after which other tasks have their turn, if the producer never waits."""
@@ -96,6 +98,16 @@ class AnswerPlan:
             raise TypeError(f"on_end: {self.on_end!r} is not a function")
 
 
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Events that are written at once, the message up to them, and what it grew by with them."""
+
+    first: int
+    events: list[str]
+    growth: str | None
+    message: Message | None
+
+
 async def begin(
     store: StoreClient,
     tasks: AnswerTasks,
@@ -108,6 +120,8 @@ async def begin(
 ) -> "AnswerRun":
     """Store the question, and start the answer's task."""
     answer_id = secrets.token_hex(16)
+    log = AnswerLog()
+    content = AnswerContent(log, plan.assemble, plan.begun, plan.digest, store.limits)
     if not is_turn:
         fence = None
     else:
@@ -122,9 +136,10 @@ async def begin(
             replace_from=plan.replace_from,
             digest=plan.request_digest,
             fence=fence,
+            begun=content.begun,
         )
     writer = AnswerWriter(store, session_id, answer_id, owner, fence)
-    run = AnswerRun(writer, tasks, session_id, answer_id, owner, plan, store.limits)
+    run = AnswerRun(writer, tasks, session_id, answer_id, owner, plan, log, content)
     tasks.add(run)
     spawn(run.run)
     return run
@@ -152,28 +167,21 @@ class AnswerRun:
         answer_id: str,
         owner: str,
         plan: AnswerPlan,
-        limits: StoreLimits,
+        log: AnswerLog,
+        content: AnswerContent,
     ) -> None:
         self.session_id: str = session_id
         self.id: str = answer_id
         self.owner: str = owner
         self.turn_id: str | None = plan.turn_id
         self.is_stored: bool = writer.stores
-        self.log: AnswerLog = AnswerLog()
+        self.log: AnswerLog = log
         self.message: Message | None = None
         self.error: Exception | None = None
         self._writer, self._tasks, self._plan = writer, tasks, plan
-        self._max_bytes = limits.message_bytes
-        self._recording = Recording(
-            partial(self._end, "completed"),
-            self._end_part,
-            copy_messages(plan.question) if plan.question else [],
-            limits=limits,
-            replaces=plan.replace_from is not None,
-            begun=plan.begun,
-            digest=plan.digest,
-        )
-        self._beside = self._recording.message
+        self._content = content
+        # As texts, which are smaller, and which the caller cannot change.
+        self._question = encode_question(plan.question, sys.maxsize, sys.maxsize)
         self._scope = anyio.CancelScope()
         self._here = from_any_thread(self._interrupt)
         self._after_end = anyio.CancelScope()
@@ -184,6 +192,8 @@ class AnswerRun:
         self._outcome: AnswerState = "failed"  # what is known to be stored
         self._is_ended = False
         self._unwritten, self._written = anyio.Event(), 0
+        self._told: Message | None = None  # what the store knows of the message
+        self._pending: Write | None = None
         self._has_warned = False
 
     # As followers see it
@@ -196,7 +206,7 @@ class AnswerRun:
     @property
     def question(self) -> list[Message]:
         """The messages that are answered."""
-        return copy_messages(self._plan.question) if self._plan.question else []
+        return decode_messages(self._question)
 
     @property
     def replace_from(self) -> int | None:
@@ -218,16 +228,14 @@ class AnswerRun:
         """The answer's text so far."""
         if self.message is not None:
             return text_of(self.message)
-        if self._plan.assemble is None:
-            return self._recording.text
-        return text_of(self._plan.assemble(self.log.events)) if self.log.events else ""
+        return self._content.text
 
     @contextmanager
     def following(self, _: int) -> Iterator[AnswerLog]:
         """Yield the log."""
         yield self.log
 
-    async def read(self, after: int, until: int) -> list[object]:
+    async def read(self, after: int, until: int) -> list[str]:
         """Return events that are not in the log: there are none."""
         return self.log.after(after)[: until - after]
 
@@ -323,24 +331,12 @@ class AnswerRun:
         async for piece in self._plan.pieces:
             if self._scope.cancel_called:  # which the producer kept to itself
                 return True
-            self._take(piece)
+            self._content.add(piece)
+            self._unwritten.set()
             taken += 1
             if taken % _UNINTERRUPTED == 0:
                 await anyio.lowlevel.checkpoint()
         return False
-
-    def _take(self, piece: Any) -> None:
-        if self._plan.assemble is None:
-            self._recording.write(piece)
-            if not piece:
-                return
-            if not piece.isascii():
-                encode_messages([{"": piece}], self._max_bytes)
-        else:
-            (body,) = encode_messages([{"": piece}], self._max_bytes)
-            piece = json.loads(body)[""]  # a copy, which the producer cannot change
-        self.log.add([piece])
-        self._unwritten.set()
 
     def _interrupt(self) -> None:
         self._scope.cancel()
@@ -371,34 +367,29 @@ class AnswerRun:
                 await anyio.sleep_until(due)
 
     async def _write(self) -> None:
-        events = self.log.events[self._written :]
         self._unwritten = anyio.Event()
         is_stopped = False
         try:
-            so_far = self._so_far() if events else None
-            is_stopped = await self._writer.write(self._written + 1, events, so_far)
-            self._written += len(events)
+            # One that has failed is repeated as it was: it may have been stored.
+            write = self._pending = self._pending or self._next_write()
+            is_stopped = await self._writer.write(write.first, write.events, write.growth)
+            self._written += len(write.events)
+            self._told, self._pending = write.message, None
         finally:
             if self._written < self.log.end:
                 self._unwritten.set()
         if is_stopped:
             self.finish("stopped")
 
-    def _so_far(self) -> Message | None:
-        """Return the message that a fold would store; None if it can join the log's texts."""
-        if self._plan.assemble is None and self._plan.begun is None:
-            return None
-        self._assemble()
-        return self._recording.answer
-
-    def _assemble(self) -> None:
-        if self._plan.assemble is None or not self.log.events:
-            return
-        try:
-            made = self._plan.assemble(list(self.log.events))
-        except Exception as exc:
-            raise InvalidMessage("the answer's payloads could not be assembled") from exc
-        self._recording.message = self._beside | made
+    def _next_write(self) -> "Write":
+        first, events, size = self._written + 1, list[str](), 0
+        while size < _PORTION and (more := self.log.after(self._written + len(events))):
+            events += more
+            size += sum(map(len, more))
+        message = self._content.message_until(self._written + len(events)) if events else None
+        if message is None:
+            return Write(first, events, None, self._told)
+        return Write(first, events, self._content.growth(self._told, message), message)
 
     # The end
 
@@ -409,8 +400,8 @@ class AnswerRun:
             await self._end("failed")
             return
         try:
-            self._assemble()
-        except (InvalidMessage, TypeError) as exc:
+            self._content.assemble()
+        except InvalidMessage as exc:
             error = error or exc
         if error is not None:
             self.error, self._state = error, "failed"
@@ -427,7 +418,11 @@ class AnswerRun:
             await self._end(self._state)
 
     async def _end_recording(self, error: Exception | None) -> None:
-        async with self._recording as recording:
+        whole = partial(self._end, "completed")
+        replaces = self._plan.replace_from is not None
+        async with self._content.recording(
+            whole, self._end_part, self.question, replaces=replaces
+        ) as recording:
             if error is not None:
                 raise error
             if self._state != "completed":
@@ -467,12 +462,18 @@ class AnswerRun:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _end_once(self, state: AnswerState, messages: Sequence[Message]) -> int:
-        events = self.log.events[self._written :]
+        events = self._unwritten_events()
         length = await self._writer.end(self._written + 1, events, messages, state)
         self._is_ended, self._outcome = True, state
-        if len(messages) > len(self._plan.question):
+        if len(messages) > len(self._question):
             self.message = messages[-1]
         return length or 0
+
+    def _unwritten_events(self) -> list[str]:
+        events: list[str] = []
+        while more := self.log.after(self._written + len(events)):
+            events += more
+        return events
 
     def _note_unstored(self, error: Exception) -> int:
         self._is_ended = True

@@ -27,7 +27,7 @@ class AnswerWriter:
         self._fence = fence
         self.stores: bool = fence is not None
 
-    async def write(self, first: int, events: Sequence[object], partial: Message | None) -> bool:
+    async def write(self, first: int, events: Sequence[str], growth: str | None) -> bool:
         """See `AnswerStore.write_events`."""
         if self._fence is None:
             return False
@@ -40,11 +40,11 @@ class AnswerWriter:
             self._owner,
             fence=self._fence,
             lease=ANSWER_LEASE,
-            partial=partial,
+            growth=growth,
         )
 
     async def end(
-        self, first: int, events: Sequence[object], messages: Sequence[Message], state: AnswerState
+        self, first: int, events: Sequence[str], messages: Sequence[Message], state: AnswerState
     ) -> int | None:
         """See `AnswerStore.end_answer`."""
         if self._fence is None:

@@ -415,6 +415,12 @@ async def break_off(recordings: Sequence[Recording], seconds: float) -> None:
         logger.warning("an answer that broke off is lost: the store remains unavailable")
 
 
+def continued(begun: Message) -> Message:
+    """Return the message that continues ``begun``, before anything has come."""
+    text, beside = _taken_apart(begun)
+    return {"role": "assistant", "content": text, **beside}
+
+
 def _taken_apart(begun: Message) -> tuple[str, Message]:
     """Return the beginning's text, and its other keys without finish_reason and status."""
     left_out = ("role", "content", "finish_reason", REQUEST_DIGEST, *INCOMPLETE)

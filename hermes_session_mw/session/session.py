@@ -566,7 +566,7 @@ class HermesSession:
         replace_from: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # of the answer, not of this call
         on_disconnect: OnDisconnect = "continue",
-        assemble: Callable[[list[Any]], Message] | None = None,
+        assemble: Callable[[Sequence[Any]], Message] | None = None,
         digest: str | None = None,
         begun: Message | None = None,
         discard_on: tuple[type[Exception], ...] = (),
@@ -598,7 +598,8 @@ class HermesSession:
             on_disconnect: ``"stop"`` to stop the answer if this client leaves ``response()`` before
                 its end. ``X-Hermes-On-Disconnect`` takes precedence.
             assemble: returns the answer's message for the pieces that have come. It is called for
-                every write, with all of them.
+                every write, with all of them: ever more pieces of this answer alone, so that it may
+                keep what it has made of the earlier ones.
             digest: as for ``append``, up to 64 characters; also known while the answer runs, as its
                 ``digest``.
             begun: as for ``record``.

@@ -120,7 +120,7 @@ class StoredAnswer:
                 if pollers.get(key) is poller:
                     del pollers[key]
 
-    async def read(self, after: int, until: int) -> list[object]:
+    async def read(self, after: int, until: int) -> list[str]:
         """Return the next events from the store, none with a number above ``until``."""
         most = min(until - after, MAX_EVENTS)
         page = await self._store.run(

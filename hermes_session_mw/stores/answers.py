@@ -1,13 +1,15 @@
 """`AnswerStore`, the protocol for answers that outlive the request that they were asked in.
 
 An *answer* is a turn that is being answered, with a log of its *events*: JSON values, as clients
-get them, numbered from 1. It is *open* until it ends, and holds the session's lease meanwhile; its
-writer is checked by the lease's fence as every turn is (the head of ``session/turn_lock.py``).
+get them, numbered from 1. They are written and read as JSON texts of one line each, as
+``answer_folding.encode_event`` makes them, so that each is encoded once. An answer is *open* until
+it ends, and holds the session's lease meanwhile; its writer is checked by the lease's fence as
+every turn is (the head of ``session/turn_lock.py``).
 
-A writer that dies lets the lease expire. Its answer is then *folded*: its question, and as much of
-the answer as came, are stored as one turn, marked as incomplete. Every method that meets an open
-answer whose lease has expired folds it first, ``load`` too; so a conversation goes on without a
-housekeeper, and a fold is done once, whoever does it.
+A writer that dies lets the lease expire. Its answer is then *folded* (``answer_folding.folded``):
+its question, and as much of the answer as came, are stored as one turn, marked as incomplete. Every
+method that meets an open answer whose lease has expired folds it first, ``load`` too; so a
+conversation goes on without a housekeeper, and a fold is done once, whoever does it.
 """
 
 from collections.abc import Sequence
@@ -79,6 +81,7 @@ class AnswerStore(LifecycleStore, Protocol):
         replace_from: int | None = None,
         digest: str | None = None,
         fence: int | None = None,
+        begun: Message | None = None,
     ) -> int:
         """Store the question of an answer, acquire the session's lease, and return its fence.
 
@@ -99,9 +102,10 @@ class AnswerStore(LifecycleStore, Protocol):
             digest: of the request, up to 64 characters, so that a repeated one is told from
                 another one under the same turn id while the answer runs.
             fence: of the lease that the caller holds.
+            begun: the message that the answer continues.
 
         Raises:
-            InvalidMessage: the question cannot be stored as it is.
+            InvalidMessage: the question, or ``begun``, cannot be stored as it is.
             ValueError, TypeError: ``lease``, ``replace_from`` or ``digest`` cannot be.
             SessionBusy: the lease is held by another, or an answer is open.
             TurnLost: ``fence`` is not the session's newest.
@@ -117,32 +121,34 @@ class AnswerStore(LifecycleStore, Protocol):
         session_id: str,
         answer_id: str,
         first: int,
-        events: Sequence[object],
+        events: Sequence[str],
         owner: str = "",
         *,
         fence: int,
         lease: float,
-        partial: Message | None = None,
+        growth: str | None = None,
     ) -> bool:
         """Store the next events, and extend the lease; return whether a stop was requested.
 
         The events get the numbers from ``first``; those that are stored already are left as they
-        are. Without events only the lease is extended.
+        are. Without events only the lease is extended. A write with ``growth`` is repeated with the
+        same events.
 
         Args:
             session_id: the answer's session.
             answer_id: the answer.
             first: the number of the first of ``events``: at most one more than are stored.
-            events: JSON values.
+            events: JSON texts of one line each.
             owner: the session's owner.
             fence: what ``begin_answer`` returned.
             lease: seconds from now.
-            partial: the answer's message up to these events, which a fold would store. It replaces
-                the last one. Without any, a fold joins the events that are texts.
+            growth: what the answer's message grew by with these events, and since the last write
+                (``message_growth.encode_changes``), which a fold applies. Without it, the events
+                that are texts continue the message's content.
 
         Raises:
-            InvalidMessage: an event, or ``partial``, cannot be stored as it is, or ``first`` would
-                leave a gap.
+            InvalidMessage: an event, or ``growth``, cannot be stored as it is, ``first`` would
+                leave a gap, or some but not all of the events that ``growth`` is of are stored.
             ValueError, TypeError: ``lease`` or ``first`` cannot be.
             TurnLost: the fence is not the newest, or the answer is not open any more.
             SessionDeleted: the conversation was deleted.
@@ -154,7 +160,7 @@ class AnswerStore(LifecycleStore, Protocol):
         session_id: str,
         answer_id: str,
         first: int,
-        events: Sequence[object],
+        events: Sequence[str],
         messages: Sequence[Message],
         owner: str = "",
         *,
@@ -205,7 +211,7 @@ class AnswerStore(LifecycleStore, Protocol):
 
     async def read_events(
         self, answer_id: str, owner: str = "", after: int = 0, limit: int = MAX_EVENTS
-    ) -> tuple[AnswerState, list[object]] | None:
+    ) -> tuple[AnswerState, list[str]] | None:
         """Return the state and the events after the number ``after``, in order, without a gap.
 
         Both are of one moment: there are no more events than ``limit`` if the state is an end and

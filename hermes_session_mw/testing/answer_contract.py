@@ -49,6 +49,16 @@ def part(text: str) -> dict[str, Any]:
     return {"role": "assistant", "content": text, "status": "incomplete"}
 
 
+def as_text(event: object) -> str:
+    """Return an event as a JSON text."""
+    return json.dumps(event, ensure_ascii=False)
+
+
+def growth(*changes: tuple[str, list[Any], Any]) -> str:
+    """Return changes of a message as a JSON text."""
+    return json.dumps(changes)
+
+
 @dataclass
 class Writer:
     """The writer of an answer."""
@@ -62,11 +72,15 @@ class Writer:
 
     async def write(self, first: int, *events: object, **more: Any) -> bool:
         """Write events from the number ``first``."""
+        return await self.write_texts(first, *map(as_text, events), **more)
+
+    async def write_texts(self, first: int, *texts: str, **more: Any) -> bool:
+        """Write events that are JSON texts."""
         return await self.store.write_events(
             self.session_id,
             self.id,
             first,
-            events,
+            texts,
             self.owner,
             **{"fence": self.fence, "lease": self.lease, **more},
         )
@@ -75,11 +89,17 @@ class Writer:
         self, first: int, *events: object, messages: Any = TURN, **more: Any
     ) -> int | None:
         """End the answer with these events."""
+        return await self.end_texts(first, *map(as_text, events), messages=messages, **more)
+
+    async def end_texts(
+        self, first: int, *texts: str, messages: Any = TURN, **more: Any
+    ) -> int | None:
+        """End the answer with events that are JSON texts."""
         return await self.store.end_answer(
             self.session_id,
             self.id,
             first,
-            events,
+            texts,
             messages,
             self.owner,
             **{"fence": self.fence, "state": "completed", **more},
@@ -91,11 +111,15 @@ class Writer:
         assert found is not None
         return found
 
+    async def read(self, after: int = 0, **more: Any) -> tuple[str, list[object]]:
+        """Return the state, and the stored events."""
+        found = await self.store.read_events(self.id, self.owner, after, **more)
+        assert found is not None
+        return found[0], [json.loads(text) for text in found[1]]
+
     async def events(self, after: int = 0) -> list[object]:
         """Return the stored events."""
-        found = await self.store.read_events(self.id, self.owner, after)
-        assert found is not None
-        return found[1]
+        return (await self.read(after))[1]
 
 
 async def begun(
@@ -181,7 +205,7 @@ class AnswerOperations:
         )
         assert await writer.found() == running == await store.open_answer(writer.session_id)
         assert not await writer.write(1, "Be", {"delta": "cau"})
-        assert await store.read_events(writer.id) == ("running", ["Be", {"delta": "cau"}])
+        assert await writer.read() == ("running", ["Be", {"delta": "cau"}])
         assert not await writer.write(3, "se")
         assert await writer.events(after=1) == [{"delta": "cau"}, "se"]
         assert await store.load(writer.session_id) == UNKNOWN
@@ -192,7 +216,7 @@ class AnswerOperations:
         assert not found.is_alive
         assert await store.open_answer(writer.session_id) is None
         whole = ["Be", {"delta": "cau"}, "se", "."]
-        assert await store.read_events(writer.id) == ("completed", whole)
+        assert await writer.read() == ("completed", whole)
         turn = await store.find_turn(writer.session_id, "t")
         assert turn is not None
         assert (turn.messages, turn.start) == (TURN, 0)
@@ -206,7 +230,7 @@ class AnswerOperations:
             await writer.write(first, *range(first, first + count))
         for after in range(12):
             for limit in (1, 2, 3, 5, 20):
-                found = await store.read_events(writer.id, after=after, limit=limit)
+                found = await writer.read(after, limit=limit)
                 assert found == ("running", expected[after : after + limit])
 
     @pytest.mark.parametrize(
@@ -236,7 +260,7 @@ class AnswerOperations:
         assert history.messages == [*numbered(0), ASKED, part("Becau")]
         found = await writer.found()
         assert (found.state, found.message) == ("incomplete", part("Becau"))
-        assert await store.read_events(writer.id) == ("incomplete", ["Be", "cau"])
+        assert await writer.read() == ("incomplete", ["Be", "cau"])
         with pytest.raises(TurnLost):
             await writer.write(3, "se")
         with pytest.raises(TurnLost):
@@ -269,15 +293,40 @@ class AnswerOperations:
         found = await writer.found()
         assert (found.state, found.message, found.events) == ("incomplete", None, 0)
 
-    async def test_a_fold_stores_the_message_so_far(self, store: AnswerStore) -> None:
-        """A fold stores the newest message that the writer gave with its events."""
+    async def test_a_fold_puts_the_message_together(self, store: AnswerStore) -> None:
+        """A fold stores the message that has grown with each write, as far as it came."""
         writer = await begun(store, lease=MOMENT)
-        so_far = {**SAID, "content": "Be", "tool_calls": [{"id": "c"}]}
-        await writer.write(1, {"delta": "B"}, partial={**SAID, "content": "B"})
-        await writer.write(2, {"delta": "e"}, partial=so_far, lease=LEASE)
-        await writer.write(3, lease=MOMENT)
+        calls: list[Any] = [{"id": "c"}]
+        first = growth(("=", ["role"], "assistant"), ("=", ["content"], "B"))
+        more = growth(("+", ["content"], "e"), ("=", ["tool_calls"], calls))
+        await writer.write(1, {"delta": "B"}, growth=first)
+        await writer.write(2, {"delta": "e"}, growth=more, lease=LEASE)
+        await writer.write(2, {"delta": "e"}, growth=more)  # a repetition
+        with pytest.raises(InvalidMessage, match="growth"):
+            await writer.write(2, {"delta": "e"}, "?", growth=more)
+        await writer.write(3, {"delta": ""}, growth=growth())
+        await writer.write(4, lease=MOMENT)
         history = await wait_for_fold(writer)
-        assert history.messages == [ASKED, {**so_far, "status": "incomplete"}]
+        assert history.messages == [ASKED, {**part("Be"), "tool_calls": calls}]
+
+    @pytest.mark.parametrize("has_growth", [True, False])
+    async def test_a_fold_continues_what_was_begun(
+        self, store: AnswerStore, *, has_growth: bool
+    ) -> None:
+        """A fold stores the message that the answer continues, with what came."""
+        writer = await begun(store, lease=MOMENT, begun={**SAID, "content": "Be", "n": 1})
+        more = growth(("+", ["content"], "cau")) if has_growth else None
+        await writer.write(1, "cau", growth=more)
+        history = await wait_for_fold(writer)
+        assert history.messages == [ASKED, {**part("Becau"), "n": 1}]
+
+    async def test_what_was_begun_is_kept_without_more(self, store: AnswerStore) -> None:
+        """Where nothing new came, what was begun is stored, unless a turn was to be replaced."""
+        asked = begun(store, lease=MOMENT, begun={**SAID, "content": "Be"})
+        assert (await wait_for_fold(await asked)).messages == [ASKED, part("Be")]
+        session_id = await stored(store, 1)
+        again = begun(store, session_id, lease=MOMENT, begun=numbered(0)[0], replace_from=0)
+        assert (await wait_for_fold(await again)).messages == numbered(0)
 
     async def test_an_answer_without_a_question_may_be_empty(self, store: AnswerStore) -> None:
         """Where the question is stored already, and no answer came, nothing is added."""
@@ -477,10 +526,11 @@ class AnswerOperations:
         with pytest.raises(TurnLost):
             await Writer(store, session_id, writer.id, writer.fence).end(2, "?")
         fence = await store.begin_answer(session_id, writer.id, [ASKED], lease=LEASE)
-        assert await Writer(store, session_id, writer.id, fence).end(1, "mine") == 2
+        mine = Writer(store, session_id, writer.id, fence)
+        assert await mine.end(1, "mine") == 2
         assert await writer.end(2, "cause.") == 2
         assert await writer.events() == ["Be", "cause."]
-        assert await store.read_events(writer.id) == ("completed", ["mine"])
+        assert await mine.read() == ("completed", ["mine"])
 
     async def test_a_replaced_turn_stays_until_the_end(self, store: AnswerStore) -> None:
         """An answer that replaces others does so in one step, at its end."""
@@ -648,21 +698,25 @@ class AnswerArguments:
         with pytest.raises(InvalidMessage):
             await begun(store, session_id, question=[ASKED, message])
         assert await store.open_answer(session_id) is None
-        writer = await begun(store, session_id)
         with pytest.raises(InvalidMessage):
-            await writer.write(1, "Be", partial=message)
+            await begun(store, session_id, begun=message)
+        assert await store.open_answer(session_id) is None
+        writer = await begun(store, session_id)
         with pytest.raises(InvalidMessage):
             await writer.end(1, "Be", messages=[ASKED, message])
         assert await writer.events() == []
         assert (await writer.found()).state == "running"
 
-    @pytest.mark.parametrize("event", [math.nan, b"bytes", {1: 2}, (1,), "\ud800", [math.inf]])
-    async def test_what_is_no_json_is_no_event(self, store: AnswerStore, event: object) -> None:
-        """An event that would not come back is refused, with all that came with it."""
+    @pytest.mark.parametrize("text", ["", '"a\n"', '"\0"', '"\ud800"', b'"bytes"', 7, None, ["1"]])
+    async def test_what_is_no_line_of_text_is_no_event(self, store: AnswerStore, text: Any) -> None:
+        """An event that a line cannot hold is refused, with all that came with it."""
         writer = await begun(store)
-        for write in (writer.write, writer.end):
+        for write in (writer.write_texts, writer.end_texts):
             with pytest.raises(InvalidMessage):
-                await write(1, "Be", event)
+                await write(1, '"Be"', text)
+        if text not in ("", '"a\n"', None):
+            with pytest.raises(InvalidMessage):
+                await writer.write(1, "Be", growth=text)
         assert await writer.events() == []
 
     async def test_an_answer_has_to_fit(self, store: Any) -> None:

@@ -1,7 +1,7 @@
 """A response is followed by its answer's log, from any process, and is told as it ended."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -47,7 +47,7 @@ async def payloads(model: Model) -> AsyncIterator[Any]:
     yield events.event("response.completed", response=ended)
 
 
-def assemble(events: list[Any]) -> dict[str, str]:
+def assemble(events: Sequence[Any]) -> dict[str, str]:
     deltas = [event["delta"] for event in events if "delta" in event]
     return {"role": "assistant", "content": "".join(deltas)}
 

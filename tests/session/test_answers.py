@@ -1,7 +1,7 @@
 """An answer goes on without its client, can be followed from anywhere, and is stored once."""
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -790,7 +790,7 @@ async def test_a_client_of_a_killed_process_may_know_more_than_is_stored(stores:
     """It is not refused, also if it comes back before the lease has expired: it learns the end."""
     store, name = stores(), "a" * 32
     fence = await store.begin_answer("id", name, [USER], lease=3)
-    await store.write_events("id", name, 1, ["one"], fence=fence, lease=3)
+    await store.write_events("id", name, 1, ['"one"'], fence=fence, lease=3)
     answer = await HermesSession(store, "id").find_answer(name)
     assert answer is not None
     with anyio.fail_after(30):
@@ -923,3 +923,67 @@ async def test_a_function_that_never_returns_is_cancelled(*, is_owned: bool) -> 
         while not cancelled:
             await anyio.lowlevel.checkpoint()
     assert (await store.load("id")).messages == [USER, assistant("one ")]
+
+
+async def test_an_event_tells_its_json(stores: Stores) -> None:
+    """An event has its payload, and the JSON of it, which is sent as it is."""
+    model = Model()
+    async with serving(answered(model, assemble=whole), stores()) as app:
+        async with anyio.create_task_group() as tasks:
+            client = Client(app)
+            tasks.start_soon(client.run)
+            model.say({"delta": "\u20ac\u2028"})
+            model.end()
+        answer = await ends(stores, client.cursors[0].partition(":")[0])
+        (event,) = [each async for each in answer.events()]
+    assert event.payload == {"delta": "\u20ac\u2028"}
+    assert event.body == '{"delta":"\u20ac\\u2028"}'
+    assert client.data[0] == event.body
+
+
+def whole(payloads: Sequence[Any]) -> dict[str, Any]:
+    return assistant("".join(each["delta"] for each in payloads))
+
+
+class Measuring(MemoryStore):
+    """A store that counts what each write gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.characters = self.writes = 0
+
+    async def write_events(
+        self, session_id: str, answer_id: str, first: int, events: Any, *args: Any, **kwargs: Any
+    ) -> bool:
+        self.writes += 1
+        self.characters += len("".join(events)) + len(kwargs["growth"] or "")
+        return await super().write_events(session_id, answer_id, first, events, *args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", ["texts", "begun texts", "payloads"])
+async def test_what_is_written_grows_as_the_answer_does(kind: str) -> None:
+    """However many writes an answer takes, each of its parts is given to the store once."""
+    model, store = Model(), Measuring()
+    options: dict[str, Any] = {"assemble": whole} if kind == "payloads" else {}
+    if kind == "begun texts":
+        options["begun"] = assistant("Once ", **BROKEN)
+    word = "word " * 200
+    async with (
+        serving(answered(model, **options), store) as app,
+        anyio.create_task_group() as tasks,
+    ):
+        client = Client(app)
+        tasks.start_soon(client.run)
+        for number in range(1, 9):
+            model.say({"delta": word} if kind == "payloads" else word)
+
+            async def is_written(number: int = number) -> bool:
+                answer = await HermesSession(StoreClient(store), "id").running_answer()
+                return answer is not None and answer.length == number
+
+            await until(is_written)
+        model.end()
+    assert store.writes >= 8
+    assert store.characters < 2.5 * 8 * len(word)
+    begun = "Once " if kind == "begun texts" else ""
+    assert (await store.load("id")).messages == [USER, assistant(begun + 8 * word)]

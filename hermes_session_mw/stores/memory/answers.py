@@ -16,13 +16,11 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.messages import Message, decode_messages, encode_messages
 from hermes_session_mw.stores.answer_folding import (
-    Events,
     check_above_0,
     check_end,
+    check_events,
     check_sweep,
-    decode_events,
-    encode_events,
-    encode_partial,
+    encode_begun,
     encode_question,
     folded,
 )
@@ -51,8 +49,10 @@ class Answer:
     fence: int | None
     """Of its lease; None once it was folded, so that its writer can do no more."""
     state: AnswerState = "running"
+    begun: str | None = None
     events: list[str] = field(default_factory=list)
-    partial: str | None = None
+    writes: list[tuple[str | None, Sequence[str]]] = field(default_factory=list)
+    """What the message grew by, and the events, of each write; empty once it has ended."""
     message: str | None = None
     length: int | None = None
     """Of the history with its turn."""
@@ -83,6 +83,7 @@ class MemoryAnswers:
         replace_from: int | None = None,
         digest: str | None = None,
         fence: int | None = None,
+        begun: Message | None = None,
     ) -> int:
         """See `AnswerStore.begin_answer`."""
         check_keys(session_id, owner, turn_id)
@@ -92,11 +93,12 @@ class MemoryAnswers:
         check_digest(digest)
         bodies = encode_question(question, self.max_message_bytes, self.max_turn_messages)
         answer = Answer(session_id, bodies, turn_id, replace_from, digest, None)
+        answer.begun = encode_begun(begun, self.max_message_bytes)
         await checkpoint()
         with self._lock:
-            begun = self._begun_before(answer_id, answer, owner)
-            if begun is not None:
-                return begun
+            known = self._begun_before(answer_id, answer, owner)
+            if known is not None:
+                return known
             self._check_free(session_id, owner, fence)
             self._fold(session_id, owner)
             record = self._record(session_id, owner)
@@ -118,24 +120,25 @@ class MemoryAnswers:
         session_id: str,
         answer_id: str,
         first: int,
-        events: Sequence[object],
+        events: Sequence[str],
         owner: str = "",
         *,
         fence: int,
         lease: float,
-        partial: Message | None = None,
+        growth: str | None = None,
     ) -> bool:
         """See `AnswerStore.write_events`."""
         check_keys(session_id, owner)
         check_answer(answer_id, owner)
         check_lease(lease)
-        encoded = encode_events(first, events, self.max_message_bytes)
-        so_far = encode_partial(partial, self.max_message_bytes)
+        checked = check_events(first, events, self.max_message_bytes, growth)
         await checkpoint()
         with self._lock:
             answer, record = self._held(session_id, answer_id, owner, fence)
-            answer.events += encoded.after(len(answer.events)).bodies
-            answer.partial = so_far or answer.partial
+            more = checked.after(len(answer.events)).bodies
+            if more:
+                answer.events += more
+                answer.writes.append((growth, more))
             until = time.monotonic() + lease
             self._sessions[owner, session_id] = replace(record, leased_until=until)
             return answer.stop_requested
@@ -145,7 +148,7 @@ class MemoryAnswers:
         session_id: str,
         answer_id: str,
         first: int,
-        events: Sequence[object],
+        events: Sequence[str],
         messages: Sequence[Message],
         owner: str = "",
         *,
@@ -156,7 +159,7 @@ class MemoryAnswers:
         check_keys(session_id, owner)
         check_answer(answer_id, owner)
         check_end(state)
-        encoded = encode_events(first, events, self.max_message_bytes)
+        checked = check_events(first, events, self.max_message_bytes)
         bodies: list[str] = []
         if messages:
             bodies = encode_messages(messages, self.max_message_bytes, self.max_turn_messages)
@@ -166,7 +169,7 @@ class MemoryAnswers:
             if ended is not None and ended.fence == fence and ended.state != "running":
                 return ended.length
             answer, _ = self._held(session_id, answer_id, owner, fence)
-            more = encoded.after(len(answer.events))
+            more = checked.after(len(answer.events))
             turn_id = answer.turn_id if state == "completed" else None
             self._end(answer, owner, bodies, turn_id, state)
             answer.events += more.bodies
@@ -207,7 +210,7 @@ class MemoryAnswers:
 
     async def read_events(
         self, answer_id: str, owner: str = "", after: int = 0, limit: int = MAX_EVENTS
-    ) -> tuple[AnswerState, list[object]] | None:
+    ) -> tuple[AnswerState, list[str]] | None:
         """See `AnswerStore.read_events`."""
         check_answer(answer_id, owner)
         check_count("after", after)
@@ -218,7 +221,7 @@ class MemoryAnswers:
             if answer is None:
                 return None
             state, bodies = answer.state, answer.events[after : after + limit]
-        return state, decode_events([Events(after + 1, bodies).array])
+        return state, bodies
 
     async def request_stop(self, answer_id: str, owner: str = "") -> bool:
         """See `AnswerStore.request_stop`."""
@@ -324,8 +327,8 @@ class MemoryAnswers:
         answer = self._answers[owner, record.answer_id]
         bodies = folded(
             answer.question,
-            answer.partial,
-            decode_events([Events(1, answer.events).array]),
+            answer.begun,
+            answer.writes,
             replaces=answer.replace_from is not None,
             max_bytes=self.max_message_bytes,
         )
@@ -353,7 +356,7 @@ class MemoryAnswers:
                 answer.length = len(record.rows)
         if len(bodies) > len(answer.question):
             answer.message = bodies[-1]
-        answer.state, answer.ended_at, answer.partial = state, time.monotonic(), None
+        answer.state, answer.ended_at, answer.writes = state, time.monotonic(), []
         is_its_own = record.fence == record.answer_fence
         self._sessions[owner, answer.session_id] = replace(
             record,

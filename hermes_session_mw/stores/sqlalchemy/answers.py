@@ -14,9 +14,9 @@ from hermes_session_mw.messages import Message, encode_messages
 from hermes_session_mw.stores.answer_folding import (
     check_above_0,
     check_end,
+    check_events,
     check_sweep,
-    encode_events,
-    encode_partial,
+    encode_begun,
     encode_question,
 )
 from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState
@@ -51,6 +51,7 @@ class SQLAlchemyAnswers:
         replace_from: int | None = None,
         digest: str | None = None,
         fence: int | None = None,
+        begun: Message | None = None,
     ) -> int:
         """See `AnswerStore.begin_answer`; one short transaction."""
         check_keys(session_id, owner, turn_id)
@@ -59,8 +60,9 @@ class SQLAlchemyAnswers:
         check_count("replace_from", replace_from)
         check_digest(digest)
         bodies = encode_question(question, self.max_message_bytes, self.max_turn_messages)
+        continued = encode_begun(begun, self.max_message_bytes)
         answer = answers.NewAnswer(
-            answer_id, session_id, owner, bodies, turn_id, replace_from, digest
+            answer_id, session_id, owner, bodies, turn_id, replace_from, digest, continued
         )
         return await self._retrying.write(
             answers.begin, answer, lease, fence, self._max_turns, self.max_message_bytes
@@ -71,12 +73,12 @@ class SQLAlchemyAnswers:
         session_id: str,
         answer_id: str,
         first: int,
-        events: Sequence[object],
+        events: Sequence[str],
         owner: str = "",
         *,
         fence: int,
         lease: float,
-        partial: Message | None = None,
+        growth: str | None = None,
     ) -> bool:
         """See `AnswerStore.write_events`; one round trip on PostgreSQL, a transaction elsewhere."""
         check_keys(session_id, owner)
@@ -86,11 +88,10 @@ class SQLAlchemyAnswers:
             answers.write,
             session_id,
             answer_id,
-            encode_events(first, events, self.max_message_bytes),
+            check_events(first, events, self.max_message_bytes, growth),
             owner,
             fence=fence,
             seconds=lease,
-            partial=encode_partial(partial, self.max_message_bytes),
         )
 
     async def end_answer(
@@ -98,7 +99,7 @@ class SQLAlchemyAnswers:
         session_id: str,
         answer_id: str,
         first: int,
-        events: Sequence[object],
+        events: Sequence[str],
         messages: Sequence[Message],
         owner: str = "",
         *,
@@ -116,7 +117,7 @@ class SQLAlchemyAnswers:
             answers.end,
             session_id,
             answer_id,
-            encode_events(first, events, self.max_message_bytes),
+            check_events(first, events, self.max_message_bytes),
             bodies,
             owner,
             fence=fence,
@@ -149,7 +150,7 @@ class SQLAlchemyAnswers:
 
     async def read_events(
         self, answer_id: str, owner: str = "", after: int = 0, limit: int = MAX_EVENTS
-    ) -> tuple[AnswerState, list[object]] | None:
+    ) -> tuple[AnswerState, list[str]] | None:
         """See `AnswerStore.read_events`; one round trip."""
         check_answer(answer_id, owner)
         check_count("after", after)

@@ -150,7 +150,7 @@ answers: Table = Table(
     # The fence that its writer has to have; 0 once it was folded.
     Column("fence", BigInteger, nullable=False),
     Column("state", String(10), nullable=False),
-    Column("partial", _body, nullable=True),
+    Column("begun", _body, nullable=True),  # the message that it continues, as JSON
     Column("message", _body, nullable=True),
     # The history's length with its turn.
     Column("length", BigInteger, nullable=True),
@@ -174,7 +174,9 @@ answer_events: Table = Table(
     # The numbers of the first event in the row, and of the last one.
     Column("first", BigInteger),
     Column("last", BigInteger, nullable=False),
-    Column("body", _body, nullable=False),  # a JSON array
+    Column("body", _body, nullable=False),  # JSON texts, one on each line
+    # What the message grew by with them, as a JSON array; NULL if it is their texts.
+    Column("growth", _body, nullable=True),
     PrimaryKeyConstraint("owner", "answer_id", "first"),
     ForeignKeyConstraint(
         ["owner", "answer_id"], ["hermes_answers.owner", "hermes_answers.id"], ondelete="CASCADE"

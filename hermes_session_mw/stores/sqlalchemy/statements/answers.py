@@ -19,7 +19,6 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
-    exists,
     func,
     insert,
     null,
@@ -39,7 +38,7 @@ from hermes_session_mw.exceptions import (
     TurnLost,
 )
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES, Message, encode_messages
-from hermes_session_mw.stores.answer_folding import Events, decode_events, folded
+from hermes_session_mw.stores.answer_folding import Events, decode_events, folded, split_lines
 from hermes_session_mw.stores.answers import AnswerState
 from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
@@ -131,6 +130,7 @@ class NewAnswer:
     turn_id: str | None
     replace_from: int | None
     digest: str | None = None
+    begun: str | None = None
 
 
 _remaining = sessions.c.leased_until - now_in_milliseconds()
@@ -169,7 +169,7 @@ _begin = (
     )
 )
 _fence = select(sessions.c.fence).where(*IS_SESSION)
-_GIVEN = ("turn_id", "question", "replace_from", "digest", "fence")
+_GIVEN = ("turn_id", "question", "replace_from", "digest", "fence", "begun")
 _insert = insert(answers).values(
     owner=OF_OWNER,
     id=OF_ANSWER,
@@ -200,14 +200,13 @@ _answer = select(
     answers.c.turn_id,
     answers.c.replace_from,
 ).where(*IS_ANSWER, _IS_OF_SESSION)
-_EVENT_COLUMNS = ("owner", "answer_id", "first", "last", "body")
+_EVENT_COLUMNS = ("owner", "answer_id", "first", "last", "body", "growth")
 _event_row = {
     "owner": OF_OWNER,
     "answer_id": OF_ANSWER,
     **{name: bindparam(name, type_=answer_events.c[name].type) for name in _EVENT_COLUMNS[2:]},
 }
 _add_events = insert(answer_events).values(_event_row)
-_set_partial = update(answers).where(*IS_ANSWER).values(partial=bindparam("so_far"))
 
 _end = (
     update(answers)
@@ -218,7 +217,6 @@ _end = (
         message=bindparam("answer"),
         length=bindparam("after"),
         ended_at=now_in_milliseconds(),
-        partial=null(),
     )
 )
 _end_and_notify = _end.returning(NOTIFY_FOLLOWERS)
@@ -236,10 +234,18 @@ _close = (
         (sessions.c.updated_at, sessions.c.updated_at),
     )
 )
-_open = select(answers.c.id, answers.c.question, answers.c.partial, answers.c.replace_from).where(
+_open = select(answers.c.id, answers.c.question, answers.c.begun, answers.c.replace_from).where(
     *in_session(answers), answers.c.state == "running"
 )
-_events = select(answer_events.c.body).where(*IN_ANSWER).order_by(answer_events.c.first)
+_writes = (
+    select(
+        answer_events.c.growth,
+        # Not read where it is not needed.
+        case((answer_events.c.growth.is_(None), answer_events.c.body)),
+    )
+    .where(*IN_ANSWER)
+    .order_by(answer_events.c.first)
+)
 
 _remove_events = delete(answer_events).where(
     answer_events.c.owner == OF_OWNER,
@@ -249,7 +255,7 @@ _remove = delete(answers).where(*in_session(answers))
 _move = update(answers).where(*in_session(answers)).values(session_id=bindparam("new_id"))
 
 
-def _in_one_statement(*, with_partial: bool) -> Executable:
+def _in_one_statement() -> Executable:
     """Return PostgreSQL's write in one statement; it returns whether a stop was requested.
 
     Followers in other processes are notified when it is committed.
@@ -275,21 +281,14 @@ def _in_one_statement(*, with_partial: bool) -> Executable:
         .returning(answer_events.c.first)
         .cte("added")
     )
-    if not with_partial:
-        return (
-            select(answers.c.stop_requested, NOTIFY_FOLLOWERS)
-            .select_from(answers.join(added, true()))
-            .where(*its_own)
-        )
     return (
-        update(answers)
-        .where(*its_own, exists(select(added.c.first)))
-        .values(partial=bindparam("so_far"))
-        .returning(answers.c.stop_requested, NOTIFY_FOLLOWERS)
+        select(answers.c.stop_requested, NOTIFY_FOLLOWERS)
+        .select_from(answers.join(added, true()))
+        .where(*its_own)
     )
 
 
-_write_in_one = {each: _in_one_statement(with_partial=each) for each in (False, True)}
+_write_in_one = _in_one_statement()
 
 
 def begin(
@@ -320,6 +319,7 @@ def begin(
         ((new,),) = database.rows(_fence, target)
         row = {"turn_id": answer.turn_id, "replace_from": answer.replace_from}
         row |= {"question": question, "digest": answer.digest, "fence": new}
+        row |= {"begun": answer.begun}
         database.run(_insert, {**names, **row})
     return int(new)
 
@@ -333,18 +333,15 @@ def write(
     *,
     fence: int,
     seconds: float,
-    partial: str | None,
 ) -> bool:
-    """See `AnswerStore.write_events`; ``partial`` is a JSON text."""
+    """See `AnswerStore.write_events`."""
     target = Target(of_session=session_id, of_owner=owner)
     parameters = {**target, "of_answer": answer_id, "held": fence}
     parameters |= {"lease": in_milliseconds(seconds), "topic": events_topic(answer_id, owner)}
-    partials = {} if partial is None else {"so_far": partial}
     # Only where the statement is known to be committed by itself.
     if events.bodies and database.dialect == "postgresql" and database.in_transaction() is False:
-        statement = _write_in_one[partial is not None]
         with committing():
-            done = database.rows(statement, {**parameters, **_row_of(events), **partials})
+            done = database.rows(_write_in_one, {**parameters, **_row_of(events)})
             database.check_no_transaction("after the write")
         if done:
             return bool(done[0][0])
@@ -353,8 +350,6 @@ def write(
             _refuse(database, target)
         answer = _its_own(database, parameters)
         _add(database, parameters, events.after(answer.newest))
-        if partials:
-            database.run(_set_partial, {**parameters, **partials})
         if events.bodies and database.dialect == "postgresql":
             database.rows(_notify, parameters)
     return bool(answer.stop_requested)
@@ -481,7 +476,7 @@ def _add(database: Database, parameters: dict[str, Any], events: Events) -> None
 
 def _row_of(events: Events) -> dict[str, Any]:
     last = events.first + len(events.bodies) - 1
-    return {"first": events.first, "last": last, "body": events.array}
+    return {"first": events.first, "last": last, "body": events.lines, "growth": events.growth}
 
 
 def _store(
@@ -524,17 +519,14 @@ def _set_ended(
 def _fold(database: Database, target: Target, max_bytes: int) -> bool:
     """Fold the open answer of a session whose row is locked; return whether there was one."""
     found = database.rows(_open, target)
-    for answer_id, question, partial, keep in found:
+    for answer_id, question, begun, keep in found:
         names = {**target, "of_answer": _text(answer_id)}
-        texts = [] if partial else [body for (body,) in database.rows(_events, names)]
         asked = _texts(question)
-        bodies = folded(
-            asked,
-            partial,
-            decode_events(texts),
-            replaces=keep is not None,
-            max_bytes=max_bytes,
-        )
+        writes = [
+            (growth, split_lines([lines]) if growth is None else [])
+            for growth, lines in database.rows(_writes, names)
+        ]
+        bodies = folded(asked, begun, writes, replaces=keep is not None, max_bytes=max_bytes)
         # The history may be shorter by now.
         most = None if keep is None else min(keep, _locked(database, target).length)
         length = _store(database, target, bodies, None, most)
@@ -547,7 +539,7 @@ def _fold(database: Database, target: Target, max_bytes: int) -> bool:
 
 def parse_array(array: str) -> list[Message]:
     """Return the messages of a JSON array."""
-    return cast("list[Message]", decode_events([array]))
+    return cast("list[Message]", decode_events([array])[0])
 
 
 def _text(key: Any) -> str | None:

@@ -7,7 +7,7 @@ from sqlalchemy import and_, bindparam, case, delete, func, literal_column, sele
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.transactions import committing, transaction
 from hermes_session_mw.messages import decode_messages
-from hermes_session_mw.stores.answer_folding import decode_events
+from hermes_session_mw.stores.answer_folding import split_lines
 from hermes_session_mw.stores.answers import AnswerRecord, AnswerState
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     OF_OWNER,
@@ -163,7 +163,7 @@ def find_open(database: Database, session_id: str, owner: str) -> AnswerRecord |
 
 def read(
     database: Database, answer_id: str, owner: str, after: int, limit: int
-) -> tuple[AnswerState, list[object]] | Expired | None:
+) -> tuple[AnswerState, list[str]] | Expired | None:
     """See `AnswerStore.read_events`."""
     # Each row has one event at least.
     parameters = {"of_owner": owner, "of_answer": answer_id, "after": after, "limit": limit}
@@ -175,7 +175,7 @@ def read(
         return Expired(text_of(session_id))
     if first is None:
         return state, []
-    events = decode_events(body for *_, body in rows)
+    events = split_lines(lines for *_, lines in rows)
     skipped = max(after + 1 - first, 0)
     return state, events[skipped : skipped + limit]
 

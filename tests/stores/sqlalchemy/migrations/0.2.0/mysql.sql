@@ -43,7 +43,7 @@ CREATE TABLE hermes_answers (
     digest VARCHAR(64),
     fence BIGINT NOT NULL,
     state VARCHAR(10) NOT NULL,
-    partial LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    begun LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     message LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     length BIGINT,
     stop_requested BIGINT NOT NULL DEFAULT '0',
@@ -91,6 +91,7 @@ CREATE TABLE hermes_answer_events (
     first BIGINT NOT NULL,
     last BIGINT NOT NULL,
     body LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    growth LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     PRIMARY KEY (owner, answer_id, first),
     FOREIGN KEY(owner, answer_id) REFERENCES hermes_answers (owner, id) ON DELETE CASCADE
 )ENGINE=InnoDB;

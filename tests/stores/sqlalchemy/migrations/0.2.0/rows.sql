@@ -33,8 +33,8 @@ INSERT INTO hermes_keys (owner, name, session_id, updated_at) VALUES
 
 INSERT INTO hermes_counters (name, value) VALUES ('fence', 7);
 
-INSERT INTO hermes_answers (owner, id, session_id, turn_id, question, replace_from, digest, fence, state, partial, message, length, stop_requested, ended_at, followed_until) VALUES
-    ('', 'answer', 'edited', 'third', '[{"n":2}]', NULL, 'abc', 3, 'completed', NULL, '{"n":3}', 4, 0, 1795169260000, 1795169250000);
+INSERT INTO hermes_answers (owner, id, session_id, turn_id, question, replace_from, digest, fence, state, begun, message, length, stop_requested, ended_at, followed_until) VALUES
+    ('', 'answer', 'edited', 'third', '[{"n":2}]', NULL, 'abc', 3, 'completed', '{"n":0}', '{"n":3}', 4, 0, 1795169260000, 1795169250000);
 
-INSERT INTO hermes_answer_events (owner, answer_id, first, last, body) VALUES
-    ('', 'answer', 1, 2, '["Be","cause."]');
+INSERT INTO hermes_answer_events (owner, answer_id, first, last, body, growth) VALUES
+    ('', 'answer', 1, 1, '"Because."', '[["=",["n"],3]]');

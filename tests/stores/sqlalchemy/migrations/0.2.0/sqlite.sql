@@ -46,7 +46,7 @@ CREATE TABLE hermes_answers (
     digest VARCHAR(64),
     fence BIGINT NOT NULL,
     state VARCHAR(10) NOT NULL,
-    partial TEXT,
+    begun TEXT,
     message TEXT,
     length BIGINT,
     stop_requested BIGINT DEFAULT '0' NOT NULL,
@@ -97,6 +97,7 @@ CREATE TABLE hermes_answer_events (
     first BIGINT NOT NULL,
     last BIGINT NOT NULL,
     body TEXT NOT NULL,
+    growth TEXT,
     PRIMARY KEY (owner, answer_id, first),
     FOREIGN KEY(owner, answer_id) REFERENCES hermes_answers (owner, id) ON DELETE CASCADE
 )
