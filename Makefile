@@ -12,6 +12,8 @@
 # make dist    builds the wheel and the sdist in dist/, and checks them; two builds are the same
 # make conformance   writes docs/conformance.md anew
 # make torture   kills writers, servers and poolers, loses replies, sets clocks back; checks what is left
+# make cuts   cuts clients, proxies, workers and databases off 10,000 times while answers run (CUTS);
+#              checks that each answer is whole, and there once
 # make fuzz   sends a million generated header values, and 200,000 over sockets
 # make bench   measures this package beside its peers, and writes docs/benchmarks/ anew;
 #              BENCH=--short only shows that all of it works: add '--output DIRECTORY' then
@@ -40,6 +42,7 @@ CLIENT_NAMES = $(basename $(notdir $(wildcard tests/demo/clients/environments/*)
 BENCH ?=
 WORKERS ?= 4
 COVERAGE ?=
+CUTS ?= 10000
 HOST ?= 127.0.0.1
 PORT ?= 8000
 STORE ?= $(or $(HERMES_STORE),sqlite:///hermes_demo.db)
@@ -69,7 +72,7 @@ SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 # The time that is written into what is built: the last commit's, so that two builds are the same.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
-.PHONY: demo test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance clients installed-clients open-webui fuzz torture bench \
+.PHONY: demo test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance clients installed-clients open-webui fuzz torture cuts bench \
   galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
@@ -251,6 +254,9 @@ fuzz: $(VENV)/.test-installed
 
 torture: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.long.torture
+
+cuts: $(VENV)/.test-installed
+	$(VENV)/bin/python -m tests.long.cuts --cuts '$(CUTS)'
 
 bench: $(BENCH_VENV)/.installed
 	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)

@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ class CuttingProxy:
         self.down = False
         self.refused = 0
         self._sockets: set[socket.socket] = set()
+        self._resetting: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lead_to(self, *ports: int) -> None:
@@ -40,6 +42,14 @@ class CuttingProxy:
         """Let them through again."""
         self.down = False
 
+    def reset(self) -> None:
+        """Reset all connections, in both directions; new ones are let through."""
+        for each in list(self._sockets):
+            self._resetting.add(each)
+            with suppress(OSError):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                each.shutdown(socket.SHUT_RD)  # which wakes its thread and sends nothing
+
     def close(self) -> None:
         """Stop listening."""
         _end(self._listener)
@@ -54,7 +64,11 @@ class CuttingProxy:
                     self.refused += 1
                     client.close()
                     continue
-                server = socket.create_connection(("127.0.0.1", next(self._ports)))
+                try:
+                    server = socket.create_connection(("127.0.0.1", next(self._ports)))
+                except OSError:  # nobody is there for now
+                    client.close()
+                    continue
                 self._sockets |= {client, server}
                 for ends in ((client, server), (server, client)):
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
@@ -63,9 +77,11 @@ class CuttingProxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
-        for each in (source, target):
-            _end(each)
+        if source not in self._resetting:
+            for each in (source, target):
+                _end(each)
         self._sockets -= {source, target}
+        self._resetting.discard(source)
         source.close()
 
 

@@ -64,6 +64,12 @@ class OwnServer:
         with held_back():  # one that is half dead can be neither stopped nor started
             self._kill()
 
+    def shut_down(self, by: signal.Signals) -> None:
+        """End it in order, by the signal that asks for that, and wait until it has."""
+        assert self._process is not None
+        self._process.send_signal(by)
+        self._process.wait(timeout=60)
+
     def stop(self) -> None:
         """End it, if it runs; nothing of its data is needed any more."""
         if self._process is None:

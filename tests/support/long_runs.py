@@ -51,6 +51,10 @@ DOSE = (
     ),
     # Each program of the torture once; what checks them, and the fuzz, whole.
     "tests/long/fuzz/",
+    # Answers cut off over SQLite, and what judges them.
+    "tests/long/cuts/test_clients.py",
+    "tests/long/cuts/test_cuts.py::test_nothing_is_lost_and_nothing_doubled[sqlite]",
+    "tests/long/cuts/test_judge.py",
     "tests/long/torture/model/test_model.py",
     "tests/long/torture/test_checker.py",
     *(

@@ -22,10 +22,11 @@ def program() -> str:
 
 
 @contextmanager
-def nginx(configuration: str, folder: Path, url: str) -> Iterator[None]:
+def nginx(configuration: str, folder: Path, url: str, *, main: str = "") -> Iterator[None]:
     """Run it with a ``configuration`` for its http block, until the block ends.
 
-    It answers at ``url`` when the block begins, and keeps all that it writes in ``folder``.
+    ``main`` has directives for outside of that. It answers at ``url`` when the block begins, and
+    keeps all that it writes in ``folder``, its process's number in ``nginx.pid``.
     """
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     file = folder / "nginx.conf"
@@ -36,6 +37,7 @@ def nginx(configuration: str, folder: Path, url: str) -> Iterator[None]:
                 "user root;" if os.geteuid() == 0 else "",
                 "daemon off;",
                 "worker_processes 1;",
+                main,
                 f"pid {folder}/nginx.pid;",
                 "events {}",
                 "http {",

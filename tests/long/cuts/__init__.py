@@ -1,0 +1,1 @@
+"""Clients, proxies, workers and database servers cut off while answers run: ``make cuts``."""

@@ -1,0 +1,170 @@
+"""The journal of a run, told by answer."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from tests.long.cuts.app import BEAT
+
+_PUNCTUAL = 0.01
+"""Seconds by which a beat may be late, without its process having stood still."""
+
+
+@dataclass
+class Write:
+    """One attempt to write; ``until`` and ``is_done`` are None where its process died in it."""
+
+    since: float
+    until: float | None = None
+    is_done: bool | None = None
+
+
+@dataclass
+class Run:
+    """An answer as the process that ran it noted it.
+
+    Attributes:
+        answer, session, key: whose it is.
+        worker: the process.
+        begun: when its question was stored.
+        call: the name of the model's call; None if the model was not asked.
+        pieces: when each piece was given by the model.
+        written: how many events are acknowledged by writes.
+        writes: its writes, the one of its end too, in order.
+        ending: the state that was to be stored at the end.
+        ended: the state whose storing was acknowledged.
+        errors: the errors of writes, by their names.
+    """
+
+    answer: str
+    session: str
+    key: str
+    worker: str
+    begun: float
+    call: str | None = None
+    pieces: list[float] = field(default_factory=list)
+    written: int = 0
+    writes: list[Write] = field(default_factory=list)
+    ending: str | None = None
+    ended: str | None = None
+    errors: list[str] = field(default_factory=list)
+
+
+class Timeline:
+    """All answers, calls and ends of processes.
+
+    Attributes:
+        runs: by the answer's id, in the order of their beginnings.
+        calls: the key of each call, by its name; of all calls.
+        killed: when a worker was killed, by its name.
+        stopped: when a worker was told to end.
+        outages: the seconds that the database was away, each time.
+    """
+
+    def __init__(self, lines: Iterable[dict[str, Any]]) -> None:
+        self.runs: dict[str, Run] = {}
+        self.calls: dict[str, str] = {}
+        self.killed: dict[str, float] = {}
+        self.stopped: dict[str, float] = {}
+        self.outages: list[float] = []
+        self._beats: defaultdict[str, list[float]] = defaultdict(list)
+        self._by_call: dict[str, Run] = {}
+        self._uncalled: dict[tuple[str, str], Run] = {}
+        self._down = 0.0
+        for line in lines:
+            getattr(self, f"_on_{line['what']}")(line)
+
+    def died(self, run: Run) -> float | None:
+        """Return when the answer's process was killed before the answer had ended, if it was."""
+        return self.killed.get(run.worker) if run.ended is None else None
+
+    def idle(self, run: Run, since: float, until: float) -> float:
+        """Return the seconds in which the answer's process could have begun to write.
+
+        Those are left out in which it was writing, or trying to, and those in which it stood still.
+        """
+        busy = [*self._writing(run, until), *self._standing(run.worker, since, until)]
+        return until - since - _covered(busy, since, until)
+
+    def _writing(self, run: Run, until: float) -> Iterator[tuple[float, float]]:
+        for number, write in enumerate(run.writes):
+            following = run.writes[number + 1].since if number + 1 < len(run.writes) else until
+            end = write.until if write.is_done else following  # what failed is tried again
+            yield write.since, until if end is None else end
+
+    def _standing(self, worker: str, since: float, until: float) -> Iterator[tuple[float, float]]:
+        beats = self._beats[worker]
+        times = [*beats[max(bisect_right(beats, since) - 1, 0) : bisect_right(beats, until)], until]
+        for beat, following in pairwise(times):
+            if following > beat + BEAT + _PUNCTUAL:
+                yield beat + BEAT, following
+
+    def _on_begun(self, line: dict[str, Any]) -> None:
+        run = Run(line["answer"], line["session"], line["key"], line["worker"], line["t"])
+        self.runs[run.answer] = self._uncalled[run.worker, run.key] = run
+
+    def _on_called(self, line: dict[str, Any]) -> None:
+        self.calls[line["call"]] = line["key"]
+        run = self._uncalled.pop((line["worker"], line["key"]), None)
+        if run is not None:
+            run.call = line["call"]
+            self._by_call[run.call] = run
+
+    def _on_piece(self, line: dict[str, Any]) -> None:
+        run = self._by_call.get(line["call"])
+        if run is not None:
+            run.pieces.append(line["t"])
+
+    def _on_writing(self, line: dict[str, Any]) -> None:
+        self.runs[line["answer"]].writes.append(Write(line["t"]))
+
+    def _on_written(self, line: dict[str, Any]) -> None:
+        run = self._close(line, is_done=True)
+        run.written = max(run.written, line["last"])
+
+    def _on_unwritten(self, line: dict[str, Any]) -> None:
+        self._close(line, is_done=False).errors.append(line["error"])
+
+    def _on_ending(self, line: dict[str, Any]) -> None:
+        self._on_writing(line)
+        self.runs[line["answer"]].ending = line["state"]
+
+    def _on_ended(self, line: dict[str, Any]) -> None:
+        self._close(line, is_done=True).ended = line["state"]
+
+    def _on_unended(self, line: dict[str, Any]) -> None:
+        self._on_unwritten(line)
+
+    def _close(self, line: dict[str, Any], *, is_done: bool) -> Run:
+        run = self.runs[line["answer"]]
+        run.writes[-1].until, run.writes[-1].is_done = line["t"], is_done
+        return run
+
+    def _on_beat(self, line: dict[str, Any]) -> None:
+        self._beats[line["worker"]].append(line["t"])
+
+    def _on_killing(self, line: dict[str, Any]) -> None:
+        self.killed[line["victim"]] = line["t"]
+
+    def _on_stopping(self, line: dict[str, Any]) -> None:
+        self.stopped[line["victim"]] = line["t"]
+
+    def _on_down(self, line: dict[str, Any]) -> None:
+        self._down = line["t"]
+
+    def _on_up(self, line: dict[str, Any]) -> None:
+        self.outages.append(line["t"] - self._down)
+
+
+def _covered(intervals: Iterable[tuple[float, float]], since: float, until: float) -> float:
+    """Return how much of the time from ``since`` to ``until`` is in any of the intervals."""
+    covered, reached = 0.0, since
+    for begin, end in sorted(intervals):
+        begin, end = max(begin, reached), min(end, until)  # noqa: PLW2901
+        if end > begin:
+            covered += end - begin
+            reached = end
+    return covered
