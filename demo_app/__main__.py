@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 from contextlib import suppress
+from typing import get_args
 
 import uvicorn
 
 from demo_app.app import MAX_BODY_BYTES, create_app
 from demo_app.logs import log_config
 from demo_app.model import EchoModel, Model
+from demo_app.turns import OnDisconnect
 from demo_app.upstream import TIMEOUT, UpstreamModel
 from demo_app.web import parse_origins
 from hermes_session_mw import ConfigurationError
@@ -123,6 +125,13 @@ def main() -> None:
         "until then a failure is a status code (default: %(default)s)",
     )
     parser.add_argument(
+        "--on-disconnect",
+        choices=get_args(OnDisconnect),
+        default=os.environ.get("HERMES_ON_DISCONNECT", "continue"),
+        help="what becomes of an answer whose client leaves and does not say so itself, by "
+        "X-Hermes-On-Disconnect (default: %(default)s, or HERMES_ON_DISCONNECT)",
+    )
+    parser.add_argument(
         "--max-message-bytes",
         type=int,
         metavar="N",
@@ -166,6 +175,7 @@ def main() -> None:
             model=_model(options),
             origins=parse_origins(options.cors_origins),
             head_after=options.head_after,
+            on_disconnect=options.on_disconnect,
             max_message_bytes=options.max_message_bytes,
             max_body_bytes=options.max_body_bytes,
             session_keys=options.session_keys,

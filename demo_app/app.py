@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import get_args
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,6 +17,7 @@ from demo_app.errors import HANDLERS
 from demo_app.keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
 from demo_app.model import EchoModel, Model
 from demo_app.responses import RESPONSES, response_routes
+from demo_app.turns import OnDisconnect
 from demo_app.web import OnlyKnownOrigins, allow_origins, is_page, page_routes
 from hermes_session_mw import (
     ConfigurationError,
@@ -46,6 +48,7 @@ def create_app(
     session_keys: bool = False,
     derive_ids: bool = False,
     head_after: float = 2.0,
+    on_disconnect: OnDisconnect = "continue",
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> ASGIApp:
@@ -66,6 +69,8 @@ def create_app(
             are one session; it needs API keys.
         head_after: seconds that a stream waits for the model's first piece, before it begins
             without; until then the model's failure is a status code.
+        on_disconnect: what becomes of a chat's answer whose client leaves, unless the client says
+            so by X-Hermes-On-Disconnect: it continues, or stops.
         max_message_bytes: bytes of UTF-8 that a message may take as JSON, in a store that is given
             as a string; a photo of 5 MB takes 7 million. Another store has its own limit.
         max_body_bytes: bytes that a request's body may have, which often has the whole history.
@@ -79,6 +84,8 @@ def create_app(
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
     if not (head_after >= 0 and max_body_bytes >= 1):
         raise ConfigurationError("--head-after is at least 0, and --max-body-bytes at least 1")
+    if on_disconnect not in get_args(OnDisconnect):
+        raise ConfigurationError("--on-disconnect is continue or stop")
     if (derive_ids or session_keys) and not known:
         raise ConfigurationError("derived ids and session keys need API keys: set HERMES_API_KEYS")
     routes: list[BaseRoute] = [
@@ -107,7 +114,7 @@ def create_app(
     )
     app.state.store, app.state.compact_at, app.state.model = kept, compact_at, answering
     app.state.derive_ids = derive_ids
-    app.state.head_after = head_after
+    app.state.head_after, app.state.on_disconnect = head_after, on_disconnect
     app.state.capabilities = capabilities(
         routes,
         kept,

@@ -12,7 +12,7 @@ from demo_app.completions import Completion
 from demo_app.failures import error_event
 from demo_app.reply import Reply, again
 from hermes_session_mw import HermesSession, get_session
-from hermes_session_mw.openai_api import EventStream
+from hermes_session_mw.openai_api.chat_stream import FollowedCompletion, RepeatedCompletion
 
 CHAT = "/v1/chat/completions"
 
@@ -24,23 +24,28 @@ async def chat_completions(request: Request) -> Response:
     session.check(chat.told[-1])  # refuses what cannot be stored, before anything is changed
     if state.derive_ids:
         await session.derive(chat.told)
-    lease = turns.TurnLease(state.model.patience)
     # Before the response begins, so that a failure can be a status code.
-    await lease.acquire(session)
-    completion = await _again(session, chat, state) or await _anew(session, chat, state)
-    completion.reply.renew = lease.renew
+    told = (
+        await _joined(session, chat)
+        or await _again(session, chat, state)
+        or await _anew(session, chat, state)
+    )
     if chat.stream:
-        return EventStream(
-            completion.events(include_usage=chat.include_usage),
-            opening=completion.opening,
-            idle_event=completion.idle_event,
-            error_event=error_event,
-            head_after=state.head_after,
-        )
-    return JSONResponse(await completion.whole())
+        return told.stream(error_event, state.head_after)
+    return JSONResponse(await told.whole(request.receive))
 
 
-async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Completion | None:
+async def _joined(session: HermesSession, chat: ChatRequest) -> FollowedCompletion | None:
+    """Begin the session's turn; or return the running answer of the same request."""
+    answer = await turns.enter(session, chat.digest)
+    if answer is None:
+        return None
+    return FollowedCompletion(answer, turns.ended, include_usage=chat.include_usage)
+
+
+async def _again(
+    session: HermesSession, chat: ChatRequest, state: State
+) -> RepeatedCompletion | None:
     """Return the stored answer of a request that is repeated under its Idempotency-Key."""
     turn = await session.find_turn(told=chat.told, digest=chat.digest)
     if turn is None:
@@ -49,17 +54,20 @@ async def _again(session: HermesSession, chat: ChatRequest, state: State) -> Com
     *question, answer = turn.messages
     start = min(turn.start or 0, session.length)  # empty if the history cannot be read
     prompt = [*chat.system, *session.prompt(*question, replace_from=start)]
-    return Completion.again(again(state.model, prompt, answer, chat.options), answer)
+    stored = Completion.again(again(state.model, prompt, answer, chat.options), answer)
+    return RepeatedCompletion(stored.payloads(), include_usage=chat.include_usage)
 
 
-async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Completion:
-    """Return the model's answer, which will be stored."""
+async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> FollowedCompletion:
+    """Store the question, and begin the model's answer."""
     new = turns.new_messages(session.new_messages, chat.told, "messages")
     turns.check(session, new, "messages")
     new = await turns.shorten(session, new, state.compact_at)
     prompt = [*chat.system, *session.prompt(*new.asked, replace_from=new.replace_from)]
-    finish = turns.when_stored(state.store, session)
     deltas = state.model.stream(prompt, chat.options)
-    record = partial(turns.record, session, new, chat.digest)
-    reply = Reply(state.model.name, deltas, record, finish)
-    return Completion(reply, is_repeatable=session.idempotency_key is not None)
+    reply = Reply(state.model.name, deltas, partial(turns.allows, session))
+    completion = Completion(reply, is_repeatable=session.idempotency_key is not None)
+    title, leaves = turns.Title(state.store, session, new), state.on_disconnect
+    answer = await turns.begin(session, new, completion, chat.digest, title, on_disconnect=leaves)
+    first = completion.first()
+    return FollowedCompletion(answer, title.ended, first, include_usage=chat.include_usage)

@@ -1,20 +1,20 @@
-"""Answers in the shape of OpenAI's Chat Completions: one JSON object, or a stream of chunks."""
+"""Answers as the chunks of OpenAI's Chat Completions, which are logged, and stored as a turn."""
 
 import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
+from demo_app.failures import error_payload
 from demo_app.reply import Reply
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openai_api import server_sent_event, split_delta
+from hermes_session_mw.openai_api import split_delta
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer, which is stored before the last event is sent.
+    """An answer as the payloads of its log; `hermes_session_mw.openai_api.chat_log` has the rules.
 
     If it is repeatable, its id and time are stored with it.
     """
@@ -34,56 +34,47 @@ class Completion:
                 return cls(reply, completion_id, created)
         return cls(reply)
 
-    async def whole(self) -> dict[str, Any]:
-        """Store the turn, and return the answer as one object."""
-        await self.reply.whole(self._note)
-        reason = self.reply.finish_reason
-        choice = {"index": 0, "message": self.reply.message, "finish_reason": reason}
-        shape = self._shape("chat.completion", [self.reply.choice | choice])
-        return self.reply.beside | shape | {"usage": self.reply.usage}
-
-    def opening(self) -> str:
-        """Return the stream's first event."""
+    def first(self) -> Message:
+        """Return the first chunk."""
         return self._chunk({"role": "assistant", "content": ""})
 
-    async def events(self, *, include_usage: bool) -> AsyncGenerator[str, None]:
-        """Yield the answer's other events, and store the turn before the last ones.
+    async def payloads(self) -> AsyncGenerator[Message, None]:
+        """Yield the chunks, once the model has begun, and an error if it fails."""
+        has_begun = False
+        try:
+            async with aclosing(self.reply.pieces()) as deltas:
+                async for delta in deltas:
+                    if not has_begun:
+                        has_begun = True
+                        yield self.first()
+                    told = ({"content": delta.text} if delta.text else {}) | delta.fields
+                    first, *calls = split_delta(told)
+                    if told or delta.choice or delta.beside:
+                        yield self._chunk(first, delta.choice, delta.beside)
+                    for call in calls:
+                        yield self._chunk(call)
+            yield self._chunk({}, {"finish_reason": self.reply.finish_reason})
+            yield self._shape([]) | {"usage": self.reply.usage}
+        except Exception as exc:
+            yield error_payload(exc)
+            raise
 
-        A piece without content is the empty text: the model has begun to answer.
-        """
-        async with aclosing(self.reply.pieces(self._note)) as deltas:
-            async for delta in deltas:
-                told = ({"content": delta.text} if delta.text else {}) | delta.fields
-                has_more = told or delta.choice or delta.beside
-                first, *calls = split_delta(told)
-                yield self._chunk(first, delta.choice, delta.beside) if has_more else ""
-                for call in calls:
-                    yield self._chunk(call)
-        yield self._chunk({}, {"finish_reason": self.reply.finish_reason})
-        if include_usage:
-            usage = self._shape("chat.completion.chunk", []) | {"usage": self.reply.usage}
-            yield server_sent_event(usage)
-        yield "data: [DONE]\n\n"
-
-    def idle_event(self) -> str:
-        """Return an event without content."""
-        return self._chunk({})
-
-    def _note(self) -> None:
+    def message(self) -> Message:
+        """Return the message to store of what has come."""
         kept = {"metadata": {"completion": {"id": self.id, "created": self.created}}}
-        if self.is_repeatable and self.reply.recording.allows(kept):
-            self.reply.recording.message.update(kept)
+        is_kept = self.is_repeatable and self.reply.is_whole and self.reply.allows(kept)
+        return self.reply.stored() | (kept if is_kept else {})
 
     def _chunk(
         self, delta: Message, choice: Message | None = None, beside: Message | None = None
-    ) -> str:
+    ) -> Message:
         told = {"index": 0, "delta": delta, "finish_reason": None} | (choice or {})
-        return server_sent_event((beside or {}) | self._shape("chat.completion.chunk", [told]))
+        return (beside or {}) | self._shape([told])
 
-    def _shape(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def _shape(self, choices: list[Message]) -> Message:
         return {
             "id": self.id,
-            "object": kind,
+            "object": "chat.completion.chunk",
             "created": self.created,
             "model": self.reply.model,
             "choices": choices,

@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from demo_app.failures import ModelFailed, error_body
+from demo_app.failures import FINAL, ModelFailed, error_body
 from hermes_session_mw import (
     MessageTooLarge,
     NotSupported,
@@ -19,9 +19,6 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.asgi.error_responses import refusal_of
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
-
-FINAL = {"X-Should-Retry": "false"}
-"""Without this header OpenAI's SDKs retry every request that was answered 409."""
 
 
 def error_response(

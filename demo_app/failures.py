@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
-from hermes_session_mw import HermesSessionError
+from hermes_session_mw import Answer, HermesSessionError, InvalidMessage, MessageTooLarge
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openai_api import server_sent_event
+from hermes_session_mw.openai_api import InvalidRequest, server_sent_event
+
+FINAL = {"X-Should-Retry": "false"}
+"""Without this header OpenAI's SDKs retry every request that was answered 409."""
 
 
 def error_body(
@@ -42,6 +45,10 @@ class ModelRefused(ModelFailed):
     """
 
 
+REFUSED = (ModelRefused, InvalidRequest)
+"""What is raised for a question that is not to be stored."""
+
+
 def upstream_failed(message: str, status: int = 502, code: str = "upstream_error") -> ModelFailed:
     """Return a failure of the upstream, which the request did not cause."""
     return ModelFailed(error_body(message, "server_error", code=code), status)
@@ -49,12 +56,44 @@ def upstream_failed(message: str, status: int = 502, code: str = "upstream_error
 
 def error_event(exc: Exception) -> str | None:
     """Return the event that ends a stream, or None for an exception that is nobody's but ours."""
-    is_known = isinstance(exc, ModelFailed | HermesSessionError)
+    is_known = isinstance(exc, ModelFailed | InvalidRequest | HermesSessionError)
     return server_sent_event(as_failure(exc).body) if is_known else None
 
 
+def error_payload(exc: Exception) -> Message:
+    """Return what an answer's log has of its failure, for who follows it in another process."""
+    failure = as_failure(exc)
+    return {**failure.body, "status": failure.status, "headers": dict(failure.headers or {})}
+
+
 def as_failure(exc: Exception) -> ModelFailed:
-    """Return an exception as the failure that ends a stream."""
+    """Return an exception as the failure that ends a stream; an unexpected one is not quoted."""
     if isinstance(exc, ModelFailed):
         return exc
-    return ModelFailed(error_body(str(exc), "server_error"), 500)
+    if isinstance(exc, InvalidRequest):
+        body = error_body(str(exc), "invalid_request_error", exc.param, exc.code)
+        return ModelFailed(body, exc.status)
+    told = str(exc) if isinstance(exc, HermesSessionError) else "The server failed to answer."
+    return ModelFailed(error_body(told, "server_error"), 500)
+
+
+def failure_of(answer: Answer, logged: Message | None = None) -> Exception:
+    """Return why an answer that has ended is not whole.
+
+    ``logged`` is the `error_payload` of its log, from which it is known in other processes than the
+    answer's own.
+    """
+    error = answer.error
+    if isinstance(error, InvalidMessage):
+        is_long = isinstance(error, MessageTooLarge)
+        problem = "is too long to be stored" if is_long else "cannot be stored"
+        return upstream_failed(f"the answer {problem}")
+    if error is not None:
+        return error
+    if logged is not None:
+        return ModelFailed({"error": logged["error"]}, logged["status"], logged["headers"])
+    if answer.state == "stopped":
+        stopped = error_body("the answer was stopped", "server_error", code="answer_stopped")
+        return ModelFailed(stopped, 409, FINAL)
+    broken = error_body("the answer broke off", "server_error", code="answer_incomplete")
+    return ModelFailed(broken, 503, {"Retry-After": "1"})

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from demo_app.failures import ModelFailed, as_failure
-from demo_app.reply import Reply
+from demo_app.recorded import Reply
 from hermes_session_mw import HermesSessionError
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api import server_sent_event

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from demo_app import turns
 from demo_app.bodies import json_object
 from demo_app.model import Model
-from demo_app.reply import Reply, again
+from demo_app.recorded import Reply, again
 from demo_app.response_shapes import Answer, details_of
 from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnConflict, get_session
 from hermes_session_mw.messages import Message

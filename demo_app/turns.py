@@ -1,25 +1,31 @@
-"""A turn of a conversation: where it begins, retries, compaction, and the title.
+"""A turn of a conversation: where it begins, retries, compaction, its answer, and the title.
 
-All of this runs inside ``session.turn()``, so that no other request interferes.
+All of this runs inside ``session.turn()``, so that no other request interferes. The answer takes
+the turn's lease over, and goes on without its client.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Literal, Protocol, cast
 
 import anyio
 
+from demo_app.failures import REFUSED, failure_of
 from hermes_session_mw import (
+    Answer,
     HermesSession,
+    InvalidMessage,
     LifecycleStore,
     NotSupported,
     Recording,
+    SessionBusy,
     Store,
     StoreError,
     StoreUnavailable,
     Turn,
+    TurnConflict,
 )
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import text_of
@@ -29,6 +35,7 @@ from hermes_session_mw.openai_api.transcript import answers_calls
 from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.tool_calls import is_result
 
+OnDisconnect = Literal["continue", "stop"]
 Finish = Callable[[], Awaitable[None]]
 
 WAIT = 10.0
@@ -47,6 +54,10 @@ KEEP = 10
 def tells_history(session: HermesSession) -> bool:
     """Return whether the body's history counts: nothing is stored, or the client asks for it."""
     return session.is_new or session.history_source == "request"
+
+
+LOOK = 0.25
+"""Seconds of that wait after which a repeated request looks for its answer again."""
 
 
 class TurnLease:
@@ -79,6 +90,145 @@ class TurnLease:
             self._until = anyio.current_time() + RENEW
             with suppress(StoreError):  # the append is checked against the lease in any case
                 await self._turn.extend()
+
+
+async def enter(session: HermesSession, digest: str, turn_id: str | None = None) -> Answer | None:
+    """Wait for the session's turn and load its history; the middleware releases the turn.
+
+    Return the running answer of the same request instead, which is repeated under its
+    Idempotency-Key: the client joins it.
+
+    Args:
+        session: the request's session.
+        digest: the request's.
+        turn_id: the id that the turn has under the key, unless it is the key itself.
+
+    Raises:
+        SessionBusy: another turn did not end in time.
+        TurnConflict: the key is another request's.
+    """
+    name = session.idempotency_key and (turn_id or session.idempotency_key)
+    until = anyio.current_time() + WAIT
+    while (answer := await _joined(session, name, digest)) is None:
+        left = max(until - anyio.current_time(), 0)
+        try:
+            # In steps if there is a key: who holds the lease may begin the answer to join.
+            await acquire(session, min(left, LOOK) if name else left)
+        except SessionBusy:
+            if not left:
+                raise
+        else:
+            return None
+    return answer
+
+
+async def acquire(session: HermesSession, wait: float = WAIT) -> None:
+    """Wait for the session's turn and load its history; with a store without leases, only load."""
+    try:
+        await session.turn(wait=wait).acquire()
+    except NotSupported:
+        await session.load()
+
+
+async def _joined(session: HermesSession, name: str | None, digest: str) -> Answer | None:
+    if name is None or session.is_new or not session.is_turn:
+        return None
+    answer = await session.find_answer(turn_id=name)
+    if answer is None or answer.state != "running":
+        return None
+    if answer.digest != digest:
+        raise TurnConflict
+    session.mark_replayed()
+    return answer
+
+
+class Producer(Protocol):
+    """Makes an answer's payloads, and of them the message that is stored."""
+
+    def payloads(self) -> AsyncGenerator[Message, None]:
+        """Yield the payloads, as clients get them."""
+        ...
+
+    def message(self) -> Message:
+        """Return the message of what has been yielded."""
+        ...
+
+
+class Title:
+    """Gives the conversation a title after its answer's end, unless it has one.
+
+    Attributes:
+        done: set once that was tried.
+    """
+
+    def __init__(self, store: Store, session: HermesSession, new: NewMessages) -> None:
+        """Take the title from the conversation's beginning."""
+        self.done = anyio.Event()
+        self._store = cast("LifecycleStore", store) if hasattr(store, "rename") else None
+        self._owner = session.known_owner()
+        self._title = title_of([*session.history[: new.replace_from], *new.messages])
+        if not session.is_turn:
+            self._store = None
+
+    async def on_end(self, answer: Answer) -> None:
+        """Set the title, which matters less than the answer, and may be in use."""
+        try:
+            if self._store is not None and self._title and answer.state == "completed":
+                with suppress(StoreError, ValueError):
+                    info = await self._store.info(answer.session_id, self._owner)
+                    if info is not None and info.title is None:
+                        await self._store.rename(answer.session_id, self._title, self._owner)
+        finally:
+            self.done.set()
+
+    async def ended(self, answer: Answer, logged: Message | None) -> None:
+        """Wait until the title is set; raise as `ended` does."""
+        await self.done.wait()
+        await ended(answer, logged)
+
+
+async def ended(answer: Answer, logged: Message | None) -> None:
+    """Raise why an answer is not whole, if it is not."""
+    if answer.state != "completed":
+        raise failure_of(answer, logged)
+
+
+async def begin(
+    session: HermesSession,
+    new: NewMessages,
+    producer: Producer,
+    digest: str,
+    title: Title,
+    *,
+    turn_id: str | None = None,
+    on_disconnect: OnDisconnect = "continue",
+) -> Answer:
+    """Store the question, and begin its answer, which replaces the messages after its beginning.
+
+    Raises:
+        HermesSessionError: as for ``session.answer``.
+    """
+    return await session.answer(
+        producer.payloads(),
+        *new.messages,
+        turn_id=turn_id,
+        replace_from=new.replace_from,
+        on_disconnect=on_disconnect,
+        assemble=lambda _: producer.message(),  # which has added them up
+        digest=digest,
+        begun=new.begun,
+        discard_on=REFUSED,
+        on_end=title.on_end,
+    )
+
+
+def allows(session: HermesSession, fields: Message) -> bool:
+    """Return whether the store can hold an answer with these fields."""
+    try:
+        session.check({"role": "assistant", "content": "", **fields})
+    except InvalidMessage:
+        return False
+    return True
 
 
 def new_messages(

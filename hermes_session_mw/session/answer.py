@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from starlette.responses import Response
+from starlette.types import Receive
 
 from hermes_session_mw.exceptions import CursorConflict, InvalidCursor, InvalidKey
 from hermes_session_mw.ids import is_header_safe
@@ -213,6 +214,23 @@ class Answer:
                 else:
                     await log.wait_beyond(number)
         await self._source.refresh()
+
+    async def payloads(self, receive: Receive | None = None) -> list[object]:
+        """Wait for the answer's end, and return the payloads of all its events.
+
+        For a response that does not stream. Raises as ``events`` does.
+
+        Args:
+            receive: the request's ASGI ``receive``, after its body: if the client leaves and the
+                answer is to stop then (``on_disconnect``), it does.
+        """
+        if receive is None or not self._stops:
+            return [event.payload async for event in self.events()]
+        from hermes_session_mw.session.answer_response import (  # noqa: PLC0415
+            stopping_at_disconnect,
+        )
+
+        return await stopping_at_disconnect(self, receive)
 
     async def check(self, after: int | str) -> int:
         """Return the number of the event that ``after`` names; raise as ``events`` does.

@@ -1,18 +1,21 @@
 """An answer's events as server-sent events, in this package's own dialect or another one."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 
 import anyio
+from starlette.types import Receive
 
+from hermes_session_mw.exceptions import StoreError
 from hermes_session_mw.session.answer import Answer, AnswerEvent
 from hermes_session_mw.session.event_stream import (
     HEAD_AFTER,
     EventStream,
     server_sent_event,
     unexpected,
+    wait_for_disconnect,
 )
 
 
@@ -89,3 +92,25 @@ async def _texts(
             with anyio.CancelScope(shield=True):
                 await answer.stop()
         raise
+
+
+async def stopping_at_disconnect(answer: Answer, receive: Receive) -> list[object]:
+    """Return ``answer.payloads()``, and stop the answer if the client leaves before."""
+    payloads: list[object] = []
+    failure: Exception | None = None
+
+    async def stop_at_disconnect() -> None:
+        await wait_for_disconnect(receive)
+        with suppress(StoreError):
+            await answer.stop()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_at_disconnect)
+        try:
+            payloads = await answer.payloads()
+        except Exception as exc:  # noqa: BLE001  # raised below, and not in a group
+            failure = exc
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return payloads

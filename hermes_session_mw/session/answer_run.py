@@ -476,7 +476,7 @@ class AnswerRun:
         return events
 
     def _note_unstored(self, error: Exception) -> int:
-        self._is_ended = True
+        self._is_ended, self.error = True, self.error or error
         name = type(error).__name__
         logger.warning("an answer is stored only as far as it was written before: %s", name)
         return 0

@@ -246,9 +246,14 @@ async def _closing(events: AsyncIterator[str]) -> AsyncGenerator[AsyncIterator[s
             await events.aclose()
 
 
-async def _cancel_at_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Wait until the client has left."""
     while (await receive())["type"] != "http.disconnect":
         await anyio.lowlevel.checkpoint()  # a body that nobody has read, in one message or many
+
+
+async def _cancel_at_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    await wait_for_disconnect(receive)
     scope.cancel()
 
 

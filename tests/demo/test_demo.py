@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
-from hermes_session_mw import MemoryStore, StoreUnavailable
+from hermes_session_mw import MemoryStore, StoreMisconfigured, StoreUnavailable
 from tests.asgi.test_middleware import FailingStore
 from tests.support import json_values
 
@@ -287,22 +287,53 @@ def test_any_body_is_answered(body: bytes) -> None:
 
 
 class BrokenStore(FailingStore):
-    """Reads, and fails to write."""
+    """Reads, and fails to append."""
 
     async def append(self, *_: Any, **__: Any) -> int:
         raise StoreUnavailable("the disk is full")
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_was_not_stored_is_not_given_as_whole(*, stream: bool) -> None:
-    """A turn that could not be stored is an error, in a stream an error without [DONE]."""
-    client = TestClient(create_app(BrokenStore(None)))
+class FullStore(MemoryStore):
+    """Reads, and fails to write answers: also their beginning, or the end alone."""
+
+    def __init__(self, failure: Exception, *, is_broken: bool = True) -> None:
+        super().__init__()
+        self.failure, self.is_broken = failure, is_broken
+
+    async def begin_answer(self, *args: Any, **options: Any) -> int:
+        if self.is_broken:
+            raise self.failure
+        self.is_broken = True
+        return await super().begin_answer(*args, **options)
+
+    async def end_answer(self, *_: Any, **__: Any) -> int | None:
+        raise self.failure
+
+
+FULL = StoreMisconfigured("the disk is full")
+
+
+def test_a_question_that_cannot_be_stored_is_not_asked(store: MemoryStore, stream: bool) -> None:
+    """It is a status code, also of a stream."""
+    client = TestClient(create_app(FullStore(FULL)))
+    response = ask(client, user("Hi"), session_id="s", stream=stream)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.headers[HEADER] == "s"
+    assert response.json()["error"]["type"] == "server_error"
+    assert stored(store, "s") == []
+
+
+def test_an_answer_that_was_not_stored_is_not_given_as_whole(stream: bool) -> None:
+    """A turn that could not be stored is an error, in a stream an error without its end."""
+    client = TestClient(create_app(FullStore(FULL, is_broken=False)))
     response = ask(client, user("Hi"), session_id="s", stream=stream)
     assert response.headers[HEADER] == "s"
     if stream:
         assert response.status_code == 200
         assert "[DONE]" not in response.text
-        assert chunks_of(response)[-1]["error"]["message"] == "the disk is full"
+        *chunks, error = chunks_of(response)
+        assert error["error"]["message"] == "the disk is full"
+        assert {chunk["choices"][0]["finish_reason"] for chunk in chunks} == {None}
     else:
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         assert response.json()["error"]["type"] == "server_error"
@@ -332,12 +363,8 @@ def test_the_other_routes(client: TestClient) -> None:
 
 def test_a_crash_is_a_stamped_500_that_tells_nothing() -> None:
     """A mistake in the demo itself is OpenAI's error shape too."""
-
-    class Crashing(BrokenStore):
-        async def append(self, *_: Any, **__: Any) -> int:
-            raise LookupError("inner secret")
-
-    client = TestClient(create_app(Crashing(None)), raise_server_exceptions=False)
+    store = FullStore(LookupError("inner secret"))
+    client = TestClient(create_app(store), raise_server_exceptions=False)
     response = ask(client, user("Hi"), session_id="s")
     assert (response.status_code, response.headers[HEADER]) == (500, "s")
     assert response.json()["error"]["type"] == "server_error"
