@@ -356,6 +356,14 @@ def replace_after_disconnect(engine: Engine) -> None:
     add_check(engine, lambda info, writes: info[_CONNECTED_AT] > lost_at)  # noqa: ARG005  # by name
 
 
+def connect_aside(engine: Engine) -> Any:
+    """Return a driver's connection that is made as the engine's are, and is none of its pool's."""
+    pooled = engine.pool.recreate().connect()
+    connection = pooled.driver_connection
+    pooled.detach()
+    return connection
+
+
 def shut_down_socket(driver_connection: Any) -> None:
     """Break a connection that another thread waits on; SQLite has no socket, and its waits end."""
     # psycopg and mysqlclient have fileno(); PyMySQL's is private, and asyncio's have a transport.

@@ -192,3 +192,35 @@ EXECUTE_WITH_TAG: dict[str, Callable[[Any, str], Any]] = {
 Only the tag tells a COMMIT from a ROLLBACK, which is how the server ends a transaction that has
 failed. Behind a pooler a prepared COMMIT's name may stand for another statement, so none is used.
 """
+
+
+def _process_by_libpq(connection: Any) -> int:
+    return int(connection.info.backend_pid)
+
+
+SERVER_PROCESS: dict[str, Callable[[Any], int]] = {
+    "psycopg": _process_by_libpq,
+    "psycopg2": _process_by_libpq,
+    "asyncpg": methodcaller("get_server_pid"),
+}
+"""By driver of PostgreSQL: the id of the server's process, as it was told when it connected."""
+
+
+def _take_by_psycopg(connection: Any) -> list[str]:
+    libpq = connection.pgconn  # of asyncio's connection, too
+    libpq.consume_input()
+    return [each.extra.decode() for each in iter(libpq.notifies, None)]
+
+
+def _take_by_psycopg2(connection: Any) -> list[str]:
+    connection.poll()
+    payloads = [each.payload for each in connection.notifies]
+    connection.notifies.clear()
+    return payloads
+
+
+TAKE_NOTIFICATIONS: dict[str, Callable[[Any], list[str]]] = {
+    "psycopg": _take_by_psycopg,
+    "psycopg2": _take_by_psycopg2,
+}
+"""By driver over libpq: reads what has come, without waiting; returns what notifications say."""

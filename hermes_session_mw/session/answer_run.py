@@ -301,10 +301,11 @@ class AnswerRun:
 
     async def _take_and_write(self) -> Exception | None:
         """Return what failed."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_written)
-            error = await self._take_all()
-            tasks.cancel_scope.cancel()
+        with self._writer.watching_stop(from_any_thread(self._look)):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep_written)
+                error = await self._take_all()
+                tasks.cancel_scope.cancel()
         if self._failure is not None:
             return self._failure
         return error if self._state == "completed" else None
@@ -340,6 +341,10 @@ class AnswerRun:
 
     def _interrupt(self) -> None:
         self._scope.cancel()
+
+    def _look(self) -> None:
+        """Write now, also where there is nothing to write, and learn whether to stop."""
+        self._unwritten.set()
 
     def _fail(self, error: Exception) -> None:
         self._failure = error

@@ -1,6 +1,7 @@
 """`AnswerWriter`, which writes one answer's log to the store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.store_client import StoreClient
@@ -60,6 +61,12 @@ class AnswerWriter:
             fence=self._fence,
             state=state,
         )
+
+    def watching_stop(self, wake: Callable[[], None]) -> AbstractContextManager[object]:
+        """Have ``wake`` called for a request to stop, if the store can; else a write tells it."""
+        if self._fence is None:
+            return nullcontext()
+        return self._store.watching_stop(self._answer_id, self._owner, wake)
 
     async def find(self) -> AnswerRecord | None:
         """Return the answer as it is stored."""

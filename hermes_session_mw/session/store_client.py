@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
@@ -18,6 +19,7 @@ from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.recording import StoreLimits
 from hermes_session_mw.session.tool_calls import find_load_start, find_turn_start, stands_alone
+from hermes_session_mw.stores.answers import AnswerWatch
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.telemetry import Telemetry
 
@@ -166,6 +168,20 @@ class StoreClient:
         self.require(operation.__name__)
         working = getattr(self._store, operation.__name__)(*args, **kwargs)
         return self._to_its_end(operation.__name__, session_id, working)
+
+    def watching(
+        self, answer_id: str, owner: str, wake: Callable[[], None]
+    ) -> AbstractContextManager[AnswerWatch | None]:
+        """Have ``wake`` called for news of an answer, if the store can; see `AnswerStore`."""
+        watch = getattr(self._store, "watch_answer", None)
+        return nullcontext() if watch is None else watch(answer_id, owner, wake)
+
+    def watching_stop(
+        self, answer_id: str, owner: str, wake: Callable[[], None]
+    ) -> AbstractContextManager[object]:
+        """Have ``wake`` called for a request to stop an answer, if the store can."""
+        watch = getattr(self._store, "watch_stop", None)
+        return nullcontext() if watch is None else watch(answer_id, owner, wake)
 
     def require(self, operation: str) -> None:
         """Raise ``NotSupported`` unless the store has the operation."""

@@ -1,11 +1,13 @@
 """`StoredAnswer`, an answer of which only the store knows: it runs elsewhere, or has ended.
 
 Its events are polled, for all followers in an event loop by one task (`Poller`), which runs while
-there are any.
+there are any. A store may wake it when there is something to read (`AnswerWatch`); then it polls
+less often, in case a wake-up is lost.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import anyio
 
@@ -16,12 +18,21 @@ from hermes_session_mw.messages import text_of
 from hermes_session_mw.session.answer_log import AnswerLog
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.answer_writer import ANSWER_LEASE
-from hermes_session_mw.session.event_loops import spawn
+from hermes_session_mw.session.event_loops import from_any_thread, spawn
 from hermes_session_mw.session.store_client import StoreClient
-from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState, AnswerStore
+from hermes_session_mw.stores.answers import (
+    MAX_EVENTS,
+    AnswerRecord,
+    AnswerState,
+    AnswerStore,
+    AnswerWatch,
+)
 
-_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.05, 0.5, 1.5
+_FIRST_PAUSE, _LONGEST_POLLING_PAUSE, _GROWTH = 0.05, 0.5, 1.5
 """Seconds between two reads that find nothing, and by how much the pause grows."""
+
+_LONGEST_PAUSE = 2.0
+"""The same where the store wakes us when there is something to read."""
 
 _CATCHING_UP = ANSWER_LEASE + 1.5
 """Seconds in which the store gets the events that a follower in the writer's process has seen.
@@ -130,15 +141,22 @@ class StoredAnswer:
 
     async def check(self, number: int) -> None:
         """Raise ``InvalidCursor`` if there is no event with this number, nor shortly after."""
-        pause = _FIRST_PAUSE
-        with anyio.move_on_after(_CATCHING_UP):
-            while number > self.record.events and self.state == "running":
-                await anyio.sleep(pause)
-                pause = min(pause * _GROWTH, _LONGEST_PAUSE)
-                await self.refresh()
+        if number > self.record.events and self.state == "running":
+            await self._catch_up(number)
         # A process that was killed had given out what it had not written: its client has it all.
         if number > self.record.events and self.state != "incomplete":
             raise InvalidCursor
+
+    async def _catch_up(self, number: int) -> None:
+        """Wait for an event, or the end, with all others who follow here."""
+        with self.following(self.record.events) as log:
+            with anyio.move_on_after(_CATCHING_UP):
+                await log.wait_beyond(number - 1)
+            if log.error is not None:
+                raise log.error
+            if log.is_over:
+                await self.refresh()
+            self.record = replace(self.record, events=max(self.record.events, log.end))
 
     async def refresh(self) -> None:
         """Learn how the answer stands, from its poller if that knows its end."""
@@ -179,33 +197,64 @@ class Poller:
         self.record: AnswerRecord | None = None
         self.scope: anyio.CancelScope = anyio.CancelScope()
         self._store, self._id, self._owner = store, answer_id, owner
+        self._news: anyio.Event = anyio.Event()
+        self._failing_since: float | None = None
 
     async def run(self) -> None:
         """Read until the answer has ended, or nobody follows it; raises only a cancellation."""
-        pause = _FIRST_PAUSE
-        failing_since: float | None = None
-        with self.scope:
-            while not self.log.is_over:
-                try:
-                    is_news = await self._read()
-                except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
-                    failing_since = failing_since or anyio.current_time()
-                    self._note(exc, anyio.current_time() - failing_since)
-                    is_news = False
-                else:
-                    failing_since = None
-                pause = _FIRST_PAUSE if is_news else min(pause * _GROWTH, _LONGEST_PAUSE)
-                if not self.log.is_over:
-                    await anyio.sleep(pause)
+        wake = from_any_thread(self._wake)
+        with self.scope, self._store.watching(self._id, self._owner, wake) as watch:
+            pause, is_woken = _FIRST_PAUSE, False
+            while True:
+                self._news = anyio.Event()
+                count = await self._try_to_read()
+                if self.log.is_over:
+                    return
+                if count == MAX_EVENTS:
+                    continue
+                expects = await self._renew(watch)
+                longest = _LONGEST_PAUSE if expects else _LONGEST_POLLING_PAUSE
+                if not count:
+                    pause = min(pause * _GROWTH, longest)
+                else:  # what no wake-up told of may go on without any
+                    pause = longest if expects and is_woken else _FIRST_PAUSE
+                is_woken = await self._wait(pause)
 
-    async def _read(self) -> bool:
-        """Read the next events, and return whether there were any."""
+    def _wake(self) -> None:
+        self._news.set()
+
+    async def _wait(self, seconds: float) -> bool:
+        """Wait, and return whether it was ended by a wake-up."""
+        with anyio.move_on_after(seconds):
+            await self._news.wait()
+        return self._news.is_set()
+
+    async def _renew(self, watch: AnswerWatch | None) -> bool:
+        """Return whether wake-ups are expected."""
+        try:
+            return watch is not None and await watch.renew()
+        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+            logger.debug("an answer's events can only be polled for now", exc_info=exc)
+            return False
+
+    async def _try_to_read(self) -> int:
+        """Read the next events, and return how many there were."""
+        try:
+            count = await self._read()
+        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+            self._failing_since = self._failing_since or anyio.current_time()
+            self._note(exc, anyio.current_time() - self._failing_since)
+            return 0
+        self._failing_since = None
+        return count
+
+    async def _read(self) -> int:
         page = await self._store.run(
             AnswerStore.read_events, "", self._id, self._owner, self.log.end, MAX_EVENTS
         )
         if page is None:  # deleted, or forgotten
             self.log.finish("incomplete")
-            return False
+            return 0
         state, events = page
         if events:
             self.log.add(events)
@@ -213,7 +262,7 @@ class Poller:
             # Read once here, and not by each follower.
             self.record = await self._store.run(AnswerStore.find_answer, "", self._id, self._owner)
             self.log.finish(state)
-        return bool(events)
+        return len(events)
 
     def _note(self, error: Exception, seconds: float) -> None:
         logger.debug("an answer's events cannot be read for now", exc_info=error)

@@ -60,6 +60,17 @@ class AnswerRecord:
     digest: str | None = None
 
 
+class AnswerWatch(Protocol):
+    """Someone who follows an answer, and is woken when there may be events of it."""
+
+    async def renew(self) -> bool:
+        """Ask the answer's writer for wake-ups, now and then; return whether any are expected.
+
+        Called before every read. Without wake-ups, whoever follows has to read more often.
+        """
+        ...
+
+
 @runtime_checkable
 class AnswerStore(LifecycleStore, Protocol):
     """A `LifecycleStore` that keeps running answers too; `SQLAlchemyStore` is one.
@@ -67,6 +78,12 @@ class AnswerStore(LifecycleStore, Protocol):
     Every method may be repeated after a failure that leaves it unknown whether it was done: it is
     done once. Every method raises ``InvalidKey`` for keys that cannot be stored, and ``StoreError``
     if the store failed. An answer is unknown to every other owner.
+
+    Answers of other processes are polled. A store that can tell when there is something to read has
+    two more methods, which `SQLAlchemyStore` has for PostgreSQL. Each returns a context manager,
+    within which ``wake()`` is called, from any thread, when there may be news:
+    ``watch_answer(answer_id, owner, wake)``, of events or the end, as an `AnswerWatch`, and
+    ``watch_stop(answer_id, owner, wake)``, of a ``request_stop``.
     """
 
     async def begin_answer(

@@ -7,6 +7,7 @@ not install by itself.
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -17,6 +18,8 @@ from sqlalchemy.util import greenlet_spawn
 
 from hermes_session_mw.database.connection import database_of, shut_down_socket
 from hermes_session_mw.database.connection_settings import check_settings
+from hermes_session_mw.database.listener import Listener
+from hermes_session_mw.database.workers.asyncio_listener import AsyncioListener
 from hermes_session_mw.database.workers.executor import OperationTimeout, T, Work, invalidate_after
 from hermes_session_mw.database.workers.worker_pool import PerLoop
 from hermes_session_mw.exceptions import StoreMisconfigured
@@ -31,6 +34,7 @@ class _LoopState:
         disposer: an asynchronous generator that disposes of the engine when the loop shuts down.
         connections: weak references to the driver's connections, which the pool closes and drops.
         running: how many operations run or wait for a connection.
+        listener: hears notifications, if there were any to hear.
     """
 
     def __init__(self) -> None:
@@ -39,6 +43,7 @@ class _LoopState:
         self.disposer: AsyncGenerator[None, None] | None = None
         self.connections: WeakSet[Any] = WeakSet()
         self.running = 0
+        self.listener: AsyncioListener | None = None
 
 
 async def _yield_to_waiting(state: _LoopState, engine: AsyncEngine) -> None:
@@ -91,11 +96,20 @@ class AsyncioExecutor:
                 raise OperationTimeout from None
             raise  # the driver's own
 
+    def listener(self, channel: str) -> Listener:
+        """See `Executor.listener`."""
+        state = self._state()
+        if state.listener is None:
+            state.listener = AsyncioListener(channel, partial(self._make_ready, state))
+        return state.listener
+
     async def aclose(self) -> None:
         """See `Executor.aclose`."""
         state = self._states.get()
         if state is None or state.engine is None:
             return
+        if state.listener is not None:
+            await state.listener.aclose()
         engine, state.engine = state.engine, None
         disposer, state.disposer = state.disposer, None
         await self._dispose(engine)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.errors import INVALIDATING, classify
+from hermes_session_mw.database.listener import Listener
 from hermes_session_mw.database.transactions import CommitFailed
 
 T = TypeVar("T")
@@ -35,6 +36,10 @@ class Executor(Protocol):
         Raises:
             OperationTimeout: it took longer than ``seconds``.
         """
+        ...
+
+    def listener(self, channel: str) -> Listener:
+        """Return what hears a channel of PostgreSQL's, always the same one for an event loop."""
         ...
 
     async def aclose(self) -> None:

@@ -17,7 +17,9 @@ from sqlalchemy import Connection, Engine, event
 
 from hermes_session_mw.database.connection import Database, database_of, passes_checks
 from hermes_session_mw.database.connection_settings import check_settings
+from hermes_session_mw.database.listener import Listener
 from hermes_session_mw.database.workers.executor import WAIT_SHARE, T, Work, invalidate_after
+from hermes_session_mw.database.workers.thread_listener import ThreadListener
 from hermes_session_mw.database.workers.worker_pool import (
     CompletionQueue,
     PerLoop,
@@ -53,7 +55,8 @@ class ThreadExecutor:
         self._max_writers = writers
         self._timeout = timeout
         self._engine: Engine | None = None
-        self._inherited: list[Engine] = []
+        self._listeners: dict[str, ThreadListener] = {}
+        self._inherited: list[object] = []
         self._lock = threading.Lock()
         # Of each thread: its task, and the connection that it keeps.
         self._local = threading.local()
@@ -87,8 +90,18 @@ class ThreadExecutor:
         workers.put(task)
         return task.result()
 
+    def listener(self, channel: str) -> Listener:
+        """See `Executor.listener`."""
+        listener = self._listeners.get(channel)
+        if listener is None:  # of two that are made at once one is kept
+            made = ThreadListener(channel, weakref.WeakMethod(self._ready_engine))
+            listener = self._listeners.setdefault(channel, made)
+        return listener
+
     async def aclose(self) -> None:
         """See `Executor.aclose`."""
+        for listener in tuple(self._listeners.values()):
+            listener.close()
         for task in self._abandoned():
             task.abort()
         engine, self._engine = self._engine, None
@@ -183,6 +196,8 @@ class ThreadExecutor:
         if self._engine is not None and self._owned:
             self._inherited.append(self._engine)
             self._engine = None
+        self._inherited.append(self._listeners)
+        self._listeners = {}
         # A fork does not copy threads, and one of them may have held the lock.
         self._lock = threading.Lock()
         self._stop_workers.detach()

@@ -4,12 +4,15 @@ Each operation checks its arguments, and is one function of `statements`, as the
 What meets an open answer whose lease has expired folds it in a transaction of its own first.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from hermes_session_mw.database.connection import Database
+from hermes_session_mw.database.listener import Watch
 from hermes_session_mw.database.retry import RetryingExecutor
-from hermes_session_mw.database.workers.executor import T
+from hermes_session_mw.database.workers.executor import Executor, T
 from hermes_session_mw.messages import Message, encode_messages
 from hermes_session_mw.stores.answer_folding import (
     check_above_0,
@@ -19,8 +22,14 @@ from hermes_session_mw.stores.answer_folding import (
     encode_begun,
     encode_question,
 )
-from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState
+from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState, AnswerWatch
 from hermes_session_mw.stores.sqlalchemy.statements import answers, read_answers
+from hermes_session_mw.stores.sqlalchemy.statements.answer_notifications import (
+    CHANNEL,
+    RENEWAL,
+    events_topic,
+    stop_topic,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.read_answers import Expired
 from hermes_session_mw.stores.validation import (
     check_answer,
@@ -31,6 +40,37 @@ from hermes_session_mw.stores.validation import (
 )
 
 
+class _NoWatch:
+    """A watch of a database that has no notifications."""
+
+    async def renew(self) -> bool:
+        """See `AnswerWatch.renew`."""
+        return False
+
+
+_NO_WATCH = _NoWatch()
+
+
+class _Watch:
+    """A watch for PostgreSQL's notifications."""
+
+    def __init__(self, watch: Watch, follow: Callable[[], Awaitable[None]]) -> None:
+        self._watch, self._follow = watch, follow
+        self._renew_at = float("-inf")
+        self._is_renewed = False
+
+    async def renew(self) -> bool:
+        """See `AnswerWatch.renew`; it is a statement every 20 seconds."""
+        if not self._watch.is_live():
+            return False
+        now = time.monotonic()
+        if now >= self._renew_at:
+            self._renew_at, self._is_renewed = now + RENEWAL, False
+            await self._follow()
+            self._is_renewed = True
+        return self._is_renewed
+
+
 class SQLAlchemyAnswers:
     """The methods of `AnswerStore` that are not `LifecycleStore`'s."""
 
@@ -38,6 +78,8 @@ class SQLAlchemyAnswers:
     max_turn_messages: int
     _max_turns: int
     _retrying: RetryingExecutor
+    _executor: Executor
+    _notifies: bool
 
     async def begin_answer(
         self,
@@ -166,6 +208,36 @@ class SQLAlchemyAnswers:
         if found is None or not found.is_alive:
             return False
         return await self._retrying.write(read_answers.stop, answer_id, owner)
+
+    @contextmanager
+    def watch_answer(
+        self, answer_id: str, owner: str, wake: Callable[[], None]
+    ) -> Iterator[AnswerWatch]:
+        """Have ``wake`` called for events that other processes write; see `AnswerStore`.
+
+        While there is a watch, a process has one connection more than the engine's pool: for
+        notifications of PostgreSQL. Other databases have none.
+        """
+        check_answer(answer_id, owner)
+        if not self._notifies:
+            yield _NO_WATCH
+            return
+        follow = partial(self._retrying.write, read_answers.follow, answer_id, owner)
+        topic = events_topic(answer_id, owner)
+        with self._executor.listener(CHANNEL).watch(topic, wake) as watch:
+            yield _Watch(watch, follow)
+
+    def watch_stop(
+        self, answer_id: str, owner: str, wake: Callable[[], None]
+    ) -> AbstractContextManager[object]:
+        """Have ``wake`` called if another process requests a stop; see `AnswerStore`.
+
+        No connection is opened for it: one that is open for `watch_answer` is used.
+        """
+        if not self._notifies:
+            return nullcontext()
+        topic = stop_topic(answer_id, owner)
+        return self._executor.listener(CHANNEL).watch(topic, wake, needs=False)
 
     async def sweep_answers(self, retention: float, limit: int = 100) -> int:
         """See `AnswerStore.sweep_answers`; a short transaction for each fold."""

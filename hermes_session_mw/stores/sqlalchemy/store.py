@@ -148,6 +148,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
             self._url = url_or_engine.url
             self._executor = factory.for_engine(url_or_engine)
             dbapi = url_or_engine.dialect.loaded_dbapi
+        self._notifies = self._url.get_backend_name() == "postgresql"
         self._retrying = RetryingExecutor(self._executor, errors_of(dbapi), timeout)
         self._read = self._retrying.read
         self._write = self._retrying.write

@@ -19,6 +19,9 @@ CHANNEL = "hermes_answers"
 FOLLOWED_FOR = 30.0
 """Seconds for which notifications are sent after they were asked for."""
 
+RENEWAL = 20.0
+"""Seconds after which they are asked for again."""
+
 _notify = func.pg_notify(CHANNEL, bindparam("topic"))
 
 NOTIFY_FOLLOWERS: ColumnElement[None] = case(
