@@ -13,6 +13,9 @@ _NEWEST = 16
 _CHUNK = 16_384
 """Characters to which such a text grows."""
 
+_EARLIER = 256
+"""Events of such a text where they come before those that are here."""
+
 _first_item = itemgetter(0)
 
 
@@ -62,6 +65,17 @@ class AnswerLog:
                 older, text = tuple(rest), f"{chunk}\n{text}"
             self._parts = (*older, (start, text)), before + len(newest), []
         self._wakers.wake()
+
+    def prepend(self, events: Sequence[str]) -> None:
+        """Add the events just before the first one."""
+        older, before, newest = self._parts
+        start, end = self.base - len(events), self.base
+        parts = []
+        for first in range(start, end, _EARLIER):
+            part = events[first - start : first - start + _EARLIER]
+            parts.append((first, "\n".join(part)))
+        self._parts = (*parts, *older), before, newest
+        self.base = start
 
     def finish(self, state: AnswerState) -> None:
         """Note how the answer ended."""

@@ -132,12 +132,11 @@ class StoredAnswer:
                     del pollers[key]
 
     async def read(self, after: int, until: int) -> list[str]:
-        """Return the next events from the store, none with a number above ``until``."""
-        most = min(until - after, MAX_EVENTS)
-        page = await self._store.run(
-            AnswerStore.read_events, self.session_id, self.id, self.owner, after, most
-        )
-        return [] if page is None else page[1]
+        """Return the next events from before the log, none with a number above ``until``."""
+        assert self._poller is not None  # as this is called within ``following``
+        await self._poller.read_before(after)
+        log = self._poller.log
+        return [] if after < log.base else log.after(after)[: until - after]
 
     async def check(self, number: int) -> None:
         """Raise ``InvalidCursor`` if there is no event with this number, nor shortly after."""
@@ -198,6 +197,7 @@ class Poller:
         self.scope: anyio.CancelScope = anyio.CancelScope()
         self._store, self._id, self._owner = store, answer_id, owner
         self._news: anyio.Event = anyio.Event()
+        self._reading_before: anyio.Lock = anyio.Lock()
         self._failing_since: float | None = None
 
     async def run(self) -> None:
@@ -263,6 +263,20 @@ class Poller:
             self.record = await self._store.run(AnswerStore.find_answer, "", self._id, self._owner)
             self.log.finish(state)
         return len(events)
+
+    async def read_before(self, after: int) -> None:
+        """Read the events after a number that come before the log, once for all who need them."""
+        async with self._reading_before:
+            found: list[str] = []
+            while (missing := self.log.base - after - len(found)) > 0:
+                most = min(missing, MAX_EVENTS)
+                page = await self._store.run(
+                    AnswerStore.read_events, "", self._id, self._owner, after + len(found), most
+                )
+                if page is None or not page[1]:
+                    return  # the answer is forgotten
+                found += page[1]
+            self.log.prepend(found)
 
     def _note(self, error: Exception, seconds: float) -> None:
         logger.debug("an answer's events cannot be read for now", exc_info=error)

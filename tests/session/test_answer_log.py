@@ -38,6 +38,25 @@ def test_events_come_back_in_order(sizes: list[int], base: int) -> None:
         assert read(log, number) == events[number - base :]
 
 
+@given(
+    st.lists(st.integers(0, 40), max_size=4),
+    st.lists(st.integers(0, 600), max_size=4),
+    st.integers(0, 5),
+)
+def test_earlier_events_come_before(sizes: list[int], earlier: list[int], base: int) -> None:
+    """Events that are added before the first one are read before it."""
+    log, events = logged(sizes, base + sum(earlier))
+    for size in earlier:
+        more = [json.dumps(f"{size} {place}") for place in range(size)]
+        log.prepend(more)
+        events = more + events
+        log.add(["1"])
+        events.append("1")
+    assert log.base == base
+    for number in range(base, log.end + 1, 7):
+        assert read(log, number) == events[number - base :]
+
+
 def test_long_events_come_back() -> None:
     """Events that are longer than what is kept together come back whole."""
     log = AnswerLog()
