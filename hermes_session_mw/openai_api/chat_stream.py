@@ -5,6 +5,7 @@ that end the answer are sent once its turn is stored, so that a client that has 
 rely on it.
 """
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
@@ -89,7 +90,7 @@ class RepeatedCompletion:
         async with aclosing(self._chunks) as chunks:
             async for chunk in chunks:
                 number += 1
-                yield self._encoder.encode(AnswerEvent(number, "", chunk))
+                yield self._encoder.encode(AnswerEvent(number, "", json.dumps(chunk)))
         yield self._encoder.end()
 
 

@@ -40,7 +40,7 @@ class JournalledStore(SQLAlchemyStore):
         return fence
 
     async def write_events(
-        self, session_id: str, answer_id: str, first: int, events: Sequence[object],
+        self, session_id: str, answer_id: str, first: int, events: Sequence[str],
         *args: Any, **kwargs: Any,
     ) -> bool:  # fmt: skip
         last = first + len(events) - 1
@@ -93,7 +93,7 @@ class Model:
             yield {"delta": piece}
 
 
-def assemble(payloads: list[Any]) -> Message:
+def assemble(payloads: Sequence[Any]) -> Message:
     """Return the message of payloads."""
     return {"role": "assistant", "content": "".join(each["delta"] for each in payloads)}
 
