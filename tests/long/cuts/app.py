@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -141,6 +142,7 @@ async def _beat(journal: Journal) -> None:
 def create_app() -> ASGIApp:
     """Return the application over the database, the journal and the name of the environment."""
     worker = os.environ["CUTS_WORKER"]
+    logging.basicConfig(format=f"%(levelname)s: {worker} %(asctime)s %(message)s")
     journal = Journal(os.environ["CUTS_JOURNAL"], worker)
     store = JournalledStore(os.environ["CUTS_DATABASE"])
     store.journal = journal

@@ -29,6 +29,7 @@ class Judge:
         lost, doubled: characters, of all answers whose worker lived; or that are in no answer.
         ages: of each answer whose worker was killed and that has lost a piece, how many seconds
             before that the oldest one was given.
+        outages: the seconds for which the database was away, each time.
     """
 
     def __init__(self, timeline: Timeline, stored: Stored, record: Record) -> None:
@@ -37,6 +38,7 @@ class Judge:
         self.lost: int = 0
         self.doubled: int = 0
         self.ages: list[float] = []
+        self.outages: list[float] = timeline.outages
         self._timeline, self._stored, self._record = timeline, stored, record
 
     def judge(self) -> None:
@@ -103,10 +105,13 @@ class Judge:
 
     def _judge_lapsed(self, answer: Answer, run: Run) -> None:
         """Its worker lived, but was kept from writing until the lease had expired."""
-        self._count("lapsed", answer)
         done = [write.since for write in run.writes if write.is_done]
         refused = next(write.until for write in reversed(run.writes) if write.until is not None)
-        silent = refused - (done[-1] if done else run.begun - 0.5)
+        last = done[-1] if done else run.begun - 0.5
+        pauses = self._timeline.paused[run.worker]
+        is_paused = any(since < refused and last < until for since, until in pauses)
+        self._count("worker paused" if is_paused else "database away", answer)
+        silent = refused - last
         self._hold(silent >= LEASE, answer, f"has lost its lease after {silent:.3f} s")
         self._hold(len(answer.texts) >= run.written, answer, "lacks what was written")
 

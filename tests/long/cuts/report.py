@@ -51,6 +51,7 @@ class Report:
         yield f"  characters lost {judge.lost}, doubled {judge.doubled}"
         yield f"  looks for two open turns of a session {self.turns.looks}: {len(self.turns.found)}"
         yield f"  {_ages(judge.ages)}"
+        yield f"  the database was away for {_seconds(judge.outages)}"
         yield f"  violations {len(self.violations)}"
         yield from (f"    {each[:600]}" for each in self.violations[:20])
 
@@ -65,6 +66,10 @@ def logged(log: str) -> Counter[str]:
 def _table(name: str, counts: Counter[str]) -> Iterator[str]:
     yield f"  {name} {counts.total()}"
     yield from (f"    {count:6d}  {kind}" for kind, count in sorted(counts.items()))
+
+
+def _seconds(times: Sequence[float]) -> str:
+    return ", ".join(f"{each:.1f}" for each in sorted(times)) + " s" if times else "no time"
 
 
 def _ages(ages: Sequence[float]) -> str:

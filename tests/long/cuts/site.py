@@ -120,11 +120,13 @@ class Site:
 
     async def pause(self, number: int, seconds: float) -> None:
         """Let a worker stand still; after six seconds it has lost its leases, and does not know."""
-        _, process = self._processes[number]
+        name, process = self._processes[number]
         self.alive.discard(number)
+        self._journal.note("pausing", victim=name)
         process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(seconds)
         process.send_signal(signal.SIGCONT)
+        self._journal.note("continuing", victim=name)
         await asyncio.sleep(1)  # in which it learns of it
         self.alive.add(number)
 

@@ -2,12 +2,12 @@
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from sqlalchemy import URL, Engine, create_engine, func, select
+from sqlalchemy import URL, Connection, Engine, RowMapping, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -74,27 +74,49 @@ class OpenTurns:
 
 def read(url: URL) -> Stored:
     """Fold what nobody runs any more, and return what is stored then."""
-    anyio.run(_fold_all, url)
+    return anyio.run(_read, url)
+
+
+async def _read(url: URL) -> Stored:
+    store = SQLAlchemyStore(url, timeout=30)
     engine = create_engine(url, poolclass=NullPool)
-    texts: defaultdict[str, list[str]] = defaultdict(list)
+    await _fold_all(store, engine)
     with engine.connect() as connection:
-        columns = answer_events.c
-        events = select(columns.answer_id, columns.first, columns.last, columns.body)
-        for name, first, last, body in connection.execute(events.order_by(columns.first)):
-            answer = text_of(name)
-            batch = json.loads(body)
-            assert (first, last) == (len(texts[answer]) + 1, first + len(batch) - 1), answer
-            texts[answer] += [each["delta"] if isinstance(each, dict) else each for each in batch]
-        rows = connection.execute(select(answers).order_by(answers.c.ended_at)).mappings()
-        found = [_answer(row, texts[text_of(row["id"])]) for row in rows]
-    histories = anyio.run(_load_all, url, {each.session for each in found})
+        check_events(connection)
+        rows = connection.execute(select(answers).order_by(answers.c.ended_at)).mappings().all()
+    found = [_answer(row, await _texts(store, text_of(row["id"]))) for row in rows]
+    sessions = sorted({each.session for each in found})
+    histories = {each: (await store.load(each)).messages for each in sessions}
+    await store.aclose()
     for session, history in histories.items():
         if history:
             check_numbers(url, session, len(history))
     return Stored({each.id: each for each in found}, histories)
 
 
-def _answer(row: Any, texts: list[str]) -> Answer:
+def check_events(connection: Connection) -> None:
+    """Check that the numbers of each answer's events are one after another, from 1."""
+    columns = answer_events.c
+    ranges = select(columns.answer_id, columns.first, columns.last).order_by(columns.first)
+    newest: Counter[str] = Counter()
+    for answer, first, last in connection.execute(ranges):
+        assert first == newest[text_of(answer)] + 1 <= last, (answer, first, last)
+        newest[text_of(answer)] = last
+
+
+async def _texts(store: SQLAlchemyStore, answer: str) -> list[str]:
+    texts: list[str] = []
+    while True:
+        found = await store.read_events(answer, after=len(texts))
+        assert found is not None
+        _, events = found
+        if not events:
+            return texts
+        loaded = map(json.loads, events)
+        texts += [each["delta"] if isinstance(each, dict) else each for each in loaded]
+
+
+def _answer(row: RowMapping, texts: list[str]) -> Answer:
     message = None if row["message"] is None else json.loads(row["message"])
     return Answer(
         text_of(row["id"]),
@@ -110,23 +132,13 @@ def _answer(row: Any, texts: list[str]) -> Answer:
     )
 
 
-async def _fold_all(url: URL) -> None:
-    store = SQLAlchemyStore(url, timeout=30)
-    engine = create_engine(url, poolclass=NullPool)
+async def _fold_all(store: SQLAlchemyStore, engine: Engine) -> None:
     until = time.monotonic() + 60
     running = select(func.count()).select_from(answers).where(answers.c.state == "running")
     while True:
         await store.sweep_answers(_FOREVER)
         with engine.connect() as connection:
             if not connection.execute(running).scalar_one():
-                break
+                return
         assert time.monotonic() < until, "an answer is open, and its lease does not expire"
         await anyio.sleep(0.2)
-    await store.aclose()
-
-
-async def _load_all(url: URL, sessions: set[str]) -> dict[str, list[Any]]:
-    store = SQLAlchemyStore(url, timeout=30)
-    histories = {each: (await store.load(each)).messages for each in sorted(sessions)}
-    await store.aclose()
-    return histories

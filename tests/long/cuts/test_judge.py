@@ -235,4 +235,4 @@ def test_a_lease_that_has_expired_may_be_lost(world: World) -> None:
     lost_lease(world)
     world.lines[-1]["t"] = 10.3
     assert world.judge() == []
-    assert world.judged.states["lapsed, incomplete"] == 1
+    assert world.judged.states["database away, incomplete"] == 1

@@ -61,6 +61,7 @@ class Timeline:
         calls: the key of each call, by its name; of all calls.
         killed: when a worker was killed, by its name.
         stopped: when a worker was told to end.
+        paused: from when to when a worker was stopped, by its name, each time.
         outages: the seconds that the database was away, each time.
     """
 
@@ -69,11 +70,13 @@ class Timeline:
         self.calls: dict[str, str] = {}
         self.killed: dict[str, float] = {}
         self.stopped: dict[str, float] = {}
+        self.paused: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
         self.outages: list[float] = []
         self._beats: defaultdict[str, list[float]] = defaultdict(list)
         self._by_call: dict[str, Run] = {}
         self._uncalled: dict[tuple[str, str], Run] = {}
         self._down = 0.0
+        self._pausing: dict[str, float] = {}
         for line in lines:
             getattr(self, f"_on_{line['what']}")(line)
 
@@ -151,6 +154,12 @@ class Timeline:
 
     def _on_stopping(self, line: dict[str, Any]) -> None:
         self.stopped[line["victim"]] = line["t"]
+
+    def _on_pausing(self, line: dict[str, Any]) -> None:
+        self._pausing[line["victim"]] = line["t"]
+
+    def _on_continuing(self, line: dict[str, Any]) -> None:
+        self.paused[line["victim"]].append((self._pausing[line["victim"]], line["t"]))
 
     def _on_down(self, line: dict[str, Any]) -> None:
         self._down = line["t"]
