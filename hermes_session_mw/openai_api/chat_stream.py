@@ -5,7 +5,6 @@ that end the answer are sent once its turn is stored, so that a client that has 
 rely on it.
 """
 
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
@@ -90,7 +89,7 @@ class RepeatedCompletion:
         async with aclosing(self._chunks) as chunks:
             async for chunk in chunks:
                 number += 1
-                yield self._encoder.encode(AnswerEvent(number, "", json.dumps(chunk)))
+                yield self._encoder.tell(number, chunk)
         yield self._encoder.end()
 
 
@@ -117,19 +116,21 @@ class _ChunkEncoder:
 
     def encode(self, event: AnswerEvent) -> str:
         """Return an event; ``""`` for what is not told, or is held back."""
-        payload = event.payload
-        assert isinstance(payload, dict)
+        return self.tell(event.number, event.payload, event.cursor)
+
+    def tell(self, number: int, payload: Message, cursor: str | None = None) -> str:
+        """Return a payload as an event, with its cursor if it has one."""
         self._has_begun = True
         if "error" in payload:
             self.error = payload
             return ""
         self._last = payload
-        chunk = payload | {"event_id": event.cursor} if event.cursor else payload
+        chunk = payload if cursor is None else payload | {"event_id": cursor}
         if is_end(payload):
             if self._include_usage or not is_usage(payload):
                 self._held.append(server_sent_event(chunk))
             return ""
-        return "" if event.number == 1 and self._is_opened else server_sent_event(chunk)
+        return "" if number == 1 and self._is_opened else server_sent_event(chunk)
 
     def end(self) -> str:
         """Return the last events of a completed answer."""
