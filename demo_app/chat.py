@@ -1,7 +1,5 @@
 """POST /v1/chat/completions."""
 
-from functools import partial
-
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,7 +8,7 @@ from demo_app import turns
 from demo_app.chat_request import ChatRequest
 from demo_app.completions import Completion
 from demo_app.failures import error_event
-from demo_app.reply import Reply, again
+from demo_app.reply import again
 from hermes_session_mw import HermesSession, get_session
 from hermes_session_mw.openai_api.chat_stream import FollowedCompletion, RepeatedCompletion
 
@@ -65,7 +63,7 @@ async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Foll
     new = await turns.shorten(session, new, state.compact_at)
     prompt = [*chat.system, *session.prompt(*new.asked, replace_from=new.replace_from)]
     deltas = state.model.stream(prompt, chat.options)
-    reply = Reply(state.model.name, deltas, partial(turns.allows, session))
+    reply = turns.reply(session, state.store, state.model, deltas)
     completion = Completion(reply, is_repeatable=session.idempotency_key is not None)
     title, leaves = turns.Title(state.store, session, new), state.on_disconnect
     answer = await turns.begin(session, new, completion, chat.digest, title, on_disconnect=leaves)

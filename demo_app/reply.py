@@ -1,12 +1,14 @@
 """A model's answer while it is received: its pieces as they are told, and the message of them."""
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from demo_app.failures import upstream_failed
 from demo_app.model import Delta, Model, pieces
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, size_of_text
 from hermes_session_mw.openai_api.assembly import (
     MessageAssembly,
     add_to_choice,
@@ -33,6 +35,7 @@ class Reply:
         model: the name of the model.
         deltas: its pieces.
         allows: whether the store can hold an answer with these fields.
+        max_bytes: how large it may be, so that one without an end is noticed.
         usage: the tokens used; None until that is known.
         finish_reason: why the answer ended.
         has_reason: whether the model has said why; else it is the usual reason.
@@ -45,6 +48,7 @@ class Reply:
     model: str
     deltas: AsyncGenerator[Delta, None]
     allows: Callable[[Message], bool] = _anything
+    max_bytes: int = sys.maxsize
     usage: Usage | None = None
     finish_reason: str = "stop"
     has_reason: bool = False
@@ -53,6 +57,7 @@ class Reply:
     assembly: MessageAssembly = field(default_factory=MessageAssembly)
     is_whole: bool = False
     _texts: list[str] = field(default_factory=list)
+    _size: int = 0
 
     @property
     def message(self) -> Message:
@@ -60,7 +65,11 @@ class Reply:
         return {"role": "assistant"} | self.assembly.message
 
     async def pieces(self) -> AsyncGenerator[Delta, None]:
-        """Yield the answer as it is told: with whole characters, and numbered calls."""
+        """Yield the answer as it is told: with whole characters, and numbered calls.
+
+        Raises:
+            ModelFailed: there is no answer, it broke off, or it is too long to be stored.
+        """
         async with aclosing(self.deltas):
             async for delta in self.deltas:
                 yield self._taken(delta)
@@ -104,7 +113,10 @@ class Reply:
         text = text_of(fields.get("content"))
         if text == fields.get("content"):
             del fields["content"]
-        self._texts.append(text)
+        self._texts.append(text)  # of what is too long, a part is stored
+        self._size += size_of_text(text)
+        if self._size + self.assembly.size > self.max_bytes:
+            raise upstream_failed("the answer is too long to be stored")
         return replace(delta, text=text, fields=fields)
 
 

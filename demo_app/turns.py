@@ -4,6 +4,7 @@ All of this runs inside ``session.turn()``, so that no other request interferes.
 the turn's lease over, and goes on without its client.
 """
 
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +14,8 @@ from typing import Literal, Protocol, cast
 import anyio
 
 from demo_app.failures import REFUSED, failure_of
+from demo_app.model import Delta, Model
+from demo_app.reply import Reply
 from hermes_session_mw import (
     Answer,
     HermesSession,
@@ -222,13 +225,20 @@ async def begin(
     )
 
 
-def allows(session: HermesSession, fields: Message) -> bool:
-    """Return whether the store can hold an answer with these fields."""
-    try:
-        session.check({"role": "assistant", "content": "", **fields})
-    except InvalidMessage:
-        return False
-    return True
+def reply(
+    session: HermesSession, store: Store, model: Model, deltas: AsyncGenerator[Delta, None]
+) -> Reply:
+    """Return the model's answer, within what the store can hold."""
+
+    def allows(fields: Message) -> bool:
+        try:
+            session.check({"role": "assistant", "content": "", **fields})
+        except InvalidMessage:
+            return False
+        return True
+
+    most = getattr(store, "max_message_bytes", sys.maxsize)
+    return Reply(model.name, deltas, allows, most)
 
 
 def new_messages(

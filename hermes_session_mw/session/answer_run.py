@@ -444,7 +444,9 @@ class AnswerRun:
             raise
         except (TurnLost, SessionDeleted) as exc:
             self._log_error(exc)
-            return await self._learn_outcome()
+            await self._learn_outcome()
+            self.error = self.error or (exc if self._outcome != "completed" else None)
+            return 0
         except TurnConflict as exc:  # the id is another's by now: what was answered is kept
             self._log_error(exc)
             return await self._end("failed", *messages[:-1], messages[-1] | INCOMPLETE)

@@ -11,7 +11,6 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
-from demo_app import turns
 from demo_app.app import create_app
 from demo_app.failures import ModelRefused, error_body
 from demo_app.model import Delta, EchoModel, Model
@@ -23,7 +22,7 @@ from tests.demo.test_demo import CHAT, HEADER, ask, chunks_of, stored, text_of, 
 from tests.demo.test_demo_responses import S, body_of, respond
 from tests.demo.test_demo_turns import KEY, SOURCE
 from tests.support.asgi import HEADER as RAW_HEADER
-from tests.support.asgi import http_scope
+from tests.support.asgi import http_scope, lifespan
 
 
 class OwnModel(EchoModel):
@@ -120,47 +119,14 @@ def test_a_model_need_not_tell_its_usage(store: MemoryStore, stream: bool) -> No
         assert ask(client, user("b"), session_id="s").json()["usage"] is None
 
 
-async def test_a_turn_is_kept_while_its_model_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each piece, after a while, renews the lease; a store that fails at it ends no answer."""
-    kept: list[float] = []
+def test_an_answer_whose_turn_was_lost_is_an_error(stream: bool) -> None:
+    """Where another has taken the turn, the answer is not given as whole."""
 
-    class Counting(MemoryStore):
-        async def extend(self, session_id: str, fence: int, lease: float, owner: str = "") -> None:
-            kept.append(lease)
-            if len(kept) == 2:
-                raise StoreUnavailable("gone")
-            await super().extend(session_id, fence, lease, owner)
+    class Losing(MemoryStore):
+        async def end_answer(self, *_: Any, **__: Any) -> int | None:
+            raise TurnLost
 
-    kept_in = Counting()
-
-    def ask_both(model: OwnModel) -> list[bool]:
-        with client_of(kept_in, model) as client:
-            asked = [ask(client, user("Hi"), session_id="s"), respond(client, "Hi", S, stream=True)]
-            return [response.is_success and "error" not in response.text[:9] for response in asked]
-
-    model = OwnModel(Delta("a"), Delta("b"), Delta("c"))
-    model.patience = 5.0
-    assert await anyio.to_thread.run_sync(ask_both, model) == [True, True]
-    assert kept == []
-    monkeypatch.setattr(turns, "RENEW", 0.0)
-    model.deltas = (Delta("a"), Delta("b"), Delta("c"))
-    assert await anyio.to_thread.run_sync(ask_both, model) == [True, True]
-    assert kept == [turns.LEASE + 5.0] * 4
-    assert (await kept_in.load("s")).length == 8
-
-
-def test_an_answer_whose_turn_was_lost_is_an_error(
-    store: MemoryStore, stream: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where another request has taken the turn, the answer ends, and is not stored."""
-
-    async def lost(*_: Any, **__: Any) -> None:
-        raise TurnLost
-
-    monkeypatch.setattr(turns, "RENEW", 0.0)
-    monkeypatch.setattr(store, "extend", lost)
-    response = ask(client_of(store, OwnModel(Delta("a"), Delta("b"))), user("Hi"), session_id="s",
-                   stream=stream)  # fmt: skip
+    response = ask(client_of(Losing(), OwnModel(Delta("a"))), user("Hi"), stream=stream)
     told = chunks_of(response)[-1] if stream else response.json()
     assert "another" in told["error"]["message"]
     assert (response.status_code, "[DONE]" in response.text) == (200 if stream else 409, False)
@@ -331,7 +297,7 @@ def test_a_call_that_is_no_json_is_stored_as_far_as_it_is(store: MemoryStore, st
 
 
 def test_a_model_that_cannot_be_heard_out_is_let_go(store: MemoryStore, stream: bool) -> None:
-    """Where the turn cannot begin, the answer that has begun is closed."""
+    """Where the turn cannot begin, the model is not asked, or its answer is closed."""
 
     class Stuck(MemoryStore):
         async def append(  # type: ignore[override]  # one that cannot replace
@@ -353,25 +319,35 @@ def test_a_model_that_cannot_be_heard_out_is_let_go(store: MemoryStore, stream: 
         edited = {HEADER: "s", SOURCE: "request"}
         body = {"messages": [user("x")], "stream": stream}
         assert client.post(CHAT, json=body, headers=edited).status_code == 501
-    assert (len(model.asked), model.open) == (2, 0)
+    assert (len(model.asked), model.open) == (1, 0)
 
 
-async def test_a_client_that_leaves_before_the_first_event_leaves_nothing_open() -> None:
-    """The model's generator is closed, and its first piece kept, though nobody read the stream."""
-    store, model = MemoryStore(), OwnModel(Delta("a"), Delta("b"))
-    log: list[Any] = []
+@pytest.mark.parametrize("wish", [b"stop", b"continue"])
+async def test_a_client_that_leaves_before_the_first_event_leaves_nothing_open(
+    wish: bytes,
+) -> None:
+    """The answer goes on without it, or else the model's generator is closed."""
+    store, model = MemoryStore(), OwnModel(Delta("a"), *[Delta("b")] * 1000)
+    sent: list[Any] = []
 
     async def receive() -> Any:
         body = b'{"stream": true, "messages": [{"role": "user", "content": "Hi"}]}'
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Any) -> None:
-        log.append(message)
+        sent.append(message)
         raise OSError("the client has left")
 
-    scope = http_scope([(RAW_HEADER, b"s")], method="POST", path=CHAT)
-    with pytest.raises(ClientDisconnect):
-        await create_app(store, keys=(), model=model)(scope, receive, send)
-    assert (len(log), len(model.asked), model.open) == (1, 1, 0)
-    begun = {"role": "assistant", "content": "a", "status": "incomplete"}
-    assert (await store.load("s")).messages == [user("Hi"), begun]
+    headers = [(RAW_HEADER, b"s"), (b"x-hermes-on-disconnect", wish)]
+    app = create_app(store, keys=(), model=model)
+    async with lifespan(app):
+        with pytest.raises(ClientDisconnect):
+            await app(http_scope(headers, method="POST", path=CHAT), receive, send)
+        with anyio.fail_after(60):
+            while model.open or not (await store.load("s")).messages:
+                await checkpoint()
+    assert (len(sent), len(model.asked)) == (1, 1)
+    question, answer = (await store.load("s")).messages
+    assert question == user("Hi")
+    assert answer.get("status") == ("incomplete" if wish == b"stop" else None)
+    assert answer["content"][:1] == "a"

@@ -93,7 +93,7 @@ def test_a_failure_after_the_beginning_is_an_event(tmp_path: Path, path: str) ->
 @every_route
 @pytest.mark.parametrize("head_after", ["0.05", "inf"])
 def test_who_leaves_in_silence_is_noticed(tmp_path: Path, path: str, head_after: str) -> None:
-    """The upstream's connection is closed, before and after the head, and the question is kept."""
+    """If that stops the answer, the upstream's connection is closed, and the question is kept."""
     is_asked, is_let_go = threading.Event(), threading.Event()
 
     def silent(exchange: Exchange) -> None:
@@ -107,7 +107,15 @@ def test_who_leaves_in_silence_is_noticed(tmp_path: Path, path: str, head_after:
 
     with (
         upstream(silent, answering) as server,
-        demo(tmp_path, "--head-after", head_after, "--upstream", server.url) as url,
+        demo(
+            tmp_path,
+            "--head-after",
+            head_after,
+            "--on-disconnect",
+            "stop",
+            "--upstream",
+            server.url,
+        ) as url,
     ):
         parts = urlsplit(url)
         assert parts.hostname is not None
