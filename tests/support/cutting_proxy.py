@@ -35,6 +35,10 @@ class CuttingProxy:
     def cut(self) -> None:
         """Cut all connections, and those that come, until `mend`."""
         self.down = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Cut the connections that there are, once."""
         for each in list(self._sockets):
             _end(each)
 
