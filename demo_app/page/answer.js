@@ -1,4 +1,4 @@
-// An answer in the shape of Chat Completions, piece by piece.
+// An answer as it comes: chat completions, the events of a running answer, or one JSON object.
 
 import { ApiError, ConnectionLost } from "./errors.js";
 import { readEvents } from "./sse.js";
@@ -6,57 +6,57 @@ import { readEvents } from "./sse.js";
 const BROKEN = "The connection was lost before the answer was complete.";
 
 /**
- * Yields the text of a response as it comes.
+ * Yields the pieces of a response as they come, {text, cursor}, and returns how the answer ended.
  *
- * Only "[DONE]" ends an answer. A stream that ends without it broke off, and is a ConnectionLost,
- * as is one of which nothing comes for `silence` milliseconds; an error that it brings is an ApiError.
+ * The cursor is the name of the place after the piece, from which the rest can be had; null where
+ * the server has none. Who joins an answer without a cursor gets {begin} first, which tells what is
+ * answered. Only "[DONE]" or an event named "end" ends an answer. A stream that ends without them
+ * broke off, and is a ConnectionLost, as is one of which nothing comes for `silence` milliseconds;
+ * an error that it brings is an ApiError.
  */
 export async function* readAnswer(response, silence) {
   if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
     const whole = await response.json().catch(() => { throw new ConnectionLost(BROKEN); });
-    yield whole.choices?.[0]?.message?.content ?? "";
-    return;
+    yield { text: whole.choices?.[0]?.message?.content ?? "", cursor: null };
+    return "completed";
   }
-  const events = readEvents(response.body);
   try {
-    for (;;) {
-      const { done, value } = await inTime(events.next(), silence);
-      if (done) throw new ConnectionLost(BROKEN);
-      if (value.data === "[DONE]") return;
-      const piece = textOf(value);
-      if (piece) yield piece;
+    for await (const { name, data, id } of readEvents(response.body, silence)) {
+      if (data === "[DONE]") return "completed";
+      const payload = payloadOf(name, data);
+      if (name === "end") return payload?.state ?? "incomplete";
+      if (name === "begin") yield { begin: payload };
+      else yield { text: textOf(payload), cursor: payload?.event_id ?? (id || null) };
     }
-  } finally {
-    events.return().catch(() => {});
+  } catch (error) {
+    if (error instanceof ConnectionLost || error instanceof ApiError) throw error;
+    if (error instanceof RangeError) throw new ApiError("The server sent too much at once.", 200);
   }
+  throw new ConnectionLost(BROKEN);
 }
 
-function textOf({ name, data }) {
-  let chunk;
+function payloadOf(name, data) {
+  let payload;
   try {
-    chunk = JSON.parse(data);
+    payload = JSON.parse(data);
   } catch {
     throw new ApiError(name === "error" ? data : "The server sent something that is no answer.", 200);
   }
-  if (chunk?.error) {
-    throw new ApiError(chunk.error.message ?? "The server broke the answer off.", 200, chunk.error.code);
-  }
-  const content = chunk?.choices?.[0]?.delta?.content;
-  return typeof content === "string" ? content : "";
+  const error = payload?.error ?? errorOf(payload);
+  if (error) throw new ApiError(error.message ?? "The server broke the answer off.", 200, error.code);
+  return payload;
 }
 
-async function inTime(next, silence) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new ConnectionLost("The server has fallen silent.")), silence);
-  });
-  try {
-    return await Promise.race([next, late]);
-  } catch (error) {
-    if (error instanceof ConnectionLost) throw error;
-    if (error instanceof RangeError) throw new ApiError("The server sent too much at once.", 200);
-    throw new ConnectionLost(BROKEN);
-  } finally {
-    clearTimeout(timer);
-  }
+/** Returns the error that an event of OpenAI's Responses tells, if it does. */
+function errorOf(payload) {
+  if (payload?.type === "error") return payload;
+  return payload?.type === "response.failed" ? (payload.response?.error ?? {}) : null;
+}
+
+/** Returns the text of a payload: a chat's chunk, an event of Responses, or a text. */
+function textOf(payload) {
+  if (typeof payload === "string") return payload;
+  const isDelta = payload?.type === "response.output_text.delta";
+  const text = isDelta ? payload.delta : payload?.choices?.[0]?.delta?.content;
+  return typeof text === "string" ? text : "";
 }

@@ -1,11 +1,12 @@
 // The API, as any page would use it: fetch, three headers of its own, and OpenAI's shapes.
 
 import { readAnswer } from "./answer.js";
-import { ApiError, ConnectionLost, secondsOf } from "./errors.js";
+import { ApiError, ConnectionLost, isUnsupported, secondsOf } from "./errors.js";
 
 const SESSION = "X-Hermes-Session-Id";
 const PATIENCE = 15_000; // milliseconds for what does not stream
-const SILENCE = 120_000; // ... and between two pieces of what does
+const FIRST = 120_000; // ... until a stream begins
+const SILENCE = 45_000; // ... without a sign of life in a stream; the server gives one every 15 seconds
 const FIELDS = ["role", "content", "name", "tool_calls", "tool_call_id"];
 
 /** Tells whether a text can be a session's id. */
@@ -21,6 +22,7 @@ export function randomKey() {
 
 export class Api {
   models = []; // the names that the server has told
+  #follows = true; // the server has running answers that can be joined
 
   /** Takes the API's address (a URL that ends with "/"), an API key or "", and a model or "". */
   constructor({ base, key, model }) {
@@ -72,7 +74,7 @@ export class Api {
   }
 
   /**
-   * Asks, and returns the session's id and the answer's pieces as they come.
+   * Asks, and returns {id, pieces, close()}: the session's id, and the answer as it comes.
    *
    * Where told is true the messages are the whole conversation, whatever is stored; else the last
    * of them is new, and the rest is the server's to know. The same key again is the same turn.
@@ -82,14 +84,57 @@ export class Api {
     if (told) headers["X-Hermes-History-Source"] = "request";
     const sent = messages.map(asSent);
     const body = { ...(this.model && { model: this.model }), stream: true, messages: sent };
-    const limit = new AbortController();
-    const timer = setTimeout(() => limit.abort(), SILENCE);
+    const { response, ...answer } = await this.#stream("v1/chat/completions", "POST", body, { headers, signal });
+    return { id: response.headers.get(SESSION) ?? id, ...answer };
+  }
+
+  /**
+   * Joins the answer that runs in a session: {begin, pieces, close()}, or null where none runs.
+   *
+   * `after` is the cursor of the last piece that is here already; without one `begin` tells what is
+   * answered: {answer, question, turn_id, replace_from}. After a cursor the rest of an answer that
+   * has ended is given as well, and null says that it has ended and there is no rest.
+   */
+  async follow(id, { after = null, signal } = {}) {
+    if (!this.#follows) return null;
+    const query = after === null ? "" : `?${new URLSearchParams({ after })}`;
+    let answer;
     try {
-      const either = AbortSignal.any([signal, limit.signal]);
-      const response = await this.#fetch("v1/chat/completions", "POST", body, { headers, signal: either });
-      return { id: response.headers.get(SESSION) ?? id, pieces: readAnswer(response, SILENCE) };
+      answer = await this.#stream(`v1/sessions/${encodeURIComponent(id)}/answer${query}`, "GET", undefined, { signal });
+    } catch (error) {
+      this.#follows = !isUnsupported(error);
+      if (!this.#follows || error.code === "cursor_conflict") return null; // which another one runs after
+      throw error;
+    }
+    if (answer.response.status === 204) return null;
+    const { value } = after === null ? await answer.pieces.next() : {};
+    if (after === null && !value?.begin) throw new ConnectionLost("The server’s answer broke off.");
+    return { ...answer, begin: value?.begin ?? null };
+  }
+
+  /** Stops the answer that runs in a session, wherever it was asked; false where the server cannot. */
+  async stop(id, signal) {
+    if (!this.#follows) return false;
+    try {
+      await this.#fetch(`v1/sessions/${encodeURIComponent(id)}/answer/stop`, "POST", undefined, { signal });
+    } catch (error) {
+      this.#follows = !isUnsupported(error);
+      if (this.#follows) throw error;
+    }
+    return this.#follows;
+  }
+
+  /** Begins a stream, which may then take as long as it likes. */
+  async #stream(path, method, body, { headers, signal }) {
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(), FIRST);
+    const close = () => limit.abort();
+    try {
+      const either = signal ? AbortSignal.any([signal, limit.signal]) : limit.signal;
+      const response = await this.#fetch(path, method, body, { headers, signal: either });
+      return { response, pieces: readAnswer(response, SILENCE), close };
     } finally {
-      clearTimeout(timer); // the response has begun, and may take as long as it likes
+      clearTimeout(timer);
     }
   }
 

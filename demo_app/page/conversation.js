@@ -1,12 +1,15 @@
 // A conversation as this page knows it: the stored messages, and the turn under way.
 
-import { ApiError, isBusy } from "./errors.js";
+import { ApiError } from "./errors.js";
+import { Exchange } from "./exchange.js";
 import { Turn } from "./turn.js";
 
 /**
  * Fires "change" when something is to be shown anew, "piece" when the answer has grown, "begin" when
- * the id is known or is another one, "stored" after each turn, "answer" with a whole answer,
- * "unanswered" with a question that nothing has come of, and "missing" where nothing is stored.
+ * the id is known or is another one, "asked" when the server answers what was asked here, "stored"
+ * after each turn, "answer" with the message that an answer has become, "unanswered" with a question that nothing has come
+ * of, "failed" with the error of an answer that was asked elsewhere, and "missing" where nothing is
+ * stored.
  */
 export class Conversation extends EventTarget {
   id;
@@ -18,15 +21,20 @@ export class Conversation extends EventTarget {
   turn = null;
   isGone = false; // it was stored, and is no more
   #api;
+  #exchange;
   #updated = null;
   #reading = null; // what load() is waiting for
-  #unsure = []; // {content, place} of questions whose answers broke off: they may not be stored
+  #looking = null; // what refresh() is waiting for
+  #looksAgain = false; // something has happened since that began
+  #turns = 0; // how many there were here
+  #unsure = []; // turns whose answers broke off: they may not be stored
   #isLeft = false;
 
   constructor(api, id = null) {
     super();
     this.#api = api;
     this.id = id;
+    this.#exchange = new Exchange(api, this);
   }
 
   /** When it was last changed, as the server says it; null where it is not stored. */
@@ -38,7 +46,13 @@ export class Conversation extends EventTarget {
     return this.start + this.messages.length;
   }
 
-  /** Reads the newest messages. An id that nobody has used is an empty conversation. */
+  /** What is shown before the turn under way: not what it replaces. */
+  get shown() {
+    const from = this.turn?.from ?? null;
+    return from === null ? this.messages : this.messages.slice(0, Math.max(from - this.start, 0));
+  }
+
+  /** Reads the newest messages, and follows an answer that is under way. */
   load() {
     this.#reading ??= this.#read().finally(() => { this.#reading = null; });
     return this.#reading;
@@ -50,37 +64,65 @@ export class Conversation extends EventTarget {
     this.error = null;
     this.#fire("change");
     try {
-      const info = await this.#info();
-      const limit = Math.min(Math.max(this.messages.length, 100), 500);
-      const nothing = { data: [], next_before: null };
-      const page = info ? await this.#api.messages(this.id, null, limit) : nothing;
-      // While a turn is under way the page shows what it asked, and reads all of it at its end.
-      if (!this.turn) this.#take(info, page.data, page.next_before ?? 0);
-      if (!info && !this.turn) this.#fire("missing");
+      await this.#catchUp(() => this.#stored());
     } catch (error) {
       this.error = error;
     } finally {
       this.loading = false;
       this.#fire("change");
     }
+    if (this.#looksAgain) this.refresh();
   }
 
-  /** Reads again if others have changed the conversation; a change of our own changed its length. */
-  async refresh({ own = false } = {}) {
-    const waits = this.turn?.phase === "waiting" && isBusy(this.turn.error);
-    if (!this.id || (this.turn && !waits) || this.loading) return;
-    try {
-      const info = await this.#info();
-      // What it waited for has been stored: the server's Retry-After was the longest it could take.
-      if (waits && info?.updated_at !== this.#updated) this.turn?.retry();
-      if (this.turn) return;
-      if (own && info) this.#updated = info.updated_at;
-      const same = this.#updated === (info?.updated_at ?? null) && this.length === (info?.length ?? 0);
-      if (!same) await this.load();
-      else if (info && info.title !== this.title) this.#retitle(info.title);
-    } catch {
-      // Whoever sends a message next is told.
+  /** Looks whether others have changed the conversation, or ask something in it. */
+  refresh() {
+    if (this.turn) this.turn.nudge();
+    this.#looksAgain = true;
+    this.#looking ??= this.#look().finally(() => { this.#looking = null; });
+    return this.#looking;
+  }
+
+  async #look() {
+    while (this.#looksAgain && this.id && !this.turn && !this.loading && !this.#isLeft) {
+      this.#looksAgain = false;
+      try {
+        await this.#catchUp(() => this.#changed());
+      } catch {
+        // Whoever sends a message next is told.
+      }
     }
+  }
+
+  /** Takes what `read` returns, and follows the running answer, if there is one. */
+  async #catchUp(read) {
+    const turns = this.#turns;
+    // The answer first: what it turns into at its end is then among the messages.
+    const answer = await this.#running();
+    try {
+      const stored = await read();
+      if (this.turn || turns !== this.#turns || this.#isLeft) {
+        this.#looksAgain = true; // what was read is from before a turn, at whose end there is time
+        answer?.close();
+        return;
+      }
+      if (stored) this.#take(stored);
+      if (stored && !stored.info && !answer) this.#fire("missing");
+      if (answer) this.#follow(answer);
+      else this.#fire("change");
+    } catch (error) {
+      answer?.close();
+      throw error;
+    }
+  }
+
+  /** Reads again what has changed; null where nothing has. */
+  async #changed(isOurs = false) {
+    const info = await this.#info();
+    // Our own change has changed its length, and the messages need not be read again.
+    if (isOurs && info) this.#updated = info.updated_at;
+    const isSame = this.#updated === (info?.updated_at ?? null) && this.length === (info?.length ?? 0);
+    if (isSame && info) this.title = info.title;
+    return isSame ? null : this.#stored(info);
   }
 
   async loadOlder() {
@@ -92,7 +134,8 @@ export class Conversation extends EventTarget {
 
   /** Asks something new. */
   async ask(text) {
-    await this.#run(new Turn({ role: "user", content: text }));
+    if (this.turn) this.#tell("unanswered", text);
+    else await this.#run(new Turn([{ role: "user", content: text }]));
   }
 
   /** Asks the last question again. */
@@ -106,6 +149,7 @@ export class Conversation extends EventTarget {
   async edit(place, text) {
     try {
       await this.loadAll();
+      if (this.turn) return this.#tell("unanswered", text); // to what others have asked meanwhile
       if (this.messages[place]?.role !== "user") throw new Error("The conversation has changed meanwhile.");
     } catch (error) {
       this.#tell("unanswered", text);
@@ -114,14 +158,21 @@ export class Conversation extends EventTarget {
     await this.#askAt(place, { ...this.messages[place], content: text });
   }
 
+  /** Stops the answer under way, wherever it was asked. */
   stop() {
     this.turn?.stop();
+    this.#fire("change");
+  }
+
+  /** Has no more to do with the turn under way: what the server answers, it goes on answering. */
+  giveUp() {
+    this.turn?.leave();
   }
 
   /** Ends it, for another one in its place: what cannot be told to be stored is unanswered. */
   leave() {
     this.#isLeft = true;
-    if (this.turn) this.stop();
+    if (this.turn) this.giveUp();
     else this.#giveBack();
   }
 
@@ -129,9 +180,20 @@ export class Conversation extends EventTarget {
     this.turn?.retry();
   }
 
+  /** Is told that there is a network again. */
+  reconnect() {
+    this.turn?.reconnect();
+  }
+
+  /** Is told that nobody looks: an answer that was asked elsewhere need not stream. */
+  pause() {
+    this.turn?.pause();
+  }
+
   async rename(title) {
     const info = await this.#api.rename(this.id, title);
-    this.#retitle(info.title);
+    this.title = info.title;
+    this.#fire("change");
   }
 
   async fork() {
@@ -141,7 +203,7 @@ export class Conversation extends EventTarget {
   }
 
   async remove() {
-    this.stop();
+    this.giveUp();
     await this.#api.remove(this.id);
   }
 
@@ -149,77 +211,114 @@ export class Conversation extends EventTarget {
   async loadAll() {
     await this.load();
     if (this.error) throw this.error;
-    while (this.start > 0) await this.loadOlder();
+    while (this.start > 0 && !this.turn) await this.loadOlder();
   }
 
   async #askAt(at, question) {
     if (this.turn) return;
-    const turn = new Turn(question, this.messages.slice(0, at));
-    turn.before = this.messages;
-    this.messages = turn.earlier;
-    await this.#run(turn);
+    await this.#run(new Turn([question], { earlier: this.messages.slice(0, at), from: at }));
+  }
+
+  #follow(answer) {
+    const { question, replace_from: from } = answer.begin;
+    this.#run(new Turn(question, { key: null, from, answer }));
   }
 
   async #run(turn) {
     if (this.turn) return;
     this.turn = turn;
-    const place = this.length;
+    this.#turns += 1;
+    turn.place = turn.from ?? this.length;
     this.#fire("change");
-    const done = await turn.run((signal) => this.#attempt(turn, signal), () => this.#fire("change"));
-    this.#keep(turn, done);
+    const state = await turn.run(
+      (signal) => this.#exchange.attempt(turn, signal), () => this.#fire("change"),
+    );
+    const isNew = turn.isOwn && !this.messages.includes(turn.question[0]); // and not regenerated
+    if (isNew && state !== "completed") this.#unsure.push(turn);
+    await this.#end(turn, state);
+    const isTakenBack = state === "occupied" || (!turn.text && (state === "left" || turn.wantsStop));
+    if (isTakenBack || this.#isLeft) this.#giveBack();
+    if (state === "failed") this.#tell("failed", turn.error ?? new Error("The answer broke off before its end."));
+    if (!this.#isLeft) await this.#settle(turn, state);
+    this.#tell("stored", turn.isOwn);
+  }
+
+  /** Puts what has become of a turn in its place. */
+  async #end(turn, state) {
+    const isWhole = state === "completed" && turn.place >= this.start;
+    const isHere = isWhole || state === "left" || state === "occupied";
+    const stored = isHere ? null : await this.#stored().catch(() => null);
+    if (!stored) this.#keep(turn, state);
     this.turn = null;
+    if (stored) this.#take(stored);
     this.#fire("change");
-    if (done) this.#tell("answer", turn.text);
-    if (!done && !turn.before?.includes(turn.question)) {
-      this.#unsure.push({ content: turn.question.content, place });
-      if (!turn.text) this.#giveBack();
-    }
-    // A server needs a moment to see that we have left, and to store what it had said.
-    if (!done) await new Promise((resolve) => setTimeout(resolve, 500));
-    await this.refresh({ own: done });
-    if (this.#isLeft) this.#giveBack();
-    this.#fire("stored");
+    const last = this.messages.at(-1);
+    const isTold = ["completed", "ended", "stopped", "incomplete"].includes(state);
+    if (isTold && last?.role === "assistant") this.#tell("answer", last);
+  }
+
+  #keep(turn, state) {
+    const isDone = state === "completed";
+    if (state === "occupied" || (!isDone && !turn.text)) return;
+    const answer = { role: "assistant", content: turn.text, ...(!isDone && { status: "incomplete" }) };
+    this.messages = [...this.shown, ...turn.question, answer];
+  }
+
+  /** Sees to it that the conversation is as the server has it. */
+  async #settle(turn, state) {
+    if (state !== "completed" || !turn.text || this.#looksAgain) return this.refresh();
+    const turns = this.#turns;
+    const stored = await this.#changed(true).catch(() => null);
+    if (turns !== this.#turns) return;
+    if (stored) this.#take(stored);
+    this.#fire("change");
+  }
+
+  /** Tells whether a turn's question is stored, where it was asked or after that. */
+  async hasStored(turn) {
+    const { messages, start } = await this.#stored();
+    return isAmong(turn, messages, start);
   }
 
   /** Says that the questions of broken answers are unanswered, unless they are stored after all. */
   #giveBack(isStored = () => false) {
-    const lost = this.#unsure.filter((one) => !isStored(one));
+    const lost = this.#unsure.filter((turn) => !isStored(turn));
     this.#unsure = [];
-    for (const { content } of lost.reverse()) this.#tell("unanswered", content); // each goes before the others
+    for (const { question } of lost.reverse()) this.#tell("unanswered", question[0].content); // each goes before the others
   }
 
-  async #attempt(turn, signal) {
-    // The id comes before the question, so that a question whose answer is lost can be repeated.
-    if (!this.id) {
-      const id = await this.#api.newSession();
-      signal.throwIfAborted(); // or it would move after it has been left
-      this.#moveTo(id);
-    }
-    const messages = [...(turn.earlier ?? []), turn.question];
-    const told = turn.earlier !== null;
-    const answer = await this.#api.ask(this.id, messages, { told, key: turn.key, signal });
-    this.#moveTo(answer.id);
-    for await (const piece of answer.pieces) {
-      const first = turn.phase !== "answering";
-      turn.add(piece);
-      this.#fire(first ? "change" : "piece");
-    }
-  }
-
-  #moveTo(id) {
+  moveTo(id) {
     if (!id || id === this.id) return;
     this.id = id;
     this.isGone = false;
     this.#fire("begin");
   }
 
-  #keep(turn, done) {
-    if (!done && !turn.text) {
-      this.messages = turn.before ?? this.messages;
-      return;
-    }
-    const answer = { role: "assistant", content: turn.text, ...(!done && { status: "incomplete" }) };
-    this.messages = [...this.messages, turn.question, answer];
+  /** Is told that the server answers a turn. */
+  begun(turn, isFirst) {
+    if (turn.isOwn && isFirst) this.#fire("asked");
+    this.#fire("change");
+  }
+
+  changed() {
+    this.#fire("change");
+  }
+
+  grown() {
+    this.#fire("piece");
+  }
+
+  async #running() {
+    if (this.turn || !this.id) return null;
+    return this.#api.follow(this.id).catch(() => null); // whether it can be read is told by the rest
+  }
+
+  /** Reads {info, messages, start}. An id that nobody has used is an empty conversation. */
+  async #stored(known) {
+    const info = known === undefined ? await this.#info() : known;
+    const limit = Math.min(Math.max(this.messages.length, 100), 500);
+    const page = info ? await this.#api.messages(this.id, null, limit) : { data: [] };
+    return { info, messages: page.data, start: page.next_before ?? 0 };
   }
 
   async #info() {
@@ -231,20 +330,13 @@ export class Conversation extends EventTarget {
     }
   }
 
-  #take(info, messages, start) {
+  #take({ info, messages, start }) {
     this.isGone = !info && (this.isGone || this.#updated !== null);
     this.title = info?.title ?? null;
     this.#updated = info?.updated_at ?? null;
     this.messages = messages;
     this.start = start;
-    this.#giveBack(({ content, place }) => messages.some((message, at) => (
-      start + at >= place && message.role === "user" && message.content === content
-    )));
-  }
-
-  #retitle(title) {
-    this.title = title;
-    this.#fire("change");
+    this.#giveBack((turn) => isAmong(turn, messages, start));
   }
 
   #fire(name) {
@@ -254,4 +346,10 @@ export class Conversation extends EventTarget {
   #tell(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
+}
+
+function isAmong({ question: [{ content }], place }, messages, start) {
+  return messages.some((message, at) => (
+    start + at >= place && message.role === "user" && message.content === content
+  ));
 }

@@ -36,13 +36,20 @@ export function delayAfter(error, attempt) {
 /** Tells whether another turn holds the conversation. */
 export const isBusy = (error) => error instanceof ApiError && error.code === "session_busy";
 
+/** Tells whether the error came as a part of an answer, which has ended with it. */
+export const endsAnswer = (error) => error instanceof ApiError && error.status === 200;
+
+/** Tells whether a server does not know a route at all, or cannot serve it. */
+export const isUnsupported = (error) =>
+  error instanceof ApiError && [404, 405, 501].includes(error.status) && !error.code?.startsWith("session");
+
 /** Tells whether there is no API key, or a wrong one. */
 export const needsKey = (error) => error instanceof ApiError && error.status === 401;
 
 /** Returns an error in words, for whoever reads the page. */
 export function inWords(error) {
   if (isBusy(error)) {
-    return "This conversation is still busy: another tab is asking, or the last answer broke off.";
+    return "This conversation is still busy with another question.";
   }
   if (needsKey(error)) {
     return "This server needs an API key, or does not know this one.";

@@ -40,9 +40,12 @@ const tabs = new Tabs({
     if (base !== api.base) return;
     if (gone) sessions.remove(id);
     else sessions.load();
-    conversations.get(id)?.refresh();
+    // What is not seen is looked at when it is.
+    if (id === current.id && tabs.isSeen) current.refresh();
   },
   look: () => current.refresh(),
+  away: () => current.pause(),
+  online: () => { for (const one of new Set([...conversations.values(), current])) one.reconnect(); },
 });
 
 /** Begins anew, with the settings as they are now. */
@@ -78,9 +81,12 @@ function open(id) {
     id = "";
     trouble = { error: new Error("That link has no valid id."), label: "" };
   }
-  current = conversations.get(id) ?? watch(new Conversation(api, id || null));
+  const known = conversations.get(id);
+  if (current !== known) current?.pause();
+  current = known ?? watch(new Conversation(api, id || null));
   if (id) conversations.set(id, current);
-  if (id && !current.turn) current.load();
+  if (current.turn) current.refresh();
+  else if (id) current.load();
   composer.turnTo(current);
   view.show(current);
   showAll();
@@ -95,15 +101,24 @@ function watch(conversation) {
     conversations.set(conversation.id, conversation);
     if (isOpen()) history.replaceState(null, "", `#${conversation.id}`);
   });
-  on("answer", ({ detail }) => { if (isOpen()) announce(`Assistant: ${detail}`); });
+  on("asked", () => tabs.tell(api.base, conversation.id));
+  on("answer", ({ detail }) => {
+    const isWhole = detail.status !== "incomplete";
+    if (isOpen()) announce(isWhole ? `Assistant: ${textOf(detail)}` : "The answer stopped before its end.");
+  });
+  on("failed", ({ detail }) => {
+    if (!isOpen()) return;
+    trouble = { error: detail, label: "", isOfAnswer: true };
+    showAll();
+  });
   on("unanswered", ({ detail }) => composer.restore(conversation, detail));
   on("missing", () => {
     if (conversations.get(conversation.id) !== conversation) return;
     if (sessions.isOwn) sessions.remove(conversation.id);
     else sessions.load();
   });
-  on("stored", () => {
-    tabs.tell(api.base, conversation.id);
+  on("stored", ({ detail: isOwn }) => {
+    if (isOwn) tabs.tell(api.base, conversation.id);
     if (!sessions.isOwn) sessions.load();
   });
   return conversation;
@@ -114,7 +129,7 @@ function showAll() {
   const { id, title, turn, loading, error, messages, start: first } = current;
   const isNew = !messages.length && !turn;
   // Before it has a title of its own it goes by its first words, as the server names it too.
-  const [firstWords] = textOf(messages[0] ?? turn?.question ?? {}).split("\n");
+  const [firstWords] = textOf(current.shown[0] ?? turn?.question[0] ?? {}).split("\n");
   const isGone = isNew && current.isGone;
   const heading = title || (isGone ? "Deleted" : isNew ? "New chat" : firstWords || "Conversation");
   byId("title").textContent = heading;
@@ -129,6 +144,7 @@ function showAll() {
   byId("empty-unknown").hidden = !id || isGone;
   byId("empty-gone").hidden = !isGone;
   byId("empty-title").textContent = isGone ? "Nothing here any more" : id ? "Nothing here yet" : GREETING;
+  if (turn && trouble?.isOfAnswer) trouble = null; // there is another one
   composer.setBusy(Boolean(turn));
   view.show(current);
   if (turn) showTrouble(turn);
@@ -223,7 +239,7 @@ function tryAgain() {
 }
 
 function giveUp() {
-  if (current.turn) return current.stop();
+  if (current.turn) return current.giveUp();
   dismissed = current.error;
   trouble = null;
   showAll();
@@ -249,7 +265,6 @@ for (const text of STARTERS) {
   byId("starters").append(make("li", {}, button));
 }
 addEventListener("hashchange", () => open(location.hash.slice(1)));
-addEventListener("online", () => { for (const one of conversations.values()) one.retry(); });
 addEventListener("storage", ({ key }) => { // another tab wrote it
   if (key?.startsWith("hermes-sessions")) sessions.load();
   const isOther = JSON.stringify(readSettings()) !== JSON.stringify(settings);

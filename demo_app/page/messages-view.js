@@ -94,9 +94,18 @@ export class MessagesView {
     else if (item.busy) body.append(typing());
     const article = make("article", { "aria-label": name }, make("h2", { className: "who", textContent: name }), body);
     if (item.busy) article.setAttribute("aria-busy", "true");
-    if (item.mark) article.append(make("p", { className: "mark", textContent: item.mark }));
+    if (item.mark) article.append(this.#mark(item));
     if (!item.busy) article.append(this.#tools(item));
     return make("li", { className: `message ${item.role}` }, article);
+  }
+
+  /** Says that an answer is missing, or its end, and offers another attempt where there can be one. */
+  #mark({ mark, canRegenerate }) {
+    const line = make("p", { className: "mark", textContent: mark });
+    if (!canRegenerate) return line;
+    const button = make("button", { type: "button", className: "small quiet", textContent: "Try again" });
+    button.addEventListener("click", () => this.#on.regenerate());
+    return make("div", { className: "marked" }, line, button);
   }
 
   #tools(item) {
@@ -109,7 +118,7 @@ export class MessagesView {
     };
     if (item.text) add("Copy the text", "copy", (button) => copyText(button, item.text));
     if (item.canEdit) add("Edit the question", "edit", () => this.#on.edit(item.place, item.text));
-    if (item.canRegenerate) add("Regenerate the answer", "again", () => this.#on.regenerate());
+    if (item.canRegenerate && !item.mark) add("Regenerate the answer", "again", () => this.#on.regenerate());
     return tools;
   }
 
@@ -129,25 +138,31 @@ export class MessagesView {
   }
 }
 
-function itemsOf({ messages, start, turn }) {
-  const shown = turn ? [...messages, turn.question] : messages;
-  const last = shown.findLastIndex((message) => message.role === "user");
-  const items = shown.map((message, at) => ({
+function itemsOf({ shown, start, turn }) {
+  const messages = turn ? [...shown, ...turn.question] : shown;
+  const last = messages.findLastIndex((message) => message.role === "user");
+  const items = messages.map((message, at) => ({
     role: message.role,
     place: start + at,
     text: textOf(message),
-    mark: message.status === "incomplete" ? "This answer was stopped before its end." : "",
+    mark: markOf(message, !turn && at === messages.length - 1),
     canEdit: !turn && message.role === "user" && typeof message.content === "string",
-    canRegenerate: !turn && last >= 0 && at === shown.length - 1,
+    canRegenerate: !turn && last >= 0 && at === messages.length - 1,
   }));
   const answer = turn && answerOf(turn);
   if (answer?.busy || answer?.text) items.push(answer);
   return items;
 }
 
+function markOf({ role, status }, isLast) {
+  if (status === "incomplete") return "This answer stopped before its end.";
+  return isLast && role === "user" ? "This question has no answer yet." : "";
+}
+
 function answerOf({ text, phase }) {
   const busy = phase === "asking" || phase === "answering";
-  return { role: "assistant", busy, text, mark: !busy && text ? "It broke off here." : "" };
+  const mark = phase === "stopping" ? "Stopping…" : "It broke off here.";
+  return { role: "assistant", busy, text, mark: !busy && text ? mark : "" };
 }
 
 /**

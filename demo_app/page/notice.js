@@ -16,13 +16,18 @@ export function showTrouble(turn) {
     hideNotice();
     return;
   }
-  const kept = turn.error instanceof ConnectionLost ? " Your question is kept." : "";
-  const next = { waiting: " It will be tried again.", failed: "", asking: " Trying again…" }[turn.phase];
+  const kept = turn.error instanceof ConnectionLost ? keptOf(turn) : "";
+  const next = { waiting: " It will be tried again.", asking: " Trying again…" }[turn.phase] ?? "";
   const go = needsKey(turn.error) ? SETTINGS : "Try again";
   show(`${inWords(turn.error)}${kept}${next}`, turn.phase === "asking" ? "" : go, "Give up");
   if (turn.retryAt === null) return;
   tick(turn);
   countdown = setInterval(tick, 1000, turn);
+}
+
+/** Says what a lost connection has not lost. */
+function keptOf({ hasBegun }) {
+  return hasBegun ? " What came so far is kept." : " Your question is kept.";
 }
 
 /** Shows the seconds: those until the next attempt, or until a busy conversation is free again. */

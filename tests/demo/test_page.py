@@ -1,23 +1,32 @@
 """The chat page in a real Chromium, as the demo serves it."""
 
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import anyio
+import anyio.to_thread
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
+from hermes_session_mw import HermesSession, SQLAlchemyStore
 from tests.support.browser import (
+    UNFINISHED,
     Visits,
     ask,
     browser,
+    come_back,
     messages,
     regenerate,
     session_of,
     shoot,
+    stored,
     visit,
+    wait_for_a_piece,
     wait_for_answer,
 )
 from tests.support.cutting_proxy import CuttingProxy, cutting
@@ -43,13 +52,6 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def stored(url: str, session_id: str) -> list[dict[str, Any]]:
-    """Return the messages that the server has stored."""
-    response = httpx2.get(f"{url}/v1/sessions/{session_id}/messages")
-    data: list[dict[str, Any]] = response.raise_for_status().json()["data"]
-    return data
-
-
 def say(url: str, session_id: str, text: str, earlier: list[dict[str, str]] | None = None) -> None:
     """Go on with a conversation from elsewhere, or begin one that has been longer than this."""
     body = {"messages": [*(earlier or []), {"role": "user", "content": text}]}
@@ -57,13 +59,6 @@ def say(url: str, session_id: str, text: str, earlier: list[dict[str, str]] | No
     if earlier:
         headers["X-Hermes-History-Source"] = "request"
     httpx2.post(f"{url}/v1/chat/completions", json=body, headers=headers).raise_for_status()
-
-
-def wait_for_a_piece(page: Page, text: str = "You said:") -> str:
-    """Wait until an answer has begun, and return what is there of it."""
-    growing = page.locator("#messages article[aria-busy=true] .body")
-    expect(growing).to_contain_text(text)
-    return growing.inner_text()
 
 
 def test_an_answer_streams_in(slow: str, visit: Visits) -> None:
@@ -143,14 +138,12 @@ def test_a_second_tab_sees_it(quick: str, visit: Visits) -> None:
 
 
 def test_what_is_said_elsewhere_appears(quick: str, visit: Visits) -> None:
-    """A page in sight looks every few seconds whether its conversation has grown elsewhere."""
-    page = visit().open("about:blank")
-    page.clock.install()
-    page.goto(quick)
+    """A page that is looked at again shows how its conversation has grown elsewhere."""
+    page = visit().open(quick)
     ask(page, "Hello.")
     wait_for_answer(page, "first message")
     say(quick, session_of(page), "This is another device.")
-    page.clock.run_for(6_000)
+    come_back(page)
     wait_for_answer(page, "You said: This is another device.")
     assert len(messages(page)) == 4
 
@@ -163,12 +156,12 @@ def test_stop_and_regenerate(slow: str, visit: Visits) -> None:
     ask(page, LONG)
     wait_for_a_piece(page, "word3")
     page.get_by_role("button", name="Stop the answer").click()
-    expect(page.get_by_text("This answer was stopped before its end.")).to_be_visible()
+    expect(page.get_by_text(UNFINISHED)).to_be_visible()
     shoot(page, "wide-stopped")
     page.reload()  # it is what the store says, and not the page alone
-    expect(page.get_by_text("This answer was stopped before its end.")).to_be_visible()
+    expect(page.get_by_text(UNFINISHED)).to_be_visible()
     assert stored(slow, session_of(page))[3]["status"] == "incomplete"
-    page.get_by_role("button", name="Regenerate the answer").click()
+    page.get_by_role("button", name="Try again").click()
     wait_for_answer(page, "I remember 1 earlier message; the first was: My name is Ada.")
     kept = stored(slow, session_of(page))
     assert [each["content"] for each in kept] == messages(page)
@@ -182,7 +175,7 @@ def test_escape_stops(slow: str, visit: Visits) -> None:
     ask(page, LONG)
     wait_for_a_piece(page)
     page.keyboard.press("Escape")
-    expect(page.get_by_text("This answer was stopped before its end.")).to_be_visible()
+    expect(page.get_by_text(UNFINISHED)).to_be_visible()
     expect(page.get_by_role("textbox", name="Message")).to_be_focused()
 
 
@@ -223,7 +216,7 @@ def proxy(slow: str) -> Iterator[CuttingProxy]:
 def test_a_dropped_connection_says_so_and_recovers(
     slow: str, proxy: CuttingProxy, visit: Visits
 ) -> None:
-    """An answer that is cut off is said to be, is asked for again, and is one turn in the end."""
+    """An answer that is cut off is said to be, is joined again, and is one turn in the end."""
     somebody = visit()
     somebody.expect("net::ERR_")
     page = somebody.open(proxy.url)
@@ -232,7 +225,7 @@ def test_a_dropped_connection_says_so_and_recovers(
     wait_for_a_piece(page, "word70")
     proxy.cut()
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("Your question is kept.")
+    expect(alert).to_contain_text("What came so far is kept.")
     # The notice takes some of the room, and the reader stays at the end: also after two frames.
     page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
     left = "e => e.scrollHeight - e.scrollTop - e.clientHeight"
@@ -303,8 +296,8 @@ def test_a_restarted_server_is_found_again(tmp_path: Path, visit: Visits) -> Non
         assert len(stored(url, session_of(page))) == 4
 
 
-def test_a_question_that_a_crash_lost_goes_back_into_the_box(tmp_path: Path, visit: Visits) -> None:
-    """Where a server was killed before it stored a turn, the question is in the box again."""
+def test_a_server_that_is_killed_loses_no_question(tmp_path: Path, visit: Visits) -> None:
+    """What a killed server had said is there once it runs again, marked, and is asked for again."""
     port = free_port()
     command = [sys.executable, "-m", "demo_app", "--port", str(port), "--pace", PACE]
     somebody = visit()
@@ -312,18 +305,18 @@ def test_a_question_that_a_crash_lost_goes_back_into_the_box(tmp_path: Path, vis
     with serving(command, port, tmp_path, ready="/healthz") as process:
         page = somebody.open(f"http://127.0.0.1:{port}")
         ask(page, f"Are you there? {LONG}")
-        wait_for_a_piece(page, "word3")
+        wait_for_a_piece(page, "word30")  # the words before it are stored
         process.kill()
-        expect(page.get_by_role("alert")).to_contain_text("Your question is kept.")
+        expect(page.get_by_role("alert")).to_contain_text("What came so far is kept.")
     expect(page.locator("#sessions a")).to_have_count(1)
-    page.get_by_role("button", name="Give up").click()
-    expect(page.get_by_text("This answer was stopped before its end.")).to_be_visible()
     with serving(command, port, tmp_path, ready="/healthz"):
-        box = page.get_by_role("textbox", name="Message")
-        expect(box).to_have_value(f"Are you there? {LONG}")
-        expect(page.locator("#sessions a")).to_have_count(0)
-        assert messages(page) == []
-        assert "No conversations yet." in page.locator("#sessions-note").inner_text()
+        expect(page.get_by_text(UNFINISHED)).to_be_visible()  # by itself
+        expect(page.get_by_role("textbox", name="Message")).to_have_value("")
+        assert messages(page)[0] == f"Are you there? {LONG}"
+        assert messages(page)[1].startswith("You said: Are you there? word0 word1 ")
+        page.get_by_role("button", name="Try again").click()
+        wait_for_answer(page, "This is your first message in this conversation.")
+        assert len(stored(f"http://127.0.0.1:{port}", session_of(page))) == 2
 
 
 IMPATIENT = """
@@ -334,32 +327,51 @@ __main__.main()
 
 
 def test_a_busy_conversation_says_so_and_is_asked_again(tmp_path: Path, visit: Visits) -> None:
-    """While another tab's answer streams, a question waits for its end, and is asked then."""
+    """While another program writes to the conversation, a question waits, and is asked then."""
     port = free_port()
-    command = [sys.executable, "-c", IMPATIENT, "--port", str(port), "--pace", PACE]
+    command = [sys.executable, "-c", IMPATIENT, "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
     somebody = visit()
     somebody.expect("409")
     with serving(command, port, tmp_path, ready="/healthz"):
-        first = somebody.open(url)
-        ask(first, "Hi.")
-        wait_for_answer(first, "first message")
-        second = somebody.open(first.url)
-        wait_for_answer(second, "first message")
-        ask(first, LONG)
-        wait_for_a_piece(first)
-        ask(second, "Me too!")
-        alert = second.get_by_role("alert")
-        expect(alert).to_contain_text("another tab is asking, or the last answer broke off.")
-        expect(second.locator("#notice")).to_contain_text("It is free again in ")
-        second.get_by_role("button", name="Try again").click()
-        expect(alert).to_contain_text("Trying again")
-        expect(second.locator("#notice")).to_contain_text("It is free again in ")
-        shoot(second, "wide-busy")
-        wait_for_answer(second, "I remember 2 earlier messages; the first was: Hi.")
+        page = somebody.open(url)
+        ask(page, "Hi.")
+        wait_for_answer(page, "first message")
+        with turn_of(tmp_path / "hermes_demo.db", session_of(page)):
+            ask(page, "Me too!")
+            alert = page.get_by_role("alert")
+            expect(alert).to_contain_text("still busy with another question")
+            expect(page.locator("#notice")).to_contain_text("It is free again in ")
+            page.get_by_role("button", name="Try again").click()
+            expect(alert).to_contain_text("Trying again")
+            expect(page.locator("#notice")).to_contain_text("It is free again in ")
+            shoot(page, "wide-busy")
+        come_back(page)
+        wait_for_answer(page, "I remember 1 earlier message; the first was: Hi.")
         expect(alert).to_be_hidden()
-        wait_for_answer(first, "I remember 2 earlier messages")
-        assert [each["content"] for each in stored(url, session_of(second))] == messages(second)
+        assert [each["content"] for each in stored(url, session_of(page))] == messages(page)
+
+
+@contextmanager
+def turn_of(file: Path, session_id: str) -> Iterator[None]:
+    """Hold the session's turn in the block, as another program does that uses the database."""
+    held, done = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        store = SQLAlchemyStore(f"sqlite:///{file}")
+        async with HermesSession(store, session_id).turn(lease=300):
+            held.set()
+            await anyio.to_thread.run_sync(done.wait)
+        await store.aclose()
+
+    with ThreadPoolExecutor() as threads:
+        holding = threads.submit(anyio.run, hold)
+        try:
+            assert held.wait(30)
+            yield
+        finally:
+            done.set()
+            holding.result()
 
 
 def test_hostile_text_is_text(quick: str, visit: Visits) -> None:
@@ -475,7 +487,7 @@ def test_a_deletion_in_another_tab_is_told(quick: str, visit: Visits) -> None:
 def test_a_refusal_is_told_in_words(quick: str, visit: Visits) -> None:
     """What the server refuses is told as it says it, and the question can be changed."""
     somebody = visit()
-    somebody.expect("400")
+    somebody.expect("400", "404")  # the id has no conversation yet
     page = somebody.open(quick)
     page.evaluate("document.getElementById('text').value = 'Half a character: \\ud83d'")
     box = page.get_by_role("textbox", name="Message")

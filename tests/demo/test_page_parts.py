@@ -20,12 +20,24 @@ __all__ = ["browser"]  # a fixture
 
 
 @pytest.fixture(scope="module")
-def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A demo, which serves the modules."""
+    with demo(tmp_path_factory.mktemp("parts")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def visitor(browser: Browser) -> Iterator[Visitor]:
+    """Somebody with a browser."""
+    somebody = Visitor(browser)
+    yield somebody
+    somebody.leave()
+
+
+@pytest.fixture(scope="module")
+def page(visitor: Visitor, url: str) -> Page:
     """A page that can import the modules."""
-    visitor = Visitor(browser)
-    with demo(tmp_path_factory.mktemp("parts")) as url:
-        yield visitor.open(url)
-        visitor.leave()
+    return visitor.open(url)
 
 
 EVENTS = {
@@ -51,6 +63,7 @@ EVENTS = {
     "nothing": ("", []),
     "only ends": ("\n\r\n\r\r\n", []),
 }
+IDS = "data: a\n\nid: 1\ndata: b\n\ndata: c\n\nid: 2\0\ndata: d\n\nid:3\ndata: e\n\nid\ndata: f\n\n"
 
 READ = """async ([bytes, size]) => {
     const { readEvents } = await import("/sse.js");
@@ -64,7 +77,7 @@ READ = """async ([bytes, size]) => {
         },
     });
     const read = [];
-    for await (const event of readEvents(body)) read.push(event.data);
+    for await (const event of readEvents(body)) read.push(event);
     return read;
 }"""
 
@@ -73,10 +86,16 @@ READ = """async ([bytes, size]) => {
 def test_events_are_read_however_they_are_cut(page: Page, size: int) -> None:
     """Line ends and characters may be cut in two anywhere, and an unended event is none."""
     read = {
-        name: page.evaluate(READ, [list(text.encode()), size])
+        name: [event["data"] for event in page.evaluate(READ, [list(text.encode()), size])]
         for name, (text, _) in EVENTS.items()
     }  # fmt: skip
     assert read == {name: events for name, (_, events) in EVENTS.items()}
+
+
+def test_an_event_has_the_last_id(page: Page) -> None:
+    """An id holds until the next one, as browsers have it for their EventSource."""
+    read = page.evaluate(READ, [list(IDS.encode()), 5])
+    assert [event["id"] for event in read] == ["", "1", "1", "1", "3", ""]
 
 
 def test_an_endless_event_is_given_up(page: Page) -> None:
@@ -132,7 +151,9 @@ def test_only_done_ends_an_answer(page: Page, name: str) -> None:
             const response = new Response(body, { headers: { "Content-Type": kind } });
             const pieces = [];
             try {
-                for await (const piece of readAnswer(response, 5000)) pieces.push(piece);
+                for await (const { text } of readAnswer(response, 5000)) {
+                    if (text) pieces.push(text);
+                }
             } catch (error) {
                 return [pieces, `${error.constructor.name}: ${error.message}`];
             }
@@ -141,6 +162,87 @@ def test_only_done_ends_an_answer(page: Page, name: str) -> None:
         [kind, body],
     )
     assert read == [pieces, error]
+
+
+def followed(state: str, *payloads: Any) -> str:
+    """Return what the route of a running answer sends."""
+    begin: dict[str, Any] = {"answer": "x", "question": [], "turn_id": None, "replace_from": None}
+    events = [f"event: begin\ndata: {json.dumps(begin)}\n\n"]
+    for number, payload in enumerate(payloads, 1):
+        events.append(f"id: x:{number}\ndata: {json.dumps(payload)}\n\n")
+    return "".join([*events, f'event: end\ndata: {{"state": "{state}"}}\n\n'])
+
+
+def delta(text: str) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": text}}]}
+
+
+FAILURE = {"type": "response.failed", "response": {"error": {"message": "full"}}}
+FOLLOWED = {
+    "a chat": (followed("completed", {"choices": []}, delta("a"), delta("b")), "ab", "completed"),
+    "texts": (followed("stopped", "a", "b"), "ab", "stopped"),
+    "responses": (
+        followed(
+            "incomplete",
+            {"type": "response.created", "response": {"error": None}},
+            {"type": "response.output_text.delta", "delta": "a"},
+            {"type": "response.output_text.done", "text": "a"},
+        ),
+        "a",
+        "incomplete",
+    ),
+    "an error": (followed("failed", delta("a"), {"error": {"message": "full"}}), "a", "full"),
+    "an error of responses": (followed("failed", FAILURE), "", "full"),
+    "another error of responses": (
+        followed("failed", {"type": "error", "message": "full"}), "", "full"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_a_running_answer_is_read_whoever_asked_for_it(page: Page, name: str) -> None:
+    """Events of a chat, of Responses, and texts give the text, its cursors, and the end."""
+    body, text, end = FOLLOWED[name]
+    read = page.evaluate(
+        """async (body) => {
+            const { readAnswer } = await import("/answer.js");
+            const headers = { "Content-Type": "text/event-stream" };
+            const pieces = readAnswer(new Response(body, { headers }), 5000);
+            const { value } = await pieces.next();
+            let text = "";
+            const cursors = [];
+            for (;;) {
+                try {
+                    const { done, value } = await pieces.next();
+                    if (done) return [text, value, cursors];
+                    text += value.text;
+                    cursors.push(value.cursor);
+                } catch (error) {
+                    return [text, error.message, cursors];
+                }
+            }
+        }""",
+        body,
+    )
+    assert read[:2] == [text, end]
+    assert read[2] == [f"x:{number}" for number in range(1, len(read[2]) + 1)]
+
+
+def test_a_chunk_names_its_place(page: Page) -> None:
+    """Chat chunks have their cursor in them, since their stream has no ids."""
+    events = "".join(f'data: {{"event_id": "x:{number}", "choices": []}}\n\n' for number in (1, 2))
+    cursors = page.evaluate(
+        """async (body) => {
+            const { readAnswer } = await import("/answer.js");
+            const headers = { "Content-Type": "text/event-stream" };
+            const cursors = [];
+            for await (const { cursor } of readAnswer(new Response(body, { headers }), 5000)) {
+                cursors.push(cursor);
+            }
+            return cursors;
+        }""",
+        events + DONE,
+    )
+    assert cursors == ["x:1", "x:2"]
 
 
 def test_a_silent_answer_is_lost(page: Page) -> None:
@@ -158,6 +260,30 @@ def test_a_silent_answer_is_lost(page: Page) -> None:
         }"""
     )
     assert told == "ConnectionLost: The server has fallen silent."
+
+
+def test_comments_are_signs_of_life(visitor: Visitor, url: str) -> None:
+    """A model may think for longer than a server may be silent, which sends comments meanwhile."""
+    page = visitor.open("about:blank")
+    page.clock.install(time=0)
+    page.goto(url)
+    page.clock.pause_at(60_000)
+    page.evaluate(
+        """async () => {
+            const { readAnswer } = await import("/answer.js");
+            const start = (controller) => { globalThis.sender = controller; };
+            const body = new ReadableStream({ start });
+            const headers = { "Content-Type": "text/event-stream" };
+            const pieces = readAnswer(new Response(body, { headers }), 1000);
+            globalThis.reading = pieces.next();
+        }"""
+    )
+    send = "(text) => sender.enqueue(new TextEncoder().encode(text))"
+    for _ in range(5):
+        page.clock.run_for(900)
+        page.evaluate(send, ": keepalive\n\n")
+    page.evaluate(send, chunk("a"))
+    assert page.evaluate("reading")["value"]["text"] == "a"
 
 
 DELAYS = """async (rows) => {

@@ -3,11 +3,14 @@
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 from playwright.sync_api import sync_playwright as playwright
@@ -22,6 +25,8 @@ FLAGS = [
 ]  # fmt: skip
 ARTIFACTS = Path(os.environ.get("HERMES_TEST_ARTIFACTS") or ROOT / "test-artifacts")
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+UNFINISHED = "This answer stopped before its end."
+"""What the page says below an answer that was stopped, or broke off."""
 PATIENCE = 20_000
 """Milliseconds within which whatever is waited for comes, on a slow machine too."""
 
@@ -122,8 +127,11 @@ def visit(browser: Browser) -> Iterator[Visits]:
 
 
 @contextmanager
-def requests_of(page: Page) -> Iterator[list[str]]:
-    """Collect the URLs that a page asks for in the block, once all that it asked before is done."""
+def requests_of(page: Page, *, beside: int = 0) -> Iterator[list[str]]:
+    """Collect the URLs that a page asks for in the block, once all that it asked before is done.
+
+    ``beside`` of the requests before are still under way then: streams.
+    """
     pending: set[Request] = set()
     begun: list[str] = []
 
@@ -138,7 +146,7 @@ def requests_of(page: Page) -> Iterator[list[str]]:
     page.on("requestfinished", end)
     page.on("requestfailed", end)
     count = -1
-    while pending or count != len(begun):
+    while len(pending) > beside or count != len(begun):
         count = len(begun)
         page.wait_for_timeout(500)
     begun.clear()
@@ -184,6 +192,48 @@ def another_answer(page: Page) -> Iterator[None]:
     yield
     last = "#messages > li:last-child:not([data-old]) article:not([aria-busy])"
     page.locator(last).wait_for()
+
+
+def wait_for_a_piece(page: Page, text: str = "You said:") -> str:
+    """Wait until an answer has begun, and return what is there of it."""
+    growing = page.locator("#messages article[aria-busy=true] .body")
+    expect(growing).to_contain_text(text)
+    return growing.inner_text()
+
+
+def come_back(page: Page) -> None:
+    """Do what a browser does when somebody looks at a tab again."""
+    page.evaluate("dispatchEvent(new Event('focus'))")
+
+
+def set_seen(page: Page, seen: bool) -> None:
+    """Have a tab hidden behind another one, or seen again."""
+    state = "visible" if seen else "hidden"
+    page.evaluate(
+        """(state) => {
+            const is = { get: () => state, configurable: true };
+            Object.defineProperty(document, "visibilityState", is);
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        state,
+    )
+
+
+def stored(url: str, session_id: str) -> list[dict[str, Any]]:
+    """Return the messages that the server at ``url`` has stored."""
+    response = httpx2.get(f"{url}/v1/sessions/{session_id}/messages")
+    data: list[dict[str, Any]] = response.raise_for_status().json()["data"]
+    return data
+
+
+def wait_until_stored(url: str, session_id: str, count: int) -> list[dict[str, Any]]:
+    """Wait until the server has stored as many messages, and return them."""
+    for _ in range(600):
+        found = httpx2.get(f"{url}/v1/sessions/{session_id}/messages")
+        if found.is_success and found.json()["length"] == count:
+            return stored(url, session_id)
+        time.sleep(0.05)
+    raise AssertionError(found.text)
 
 
 def session_of(page: Page) -> str:
