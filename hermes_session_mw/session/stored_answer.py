@@ -153,7 +153,7 @@ class StoredAnswer:
                 await log.wait_beyond(number - 1)
             if log.error is not None:
                 raise log.error
-            if log.is_over:
+            if log.is_over or log.end < number:  # or the store has not answered, and says so
                 await self.refresh()
             self.record = replace(self.record, events=max(self.record.events, log.end))
 

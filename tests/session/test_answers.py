@@ -1,7 +1,7 @@
 """An answer goes on without its client, can be followed from anywhere, and is stored once."""
 
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -24,6 +24,7 @@ from hermes_session_mw import (
     StoreUnavailable,
     TurnConflict,
 )
+from hermes_session_mw.session import stored_answer
 from hermes_session_mw.session.store_client import StoreClient
 from tests.support.answers import USER, Client, Model, application, serving, until
 from tests.support.asgi import lifespan
@@ -796,6 +797,39 @@ async def test_a_client_of_a_killed_process_may_know_more_than_is_stored(stores:
     with anyio.fail_after(30):
         assert [event async for event in answer.events(after=3)] == []
     assert answer.state == "incomplete"
+
+
+async def test_a_cursor_is_not_refused_by_a_store_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether there is such an event is not known then, and the store's error says so."""
+
+    class Away(MemoryStore):
+        is_away = False
+
+        async def find_answer(self, *args: Any, **kwargs: Any) -> Any:
+            return await self._at_home(super().find_answer(*args, **kwargs))
+
+        async def read_events(self, *args: Any, **kwargs: Any) -> Any:
+            return await self._at_home(super().read_events(*args, **kwargs))
+
+        async def _at_home(self, found: Awaitable[Any]) -> Any:
+            record = await found
+            if self.is_away:
+                raise StoreUnavailable("away")
+            return record
+
+    monkeypatch.setattr(stored_answer, "_CATCHING_UP", 0.1)
+    store, name = Away(), "a" * 32
+    fence = await store.begin_answer("id", name, [USER], lease=60)
+    await store.write_events("id", name, 1, ['"one"'], fence=fence, lease=60)
+    answer = await HermesSession(store, "id").find_answer(name)
+    assert answer is not None
+    with pytest.raises(InvalidCursor):
+        await answer.check(3)
+    store.is_away = True
+    with pytest.raises(StoreUnavailable):
+        await answer.check(3)
 
 
 @pytest.mark.parametrize(
