@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive
@@ -21,6 +21,9 @@ from hermes_session_mw.session.answer_log import AnswerLog
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores.answers import AnswerRecord, AnswerState, AnswerStore
+
+if TYPE_CHECKING:
+    from hermes_session_mw.session.answer_run import AnswerRun
 
 OnDisconnect = Literal["continue", "stop"]
 """What becomes of an answer whose client leaves."""
@@ -346,6 +349,8 @@ async def find_running(
     run = tasks.find_running(session_id, owner)
     if run is not None:
         return Answer(run, stops=stops)
+    if not store.keeps_answers:
+        return None
     record = await store.call(AnswerStore.open_answer, session_id, owner)
     return _stored(store, tasks, owner, record, stops=stops)
 
@@ -355,8 +360,10 @@ async def find_by_id(
 ) -> Answer | None:
     """Return the answer with an id, or None."""
     run = tasks.find(answer_id, owner)
-    if run is not None:
+    if run is not None and run.state == "running":
         return Answer(run, stops=stops)
+    if not store.keeps_answers:
+        return await _unless_deleted(store, run, stops=stops)
     try:
         record = await store.run(AnswerStore.find_answer, "", answer_id, owner)
     except InvalidKey:
@@ -377,8 +384,20 @@ async def find_by_turn(
     run = tasks.find_running(session_id, owner)
     if run is not None and run.turn_id == turn_id:
         return Answer(run, stops=stops)
+    if not store.keeps_answers:
+        run = tasks.find_ended(session_id, turn_id, owner)
+        return await _unless_deleted(store, run, stops=stops)
     record = await store.call(AnswerStore.find_answer_of_turn, session_id, turn_id, owner)
     return _stored(store, tasks, owner, record, stops=stops)
+
+
+async def _unless_deleted(
+    store: StoreClient, run: "AnswerRun | None", *, stops: bool
+) -> Answer | None:
+    """Return an answer that has ended and is known here alone, but not one of a deleted session."""
+    if run is None or (await store.load(run.session_id, run.owner, 0)).deleted:
+        return None
+    return Answer(run, stops=stops)
 
 
 def _stored(

@@ -28,14 +28,16 @@ class AnswerLog:
     Attributes:
         base: how many events come before the first one that is here.
         state: ``running`` until the end is known.
+        size: characters of the events that were added.
         error: why no more is learned of the answer; None if nothing failed.
     """
 
-    __slots__ = ("_parts", "_wakers", "base", "error", "state")
+    __slots__ = ("_parts", "_wakers", "base", "error", "size", "state")
 
     def __init__(self, base: int = 0) -> None:
         self.base: int = base
         self.state: AnswerState = "running"
+        self.size: int = 0
         self.error: Exception | None = None
         # The older events: how many come before those of each text, and the text. Then how many
         # come before the newest ones, and those. It is replaced as a whole, and of these things
@@ -58,6 +60,7 @@ class AnswerLog:
         """Add the next events."""
         older, before, newest = self._parts
         newest.extend(events)
+        self.size += sum(map(len, events))
         if len(newest) >= _NEWEST:
             start, text = before, "\n".join(newest)
             if older and len(older[-1][1]) < _CHUNK:

@@ -1,26 +1,15 @@
-"""`AnswerRun`, an answer that runs in this process: a task takes its pieces and writes its log.
+"""`AnswerRun`, an answer that runs in this process: a task takes its pieces, and stores its turn.
 
-Two tasks share an `AnswerLog`. One takes the pieces of the producer, at whose pace followers in
-this process get them; the other writes them to the store, every ``BATCH`` seconds at most, and
-renews the lease while there are none. The store may fail meanwhile: followers go on, and what was
-not written is written later. What becomes of the turn at the end is decided by `Recording`, as for
-``session.record()``.
+The task takes the pieces of the producer, at whose pace followers in this process get them; the
+event loop's `Flusher` writes them to the store meanwhile. What becomes of the turn at the end is
+decided by `Recording`, as for ``session.record()``.
 """
 
 import secrets
 import sys
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    Awaitable,
-    Callable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -37,75 +26,23 @@ from hermes_session_mw.exceptions import (
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message, decode_messages, text_of
 from hermes_session_mw.session.answer import Answer
-from hermes_session_mw.session.answer_content import AnswerContent, Assemble
+from hermes_session_mw.session.answer_content import AnswerContent
+from hermes_session_mw.session.answer_flush import FIRST_PAUSE, LONGEST_PAUSE, AnswerFlush, Flusher
 from hermes_session_mw.session.answer_log import AnswerLog
+from hermes_session_mw.session.answer_plan import AnswerPlan
 from hermes_session_mw.session.answer_tasks import AnswerTasks
-from hermes_session_mw.session.answer_writer import ANSWER_LEASE, AnswerWriter
+from hermes_session_mw.session.answer_writer import NoWriter, begin_writing
 from hermes_session_mw.session.event_loops import from_any_thread, spawn
 from hermes_session_mw.session.recording import INCOMPLETE
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores.answer_folding import encode_question
-from hermes_session_mw.stores.answers import AnswerState, AnswerStore
-
-OnEnd = Callable[[Answer], Awaitable[object]]
-"""Is called once the answer has ended."""
-
-BATCH = 0.2
-"""Seconds between two writes, at least."""
-
-RENEWAL = 2.0
-"""Seconds after which the lease is renewed, if nothing was written."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between two attempts to write."""
+from hermes_session_mw.stores.answers import AnswerState
 
 _CLOSING = 5.0
 """Seconds that a producer has to end after it was cancelled."""
 
-_PORTION = 262_144
-"""Characters that one write has, about."""
-
 _UNINTERRUPTED = 32
 """Pieces after which other tasks have their turn, if the producer never waits."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerPlan:
-    """What ``session.answer()`` was given; its arguments are told there."""
-
-    pieces: AsyncIterable[Any]
-    question: Sequence[Message]
-    turn_id: str | None
-    replace_from: int | None
-    timeout: float | None
-    assemble: Assemble | None
-    request_digest: str | None
-    digest: str | None  # the same, where the turn can have it
-    begun: Message | None
-    discard_on: tuple[type[Exception], ...]
-    on_end: OnEnd | None
-
-    def check(self) -> None:
-        """Raise ``TypeError`` or ``ValueError`` for what cannot be."""
-        if not hasattr(self.pieces, "__aiter__"):
-            kind = type(self.pieces).__name__
-            raise TypeError(f"pieces: a {kind} is not an async iterable of an answer's pieces")
-        if self.timeout is not None and not self.timeout > 0:
-            raise ValueError(f"timeout: {self.timeout} is not more than 0 seconds")
-        if self.assemble is not None and not callable(self.assemble):
-            raise TypeError(f"assemble: {self.assemble!r} is not a function")
-        if self.on_end is not None and not callable(self.on_end):
-            raise TypeError(f"on_end: {self.on_end!r} is not a function")
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Events that are written at once, the message up to them, and what it grew by with them."""
-
-    first: int
-    events: list[str]
-    growth: str | None
-    message: Message | None
 
 
 async def begin(
@@ -122,24 +59,11 @@ async def begin(
     answer_id = secrets.token_hex(16)
     log = AnswerLog()
     content = AnswerContent(log, plan.assemble, plan.begun, plan.digest, store.limits)
-    if not is_turn:
-        fence = None
-    else:
-        fence = await store.call(
-            AnswerStore.begin_answer,
-            session_id,
-            answer_id,
-            plan.question,
-            owner,
-            lease=ANSWER_LEASE,
-            turn_id=plan.turn_id,
-            replace_from=plan.replace_from,
-            digest=plan.request_digest,
-            fence=fence,
-            begun=content.begun,
-        )
-    writer = AnswerWriter(store, session_id, answer_id, owner, fence)
-    run = AnswerRun(writer, tasks, session_id, answer_id, owner, plan, log, content)
+    names = session_id, answer_id, owner
+    writer = NoWriter(store, *names)
+    if is_turn:
+        writer = await begin_writing(store, tasks, *names, plan, begun=content.begun, fence=fence)
+    run = AnswerRun(writer, tasks, *names, plan, log, content)
     tasks.add(run)
     spawn(run.run)
     return run
@@ -155,13 +79,14 @@ class AnswerRun:
         turn_id: the id that the complete turn is stored under, or None.
         log: its events.
         is_stored: whether its turn is stored at the end, and others can find it.
+        is_kept: whether the store knows it after its end.
         message: the answer's message, once it is stored.
         error: what the producer raised, or why the answer cannot be stored as it was.
     """
 
     def __init__(
         self,
-        writer: AnswerWriter,
+        writer: NoWriter,
         tasks: AnswerTasks,
         session_id: str,
         answer_id: str,
@@ -175,6 +100,7 @@ class AnswerRun:
         self.owner: str = owner
         self.turn_id: str | None = plan.turn_id
         self.is_stored: bool = writer.stores
+        self.is_kept: bool = writer.keeps
         self.log: AnswerLog = log
         self.message: Message | None = None
         self.error: Exception | None = None
@@ -191,10 +117,17 @@ class AnswerRun:
         self._state: AnswerState = "completed"  # what the store is told
         self._outcome: AnswerState = "failed"  # what is known to be stored
         self._is_ended = False
-        self._unwritten, self._written = anyio.Event(), 0
-        self._told: Message | None = None  # what the store knows of the message
-        self._pending: Write | None = None
         self._has_warned = False
+        self._flusher = Flusher.here(tasks.flushers)
+        self._flush = AnswerFlush(
+            self._flusher,
+            log,
+            content,
+            writer,
+            stop=partial(self.finish, "stopped"),
+            fail=self._fail,
+            warn=self._warn,
+        )
 
     # As followers see it
 
@@ -301,11 +234,15 @@ class AnswerRun:
 
     async def _take_and_write(self) -> Exception | None:
         """Return what failed."""
-        with self._writer.watching_stop(from_any_thread(self._look)):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._keep_written)
-                error = await self._take_all()
-                tasks.cancel_scope.cancel()
+        if not self.is_stored:
+            error = await self._take_all()
+        else:
+            self._flusher.add(self._flush)
+            try:
+                with self._writer.watching_stop(from_any_thread(self._flush.write_now)):
+                    error = await self._take_all()
+            finally:
+                self._flusher.discard(self._flush)
         if self._failure is not None:
             return self._failure
         return error if self._state == "completed" else None
@@ -328,13 +265,16 @@ class AnswerRun:
         return error
 
     async def _take_until_cut(self) -> bool:
-        taken = 0
+        taken, flush = 0, self._flush
         async for piece in self._plan.pieces:
             if self._scope.cancel_called:  # which the producer kept to itself
                 return True
             self._content.add(piece)
-            self._unwritten.set()
             taken += 1
+            if self.is_stored:
+                flush.note_events()
+                if flush.is_full:
+                    await flush.wait_for_room()
             if taken % _UNINTERRUPTED == 0:
                 await anyio.lowlevel.checkpoint()
         return False
@@ -342,59 +282,9 @@ class AnswerRun:
     def _interrupt(self) -> None:
         self._scope.cancel()
 
-    def _look(self) -> None:
-        """Write now, also where there is nothing to write, and learn whether to stop."""
-        self._unwritten.set()
-
     def _fail(self, error: Exception) -> None:
         self._failure = error
         self._interrupt()
-
-    # The log
-
-    async def _keep_written(self) -> None:
-        pause = _FIRST_PAUSE
-        await anyio.sleep(BATCH)  # a short answer is written at its end alone
-        while True:
-            with anyio.move_on_after(RENEWAL):
-                await self._unwritten.wait()
-            due = anyio.current_time() + BATCH
-            try:
-                await self._write()
-            except (TurnLost, SessionDeleted, InvalidMessage) as exc:
-                return self._fail(exc)
-            except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
-                self._warn(exc)
-                await anyio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                pause = _FIRST_PAUSE
-                await anyio.sleep_until(due)
-
-    async def _write(self) -> None:
-        self._unwritten = anyio.Event()
-        is_stopped = False
-        try:
-            # One that has failed is repeated as it was: it may have been stored.
-            write = self._pending = self._pending or self._next_write()
-            is_stopped = await self._writer.write(write.first, write.events, write.growth)
-            self._written += len(write.events)
-            self._told, self._pending = write.message, None
-        finally:
-            if self._written < self.log.end:
-                self._unwritten.set()
-        if is_stopped:
-            self.finish("stopped")
-
-    def _next_write(self) -> "Write":
-        first, events, size = self._written + 1, list[str](), 0
-        while size < _PORTION and (more := self.log.after(self._written + len(events))):
-            events += more
-            size += sum(map(len, more))
-        message = self._content.message_until(self._written + len(events)) if events else None
-        if message is None:
-            return Write(first, events, None, self._told)
-        return Write(first, events, self._content.growth(self._told, message), message)
 
     # The end
 
@@ -442,22 +332,29 @@ class AnswerRun:
             return await self._end_in_time(state, messages)
         except InvalidMessage:
             raise
-        except (TurnLost, SessionDeleted) as exc:
-            self._log_error(exc)
-            await self._learn_outcome()
-            self.error = self.error or (exc if self._outcome != "completed" else None)
-            return 0
-        except TurnConflict as exc:  # the id is another's by now: what was answered is kept
-            self._log_error(exc)
-            return await self._end("failed", *messages[:-1], messages[-1] | INCOMPLETE)
         except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
-            if isinstance(exc, StoreError) or not messages:
-                return self._note_unstored(exc)
-            self._log_error(exc)
-            return await self._end("failed")
+            await self._end_otherwise(exc, messages)
+            return 0
+
+    async def _end_otherwise(self, error: Exception, messages: Sequence[Message]) -> None:
+        """End the answer where its turn could not be stored as it was."""
+        if isinstance(error, TurnLost | SessionDeleted):
+            self._log_error(error)
+            await self._learn_outcome()
+        elif isinstance(error, TurnConflict) and messages:
+            # The id is another's by now: what was answered is kept.
+            self._log_error(error)
+            await self._end("failed", *messages[:-1], messages[-1] | INCOMPLETE)
+        elif isinstance(error, StoreError) or not messages:
+            self._note_unstored(error)
+        else:
+            self._log_error(error)
+            await self._end("failed")
+        if self._outcome != "completed":
+            self.error = self.error or error
 
     async def _end_in_time(self, state: AnswerState, messages: Sequence[Message]) -> int:
-        until, pause = anyio.current_time() + self._writer.retry_timeout, _FIRST_PAUSE
+        until, pause = anyio.current_time() + self._writer.retry_timeout, FIRST_PAUSE
         while True:
             try:
                 return await self._end_once(state, messages)
@@ -466,36 +363,28 @@ class AnswerRun:
                     raise
                 self._warn(exc)
             await anyio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _end_once(self, state: AnswerState, messages: Sequence[Message]) -> int:
-        events = self._unwritten_events()
-        length = await self._writer.end(self._written + 1, events, messages, state)
+        first, events = self._flush.written + 1, self._flush.unwritten()
+        length = await self._writer.end(first, events, messages, state)
         self._is_ended, self._outcome = True, state
         if len(messages) > len(self._question):
             self.message = messages[-1]
         return length or 0
 
-    def _unwritten_events(self) -> list[str]:
-        events: list[str] = []
-        while more := self.log.after(self._written + len(events)):
-            events += more
-        return events
-
-    def _note_unstored(self, error: Exception) -> int:
-        self._is_ended, self.error = True, self.error or error
+    def _note_unstored(self, error: Exception) -> None:
+        self._is_ended = True
         name = type(error).__name__
         logger.warning("an answer is stored only as far as it was written before: %s", name)
-        return 0
 
-    async def _learn_outcome(self) -> int:
+    async def _learn_outcome(self) -> None:
         """Find out how another ended the answer, such as whoever found its lease expired."""
         self._is_ended = True
         with suppress(StoreError):
             record = await self._writer.find()
             if record is not None and record.state != "running":
                 self._outcome, self.message = record.state, record.message
-        return 0
 
     async def _call_on_end(self) -> None:
         if self._plan.on_end is None:

@@ -17,6 +17,7 @@ from hermes_session_mw.logging import logger
 from hermes_session_mw.session.event_loops import Wakers
 
 if TYPE_CHECKING:
+    from hermes_session_mw.session.answer_flush import Flusher
     from hermes_session_mw.session.answer_run import AnswerRun
     from hermes_session_mw.session.stored_answer import Poller
 
@@ -33,14 +34,18 @@ class AnswerTasks:
     Attributes:
         retention: seconds after its end for which an answer can be found.
         pollers: those who read the answers of other processes, by event loop, owner and id.
+        flushers: those who write the answers of this process, by event loop.
     """
 
     def __init__(self, retention: float = RETENTION) -> None:
         self.retention: float = retention
         self.pollers: dict[tuple[Any, str, str], Poller] = {}
+        self.flushers: dict[Any, Flusher] = {}
         self._running: set[AnswerRun] = set()
         self._by_id: dict[tuple[str, str], AnswerRun] = {}
         self._by_session: dict[tuple[str, str], AnswerRun] = {}
+        # The time of their end, and the answers that no store knows, in that order.
+        self._ended: dict[tuple[str, str], tuple[float, AnswerRun]] = {}
         self._owned: set[Any] = set()
         self._wakers = Wakers()
         self._has_warned = False
@@ -79,8 +84,11 @@ class AnswerTasks:
             self._by_session[run.owner, run.session_id] = run
 
     def forget(self, run: "AnswerRun") -> None:
-        """Find an answer no more, which has ended; the store knows it."""
+        """Note that an answer has ended; it is found no more if the store knows it."""
         self._by_id.pop((run.owner, run.id), None)
+        if run.is_stored and not run.is_kept:
+            self._ended[run.owner, run.id] = time.monotonic(), run
+        self._forget_ended()
         # The session's next answer may have begun.
         if self._by_session.get((run.owner, run.session_id)) is run:
             del self._by_session[run.owner, run.session_id]
@@ -95,8 +103,26 @@ class AnswerTasks:
         await self._wakers.wait_until(lambda: run not in self._running)
 
     def find(self, answer_id: str, owner: str) -> "AnswerRun | None":
-        """Return the answer with an id, if it runs here."""
-        return self._by_id.get((owner, answer_id))
+        """Return the answer with an id, if it runs here, or ended here and the store knows none."""
+        self._forget_ended()
+        _, ended = self._ended.get((owner, answer_id), (0, None))
+        return self._by_id.get((owner, answer_id)) or ended
+
+    def find_ended(self, session_id: str, turn_id: str, owner: str) -> "AnswerRun | None":
+        """Return the session's newest answer with a turn id that ended, and no store knows."""
+        self._forget_ended()
+        name = owner, session_id, turn_id
+        ended = reversed([run for _, run in tuple(self._ended.values())])
+        return next(
+            (run for run in ended if (run.owner, run.session_id, run.turn_id) == name), None
+        )
+
+    def _forget_ended(self) -> None:
+        oldest = time.monotonic() - self.retention
+        for name, (ended_at, _) in tuple(self._ended.items()):
+            if ended_at > oldest:
+                break
+            self._ended.pop(name, None)
 
     def find_running(self, session_id: str, owner: str) -> "AnswerRun | None":
         """Return a session's answer, if it runs here."""

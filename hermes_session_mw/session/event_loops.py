@@ -15,19 +15,22 @@ _TASKS: set["asyncio.Task[None]"] = set()
 """asyncio itself holds tasks weakly."""
 
 
-def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def spawn(
+    function: Callable[[], Coroutine[Any, Any, None]], context: contextvars.Context | None = None
+) -> None:
     """Run ``function``, which raises nothing, in a task that outlives the calling one.
 
-    It is cancelled when the event loop ends, and may still end in order then.
+    It is cancelled when the event loop ends, and may still end in order then. It has a copy of the
+    caller's context, or another one.
     """
     token = native_token()
     if isinstance(token, asyncio.AbstractEventLoop):
-        task = token.create_task(function())
+        task = token.create_task(function(), context=context)
         _TASKS.add(task)
         task.add_done_callback(_TASKS.discard)
     else:
         # By default such a task has an empty context; asyncio's has the caller's.
-        context = contextvars.copy_context()
+        context = contextvars.copy_context() if context is None else context
         sys.modules["trio"].lowlevel.spawn_system_task(function, context=context)
 
 

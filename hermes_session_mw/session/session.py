@@ -65,7 +65,8 @@ from hermes_session_mw.stores.models import StoredTurn
 from hermes_session_mw.stores.validation import check_count, check_keys, check_replaced
 
 if TYPE_CHECKING:
-    from hermes_session_mw.session.answer_run import AnswerPlan, AnswerRun
+    from hermes_session_mw.session.answer_plan import AnswerPlan
+    from hermes_session_mw.session.answer_run import AnswerRun
 
 STATE_KEY = "hermes_session"
 """Where the session stands in the ASGI scope's ``state``."""
@@ -87,9 +88,9 @@ _Load = Callable[[str, str, int | None], Awaitable[History]]
 class HermesSession:
     """One conversation, as one request sees it.
 
-    Every operation but reading and appending needs a `LifecycleStore`; with another store it raises
-    ``NotSupported``. Like ``append`` it completes even if the request is cancelled, and raises
-    ``OwnerRequired``, ``SessionDeleted`` and ``StoreError`` as ``append`` does.
+    Every operation but reading, appending and answering needs a `LifecycleStore`; with another
+    store it raises ``NotSupported``. Like ``append`` it completes even if the request is cancelled,
+    and raises ``OwnerRequired``, ``SessionDeleted`` and ``StoreError`` as ``append`` does.
 
     Attributes:
         owner: who may see the session, 1 to 255 characters; ``""`` where the middleware has no
@@ -587,6 +588,9 @@ class HermesSession:
         Where the middleware's lifespan does not run, as in a mounted application, the answer ends
         with the request, as incomplete.
 
+        Over a store that is no `AnswerStore` the log is in memory alone: the turn is stored at its
+        end, and the answer is known to this process alone.
+
         Args:
             pieces: the answer's text in pieces; or, with ``assemble``, any JSON values, as clients
                 are to get them. It is closed when the answer ends.
@@ -615,18 +619,18 @@ class HermesSession:
             SessionBusy: another turn or answer of the session is going on.
             TurnLost: the turn that the request is in has lost its lease.
             TurnConflict: a turn is stored under the turn id already.
-            NotSupported: the store is no `AnswerStore`.
+            NotSupported: the store cannot replace.
             ValueError: ``on_disconnect`` or ``timeout`` cannot be.
             InvalidMessage, InvalidKey, SessionConflict, SessionDeleted, SessionFull, OwnerRequired,
                 StoreError, TypeError: as for ``append``; before a piece is asked for.
         """
-        from hermes_session_mw.session import answer_run  # noqa: PLC0415  # few need it
+        from hermes_session_mw.session import answer_plan, answer_run  # noqa: PLC0415  # few need it
 
         if on_disconnect not in get_args(OnDisconnect):
             raise ValueError(f"on_disconnect: {on_disconnect!r} is neither 'continue' nor 'stop'")
         self._check_replacement(replace_from)
         takes_key = turn_id is None and self.is_turn and not self._key_is_used
-        plan = answer_run.AnswerPlan(
+        plan = answer_plan.AnswerPlan(
             pieces=pieces,
             question=question,
             turn_id=self.idempotency_key if takes_key else turn_id,
@@ -671,7 +675,7 @@ class HermesSession:
         """Return the session's running answer, in whatever process it runs; None if there is none.
 
         A request that is repeated under its ``Idempotency-Key`` finds its own so, by its
-        ``turn_id``, and can join it. Raises ``NotSupported``, ``OwnerRequired`` and ``StoreError``.
+        ``turn_id``, and can join it. Raises ``OwnerRequired`` and ``StoreError``.
         """
         stops = self.on_disconnect == "stop"
         owner, tasks = self.known_owner(), self._store.answers

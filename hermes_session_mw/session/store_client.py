@@ -185,8 +185,17 @@ class StoreClient:
 
     def require(self, operation: str) -> None:
         """Raise ``NotSupported`` unless the store has the operation."""
-        if not callable(getattr(self._store, operation, None)):
+        if not self.has(operation):
             raise NotSupported(self._store, operation)
+
+    def has(self, operation: str) -> bool:
+        """Return whether the store has the operation."""
+        return callable(getattr(self._store, operation, None))
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether the store is an `AnswerStore`."""
+        return self.has("begin_answer")
 
     @property
     def limits(self) -> StoreLimits:

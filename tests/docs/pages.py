@@ -81,17 +81,13 @@ class Backend:
     """A page's server, behind a proxy that cuts.
 
     Attributes:
-        port, url: the server itself.
-        process: the same.
+        url: the server itself.
         proxy: what clients connect to.
         model: what it asks.
     """
 
-    def __init__(
-        self, port: int, process: "subprocess.Popen[bytes]", proxy: CuttingProxy, model: Model
-    ) -> None:
-        self.port, self.url = port, f"http://127.0.0.1:{port}"
-        self.process, self.proxy, self.model = process, proxy, model
+    def __init__(self, url: str, proxy: CuttingProxy, model: Model) -> None:
+        self.url, self.proxy, self.model = url, proxy, model
 
 
 @contextmanager
@@ -109,8 +105,9 @@ def backend(page: str, folder: Path, **environment: str) -> Iterator[Backend]:
             "OPENAI_BASE_URL": model.upstream.url, "PYTHONPATH": f"{ROOT}:{folder}",
             "PYTHONWARNINGS": "error", **environment,
         }  # fmt: skip
-        process = stack.enter_context(serving(command, port, folder, ready=None, **variables))
-        yield Backend(port, process, stack.enter_context(cutting(port)), model)
+        stack.enter_context(serving(command, port, folder, ready=None, **variables))
+        proxy = stack.enter_context(cutting(port))
+        yield Backend(f"http://127.0.0.1:{port}", proxy, model)
 
 
 class Driver:

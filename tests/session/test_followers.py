@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import Answer, AnswerStore, HermesSession, MemoryStore, SQLAlchemyStore
-from hermes_session_mw.session import answer_run, stored_answer
+from hermes_session_mw.session import answer_flush, answer_writer, stored_answer
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.testing.answer_contract import begun
 from tests.session.test_answers import answered
@@ -259,9 +259,8 @@ async def test_a_stop_is_heard_while_the_model_is_silent(
     url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that listens stops its answer when another asks for it, and not later."""
-    monkeypatch.setattr(answer_run, "RENEWAL", NEVER)
-    monkeypatch.setattr("hermes_session_mw.session.answer_writer.ANSWER_LEASE", NEVER)
-    monkeypatch.setattr(answer_run, "ANSWER_LEASE", NEVER)
+    monkeypatch.setattr(answer_flush, "RENEWAL", NEVER)
+    monkeypatch.setattr(answer_writer, "ANSWER_LEASE", NEVER)
     here, there = SQLAlchemyStore(url), SQLAlchemyStore(url)
     model, followed = Model(), await begun(there)
     async with serving(answered(model), here) as app, anyio.create_task_group() as tasks:

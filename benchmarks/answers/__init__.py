@@ -1,0 +1,1 @@
+"""What answers cost that outlive their connection: `session.answer()` beside `session.record()`."""
