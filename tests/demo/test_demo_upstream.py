@@ -165,8 +165,9 @@ def test_a_stream_is_passed_on_as_it_comes(served: Served) -> None:
     assert rest.endswith("[DONE]")
 
 
-def test_a_client_that_leaves_is_left_by_the_upstreams_too(served: Served) -> None:
-    """The upstream's connection is closed, and what came is stored as incomplete."""
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "stops"])
+def test_who_stops_an_answer_stops_the_upstream(served: Served, leaves: bool) -> None:
+    """By a route, or by leaving: its connection is closed, and what came stored as incomplete."""
     has_ended = threading.Event()
 
     def go_on(exchange: Exchange) -> None:
@@ -177,11 +178,17 @@ def test_a_client_that_leaves_is_left_by_the_upstreams_too(served: Served) -> No
 
     served.server.behaviours.insert(0, go_on)
     body = {"messages": [user("Hi")], "stream": True}
-    with served.client.stream("POST", "/chat/completions", json=body, headers=S) as response:
+    here = {HEADER: f"left-{leaves}"}
+    wish = here | {"X-Hermes-On-Disconnect": "stop" if leaves else "continue"}
+    with served.client.stream("POST", "/chat/completions", json=body, headers=wish) as response:
         assert any('"half"' in line for line in response.iter_lines())
+        if not leaves:
+            stop = served.client.post(f"/sessions/left-{leaves}/answer/stop")
+            assert stop.status_code == 202
+            assert has_ended.wait(30)
     assert has_ended.wait(30)
     body = {"messages": [user("And?")]}
-    again = served.client.post("/chat/completions", json=body, headers=S)
+    again = served.client.post("/chat/completions", json=body, headers=here)
     assert again.json()["choices"][0]["message"]["content"] == "Hi / half / And?"
     (sent,) = served.server.requests[-1:]
     assert sent.body["messages"][1] == {"role": "assistant", "content": "half"}

@@ -81,13 +81,17 @@ class Backend:
     """A page's server, behind a proxy that cuts.
 
     Attributes:
-        url: the server itself.
+        port, url: the server itself.
+        process: the same.
         proxy: what clients connect to.
         model: what it asks.
     """
 
-    def __init__(self, url: str, proxy: CuttingProxy, model: Model) -> None:
-        self.url, self.proxy, self.model = url, proxy, model
+    def __init__(
+        self, port: int, process: "subprocess.Popen[bytes]", proxy: CuttingProxy, model: Model
+    ) -> None:
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
+        self.process, self.proxy, self.model = process, proxy, model
 
 
 @contextmanager
@@ -105,9 +109,8 @@ def backend(page: str, folder: Path, **environment: str) -> Iterator[Backend]:
             "OPENAI_BASE_URL": model.upstream.url, "PYTHONPATH": f"{ROOT}:{folder}",
             "PYTHONWARNINGS": "error", **environment,
         }  # fmt: skip
-        stack.enter_context(serving(command, port, folder, ready=None, **variables))
-        proxy = stack.enter_context(cutting(port))
-        yield Backend(f"http://127.0.0.1:{port}", proxy, model)
+        process = stack.enter_context(serving(command, port, folder, ready=None, **variables))
+        yield Backend(port, process, stack.enter_context(cutting(port)), model)
 
 
 class Driver:

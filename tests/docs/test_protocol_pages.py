@@ -165,7 +165,7 @@ def test_an_id_that_is_none_is_unknown(chat: Chat, name: str) -> None:
 
 
 def test_another_process_tells_it_too(protocol: Protocol, driver: Driver, tmp_path: Path) -> None:
-    """A worker that does not run the answer replays and follows it, out of the database."""
+    """A worker that does not run the answer follows it, and tells how far it came if it dies."""
     database = {"DATABASE_URL": f"sqlite:///{tmp_path}/chats.db"}
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
@@ -174,11 +174,20 @@ def test_another_process_tells_it_too(protocol: Protocol, driver: Driver, tmp_pa
         backend(protocol.page, folders[0], **database) as one,
         backend(protocol.page, folders[1], **database) as two,
     ):
-        chat = Chat(protocol, one, driver)
-        first = chat.begin("one ")
-        chat.served = two
-        second = chat.visit("one ")
-        assert second.told()["messages"] == said("Hello.", "one ")
-        chat.end("two")
-        for client in (first, second):
-            chat.sees(client, "Hello.", "one two")
+        chats = [Chat(protocol, one, driver), Chat(protocol, one, driver)]
+        for chat in chats:
+            first = chat.begin("one ")
+            chat.served = two
+            second = chat.visit("one ")
+            assert second.told()["messages"] == said("Hello.", "one ")
+            if chat is chats[-1]:
+                one.proxy.lead_to(two.port)
+                one.process.kill()
+                for client in (first, second):
+                    chat.sees(client, "Hello.", "one ", state="failed")
+                chat.sees(chat.visit("one "), "Hello.", "one ")
+                chat.model.end()  # of the answer that nobody reads
+            else:
+                chat.end("two")
+                for client in (first, second):
+                    chat.sees(client, "Hello.", "one two")

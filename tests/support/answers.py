@@ -78,9 +78,11 @@ class Client:
         messages: what was sent to it.
     """
 
-    def __init__(self, app: Any, *headers: tuple[bytes, bytes], **scope: Any) -> None:
+    def __init__(
+        self, app: Any, *headers: tuple[bytes, bytes], body: bytes = b"", **scope: Any
+    ) -> None:
         self.messages: list[Message] = []
-        self._app = app
+        self._app, self._body = app, body
         self._scope = http_scope([ID, *headers], **scope)
         self._left, self._news = anyio.Event(), anyio.Event()
         self._is_asked = False
@@ -132,7 +134,7 @@ class Client:
     async def _receive(self) -> Message:
         if not self._is_asked:
             self._is_asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": self._body, "more_body": False}
         await self._left.wait()
         return {"type": "http.disconnect"}
 
