@@ -16,7 +16,8 @@ from demo_app.chat import CHAT, chat_completions
 from demo_app.errors import HANDLERS
 from demo_app.keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
 from demo_app.model import EchoModel, Model
-from demo_app.responses import RESPONSES, response_routes
+from demo_app.response_routes import response_routes
+from demo_app.responses import RESPONSES
 from demo_app.turns import OnDisconnect
 from demo_app.web import OnlyKnownOrigins, allow_origins, is_page, page_routes
 from hermes_session_mw import (

@@ -1,22 +1,24 @@
-"""Answers in the shape of OpenAI's Responses: one JSON object, or a stream of events."""
+"""Answers as the events of OpenAI's Responses, which are logged, and stored as a turn."""
 
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Any
 
-from demo_app.failures import ModelFailed, as_failure
-from demo_app.recorded import Reply
-from hermes_session_mw import HermesSessionError
+from starlette.responses import JSONResponse, Response
+
+from demo_app.failures import error_payload
+from demo_app.model import Model
+from demo_app.reply import Reply, again
+from hermes_session_mw import StoredTurn
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openai_api import server_sent_event
-from hermes_session_mw.openai_api.item_ids import answer_items
+from hermes_session_mw.openai_api import EventStream
+from hermes_session_mw.openai_api.item_ids import is_response_id, response_details
 from hermes_session_mw.openai_api.response_events import ResponseEvents
-from hermes_session_mw.openai_api.response_items import calls_of, logprobs_of, with_logprobs
+from hermes_session_mw.openai_api.response_items import calls_of, logprobs_of
 from hermes_session_mw.openai_api.response_object import end_status, response_object, usage_of
 from hermes_session_mw.openai_api.response_request import ResponseRequest
+from hermes_session_mw.openai_api.response_stream import encode_events
 
 
 def details_of(response_id: str, asked: ResponseRequest) -> Message:
@@ -26,78 +28,65 @@ def details_of(response_id: str, asked: ResponseRequest) -> Message:
 
 
 @dataclass(slots=True)
-class Answer:
-    """A response, whose turn is stored before the last event is sent.
+class ResponseAnswer:
+    """A response as the payloads of its log; `openai_api.response_log` has the rules.
 
     Attributes:
-        session_id: the conversation that it belongs to.
         reply: the model's answer.
         details: the result of `details_of`; complete at the end.
         is_stored: whether the response can be read again.
-        instructions: the system message for this response only.
+        first: the first events, which are known before the model has said anything.
     """
 
-    session_id: str
     reply: Reply
     details: Message
     is_stored: bool = True
-    instructions: str | None = None
+    first: list[Message] = field(init=False)
     _events: ResponseEvents = field(init=False)
-    _first: list[Message] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Number the first events, which are sent when the response begins."""
+        """Number the first events."""
         self._events = ResponseEvents(self.details["id"])
         kinds = ("response.created", "response.in_progress")
-        self._first = [self._events.event(kind) for kind in kinds]
+        begun = self._shape("in_progress")
+        self.first = [self._events.event(kind, response=begun) for kind in kinds]
 
-    async def whole(self) -> dict[str, Any]:
-        """Store the turn, and return the response."""
-        await self.reply.whole(self._complete)
-        ended = self.reply.message | {"finish_reason": self.reply.finish_reason}
-        items = answer_items(ended, self.details["id"])
-        return self._shape(self._end, with_logprobs(items, logprobs_of(self.reply.choice)))
+    async def payloads(self) -> AsyncGenerator[Message, None]:
+        """Yield the events; at last an error, if the model fails."""
+        try:
+            for event in self.first:
+                yield event
+            async with aclosing(self.reply.pieces()) as deltas:
+                async for delta in deltas:
+                    logprobs = logprobs_of(delta.choice)
+                    for event in self._events.add(delta.text, delta.fields, logprobs):
+                        yield event
+            self._complete()
+            for event in self._events.end(self._end, calls_of(self.reply.message)):
+                yield event
+            ended = self._shape(self._end, self._events.items)
+            yield self._events.event(f"response.{self._end}", response=ended)
+        except Exception as exc:
+            yield error_payload(exc)
+            raise
 
-    def opening(self) -> str:
-        """Return the stream's first events."""
-        begun = {"response": self._shape("in_progress")}
-        return "".join(_sent(event | begun) for event in self._first)
+    def message(self) -> Message:
+        """Return the message to store of what has come."""
+        stored = self.reply.stored()
+        if not stored and not self.reply.is_whole:
+            return {}
+        return stored | {"metadata": {"response": self.details}}
 
-    async def events(self) -> AsyncGenerator[str, None]:
-        """Yield the stream's other events, and store the turn before the last ones.
+    async def response(self, own: Message, *, stream: bool) -> Response:
+        """Tell the answer to a client, without logging it; ``own`` is as for `FollowedResponse`."""
+        if stream:
+            return EventStream(self._texts(own))
+        *_, ended = [event async for event in self.payloads()]
+        return JSONResponse(ended["response"] | own)
 
-        A piece without content is the empty text: the model has begun to answer.
-        """
-        events = self._events
-        async with aclosing(self.reply.pieces(self._complete)) as deltas:
-            async for delta in deltas:
-                yield ""
-                if delta.text or delta.fields:  # its items can be referred to if it breaks off, too
-                    self.reply.recording.message["metadata"] = {"response": self.details}
-                logprobs = logprobs_of(delta.choice)
-                for event in events.add(delta.text, delta.fields, logprobs):
-                    yield _sent(event)
-        for event in events.end(self._end, calls_of(self.reply.message)):
-            yield _sent(event)
-        ended = self._shape(self._end, events.items)
-        yield _sent(events.event(f"response.{self._end}", response=ended))
-
-    def idle_event(self) -> str:
-        """Return an event without content, which OpenAI's SDKs pass over."""
-        return _sent(self._events.event("keepalive"))
-
-    def error_event(self, exc: Exception) -> str | None:
-        """Return the events that end the stream, or None for an exception nobody expects."""
-        if not isinstance(exc, HermesSessionError | ModelFailed):
-            return None
-        failure = as_failure(exc)
-        limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
-        code = "rate_limit_exceeded" if limited else "server_error"
-        failed = self._shape("failed") | {"error": {"code": code, "message": str(exc)}}
-        # Which the SDKs raise, while they pass response.failed on as an event.
-        told = {"code": code, "message": str(exc), "param": None}
-        error = self._events.event("error", **told, error=failure.body["error"])
-        return _sent(error) + _sent(self._events.event("response.failed", response=failed))
+    async def _texts(self, own: Message) -> AsyncGenerator[str, None]:
+        async for event in self.payloads():
+            yield encode_events([event], own)
 
     @property
     def _end(self) -> str:
@@ -108,15 +97,18 @@ class Answer:
             usage = usage_of(self.reply.usage)
             at = int(time.time()) if self._end == "completed" else None
             self.details.update(completed_at=at, model=self.reply.model, usage=usage)
-        self.reply.recording.message["metadata"] = {"response": self.details}
 
-    def _shape(self, status: str, output: list[Message] | None = None) -> dict[str, Any]:
+    def _shape(self, status: str, output: list[Message] | None = None) -> Message:
         reason = self.reply.finish_reason
         told = {"model": self.reply.model} | self.details
         shape = response_object(status, told, output or [], finish_reason=reason)
-        own = {"conversation": {"id": self.session_id}, "instructions": self.instructions}
-        return shape | own | {"store": self.is_stored}
+        return shape | {"store": self.is_stored}
 
 
-def _sent(event: Message) -> str:
-    return server_sent_event(event, event["type"])
+def stored_response(response_id: str, turn: StoredTurn, model: Model) -> ResponseAnswer:
+    """Return a stored answer."""
+    *question, message = turn.messages
+    missing = {"previous_response_id": None, "model": model.name}
+    made = {"id": response_id} | response_details(message)
+    details = missing | made | ({} if is_response_id(made["id"]) else {"id": response_id})
+    return ResponseAnswer(again(model, question, message, {}), details)

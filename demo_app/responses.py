@@ -1,29 +1,29 @@
-"""/v1/responses, on the same sessions as the chat.
+"""POST /v1/responses, on the same sessions as the chat.
 
-A response is a turn: its id is the turn's, and a session key leads from it to the session.
+A response is a turn: its id is the turn's, and a session key leads from it to the session. While it
+is made it is an answer, which goes on without its client and is followed by `response_routes`.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
 
 from demo_app import turns
 from demo_app.bodies import json_object
-from demo_app.model import Model
-from demo_app.recorded import Reply, again
-from demo_app.response_shapes import Answer, details_of
-from hermes_session_mw import HermesSession, StoredTurn, StoreUnavailable, TurnConflict, get_session
+from demo_app.failures import error_payload, failure_of
+from demo_app.response_shapes import ResponseAnswer, details_of, stored_response
+from hermes_session_mw import Answer, HermesSession, StoreUnavailable, TurnConflict, get_session
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openai_api import EventStream
 from hermes_session_mw.openai_api.conversations import conversation_session_id
-from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
-from hermes_session_mw.openai_api.item_ids import is_response_id, page_of, response_details
+from hermes_session_mw.openai_api.invalid_request import InvalidRequest
+from hermes_session_mw.openai_api.response_object import response_object
 from hermes_session_mw.openai_api.response_request import ResponseRequest
+from hermes_session_mw.openai_api.response_stream import FollowedResponse, begun_response
 from hermes_session_mw.openai_api.stored_responses import (
     StoredResponses,
     new_response_id,
@@ -38,104 +38,72 @@ RESPONSES = "/v1/responses"
 _PREVIOUS = ("previous_response_id", "previous_response_not_found")
 """The field at fault and the error's code, if the response to continue from is missing."""
 
-_PARAMETERS = ("include", "include[]", "include_obfuscation", "stream", "starting_after")
-"""Those of ``GET /v1/responses/{id}``."""
-
 _LONGEST = 100
 """Messages of the history that a model is given with ``truncation: auto``, as in Hermes Agent."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that is being answered.
+
+    Attributes:
+        request: the HTTP request.
+        session: its session.
+        body: what it asks for.
+        ids: the owner's responses.
+        details: what of the response is stored with the answer's message.
+    """
+
+    request: Request
+    session: HermesSession
+    body: ResponseRequest
+    ids: StoredResponses
+    details: Message
+
+    @property
+    def state(self) -> State:
+        """The application's."""
+        state: State = self.request.app.state
+        return state
+
+    @property
+    def own(self) -> Message:
+        """The response's fields for this client."""
+        return own_fields(self.session.id, self.body.instructions)
+
+
 async def create_response(request: Request) -> Response:
     """Answer the input, in the conversation that the header or the body names."""
-    asked = ResponseRequest.parse(json_object(await request.body()))
-    if asked.background:
-        raise unsupported("background")
-    session, state, ids = get_session(request), request.app.state, _responses(request)
-    await _choose(session, asked, ids)
-    asked = await ids.resolve(asked, session)
-    session.is_turn = session.is_turn and asked.store
-    asked = replace(asked, store=session.is_turn)
-    if state.derive_ids:
+    body = ResponseRequest.parse(json_object(await request.body()))
+    session, ids = get_session(request), responses_of(request)
+    await _choose(session, body, ids)
+    body = await ids.resolve(body, session)
+    session.is_turn = session.is_turn and body.store
+    body = replace(body, store=session.is_turn)
+    if body.background:
+        if not body.store:
+            raise InvalidRequest("what is made in the background is stored", "background")
+        session.on_disconnect = None  # it goes on whatever the client does
+    if request.app.state.derive_ids:
         turn_id = response_turn_id(session, new_response_id(session))
-        await session.derive(asked.new, turn_id=turn_id)
-    response_id = new_response_id(session, is_stored=asked.store, previous=asked.previous)
-    details = details_of(response_id, asked)
+        await session.derive(body.new, turn_id=turn_id)
+    response_id = new_response_id(session, is_stored=body.store, previous=body.previous)
+    details = details_of(response_id, body)
     # Refuses what cannot be stored, before anything is changed.
-    session.check(*asked.new, {"role": "assistant", "metadata": {"response": details}})
-    if asked.store:
-        made = await _stored(session, asked, ids, state, details)
-    else:
-        made = await _unstored(session, asked, ids, state, details)
-    made = replace(made, instructions=asked.instructions)
-    if asked.stream:
-        return EventStream(
-            made.events(),
-            opening=made.opening,
-            idle_event=made.idle_event,
-            error_event=made.error_event,
-            head_after=state.head_after,
-        )
-    return JSONResponse(await made.whole())
+    told = {"role": "assistant", "metadata": {"response": response_object("in_progress", details)}}
+    session.check(*body.new, told)
+    asked = _Asked(request, session, body, ids, details)
+    return await (_stored(asked) if body.store else _unstored(asked))
 
 
-async def get_response(request: Request) -> Response:
-    """Return a stored response, under its conversation's id if the request names none."""
-    for name, value in request.query_params.items():
-        if name not in _PARAMETERS:
-            raise InvalidRequest(f"'{name}' is no parameter here", name, code="unknown_parameter")
-        if name in ("stream", "starting_after") and value != "false":
-            raise unsupported(name, "to resume an answer")
-    session, response_id = get_session(request), request.path_params["response_id"]
-    session_id, turn = await _find(request)
-    if session.is_new:
-        await session.switch(session_id)
-    model = request.app.state.model
-    return JSONResponse(await _again(response_id, session_id, turn, model).whole())
-
-
-async def delete_response(request: Request) -> Response:
-    """Delete a response; its turn stays in the conversation."""
-    response_id = request.path_params["response_id"]
-    await _find(request)
-    await _responses(request).forget(response_id)
-    return JSONResponse({"id": response_id, "object": "response", "deleted": True})
-
-
-async def cancel_response(request: Request) -> Response:
-    """Refuse to cancel: only answers that are made in the background could be."""
-    await _find(request)
-    raise InvalidRequest("the response is not made in the background", "response_id")
-
-
-async def list_input_items(request: Request) -> Response:
-    """List the items that a response's request has added to its conversation."""
-    session_id, turn = await _find(request)
-    session = get_session(request)
-    if session.is_new:
-        await session.switch(session_id)
-    items = await _responses(request).input_items(session_id, turn)
-    return JSONResponse(page_of(items, request.query_params))
-
-
-def response_routes() -> list[BaseRoute]:
-    """Return the routes."""
-    one = f"{RESPONSES}/{{response_id}}"
-    return [
-        Route(RESPONSES, create_response, methods=["POST"]),
-        Route(one, get_response, methods=["GET"]),
-        Route(one, delete_response, methods=["DELETE"]),
-        Route(f"{one}/cancel", cancel_response, methods=["POST"]),
-        Route(f"{one}/input_items", list_input_items, methods=["GET"]),
-    ]
-
-
-async def _find(request: Request) -> tuple[str, StoredTurn]:
-    """Return the session and the turn of the response that the path names."""
-    return await _responses(request).turn_of(request.path_params["response_id"])
-
-
-def _responses(request: Request) -> StoredResponses:
+def responses_of(request: Request) -> StoredResponses:
+    """Return the responses of the request's owner."""
     return StoredResponses(request.app.state.store, get_session(request).known_owner())
+
+
+def own_fields(session_id: str, instructions: str | None = None) -> Message:
+    """Return the fields of a response that are one client's: instructions are not stored."""
+    return {"conversation": {"id": session_id}, "instructions": instructions}
 
 
 async def _choose(session: HermesSession, asked: ResponseRequest, ids: StoredResponses) -> None:
@@ -159,42 +127,94 @@ async def _choose(session: HermesSession, asked: ResponseRequest, ids: StoredRes
     await session.switch(wanted)
 
 
-async def _stored(
-    session: HermesSession,
-    asked: ResponseRequest,
-    ids: StoredResponses,
-    state: State,
-    details: Message,
-) -> Answer:
-    """Return the stored answer of a repeated request, or the model's, which will be stored."""
-    lease = turns.TurnLease(state.model.patience)
+async def _stored(asked: _Asked) -> Response:
+    """Answer by the running or stored answer of a repeated request, or else by the model's."""
+    session, body, ids = asked.session, asked.body, asked.ids
+    turn_id = response_turn_id(session, asked.details["id"])
     # Before the response begins, so that a failure can be a status code.
-    await lease.acquire(session)
+    answer = await turns.enter(session, body.digest, turn_id)
+    if answer is not None:
+        return await _joined(asked, answer)
     # It depends on the session, whose id may be another one now, if it is derived.
-    details["id"] = response_id = new_response_id(session, previous=asked.previous)
+    asked.details["id"] = response_id = new_response_id(session, previous=body.previous)
     named = session.id
-    fork = await ids.fork_of(session, response_id, asked.previous)
+    fork = await ids.fork_of(session, response_id, body.previous)
     if fork is not None:
-        await _enter(session, fork, lease)
+        await session.switch(fork)
+        answer = await turns.enter(session, body.digest, response_id)
+        if answer is not None:
+            return await _joined(asked, answer)
     turn_id = response_turn_id(session, response_id, named=named)
-    turn = await session.find_turn(turn_id, told=asked.new, digest=asked.digest)
+    turn = await session.find_turn(turn_id, told=body.new, digest=body.digest)
     if turn is not None:
         session.mark_replayed()
-        stored = _again(response_id, session.id, turn, state.model)
-        if stored.details["previous_response_id"] != asked.previous:
+        stored = stored_response(response_id, turn, asked.state.model)
+        if stored.details["previous_response_id"] != body.previous:
             raise TurnConflict
-        return stored
-    new = await _find_new(session, asked, ids, response_id, lease)
+        return await stored.response(asked.own, stream=body.stream)
+    new = await _find_new(session, body, ids, response_id)
     turns.check(session, new, "input")
-    new = await turns.shorten(session, new, state.compact_at)
+    new = await turns.shorten(session, new, asked.state.compact_at)
     turn_id = response_turn_id(session, response_id, named=named)  # it may have forked
     await ids.keep(response_id, session.id)
-    finish = turns.when_stored(ids.store, session)
-    deltas = state.model.stream(_prompt(session, asked, new.asked, new.replace_from), asked.options)
-    record = partial(turns.record, session, new, asked.digest, turn_id)
-    reply = Reply(state.model.name, deltas, record, finish)
-    reply.renew = lease.renew
-    return Answer(session.id, reply, details)
+    return await _begun(asked, new, new.replace_from, turn_id)
+
+
+async def _unstored(asked: _Asked) -> Response:
+    """Answer by the model's answer, without storing anything."""
+    session, body = asked.session, asked.body
+    if not session.is_new:
+        await session.load()
+    end = await _end_of(session, asked.ids, body.previous)
+    if end is None:
+        new = turns.new_messages(session.new_messages, body.new, "input")
+        end = new.replace_from
+    else:
+        new = _new_after(session, body, end)
+    return await _begun(asked, new, end)
+
+
+async def _begun(
+    asked: _Asked, new: NewMessages, start: int | None, turn_id: str | None = None
+) -> Response:
+    """Ask the model, and answer by its answer."""
+    session, body, state = asked.session, asked.body, asked.state
+    deltas = state.model.stream(_prompt(session, body, new.asked, start), body.options)
+    reply = turns.reply(session, state.store, state.model, deltas)
+    made = ResponseAnswer(reply, asked.details, body.store)
+    title = turns.Title(state.store, session, new)
+    leaves: turns.OnDisconnect = "continue" if body.background else state.on_disconnect
+    answer = await turns.begin(
+        session, new, made, body.digest, title, turn_id=turn_id, on_disconnect=leaves
+    )
+    followed = _followed(asked, answer, asked.details["id"], after_end=title.done.wait)
+    if body.background and not body.stream:
+        return JSONResponse(made.first[0]["response"] | asked.own)
+    return await _told(asked, followed, made.first)
+
+
+async def _joined(asked: _Asked, answer: Answer) -> Response:
+    """Answer by the running answer of an earlier attempt."""
+    begun = await begun_response(answer) or asked.details
+    followed = _followed(asked, answer, begun["id"])
+    if asked.body.background and not asked.body.stream:
+        return JSONResponse(await followed.so_far())
+    return await _told(asked, followed)
+
+
+def _followed(asked: _Asked, answer: Answer, response_id: str, **more: Any) -> FollowedResponse:
+    return FollowedResponse(
+        answer, response_id, asked.own, raises=True,
+        failure=failure_of, payload_of=error_payload, **more,
+    )  # fmt: skip
+
+
+async def _told(
+    asked: _Asked, followed: FollowedResponse, opening: Sequence[Message] = ()
+) -> Response:
+    if asked.body.stream:
+        return followed.stream(opening, head_after=asked.state.head_after)
+    return JSONResponse(await followed.whole(asked.request.receive))
 
 
 async def _find_new(
@@ -202,7 +222,6 @@ async def _find_new(
     asked: ResponseRequest,
     ids: StoredResponses,
     response_id: str,
-    lease: turns.TurnLease,
 ) -> NewMessages:
     """Return what the input adds, after a fork if it continues from an earlier response."""
     end = await _end_of(session, ids, asked.previous)
@@ -220,7 +239,8 @@ async def _find_new(
                 return retried
         child = await session.fork(end)
         await ids.keep_fork(session, response_id, child.id)
-        await _enter(session, child.id, lease)
+        await session.switch(child.id)
+        await turns.acquire(session)
     return replace(new, keep=session.length)
 
 
@@ -232,27 +252,6 @@ def _new_after(session: HermesSession, asked: ResponseRequest, end: int) -> NewM
         end > 0 and len(new.messages) > 1 and is_same(session.history[end - 1], asked.new[0])
     )
     return replace(new, messages=new.messages[1:]) if is_repeated else new
-
-
-async def _unstored(
-    session: HermesSession,
-    asked: ResponseRequest,
-    ids: StoredResponses,
-    state: State,
-    details: Message,
-) -> Answer:
-    """Return the model's answer, without storing anything."""
-    if not session.is_new:
-        await session.load()
-    end = await _end_of(session, ids, asked.previous)
-    if end is None:
-        new = turns.new_messages(session.new_messages, asked.new, "input")
-        end = new.replace_from
-    else:
-        new = _new_after(session, asked, end)
-    deltas = state.model.stream(_prompt(session, asked, new.asked, end), asked.options)
-    reply = Reply(state.model.name, deltas)
-    return Answer(session.id, reply, details, is_stored=False)
 
 
 def _prompt(
@@ -270,15 +269,6 @@ def _prompt(
     return [*asked.system, *window_of(before, new[end:], WindowLimits(_LONGEST))]
 
 
-def _again(response_id: str, session_id: str, turn: StoredTurn, model: Model) -> Answer:
-    """Return a stored answer."""
-    *question, message = turn.messages
-    missing = {"previous_response_id": None, "model": model.name}
-    made = {"id": response_id} | response_details(message)
-    details = missing | made | ({} if is_response_id(made["id"]) else {"id": response_id})
-    return Answer(session_id, again(model, question, message, {}), details)
-
-
 async def _end_of(session: HermesSession, ids: StoredResponses, previous: str | None) -> int | None:
     """Return the history's length at the end of the response to continue from.
 
@@ -294,8 +284,3 @@ async def _end_of(session: HermesSession, ids: StoredResponses, previous: str | 
     if session.degraded:
         raise StoreUnavailable("the stored history cannot be read, to go on from a response in it")
     return turn.start + len(turn.messages)
-
-
-async def _enter(session: HermesSession, session_id: str, lease: turns.TurnLease) -> None:
-    await session.switch(session_id)
-    await lease.acquire(session)

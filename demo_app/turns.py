@@ -5,10 +5,9 @@ the turn's lease over, and goes on without its client.
 """
 
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Literal, Protocol, cast
 
 import anyio
@@ -22,12 +21,10 @@ from hermes_session_mw import (
     InvalidMessage,
     LifecycleStore,
     NotSupported,
-    Recording,
     SessionBusy,
     Store,
     StoreError,
     StoreUnavailable,
-    Turn,
     TurnConflict,
 )
 from hermes_session_mw.messages import Message
@@ -39,16 +36,9 @@ from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.tool_calls import is_result
 
 OnDisconnect = Literal["continue", "stop"]
-Finish = Callable[[], Awaitable[None]]
 
 WAIT = 10.0
 """Seconds to wait for another turn of the conversation, before this one is answered 409."""
-
-LEASE = 60.0
-"""Seconds of the turn's lease, added to the model's time for a piece."""
-
-RENEW = 20.0
-"""Seconds after which the lease is extended, while pieces arrive."""
 
 KEEP = 10
 """The newest messages, which a compaction keeps."""
@@ -61,38 +51,6 @@ def tells_history(session: HermesSession) -> bool:
 
 LOOK = 0.25
 """Seconds of that wait after which a repeated request looks for its answer again."""
-
-
-class TurnLease:
-    """The turn of a request, whose lease is extended while the model works.
-
-    With a store that has no leases, such as Hermes' own database, it does nothing.
-    """
-
-    def __init__(self, patience: float) -> None:
-        """Take the seconds that may pass between two calls of `renew`."""
-        self._lease = LEASE + patience
-        self._turn: Turn | None = None
-        self._until = 0.0
-
-    async def acquire(self, session: HermesSession) -> None:
-        """Wait for the session's turn and load its history; the middleware releases the turn."""
-        try:
-            self._turn = await session.turn(wait=WAIT, lease=self._lease).acquire()
-        except NotSupported:
-            await session.load()
-        self._until = anyio.current_time() + RENEW
-
-    async def renew(self) -> None:
-        """Extend the turn's lease, if it was not extended recently.
-
-        Raises:
-            TurnLost: another request has taken the turn.
-        """
-        if self._turn is not None and anyio.current_time() >= self._until:
-            self._until = anyio.current_time() + RENEW
-            with suppress(StoreError):  # the append is checked against the lease in any case
-                await self._turn.extend()
 
 
 async def enter(session: HermesSession, digest: str, turn_id: str | None = None) -> Answer | None:
@@ -275,22 +233,6 @@ def check(session: HermesSession, new: NewMessages, param: str) -> None:
     session.check(*new.messages, {"role": "assistant", "content": ""})
 
 
-def record(
-    session: HermesSession, new: NewMessages, digest: str, turn_id: str | None = None
-) -> Recording:
-    """Begin to record the turn, which at its end replaces the messages after its beginning.
-
-    Called after the model has begun to answer, so that a refused request changes nothing.
-    """
-    return session.record(
-        *new.messages,
-        turn_id=turn_id,
-        replace_from=new.replace_from,
-        begun=new.begun,
-        digest=digest,
-    )
-
-
 async def shorten(session: HermesSession, new: NewMessages, longest: int) -> NewMessages:
     """Replace the oldest messages by a summary, if there are more than ``longest``; 0 for never.
 
@@ -306,34 +248,3 @@ async def shorten(session: HermesSession, new: NewMessages, longest: int) -> New
     with suppress(NotSupported):  # Hermes compresses its conversations itself
         await session.compact(keep=KEEP, summary=[{"role": "user", "content": text}])
     return replace(new, keep=session.length)
-
-
-def when_stored(store: Store, session: HermesSession) -> Finish:
-    """Return a function that gives the conversation a title, to be called after the turn is stored.
-
-    It does nothing if there is a title already, or if the request is no turn.
-    """
-    names = hasattr(store, "rename") and session.is_turn
-    return partial(_entitle, cast("LifecycleStore", store), session) if names else nothing
-
-
-async def nothing() -> None:
-    """Do nothing."""
-
-
-def unstored() -> Recording:
-    """Return a recording that stores nothing."""
-    return Recording(_store_nothing, _store_nothing, [])
-
-
-async def _entitle(store: LifecycleStore, session: HermesSession) -> None:
-    title, owner = title_of(session.history), session.known_owner()
-    # The answer is stored and matters more than its title, which may be in use.
-    with suppress(StoreError, ValueError):
-        info = await store.info(session.id, owner)
-        if title and info is not None and info.title is None:
-            await store.rename(session.id, title, owner)
-
-
-async def _store_nothing(*_: Message, **__: object) -> int:
-    return 0

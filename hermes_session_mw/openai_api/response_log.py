@@ -1,13 +1,14 @@
-"""What a response's events tell of it: so far, and after an end that they do not have.
+"""What a response's log tells of it: so far, and after an end that it does not have.
 
-Rules of this file: no input or output. The events are those of a log, from its first one on, as
-`ResponseEvents` makes them; event n of a log has the ``sequence_number`` n - 1. The events that end
-a response are logged before its turn is stored, so that they count only if the answer is completed.
+Rules of this file: no input or output. The payloads of a log are the events that `ResponseEvents`
+makes, from the first one on; payload n has the ``sequence_number`` n - 1. An answer that failed has
+``{"error": {...}, "status": ...}`` as its last payload, as in Chat Completions. The event that ends
+a response is logged before its turn is stored, so that it counts only if the answer is completed.
 For an answer that ended otherwise there are others:
 
     the answer's state      the response's status       its last events
     running                 in_progress                 -
-    completed               completed or incomplete     those of the log
+    completed               completed or incomplete     the log's
     stopped                 cancelled                   response.incomplete
     incomplete, failed      failed                      error, response.failed
 
@@ -17,7 +18,8 @@ response: clients take what that has for the whole answer, as one that reached i
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from hermes_session_mw.messages import Message
@@ -27,11 +29,18 @@ from hermes_session_mw.openai_api.response_items import Item
 from hermes_session_mw.openai_api.response_object import response_object
 from hermes_session_mw.stores.answers import AnswerState
 
-ENDS = ("response.completed", "response.incomplete", "response.failed", "error")
-"""The types of the events that end a response."""
-
-BROKE_OFF: Message = {"code": "server_error", "message": "the answer broke off"}
+BROKE_OFF: Message = {
+    "error": {
+        "message": "the answer broke off",
+        "type": "server_error",
+        "param": None,
+        "code": "answer_incomplete",
+    },
+    "status": HTTPStatus.SERVICE_UNAVAILABLE,
+}
 """The error of a response whose server was stopped or killed, or whose time was over."""
+
+_ENDS = ("response.completed", "response.incomplete")
 
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 _STATUS = {"running": "in_progress", "stopped": "cancelled"}
@@ -60,29 +69,30 @@ def known_events(starting_after: str | None) -> int:
 
 
 def response_of(
-    events: Sequence[Event], state: AnswerState, response_id: str, error: Message | None = None
+    payloads: Sequence[Message], state: AnswerState, response_id: str, error: Message | None = None
 ) -> Message:
-    """Return the response that the events tell of an answer in this state.
+    """Return the response that the log tells of an answer in this state.
 
     Args:
-        events: all events of the log.
+        payloads: all payloads of the log.
         state: the answer's state.
-        response_id: the response's id, of which alone is known if there are no events.
-        error: the response's ``error``, if the answer failed and the log has none.
+        response_id: the response's id, of which alone is known if the log is empty.
+        error: why the answer failed, as a payload, if the log does not say so.
     """
-    logged = _logged_end(events, state)
-    if logged:
-        ended: Message = logged[-1]["response"]
+    events = [each for each in payloads if not is_end(each)]
+    if state == "completed" and len(events) < len(payloads):
+        ended: Message = payloads[-1]["response"]
         return ended
     status = _STATUS.get(state, "failed")
     begun = events[0]["response"] if events else response_object(status, _unknown(response_id))
     output = _output(events, has_ended=state != "running")
-    failed = (error or BROKE_OFF) if status == "failed" else None
-    return {**begun, "status": status, "error": failed, "output": output}
+    failed = _failure(payloads, error) if status == "failed" else None
+    shown = None if failed is None else {name: failed[name] for name in ("code", "message")}
+    return {**begun, "status": status, "error": shown, "output": output}
 
 
 def end_events(
-    events: Sequence[Event],
+    payloads: Sequence[Message],
     state: AnswerState,
     response_id: str,
     *,
@@ -92,45 +102,57 @@ def end_events(
     """Return the events that end the stream of an answer that has ended.
 
     Args:
-        events: all events of the log.
+        payloads: all payloads of the log.
         state: how the answer ended.
         response_id: the response's id.
         known: how many events the client has. They may be more than are logged, if the process was
             killed that made them; the last events are numbered after both.
         error: as for `response_of`.
     """
-    logged = _logged_end(events, state)
-    if logged:
-        return logged
-    response = response_of(events, state, response_id, error)
-    number = max(sum(not is_end(event) for event in events), known)
+    ends = [each for each in payloads if is_end(each)]
+    if state == "completed" and ends:
+        return ends
+    response = response_of(payloads, state, response_id, error)
+    number = len(payloads) - len(ends)
+    if state == "incomplete":
+        number = max(number, known)
     if response["status"] == "cancelled":
         return [{"type": "response.incomplete", "sequence_number": number, "response": response}]
-    told = {**response["error"], "param": None}
-    # The SDKs raise the first one, while they pass the second one on as an event.
     return [
-        {
-            "type": "error",
-            "sequence_number": number,
-            **told,
-            "error": {"type": "server_error", **told},
-        },
+        # The SDKs raise the first one, while they pass the second one on as an event.
+        error_event(number, _failure(payloads, error)),
         {"type": "response.failed", "sequence_number": number + 1, "response": response},
     ]
 
 
-def is_end(event: Event) -> bool:
-    """Return whether the event is one of those that end a response."""
-    return event["type"] in ENDS
+def error_event(number: int, failure: Message) -> Event:
+    """Return the event that tells an error; ``failure`` has its code, message and error."""
+    return {"type": "error", "sequence_number": number, "param": None} | failure
 
 
-def _logged_end(events: Sequence[Event], state: AnswerState) -> list[Event]:
-    """Return the log's own last events, if they are true of the state."""
-    ends = [event for event in events if is_end(event)]
-    if not ends or state not in ("completed", "failed"):
-        return []
-    has_failed = ends[-1]["type"] == "response.failed"
-    return ends if has_failed == (state == "failed") else []
+def as_error(payload: Message) -> Message:
+    """Return what the API's objects tell of a failure, which a payload has."""
+    is_limit = payload.get("status") == HTTPStatus.TOO_MANY_REQUESTS
+    code = "rate_limit_exceeded" if is_limit else "server_error"
+    return {"code": code, "message": payload["error"]["message"], "error": payload["error"]}
+
+
+def logged_error(payloads: Iterable[Message]) -> Message | None:
+    """Return the payload that says why the answer failed, or None."""
+    return next((each for each in payloads if _is_error(each)), None)
+
+
+def is_end(payload: Message) -> bool:
+    """Return whether the payload ends a response."""
+    return _is_error(payload) or payload["type"] in _ENDS
+
+
+def _is_error(payload: Message) -> bool:
+    return "error" in payload and "type" not in payload
+
+
+def _failure(payloads: Sequence[Message], error: Message | None) -> Message:
+    return as_error(logged_error(payloads) or error or BROKE_OFF)
 
 
 def _unknown(response_id: str) -> Message:

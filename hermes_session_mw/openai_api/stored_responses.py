@@ -2,6 +2,9 @@
 
 import json
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import cast
 
@@ -12,6 +15,7 @@ from hermes_session_mw.openai_api.item_ids import (
     answer_items,
     is_response_id,
     placed_items,
+    response_details,
     response_of_item,
 )
 from hermes_session_mw.openai_api.response_items import Item
@@ -58,6 +62,25 @@ def response_turn_id(session: HermesSession, response_id: str, *, named: str | N
     return _turn_of_key(response_id)
 
 
+@dataclass(frozen=True, slots=True)
+class FoundResponse:
+    """A response that was found by its id.
+
+    Attributes:
+        id: the response's id.
+        session_id: the session that it is in.
+        turn: its turn, if it is completed.
+        answer: its answer, which can be followed; None if it is forgotten, or was not looked for.
+        background: whether it is made in the background.
+    """
+
+    id: str
+    session_id: str
+    turn: StoredTurn | None
+    answer: Answer | None
+    background: bool
+
+
 class StoredResponses:
     """The responses of one owner."""
 
@@ -98,36 +121,68 @@ class StoredResponses:
                 return session_id, turn
         raise response_not_found(response_id, param, code)
 
-    async def answer_of(
-        self, session: HermesSession, response_id: str, session_id: str, *, stops: bool = False
-    ) -> Answer | None:
-        """Return a response's answer, while it runs and as long as it is found after its end.
+    async def find(
+        self, response_id: str, session: HermesSession, *, follows: bool = False
+    ) -> FoundResponse:
+        """Find a response: its turn, or else its answer, also if that broke off lately.
 
         Args:
-            session: the request's session, through which answers of this process are found.
             response_id: the response's id.
-            session_id: the session that the response is in.
-            stops: whether the answer ends if the client leaves it.
-        """
-        store = StoreClient(self.store)
-        if not hasattr(self.store, "find_answer_of_turn"):
-            return None
-        for turn_id in response_id, _turn_of_key(response_id):
-            answer = await find_by_turn(
-                store, session.answers, session_id, turn_id, self._owner, stops=stops
-            )
-            if answer is not None and await _makes(answer, response_id):
-                return answer
-        return None
+            session: the request's session, through which answers of this process are found.
+            follows: whether the answer is looked for in any case, to be followed.
 
-    async def input_items(self, session_id: str, turn: StoredTurn) -> list[Item]:
+        Raises:
+            InvalidRequest: there is no such response (404).
+        """
+        session_id = await self.session_of(response_id)
+        if session_id is None:
+            raise response_not_found(response_id)
+        turn = await self._turn(session_id, response_id)
+        told = {} if turn is None else response_details(turn.messages[-1])
+        answer = None
+        if follows or turn is None:
+            answer, begun = await self._answer_of(response_id, session, session_id)
+            told = told or begun
+        if turn is None and answer is None:
+            raise response_not_found(response_id)
+        return FoundResponse(response_id, session_id, turn, answer, bool(told.get("background")))
+
+    async def _answer_of(
+        self, response_id: str, session: HermesSession, session_id: str
+    ) -> tuple[Answer | None, Message]:
+        """Return a response's answer, if it runs or ended lately, and the response as it began."""
+        if not hasattr(self.store, "find_answer_of_turn"):
+            return None, {}
+        store, stops = StoreClient(self.store), session.on_disconnect == "stop"
+        for turn_id in response_id, _turn_of_key(response_id):
+            find = partial(find_by_turn, store, session.answers, session_id, turn_id, self._owner)
+            answer = await find(stops=False)
+            begun = None if answer is None else await begun_response(answer)
+            if begun is not None and begun.get("id") == response_id:
+                if stops and not begun.get("background"):
+                    answer = await find(stops=True)
+                return answer, begun
+            if answer is not None and answer.length == 0 and answer.state != "running":
+                return answer, {}  # its process was killed before it had written anything
+        return None, {}
+
+    async def input_items(self, found: FoundResponse) -> list[Item]:
         """Return the items that a response's request has added to its conversation."""
-        before: list[Message] = []
-        if turn.start is not None:
-            history = await self.store.load(session_id, self._owner)
-            before = history.messages[: turn.start]
-        placed = placed_items([*before, *turn.messages[:-1]])
+        if found.turn is not None:
+            start, question = found.turn.start, found.turn.messages[:-1]
+            before = [] if start is None else (await self._history(found))[:start]
+        else:
+            assert found.answer is not None
+            question, before = found.answer.question, await self._history(found)
+            start = found.answer.replace_from
+            if found.answer.state != "running":  # the history has the question by now
+                start = _start_of(question, before)
+            before = before[:start]
+        placed = placed_items([*before, *question])
         return [each.item for each in placed if each.at >= len(before)]
+
+    async def _history(self, found: FoundResponse) -> list[Message]:
+        return (await self.store.load(found.session_id, self._owner)).messages
 
     async def fork_of(
         self, session: HermesSession, response_id: str, previous: str | None
@@ -217,12 +272,11 @@ class StoredResponses:
             await self.store.drop_key(_old_key(response_id), self._owner)
 
 
-async def _makes(answer: Answer, response_id: str) -> bool:
-    """Return whether an answer makes this response; one that ended before its beginning may."""
-    begun = await begun_response(answer)
-    if begun is None:
-        return answer.state != "running" and answer.length == 0
-    return begun.get("id") == response_id
+def _start_of(question: Sequence[Message], history: Sequence[Message]) -> int | None:
+    """Return where a question begins that is in the history, or None."""
+    count = len(question)
+    places = range(len(history) - count, -1, -1)
+    return next((at for at in places if list(history[at : at + count]) == list(question)), None)
 
 
 def response_not_found(

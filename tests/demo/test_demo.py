@@ -286,13 +286,6 @@ def test_any_body_is_answered(body: bytes) -> None:
     assert len(response.headers.get_list(HEADER)) == 1
 
 
-class BrokenStore(FailingStore):
-    """Reads, and fails to append."""
-
-    async def append(self, *_: Any, **__: Any) -> int:
-        raise StoreUnavailable("the disk is full")
-
-
 class FullStore(MemoryStore):
     """Reads, and fails to write answers: also their beginning, or the end alone."""
 

@@ -354,7 +354,6 @@ def test_anothers_item_is_a_404(store: MemoryStore) -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"include": ["message.other"]}, "include"),
@@ -367,21 +366,20 @@ def test_what_is_not_supported_is_a_400(store: MemoryStore, body: Any, param: st
     assert repr(store) == "<MemoryStore (0 sessions)>"
 
 
-def test_an_answer_cannot_be_resumed(store: MemoryStore) -> None:
-    """A stream of a stored response is a 400, and so is to cancel it."""
+def test_parameters_of_a_response_are_read(store: MemoryStore) -> None:
+    """Those of the API are taken, and others refused by name."""
     with client_of(store, Scripted(says("a"))) as client:
         made = body_of(respond(client, "a", S))
         path = f"{PATH}/{made['id']}"
-        for name, value in (("stream", "true"), ("starting_after", "4")):
-            refused = client.get(path, params={name: value})
-            assert error_of(refused) == (400, name, "unsupported_parameter")
         refused = client.get(path, params={"bogus": "1"})
         assert error_of(refused) == (400, "bogus", "unknown_parameter")
-        for params in ({"stream": "false"}, {"include[]": "message.output_text.logprobs"}):
-            assert client.get(path, params=params).status_code == 200
+        for params in (
+            {"stream": "false"},
+            {"include[]": "message.output_text.logprobs"},
+            {"include_obfuscation": "false", "starting_after": "1"},
+        ):
+            assert client.get(path, params=params).json() == made
         assert "there is no such response" in client.get(f"{PATH}/no-id").text
-        assert error_of(client.post(f"{path}/cancel"))[0] == 400
-        assert error_of(client.post(f"{PATH}/{UNKNOWN}/cancel"))[0] == 404
 
 
 def test_details_that_cannot_be_stored_are_refused_before(store: MemoryStore) -> None:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from demo_app import turns
@@ -18,11 +17,9 @@ from demo_app.app import create_app
 from demo_app.model import EchoModel
 from hermes_session_mw import MemoryStore, StoreUnavailable
 from tests.asgi.test_middleware import FailingStore
-from tests.demo.test_demo import CHAT, HEADER, BrokenStore, ask, stored, user
+from tests.demo.test_demo import CHAT, FULL, HEADER, FullStore, ask, stored, user
 from tests.demo.test_demo_turns import KEY, NAME, PARTIAL, SOURCE, contents, fill, info
 from tests.support import json_values
-from tests.support.asgi import HEADER as RAW_HEADER
-from tests.support.asgi import http_scope
 
 PATH = "/v1/responses"
 UNKNOWN = "resp_" + "0" * 48
@@ -627,18 +624,21 @@ def test_a_busy_conversation_is_a_409(
     assert int(refused.headers["retry-after"]) > 1
 
 
+@pytest.mark.parametrize("is_broken", [True, False])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_response_that_was_not_stored_is_not_given_as_whole(stream: bool) -> None:
-    """A turn that could not be stored is an error, in a stream a response that failed."""
-    client = TestClient(create_app(BrokenStore(None), keys=()))
-    response = respond(client, "a", S, stream=stream)
-    if stream:
-        last = events_of(response)[-1]
-        assert last["type"] == "response.failed"
-        assert last["response"]["status"] == "failed"
-        assert last["response"]["error"] == {"code": "server_error", "message": "the disk is full"}
-    else:
+def test_a_response_that_was_not_stored_is_not_given_as_whole(
+    stream: bool, is_broken: bool
+) -> None:
+    """It is an error if its question cannot be stored, and has failed if its end cannot."""
+    store = FullStore(FULL, is_broken=is_broken)
+    with TestClient(create_app(store, keys=())) as client:
+        response = respond(client, "a", S, stream=stream)
+    if is_broken or not stream:
         assert error_of(response)[0] == 503
+    else:
+        last = events_of(response)[-1]
+        assert (last["type"], last["response"]["status"]) == ("response.failed", "failed")
+        assert last["response"]["error"] == {"code": "server_error", "message": "the disk is full"}
 
 
 def test_a_store_that_fails_is_a_503() -> None:
@@ -672,50 +672,6 @@ def test_a_long_conversation_is_summarised(store: MemoryStore) -> None:
             last = body_of(respond(client, f"message {number}", S))
         respond(client, "more", previous_response_id=last["id"])
     assert contents(store)[0].startswith("Summary of 2 earlier messages")
-
-
-async def test_a_response_whose_client_leaves_is_stored_incomplete() -> None:
-    """What has come is in the conversation, marked; the response itself is not there to be got."""
-    store = MemoryStore()
-    app = create_app(store, keys=())
-    log: list[Any] = []
-
-    async def receive() -> Any:
-        if not log:
-            log.append({})
-            body = b'{"stream": true, "input": "a b c d e f"}'
-            return {"type": "http.request", "body": body, "more_body": False}
-        await anyio.sleep_forever()
-        raise AssertionError
-
-    async def send(message: Any) -> None:
-        log.append(message)
-        if len(log) == 9:
-            raise OSError("the client has left")
-
-    scope = http_scope([(RAW_HEADER, b"s")], method="POST", path=PATH)
-    with pytest.raises(ClientDisconnect):
-        await app(scope, receive, send)
-    question, answer = (await store.load("s")).messages
-    assert question == user("a b c d e f")
-    assert (answer["status"], answer["content"]) == ("incomplete", "You said: a b")
-    response_id = json.loads(log[2]["body"].split(b"\n")[1].removeprefix(b"data: "))["response"][
-        "id"
-    ]
-
-    item_id = f"msg_{response_id.removeprefix('resp_')}"
-
-    def look() -> list[int]:
-        with TestClient(app) as client:
-            told = [{"type": "item_reference", "id": item_id}, user("b")]
-            assert respond(client, told, store=False).status_code == 200
-            got = client.get(f"{PATH}/{response_id}")
-            return [
-                got.status_code,
-                respond(client, "b", previous_response_id=response_id).status_code,
-            ]
-
-    assert await anyio.to_thread.run_sync(look) == [404, 404]
 
 
 def test_a_key_is_of_one_api(client: TestClient, store: MemoryStore) -> None:

@@ -19,7 +19,10 @@ from hermes_session_mw.openai_api.response_log import (
 from hermes_session_mw.stores.answers import AnswerState
 from tests.openai_api.test_response_events import CASES, EVENT, ID, Pieces, run
 
-FAILED = {"code": "rate_limit_exceeded", "message": "slower"}
+FAILED = {"error": {"message": "slower", "type": "rate_limit_error"}, "status": 429}
+
+
+SERVER_ERROR = {"code": "server_error", "message": "the answer broke off"}
 
 
 def events_of(pieces: Pieces, message: Message, status: str = "completed") -> list[Any]:
@@ -79,10 +82,8 @@ def test_an_end_is_true_of_the_answer(state: AnswerState, logged: str) -> None:
     """The log's own end counts if the answer ended so; else the numbers go on from the events."""
     whole = events_of([("a", {}), ("b", {})], {"content": "ab"})
     part = [event for event in whole if not is_end(event)][:5]
-    failing = end_events(part, "failed", ID, error=FAILED)
-    events = {"nothing": [], "a part": part, "completed": whole, "failed": [*part, *failing]}[
-        logged
-    ]
+    logs = {"nothing": [], "a part": part, "completed": whole, "failed": [*part, FAILED]}
+    events = logs[logged]
     if state == "completed" and logged != "completed":
         return  # which no answer is
     ends = end_events(events, state, ID)
@@ -101,8 +102,11 @@ def test_an_end_is_true_of_the_answer(state: AnswerState, logged: str) -> None:
         assert (last["error"], last["incomplete_details"]) == (None, None)
     else:
         assert (kinds, last["status"]) == (["error", "response.failed"], "failed")
-        is_told = (state, logged) == ("failed", "failed")
-        assert last["error"] == (FAILED if is_told else BROKE_OFF)
+        code, failure = "server_error", BROKE_OFF
+        if logged == "failed":
+            code, failure = "rate_limit_exceeded", FAILED
+        assert last["error"] == {"code": code, "message": failure["error"]["message"]}
+        assert ends[0].items() >= {**last["error"], "error": failure["error"]}.items()
     assert "".join(map(all_text, last["output"])) == ("" if logged == "nothing" else "ab")
 
 
@@ -119,7 +123,7 @@ def test_a_log_without_events_tells_the_id() -> None:
     """The response has all fields that the SDK's type requires."""
     told = response_of([], "incomplete", ID)
     assert Response.model_validate(told).id == ID
-    assert (told["status"], told["error"], told["output"]) == ("failed", BROKE_OFF, [])
+    assert (told["status"], told["error"], told["output"]) == ("failed", SERVER_ERROR, [])
 
 
 @pytest.mark.parametrize(("value", "known"), [(None, 0), ("0", 1), ("41", 42), ("007", 8)])

@@ -67,6 +67,11 @@ def streamed(model: Model, opening: int = 0, **options: Any) -> Begin:
     return begin
 
 
+def payload_of(exc: Exception) -> Any:
+    """Return an exception as a server logs it."""
+    return {"error": {"message": str(exc), "type": "server_error"}}
+
+
 def told(client: Client) -> list[Any]:
     """Return the events that a client got; each is one of the SDK's."""
     events: list[Any] = [json.loads(data) for data in client.data]
@@ -203,7 +208,7 @@ async def test_an_answer_that_breaks_off_ends_as_it_did(stores: Stores, ending: 
 async def test_a_failure_is_a_status_before_the_head(*, opened: bool) -> None:
     """The client whose request began the answer gets a status code, or else the last events."""
     model = Model()
-    begin = streamed(model, 2, failure=lambda answer: answer.error)
+    begin = streamed(model, 2, raises=True, payload_of=payload_of)
     async with serving(begin, MemoryStore()) as app:
         client = Client(app)
         async with anyio.create_task_group() as tasks:
@@ -255,7 +260,7 @@ async def test_a_log_that_cannot_be_read_ends_the_stream_alone() -> None:
             await client.sees("one ")
             answer = await HermesSession(app._resolver._store, "id").running_answer()
             assert answer is not None
-            followed = FollowedResponse(answer, ID, OWN, known=5)
+            followed = FollowedResponse(answer, ID, OWN, known=5, payload_of=payload_of)
             text = followed._error_event(ValueError("gone"))
             model.end()
     error = json.loads(text.splitlines()[1].removeprefix("data: "))
@@ -273,7 +278,7 @@ async def test_a_response_is_waited_for(stores: Stores) -> None:
 
     async def begin(session: HermesSession) -> Response:
         answer = await begun(session, models.pop(0))
-        followed = FollowedResponse(answer, ID, OWN, failure=lambda answer: answer.error)
+        followed = FollowedResponse(answer, ID, OWN, raises=True)
         return JSONResponse(await followed.whole())
 
     async with serving(begin, stores()) as app:
