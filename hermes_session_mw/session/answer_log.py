@@ -11,7 +11,7 @@ _NEWEST = 16
 """Events that are kept as texts of their own, before they become lines of a longer one."""
 
 _CHUNK = 16_384
-"""Characters to which such a text grows."""
+"""Characters to which such a text grows, and that the newest events have, about."""
 
 _EARLIER = 256
 """Events of such a text where they come before those that are here."""
@@ -32,7 +32,7 @@ class AnswerLog:
         error: why no more is learned of the answer; None if nothing failed.
     """
 
-    __slots__ = ("_parts", "_wakers", "base", "error", "size", "state")
+    __slots__ = ("_newest_size", "_parts", "_wakers", "base", "error", "size", "state")
 
     def __init__(self, base: int = 0) -> None:
         self.base: int = base
@@ -43,6 +43,7 @@ class AnswerLog:
         # come before the newest ones, and those. It is replaced as a whole, and of these things
         # only the newest list grows, so that other threads read what fits together.
         self._parts: tuple[tuple[tuple[int, str], ...], int, list[str]] = ((), base, [])
+        self._newest_size = 0
         self._wakers = Wakers()
 
     @property
@@ -60,8 +61,10 @@ class AnswerLog:
         """Add the next events."""
         older, before, newest = self._parts
         newest.extend(events)
-        self.size += sum(map(len, events))
-        if len(newest) >= _NEWEST:
+        size = sum(map(len, events))
+        self.size, self._newest_size = self.size + size, self._newest_size + size
+        if len(newest) >= _NEWEST or self._newest_size >= _CHUNK:
+            self._newest_size = 0
             start, text = before, "\n".join(newest)
             if older and len(older[-1][1]) < _CHUNK:
                 *rest, (start, chunk) = older
