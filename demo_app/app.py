@@ -126,6 +126,7 @@ def create_app(
         max_body_bytes=max_body_bytes,
         derives_ids=derive_ids,
         allows_origins=bool(origins),
+        on_disconnect=on_disconnect,
     )
     owner = KeyOwners(known) if known else None
     sessions = HermesSessionMiddleware(

@@ -2,7 +2,8 @@
 
 Rules of this file: a pure function of an application's configuration. What clients of Hermes Agent
 read (``object``, ``auth``, ``features``, ``endpoints``) is named as there; what it does not say
-(``headers``, ``history``, ``session_keys``, ``idempotency``, ``limits``) stands beside it.
+(``headers``, ``history``, ``session_keys``, ``idempotency``, ``answers``, ``limits``) stands beside
+it.
 """
 
 import re
@@ -14,11 +15,13 @@ from starlette.routing import BaseRoute, Route
 from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
+    ON_DISCONNECT_HEADER,
     REPLAYED_HEADER,
     SESSION_HEADER,
     SESSION_KEY_HEADER,
     TURN_HEADER,
 )
+from hermes_session_mw.session.answer import OnDisconnect
 from hermes_session_mw.stores import Store
 from hermes_session_mw.stores.models import MAX_KEY_LENGTH, MAX_TITLE
 
@@ -50,6 +53,7 @@ def capabilities(
     max_body_bytes: int,
     derives_ids: bool = False,
     allows_origins: bool = False,
+    on_disconnect: OnDisconnect = "continue",
     header: str = SESSION_HEADER,
 ) -> dict[str, Any]:
     """Return the answer to ``GET /v1/capabilities``.
@@ -64,6 +68,7 @@ def capabilities(
         max_body_bytes: bytes that a request's body may have.
         derives_ids: whether requests without an id are recognized by their conversation.
         allows_origins: whether pages of other origins may use the API.
+        on_disconnect: what becomes of a chat's answer whose client leaves without a word on it.
         header: the session header's name.
     """
     endpoints = dict(sorted(_endpoints(routes)))
@@ -97,6 +102,7 @@ def capabilities(
             "turn": TURN_HEADER,
             "idempotency_key": IDEMPOTENCY_HEADER,
             "idempotency_replayed": REPLAYED_HEADER,
+            "on_disconnect": ON_DISCONNECT_HEADER,
         },
         "history": {
             # With an id the stored history counts, and only what is new in the body is added.
@@ -111,7 +117,9 @@ def capabilities(
             "apis": "separate",  # one key at both is two requests
             "reused": 409,
             "compares": "request",
+            "running": "joined",  # a request that is repeated while its answer runs
         },
+        "answers": {"on_disconnect": on_disconnect, "cursor": "event_id"},
         "limits": {
             "max_body_bytes": max_body_bytes,
             "max_message_bytes": getattr(store, "max_message_bytes", None),

@@ -47,4 +47,4 @@ def test_the_lines_print_what_the_page_says(tmp_path: Path) -> None:
             assert promised(code), code
             missing = [text for text in promised(code) if text not in done.stdout]
             assert missing == [], done.stdout
-    assert (starts, len(BLOCKS)) == (6, 25)
+    assert (starts, len(BLOCKS)) == (6, 26)

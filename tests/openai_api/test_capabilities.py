@@ -66,6 +66,15 @@ def test_every_endpoint_is_named_once() -> None:
         ({"max_body_bytes": 99}, "limits.max_body_bytes", 99),
         ({}, "limits.max_session_id_length", 256),
         ({}, "headers.idempotency_key", "Idempotency-Key"),
+        ({}, "headers.on_disconnect", "X-Hermes-On-Disconnect"),
+        ({}, "idempotency.running", "joined"),
+        ({}, "answers.on_disconnect", "continue"),
+        ({"on_disconnect": "stop"}, "answers.on_disconnect", "stop"),
+        (
+            {},
+            "endpoints.get_sessions_id_answer",
+            {"method": "GET", "path": "/v1/sessions/{id}/answer"},
+        ),
     ],
 )
 def test_it_follows_from_the_options(options: dict[str, Any], path: str, value: object) -> None:

@@ -9,11 +9,15 @@ import pytest
 
 LONG = (
     "tests/integration/clusters/",
+    "tests/demo/test_demo_workers.py",
     "tests/integration/proxies/test_pgbouncer.py",
     "tests/long/",
 )
 
 DOSE = (
+    # The demo, four workers behind nginx, and one of them killed.
+    "tests/demo/test_demo_workers.py::test_an_answer_survives_its_tab_and_a_conversation_its_worker[sqlite",
+    "tests/demo/test_demo_workers.py::test_a_repeated_request_joins_its_answer_behind_nginx[postgresql",
     # MariaDB Galera: a node that is killed, one that rejects, and a turn that is too large.
     "tests/integration/clusters/test_galera.py::test_a_turn_is_read_on_every_node_at_once",
     "tests/integration/clusters/test_galera.py::test_a_killed_node_costs_nothing_acknowledged[IST",
