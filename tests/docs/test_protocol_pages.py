@@ -67,6 +67,16 @@ def test_an_answer_that_has_ended_meanwhile(chat: Chat) -> None:
     chat.sees(first, "Hello.", "one two")
 
 
+def test_who_leaves_can_come_back(chat: Chat) -> None:
+    """The package's own way to stop is only that of a client: the answer goes on without it."""
+    client = chat.begin("one ")
+    client.do("leave")
+    client.settled()
+    client.do("visit")
+    chat.end("two")
+    chat.sees(client, "Hello.", "one two")
+
+
 def test_a_question_that_never_arrived_is_sent_again(chat: Chat) -> None:
     """Where there was no connection, the client asks once there is one; the model is asked once."""
     asked, refused = len(chat.model.asked), chat.proxy.refused

@@ -23,6 +23,7 @@ await serve(
     visit: ({ agent }) => agent.comeBack(),
     send: ({ agent }, said) => agent.ask(said),
     stop: ({ agent }) => agent.stop(),
+    leave: ({ agent }) => agent.abortRun(),
   },
   ({ agent, ends, failure }) => ({
     messages: agent.messages.map((message) => [message.role, message.content]),

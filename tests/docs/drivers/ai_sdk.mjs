@@ -11,6 +11,7 @@ await serve(
     visit: (page) => page.open(),
     send: (page, said) => page.send(said),
     stop: (page) => page.stop(),
+    leave: ({ chat }) => chat.stop(),
     resume: ({ chat }) => chat.resumeStream(),
     regenerate: ({ chat }) => chat.regenerate(),
     edit: ({ chat }, number, said) =>
