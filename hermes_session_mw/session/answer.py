@@ -299,7 +299,7 @@ class Answer:
         """Stop the answer, in whatever process it runs; what came is stored.
 
         It does not wait for that; where the model is silent in another process, it may take two
-        seconds.
+        seconds, or on PostgreSQL none, if that process listens to notifications.
         """
         if self.state == "running":
             await self._source.stop()

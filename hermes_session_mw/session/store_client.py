@@ -15,6 +15,7 @@ import anyio
 
 from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
 from hermes_session_mw.ids import mint_session_id
+from hermes_session_mw.logging import logger
 from hermes_session_mw.messages import Message, copy_messages
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.recording import StoreLimits
@@ -174,14 +175,14 @@ class StoreClient:
     ) -> AbstractContextManager[AnswerWatch | None]:
         """Have ``wake`` called for news of an answer, if the store can; see `AnswerStore`."""
         watch = getattr(self._store, "watch_answer", None)
-        return nullcontext() if watch is None else watch(answer_id, owner, wake)
+        return nullcontext() if watch is None else _Watching(watch, answer_id, owner, wake)
 
     def watching_stop(
         self, answer_id: str, owner: str, wake: Callable[[], None]
     ) -> AbstractContextManager[object]:
         """Have ``wake`` called for a request to stop an answer, if the store can."""
         watch = getattr(self._store, "watch_stop", None)
-        return nullcontext() if watch is None else watch(answer_id, owner, wake)
+        return nullcontext() if watch is None else _Watching(watch, answer_id, owner, wake)
 
     def require(self, operation: str) -> None:
         """Raise ``NotSupported`` unless the store has the operation."""
@@ -249,6 +250,32 @@ class StoreClient:
                 f"the session store did not answer in time (store_timeout is {self._timeout} s): "
                 "see whether the database is up, and repeat an append with the same turn_id"
             ) from exc
+
+
+class _Watching:
+    """A watch of a store; one that fails is none, as whoever has none polls."""
+
+    __slots__ = ("_arguments", "_begin", "_watch")
+
+    def __init__(
+        self, begin: Callable[..., AbstractContextManager[Any]], *arguments: object
+    ) -> None:
+        self._begin, self._arguments = begin, arguments
+        self._watch: AbstractContextManager[Any] | None = None
+
+    def __enter__(self) -> Any:
+        try:
+            watch = self._begin(*self._arguments)
+            entered = watch.__enter__()
+        except Exception as exc:  # noqa: BLE001  # a third party's store raises what it likes
+            logger.debug("an answer can only be polled", exc_info=exc)
+            return None
+        self._watch = watch
+        return entered
+
+    def __exit__(self, *_: object) -> None:
+        if self._watch is not None:
+            self._watch.__exit__(None, None, None)
 
 
 async def run_uncancelled(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -1,6 +1,6 @@
 """The stores that keep conversations, and the protocols that they implement."""
 
-from hermes_session_mw.stores.answers import AnswerRecord, AnswerState, AnswerStore
+from hermes_session_mw.stores.answers import AnswerRecord, AnswerState, AnswerStore, AnswerWatch
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.factory import StoreLike, as_store
 from hermes_session_mw.stores.hermes_state import HermesStateStore
@@ -14,6 +14,7 @@ __all__ = [
     "AnswerRecord",
     "AnswerState",
     "AnswerStore",
+    "AnswerWatch",
     "ArchivedMessage",
     "HermesStateStore",
     "History",

@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.database import listener as listening
 from hermes_session_mw.database.drivers import SERVER_PROCESS
-from hermes_session_mw.testing.answer_contract import Writer, begun
+from hermes_session_mw.testing.answer_contract import Writer, begun, growth
 from tests.support import pgbouncer, postgres
-from tests.support.answers import until
+from tests.support.answers import Follower, found, until
 from tests.support.pgbouncer import PgBouncer
 from tests.support.requirements import needs, needs_driver
 
@@ -127,7 +127,7 @@ async def test_whoever_follows_is_woken(url: URL) -> None:
             await writer.write(1, "a")
             await woken(wake, before)
             before = wake.count
-            await writer.write(2, "b", partial={"role": "assistant", "content": "ab"})
+            await writer.write(2, "b", growth=growth(("+", ["content"], "b")))
             await woken(wake, before)
             before = wake.count
             await writer.end(3, "c")
@@ -254,8 +254,12 @@ async def test_behind_a_pooler_nobody_listens(
         with store.watch_answer(writer.id, "", Woken()) as watch:
             await tried(store, watch, 3)
             assert await anyio.to_thread.run_sync(listeners, url) == 0
+        async with anyio.create_task_group() as tasks:
+            follower = Follower(await found(store, writer.session_id))
+            tasks.start_soon(follower.run)
             await writer.write(1, "a")
-            assert await store.read_events(writer.id) == ("running", ["a"])
+            await writer.end(2, "b")
+        assert (follower.got, follower.state) == (["a", "b"], "completed")
     (record,) = [each for each in caplog.records if "notifications" in each.getMessage()]
     assert record.levelno == logging.DEBUG
     assert "pooler" in str(record.exc_info)
@@ -434,7 +438,7 @@ async def test_without_the_right_to_ask_for_notifications(url: URL) -> None:
                 with reader.watch_answer(writer.id, "", Woken()) as watch:
                     await refused(watch)
                     assert not await watch.renew()  # is not tried at once again
-                    assert await reader.read_events(writer.id) == ("running", ["a"])
+                    assert await reader.read_events(writer.id) == ("running", ['"a"'])
         finally:
             with postgres.connect(url) as connection:
                 connection.execute("DROP OWNED BY hermes_reader")

@@ -7,6 +7,7 @@ PUBLIC = {
     "AnswerRecord",
     "AnswerState",
     "AnswerStore",
+    "AnswerWatch",
     "Answer",
     "AnswerEvent",
     "AppendInDoubt",

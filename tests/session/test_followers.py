@@ -8,12 +8,12 @@ import anyio
 import pytest
 from sqlalchemy import URL
 
-from hermes_session_mw import Answer, AnswerStore, HermesSession, MemoryStore, SQLAlchemyStore
+from hermes_session_mw import MemoryStore, SQLAlchemyStore
 from hermes_session_mw.session import answer_flush, answer_writer, stored_answer
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.testing.answer_contract import begun
 from tests.session.test_answers import answered
-from tests.support.answers import Client, Model, serving, until
+from tests.support.answers import Client, Follower, Model, found, serving, until
 
 NEVER = 3600.0
 """Seconds that no test takes."""
@@ -60,32 +60,6 @@ class Watched(MemoryStore):
         for wake in () if self.is_silent else tuple(self._wakers):
             wake()
         return result
-
-
-class Follower:
-    """Follows an answer to its end.
-
-    Attributes:
-        got: the payloads that have come.
-        state: how it ended.
-    """
-
-    def __init__(self, answer: Answer, after: int = 0) -> None:
-        self.got: list[object] = []
-        self.state = ""
-        self._answer, self._after = answer, after
-
-    async def run(self) -> None:
-        async for event in self._answer.events(self._after):
-            self.got.append(event.payload)
-        self.state = self._answer.state
-
-
-async def found(store: AnswerStore, session_id: str, client: StoreClient | None = None) -> Answer:
-    """Return the session's running answer, as another process finds it."""
-    answer = await HermesSession(client or StoreClient(store), session_id).running_answer()
-    assert answer is not None
-    return answer
 
 
 async def have(followers: list[Follower], *payloads: str) -> None:
@@ -209,6 +183,29 @@ async def test_a_store_that_cannot_watch(monkeypatch: pytest.MonkeyPatch) -> Non
         await have([follower], "a")
         await writer.end(2)
     assert follower.state == "completed"
+
+
+async def test_a_store_whose_watch_fails() -> None:
+    """Followers, and a stop, do without the watches of a store that has none to give."""
+
+    class Failing(Watched):
+        def watch_answer(self, *_: Any) -> Any:
+            raise OSError
+
+        watch_stop = watch_answer
+
+    store, model = Failing(), Model()
+    async with serving(answered(model), store) as app, anyio.create_task_group() as tasks:
+        client = Client(app)
+        tasks.start_soon(client.run)
+        model.say("one ")
+        await client.sees("one ")
+        follower = Follower(await found(store, "id"))
+        tasks.start_soon(follower.run)
+        await have([follower], "one ")
+        await (await found(store, "id")).stop()
+        await client.done.wait()
+    assert follower.state == "stopped"
 
 
 DRIVERS = [

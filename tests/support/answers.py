@@ -11,7 +11,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message
 
-from hermes_session_mw import HermesSession, HermesSessionMiddleware, get_session
+from hermes_session_mw import (
+    Answer,
+    AnswerStore,
+    HermesSession,
+    HermesSessionMiddleware,
+    get_session,
+)
+from hermes_session_mw.session.store_client import StoreClient
 from tests.support.asgi import http_scope, lifespan
 
 USER = {"role": "user", "content": "Count."}
@@ -151,6 +158,32 @@ async def serving(
     app = HermesSessionMiddleware(application(begin, *routes), store, **options)
     async with lifespan(app):
         yield app
+
+
+class Follower:
+    """Follows an answer to its end.
+
+    Attributes:
+        got: the payloads that have come.
+        state: how it ended.
+    """
+
+    def __init__(self, answer: Answer, after: int = 0) -> None:
+        self.got: list[object] = []
+        self.state = ""
+        self._answer, self._after = answer, after
+
+    async def run(self) -> None:
+        async for event in self._answer.events(self._after):
+            self.got.append(event.payload)
+        self.state = self._answer.state
+
+
+async def found(store: AnswerStore, session_id: str, client: StoreClient | None = None) -> Answer:
+    """Return the session's running answer, as another process finds it."""
+    answer = await HermesSession(client or StoreClient(store), session_id).running_answer()
+    assert answer is not None
+    return answer
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

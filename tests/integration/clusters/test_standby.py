@@ -8,9 +8,11 @@ from anyio.to_thread import run_sync
 from sqlalchemy import make_url
 
 from hermes_session_mw import SQLAlchemyStore, StoreUnavailable
+from hermes_session_mw.testing.answer_contract import begun
 from hermes_session_mw.testing.helpers import new_id
 from tests.integration.clusters import standby
 from tests.integration.clusters.writers import check, writing
+from tests.support.answers import until
 from tests.support.requirements import needs, needs_driver
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -151,3 +153,31 @@ async def test_a_turn_found_stored_waits_for_the_standby_too(pair: standby.Pair)
     pair.standby.promote()
     check(await store.load(session_id), writers.acknowledged)
     await store.aclose()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_a_standby_has_no_notifications(reading: standby.Pair, driver: str) -> None:
+    """Who follows an answer on a standby polls it: LISTEN is refused there."""
+    needs_driver(driver)
+    primary = SQLAlchemyStore(reading.primary.url)
+    writer = await begun(primary, lease=300)
+    await writer.write(1, "a")
+    url = reading.standby.url.set(drivername=f"postgresql+{driver}")
+    store = SQLAlchemyStore(url, create_schema=False)
+
+    async def is_there() -> bool:
+        page = await store.read_events(writer.id)
+        return page is not None and len(page[1]) == 1
+
+    await until(is_there)
+    listener = store._executor.listener("hermes_answers")
+    with store.watch_answer(writer.id, "", lambda: None) as watch:
+
+        async def has_failed() -> bool:
+            assert not await watch.renew()
+            return listener._failures > 0
+
+        await until(has_failed)
+        assert await is_there()
+    await store.aclose()
+    await primary.aclose()
