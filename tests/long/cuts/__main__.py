@@ -48,7 +48,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.long.cuts", description=__doc__)
     parser.add_argument("--cuts", type=int, default=10_000, help="over all databases; %(default)s")
     parser.add_argument(
-        "--conversations", type=int, default=48, help="how many at once; %(default)s"
+        "--conversations", type=int, default=24, help="how many at once; %(default)s"
     )
     parser.add_argument(
         "--keep", metavar="FOLDER", help="keep the journal and the logs in a new one"

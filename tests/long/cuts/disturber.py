@@ -90,7 +90,8 @@ class Disturber:
     async def _pause(self) -> None:
         number = await self._choose()
         self._record.cuts["worker, SIGSTOP"] += 1
-        self._run_beside(self._site.pause(number, self._rng.choice([1, 3, 9])))
+        self._site.pause(number)
+        self._run_beside(self._site.go_on(number, self._rng.choice([1, 3, 9])))
 
     async def _choose(self) -> int:
         await until(lambda: len(self._site.alive) >= WORKERS - 1)  # at most one is down

@@ -118,13 +118,17 @@ class Site:
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait)
 
-    async def pause(self, number: int, seconds: float) -> None:
+    def pause(self, number: int) -> None:
         """Let a worker stand still; after six seconds it has lost its leases, and does not know."""
         name, process = self._processes[number]
         self.alive.discard(number)
         self._journal.note("pausing", victim=name)
         process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
+
+    async def go_on(self, number: int, after: float) -> None:
+        """Let a worker that stands still go on after some seconds."""
+        name, process = self._processes[number]
+        await asyncio.sleep(after)
         process.send_signal(signal.SIGCONT)
         self._journal.note("continuing", victim=name)
         await asyncio.sleep(1)  # in which it learns of it
