@@ -10,7 +10,7 @@ from tests.long.cuts.judge import Judge
 from tests.long.cuts.record import Record, Sighting
 from tests.long.cuts.scripts import Script, script_of
 from tests.long.cuts.stored import Answer, Stored
-from tests.long.cuts.timeline import Timeline
+from tests.long.cuts.timeline import WRITES_AT_ONCE, Timeline
 
 USER, OTHER_USER = {"role": "user", "content": "k1"}, {"role": "user", "content": "k2"}
 
@@ -215,13 +215,18 @@ def test_a_planted_fault_is_found(world: World, name: str) -> None:
         assert world.judged.lost + world.judged.doubled > 0 or "written" in name
 
 
-@pytest.mark.parametrize("what", ["writing", "standing still"])
+@pytest.mark.parametrize("what", ["writing", "writing others", "standing still"])
 def test_a_late_loss_has_a_reason(world: World, what: str) -> None:
-    """Pieces wait for a write that is under way, and for a process that stands still."""
+    """Pieces wait for a write that is under way, or many, and for a process that stands still."""
     world.lines[-1]["t"] = 5.0
     if what == "writing":
         line = {"t": 4.35, "what": "writing", "worker": "w1", "answer": "a2"}
         world.lines.insert(-1, line)
+    elif what == "writing others":
+        for number in range(WRITES_AT_ONCE):
+            line = {"t": 4.35, "worker": "w1", "answer": f"b{number}"}
+            other = {"what": "begun", "session": "t", "key": f"l{number}"}
+            world.lines[-1:-1] = [line | other, line | {"what": "writing"}]
     else:
         world.lines = [
             line for line in world.lines if line["what"] != "beat" or not 4.3 < line["t"] < 5.1

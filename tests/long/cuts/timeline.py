@@ -9,6 +9,9 @@ from typing import Any
 
 from tests.long.cuts.app import BEAT
 
+WRITES_AT_ONCE = 8
+"""How many answers a process writes at once; others wait."""
+
 _PUNCTUAL = 0.01
 """Seconds by which a beat may be late, without its process having stood still."""
 
@@ -18,6 +21,7 @@ class Write:
     """One attempt to write; ``until`` and ``is_done`` are None where its process died in it."""
 
     since: float
+    is_end: bool
     until: float | None = None
     is_done: bool | None = None
 
@@ -87,9 +91,14 @@ class Timeline:
     def idle(self, run: Run, since: float, until: float) -> float:
         """Return the seconds in which the answer's process could have begun to write.
 
-        Those are left out in which it was writing, or trying to, and those in which it stood still.
+        Those are left out in which it was writing this answer, or trying to, or as many others as
+        it writes at once, and those in which it stood still.
         """
-        busy = [*self._writing(run, until), *self._standing(run.worker, since, until)]
+        busy = [
+            *self._writing(run, until),
+            *self._crowded(run.worker, until),
+            *self._standing(run.worker, since, until),
+        ]
         return until - since - _covered(busy, since, until)
 
     def _writing(self, run: Run, until: float) -> Iterator[tuple[float, float]]:
@@ -97,6 +106,25 @@ class Timeline:
             following = run.writes[number + 1].since if number + 1 < len(run.writes) else until
             end = write.until if write.is_done else following  # what failed is tried again
             yield write.since, until if end is None else end
+
+    def _crowded(self, worker: str, until: float) -> Iterator[tuple[float, float]]:
+        """Yield when the process had as many writes under way as it has at once."""
+        writes = [
+            write
+            for run in self.runs.values()
+            if run.worker == worker
+            for write in run.writes
+            if not write.is_end
+        ]
+        changes = [(write.since, 1) for write in writes]
+        changes += [(until if write.until is None else write.until, -1) for write in writes]
+        count, began = 0, 0.0
+        for time, change in sorted(changes):
+            if change > 0 and count + change == WRITES_AT_ONCE:
+                began = time
+            elif change < 0 and count == WRITES_AT_ONCE:
+                yield began, time
+            count += change
 
     def _standing(self, worker: str, since: float, until: float) -> Iterator[tuple[float, float]]:
         beats = self._beats[worker]
@@ -122,7 +150,7 @@ class Timeline:
             run.pieces.append(line["t"])
 
     def _on_writing(self, line: dict[str, Any]) -> None:
-        self.runs[line["answer"]].writes.append(Write(line["t"]))
+        self.runs[line["answer"]].writes.append(Write(line["t"], line["what"] == "ending"))
 
     def _on_written(self, line: dict[str, Any]) -> None:
         run = self._close(line, is_done=True)
