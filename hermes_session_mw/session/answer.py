@@ -77,6 +77,9 @@ class AnswerSource(Protocol):
     @property
     def error(self) -> Exception | None: ...  # noqa: D102
 
+    @property
+    def local_log(self) -> AnswerLog | None: ...  # noqa: D102
+
     def following(self, after: int) -> AbstractContextManager[AnswerLog]:
         """Return the log, which is filled within the block."""
         ...
@@ -178,6 +181,11 @@ class Answer:
         """What the producer raised, if the answer failed. None in other processes than its own."""
         return self._source.error
 
+    @property
+    def local_log(self) -> AnswerLog | None:
+        """The log of an answer of this process, which has all events; None of another one."""
+        return self._source.local_log
+
     async def events(self, after: int | str = 0) -> AsyncGenerator[AnswerEvent, None]:
         """Yield the answer's events, stored ones and then new ones, until it has ended.
 
@@ -208,7 +216,7 @@ class Answer:
                 else:
                     bodies = log.after(number)
                 if bodies:
-                    yield self._events(number, bodies)
+                    yield self.numbered(number, bodies)
                     number += len(bodies)
                 elif log.error is not None:
                     raise log.error
@@ -310,7 +318,8 @@ class Answer:
             await self._source.wait()
         return self.state
 
-    def _events(self, before: int, bodies: list[str]) -> list[AnswerEvent]:
+    def numbered(self, before: int, bodies: list[str]) -> list[AnswerEvent]:
+        """Return the events that come after ``before`` others."""
         name = self.id
         return [
             AnswerEvent(number, f"{name}:{number}", body)

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from operator import itemgetter
 
-from hermes_session_mw.session.event_loops import Wakers
+from hermes_session_mw.session.event_loops import Sleeper, Wakers
 from hermes_session_mw.stores.answers import AnswerState
 
 _NEWEST = 16
@@ -102,6 +102,14 @@ class AnswerLog:
         end = older[place][0] if place < len(older) else before
         # From the right, since most who read are close to the end.
         return older[place - 1][1].rsplit("\n", end - number)[number - end :]
+
+    def wake(self, sleeper: Sleeper) -> None:
+        """Wake a sleeper for every event, and the end."""
+        self._wakers.add(sleeper)
+
+    def forget(self, sleeper: Sleeper) -> None:
+        """Wake it no more."""
+        self._wakers.discard(sleeper)
 
     async def wait_beyond(self, number: int) -> None:
         """Wait for an event after this number, or the end."""

@@ -163,6 +163,11 @@ class AnswerRun:
             return text_of(self.message)
         return self._content.text
 
+    @property
+    def local_log(self) -> AnswerLog:
+        """The log, which has all events."""
+        return self.log
+
     @contextmanager
     def following(self, _: int) -> Iterator[AnswerLog]:
         """Yield the log."""

@@ -5,7 +5,7 @@ import contextvars
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 
@@ -45,6 +45,121 @@ def from_any_thread(function: Callable[[], None]) -> Callable[[], None]:
     return call
 
 
+def clock() -> Callable[[], float]:
+    """Return the running event loop's clock, which ``anyio.current_time`` looks for each time."""
+    token = native_token()
+    is_asyncio = isinstance(token, asyncio.AbstractEventLoop)
+    time: Callable[[], float] = token.time if is_asyncio else sys.modules["trio"].current_time
+    return time
+
+
+class Sleeper(Protocol):
+    """Sleeps for one task, again and again, until it is woken or a time has come.
+
+    Attributes:
+        token: the event loop that it sleeps in.
+    """
+
+    token: Any
+
+    def wake(self) -> None:
+        """End the sleep, if it sleeps; called in its own event loop."""
+        ...
+
+    def wake_safely(self) -> None:
+        """End the sleep; called from any thread."""
+        ...
+
+    async def sleep_until(self, due: float) -> None:
+        """Sleep until it is woken, or until ``due`` by the event loop's clock."""
+        ...
+
+    def close(self) -> None:
+        """Sleep no more."""
+        ...
+
+
+def sleeper() -> Sleeper:
+    """Return a sleeper of the running event loop."""
+    token = native_token()
+    is_asyncio = isinstance(token, asyncio.AbstractEventLoop)
+    return _AsyncioSleeper(token) if is_asyncio else _AnySleeper(token)
+
+
+class _AnySleeper:
+    __slots__ = ("_event", "token")
+
+    def __init__(self, token: Any) -> None:
+        self.token = token
+        self._event: anyio.Event | None = None
+
+    def wake(self) -> None:
+        if self._event is not None:
+            self._event.set()
+
+    def wake_safely(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self.token.run_sync_soon(self.wake)
+
+    async def sleep_until(self, due: float) -> None:
+        self._event = anyio.Event()
+        try:
+            with anyio.CancelScope(deadline=due):
+                await self._event.wait()
+        finally:
+            self._event = None
+
+    def close(self) -> None:
+        pass
+
+
+class _AsyncioSleeper:
+    """One timer serves many sleeps, since most are ended by a wake-up long before it."""
+
+    __slots__ = ("_due", "_future", "_timer", "token")
+
+    def __init__(self, token: asyncio.AbstractEventLoop) -> None:
+        self.token = token
+        self._future: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = float("inf")
+
+    def wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def wake_safely(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self.token.call_soon_threadsafe(self.wake)
+
+    async def sleep_until(self, due: float) -> None:
+        self._due = due
+        if self._timer is None or self._timer.when() > due:
+            self._set_timer()
+        self._future = self.token.create_future()
+        try:
+            await self._future
+        finally:
+            self._future = None
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self) -> None:
+        self.close()
+        if self._due != float("inf"):
+            self._timer = self.token.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self.token.time() >= self._due:
+            self.wake()
+        else:
+            self._set_timer()
+
+
 class Wakers:
     """Wakes tasks of any event loop that wait for a condition.
 
@@ -52,30 +167,46 @@ class Wakers:
     the condition is read, so that one of the two sees the other.
     """
 
-    __slots__ = ("_wakers",)
+    __slots__ = ("_sleepers",)
 
     def __init__(self) -> None:
-        self._wakers: dict[Callable[[], None], tuple[Any, anyio.Event]] = {}
+        self._sleepers: dict[Sleeper, None] = {}
 
     def wake(self) -> None:
         """Wake all; called from any event loop."""
-        if not self._wakers:
+        if not self._sleepers:
             return
-        here = native_token()
-        for wake, (token, event) in tuple(self._wakers.items()):
-            if token is here:
-                event.set()  # without the loop's thread-safe and slower way
+        here = _running_loop()
+        for each in tuple(self._sleepers):
+            if each.token is here:
+                each.wake()  # without the loop's thread-safe and slower way
             else:
-                wake()
+                each.wake_safely()
+
+    def add(self, sleeper: Sleeper) -> None:
+        """Wake a sleeper, too."""
+        self._sleepers[sleeper] = None
+
+    def discard(self, sleeper: Sleeper) -> None:
+        """Wake it no more."""
+        self._sleepers.pop(sleeper, None)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition is true, which is asked again at every wake-up."""
-        while not condition():
-            event = anyio.Event()
-            wake = from_any_thread(event.set)
-            self._wakers[wake] = native_token(), event
-            try:
-                if not condition():
-                    await event.wait()
-            finally:
-                del self._wakers[wake]
+        if condition():
+            return
+        waiting = sleeper()
+        self.add(waiting)
+        try:
+            while not condition():
+                await waiting.sleep_until(float("inf"))
+        finally:
+            self.discard(waiting)
+            waiting.close()
+
+
+def _running_loop() -> Any:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return native_token()

@@ -5,18 +5,21 @@ wait that ends early never cancels it, and its ``async with`` blocks may hold ca
 """
 
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+from anyio.abc import TaskGroup
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hermes_session_mw.exceptions import ConfigurationError
+from hermes_session_mw.session.event_loops import clock
 
 KEEPALIVE = ": keepalive\n\n"
 """A comment, which clients pass over; what comes resets their read time-outs."""
@@ -73,7 +76,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        events: AsyncIterator[str],
+        events: "AsyncIterator[str] | EventSource",
         *,
         opening: Callable[[], str] = _nothing,
         idle_event: Callable[[], str] | None = None,
@@ -128,15 +131,19 @@ class EventStream(Response):
             ClientDisconnect: the server reports a closed connection by an error of ``send``.
             Exception: of ``events``, as the class describes.
         """
-        source = _Source(self._events)
+        events = self._events
+        source = events if isinstance(events, EventSource) else _IteratorSource(events)
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(source.run)
+            source.start(tasks)
             tasks.start_soon(_cancel_at_disconnect, receive, tasks.cancel_scope)
             try:
                 await self._transmit(source, _reporting(send))
             except Exception as exc:  # noqa: BLE001  # raised below, and not in a group
                 failure = exc
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await source.close()
             tasks.cancel_scope.cancel()
         failure = failure or source.error
         if failure is not None:
@@ -147,9 +154,9 @@ class EventStream(Response):
         if self.background is not None:
             await self.background()
 
-    async def _transmit(self, source: "_Source", send: Send) -> None:
+    async def _transmit(self, source: "EventSource", send: Send) -> None:
         """Send all, unless there is an error that is to be raised."""
-        await source.wait(self._head_after)
+        await source.wait_until(source.clock() + self._head_after)
         if source.error is not None:
             return
         await self._begin(source, send)
@@ -163,19 +170,19 @@ class EventStream(Response):
             source.error = None
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _begin(self, source: "_Source", send: Send) -> None:
+    async def _begin(self, source: "EventSource", send: Send) -> None:
         source.has_begun = True
         start = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **start})
 
-    async def _send_events(self, source: "_Source", send: Send) -> None:
-        last_event = last_text = anyio.current_time()
+    async def _send_events(self, source: "EventSource", send: Send) -> None:
+        clock = source.clock
+        last_event = last_text = clock()
         while True:
-            due = min(last_event + self._idle_after, last_text + self._keepalive)
-            await source.wait(due - anyio.current_time())
+            await source.wait_until(min(last_event + self._idle_after, last_text + self._keepalive))
             if source.has_ended:
                 return
-            now = anyio.current_time()
+            now = clock()
             if source.event is not None:
                 await _send_text(send, source.event)
                 if source.event:
@@ -189,29 +196,59 @@ class EventStream(Response):
                 last_text = now
 
 
-class _Source:
-    """Runs an iterator in one task, and holds each event until it is sent.
+class EventSource:
+    """Where an `EventStream` gets its events, one after the other.
 
     Attributes:
         event: the event that is to be sent; None before there is one.
         error: the exception that ended it.
         has_begun: whether the response has begun.
+        is_done: whether no event will come after ``event``.
+        clock: the event loop's clock.
     """
 
-    def __init__(self, events: AsyncIterator[str]) -> None:
+    def __init__(self) -> None:
         self.has_begun: bool = False
-        self._events = events
-        self._is_done = False
-        self._ready, self._sent = anyio.Event(), anyio.Event()
         self.event: str | None = None
         self.error: Exception | None = None
+        self.is_done: bool = False
+        self.clock: Callable[[], float] = time.monotonic
 
     @property
     def has_ended(self) -> bool:
         """Whether there is no event, and none will come."""
-        return self._is_done and self.event is None
+        return self.is_done and self.event is None
 
-    async def run(self) -> None:
+    def start(self, tasks: TaskGroup) -> None:
+        """Start what has to run beside the response, in the task that sends it."""
+        raise NotImplementedError
+
+    async def wait_until(self, due: float) -> None:
+        """Wait until there is an event, or the end, or it is ``due`` by the clock."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """Go on to the next event, once this one is sent."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """End: the response is sent, or its client has left; it is not cancelled."""
+
+
+class _IteratorSource(EventSource):
+    """Runs an iterator in one task, and holds each event until it is sent."""
+
+    def __init__(self, events: AsyncIterator[str]) -> None:
+        super().__init__()
+        self._events = events
+        self._ready, self._sent = anyio.Event(), anyio.Event()
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Start the iterator's task."""
+        self.clock = clock()
+        tasks.start_soon(self._run)
+
+    async def _run(self) -> None:
         """Run to the end, and close the iterator, in the task that it ran in."""
         try:
             async with _closing(self._events) as events:
@@ -222,12 +259,12 @@ class _Source:
         except Exception as exc:  # noqa: BLE001  # told or raised by the response
             self.error = exc
         finally:
-            self._is_done = True
+            self.is_done = True
             self._ready.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Wait until there is an event, or the end, or the time is over."""
-        with anyio.move_on_after(seconds):
+    async def wait_until(self, due: float) -> None:
+        """Wait until there is an event, or the end, or it is ``due``."""
+        with anyio.CancelScope(deadline=due):
             await self._ready.wait()
 
     def go_on(self) -> None:

@@ -102,6 +102,11 @@ class StoredAnswer:
         return self.record.digest
 
     @property
+    def local_log(self) -> None:
+        """The log is the store's."""
+        return
+
+    @property
     def error(self) -> None:
         """No other process knows it."""
         return None
