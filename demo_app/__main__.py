@@ -11,11 +11,11 @@ import uvicorn
 from demo_app.app import MAX_BODY_BYTES, create_app
 from demo_app.logs import log_config
 from demo_app.model import EchoModel, Model
-from demo_app.turns import OnDisconnect
 from demo_app.upstream import TIMEOUT, UpstreamModel
 from demo_app.web import parse_origins
 from hermes_session_mw import ConfigurationError
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES
+from hermes_session_mw.session.answer import OnDisconnect
 
 BANNER = """
 The demo serves at {url}

@@ -18,7 +18,6 @@ from demo_app.keys import HEALTH, KeyOwners, OnlyOwners, parse_keys
 from demo_app.model import EchoModel, Model
 from demo_app.response_routes import response_routes
 from demo_app.responses import RESPONSES
-from demo_app.turns import OnDisconnect
 from demo_app.web import OnlyKnownOrigins, allow_origins, is_page, page_routes
 from hermes_session_mw import (
     ConfigurationError,
@@ -33,6 +32,7 @@ from hermes_session_mw.messages import MAX_MESSAGE_BYTES
 from hermes_session_mw.openai_api import BodyLimit, capabilities
 from hermes_session_mw.openai_api.conversations import conversation_routes
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
+from hermes_session_mw.session.answer import OnDisconnect
 
 SESSIONS = "/v1/sessions"
 CONVERSATIONS = "/v1/conversations"

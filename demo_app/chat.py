@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from demo_app import turns
 from demo_app.chat_request import ChatRequest
 from demo_app.completions import Completion
-from demo_app.failures import error_event
+from demo_app.failures import error_event, failure_of
 from demo_app.reply import again
 from hermes_session_mw import HermesSession, get_session
 from hermes_session_mw.openai_api.chat_stream import FollowedCompletion, RepeatedCompletion
@@ -38,7 +38,7 @@ async def _joined(session: HermesSession, chat: ChatRequest) -> FollowedCompleti
     answer = await turns.enter(session, chat.digest)
     if answer is None:
         return None
-    return FollowedCompletion(answer, turns.ended, include_usage=chat.include_usage)
+    return FollowedCompletion(answer, failure_of, include_usage=chat.include_usage)
 
 
 async def _again(
@@ -63,9 +63,9 @@ async def _anew(session: HermesSession, chat: ChatRequest, state: State) -> Foll
     new = await turns.shorten(session, new, state.compact_at)
     prompt = [*chat.system, *session.prompt(*new.asked, replace_from=new.replace_from)]
     deltas = state.model.stream(prompt, chat.options)
-    reply = turns.reply(session, state.store, state.model, deltas)
-    completion = Completion(reply, is_repeatable=session.idempotency_key is not None)
-    title, leaves = turns.Title(state.store, session, new), state.on_disconnect
-    answer = await turns.begin(session, new, completion, chat.digest, title, on_disconnect=leaves)
-    first = completion.first()
-    return FollowedCompletion(answer, title.ended, first, include_usage=chat.include_usage)
+    reply = turns.reply(session, state, deltas)
+    made = Completion(reply, is_repeatable=session.idempotency_key is not None)
+    answer, titled = await turns.begin(session, state, new, made, chat.digest)
+    return FollowedCompletion(
+        answer, failure_of, first=made.first(), include_usage=chat.include_usage, after_end=titled
+    )

@@ -30,6 +30,7 @@ from hermes_session_mw.openai_api.stored_responses import (
     response_not_found,
     response_turn_id,
 )
+from hermes_session_mw.session.answer import OnDisconnect
 from hermes_session_mw.session.new_messages import NewMessages, find_new, is_same
 from hermes_session_mw.session.prompts import WindowLimits, window_of
 
@@ -180,14 +181,13 @@ async def _begun(
     """Ask the model, and answer by its answer."""
     session, body, state = asked.session, asked.body, asked.state
     deltas = state.model.stream(_prompt(session, body, new.asked, start), body.options)
-    reply = turns.reply(session, state.store, state.model, deltas)
+    reply = turns.reply(session, state, deltas)
     made = ResponseAnswer(reply, asked.details, body.store)
-    title = turns.Title(state.store, session, new)
-    leaves: turns.OnDisconnect = "continue" if body.background else state.on_disconnect
-    answer = await turns.begin(
-        session, new, made, body.digest, title, turn_id=turn_id, on_disconnect=leaves
+    leaves: OnDisconnect | None = "continue" if body.background else None
+    answer, titled = await turns.begin(
+        session, state, new, made, body.digest, turn_id=turn_id, on_disconnect=leaves
     )
-    followed = _followed(asked, answer, asked.details["id"], after_end=title.done.wait)
+    followed = _followed(asked, answer, asked.details["id"], after_end=titled)
     if body.background and not body.stream:
         return JSONResponse(made.first[0]["response"] | asked.own)
     return await _told(asked, followed, made.first)
@@ -240,7 +240,7 @@ async def _find_new(
         child = await session.fork(end)
         await ids.keep_fork(session, response_id, child.id)
         await session.switch(child.id)
-        await turns.acquire(session)
+        await turns.enter(session, asked.digest)
     return replace(new, keep=session.length)
 
 

@@ -5,37 +5,33 @@ the turn's lease over, and goes on without its client.
 """
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Literal, Protocol, cast
 
-import anyio
+from starlette.datastructures import State
 
-from demo_app.failures import REFUSED, failure_of
-from demo_app.model import Delta, Model
+from demo_app.completions import Completion
+from demo_app.failures import REFUSED
+from demo_app.model import Delta
 from demo_app.reply import Reply
+from demo_app.response_shapes import ResponseAnswer
 from hermes_session_mw import (
     Answer,
     HermesSession,
     InvalidMessage,
-    LifecycleStore,
     NotSupported,
-    SessionBusy,
-    Store,
-    StoreError,
     StoreUnavailable,
-    TurnConflict,
 )
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import text_of
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
-from hermes_session_mw.openai_api.titles import one_line, title_of
+from hermes_session_mw.openai_api.naming import ConversationTitle
+from hermes_session_mw.openai_api.titles import one_line
 from hermes_session_mw.openai_api.transcript import answers_calls
+from hermes_session_mw.session.answer import OnDisconnect
 from hermes_session_mw.session.new_messages import NewMessages
 from hermes_session_mw.session.tool_calls import is_result
-
-OnDisconnect = Literal["continue", "stop"]
 
 WAIT = 10.0
 """Seconds to wait for another turn of the conversation, before this one is answered 409."""
@@ -44,148 +40,47 @@ KEEP = 10
 """The newest messages, which a compaction keeps."""
 
 
+async def enter(session: HermesSession, digest: str, turn_id: str | None = None) -> Answer | None:
+    """Wait for the session's turn, and return None; or return the request's running answer."""
+    return await session.turn_or_answer(digest, turn_id=turn_id, wait=WAIT)
+
+
 def tells_history(session: HermesSession) -> bool:
     """Return whether the body's history counts: nothing is stored, or the client asks for it."""
     return session.is_new or session.history_source == "request"
 
 
-LOOK = 0.25
-"""Seconds of that wait after which a repeated request looks for its answer again."""
-
-
-async def enter(session: HermesSession, digest: str, turn_id: str | None = None) -> Answer | None:
-    """Wait for the session's turn and load its history; the middleware releases the turn.
-
-    Return the running answer of the same request instead, which is repeated under its
-    Idempotency-Key: the client joins it.
-
-    Args:
-        session: the request's session.
-        digest: the request's.
-        turn_id: the id that the turn has under the key, unless it is the key itself.
-
-    Raises:
-        SessionBusy: another turn did not end in time.
-        TurnConflict: the key is another request's.
-    """
-    name = session.idempotency_key and (turn_id or session.idempotency_key)
-    until = anyio.current_time() + WAIT
-    while (answer := await _joined(session, name, digest)) is None:
-        left = max(until - anyio.current_time(), 0)
-        try:
-            # In steps if there is a key: who holds the lease may begin the answer to join.
-            await acquire(session, min(left, LOOK) if name else left)
-        except SessionBusy:
-            if not left:
-                raise
-        else:
-            return None
-    return answer
-
-
-async def acquire(session: HermesSession, wait: float = WAIT) -> None:
-    """Wait for the session's turn and load its history; with a store without leases, only load."""
-    try:
-        await session.turn(wait=wait).acquire()
-    except NotSupported:
-        await session.load()
-
-
-async def _joined(session: HermesSession, name: str | None, digest: str) -> Answer | None:
-    if name is None or session.is_new or not session.is_turn:
-        return None
-    answer = await session.find_answer(turn_id=name)
-    if answer is None or answer.state != "running":
-        return None
-    if answer.digest != digest:
-        raise TurnConflict
-    session.mark_replayed()
-    return answer
-
-
-class Producer(Protocol):
-    """Makes an answer's payloads, and of them the message that is stored."""
-
-    def payloads(self) -> AsyncGenerator[Message, None]:
-        """Yield the payloads, as clients get them."""
-        ...
-
-    def message(self) -> Message:
-        """Return the message of what has been yielded."""
-        ...
-
-
-class Title:
-    """Gives the conversation a title after its answer's end, unless it has one.
-
-    Attributes:
-        done: set once that was tried.
-    """
-
-    def __init__(self, store: Store, session: HermesSession, new: NewMessages) -> None:
-        """Take the title from the conversation's beginning."""
-        self.done = anyio.Event()
-        self._store = cast("LifecycleStore", store) if hasattr(store, "rename") else None
-        self._owner = session.known_owner()
-        self._title = title_of([*session.history[: new.replace_from], *new.messages])
-        if not session.is_turn:
-            self._store = None
-
-    async def on_end(self, answer: Answer) -> None:
-        """Set the title, which matters less than the answer, and may be in use."""
-        try:
-            if self._store is not None and self._title and answer.state == "completed":
-                with suppress(StoreError, ValueError):
-                    info = await self._store.info(answer.session_id, self._owner)
-                    if info is not None and info.title is None:
-                        await self._store.rename(answer.session_id, self._title, self._owner)
-        finally:
-            self.done.set()
-
-    async def ended(self, answer: Answer, logged: Message | None) -> None:
-        """Wait until the title is set; raise as `ended` does."""
-        await self.done.wait()
-        await ended(answer, logged)
-
-
-async def ended(answer: Answer, logged: Message | None) -> None:
-    """Raise why an answer is not whole, if it is not."""
-    if answer.state != "completed":
-        raise failure_of(answer, logged)
-
-
 async def begin(
     session: HermesSession,
+    state: State,
     new: NewMessages,
-    producer: Producer,
+    made: Completion | ResponseAnswer,
     digest: str,
-    title: Title,
     *,
     turn_id: str | None = None,
-    on_disconnect: OnDisconnect = "continue",
-) -> Answer:
+    on_disconnect: OnDisconnect | None = None,
+) -> tuple[Answer, Callable[[], Awaitable[None]]]:
     """Store the question, and begin its answer, which replaces the messages after its beginning.
 
-    Raises:
-        HermesSessionError: as for ``session.answer``.
+    Return also what waits for the title, which the conversation gets after the answer's end.
     """
-    return await session.answer(
-        producer.payloads(),
+    title = ConversationTitle(state.store, session, new.messages, new.replace_from)
+    answer = await session.answer(
+        made.payloads(),
         *new.messages,
         turn_id=turn_id,
         replace_from=new.replace_from,
-        on_disconnect=on_disconnect,
-        assemble=lambda _: producer.message(),  # which has added them up
+        on_disconnect=on_disconnect or state.on_disconnect,
+        assemble=lambda _: made.message(),  # which has added them up
         digest=digest,
         begun=new.begun,
         discard_on=REFUSED,
         on_end=title.on_end,
     )
+    return answer, title.done.wait
 
 
-def reply(
-    session: HermesSession, store: Store, model: Model, deltas: AsyncGenerator[Delta, None]
-) -> Reply:
+def reply(session: HermesSession, state: State, deltas: AsyncGenerator[Delta, None]) -> Reply:
     """Return the model's answer, within what the store can hold."""
 
     def allows(fields: Message) -> bool:
@@ -195,8 +90,8 @@ def reply(
             return False
         return True
 
-    most = getattr(store, "max_message_bytes", sys.maxsize)
-    return Reply(model.name, deltas, allows, most)
+    most = getattr(state.store, "max_message_bytes", sys.maxsize)
+    return Reply(state.model.name, deltas, allows, most)
 
 
 def new_messages(

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
 
+import anyio.lowlevel
 from starlette.responses import Response
 from starlette.types import Receive
 
@@ -17,26 +18,33 @@ from hermes_session_mw.openai_api.chat_log import error_of, is_end, is_usage, wh
 from hermes_session_mw.session.answer import Answer, AnswerEvent
 from hermes_session_mw.session.event_stream import EventStream, server_sent_event
 
-End = Callable[[Answer, Message | None], Awaitable[None]]
-"""Called after an answer's end, with the error that is logged: raises why it is not whole."""
+Failure = Callable[[Answer, Message | None], Exception]
+"""Returns why an answer is not whole, which its log may say."""
 
 
 class FollowedCompletion:
     """A completion while its answer runs, for the client that asked for it, or that joins it."""
 
     def __init__(
-        self, answer: Answer, end: End, first: Message | None = None, *, include_usage: bool = False
+        self,
+        answer: Answer,
+        failure: Failure,
+        *,
+        first: Message | None = None,
+        include_usage: bool = False,
+        after_end: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint,
     ) -> None:
         """Ask for nothing yet.
 
         Args:
             answer: the answer, whose payloads are chunks.
-            end: called after the answer's end.
+            failure: returns what is raised for an answer that is not completed.
             first: the first chunk, which is sent with the response's head if the model is silent
                 until then. None if it is not known before it is logged, as for a client that joins.
             include_usage: whether the client gets the chunk with the usage.
+            after_end: called once the answer has ended, before its end is told.
         """
-        self._answer, self._end = answer, end
+        self._answer, self._failure, self._after_end = answer, failure, after_end
         self._encoder = _ChunkEncoder(first, include_usage=include_usage)
 
     def stream(self, error_event: Callable[[Exception], str | None], head_after: float) -> Response:
@@ -54,16 +62,21 @@ class FollowedCompletion:
         """Wait for the end, and return the completion.
 
         Raises:
-            Exception: what ``end`` raises.
+            Exception: what ``failure`` returns.
             StoreError: the log cannot be read.
         """
         chunks = cast("list[Message]", await self._answer.payloads(receive))
-        await self._end(self._answer, error_of(chunks))
+        await self._check_end(error_of(chunks))
         return whole_completion(chunks)
 
-    async def _ending(self, answer: Answer) -> str:
-        await self._end(answer, self._encoder.error)
+    async def _ending(self, _: Answer) -> str:
+        await self._check_end(self._encoder.error)
         return self._encoder.end()
+
+    async def _check_end(self, logged: Message | None) -> None:
+        await self._after_end()
+        if self._answer.state != "completed":
+            raise self._failure(self._answer, logged)
 
 
 class RepeatedCompletion:

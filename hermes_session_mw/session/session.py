@@ -671,6 +671,41 @@ class HermesSession:
             self.register_open()
         return run
 
+    async def turn_or_answer(
+        self,
+        digest: str,
+        *,
+        turn_id: str | None = None,
+        lease: float = LEASE,
+        wait: float = WAIT,
+    ) -> Answer | None:
+        """Take the turn and return None; or return the request's own answer, if it runs already.
+
+        A request may be repeated while its answer runs, in whatever process: it joins it then, from
+        its beginning, and the response says ``Idempotency-Replayed: true``. It is the same request
+        if it has the same ``Idempotency-Key`` as the answer, or neither has one, and the same
+        digest.
+
+        Otherwise this is ``turn().acquire()``: it waits for the turn, and loads the history. With a
+        store without leases it only loads.
+
+        Args:
+            digest: the request's `request_digest`, which ``answer()`` was given too.
+            turn_id: the id that the turn has under a key, unless it is the key itself.
+            lease: as for ``turn``.
+            wait: as for ``turn``.
+
+        Raises:
+            TurnConflict: the running answer is another request's, under the same key.
+            SessionBusy: no other turn or answer ended within ``wait`` seconds.
+            ConfigurationError, RuntimeError, OwnerRequired, StoreError: as for ``turn``.
+        """
+        from hermes_session_mw.session.joining import (  # noqa: PLC0415  # few need it
+            take_turn_or_find_answer,
+        )
+
+        return await take_turn_or_find_answer(self, digest, turn_id, lease=lease, wait=wait)
+
     async def running_answer(self) -> Answer | None:
         """Return the session's running answer, in whatever process it runs; None if there is none.
 

@@ -270,10 +270,13 @@ def whole(client: Client) -> Any:
     return made
 
 
-async def test_two_requests_at_once_under_one_key_are_one(pair: list[SQLAlchemyStore]) -> None:
+@pytest.mark.parametrize("key", [[KEY], []], ids=["a key", "no key"])
+async def test_two_requests_at_once_are_one(
+    pair: list[SQLAlchemyStore], key: Sequence[tuple[bytes, bytes]]
+) -> None:
     """Whichever begins the answer, the other one waits for it and joins it."""
     async with serving(*pair) as (model, apps):
-        clients = [chat(app, KEY, stream=True) for app in apps]
+        clients = [chat(app, *key, stream=True) for app in apps]
         async with anyio.create_task_group() as tasks:
             for client in clients:
                 tasks.start_soon(client.run)
