@@ -8,7 +8,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-MEASURES = ("rejoin", "followers")
+MEASURES = ("rejoin", "followers", "throughput", "memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

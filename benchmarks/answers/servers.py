@@ -55,18 +55,18 @@ class Server:
 
 
 @contextmanager
-def serve(url: str, count: int) -> Iterator[list[Server]]:
-    """Run ``count`` servers of one database until the block ends."""
+def serve(url: str, count: int, app: str = "served") -> Iterator[list[Server]]:
+    """Run ``count`` servers of one database until the block ends; ``app`` is the module."""
     with ExitStack() as stack:
-        yield [stack.enter_context(_serve(url)) for _ in range(count)]
+        yield [stack.enter_context(_serve(url, app)) for _ in range(count)]
 
 
 @contextmanager
-def _serve(url: str) -> Iterator[Server]:
+def _serve(url: str, app: str) -> Iterator[Server]:
     with TemporaryDirectory() as directory, socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         probe.close()
-        command = [sys.executable, "-m", "uvicorn", "--factory", f"{__package__}.served:create_app"]
+        command = [sys.executable, "-m", "uvicorn", "--factory", f"{__package__}.{app}:create_app"]
         command += [f"--port={port}", "--log-level=warning", "--no-access-log", "--backlog=4096"]
         command += ["--timeout-graceful-shutdown=1"]
         log = Path(directory, "log")
