@@ -1,7 +1,9 @@
 """Answers of processes that are killed, and that are followed and stopped from others."""
 
 import json
+import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -111,6 +113,67 @@ def test_another_worker_follows_and_stops(url: str, serve: Serve) -> None:
 
     anyio.run(check)
     assert httpx2.get(path, timeout=60).status_code == 204
+
+
+def test_a_frozen_worker_is_told_that_another_went_on(url: str, serve: Serve) -> None:
+    """A worker that wakes after its lease has run out ends its answer as the store has it.
+
+    Another one has stored it meanwhile, and gone on. Nothing is stored twice.
+    """
+    session_id = new_id()
+    headers = {"X-Hermes-Session-Id": session_id}
+    (frozen, first), (_, second) = serve(), serve()
+
+    async def until_written() -> None:
+        async with session_of(url, session_id) as session:
+            answer = await session.running_answer()
+            assert answer is not None
+            with anyio.fail_after(30):
+                async for event in answer.events():
+                    if event.number == 5:
+                        break
+
+    async def history() -> list[Any]:
+        async with session_of(url, session_id) as session:
+            return await session.load()
+
+    with httpx2.stream("POST", f"{first}/answer/5", headers=headers, timeout=60) as response:
+        lines = response.iter_lines()
+        assert [json.loads(data_of(lines)) for _ in range(5)] == [f"{n} " for n in range(5)]
+        anyio.run(until_written)
+        frozen.send_signal(signal.SIGSTOP)
+        try:
+            begin_elsewhere(second, headers)
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+        assert json.loads(data_of(lines)) == {"state": "incomplete"}
+        assert list(lines)[:1] in ([], [""])  # nothing follows
+    part = {"role": "assistant", "content": "0 1 2 3 4 ", "status": "incomplete"}
+    other = {"role": "assistant", "content": "0 1 ", "status": "incomplete"}
+    assert anyio.run(history) == [QUESTION, part]  # the other answer runs still
+    stopped = httpx2.post(f"{second}/sessions/{session_id}/answer/stop", timeout=60)
+    assert stopped.status_code == 202
+
+    async def ended() -> list[Any]:
+        with anyio.fail_after(30):
+            while len(found := await history()) < 4:  # noqa: ASYNC110  # no database wakes a test
+                await anyio.sleep(0.05)
+        return found
+
+    assert anyio.run(ended) == [QUESTION, part, QUESTION, other]
+
+
+def begin_elsewhere(server: str, headers: dict[str, str]) -> None:
+    """Begin an answer as soon as the session is free, see its pieces, and leave it."""
+    for _ in range(600):
+        with httpx2.stream("POST", f"{server}/answer/2", headers=headers, timeout=60) as response:
+            if response.status_code == 200:
+                lines = response.iter_lines()
+                assert [json.loads(data_of(lines)) for _ in range(2)] == ["0 ", "1 "]
+                return
+            assert response.status_code == 409
+        time.sleep(0.1)
+    pytest.fail("the session was never free")
 
 
 def cursors(response: httpx2.Response, count: int) -> list[str]:
