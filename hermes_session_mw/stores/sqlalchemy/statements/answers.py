@@ -371,13 +371,14 @@ def end(
     parameters = {**target, "of_answer": answer_id, "held": fence}
     with transaction(database):
         session = _locked(database, target)
-        for row in database.rows(_answer, parameters):
-            ended = _Answer(*row)
-            if ended.fence == fence and ended.state != "running":
-                return ended.length
+        rows = database.rows(_answer, parameters)
+        answer = _Answer(*rows[0]) if rows else None
+        if answer is not None and answer.fence == fence and answer.state != "running":
+            return answer.length
         if session.deleted_at is not None or not session.fence == session.answer_fence == fence:
             _refuse(database, target)
-        answer = _its_own(database, parameters)
+        if answer is None or answer.fence != fence:
+            raise TurnLost
         _add(database, parameters, events.after(answer.newest))
         turn_id = _text(answer.turn_id) if state == "completed" else None
         length = _store(database, target, bodies, turn_id, answer.replace_from)
