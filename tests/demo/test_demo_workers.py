@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.support.server import free_port, serving
 
 CHAT = "/v1/chat/completions"
 WORKERS = 4
-HERE = {"X-Hermes-Session-Id": "s"}
+HEADER = "X-Hermes-Session-Id"
 CONFIGURATION = """
 upstream workers {{
     {servers}
@@ -56,12 +57,20 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         configuration = CONFIGURATION.format(port=port, servers=servers)
         there = f"http://127.0.0.1:{port}"
         stack.enter_context(nginx(configuration, tmp_path, f"{there}/healthz"))
-        yield stack.enter_context(httpx2.Client(base_url=there, timeout=60)), workers
+        # The database may be that of other tests.
+        here = {HEADER: str(uuid.uuid4())}
+        client = httpx2.Client(base_url=there, timeout=60, headers=here)
+        yield stack.enter_context(client), workers
+
+
+def session_of(client: httpx2.Client) -> str:
+    """Return the session's path."""
+    return f"/v1/sessions/{client.headers[HEADER]}"
 
 
 def messages_of(client: httpx2.Client) -> list[Any]:
     """Return the conversation's messages."""
-    response = client.get("/v1/sessions/s/messages")
+    response = client.get(f"{session_of(client)}/messages")
     return list(response.json()["data"]) if response.status_code == 200 else []
 
 
@@ -83,11 +92,11 @@ def question(words: int) -> dict[str, Any]:
 def test_an_answer_survives_its_tab_and_a_conversation_its_worker(site: Site) -> None:
     """The question and what came are there for another device, and the conversation goes on."""
     client, workers = site
-    with client.stream("POST", CHAT, json=question(200), headers=HERE) as response:
+    with client.stream("POST", CHAT, json=question(200)) as response:
         worker = workers[response.headers["x-worker"]]
         assert any('" w3"' in line for line in response.iter_lines())
     # The tab is closed, and the answer goes on: another device follows it.
-    with client.stream("GET", "/v1/sessions/s/answer") as response:
+    with client.stream("GET", f"{session_of(client)}/answer") as response:
         assert response.status_code == 200
         assert any('" w6"' in line for line in response.iter_lines())
     worker.send_signal(signal.SIGKILL)
@@ -97,10 +106,10 @@ def test_an_answer_survives_its_tab_and_a_conversation_its_worker(site: Site) ->
     assert answer["status"] == "incomplete"
     assert answer["content"].startswith("You said: w0 w1 w2 w3 w4 w5 w6")
     again = {"messages": [{"role": "user", "content": "And now?"}], "stream": True}
-    with client.stream("POST", CHAT, json=again, headers=HERE) as response:
+    with client.stream("POST", CHAT, json=again) as response:
         assert response.status_code == 200
         assert any('" remember"' in line for line in response.iter_lines())
-    assert client.post("/v1/sessions/s/answer/stop").status_code == 202
+    assert client.post(f"{session_of(client)}/answer/stop").status_code == 202
     *_, asked, answer = until_there(client, 4)
     assert asked["content"] == "And now?"
     assert answer["content"].startswith("You said: And now? | I remember")
@@ -109,7 +118,7 @@ def test_an_answer_survives_its_tab_and_a_conversation_its_worker(site: Site) ->
 def test_a_repeated_request_joins_its_answer_behind_nginx(site: Site) -> None:
     """A client that was cut off gets the whole answer from whatever worker, told once."""
     client, _ = site
-    key = HERE | {"Idempotency-Key": "k"}
+    key = {"Idempotency-Key": "k"}
     with client.stream("POST", CHAT, json=question(10), headers=key) as response:
         next(line for line in response.iter_lines() if '" w3"' in line)
     replayed, told = set(), set()
