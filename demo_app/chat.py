@@ -8,9 +8,9 @@ from demo_app import turns
 from demo_app.chat_request import ChatRequest
 from demo_app.completions import Completion
 from demo_app.failures import error_event, failure_of
-from demo_app.reply import again
 from hermes_session_mw import HermesSession, get_session
 from hermes_session_mw.openai_api.chat_stream import FollowedCompletion, RepeatedCompletion
+from hermes_session_mw.openai_api.reply import stored_reply
 
 CHAT = "/v1/chat/completions"
 
@@ -52,7 +52,8 @@ async def _again(
     *question, answer = turn.messages
     start = min(turn.start or 0, session.length)  # empty if the history cannot be read
     prompt = [*chat.system, *session.prompt(*question, replace_from=start)]
-    stored = Completion.again(again(state.model, prompt, answer, chat.options), answer)
+    reply = stored_reply(answer, prompt, chat.options.get("model") or state.model.name)
+    stored = Completion.again(reply, answer)
     return RepeatedCompletion(stored.payloads(), include_usage=chat.include_usage)
 
 

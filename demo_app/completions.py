@@ -7,9 +7,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from demo_app.failures import error_payload
-from demo_app.reply import Reply
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api import split_delta
+from hermes_session_mw.openai_api.reply import Reply
 
 
 @dataclass(frozen=True, slots=True)

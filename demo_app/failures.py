@@ -73,6 +73,10 @@ def as_failure(exc: Exception) -> ModelFailed:
     if isinstance(exc, InvalidRequest):
         body = error_body(str(exc), "invalid_request_error", exc.param, exc.code)
         return ModelFailed(body, exc.status)
+    if isinstance(exc, InvalidMessage):
+        is_long = isinstance(exc, MessageTooLarge)
+        problem = "is too long to be stored" if is_long else "cannot be stored"
+        return upstream_failed(f"the answer {problem}")
     told = str(exc) if isinstance(exc, HermesSessionError) else "The server failed to answer."
     return ModelFailed(error_body(told, "server_error"), 500)
 
@@ -84,12 +88,8 @@ def failure_of(answer: Answer, logged: Message | None = None) -> Exception:
     answer's own.
     """
     error = answer.error
-    if isinstance(error, InvalidMessage):
-        is_long = isinstance(error, MessageTooLarge)
-        problem = "is too long to be stored" if is_long else "cannot be stored"
-        return upstream_failed(f"the answer {problem}")
     if error is not None:
-        return error
+        return as_failure(error) if isinstance(error, InvalidMessage) else error
     if logged is not None:
         return ModelFailed({"error": logged["error"]}, logged["status"], logged["headers"])
     if answer.state == "stopped":

@@ -1,39 +1,13 @@
 """The protocol of a model, and the built-in one, which needs no network."""
 
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import anyio
 
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import text_of
-from hermes_session_mw.openai_api.usage import Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of an answer.
-
-    Attributes:
-        text: the next piece of the answer's text.
-        fields: pieces of the message's other fields, in the shape of a ``delta`` of
-            Chat Completions: ``tool_calls``, ``refusal``; a ``content`` with other parts than text.
-        finish_reason: why the answer ends, in the terms of Chat Completions; None before its end.
-        usage: the tokens used, if the model reports them.
-        model: which model answers, if it is not the requested one.
-        choice: what belongs to the choice, such as ``logprobs``.
-        beside: what belongs to the chunk, such as ``citations``.
-    """
-
-    text: str = ""
-    fields: Message = field(default_factory=dict)
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    model: str | None = None
-    choice: Message = field(default_factory=dict)
-    beside: Message = field(default_factory=dict)
+from hermes_session_mw.openai_api.reply import Delta, words_of
 
 
 class Model(Protocol):
@@ -83,7 +57,7 @@ class EchoModel:
     ) -> AsyncGenerator[Delta, None]:
         """Yield the answer to the last user message, word by word."""
         text = answer(messages)
-        for number, word in enumerate(pieces(text)):
+        for number, word in enumerate(words_of(text)):
             await anyio.sleep(self.patience if number else 0)
             yield Delta(word)
         # Its tokens are words.
@@ -111,8 +85,3 @@ def answer(messages: Sequence[Message]) -> str:
         memory = f"I remember {count}; the first was: {' '.join(earlier[0].split())}"
     # What has lines may be code in fences, beside which nothing may stand.
     return f"You said:\n\n{last}\n\n{memory}" if "\n" in last else f"You said: {last} | {memory}"
-
-
-def pieces(text: str) -> list[str]:
-    """Return the text's words with their spaces, which joined are the text."""
-    return re.findall(r"\s*\S+|\s+", text)

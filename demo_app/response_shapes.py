@@ -9,11 +9,11 @@ from starlette.responses import JSONResponse, Response
 
 from demo_app.failures import error_payload
 from demo_app.model import Model
-from demo_app.reply import Reply, again
 from hermes_session_mw import StoredTurn
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api import EventStream
 from hermes_session_mw.openai_api.item_ids import is_response_id, response_details
+from hermes_session_mw.openai_api.reply import Reply, stored_reply
 from hermes_session_mw.openai_api.response_events import ResponseEvents
 from hermes_session_mw.openai_api.response_items import calls_of, logprobs_of
 from hermes_session_mw.openai_api.response_object import end_status, response_object, usage_of
@@ -111,4 +111,4 @@ def stored_response(response_id: str, turn: StoredTurn, model: Model) -> Respons
     missing = {"previous_response_id": None, "model": model.name}
     made = {"id": response_id} | response_details(message)
     details = missing | made | ({} if is_response_id(made["id"]) else {"id": response_id})
-    return ResponseAnswer(again(model, question, message, {}), details)
+    return ResponseAnswer(stored_reply(message, question, model.name), details)

@@ -13,8 +13,6 @@ from starlette.datastructures import State
 
 from demo_app.completions import Completion
 from demo_app.failures import REFUSED
-from demo_app.model import Delta
-from demo_app.reply import Reply
 from demo_app.response_shapes import ResponseAnswer
 from hermes_session_mw import (
     Answer,
@@ -27,6 +25,7 @@ from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import text_of
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.naming import ConversationTitle
+from hermes_session_mw.openai_api.reply import Delta, Reply
 from hermes_session_mw.openai_api.titles import one_line
 from hermes_session_mw.openai_api.transcript import answers_calls
 from hermes_session_mw.session.answer import OnDisconnect

@@ -9,7 +9,6 @@ from typing import Any
 import httpx2
 
 from demo_app.failures import ModelFailed, ModelRefused, upstream_failed
-from demo_app.model import Delta
 from demo_app.upstream_errors import failure_in_stream, failure_of, parsed, timed_out
 from hermes_session_mw import ConfigurationError
 from hermes_session_mw.asgi.headers import check_header_name
@@ -20,6 +19,7 @@ from hermes_session_mw.openai_api.chunks import Chunk, InvalidChunk, read_chunk
 from hermes_session_mw.openai_api.event_reader import Event, EventReader, EventTooLarge
 from hermes_session_mw.openai_api.inflater import Inflater
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
+from hermes_session_mw.openai_api.reply import Delta
 from hermes_session_mw.openai_api.transcript import for_upstream, in_plain_form, refused_parts
 from hermes_session_mw.openai_api.usage import estimated_usage
 

@@ -31,7 +31,7 @@ class ConversationTitle:
         replace_from: int | None = None,
     ) -> None:
         """Take the title from the conversation's beginning; the arguments are ``answer()``'s."""
-        self.done = anyio.Event()
+        self.done: anyio.Event = anyio.Event()
         names = session.is_turn and hasattr(store, "rename")
         self._store = cast("LifecycleStore", store) if names else None
         self._owner = session.known_owner()

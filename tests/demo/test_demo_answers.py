@@ -12,7 +12,7 @@ import pytest
 from demo_app import turns
 from demo_app.app import create_app
 from demo_app.failures import ModelRefused, error_body, upstream_failed
-from demo_app.model import Delta, EchoModel
+from demo_app.model import EchoModel
 from hermes_session_mw import (
     ConfigurationError,
     HermesSession,
@@ -21,6 +21,7 @@ from hermes_session_mw import (
     Store,
 )
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.reply import Delta
 from tests.demo.test_demo import CHAT, user
 from tests.support.answers import Client
 from tests.support.answers import Model as Producer

@@ -13,10 +13,11 @@ from starlette.testclient import TestClient
 
 from demo_app.app import create_app
 from demo_app.failures import ModelRefused, error_body
-from demo_app.model import Delta, EchoModel, Model
+from demo_app.model import EchoModel, Model
 from hermes_session_mw import MemoryStore, StoreUnavailable, TurnLost
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
+from hermes_session_mw.openai_api.reply import Delta
 from tests.asgi.test_middleware import FailingStore
 from tests.demo.test_demo import CHAT, HEADER, ask, chunks_of, stored, text_of, user
 from tests.demo.test_demo_responses import S, body_of, respond

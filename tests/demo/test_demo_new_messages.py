@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from demo_app.model import Delta
 from hermes_session_mw import MemoryStore, StoreUnavailable
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.reply import Delta
 from tests.demo.test_demo import CHAT, ask, stored, user
 from tests.demo.test_demo_model import OwnModel, client_of
 from tests.demo.test_demo_responses import PATH, S, body_of, respond

@@ -10,8 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
-from demo_app.model import Delta
 from hermes_session_mw import MemoryStore
+from hermes_session_mw.openai_api.reply import Delta
 from tests.demo.test_demo import CHAT, HEADER, user
 from tests.demo.test_demo_model import OwnModel, client_of
 from tests.demo.test_demo_responses import PATH

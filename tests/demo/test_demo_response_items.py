@@ -10,9 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
-from demo_app.model import Delta
 from hermes_session_mw import MemoryStore
 from hermes_session_mw.messages import Message
+from hermes_session_mw.openai_api.reply import Delta
 from hermes_session_mw.openai_api.stored_responses import MAX_REFERENCES
 from tests.demo.test_demo import HEADER, ask, stored, user
 from tests.demo.test_demo_model import OwnModel, client_of

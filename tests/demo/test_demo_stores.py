@@ -7,8 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from demo_app.app import create_app
-from demo_app.model import Delta
 from hermes_session_mw import HermesStateStore, MemoryStore, SQLAlchemyStore
+from hermes_session_mw.openai_api.reply import Delta
 from tests.demo.test_demo_model import OwnModel
 from tests.session.test_editing import Plain
 from tests.stores.hermes_state.agent import COMPRESSED, copy_to

@@ -1,13 +1,16 @@
-"""A model's answer while it is received: its pieces as they are told, and the message of them."""
+"""`Reply`, a model's answer while it is received: what is told of each piece, and what is stored.
 
+Rules of this file: no input or output but the pieces. Everything that a model says is told, and
+stored as far as the store has a place for it.
+"""
+
+import re
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from demo_app.failures import upstream_failed
-from demo_app.model import Delta, Model, pieces
+from hermes_session_mw.exceptions import MessageTooLarge
 from hermes_session_mw.messages import Message, size_of_text
 from hermes_session_mw.openai_api.assembly import (
     MessageAssembly,
@@ -21,6 +24,30 @@ _NEEDED = ("content", "tool_calls")
 """Fields that an answer cannot do without; a store may have no place for others."""
 _BEFORE = ("reasoning_content", "reasoning")
 """Fields that a model tells before its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer.
+
+    Attributes:
+        text: the next piece of the answer's text.
+        fields: pieces of the message's other fields, in the shape of a ``delta`` of
+            Chat Completions: ``tool_calls``, ``refusal``; a ``content`` with other parts than text.
+        finish_reason: why the answer ends, in the terms of Chat Completions; None before its end.
+        usage: the tokens used, if the model reports them.
+        model: which model answers, if it is not the requested one.
+        choice: what belongs to the choice, such as ``logprobs``.
+        beside: what belongs to the chunk, such as ``citations``.
+    """
+
+    text: str = ""
+    fields: Message = field(default_factory=dict)
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    model: str | None = None
+    choice: Message = field(default_factory=dict)
+    beside: Message = field(default_factory=dict)
 
 
 def _anything(_: Message) -> bool:
@@ -68,7 +95,7 @@ class Reply:
         """Yield the answer as it is told: with whole characters, and numbered calls.
 
         Raises:
-            ModelFailed: there is no answer, it broke off, or it is too long to be stored.
+            MessageTooLarge: it is longer than ``max_bytes``.
         """
         async with aclosing(self.deltas):
             async for delta in self.deltas:
@@ -116,26 +143,34 @@ class Reply:
         self._texts.append(text)  # of what is too long, a part is stored
         self._size += size_of_text(text)
         if self._size + self.assembly.size > self.max_bytes:
-            raise upstream_failed("the answer is too long to be stored")
+            raise MessageTooLarge("the answer is too long to be stored")
         return replace(delta, text=text, fields=fields)
 
 
-def again(
-    model: Model, question: Sequence[Message], message: Message, options: Mapping[str, Any]
-) -> Reply:
-    """Return a stored answer, without asking the model."""
+def stored_reply(message: Message, question: Sequence[Message], model: str) -> Reply:
+    """Return a stored answer, to be told again.
+
+    Args:
+        message: the answer, with the ``usage`` and ``model`` that are stored with it.
+        question: what the model was given, by which the usage is estimated where none is stored.
+        model: the model's name where none is stored.
+    """
     fields, text = as_delta(message), text_of(message.get("content"))
     if isinstance(fields.get("content"), str):
         del fields["content"]  # told word by word
-    name = message.get("model") or options.get("model") or model.name
     last = Delta(
         fields=fields,
         finish_reason=message.get("finish_reason") or _usual_end(message),
         usage=message.get("usage") or estimated_usage(question, text),
     )
-    words = [] if "content" in fields else pieces(text)
+    words = [] if "content" in fields else words_of(text)
     thoughts = Delta(fields={each: fields.pop(each) for each in _BEFORE if each in fields})
-    return Reply(name, _each([thoughts, *map(Delta, words), last]))
+    return Reply(message.get("model") or model, _each([thoughts, *map(Delta, words), last]))
+
+
+def words_of(text: str) -> list[str]:
+    """Return the text's words with their spaces, which joined are the text."""
+    return re.findall(r"\s*\S+|\s+", text)
 
 
 async def _each(deltas: Sequence[Delta]) -> AsyncGenerator[Delta, None]:
