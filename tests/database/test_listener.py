@@ -19,6 +19,7 @@ from hermes_session_mw.database.drivers import SERVER_PROCESS
 from hermes_session_mw.testing.answer_contract import Writer, begun, growth
 from tests.support import pgbouncer, postgres
 from tests.support.answers import Follower, found, until
+from tests.support.freezing_proxy import freezing
 from tests.support.pgbouncer import PgBouncer
 from tests.support.requirements import needs, needs_driver
 
@@ -312,6 +313,34 @@ async def test_a_server_that_is_restarted(postgres_server: URL, driver: str) -> 
                 await woken(wake, before)
                 await dead(watch)
                 await anyio.to_thread.run_sync(server.start)
+                await live(watch)
+                before = wake.count
+                await writer.write(1, "a")
+                await woken(wake, before)
+
+
+@EACH
+async def test_a_server_that_is_silent(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection over which nothing comes any more is given up, and another one is opened."""
+    for module in ("listener", "workers.thread_listener", "workers.asyncio_listener"):
+        for name, seconds in {"PROOF": 1.0, "PROBE_AFTER": 0.2, "_PATIENCE": 1.0}.items():
+            path = f"hermes_session_mw.database.{module}.{name}"
+            monkeypatch.setattr(path, seconds, raising=False)
+    with freezing(url) as (proxy, through):
+        async with opened(url) as here, opened(through, timeout=60) as there:
+            writer, wake = await begun(here, lease=300), Woken()
+            listener = there._executor.listener("hermes_answers")
+            with there.watch_answer(writer.id, "", wake) as watch:
+                await live(watch)
+                proxy.freeze()
+                await dead(watch)
+
+                async def has_failed() -> bool:
+                    watch._watch.is_live()  # type: ignore[attr-defined]  # as a follower asks
+                    return listener._failures > 0
+
+                await until(has_failed)
+                proxy.thaw()
                 await live(watch)
                 before = wake.count
                 await writer.write(1, "a")
