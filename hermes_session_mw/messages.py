@@ -6,7 +6,7 @@ shape that the OpenAI message format has, and nothing in it is rewritten.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hermes_session_mw.exceptions import InvalidMessage, MessageTooLarge, StoreCorrupt, TurnTooLong
@@ -27,7 +27,9 @@ MAX_TURN_MESSAGES = 1000
 _PORTION = 4096  # characters
 
 # Created once: json.dumps creates another encoder for each call.
-as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+as_json: Callable[[object], str] = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":")
+).encode
 """Returns a value as compact JSON, and checks nothing but that it is JSON."""
 
 

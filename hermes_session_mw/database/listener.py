@@ -61,9 +61,9 @@ class Watch:
         self, listener: "Listener", topic: str, wake: Callable[[], None], *, needs: bool
     ) -> None:
         self._listener = listener
-        self.topic = topic
-        self.wake = wake
-        self.needs = needs
+        self.topic: str = topic
+        self.wake: Callable[[], None] = wake
+        self.needs: bool = needs
 
     def is_live(self) -> bool:
         """Tell whether notifications come; if not, try again to listen when it is time to."""
