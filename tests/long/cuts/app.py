@@ -24,8 +24,8 @@ from hermes_session_mw.messages import Message
 from tests.long.cuts.journal import Journal
 from tests.long.cuts.scripts import script_of
 
-BEAT = 0.05
-"""Seconds between two beats, by which the journal tells when a process stood still."""
+BEAT = 0.04
+"""Seconds between two beats, which tell how far the process's event loop has come."""
 
 
 class JournalledStore(SQLAlchemyStore):

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from typing import Any
 
+from tests.long.cuts.app import BEAT
 from tests.long.cuts.record import Record, Sighting
 from tests.long.cuts.scripts import Script, script_of
 from tests.long.cuts.stored import Answer, Stored
@@ -14,8 +15,8 @@ LEASE = 6.0
 BATCH = 0.2
 """Seconds before a worker's death from which on pieces may be lost."""
 
-_TIMER = 0.025
-"""Seconds by which a timer may be late, without the process having stood still."""
+IDLE = round(BATCH / BEAT) + 2
+"""Beats of a process in that time, at most, by timers that are as late as those of its writes."""
 
 _NOTHING = Script([], [], fails=False)
 
@@ -62,7 +63,7 @@ class Judge:
         self._compare(answer.texts, self._script(run), answer)
         self._judge_message(answer)
         died = self._timeline.died(run)
-        if "TurnLost" in run.errors:
+        if "TurnLost" in run.errors and run.ended is None:
             self._judge_lapsed(answer, run)
         elif died is not None:
             self._judge_killed(answer, run, died)
@@ -97,10 +98,10 @@ class Judge:
             self.ages.append(died - given)
             idle = self._timeline.idle(run, given, died)
             self._hold(
-                idle <= BATCH + _TIMER,
+                idle <= IDLE,
                 answer,
-                f"lacks a piece that was given {died - given:.3f} s before the end; for {idle:.3f} "
-                "of them its worker neither wrote nor stood still",
+                f"lacks a piece that was given {died - given:.3f} s before the end, and its worker "
+                f"could have written it at {idle} beats",
             )
 
     def _judge_lapsed(self, answer: Answer, run: Run) -> None:

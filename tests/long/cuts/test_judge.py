@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.long.cuts.app import BEAT
 from tests.long.cuts.judge import Judge
 from tests.long.cuts.record import Record, Sighting
 from tests.long.cuts.scripts import Script, script_of
@@ -61,7 +62,7 @@ def world() -> World:
     """A run without faults."""
     first = {"worker": "w1", "answer": "a1"}
     other = {"worker": "w1", "answer": "a2"}
-    beats = [{"t": 0.05 * number, "what": "beat", "worker": "w1"} for number in range(400)]
+    beats = [{"t": BEAT * number, "what": "beat", "worker": "w1"} for number in range(500)]
     lines = [
         *({"t": 1.0, "what": "begun", "session": "s", "key": "k1", **first},),
         *({"t": 1.0, "what": "called", "worker": "w1", "key": "k1", "call": CALL},),
@@ -132,7 +133,7 @@ def second_end(world: World) -> None:
 
 def late_kill(world: World) -> None:
     """Kill the worker later, with the third piece still unwritten."""
-    world.lines[-1]["t"] = 4.6
+    world.lines[-1]["t"] = 4.65
 
 
 def lost_lease(world: World) -> None:
@@ -157,7 +158,7 @@ FAULTS: dict[str, tuple[Callable[[World], object], str]] = {
     "a lost piece in the middle": (of_texts(0, SCRIPT.pieces[1:]), "another piece 1"),
     "a doubled piece": (of_texts(0, [*SCRIPT.pieces, SCRIPT.pieces[-1]]), "another piece"),
     "a lost written piece": (of_texts(1, OTHER_SCRIPT.pieces[:1]), "of 2 written"),
-    "a late loss": (late_kill, "neither wrote nor stood still"),
+    "a late loss": (late_kill, "could have written it at 9 beats"),
     "a lost lease": (lost_lease, "lost its lease after"),
     "a second complete answer": (second_end, "2 complete answers"),
     "a lost answer": (lambda world: world.answers.pop(1), "is not stored"),

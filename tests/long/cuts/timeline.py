@@ -4,16 +4,10 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
-
-from tests.long.cuts.app import BEAT
 
 WRITES_AT_ONCE = 8
 """How many answers a process writes at once; others wait."""
-
-_PUNCTUAL = 0.01
-"""Seconds by which a beat may be late, without its process having stood still."""
 
 
 @dataclass
@@ -88,18 +82,18 @@ class Timeline:
         """Return when the answer's process was killed before the answer had ended, if it was."""
         return self.killed.get(run.worker) if run.ended is None else None
 
-    def idle(self, run: Run, since: float, until: float) -> float:
-        """Return the seconds in which the answer's process could have begun to write.
+    def idle(self, run: Run, since: float, until: float) -> int:
+        """Return the beats of the answer's process at which it could have begun to write.
 
         Those are left out in which it was writing this answer, or trying to, or as many others as
-        it writes at once, and those in which it stood still.
+        it writes at once. While it stands still it has no beats.
         """
-        busy = [
-            *self._writing(run, until),
-            *self._crowded(run.worker, until),
-            *self._standing(run.worker, since, until),
-        ]
-        return until - since - _covered(busy, since, until)
+        busy = [*self._writing(run, until), *self._crowded(run.worker, until)]
+        beats = self._beats[run.worker]
+        return sum(
+            not any(begin <= beat <= end for begin, end in busy)
+            for beat in beats[bisect_right(beats, since) : bisect_right(beats, until)]
+        )
 
     def _writing(self, run: Run, until: float) -> Iterator[tuple[float, float]]:
         for number, write in enumerate(run.writes):
@@ -126,13 +120,6 @@ class Timeline:
                 yield began, time
             count += change
 
-    def _standing(self, worker: str, since: float, until: float) -> Iterator[tuple[float, float]]:
-        beats = self._beats[worker]
-        times = [*beats[max(bisect_right(beats, since) - 1, 0) : bisect_right(beats, until)], until]
-        for beat, following in pairwise(times):
-            if following > beat + BEAT + _PUNCTUAL:
-                yield beat + BEAT, following
-
     def _on_begun(self, line: dict[str, Any]) -> None:
         run = Run(line["answer"], line["session"], line["key"], line["worker"], line["t"])
         self.runs[run.answer] = self._uncalled[run.worker, run.key] = run
@@ -153,25 +140,27 @@ class Timeline:
         self.runs[line["answer"]].writes.append(Write(line["t"], line["what"] == "ending"))
 
     def _on_written(self, line: dict[str, Any]) -> None:
-        run = self._close(line, is_done=True)
+        run = self._close(line, is_end=False, is_done=True)
         run.written = max(run.written, line["last"])
 
     def _on_unwritten(self, line: dict[str, Any]) -> None:
-        self._close(line, is_done=False).errors.append(line["error"])
+        self._close(line, is_end=False, is_done=False).errors.append(line["error"])
 
     def _on_ending(self, line: dict[str, Any]) -> None:
         self._on_writing(line)
         self.runs[line["answer"]].ending = line["state"]
 
     def _on_ended(self, line: dict[str, Any]) -> None:
-        self._close(line, is_done=True).ended = line["state"]
+        self._close(line, is_end=True, is_done=True).ended = line["state"]
 
     def _on_unended(self, line: dict[str, Any]) -> None:
-        self._on_unwritten(line)
+        self._close(line, is_end=True, is_done=False).errors.append(line["error"])
 
-    def _close(self, line: dict[str, Any], *, is_done: bool) -> Run:
+    def _close(self, line: dict[str, Any], *, is_end: bool, is_done: bool) -> Run:
         run = self.runs[line["answer"]]
-        run.writes[-1].until, run.writes[-1].is_done = line["t"], is_done
+        # The end may be stored while events are being written.
+        write = next(write for write in reversed(run.writes) if write.is_end == is_end)
+        write.until, write.is_done = line["t"], is_done
         return run
 
     def _on_beat(self, line: dict[str, Any]) -> None:
@@ -194,14 +183,3 @@ class Timeline:
 
     def _on_up(self, line: dict[str, Any]) -> None:
         self.outages.append(line["t"] - self._down)
-
-
-def _covered(intervals: Iterable[tuple[float, float]], since: float, until: float) -> float:
-    """Return how much of the time from ``since`` to ``until`` is in any of the intervals."""
-    covered, reached = 0.0, since
-    for begin, end in sorted(intervals):
-        begin, end = max(begin, reached), min(end, until)  # noqa: PLW2901
-        if end > begin:
-            covered += end - begin
-            reached = end
-    return covered
