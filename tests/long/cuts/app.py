@@ -18,6 +18,7 @@ from hermes_session_mw import (
     HermesSessionMiddleware,
     SQLAlchemyStore,
     get_session,
+    request_digest,
     session_routes,
 )
 from hermes_session_mw.messages import Message
@@ -26,6 +27,9 @@ from tests.long.cuts.scripts import script_of
 
 BEAT = 0.04
 """Seconds between two beats, which tell how far the process's event loop has come."""
+
+WAIT = 1.0
+"""Seconds that a request waits for another answer of its session."""
 
 
 class JournalledStore(SQLAlchemyStore):
@@ -103,22 +107,23 @@ async def chat(request: Request) -> Response:
     """Answer a question, or join its answer, or tell the answer that is stored."""
     session = get_session(request)
     asked = await request.json()
-    key, model = session.idempotency_key or "", request.app.state.model
-    running = await session.running_answer()
-    if running is not None and running.turn_id == key:
-        return running.response()
-    stored = await session.find_turn()
+    digest = request_digest(asked)
+    answer = await session.turn_or_answer(digest, wait=WAIT)
+    if answer is not None:
+        return answer.response()
+    stored = await session.find_turn(digest=digest)
     if stored is not None:
         session.mark_replayed()
         return JSONResponse({"messages": stored.messages})
+    key, model = session.idempotency_key or "", request.app.state.model
     question = {"role": "user", "content": key}
-    keep = last_question(await session.load()) if asked["again"] else None
+    keep = last_question(session.history) if asked["again"] else None
+    pieces, made_by = model.say(key), None
     if asked["payloads"]:
-        answer = await session.answer(
-            model.payloads(key), question, replace_from=keep, assemble=assemble
-        )
-    else:
-        answer = await session.answer(model.say(key), question, replace_from=keep)
+        pieces, made_by = model.payloads(key), assemble
+    answer = await session.answer(
+        pieces, question, replace_from=keep, assemble=made_by, digest=digest
+    )
     return answer.response()
 
 

@@ -123,7 +123,8 @@ class Judge:
             message = {**message, "status": "incomplete"} if text else None
         if answer.state == "failed" and answer.replace_from is not None:
             message = None  # the old turn stays
-        self._hold(answer.message == message, answer, f"is {answer.message!r}, not {message!r}")
+        stored = None if answer.message is None else without_digest(answer.message)
+        self._hold(stored == message, answer, f"is {stored!r}, not {message!r}")
 
     def _compare(self, texts: list[str], script: Script, answer: Answer) -> None:
         same = 0
@@ -192,12 +193,12 @@ class Judge:
 
     def _judge_replays(self) -> None:
         complete = {
-            answer.key: [*answer.question, answer.message]
+            answer.key: [*answer.question, without_digest(answer.message)]
             for answer in self._stored.answers.values()
             if answer.state == "completed"
         }
         for key, messages in self._record.replays:
-            if messages != complete.get(key):
+            if [*map(without_digest, messages)] != complete.get(key):
                 self.violations.append(f"{key}: {messages!r} was told again")
 
     def _script(self, run: Run) -> Script:
@@ -209,3 +210,8 @@ class Judge:
     def _hold(self, condition: bool, answer: Answer, otherwise: str) -> None:
         if not condition:
             self.violations.append(f"answer {answer.id} ({answer.key}, {answer.state}) {otherwise}")
+
+
+def without_digest(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored message without the digest of the request that it answers."""
+    return {name: value for name, value in message.items() if name != "request_digest"}
