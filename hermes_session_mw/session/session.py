@@ -58,7 +58,7 @@ from hermes_session_mw.session.repeated_requests import repeated_turn
 from hermes_session_mw.session.request_digest import with_digest
 from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
 from hermes_session_mw.session.tool_calls import find_cut, unanswered_calls
-from hermes_session_mw.session.turn_lock import LEASE, WAIT, Turn
+from hermes_session_mw.session.turn_lock import LEASE, PREPARATION, WAIT, Turn
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.models import StoredTurn
@@ -676,7 +676,7 @@ class HermesSession:
         digest: str,
         *,
         turn_id: str | None = None,
-        lease: float = LEASE,
+        lease: float = PREPARATION,
         wait: float = WAIT,
     ) -> Answer | None:
         """Take the turn and return None; or return the request's own answer, if it runs already.
@@ -692,7 +692,9 @@ class HermesSession:
         Args:
             digest: the request's `request_digest`, which ``answer()`` was given too.
             turn_id: the id that the turn has under a key, unless it is the key itself.
-            lease: as for ``turn``.
+            lease: as for ``turn``, but 10 seconds by default, so that a process that is killed does
+                not leave the conversation taken for long. ``answer()`` takes the lease over, and
+                renews it; whoever prepares for longer than that gives more.
             wait: as for ``turn``.
 
         Raises:

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 LEASE = 60.0
 """Seconds after which a lease expires, unless another number is asked for."""
 
+PREPARATION = 10.0
+"""The same where an answer is to follow, which takes the lease over and renews it."""
+
 WAIT = 10.0
 """Seconds to wait for the lease, unless another number is asked for."""
 

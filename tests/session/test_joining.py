@@ -76,6 +76,16 @@ async def test_which_request_is_the_same(
     assert model.asked == 1
 
 
+async def test_who_prepares_an_answer_has_the_turn_for_a_short_time(store: Any) -> None:
+    """A process that is killed before its answer begins leaves the conversation free soon."""
+    first = session(store)
+    assert await first.turn_or_answer("a") is None
+    with pytest.raises(SessionBusy) as busy:
+        await session(store).turn_or_answer("b", wait=0)
+    assert 0 < busy.value.retry_after <= 10
+    await first.end()
+
+
 async def test_who_waits_gets_the_turn_after_the_answers_end(store: Any) -> None:
     """The history has the answer by then."""
     other = session(store)
