@@ -32,6 +32,7 @@ class Client(NamedTuple):
         driver: the program in ``drivers/``, with its arguments.
         styles: the APIs that it speaks.
         ways: by what a conversation of it goes on without the header, with the Responses API.
+        background: how it gets an answer that is made in the background, with the Responses API.
         proxied: whether LiteLLM's proxy stands between it and the demo.
     """
 
@@ -40,6 +41,7 @@ class Client(NamedTuple):
     driver: str
     styles: tuple[str, ...] = STYLES
     ways: tuple[str, ...] = ()
+    background: tuple[str, ...] = ()
     proxied: bool = False
 
     def tried(self) -> "Iterator[tuple[str, str, Callable[[Case], Any]]]":
@@ -47,6 +49,7 @@ class Client(NamedTuple):
         for style in self.styles:
             yield from ((style, name, feature) for name, feature in FEATURES.items())
         yield from (("responses", way, WAYS[way]) for way in self.ways)
+        yield from (("responses", how, BACKGROUND[how]) for how in self.background)
 
     @property
     def folder(self) -> Path:
@@ -255,6 +258,24 @@ def _goes_on(case: Case, via: str) -> list[Any]:
     return [talk["value"], called["value"]]
 
 
+def polled(case: Case) -> None:
+    """An answer that is made in the background is polled until it is complete."""
+    in_background(case, stream=False)
+
+
+def followed(case: Case) -> None:
+    """It is streamed, and the client that can follows it again."""
+    in_background(case, stream=True)
+
+
+def in_background(case: Case, *, stream: bool) -> None:
+    """Two questions, each sent alone: the second is answered with the first at hand."""
+    options = {"background": True, "stream": stream}
+    case.driver.ask(case.style, case.session, "I am Ada.", **options)
+    restart(case, **options)
+    equal(len(case.demo.stored(case.session)), 4)
+
+
 def equal(seen: Any, expected: Any) -> None:
     """See that both are the same; white space around texts does not count."""
     if isinstance(seen, list):
@@ -282,6 +303,12 @@ WAYS: dict[str, Callable[[Case], Any]] = {
     "`previous_response_id`": previous,
     "`conversation`": conversation,
     "`OpenAIConversationsSession`": session,
+}
+
+
+BACKGROUND: dict[str, Callable[[Case], Any]] = {
+    "polled": polled,
+    "followed": followed,
 }
 
 

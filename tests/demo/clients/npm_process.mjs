@@ -18,14 +18,20 @@ async function answer({ options, method, given }) {
   const name = names.pop();
   const owner = names.reduce((found, each) => found[each], client);
   try {
+    if (name === 'stream') return await helped(owner.stream(...given), () => requests);
     const { data, response } = await owner[name](...given).withResponse();
-    const value = given[0]?.stream ? await all(data) : data;
+    const value = given.some((each) => each?.stream) ? await all(data) : data;
     return { value, id: response.headers.get(HEADER), requests };
   } catch (error) {
     const { status, code, message, headers } = error;
     const id = headers?.get(HEADER) ?? null;
     return { error: { name: error.constructor.name, status, code, message }, id, requests };
   }
+}
+
+async function helped(stream, requests) {
+  const events = await all(stream);
+  return { value: [...events, { type: 'final', response: await stream.finalResponse() }], id: null, requests: requests() };
 }
 
 async function all(stream) {

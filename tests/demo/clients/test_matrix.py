@@ -14,7 +14,17 @@ from typing import NamedTuple
 import pytest
 
 from tests.demo.clients.demos import Demo, a_session_id
-from tests.demo.clients.matrix import FEATURES, WAYS, Case, Client, Driver, cell, driving, restart
+from tests.demo.clients.matrix import (
+    BACKGROUND,
+    FEATURES,
+    WAYS,
+    Case,
+    Client,
+    Driver,
+    cell,
+    driving,
+    restart,
+)
 from tests.demo.clients.scripted import scripted
 from tests.support.litellm_proxy import config_before, litellm_proxy
 from tests.support.requirements import needs
@@ -27,20 +37,27 @@ pytestmark = pytest.mark.timeout(900)
 LITELLM = "LiteLLM"
 AGENTS = tuple(WAYS)
 PREVIOUS, SDK = AGENTS[:1], AGENTS[:2]
+BOTH, STREAMED = tuple(BACKGROUND), tuple(BACKGROUND)[1:]
 CLIENTS = [
-    Client("openai, Python", "openai-python", "openai_python", ways=SDK),
-    Client("openai, npm", "openai-npm", "openai.mjs", ways=SDK),
-    Client("openai-agents, Python", "openai-agents-python", "openai_agents_python", ways=AGENTS),
+    Client("openai, Python", "openai-python", "openai_python", ways=SDK, background=BOTH),
+    Client("openai, npm", "openai-npm", "openai.mjs", ways=SDK, background=BOTH),
+    Client(
+        "openai-agents, Python", "openai-agents-python", "openai_agents_python",
+        ways=AGENTS, background=STREAMED,
+    ),
     Client("openai-agents, npm", "openai-agents-npm", "openai_agents.mjs", ways=AGENTS),
-    Client("LangChain, Python", "langchain-python", "langchain_python", ways=PREVIOUS),
+    Client(
+        "LangChain, Python", "langchain-python", "langchain_python",
+        ways=PREVIOUS, background=STREAMED,
+    ),
     Client("LangChain, npm", "langchain-npm", "langchain.mjs", ways=PREVIOUS),
     Client("AI SDK, `openai`", "ai", "ai.mjs", ways=PREVIOUS),
     Client("AI SDK, `openai-compatible`", "ai", "ai.mjs compatible", ("chat",)),
-    Client("Pydantic AI", "pydantic-ai", "pydantic_ai", ways=SDK),
+    Client("Pydantic AI", "pydantic-ai", "pydantic_ai", ways=SDK, background=BOTH),
     Client("LlamaIndex", "llama-index", "llama_index", ways=PREVIOUS),
     Client(LITELLM, ".litellm", "litellm_python", ways=PREVIOUS),
     Client("LiteLLM's proxy", "openai-python", "openai_python", ways=PREVIOUS, proxied=True),
-]
+]  # fmt: skip
 KEY = "unused"
 NAMES = {"chat": "Chat Completions", "responses": "Responses"}
 CELLS = [(client, style, name) for client in CLIENTS for style, name, _ in client.tried()]
@@ -168,6 +185,7 @@ def tables(outcome: Outcome) -> Iterator[str]:
     for style, name in NAMES.items():
         yield from table(outcome, name, style, FEATURES)
     yield from table(outcome, "Without the header", "responses", WAYS)
+    yield from table(outcome, "In the background", "responses", BACKGROUND)
     yield "\n"
     if NOT_YET:
         yield "What does not work:\n\n"

@@ -18,7 +18,7 @@ DEFAULT_RETRIES = 2
 UNKNOWN = "resp_" + "0" * 48
 
 
-def code_of(error: Any) -> tuple[str, int, str]:
+def code_of(error: Any) -> tuple[str, int, str | None]:
     assert error is not None
     return error["name"], error["status"], error["code"]
 
@@ -60,6 +60,37 @@ def test_responses_go_on_from_each_other(served: Demo, npm: Npm) -> None:
     assert got.text == second.text
     assert "I remember 2 earlier messages" in npm.chat(served.api, "Hi", str(first.id)).text
     assert second.id == got.id == first.id
+
+
+def test_a_response_in_the_background_is_followed(served: Demo, npm: Npm) -> None:
+    """It is polled, followed from its beginning or a number, and read again by the helper."""
+    body = {"model": "hermes-demo", "input": "one two three", "background": True}
+    begun = npm.call(served.api, "responses.create", body)
+    assert (begun.value["status"], begun.value["background"]) == ("in_progress", True)
+    response_id = begun.value["id"]
+    polled = begun
+    while polled.value["status"] == "in_progress":
+        polled = npm.call(served.api, "responses.retrieve", response_id)
+    assert (polled.value["status"], polled.requests) == ("completed", 1)
+    events = npm.call(served.api, "responses.retrieve", response_id, {"stream": True})
+    assert [event["sequence_number"] for event in events.value] == [*range(len(events.value))]
+    assert events.text == polled.text
+    after = {"stream": True, "starting_after": 4}
+    rest = npm.call(served.api, "responses.retrieve", response_id, after)
+    assert rest.value == events.value[5:]
+    helped = npm.call(
+        served.api, "responses.stream", {"response_id": response_id, "starting_after": 4}
+    )
+    *told, final = helped.value
+    assert final["response"]["output"][0]["content"][0]["text"] == polled.text
+    assert [event["sequence_number"] for event in told] == [*range(5, len(events.value))]
+    cancelled = npm.call(served.api, "responses.cancel", response_id)
+    assert cancelled.value["status"] == "completed"
+    streamed = npm.call(served.api, "responses.create", {**body, "stream": True})
+    assert streamed.text.startswith("You said: one two three")
+    foreground = npm.call(served.api, "responses.create", {**body, "background": False})
+    refused = npm.call(served.api, "responses.cancel", foreground.value["id"])
+    assert code_of(refused.error) == ("BadRequestError", 400, None)
 
 
 def test_errors_tell_the_id(served: Demo, keyed: Demo, npm: Npm, session_id: str) -> None:

@@ -32,6 +32,8 @@ def drive(ask: Ask, seen: Seen) -> None:
         return
     if ask.tools:
         llm = llm.bind_tools([get_weather])
+    if ask.background:
+        llm = llm.bind(background=True)
     history: list[Any] = []
     for text in ask.texts:
         history = [*(history if ask.whole or ask.via else []), _user(ask, text)]

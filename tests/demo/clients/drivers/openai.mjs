@@ -82,6 +82,7 @@ async function respond(client, ask, seen, items, kept) {
       ...tools,
       ...text,
       ...kept,
+      ...(ask.background ? { background: true } : {}),
     });
     if (ask.via) items.length = 0; // the server has all of that
     else items.push(...response.output);
@@ -99,11 +100,19 @@ async function respond(client, ask, seen, items, kept) {
 }
 
 async function responded({ responses }, { stream, structured, headers }, seen, body) {
+  if (body.background && !stream) {
+    let response = await responses.create(body, { headers });
+    while (['queued', 'in_progress'].includes(response.status))
+      response = await responses.retrieve(response.id);
+    return response;
+  }
   if (stream) {
     const running = responses.stream(body, { headers });
     seen.pieces = 0;
     running.on('response.output_text.delta', () => (seen.pieces += 1));
-    return running.finalResponse();
+    const response = await running.finalResponse();
+    if (!body.background) return response;
+    return responses.stream({ response_id: response.id, starting_after: 2 }).finalResponse();
   }
   const asked = responses[structured ? 'parse' : 'create'](body, { headers });
   if (!structured) seen.ids.push((await asked.asResponse()).headers.get(HEADER));

@@ -23,7 +23,9 @@ async def drive(ask: Ask, seen: Seen) -> None:
     agent = agents.Agent(
         name="A",
         model=kind("scripted", client),
-        model_settings=agents.ModelSettings(extra_headers=ask.headers),
+        model_settings=agents.ModelSettings(
+            extra_headers=ask.headers, extra_args={"background": True} if ask.background else None
+        ),
         tools=[get_weather] if ask.tools else [],
         output_type=Weather if ask.structured else None,
     )

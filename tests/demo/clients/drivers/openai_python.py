@@ -81,6 +81,8 @@ def _respond(
     given: dict[str, Any] = {"model": MODEL, "extra_headers": ask.headers}
     if ask.tools:
         given["tools"] = [{"type": "function", **FUNCTION}]
+    if ask.background:
+        given["background"] = True
     while True:
         response = _responded(client, ask, seen, {**given, **kept, "input": items})
         if ask.via:  # the server has all of that
@@ -99,17 +101,30 @@ def _respond(
 
 def _responded(client: openai.OpenAI, ask: Ask, seen: Seen, given: dict[str, Any]) -> Any:
     responses = client.responses
+    raw: Any
     if ask.structured:
         raw = responses.with_raw_response.parse(**given, text_format=Weather)
     elif ask.stream:
         with responses.stream(**given) as stream:
             seen.pieces = sum(event.type == "response.output_text.delta" for event in stream)
             seen.ids.append(id_in(stream._response.headers))
-            return stream.get_final_response()
+            streamed = stream.get_final_response()
+        return _followed(client, streamed) if ask.background else streamed
     else:
         raw = responses.with_raw_response.create(**given)
     seen.ids.append(id_in(raw.headers))
-    return raw.parse()
+    response = raw.parse()
+    while response.status in ("queued", "in_progress"):
+        response = responses.retrieve(response.id)
+    return response
+
+
+def _followed(client: openai.OpenAI, response: Any) -> Any:
+    """Follow a response that is made in the background again, from its third event on."""
+    with client.responses.stream(response_id=response.id, starting_after=2) as stream:
+        numbers = [event.sequence_number for event in stream]
+        assert numbers[0] == 3
+        return stream.get_final_response()
 
 
 def output_item(call: Any) -> dict[str, Any]:

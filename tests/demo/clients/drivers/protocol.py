@@ -32,6 +32,7 @@ class Ask:
         session: its id, or "" for no header.
         via: by what the conversation goes on, without the header: ``previous_response_id``,
             ``conversation`` or ``session``.
+        background: whether the answer is made in the background, and polled, or streamed.
     """
 
     url: str
@@ -44,6 +45,7 @@ class Ask:
     structured: bool = False
     picture: str | None = None
     via: str | None = None
+    background: bool = False
     headers: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:

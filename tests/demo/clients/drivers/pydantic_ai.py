@@ -25,7 +25,9 @@ async def drive(ask: Ask, seen: Seen) -> None:
             history = await _turn(agent, ask, seen, text, history if ask.whole or ask.via else [])
 
 
-async def _kept(ask: Ask, client: openai.AsyncOpenAI) -> dict[str, str]:
+async def _kept(ask: Ask, client: openai.AsyncOpenAI) -> dict[str, Any]:
+    if ask.background:
+        return {"openai_background": True}
     if ask.via == "conversation":
         return {"openai_conversation_id": (await client.conversations.create()).id}
     return {"openai_previous_response_id": "auto"} if ask.via else {}
