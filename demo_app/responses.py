@@ -17,10 +17,18 @@ from demo_app import turns
 from demo_app.bodies import json_object
 from demo_app.failures import error_payload, failure_of
 from demo_app.response_shapes import ResponseAnswer, details_of, stored_response
-from hermes_session_mw import Answer, HermesSession, StoreUnavailable, TurnConflict, get_session
+from hermes_session_mw import (
+    Answer,
+    HermesSession,
+    SessionBusy,
+    StoreUnavailable,
+    TurnConflict,
+    get_session,
+)
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.conversations import conversation_session_id
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
+from hermes_session_mw.openai_api.item_ids import is_response_id
 from hermes_session_mw.openai_api.response_object import response_object
 from hermes_session_mw.openai_api.response_request import ResponseRequest
 from hermes_session_mw.openai_api.response_stream import FollowedResponse, begun_response
@@ -133,7 +141,7 @@ async def _stored(asked: _Asked) -> Response:
     session, body, ids = asked.session, asked.body, asked.ids
     turn_id = response_turn_id(session, asked.details["id"])
     # Before the response begins, so that a failure can be a status code.
-    answer = await turns.enter(session, body.digest, turn_id)
+    answer = await _enter(session, body.digest, turn_id)
     if answer is not None:
         return await _joined(asked, answer)
     # It depends on the session, whose id may be another one now, if it is derived.
@@ -142,7 +150,7 @@ async def _stored(asked: _Asked) -> Response:
     fork = await ids.fork_of(session, response_id, body.previous)
     if fork is not None:
         await session.switch(fork)
-        answer = await turns.enter(session, body.digest, response_id)
+        answer = await _enter(session, body.digest, response_id)
         if answer is not None:
             return await _joined(asked, answer)
     turn_id = response_turn_id(session, response_id, named=named)
@@ -159,6 +167,23 @@ async def _stored(asked: _Asked) -> Response:
     turn_id = response_turn_id(session, response_id, named=named)  # it may have forked
     await ids.keep(response_id, session.id)
     return await _begun(asked, new, new.replace_from, turn_id)
+
+
+async def _enter(session: HermesSession, digest: str, turn_id: str) -> Answer | None:
+    """Wait for the session's turn, and return None; or return the request's running answer.
+
+    Without an Idempotency-Key that one has a turn id too, which is the response's.
+    """
+    try:
+        return await session.turn_or_answer(digest, turn_id=turn_id, wait=0)
+    except SessionBusy:
+        if session.idempotency_key is None:
+            answer = await session.running_answer()
+            is_unnamed = answer is not None and is_response_id(answer.turn_id)
+            if answer is not None and is_unnamed and answer.digest == digest:
+                session.mark_replayed()
+                return answer
+    return await turns.enter(session, digest, turn_id)
 
 
 async def _unstored(asked: _Asked) -> Response:

@@ -23,6 +23,7 @@ from hermes_session_mw.openai_api.response_items import (
     messages_of,
     with_references,
 )
+from hermes_session_mw.openai_api.response_log import known_events
 from hermes_session_mw.openai_api.response_object import response_object, usage_of
 from hermes_session_mw.openai_api.response_options import (
     check_supported,
@@ -30,6 +31,7 @@ from hermes_session_mw.openai_api.response_options import (
     told_again,
 )
 from hermes_session_mw.openai_api.response_request import ResponseRequest
+from hermes_session_mw.openai_api.response_stream import FollowedResponse
 from hermes_session_mw.openai_api.retry_after import read_retry_after
 from hermes_session_mw.openai_api.stored_responses import (
     StoredResponses,
@@ -54,6 +56,7 @@ __all__ = [
     "EventReader",
     "EventStream",
     "EventTooLarge",
+    "FollowedResponse",
     "InvalidChunk",
     "InvalidRequest",
     "MessageAssembly",
@@ -72,6 +75,7 @@ __all__ = [
     "in_plain_form",
     "input_items",
     "items_of",
+    "known_events",
     "messages_of",
     "new_response_id",
     "options_of",

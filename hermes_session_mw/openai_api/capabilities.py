@@ -87,6 +87,7 @@ def capabilities(
             "chat_completions_streaming": "chat_completions" in endpoints,
             "responses_api": "responses" in endpoints,
             "responses_streaming": "responses" in endpoints,
+            "responses_background": "post_responses_response_id_cancel" in endpoints,
             "conversations_api": "post_conversations" in endpoints,
             "session_resources": has_owners and "sessions" in endpoints,
             "session_fork": has_owners and "session_fork" in endpoints,

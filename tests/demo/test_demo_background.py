@@ -341,6 +341,20 @@ def test_a_repeated_request_joins_its_answer(
     assert sorted(map(str, replayed)) == ["None", "true", "true"]
 
 
+def test_a_request_without_a_key_joins_its_answer(client: TestClient, model: Paced) -> None:
+    """The same request again, as after a cut, gets the same response; another one waits."""
+    begun = begin(client, "a b c", S)
+    again = respond(client, "a b c", S, background=True)
+    assert (body_of(again)["id"], again.headers["Idempotency-Replayed"]) == (begun["id"], "true")
+    model.finish()
+    other = respond(client, "a b", S, background=True)
+    assert body_of(other)["id"] != begun["id"]
+    assert "Idempotency-Replayed" not in other.headers
+    assert ended(client, begun["id"])["status"] == "completed"
+    ended(client, body_of(other)["id"])
+    assert model.asked == 2
+
+
 def forget(store: MemoryStore) -> None:
     """Remove the logs of all answers that have ended."""
     while anyio.run(store.sweep_answers, 0.0):

@@ -29,6 +29,7 @@ def test_it_has_the_shape_of_hermes_agents() -> None:
     assert answer["runtime"]["tool_execution"] == "client"
     features, endpoints = answer["features"], answer["endpoints"]
     assert features["chat_completions_streaming"] is features["responses_streaming"] is True
+    assert features["responses_background"] is True
     assert features["session_continuity_header"] == "X-Hermes-Session-Id"
     assert features["session_key_header"] is None
     assert "sessions" not in endpoints

@@ -56,6 +56,17 @@ def test_the_python_lines_print_what_the_page_says(served: Demo) -> None:
     namespace["client"].close()  # type: ignore[attr-defined]  # the example's OpenAI
 
 
+def test_the_lines_about_the_background_print_what_their_page_says(served: Demo) -> None:
+    """So does the example of the page about Responses."""
+    page = (ROOT / "docs" / "responses.md").read_text()
+    (code,) = re.findall(r"^```python client\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    namespace: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code.replace(DEMO_URL, served.url), namespace)
+    check(code, printed.getvalue())
+    namespace["client"].close()  # type: ignore[attr-defined]  # the example's OpenAI
+
+
 def test_the_javascript_lines_print_what_the_page_says(served: Demo, tmp_path: Path) -> None:
     """Each example in JavaScript works as a module, beside the packages that it imports."""
     (tmp_path / "node_modules").symlink_to(PACKAGES / "node_modules")
