@@ -175,6 +175,9 @@ _MYSQL: dict[int, _Code] = {
     1366: _NOT_UTF8,  # text that the column's character set does not have
 }
 
+_NO_RIGHT = frozenset({"42501", "1142"})
+"""The codes for a user without the right to change a table."""
+
 # SQLite has one code for all errors of a statement.
 _MISSING = re.compile(r"no such (table|column)|table \w+ has no column")
 
@@ -279,6 +282,14 @@ def classify_other(exc: Exception) -> Failure:
         advice = "the system cannot start a thread; try again, or without threads use MemoryStore"
         return Failure("unavailable", f"{name}: {_NO_THREAD}", advice)
     return Failure("other", name, _BY_CATEGORY["other"][1], may_quote=True)
+
+
+def refuses_writes(exc: SQLAlchemyError) -> bool:
+    """Tell whether the server, the file, or the user's rights allow no writes."""
+    cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
+    known, code = _find_code(exc, cause)
+    is_read_only = known.category == "read_only" or code.startswith("SQLITE_READONLY")
+    return is_read_only or code in _NO_RIGHT
 
 
 def _find_code(exc: Exception, cause: BaseException) -> tuple[_Code, str]:

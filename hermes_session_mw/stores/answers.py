@@ -8,8 +8,11 @@ every turn is (the head of ``session/turn_lock.py``).
 
 A writer that dies lets the lease expire. Its answer is then *folded* (``answer_folding.folded``):
 its question, and as much of the answer as came, are stored as one turn, marked as incomplete. Every
-method that meets an open answer whose lease has expired folds it first, ``load`` too; so a
-conversation goes on without a housekeeper, and a fold is done once, whoever does it.
+method that reads or edits the history of one session, acquires its lease, or asks for an answer
+folds an open answer whose lease has expired first; so a conversation goes on without a housekeeper,
+and a fold is done once, whoever does it. ``list`` folds nothing: until somebody else does, it tells
+the earlier length, and leaves a session out that has only the question. A deletion and a prune take
+the answer with the session. Where the database accepts no writes, reads go without the fold.
 """
 
 from collections.abc import Sequence
@@ -113,7 +116,8 @@ class AnswerStore(LifecycleStore, Protocol):
             answer_id: 1 to 255 characters, not used by this owner before.
             question: what is answered, in order; with the answer it has to fit into a turn.
             owner: up to 255 characters.
-            lease: seconds, bounded as for ``acquire``; every ``write_events`` renews it.
+            lease: seconds, bounded as for ``acquire``; every ``write_events`` renews it. Another
+                process may notice up to a second late that one below 2 seconds has expired.
             turn_id: of the complete turn; an answer that breaks off does not use it up.
             replace_from: as for ``append``; the old turn stays until the answer ends.
             digest: of the request, up to 64 characters, so that a repeated one is told from

@@ -158,6 +158,8 @@ class LifecycleStore(Store, Protocol):
     ) -> SessionPage:
         """Return the owner's sessions, the most recently changed ones first.
 
+        An answer whose writer has died is not folded for it: see the head of ``stores/answers.py``.
+
         Raises:
             ValueError: ``limit`` is not between 1 and 500, or ``cursor`` does not come from a
                 page.

@@ -36,6 +36,8 @@ pytest.register_assert_rewrite(
             "session_list_contract",
             "lifecycle_contract",
             "answer_contract",
+            "answer_writers",
+            "fold_contract",
             "history_model",
             "helpers",
         )

@@ -3,8 +3,6 @@
 import json
 import math
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -23,6 +21,18 @@ from hermes_session_mw import (
     TurnLost,
     TurnTooLong,
 )
+from hermes_session_mw.testing.answer_writers import (
+    ASKED,
+    LEASE,
+    MOMENT,
+    SAID,
+    TURN,
+    Writer,
+    begun,
+    part,
+    until,
+)
+from hermes_session_mw.testing.fold_contract import FoldOperations
 from hermes_session_mw.testing.helpers import (
     DELETED,
     UNKNOWN,
@@ -33,153 +43,9 @@ from hermes_session_mw.testing.helpers import (
     stored,
 )
 
-LEASE = 30.0
-"""Seconds: longer than a test takes."""
-
-MOMENT = 0.05
-"""Seconds of a lease that is to expire."""
-
-ASKED: dict[str, Any] = {"role": "user", "content": "Why?"}
-SAID: dict[str, Any] = {"role": "assistant", "content": "Because."}
-TURN = [ASKED, SAID]
-
-
-def part(text: str) -> dict[str, Any]:
-    """Return an answer that broke off after ``text``."""
-    return {"role": "assistant", "content": text, "status": "incomplete"}
-
-
-def as_text(event: object) -> str:
-    """Return an event as a JSON text."""
-    return json.dumps(event, ensure_ascii=False)
-
-
-def growth(*changes: tuple[str, list[Any], Any]) -> str:
-    """Return changes of a message as a JSON text."""
-    return json.dumps(changes)
-
-
-@dataclass
-class Writer:
-    """The writer of an answer."""
-
-    store: AnswerStore
-    session_id: str
-    id: str
-    fence: int
-    owner: str = ""
-    lease: float = LEASE
-
-    async def write(self, first: int, *events: object, **more: Any) -> bool:
-        """Write events from the number ``first``."""
-        return await self.write_texts(first, *map(as_text, events), **more)
-
-    async def write_texts(self, first: int, *texts: str, **more: Any) -> bool:
-        """Write events that are JSON texts."""
-        return await self.store.write_events(
-            self.session_id,
-            self.id,
-            first,
-            texts,
-            self.owner,
-            **{"fence": self.fence, "lease": self.lease, **more},
-        )
-
-    async def end(
-        self, first: int, *events: object, messages: Any = TURN, **more: Any
-    ) -> int | None:
-        """End the answer with these events."""
-        return await self.end_texts(first, *map(as_text, events), messages=messages, **more)
-
-    async def end_texts(
-        self, first: int, *texts: str, messages: Any = TURN, **more: Any
-    ) -> int | None:
-        """End the answer with events that are JSON texts."""
-        return await self.store.end_answer(
-            self.session_id,
-            self.id,
-            first,
-            texts,
-            messages,
-            self.owner,
-            **{"fence": self.fence, "state": "completed", **more},
-        )
-
-    async def found(self) -> AnswerRecord:
-        """Return what is stored of the answer."""
-        found = await self.store.find_answer(self.id, self.owner)
-        assert found is not None
-        return found
-
-    async def read(self, after: int = 0, **more: Any) -> tuple[str, list[object]]:
-        """Return the state, and the stored events."""
-        found = await self.store.read_events(self.id, self.owner, after, **more)
-        assert found is not None
-        return found[0], [json.loads(text) for text in found[1]]
-
-    async def events(self, after: int = 0) -> list[object]:
-        """Return the stored events."""
-        return (await self.read(after))[1]
-
-
-async def begun(
-    store: AnswerStore, session_id: str | None = None, owner: str = "", **more: Any
-) -> Writer:
-    """Begin an answer, in a new session unless one is given."""
-    name, answer_id = session_id or new_id(), new_id()
-    options = {"lease": LEASE, **more}
-    question = options.pop("question", [ASKED])
-    fence = await store.begin_answer(name, answer_id, question, owner, **options)
-    return Writer(store, name, answer_id, fence, owner, options["lease"])
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for the condition."""
-    with anyio.fail_after(60):
-        while not await condition():  # noqa: ASYNC110  # nobody tells
-            await anyio.sleep(0.01)
-
-
-async def wait_for_fold(writer: Writer) -> History:
-    """Load the session until its answer was folded, and return the history."""
-
-    async def is_folded() -> bool:
-        await writer.store.load(writer.session_id, writer.owner)
-        return (await writer.found()).state != "running"
-
-    await until(is_folded)
-    return await writer.store.load(writer.session_id, writer.owner)
-
-
-async def begin_next(writer: Writer) -> None:
-    """Begin another answer, unless one is going on."""
-    with suppress(SessionBusy):
-        await begun(writer.store, writer.session_id)
-
-
-async def acquire_and_load(writer: Writer) -> None:
-    """Load in a turn, unless an answer is going on."""
-    with suppress(SessionBusy):
-        await writer.store.acquire(writer.session_id, LEASE)
-        await writer.store.load(writer.session_id)
-
-
-FOLDS: dict[str, Callable[[Writer], Awaitable[object]]] = {
-    "load": lambda writer: writer.store.load(writer.session_id),
-    "load of the newest": lambda writer: writer.store.load(writer.session_id, limit=1),
-    "find": lambda writer: writer.store.find_answer(writer.id),
-    "open": lambda writer: writer.store.open_answer(writer.session_id),
-    "read": lambda writer: writer.store.read_events(writer.id),
-    "stop": lambda writer: writer.store.request_stop(writer.id),
-    "sweep": lambda writer: writer.store.sweep_answers(1000, 10_000),
-    "next answer": begin_next,
-    "next turn": acquire_and_load,
-}
-"""What meets an answer."""
-
 
 @pytest.mark.anyio
-class AnswerOperations:
+class AnswerOperations(FoldOperations):
     """What a store does with its database: running answers, their ends, and their folds."""
 
     async def test_it_is_an_answer_store(self, store: AnswerStore) -> None:
@@ -241,100 +107,6 @@ class AnswerOperations:
         writer = await begun(store)
         await writer.write(1, event, "between", event)
         assert json.dumps(await writer.events()) == json.dumps([event, "between", event])
-
-    @pytest.mark.parametrize("fold", FOLDS)
-    async def test_an_answer_without_its_writer_is_folded(
-        self, store: AnswerStore, fold: str
-    ) -> None:
-        """Whoever meets an answer whose lease has expired stores what came of it, once."""
-        writer = await begun(store, await stored(store, 1), lease=MOMENT)
-        await writer.write(1, "Be", "cau")
-
-        async def is_folded() -> bool:
-            await FOLDS[fold](writer)
-            # Which folds nothing itself.
-            return len((await store.export(writer.session_id)).splitlines()) == 4
-
-        await until(is_folded)
-        history = await store.load(writer.session_id)
-        assert history.messages == [*numbered(0), ASKED, part("Becau")]
-        found = await writer.found()
-        assert (found.state, found.message) == ("incomplete", part("Becau"))
-        assert await writer.read() == ("incomplete", ["Be", "cau"])
-        with pytest.raises(TurnLost):
-            await writer.write(3, "se")
-        with pytest.raises(TurnLost):
-            await writer.end(3, "se")
-        await store.sweep_answers(1000, 10_000)
-        assert (await store.load(writer.session_id)).length == 3
-
-    async def test_many_fold_once(self, store: AnswerStore) -> None:
-        """Of many that load at once one folds, and all get the folded history."""
-        writer = await begun(store, lease=MOMENT)
-        await writer.write(1, "Be")
-        lengths: list[int] = []
-
-        async def load() -> None:
-            async def is_folded() -> bool:
-                return (await store.load(writer.session_id)).exists
-
-            await until(is_folded)
-            lengths.append((await store.load(writer.session_id)).length)
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(6):
-                tasks.start_soon(load)
-        assert lengths == [2] * 6
-
-    async def test_a_question_is_durable_at_once(self, store: AnswerStore) -> None:
-        """Of an answer whose writer dies before the first event the question is stored."""
-        writer = await begun(store, lease=MOMENT, question=[ASKED, *numbered(1, 2)])
-        assert await wait_for_fold(writer) == History([ASKED, *numbered(1, 2)], 3, exists=True)
-        found = await writer.found()
-        assert (found.state, found.message, found.events) == ("incomplete", None, 0)
-
-    async def test_a_fold_puts_the_message_together(self, store: AnswerStore) -> None:
-        """A fold stores the message that has grown with each write, as far as it came."""
-        writer = await begun(store, lease=MOMENT)
-        calls: list[Any] = [{"id": "c"}]
-        first = growth(("=", ["role"], "assistant"), ("=", ["content"], "B"))
-        more = growth(("+", ["content"], "e"), ("=", ["tool_calls"], calls))
-        await writer.write(1, {"delta": "B"}, growth=first)
-        await writer.write(2, {"delta": "e"}, growth=more, lease=LEASE)
-        await writer.write(2, {"delta": "e"}, growth=more)  # a repetition
-        with pytest.raises(InvalidMessage, match="growth"):
-            await writer.write(2, {"delta": "e"}, "?", growth=more)
-        await writer.write(3, {"delta": ""}, growth=growth())
-        await writer.write(4, lease=MOMENT)
-        history = await wait_for_fold(writer)
-        assert history.messages == [ASKED, {**part("Be"), "tool_calls": calls}]
-
-    @pytest.mark.parametrize("has_growth", [True, False])
-    async def test_a_fold_continues_what_was_begun(
-        self, store: AnswerStore, *, has_growth: bool
-    ) -> None:
-        """A fold stores the message that the answer continues, with what came."""
-        writer = await begun(store, lease=MOMENT, begun={**SAID, "content": "Be", "n": 1})
-        more = growth(("+", ["content"], "cau")) if has_growth else None
-        await writer.write(1, "cau", growth=more)
-        history = await wait_for_fold(writer)
-        assert history.messages == [ASKED, {**part("Becau"), "n": 1}]
-
-    async def test_what_was_begun_is_kept_without_more(self, store: AnswerStore) -> None:
-        """Where nothing new came, what was begun is stored, unless a turn was to be replaced."""
-        asked = begun(store, lease=MOMENT, begun={**SAID, "content": "Be"})
-        assert (await wait_for_fold(await asked)).messages == [ASKED, part("Be")]
-        session_id = await stored(store, 1)
-        again = begun(store, session_id, lease=MOMENT, begun=numbered(0)[0], replace_from=0)
-        assert (await wait_for_fold(await again)).messages == numbered(0)
-
-    async def test_an_answer_without_a_question_may_be_empty(self, store: AnswerStore) -> None:
-        """Where the question is stored already, and no answer came, nothing is added."""
-        writer = await begun(store, await stored(store, 1), lease=MOMENT, question=[])
-        assert (await wait_for_fold(writer)).messages == numbered(0)
-        other = await begun(store, writer.session_id, question=[])
-        assert await other.end(1, "Because.", messages=[SAID]) == 2
-        assert (await other.found()).message == SAID
 
     async def test_events_are_stored_once(self, store: AnswerStore) -> None:
         """A repeated write stores nothing, one that overlaps stores the rest, and none a gap."""
@@ -544,37 +316,6 @@ class AnswerOperations:
         assert await writer.end(2) == 4 == await writer.end(2)
         assert (await store.load(session_id)).messages == [*numbered(0, 2), *TURN]
         assert await archive_of(store, session_id) == [(2, "2", "replace"), (3, "3", "replace")]
-
-    async def test_a_replaced_turn_stays_without_an_answer(self, store: AnswerStore) -> None:
-        """Folded before anything came, or ended without messages, an answer replaces nothing."""
-        session_id = await stored(store)
-        writer = await begun(store, session_id, replace_from=2, lease=MOMENT)
-        assert (await wait_for_fold(writer)).messages == numbered(0, 4)
-        other = await begun(store, session_id, replace_from=2)
-        assert await other.end(1, messages=[], state="failed") is None
-        assert (await store.load(session_id)).messages == numbered(0, 4)
-        third = await begun(store, session_id, replace_from=2, lease=MOMENT)
-        await third.write(1, "Be")
-        assert (await wait_for_fold(third)).messages == [*numbered(0, 2), ASKED, part("Be")]
-
-    async def test_a_history_may_be_shortened_meanwhile(self, store: AnswerStore) -> None:
-        """An answer whose turn was to follow messages that are gone is told so, and folded."""
-        session_id = await stored(store)
-        writer = await begun(store, session_id, replace_from=3, lease=MOMENT)
-        await store.rewind(session_id, 1)
-        with pytest.raises(SessionConflict):
-            await writer.end(1, "Because.")
-        await writer.write(1, "Because.")
-        assert (await wait_for_fold(writer)).messages == [*numbered(0), ASKED, part("Because.")]
-
-    async def test_another_turn_may_take_the_id_meanwhile(self, store: AnswerStore) -> None:
-        """An answer whose turn id was used by other messages is told so, and folded."""
-        writer = await begun(store, turn_id="t", lease=MOMENT)
-        await store.append(writer.session_id, numbered(0), turn_id="t")
-        await writer.write(1, "Because.")
-        with pytest.raises(TurnConflict):
-            await writer.end(2)
-        assert (await wait_for_fold(writer)).messages == [*numbered(0), ASKED, part("Because.")]
 
     @pytest.mark.parametrize("count", [0, 2])
     async def test_a_deletion_ends_an_answer(self, store: AnswerStore, count: int) -> None:

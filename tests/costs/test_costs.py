@@ -219,7 +219,10 @@ async def test_statements_are_compiled_once(
         await store.append("id", numbered(number))
         await store.load("id")
         await store.load("id", limit=1)
-    assert len(compiled) == len(set(compiled)) == 5  # one is what a new connection is asked
+    assert len(compiled) == len(set(compiled))
+    # A new connection's question, an append's two, and a load's two; three of these with a look
+    # for an expired answer, too.
+    assert len(compiled) <= 5 + 3
     await store.aclose()
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.database import listener as listening
 from hermes_session_mw.database.drivers import SERVER_PROCESS
-from hermes_session_mw.testing.answer_contract import Writer, begun, growth
+from hermes_session_mw.testing.answer_writers import Writer, begun, growth
 from tests.support import pgbouncer, postgres
 from tests.support.answers import Follower, found, until
 from tests.support.freezing_proxy import freezing

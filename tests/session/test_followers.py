@@ -11,7 +11,7 @@ from sqlalchemy import URL
 from hermes_session_mw import MemoryStore, SQLAlchemyStore
 from hermes_session_mw.session import answer_flush, answer_writer, stored_answer
 from hermes_session_mw.session.store_client import StoreClient
-from hermes_session_mw.testing.answer_contract import begun
+from hermes_session_mw.testing.answer_writers import begun
 from tests.session.test_answers import answered
 from tests.support.answers import Client, Follower, Model, found, serving, until
 

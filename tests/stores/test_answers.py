@@ -17,7 +17,7 @@ from hermes_session_mw import (
     StoreMisconfigured,
 )
 from hermes_session_mw.session.store_client import StoreClient
-from hermes_session_mw.testing.answer_contract import ASKED, LEASE, MOMENT, begun, part, until
+from hermes_session_mw.testing.answer_writers import ASKED, LEASE, MOMENT, begun, part, until
 from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support.old_tables import drop_all, load_version
 

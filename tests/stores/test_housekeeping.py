@@ -257,7 +257,7 @@ async def test_pruning_goes_through_all_batches(
 ) -> None:
     """More sessions than are looked for at once are all found, of whatever owner."""
     kind = tables.dialect.name
-    find = delete_prune._FIND[kind]
+    find = delete_prune._FIND[kind, True]
     monkeypatch.setitem(find, False, find[False].limit(3))
     monkeypatch.setattr(delete_prune, "BATCH", 3)
     store = make()

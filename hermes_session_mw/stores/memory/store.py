@@ -97,10 +97,7 @@ class MemoryStore(MemoryAnswers):
         """See `Store.load`."""
         check_keys(session_id, owner)
         check_count("limit", limit)
-        await checkpoint()
-        with self._lock:
-            self._fold_expired(session_id, owner)
-            record = self._record(session_id, owner)
+        record = await self._get(session_id, owner)
         rows = record.rows
         start = 0 if limit is None else max(len(rows) - limit, 0)
         messages = decode_messages([row.body for row in rows[start:]])
@@ -149,6 +146,7 @@ class MemoryStore(MemoryAnswers):
         with self._lock:
             record = self._record(session_id, owner)
             if not record.is_used and record.answer_id is None:
+                self._drop_answers(owner, session_id)
                 return False
             gone = SessionRecord(deleted=True, updated_at=time.time(), fence=record.fence)
             self._sessions[owner, session_id] = gone
@@ -274,7 +272,7 @@ class MemoryStore(MemoryAnswers):
         to = owner if new_owner is None else new_owner
         check_keys(session_id, owner)
         check_keys(new_id, to)
-        await self._get(session_id, owner)
+        await checkpoint()
         with self._lock:
             unused = self._unused(new_id, to)
             self._fold(session_id, owner)
@@ -311,14 +309,14 @@ class MemoryStore(MemoryAnswers):
             return replace(record, leased_until=time.monotonic() + seconds), None
 
         try:
-            await self._change(session_id, owner, change, fence)
+            await self._change(session_id, owner, change, fence, folds=False)
         except SessionDeleted:
             raise TurnLost from None
 
     async def release(self, session_id: str, fence: int, owner: str = "") -> None:
         """See `LifecycleStore.release`."""
         check_keys(session_id, owner)
-        await self._get(session_id, owner)
+        await checkpoint()
         with self._lock:
             record = self._record(session_id, owner)
             if record.fence == fence and not record.deleted:
@@ -355,6 +353,7 @@ class MemoryStore(MemoryAnswers):
         check_title(title)
         await checkpoint()
         with self._lock:
+            self._fold_expired(session_id, owner)
             record = self._record(session_id, owner)
             if record.exists:
                 self._sessions[owner, session_id] = replace(record, title=title)
@@ -444,8 +443,11 @@ class MemoryStore(MemoryAnswers):
         return f"<MemoryStore ({len(self._sessions)} sessions)>"
 
     async def _get(self, session_id: str, owner: str) -> SessionRecord:
+        """Return the record, after a fold if that is needed."""
         await checkpoint()
-        return self._record(session_id, owner)
+        with self._lock:
+            self._fold_expired(session_id, owner)
+            return self._record(session_id, owner)
 
     async def _change(
         self,
@@ -453,10 +455,14 @@ class MemoryStore(MemoryAnswers):
         owner: str,
         change: Callable[[SessionRecord], tuple[SessionRecord, T]],
         fence: int | None = None,
+        *,
+        folds: bool = True,
     ) -> T:
         """Replace the record by ``change``'s first value, and return its second one."""
         await checkpoint()
         with self._lock:
+            if folds:
+                self._fold_expired(session_id, owner)
             record = self._record(session_id, owner)
             if record.deleted:
                 raise SessionDeleted
@@ -469,6 +475,7 @@ class MemoryStore(MemoryAnswers):
 
     def _unused(self, session_id: str, owner: str) -> SessionRecord:
         """Return the record of an id that was never used, or raise ``SessionConflict``."""
+        self._fold_expired(session_id, owner)
         record = self._record(session_id, owner)
         if record.is_used or record.deleted or record.answer_id is not None:
             raise SessionConflict(0, len(record.rows))

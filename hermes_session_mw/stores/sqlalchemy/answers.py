@@ -1,7 +1,6 @@
 """The part of `SQLAlchemyStore` that keeps answers.
 
 Each operation checks its arguments, and is one function of `statements`, as the store's others are.
-What meets an open answer whose lease has expired folds it in a transaction of its own first.
 """
 
 import time
@@ -9,10 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
-from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.listener import Watch
-from hermes_session_mw.database.retry import RetryingExecutor
-from hermes_session_mw.database.workers.executor import Executor, T
+from hermes_session_mw.database.workers.executor import Executor
 from hermes_session_mw.messages import Message, encode_messages
 from hermes_session_mw.stores.answer_folding import (
     check_above_0,
@@ -23,6 +20,7 @@ from hermes_session_mw.stores.answer_folding import (
     encode_question,
 )
 from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState, AnswerWatch
+from hermes_session_mw.stores.sqlalchemy.folding import AnswerFolding
 from hermes_session_mw.stores.sqlalchemy.statements import answers, read_answers
 from hermes_session_mw.stores.sqlalchemy.statements.answer_notifications import (
     CHANNEL,
@@ -30,7 +28,6 @@ from hermes_session_mw.stores.sqlalchemy.statements.answer_notifications import 
     events_topic,
     stop_topic,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.read_answers import Expired
 from hermes_session_mw.stores.validation import (
     check_answer,
     check_count,
@@ -71,13 +68,11 @@ class _Watch:
         return self._is_renewed
 
 
-class SQLAlchemyAnswers:
+class SQLAlchemyAnswers(AnswerFolding):
     """The methods of `AnswerStore` that are not `LifecycleStore`'s."""
 
-    max_message_bytes: int
     max_turn_messages: int
     _max_turns: int
-    _retrying: RetryingExecutor
     _executor: Executor
     _notifies: bool
 
@@ -169,9 +164,7 @@ class SQLAlchemyAnswers:
     async def find_answer(self, answer_id: str, owner: str = "") -> AnswerRecord | None:
         """See `AnswerStore.find_answer`."""
         check_answer(answer_id, owner)
-        return await self._unless_expired(
-            owner, partial(read_answers.find, answer_id=answer_id, owner=owner)
-        )
+        return await self._read_folded(partial(read_answers.find, answer_id=answer_id, owner=owner))
 
     async def find_answer_of_turn(
         self, session_id: str, turn_id: str, owner: str = ""
@@ -181,13 +174,13 @@ class SQLAlchemyAnswers:
         work = partial(
             read_answers.find_of_turn, session_id=session_id, turn_id=turn_id, owner=owner
         )
-        return await self._unless_expired(owner, work)
+        return await self._read_folded(work)
 
     async def open_answer(self, session_id: str, owner: str = "") -> AnswerRecord | None:
         """See `AnswerStore.open_answer`."""
         check_keys(session_id, owner)
-        return await self._unless_expired(
-            owner, partial(read_answers.find_open, session_id=session_id, owner=owner)
+        return await self._read_folded(
+            partial(read_answers.find_open, session_id=session_id, owner=owner)
         )
 
     async def read_events(
@@ -200,7 +193,7 @@ class SQLAlchemyAnswers:
         work = partial(
             read_answers.read, answer_id=answer_id, owner=owner, after=after, limit=limit
         )
-        return await self._unless_expired(owner, work)
+        return await self._read_folded(work)
 
     async def request_stop(self, answer_id: str, owner: str = "") -> bool:
         """See `AnswerStore.request_stop`."""
@@ -246,15 +239,3 @@ class SQLAlchemyAnswers:
         for each in lapsed:
             await self._fold(each.session_id, each.owner)
         return len(lapsed) + await self._retrying.write(read_answers.forget, retention, limit)
-
-    async def _unless_expired(self, owner: str, work: Callable[[Database], T | Expired]) -> T:
-        """Return what ``work`` reads, after a fold if that is needed."""
-        while True:
-            found = await self._retrying.run(work, writes=False)
-            if not isinstance(found, Expired):
-                return found
-            await self._fold(found.session_id, owner)
-
-    async def _fold(self, session_id: str, owner: str) -> None:
-        """Fold the session's open answer, if its lease has expired."""
-        await self._retrying.write(answers.fold, session_id, owner, self.max_message_bytes)

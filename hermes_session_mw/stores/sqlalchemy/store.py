@@ -53,6 +53,7 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
 from hermes_session_mw.stores.sqlalchemy.statements.append import append
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
 from hermes_session_mw.stores.sqlalchemy.statements.load import load
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import AnswerExpired
 from hermes_session_mw.stores.validation import (
     check_age,
     check_count,
@@ -157,10 +158,11 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         """See `Store.load`; one round trip, and a second one if nothing is stored."""
         check_keys(session_id, owner)
         check_count("limit", limit)
-        work = partial(load, session_id=session_id, owner=owner, limit=limit)
-        while (history := await self._retrying.run(work, writes=False)) is None:
-            await self._fold(session_id, owner)
-        return history
+        work = partial(load, session_id=session_id, owner=owner, limit=limit, folds=self._folds)
+        try:
+            return await self._retrying.run(work, writes=False)
+        except AnswerExpired as expired:
+            return await self._read_after_fold(work, expired)
 
     async def append(
         self,
@@ -192,17 +194,21 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         store = append if replace_from is None else replace
 
         def work(database: Database) -> int:
-            return store(
-                database,
-                session_id,
-                bodies,
-                owner,
-                turn,
-                expected_length,
-                may_be_stored=next(attempts) > 0 or turn_id is not None,
-                max_turns=self._max_turns,
-                fence=fence,
-            )
+            try:
+                return store(
+                    database,
+                    session_id,
+                    bodies,
+                    owner,
+                    turn,
+                    expected_length,
+                    may_be_stored=next(attempts) > 0 or turn_id is not None,
+                    max_turns=self._max_turns,
+                    fence=fence,
+                )
+            except AnswerExpired as expired:
+                self._fold_over(database, expired)
+            return work(database)
 
         return await self._retrying.run(work, writes=True)
 
@@ -250,7 +256,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         """See `LifecycleStore.rewind`."""
         check_keys(session_id, owner)
         check_count("length", length)
-        return await self._write(rewind_compact.rewind, session_id, length, owner, fence)
+        work = self._folding(rewind_compact.rewind)
+        return await self._write(work, session_id, length, owner, fence)
 
     async def compact(
         self,
@@ -269,7 +276,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         bodies = self._encode(summary)
         turn_id = secrets.token_hex(16)
         return await self._write(
-            rewind_compact.compact,
+            self._folding(rewind_compact.compact),
             session_id,
             seen,
             bodies,
@@ -282,12 +289,14 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
         """See `LifecycleStore.find_turn`."""
         check_keys(session_id, owner, turn_id)
-        return await self._read(turns.find_turn, session_id, turn_id, owner)
+        work = partial(turns.find_turn, session_id=session_id, turn_id=turn_id, owner=owner)
+        return await self._read_folded(work)
 
     async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:
         """See `LifecycleStore.archived`."""
         check_keys(session_id, owner)
-        return await self._read(rewind_compact.archived, session_id, owner)
+        work = partial(rewind_compact.archived, session_id=session_id, owner=owner)
+        return await self._read_folded(work)
 
     async def fork(
         self, session_id: str, new_id: str, owner: str = "", length: int | None = None
@@ -297,7 +306,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_keys(new_id, owner)
         check_count("length", length)
         turn_id = secrets.token_hex(16)
-        work = partial(fork_rotate_import.fork, turn_id=turn_id)
+        work = self._folding(partial(fork_rotate_import.fork, turn_id=turn_id))
         return await self._retrying.write_once(work, session_id, new_id, owner, length)
 
     async def rotate(
@@ -307,15 +316,16 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         to = owner if new_owner is None else new_owner
         check_keys(session_id, owner)
         check_keys(new_id, to)
+        work = self._folding(fork_rotate_import.rotate)
         return await self._retrying.write_once(
-            fork_rotate_import.rotate, session_id, new_id, owner, to, self.max_message_bytes
+            work, session_id, new_id, owner, to, self.max_message_bytes
         )
 
     async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
         """See `LifecycleStore.acquire`."""
         check_keys(session_id, owner)
         check_lease(seconds)
-        return await self._write(leases.acquire, session_id, owner, seconds)
+        return await self._write(self._folding(leases.acquire), session_id, owner, seconds)
 
     async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
         """See `LifecycleStore.extend`."""
@@ -341,7 +351,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
         """See `LifecycleStore.info`."""
         check_keys(session_id, owner)
-        return await self._read(list_sessions.info, session_id, owner)
+        work = partial(list_sessions.info, session_id=session_id, owner=owner)
+        return await self._read_folded(work)
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
         """See `LifecycleStore.rename`."""
@@ -352,7 +363,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
     async def export(self, session_id: str, owner: str = "") -> str:
         """See `LifecycleStore.export`."""
         check_keys(session_id, owner)
-        return await self._write(list_sessions.export, session_id, owner)
+        return await self._write(self._folding(list_sessions.export), session_id, owner)
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
@@ -361,7 +372,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_keys(new_id, owner)
         if session.turns > self._max_turns:
             raise SessionFull(self._max_turns)
-        await self._retrying.write_once(fork_rotate_import.import_session, new_id, session, owner)
+        work = self._folding(fork_rotate_import.import_session)
+        await self._retrying.write_once(work, new_id, session, owner)
         return new_id
 
     async def set_metadata(self, session_id: str, metadata: Message, owner: str = "") -> None:

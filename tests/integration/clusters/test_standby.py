@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 from sqlalchemy import make_url
 
 from hermes_session_mw import SQLAlchemyStore, StoreUnavailable
-from hermes_session_mw.testing.answer_contract import begun
+from hermes_session_mw.testing.answer_writers import ASKED, MOMENT, begun, part
 from hermes_session_mw.testing.helpers import new_id
 from tests.integration.clusters import standby
 from tests.integration.clusters.writers import check, writing
@@ -93,6 +93,32 @@ async def test_a_store_over_a_standby_goes_on_reading(reading: standby.Pair, dri
     # The session that asks is one of each; those that are gone are what was given up.
     assert len(before - after) <= 3
     await store.aclose()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_a_standby_is_read_without_a_fold(reading: standby.Pair, driver: str) -> None:
+    """A conversation whose answer has lost its writer is read there as it is stored."""
+    needs_driver(driver)
+    primary = SQLAlchemyStore(reading.primary.url)
+    session_id = new_id()
+    await primary.append(session_id, [HELLO])
+    await (await begun(primary, session_id, lease=MOMENT)).write(1, "Be")
+    name = f"session_id = '{session_id}'"
+    reading.standby.wait_for(
+        "SELECT 1 FROM hermes_answer_events JOIN hermes_answers ON id = answer_id"  # its own id
+        f" WHERE {name} AND (SELECT leased_until FROM hermes_sessions WHERE id = session_id)"
+        " < extract(epoch FROM clock_timestamp()) * 1000"
+    )
+    store = SQLAlchemyStore(reading.standby.url.set(drivername=f"postgresql+{driver}"))
+    assert (await store.load(session_id)).messages == [HELLO]
+    info = await store.info(session_id)
+    assert info is not None
+    assert info.length == 1
+    assert (await primary.load(session_id)).length == 3
+    reading.standby.wait_for(f"SELECT 1 FROM hermes_messages WHERE {name} AND seq = 2")
+    assert (await store.load(session_id)).messages[1:] == [ASKED, part("Be")]
+    await store.aclose()
+    await primary.aclose()
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -23,7 +23,7 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     leases,
     read_answers,
 )
-from hermes_session_mw.testing.answer_contract import ASKED, LEASE, TURN
+from hermes_session_mw.testing.answer_writers import ASKED, LEASE, TURN
 from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.contract.test_store_contract import url_of
 from tests.stores.sqlalchemy.test_interleavings import (

@@ -61,6 +61,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.leases import (
     in_milliseconds,
     next_fence,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import beginning
 from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import add_turn
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
@@ -302,7 +303,7 @@ def begin(
     if fence is None:
         for (remaining,) in database.rows(_is_busy, names):
             raise SessionBusy(max(remaining, 1) / 1000)
-    with transaction(database):
+    with beginning(database), transaction(database):
         insert_or_lock_row(database, target)
         session = _locked(database, target)
         for is_its_own, asked, begun, state in database.rows(_begun, names):
@@ -403,11 +404,6 @@ def fold(database: Database, session_id: str, owner: str, max_bytes: int) -> Non
 def fold_open(database: Database, target: Target, max_bytes: int = MAX_MESSAGE_BYTES) -> bool:
     """Fold the open answer of a session whose row is locked; return whether there was one."""
     return has_answers(database) and _fold(database, target, max_bytes)
-
-
-def is_open(database: Database, target: Target) -> bool:
-    """Tell whether the session has an open answer."""
-    return has_answers(database) and bool(database.rows(_open, target))
 
 
 def remove_answers(database: Database, target: Target) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Executable,
     Text,
+    and_,
     bindparam,
     func,
     insert,
@@ -27,6 +29,11 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     Target,
     messages,
     sessions,
+)
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
+    EXPIRED_FENCE,
+    AnswerExpired,
+    may_expire,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
@@ -49,7 +56,7 @@ _LATER: dict[str, Any] = {
     "turns": sessions.c.turns + 1,
     "updated_at": func.now(),
 }
-_COUNTERS = (
+_COUNTERS: tuple[ColumnElement[Any], ...] = (
     sessions.c.next_seq,
     sessions.c.first_seq,
     sessions.c.turns,
@@ -58,12 +65,19 @@ _COUNTERS = (
     sessions.c.deleted_at,
 )
 
-_TAKE_NUMBERS = {
-    dialect: statement if dialect in MYSQL else statement.returning(*_COUNTERS)
-    for dialect, statement in upsert(sessions, _FIRST, _LATER).items()
-}
+
+def _take_numbers(*columns: ColumnElement[Any]) -> dict[str, Executable]:
+    return {
+        dialect: statement if dialect in MYSQL else statement.returning(*columns)
+        for dialect, statement in upsert(sessions, _FIRST, _LATER).items()
+    }
+
+
+# By whether they look for an expired answer.
+_RETURNED = {False: _COUNTERS, True: (*_COUNTERS, EXPIRED_FENCE)}
+_TAKE_NUMBERS = {looks: _take_numbers(*columns) for looks, columns in _RETURNED.items()}
 # MySQL returns nothing from an INSERT; under the lock a second statement reads the same.
-_counters = select(*_COUNTERS).where(*IS_SESSION)
+_COUNTERS_OF = {looks: select(*columns).where(*IS_SESSION) for looks, columns in _RETURNED.items()}
 _return_numbers = (
     update(sessions)
     .where(*IS_SESSION)
@@ -71,19 +85,21 @@ _return_numbers = (
 )
 
 
-def _in_one_statement() -> Executable:
+def _in_one_statement(*conditions: ColumnElement[bool]) -> Executable:
     """Return PostgreSQL's append in one statement, for a turn that cannot be stored yet.
 
     It returns each message's number and the history's first one. If there is a reason not to
-    append, it returns no row and changes nothing; a transaction then finds the reason.
+    append, such as one of the ``conditions`` of an existing session that is not met, it returns no
+    row and changes nothing; a transaction then finds the reason.
     """
+    may_append = (sessions.c.deleted_at.is_(None), sessions.c.turns < bindparam("max_turns"))
     taken = (
         postgresql.insert(sessions)
         .values(_FIRST)
         .on_conflict_do_update(
             index_elements=[sessions.c.owner, sessions.c.id],
             set_=_LATER,
-            where=sessions.c.deleted_at.is_(None) & (sessions.c.turns < bindparam("max_turns")),
+            where=and_(*may_append, *conditions),
         )
         .returning(sessions.c.next_seq, sessions.c.first_seq)
         .cte("taken")
@@ -101,7 +117,10 @@ def _in_one_statement() -> Executable:
     return insert(messages).from_select(_COLUMNS, rows).returning(messages.c.seq, first)
 
 
-_append_in_one = _in_one_statement()
+_append_in_one = {
+    False: _in_one_statement(),
+    True: _in_one_statement(sessions.c.answer_fence.is_(None)),
+}
 
 _MOST_IN_ONE = 32 * 1024
 """Characters that are sent as an array: psycopg takes a second or more to quote a megabyte."""
@@ -123,21 +142,31 @@ def append(
 
     ``may_be_stored`` says whether the turn can be stored already: because the caller repeats it, or
     because the outcome of an earlier attempt is not known.
+
+    Raises:
+        AnswerExpired: the session's answer is to be folded first.
     """
     target = Target(of_session=session_id, of_owner=owner)
+    looks = may_expire(database)
     is_small = sum(map(len, bodies)) <= _MOST_IN_ONE
     is_simple = not may_be_stored and expected_length is None and fence is None and is_small
     # Only where the statement is known to be committed by itself.
     if database.dialect == "postgresql" and is_simple and database.in_transaction() is False:
         turn = {**target, "turn_id": turn_id, "bodies": list(bodies), "count": len(bodies)}
         with committing():
-            done = database.rows(_append_in_one, {**turn, "max_turns": max_turns})
+            done = database.rows(_append_in_one[looks], {**turn, "max_turns": max_turns})
             database.check_no_transaction("after the append")
         if done:
             return 1 + int(max(seq - first for seq, first in done))
     with transaction(database):
         session, stored = begin_turn(
-            database, target, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
+            database,
+            target,
+            turn_id,
+            len(bodies),
+            may_be_stored=may_be_stored,
+            fence=fence,
+            looks=looks,
         )
         length = session.end - session.first
         if not stored:
@@ -158,23 +187,27 @@ def begin_turn(
     *,
     may_be_stored: bool,
     fence: int | None,
+    looks: bool,
 ) -> tuple[SessionRow, Sequence[Row]]:
     """Lock the session's row, and take ``count`` numbers for a turn.
 
     Return the row as it was before, but with the turn counted in ``turns``; and the turn's
-    messages where it is stored already: no numbers are taken then.
+    messages where it is stored already: no numbers are taken then. ``looks``: whether an expired
+    answer is looked for, which is then to be folded first (``AnswerExpired``).
     """
     parameters = {**target, "count": count}
     if database.dialect in MYSQL:
-        database.run(_TAKE_NUMBERS[database.dialect], parameters)
-        rows = database.rows(_counters, target)
+        database.run(_TAKE_NUMBERS[looks][database.dialect], parameters)
+        rows = database.rows(_COUNTERS_OF[looks], target)
     else:
-        rows = database.rows(_TAKE_NUMBERS[database.dialect], parameters)
-    ((end, first, turns, archived, current, deleted_at),) = rows
+        rows = database.rows(_TAKE_NUMBERS[looks][database.dialect], parameters)
+    ((end, first, turns, archived, current, deleted_at, *expired_fence),) = rows
     if deleted_at is not None:
         raise SessionDeleted
     if fence is not None and fence != current:
         raise TurnLost
+    if any(expired_fence):
+        raise AnswerExpired(target["of_session"], target["of_owner"])
     # Read only now: a transaction that holds the row's lock sees every turn stored before.
     stored = rows_of_turn(database, turn_id, target) if may_be_stored else []
     if stored:

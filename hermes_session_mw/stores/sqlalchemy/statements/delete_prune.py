@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, func, select
+from sqlalchemy import and_, bindparam, case, delete, func, or_, select
 
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import transaction
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import KNOWN, has_answers
+from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
     Target,
@@ -39,9 +39,9 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     position,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.leases import raise_floor
+from hermes_session_mw.stores.sqlalchemy.statements.session_extras import extras_of
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
     forget_metadata,
-    has_metadata,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     DELETE_ROW,
@@ -62,7 +62,8 @@ class StaleSession(NamedTuple):
 
     ``length`` counts its messages, archived ones too; ``fence`` is that of its last lease.
     ``is_stored`` is false where it only keeps a deleted session's id, or was made for a lease or
-    for metadata.
+    for metadata. ``has_answers``: whether answers are stored for it, which have all ended or
+    expired.
     """
 
     owner: str
@@ -70,6 +71,7 @@ class StaleSession(NamedTuple):
     length: int
     fence: int = 0
     is_stored: bool = True
+    has_answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,14 @@ class PruneCounts:
     keys: int = 0
 
 
-_mark_deleted = MARK_DELETED.where(*IS_STORED)
-# A session that has only a question yet, which is being answered.
-_mark_asked = MARK_DELETED.where(
-    sessions.c.answer_fence.is_not(None), sessions.c.deleted_at.is_(None)
-)
-_any_answer = select(answers.c.id).where(*in_session(answers)).limit(1)
-_mark_without_turn = MARK_DELETED.where(sessions.c.deleted_at.is_(None))
+_is_there = sessions.c.deleted_at.is_(None)
+_is_used = or_(sessions.c.turns > 0, sessions.c.answer_fence.is_not(None))
+# By whether there may be a session that has only a question yet, which is being answered.
+_MARK_DELETED = {
+    False: MARK_DELETED.where(*IS_STORED),
+    True: MARK_DELETED.where(_is_there, _is_used),
+}
+_mark_without_turn = MARK_DELETED.where(_is_there)
 _remove_contents = [delete(table).where(*in_session(table)) for table in (messages, archive, keys)]
 
 _now = select(microseconds_of(func.now()))
@@ -114,15 +117,21 @@ _COUNT = of_all_or_one(
     ).where(*_is_stale),
     _OWNER,
 )
+_any_answer = (
+    select(answers.c.id).where(answers.c.owner == _OWNER, answers.c.session_id == _ID).exists()
+)
+_stale = select(_OWNER, _ID, _kept, sessions.c.fence, _is_stored).where(*_is_stale)
+# By dialect, and by whether there may be answers.
 _FIND = {
-    dialect: of_all_or_one(
-        select(_OWNER, _ID, _kept, sessions.c.fence, _is_stored)
-        .where(*_is_stale, is_after(dialect, _OWNER, _ID))
+    (dialect, may_answer): of_all_or_one(
+        (_stale.add_columns(case((_any_answer, 1), else_=0)) if may_answer else _stale)
+        .where(is_after(dialect, _OWNER, _ID))
         .order_by(_OWNER, _ID)
         .limit(BATCH),
         _OWNER,
     )
     for dialect in SUPPORTED_DIALECTS
+    for may_answer in (False, True)
 }
 _lock = LOCK_IF.where(*_is_stale, sessions.c.fence <= bindparam("floor"))
 
@@ -139,11 +148,13 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
     target = Target(of_session=session_id, of_owner=owner)
     may_answer = has_answers(database)
     with transaction(database):
-        found = database.run(_mark_deleted, target) > 0
-        found = found or (may_answer and database.run(_mark_asked, target) > 0)
-        if has_metadata(database, target):
+        found = database.run(_MARK_DELETED[may_answer], target) > 0
+        extras = extras_of(database, target)
+        if extras.metadata:
             found = database.run(_mark_without_turn, target) > 0 or found
             forget_metadata(database, target)
+        if extras.answers:
+            remove_answers(database, target)
         if found:
             _empty(database, target)
     return found
@@ -171,10 +182,11 @@ def find_stale(
 ) -> list[StaleSession]:
     """Return the next rows, by owner and id, that were not written to since ``cutoff``."""
     parameters = {"cutoff": cutoff, **position("after", after), **owner_parameter(owner)}
-    rows = database.rows(_FIND[database.dialect][owner is not None], parameters)
+    statements = _FIND[database.dialect, has_answers(database)]
+    rows = database.rows(statements[owner is not None], parameters)
     return [
-        StaleSession(text_of(owner_), text_of(id_), int(length), int(fence), bool(is_stored))
-        for owner_, id_, length, fence, is_stored in rows
+        StaleSession(text_of(owner_), text_of(id_), int(length), int(fence), *map(bool, more))
+        for owner_, id_, length, fence, *more in rows
     ]
 
 
@@ -192,6 +204,8 @@ def remove_stale(
         for each in portion:
             target = Target(of_session=each.session_id, of_owner=each.owner)
             if database.run(_lock, {**target, "cutoff": cutoff, "floor": floor}):
+                if each.has_answers:
+                    remove_answers(database, target)
                 _empty(database, target)
                 database.run(DELETE_ROW, target)
                 removed.append(each)
@@ -230,8 +244,5 @@ def counted(removed: PruneCounts, portion: Sequence[StaleSession]) -> PruneCount
 
 
 def _empty(database: Database, target: Target) -> None:
-    may_answer = database.connection.dialect in KNOWN or has_answers(database)
-    if may_answer and database.rows(_any_answer, target):
-        remove_answers(database, target)
     for statement in _remove_contents:
         database.run(statement, target)

@@ -14,6 +14,7 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionNotFound
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES
 from hermes_session_mw.stores.jsonl import ExportedSession
+from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -27,13 +28,14 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import time_at
 from hermes_session_mw.stores.sqlalchemy.statements.answers import (
     fold_open,
-    is_open,
     move_answers,
     remove_answers,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
 from hermes_session_mw.stores.sqlalchemy.statements.leases import next_fence
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import may_expire
+from hermes_session_mw.stores.sqlalchemy.statements.session_extras import extras_of
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
     forget_metadata,
     has_metadata,
@@ -140,9 +142,9 @@ def _insert_session(
         return None
     target = Target(of_session=new_id, of_owner=new_owner)
     insert_or_lock_row(database, target)
-    there = lock_row(database, target)
+    there = lock_row(database, target, looks=has_answers(database))
     # A question that is being answered is stored, too.
-    if there.is_deleted or _is_used(database, target, there) or is_open(database, target):
+    if there.is_deleted or there.has_open_answer or _is_used(database, target, there):
         return there
     remove_answers(database, target)
     database.run(DELETE_ROW, target)
@@ -168,7 +170,7 @@ def fork(
     """See `LifecycleStore.fork`; all of the copied messages get ``turn_id``."""
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        parent = lock_row(database, target)
+        parent = lock_row(database, target, looks=may_expire(database))
         if not parent.exists:
             raise SessionNotFound
         count = parent.length if length is None else min(length, parent.length)
@@ -195,11 +197,12 @@ def rotate(
 ) -> bool:
     """See `LifecycleStore.rotate`; a running answer is folded with up to ``max_bytes``."""
     target = Target(of_session=session_id, of_owner=owner)
-    to = {"new_id": new_id, "new_owner": new_owner}
     with transaction(database):
-        there = lock_row(database, target)
-        if fold_open(database, target, max_bytes):
-            there = lock_row(database, target)
+        looks = has_answers(database)
+        there = lock_row(database, target, looks=looks)
+        if there.has_open_answer:
+            fold_open(database, target, max_bytes)
+            there = lock_row(database, target, looks=looks)
         # Also where nothing is to be moved: a key may be bound before the first message is stored.
         if new_owner == owner:
             database.run(_repoint_keys, {**target, "new_id": new_id})
@@ -207,7 +210,7 @@ def rotate(
             database.run(_drop_keys, target)
         if not _is_used(database, target, there):
             new = Target(of_session=new_id, of_owner=new_owner)
-            row = lock_row(database, new)
+            row = lock_row(database, new, looks=looks)
             is_used = _is_used(database, new, row)
             if row.is_deleted or (is_used and not repeated):
                 raise SessionConflict(0, row.length)
@@ -215,12 +218,20 @@ def rotate(
         taken = _insert_session(database, _INSERT_MOVED, {**target, "new_id": new_id}, new_owner)
         if taken is not None:
             raise SessionConflict(0, taken.length)
-        for statement in _move:
-            database.run(statement, {**target, **to})
-        move_answers(database, target, new_id, new_owner)
-        database.run(MARK_DELETED, target)
-        forget_metadata(database, target)
+        _move_contents(database, target, new_id, new_owner)
     return True
+
+
+def _move_contents(database: Database, target: Target, new_id: str, new_owner: str) -> None:
+    """Move all but the row to the new session, and leave the row of a deleted one."""
+    for statement in _move:
+        database.run(statement, {**target, "new_id": new_id, "new_owner": new_owner})
+    extras = extras_of(database, target)
+    if extras.answers:
+        move_answers(database, target, new_id, new_owner)
+    database.run(MARK_DELETED, target)
+    if extras.metadata:
+        forget_metadata(database, target)
 
 
 def import_session(

@@ -31,6 +31,11 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
+    EXPIRED_FENCE,
+    AnswerExpired,
+    may_expire,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
 
 
@@ -81,14 +86,22 @@ _release = update(sessions).where(*_IS_HELD).values(leased_until=0)
 _lease = select(
     sessions.c.fence, sessions.c.leased_until - now_in_milliseconds(), sessions.c.deleted_at
 ).where(*IS_SESSION)
+_lease_and_answer = _lease.add_columns(EXPIRED_FENCE)
 
 
 def acquire(database: Database, session_id: str, owner: str, seconds: float) -> int:
-    """See `LifecycleStore.acquire`."""
+    """See `LifecycleStore.acquire`.
+
+    Raises:
+        AnswerExpired: the session's answer is to be folded first.
+    """
     target = Target(of_session=session_id, of_owner=owner)
+    looks = may_expire(database)
     # Read first: requests that wait for the lease poll it, and must not take write locks for that.
-    rows = database.rows(_lease, target)
+    rows = database.rows(_lease_and_answer if looks else _lease, target)
     _check_free(rows)
+    if looks and rows and rows[0][3]:
+        raise AnswerExpired(session_id, owner)
     parameters = {**target, "lease": in_milliseconds(seconds)}
     acquired = 0
     if rows:
@@ -120,7 +133,7 @@ def release(database: Database, session_id: str, owner: str, fence: int) -> None
 
 def _check_free(rows: Sequence[Row], at_least: int = 0) -> None:
     """Check that the lease is free; if not, report at least ``at_least`` milliseconds to wait."""
-    for _, remaining, deleted_at in rows:
+    for _, remaining, deleted_at, *_ in rows:
         if deleted_at is not None:
             raise SessionDeleted
         if (busy := max(remaining, at_least)) > 0:

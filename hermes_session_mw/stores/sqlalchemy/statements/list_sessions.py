@@ -1,6 +1,6 @@
 """The SQL that lists, describes, renames and exports sessions."""
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.transactions import transaction
@@ -18,6 +18,11 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
+    HAS_EXPIRED,
+    LookingSelect,
+    may_expire,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import find_metadata
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     SESSION_INFO,
@@ -27,7 +32,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     updated_before,
 )
 
-_info = SESSION_INFO.where(*IS_SESSION)
+_info = LookingSelect(SESSION_INFO.where(*IS_SESSION))
 _list = (
     SESSION_INFO.where(sessions.c.owner == OF_OWNER, updated_before(sessions.c.id > OF_SESSION))
     .order_by(UPDATED_AT.desc(), sessions.c.id)
@@ -36,10 +41,15 @@ _list = (
 
 _rename = (
     update(sessions)
-    .where(*IS_SESSION, *IS_STORED)
+    .where(*IS_SESSION)
     # A new title is not a change of the history.
     .values(title=bindparam("new_title"), updated_at=sessions.c.updated_at)
 )
+# By whether they look for an expired answer: what a fold would store is stored.
+_RENAME = {
+    False: _rename.where(*IS_STORED),
+    True: _rename.where(or_(and_(*IS_STORED), HAS_EXPIRED)),
+}
 EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 """The history's messages with their turn ids, as an export has them."""
 
@@ -51,9 +61,12 @@ def list_sessions(database: Database, owner: str, limit: int, after: Position) -
     return session_infos(database.rows(_list, parameters))
 
 
-def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
+def info(
+    database: Database, session_id: str, owner: str, *, folds: bool = True
+) -> SessionInfo | None:
     """See `LifecycleStore.info`."""
-    rows = database.rows(_info, Target(of_session=session_id, of_owner=owner))
+    target = Target(of_session=session_id, of_owner=owner)
+    rows = _info.rows(database, target, folds=folds)
     return next(iter(session_infos(rows)), None)
 
 
@@ -61,7 +74,7 @@ def rename(database: Database, session_id: str, title: str | None, owner: str) -
     """See `LifecycleStore.rename`."""
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        return database.run(_rename, {**target, "new_title": title}) > 0
+        return database.run(_RENAME[may_expire(database)], {**target, "new_title": title}) > 0
 
 
 def export(database: Database, session_id: str, owner: str) -> str:
@@ -69,8 +82,8 @@ def export(database: Database, session_id: str, owner: str) -> str:
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
         # Locked, so that the two statements agree.
-        exists = lock_row(database, target).exists
-        session = info(database, session_id, owner) if exists else None
+        exists = lock_row(database, target, looks=may_expire(database)).exists
+        session = info(database, session_id, owner, folds=False) if exists else None
         rows = database.rows(EXPORTED, target)
         metadata = find_metadata(database, session_id, owner)
     if session is None:

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, literal_column, null, select
+from sqlalchemy import Select, and_, bindparam, func, literal_column, select
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.messages import parse_messages
 from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.models import MAX_INTEGER
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import KNOWN, has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -16,14 +15,14 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.session_row import IS_EXPIRED, LENGTH
-
-# Set where an open answer is to be folded before the history is read.
-_EXPIRED = (
-    select(sessions.c.answer_fence)
-    .where(*IS_SESSION, sessions.c.answer_fence.is_not(None), IS_EXPIRED)
-    .scalar_subquery()
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
+    LOOK,
+    ONE_ROW,
+    Look,
+    begin_look,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH
+
 _in_order = select(messages.c.seq, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 # The history's first number, which a compaction raises above 0: a lookup at the key's beginning.
 _first = select(func.min(messages.c.seq)).where(*IN_SESSION).scalar_subquery()
@@ -34,7 +33,6 @@ _newest: Select[Any] = (
     .limit(bindparam("newest"))
 )
 _part = _newest.subquery()
-_state = select(sessions.c.deleted_at, sessions.c.turns, LENGTH).where(*IS_SESSION)
 
 
 def _join(rows: Select[Any], *more: Any) -> Select[Any]:
@@ -46,82 +44,99 @@ def _join(rows: Select[Any], *more: Any) -> Select[Any]:
 
 
 class _Statements:
-    """The statements over tables that have answers, or over those of an earlier version."""
+    """The statements that read messages, with a look or without."""
 
-    def __init__(self, expired: Any) -> None:
+    def __init__(self, *look: Any) -> None:
         # In place of the number, which nobody needs: a third column would cost with every row.
-        self.in_order = select(expired, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
-        self.from_the_end = _newest.add_columns(_first, expired)
-        self.all_joined = _join(_in_order, expired)
-        self.newest_joined = _join(select(_part).order_by(_part.c.seq), _first, expired)
-        self.state = _state.add_columns(expired)
+        first = look or (messages.c.seq,)
+        self.in_order = select(*first, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
+        self.from_the_end = _newest.add_columns(_first, *look)
+        self.all_joined = _join(_in_order, *look)
+        self.newest_joined = _join(select(_part).order_by(_part.c.seq), _first, *look)
 
 
-_STATEMENTS = {True: _Statements(_EXPIRED), False: _Statements(null())}
+_PLAIN = _Statements()
+_LOOKING = _Statements(LOOK)
+_state = select(sessions.c.deleted_at, sessions.c.turns, LENGTH)
+_plain_state = _state.where(*IS_SESSION)
+_looking_state = _state.add_columns(LOOK).select_from(
+    ONE_ROW.outerjoin(sessions, and_(*IS_SESSION))
+)
 
 
 def load(
-    database: Database, session_id: str, owner: str, limit: int | None, *, again: bool = True
-) -> History | None:
+    database: Database,
+    session_id: str,
+    owner: str,
+    limit: int | None,
+    *,
+    folds: bool = True,
+    again: bool = True,
+) -> History:
     """See `Store.load`; one statement, and a second one that finds the reason if it has no rows.
 
-    None if an open answer's lease has expired: it is to be folded first. ``again``: whether to read
-    once more if the second statement finds messages.
+    ``folds``: whether to look for an expired answer. ``again``: whether to read once more if the
+    second statement finds messages.
+
+    Raises:
+        AnswerExpired: the session's answer is to be folded first.
     """
     target = Target(of_session=session_id, of_owner=owner)
-    statements = _STATEMENTS[database.connection.dialect in KNOWN or has_answers(database)]
+    look = begin_look(database, target) if folds else None
+    statements = _PLAIN if look is None else _LOOKING
     # At least one message, because the length comes from the last one.
     newest = {} if limit is None else {"newest": min(max(limit, 1), MAX_INTEGER)}
     read = _one_row if database.dialect == "sqlite" else _rows
-    count, length, texts, expired = read(database, statements, {**target, **newest})
-    if expired is not None:
-        return None
+    count, length, texts, found = read(database, statements, {**target, **newest})
+    if look is not None:
+        look.take(found)
     if not count:
-        history = _without_messages(database, statements, target)
-        if again and history is not None and history.length:
-            return load(database, session_id, owner, limit, again=False)
+        history = _without_messages(database, target, look if found is None else None)
+        if again and history.length:
+            return load(database, session_id, owner, limit, folds=folds, again=False)
         return history
     return History([] if limit == 0 else parse_messages(texts, count), length, exists=True)
 
 
-def _without_messages(
-    database: Database, statements: _Statements, target: Target
-) -> History | None:
+def _without_messages(database: Database, target: Target, look: Look | None) -> History:
     """Return the history of a session that was rewound to its beginning, deleted, or never stored.
 
     A row may exist without a session: it may have been inserted for a lease.
     """
-    rows = database.rows(statements.state, target)
-    deleted_at, turns, length, expired = next(iter(rows), (None, 0, 0, None))
+    if look is None:
+        rows = database.rows(_plain_state, target)
+    else:
+        rows = database.rows(_looking_state, target)
+        look.take(rows[0][3])
+    deleted_at, turns, length = rows[0][:3] if rows else (None, 0, 0)
     deleted = deleted_at is not None
-    if expired is not None and not deleted:
-        return None
-    exists = turns > 0 and not deleted
+    exists = (turns or 0) > 0 and not deleted
     return History([], length if exists else 0, exists=exists, deleted=deleted)
 
 
 def _rows(
     database: Database, statements: _Statements, parameters: dict[str, Any]
-) -> tuple[int, int, str, object]:
+) -> tuple[int, int, str, Any]:
     """Return how many messages there are, the history's length, and the texts with commas.
 
-    And the fence of an open answer whose lease has expired, None where there is none.
+    And what a look has found; None where there are no rows.
     """
     if "newest" not in parameters:
         rows = database.rows(statements.in_order, parameters)
-        expired = rows[0][0] if rows else None
-        return len(rows), len(rows), ",".join([row[1] for row in rows]), expired
+        found = rows[0][0] if rows else None
+        return len(rows), len(rows), ",".join([row[1] for row in rows]), found
     rows = database.rows(statements.from_the_end, parameters)[::-1]
     length = rows[-1][0] + 1 - rows[0][2] if rows else 0
-    return len(rows), length, ",".join([row[1] for row in rows]), rows[0][3] if rows else None
+    found = rows[0][-1] if rows else None
+    return len(rows), length, ",".join([row[1] for row in rows]), found
 
 
 def _one_row(
     database: Database, statements: _Statements, parameters: dict[str, Any]
-) -> tuple[int, int, str, object]:
+) -> tuple[int, int, str, Any]:
     """Return the same as `_rows`, from one row."""
     if "newest" not in parameters:
-        ((count, _, texts, expired),) = database.rows(statements.all_joined, parameters)
-        return count, count, texts, expired if count else None
-    ((count, last, texts, first, expired),) = database.rows(statements.newest_joined, parameters)
-    return count, last + 1 - first if count else 0, texts, expired if count else None
+        (row,) = database.rows(statements.all_joined, parameters)
+        return row[0], row[0], row[2], row[-1]
+    (row,) = database.rows(statements.newest_joined, parameters)
+    return row[0], row[1] + 1 - row[3] if row[0] else 0, row[2], row[-1]

@@ -1,5 +1,6 @@
 """The SQL that reads answers and their events, asks for their end, and forgets them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, func, literal_column, select, update
@@ -30,13 +31,10 @@ from hermes_session_mw.stores.sqlalchemy.statements.answers import (
     OF_ANSWER,
     parse_array,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.session_row import IS_EXPIRED
-
-
-class Expired(NamedTuple):
-    """An open answer whose lease has expired, found instead of what was asked for."""
-
-    session_id: str
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
+    IS_EXPIRED,
+    AnswerExpired,
+)
 
 
 class Lapsed(NamedTuple):
@@ -141,29 +139,37 @@ _forget_events = delete(answer_events).where(*IN_ANSWER)
 _forget = delete(answers).where(*IS_ANSWER)
 
 
-def find(database: Database, answer_id: str, owner: str) -> AnswerRecord | Expired | None:
+# The functions that ``folds`` raise ``AnswerExpired`` for an answer that is to be folded first;
+# else they tell what is stored.
+
+
+def find(
+    database: Database, answer_id: str, owner: str, *, folds: bool = True
+) -> AnswerRecord | None:
     """See `AnswerStore.find_answer`."""
     rows = database.rows(_find, {"of_owner": owner, "of_answer": answer_id})
-    return next(map(_described, rows), None)
+    return _first(rows, owner, folds=folds)
 
 
 def find_of_turn(
-    database: Database, session_id: str, turn_id: str, owner: str
-) -> AnswerRecord | Expired | None:
+    database: Database, session_id: str, turn_id: str, owner: str, *, folds: bool = True
+) -> AnswerRecord | None:
     """See `AnswerStore.find_answer_of_turn`."""
     parameters = {**Target(of_session=session_id, of_owner=owner), "turn": turn_id}
-    return next(map(_described, database.rows(_of_turn, parameters)), None)
+    return _first(database.rows(_of_turn, parameters), owner, folds=folds)
 
 
-def find_open(database: Database, session_id: str, owner: str) -> AnswerRecord | Expired | None:
+def find_open(
+    database: Database, session_id: str, owner: str, *, folds: bool = True
+) -> AnswerRecord | None:
     """See `AnswerStore.open_answer`."""
     rows = database.rows(_open, Target(of_session=session_id, of_owner=owner))
-    return next(map(_described, rows), None)
+    return _first(rows, owner, folds=folds)
 
 
 def read(
-    database: Database, answer_id: str, owner: str, after: int, limit: int
-) -> tuple[AnswerState, list[str]] | Expired | None:
+    database: Database, answer_id: str, owner: str, after: int, limit: int, *, folds: bool = True
+) -> tuple[AnswerState, list[str]] | None:
     """See `AnswerStore.read_events`."""
     # Each row has one event at least.
     parameters = {"of_owner": owner, "of_answer": answer_id, "after": after, "limit": limit}
@@ -171,8 +177,8 @@ def read(
     if not rows:
         return None
     is_lapsed, session_id, state, first, _ = rows[0]
-    if is_lapsed:
-        return Expired(text_of(session_id))
+    if is_lapsed and folds:
+        raise AnswerExpired(text_of(session_id), owner)
     if first is None:
         return state, []
     events = split_lines(lines for *_, lines in rows)
@@ -217,11 +223,13 @@ def forget(database: Database, retention: float, limit: int) -> int:
     return len(old)
 
 
-def _described(row: Row) -> AnswerRecord | Expired:
-    lapsed, answer_id, session_id, state, newest, question, turn_id, *others = row
+def _first(rows: Sequence[Row], owner: str, *, folds: bool) -> AnswerRecord | None:
+    if not rows:
+        return None
+    lapsed, answer_id, session_id, state, newest, question, turn_id, *others = rows[0]
     keep, message, is_stopping, digest = others
-    if lapsed:
-        return Expired(text_of(session_id))
+    if lapsed and folds:
+        raise AnswerExpired(text_of(session_id), owner)
     return AnswerRecord(
         text_of(answer_id),
         text_of(session_id),
@@ -232,6 +240,6 @@ def _described(row: Row) -> AnswerRecord | Expired:
         keep,
         None if message is None else decode_messages([message])[0],
         bool(is_stopping),
-        state == "running",
+        state == "running" and not lapsed,
         digest,
     )

@@ -30,6 +30,10 @@ from hermes_session_mw.stores.sqlalchemy.statements.append import (
     check_expected,
     length_of_repeated,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
+    LookingSelect,
+    may_expire,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow, lock_row
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
 from hermes_session_mw.stores.validation import check_replaced, is_same
@@ -64,12 +68,15 @@ _renumber = (
         updated_at=sql.now(),
     )
 )
-_archived = (
+_archived = LookingSelect(
     select(
-        archive.c.body, archive.c.turn_id, archive.c.reason, microseconds_of(archive.c.archived_at)
-    )
-    .where(*IN_ARCHIVE)
-    .order_by(archive.c.number)
+        archive.c.number,
+        archive.c.body,
+        archive.c.turn_id,
+        archive.c.reason,
+        microseconds_of(archive.c.archived_at),
+    ).where(*IN_ARCHIVE),
+    "number",
 )
 
 
@@ -109,6 +116,7 @@ def replace(
             turn_id,
             replace_from,
             expected_length=expected_length,
+            looks=may_expire(database),
             may_be_stored=may_be_stored,
             max_turns=max_turns,
             fence=fence,
@@ -126,13 +134,21 @@ def add_turn(
     may_be_stored: bool,
     max_turns: int | None,
     fence: int | None = None,
+    looks: bool = False,
 ) -> int:
     """Append a turn in the caller's transaction, as `replace` does; return the length after it.
 
     None for ``replace_from`` keeps all messages, and None for ``max_turns`` allows any number.
+    ``looks`` is as for `begin_turn`.
     """
     session, stored = begin_turn(
-        database, target, turn_id, len(bodies), may_be_stored=may_be_stored, fence=fence
+        database,
+        target,
+        turn_id,
+        len(bodies),
+        may_be_stored=may_be_stored,
+        fence=fence,
+        looks=looks,
     )
     if stored:
         return length_of_repeated(stored, bodies, session)
@@ -185,18 +201,21 @@ def compact(
     return session.length
 
 
-def archived(database: Database, session_id: str, owner: str) -> list[ArchivedMessage]:
+def archived(
+    database: Database, session_id: str, owner: str, *, folds: bool = True
+) -> list[ArchivedMessage]:
     """See `LifecycleStore.archived`."""
-    rows = database.rows(_archived, Target(of_session=session_id, of_owner=owner))
-    found = decode_messages([row[0] for row in rows])
+    target = Target(of_session=session_id, of_owner=owner)
+    rows = _archived.rows(database, target, folds=folds)
+    found = decode_messages([row[1] for row in rows])
     return [
         ArchivedMessage(message, text_of(turn_id), reason, time_of(at))
-        for message, (_, turn_id, reason, at) in zip(found, rows, strict=True)
+        for message, (_, _, turn_id, reason, at) in zip(found, rows, strict=True)
     ]
 
 
 def _lock_to_edit(database: Database, target: Target, fence: int | None) -> SessionRow:
-    session = lock_row(database, target)
+    session = lock_row(database, target, looks=may_expire(database))
     if session.is_deleted:
         raise SessionDeleted
     if fence is not None and fence != session.fence:

@@ -39,7 +39,8 @@ def _of_session(value: Any) -> Select[Any]:
 
 
 _body = _of_session(case((sessions.c.deleted_at.is_(None), _column)))
-_is_there = _of_session(case((_column.is_not(None), 1), else_=0))
+HAS_METADATA: Select[Any] = _of_session(case((_column.is_not(None), 1), else_=0))
+"""Whether the session's row has metadata, also if the session was deleted; NULL without a row."""
 
 _set = (
     update(sessions)
@@ -77,11 +78,10 @@ def find_metadata(database: Database, session_id: str, owner: str) -> Message | 
 
 def has_metadata(database: Database, target: Target) -> bool:
     """Tell whether the session's row has metadata, also if the session was deleted."""
-    ((is_there,),) = database.rows(_is_there, target)
+    ((is_there,),) = database.rows(HAS_METADATA, target)
     return bool(is_there)
 
 
 def forget_metadata(database: Database, target: Target) -> None:
     """Remove the metadata of a session that was deleted."""
-    if has_metadata(database, target):
-        database.run(_forget, target)
+    database.run(_forget, target)

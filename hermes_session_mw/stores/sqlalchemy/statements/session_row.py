@@ -18,9 +18,10 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     Target,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.schema.time_functions import (
-    microseconds_of,
-    now_in_milliseconds,
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
+    EXPIRED_FENCE,
+    AnswerExpired,
 )
 
 LENGTH = sessions.c.next_seq - sessions.c.first_seq
@@ -39,17 +40,15 @@ SESSION_INFO = select(
 ).where(*IS_STORED)
 """The columns that `session_info` takes, of every session that has a turn."""
 
-IS_EXPIRED = or_(
-    sessions.c.leased_until <= now_in_milliseconds(), sessions.c.answer_fence != sessions.c.fence
-)
-"""Whether the writer of a session's open answer has lost its lease."""
-
 WRONG_TYPE = (TypeError, ValueError, OverflowError)
 """Python's errors for a value of another type than its column's."""
 
 
 class SessionRow(NamedTuple):
-    """The counters of a session; its messages have the numbers from ``first`` to before ``end``."""
+    """The counters of a session; its messages have the numbers from ``first`` to before ``end``.
+
+    ``has_open_answer`` is known only if the row was read with a look.
+    """
 
     first: int = 0
     end: int = 0
@@ -58,6 +57,7 @@ class SessionRow(NamedTuple):
     fence: int = 0
     is_deleted: bool = False
     parent_id: str | None = None
+    has_open_answer: bool = False
 
     @property
     def length(self) -> int:
@@ -75,20 +75,20 @@ def updated_before(is_next: ColumnElement[bool]) -> ColumnElement[bool]:
     return or_(UPDATED_AT < _LAST_UPDATE, and_(UPDATED_AT == _LAST_UPDATE, is_next))
 
 
-# PostgreSQL's weaker lock lets foreign keys be checked.
-_for_update = (
-    select(
-        sessions.c.first_seq,
-        sessions.c.next_seq,
-        sessions.c.turns,
-        sessions.c.archived,
-        sessions.c.fence,
-        sessions.c.deleted_at,
-        sessions.c.parent_id,
-    )
-    .where(*IS_SESSION)
-    .with_for_update(key_share=True)
-)
+_row = select(
+    sessions.c.first_seq,
+    sessions.c.next_seq,
+    sessions.c.turns,
+    sessions.c.archived,
+    sessions.c.fence,
+    sessions.c.deleted_at,
+    sessions.c.parent_id,
+).where(*IS_SESSION)
+# By whether they look for an open answer. PostgreSQL's weaker lock lets foreign keys be checked.
+_for_update = {
+    False: _row.with_for_update(key_share=True),
+    True: _row.add_columns(sessions.c.answer_fence, EXPIRED_FENCE).with_for_update(key_share=True),
+}
 
 LOCK_IF = update(sessions).where(*IS_SESSION).values(next_seq=sessions.c.next_seq)
 """Changes nothing, and locks the row if it meets the conditions that are added."""
@@ -120,18 +120,26 @@ _EMPTY: dict[str, Any] = {
 _INSERT_OR_LOCK = upsert(sessions, _EMPTY, {"next_seq": sessions.c.next_seq})
 
 
-def lock_row(database: Database, target: Target) -> SessionRow:
+def lock_row(database: Database, target: Target, *, looks: bool) -> SessionRow:
     """Lock the session's row until the transaction ends, and return it.
 
     SELECT ... FOR UPDATE, so that no other transaction inserts, changes or removes the row in
-    between; on SQLite the whole database is locked by then.
+    between; on SQLite the whole database is locked by then. ``looks``: whether to look for an open
+    answer.
+
+    Raises:
+        AnswerExpired: the session's answer is to be folded first.
     """
-    rows = database.rows(_for_update, target)
+    rows = database.rows(_for_update[looks], target)
     if not rows:
         return SessionRow()
-    ((first, end, turns, archived, fence, deleted_at, parent_id),) = rows
+    ((first, end, turns, archived, fence, deleted_at, parent_id, *answer),) = rows
+    answer_fence, expired_fence = answer or (None, None)
+    if expired_fence is not None and deleted_at is None:
+        raise AnswerExpired(target["of_session"], target["of_owner"])
     parent = None if parent_id is None else text_of(parent_id)
-    return SessionRow(first, end, turns, archived, fence, deleted_at is not None, parent)
+    is_deleted, has_open_answer = deleted_at is not None, answer_fence is not None
+    return SessionRow(first, end, turns, archived, fence, is_deleted, parent, has_open_answer)
 
 
 def insert_or_lock_row(database: Database, target: Target) -> None:

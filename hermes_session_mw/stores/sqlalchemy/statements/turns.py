@@ -16,6 +16,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import LookingSelect
 
 _first = func.coalesce(select(sessions.c.first_seq).where(*IS_SESSION).scalar_subquery(), 0)
 _in_history = select(
@@ -24,8 +25,10 @@ _in_history = select(
 _archived = select(archive.c.seq, archive.c.body, literal_column("NULL")).where(
     *IN_ARCHIVE, archive.c.turn_id == bindparam("turn_id")
 )
+_turn = union_all(_in_history, _archived)
 # A turn got all its numbers at once, so they order its messages in both tables.
-_turn = union_all(_in_history, _archived).order_by("seq")
+_ordered = _turn.order_by("seq")
+_looking = LookingSelect(_turn, "seq")
 
 
 def rows_of_turn(database: Database, turn_id: str, target: Target) -> Sequence[Row]:
@@ -33,12 +36,15 @@ def rows_of_turn(database: Database, turn_id: str, target: Target) -> Sequence[R
 
     The last is None for a message in the archive.
     """
-    return database.rows(_turn, {**target, "turn_id": turn_id})
+    return database.rows(_ordered, {**target, "turn_id": turn_id})
 
 
-def find_turn(database: Database, session_id: str, turn_id: str, owner: str) -> StoredTurn | None:
+def find_turn(
+    database: Database, session_id: str, turn_id: str, owner: str, *, folds: bool = True
+) -> StoredTurn | None:
     """See `LifecycleStore.find_turn`."""
-    rows = rows_of_turn(database, turn_id, Target(of_session=session_id, of_owner=owner))
+    target = Target(of_session=session_id, of_owner=owner)
+    rows = _looking.rows(database, target, folds=folds, turn_id=turn_id)
     if not rows:
         return None
     messages_of_turn = decode_messages([body for _, body, _ in rows])
