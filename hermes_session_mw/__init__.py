@@ -4,7 +4,9 @@ It reads ``X-Hermes-Session-Id``, puts the session's stored conversation on the 
 and stamps the id on every response.
 """
 
-from hermes_session_mw import migrations
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
@@ -60,17 +62,19 @@ from hermes_session_mw.stores import (
     AnswerStore,
     AnswerWatch,
     ArchivedMessage,
-    HermesStateStore,
     History,
     LifecycleStore,
     MemoryStore,
     SessionInfo,
     SessionPage,
-    SQLAlchemyStore,
     Store,
     StoredTurn,
     check_keys,
 )
+
+if TYPE_CHECKING:
+    from hermes_session_mw import migrations
+    from hermes_session_mw.stores import HermesStateStore, SQLAlchemyStore
 
 __all__ = [
     "HISTORY_SOURCE_HEADER",
@@ -138,3 +142,21 @@ __all__ = [
     "request_digest",
     "session_routes",
 ]
+
+# They need SQLAlchemy, which takes longer to import than all the rest (PEP 562).
+_LATER = {
+    "HermesStateStore": "hermes_session_mw.stores.hermes_state",
+    "SQLAlchemyStore": "hermes_session_mw.stores.sqlalchemy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "migrations":
+        return import_module(f"{__name__}.migrations")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,9 +10,7 @@ Before a pooled connection is used again, each check that `add_check` registered
 pass; otherwise the pool replaces the connection.
 """
 
-import os
 import re
-import socket
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -362,18 +360,3 @@ def connect_aside(engine: Engine) -> Any:
     connection = pooled.driver_connection
     pooled.detach()
     return connection
-
-
-def shut_down_socket(driver_connection: Any) -> None:
-    """Break a connection that another thread waits on; SQLite has no socket, and its waits end."""
-    # psycopg and mysqlclient have fileno(); PyMySQL's is private, and asyncio's have a transport.
-    owner = driver_connection if hasattr(driver_connection, "fileno") else None
-    owner = owner or getattr(driver_connection, "_sock", None)
-    transport = getattr(driver_connection, "_transport", None)
-    if owner is None and transport is not None:
-        owner = transport.get_extra_info("socket")
-    if owner is None:
-        return
-    # If it was closed meanwhile, each driver raises an error of its own.
-    with suppress(Exception), socket.socket(fileno=os.dup(owner.fileno())) as copy:
-        copy.shutdown(socket.SHUT_RDWR)

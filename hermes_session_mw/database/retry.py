@@ -9,8 +9,9 @@ import anyio
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.errors import RETRYABLE, Failure, classify, classify_other
+from hermes_session_mw.database.interruption import OperationTimeout
 from hermes_session_mw.database.transactions import CommitFailed
-from hermes_session_mw.database.workers.executor import Executor, OperationTimeout, T, Work
+from hermes_session_mw.database.workers.executor import Executor, T, Work
 from hermes_session_mw.exceptions import HermesSessionError, StoreTimeout
 from hermes_session_mw.logging import logger
 

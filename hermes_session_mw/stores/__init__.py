@@ -1,14 +1,23 @@
-"""The stores that keep conversations, and the protocols that they implement."""
+"""The stores that keep conversations, and the protocols that they implement.
+
+Those that need SQLAlchemy are imported when they are first asked for (PEP 562): whoever has a store
+of their own need not wait for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from hermes_session_mw.stores.answers import AnswerRecord, AnswerState, AnswerStore, AnswerWatch
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.factory import StoreLike, as_store
-from hermes_session_mw.stores.hermes_state import HermesStateStore
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.memory import MemoryStore
 from hermes_session_mw.stores.models import ArchivedMessage, SessionInfo, SessionPage, StoredTurn
-from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
 from hermes_session_mw.stores.validation import check_keys
+
+if TYPE_CHECKING:
+    from hermes_session_mw.stores.hermes_state import HermesStateStore
+    from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
 
 __all__ = [
     "AnswerRecord",
@@ -29,3 +38,11 @@ __all__ = [
     "as_store",
     "check_keys",
 ]
+
+_FOLDERS = {"HermesStateStore": "hermes_state", "SQLAlchemyStore": "sqlalchemy"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FOLDERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FOLDERS[name]}"), name)

@@ -27,3 +27,21 @@ def test_operations_pass_through_few_files() -> None:
     for name, bounds in BOUNDS.items():
         for number, bound in zip(counted[name], bounds, strict=True):
             assert number <= bound, name
+
+
+def test_a_store_of_ones_own_needs_no_sqlalchemy() -> None:
+    """Whoever has no SQL store does not import SQLAlchemy, nor any store but the one asked for."""
+    code = (
+        "import sys, hermes_session_mw as h\n"
+        "async def app(scope, receive, send): ...\n"
+        "h.HermesSessionMiddleware(app, h.MemoryStore())\n"
+        "names = ('sqlalchemy', 'hermes_session_mw.stores.sqlalchemy',"
+        " 'hermes_session_mw.stores.hermes_state')\n"
+        "print([name for name in names if name in sys.modules])\n"
+        "from hermes_session_mw import *\n"
+        "print([SQLAlchemyStore.__name__, HermesStateStore.__name__, migrations.__name__])\n"
+    )
+    program = [sys.executable, "-c", code]
+    printed = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    names = "['SQLAlchemyStore', 'HermesStateStore', 'hermes_session_mw.migrations']"
+    assert printed.splitlines() == ["[]", names]

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore, StoreTimeout, StoreUnavailable
-from hermes_session_mw.database.workers.executor import OperationTimeout
+from hermes_session_mw.database.interruption import OperationTimeout
 from hermes_session_mw.database.workers.worker_pool import CompletionQueue, Task
 from hermes_session_mw.testing.helpers import new_id
 from tests.support.freezing_proxy import freezing

@@ -16,11 +16,12 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from hermes_session_mw.database.connection import database_of, shut_down_socket
+from hermes_session_mw.database.connection import database_of
 from hermes_session_mw.database.connection_settings import check_settings
+from hermes_session_mw.database.interruption import OperationTimeout, shut_down_socket
 from hermes_session_mw.database.listener import Listener
 from hermes_session_mw.database.workers.asyncio_listener import AsyncioListener
-from hermes_session_mw.database.workers.executor import OperationTimeout, T, Work, invalidate_after
+from hermes_session_mw.database.workers.executor import T, Work, invalidate_after
 from hermes_session_mw.database.workers.worker_pool import PerLoop
 from hermes_session_mw.exceptions import StoreMisconfigured
 

@@ -21,10 +21,6 @@ WAIT_SHARE = 0.9
 """The part of an operation's timeout for one wait, so that the wait's own error is raised."""
 
 
-class OperationTimeout(Exception):
-    """An operation reached its timeout; it may still run, and succeed or fail."""
-
-
 class Executor(Protocol):
     """Runs functions over a connection of its engine, which the first call creates."""
 

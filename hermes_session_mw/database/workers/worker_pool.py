@@ -27,8 +27,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
-from hermes_session_mw.database.connection import shut_down_socket
-from hermes_session_mw.database.workers.executor import OperationTimeout
+from hermes_session_mw.database.interruption import OperationTimeout, shut_down_socket
 from hermes_session_mw.logging import logger
 
 T = TypeVar("T")
