@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hermes_session_mw.exceptions import InvalidMessage, MessageTooLarge, StoreCorrupt, TurnTooLong
+from hermes_session_mw.json_parser import parse_json
 
 Message = dict[str, Any]
 
@@ -74,7 +75,7 @@ def parse_messages(texts: str, count: int) -> list[Message]:
     ``StoreCorrupt`` if they are not JSON, or another number.
     """
     try:
-        messages: list[Message] = json.loads(f"[{texts}]")
+        messages: list[Message] = parse_json(f"[{texts}]")
     except (ValueError, RecursionError):
         raise _not_json() from None  # the cause's text may quote the message
     if len(messages) != count:
@@ -131,7 +132,7 @@ def _encode(number: int, message: Message, max_bytes: int) -> str:
         raise _invalid(number, problem, MessageTooLarge)
     if not _depth_is_safe(body, message):
         raise _too_deep(number)
-    if json.loads(body) != message:
+    if parse_json(body) != message:
         raise _invalid(number, "would come back changed (a tuple, or a key that is not a string)")
     return body
 
