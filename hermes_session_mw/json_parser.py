@@ -1,4 +1,4 @@
-"""`parse_json`: by msgspec where it is installed (the extra ``fast``), else by the standard library.
+"""`parse_json`: by msgspec if the extra ``fast`` has brought it, else by the standard library.
 
 Both return the same: msgspec refuses some texts that the standard library takes (``NaN``, a lone
 surrogate, a number beyond a float's range, deep nesting), which are given to that one then.
