@@ -76,9 +76,11 @@ class Database:
         connection: SQLAlchemy's connection.
         dialect: the name of its dialect.
         is_direct: whether the driver executes the statements, without SQLAlchemy.
+        is_shared: whether the open transaction is that of several works, so that each joins it.
     """
 
     is_direct = False
+    is_shared: bool = False
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

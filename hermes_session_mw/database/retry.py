@@ -67,8 +67,21 @@ class RetryingExecutor:
             lambda database: work(database, *args, repeated=repeated), writes=True, on_doubt=doubt
         )
 
+    async def join(
+        self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``work`` as ``write`` does; it has one transaction, which others may share."""
+        return await self.run(
+            lambda database: work(database, *args, **kwargs), writes=True, may_join=True
+        )
+
     async def run(
-        self, work: Work[T], *, writes: bool, on_doubt: Callable[[], None] | None = None
+        self,
+        work: Work[T],
+        *,
+        writes: bool,
+        may_join: bool = False,
+        on_doubt: Callable[[], None] | None = None,
     ) -> T:
         """Run ``work`` until it succeeds, fails with an error that is not retried, or times out.
 
@@ -86,7 +99,9 @@ class RetryingExecutor:
         while True:
             began = time.monotonic()
             try:
-                return await self._executor.run(work, writes=writes, seconds=deadline - began)
+                return await self._executor.run(
+                    work, writes=writes, seconds=deadline - began, may_join=may_join
+                )
             except OperationTimeout:
                 raise self._timed_out(before) from None
             except HermesSessionError:

@@ -70,6 +70,8 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
 
     def __enter__(self) -> None:
         """Wait in SQLite's write queue, if there is one, and begin."""
+        if self._database.is_shared:
+            return
         self._ticket = ticket_of(self._database)
         try:
             self._begin()
@@ -78,7 +80,9 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
             raise
 
     def __exit__(self, _kind: object, exc: BaseException | None, _traceback: object) -> None:
-        """Commit or roll back."""
+        """Commit or roll back; in a shared transaction whoever has begun it does."""
+        if self._database.is_shared:
+            return
         try:
             if exc is not None:
                 _roll_back(self._database)

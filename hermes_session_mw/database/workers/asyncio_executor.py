@@ -79,7 +79,14 @@ class AsyncioExecutor:
         self._timeout = timeout
         self._states: PerLoop[_LoopState] = PerLoop(_terminate)
 
-    async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:  # noqa: ARG002  # as the other has it
+    async def run(
+        self,
+        work: Work[T],
+        *,
+        writes: bool,  # noqa: ARG002  # as the other has it
+        seconds: float,
+        may_join: bool = False,  # noqa: ARG002
+    ) -> T:
         """See `Executor.run`."""
         state = self._state()
         # Not anyio.fail_after, which costs several times as much: the loop is asyncio's.

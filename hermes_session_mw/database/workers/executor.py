@@ -24,10 +24,13 @@ WAIT_SHARE = 0.9
 class Executor(Protocol):
     """Runs functions over a connection of its engine, which the first call creates."""
 
-    async def run(self, work: Work[T], *, writes: bool, seconds: float) -> T:
+    async def run(
+        self, work: Work[T], *, writes: bool, seconds: float, may_join: bool = False
+    ) -> T:
         """Return what ``work`` returns, after giving the connection back.
 
-        ``writes`` says whether it begins a transaction.
+        ``writes`` says whether it begins a transaction; ``may_join``, whether its one transaction
+        may be committed together with those of other calls.
 
         Raises:
             OperationTimeout: it took longer than ``seconds``.

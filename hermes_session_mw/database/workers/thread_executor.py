@@ -19,6 +19,7 @@ from hermes_session_mw.database.connection import Database, database_of, passes_
 from hermes_session_mw.database.connection_settings import check_settings
 from hermes_session_mw.database.listener import Listener
 from hermes_session_mw.database.workers.executor import WAIT_SHARE, T, Work, invalidate_after
+from hermes_session_mw.database.workers.shared_transaction import run_shared
 from hermes_session_mw.database.workers.thread_listener import ThreadListener
 from hermes_session_mw.database.workers.worker_pool import (
     CompletionQueue,
@@ -73,7 +74,9 @@ class ThreadExecutor:
         # The threads do not refer to this executor, so that they end if it is collected unclosed.
         self._stop_workers = weakref.finalize(self, _stop_workers, self._readers, self._writers)
 
-    def run(self, work: Work[T], *, writes: bool, seconds: float) -> Coroutine[Any, Any, T]:
+    def run(
+        self, work: Work[T], *, writes: bool, seconds: float, may_join: bool = False
+    ) -> Coroutine[Any, Any, T]:
         """See `Executor.run`."""
         workers = self._writers if writes else self._readers
         if workers.is_hung(self._timeout * WAIT_SHARE):
@@ -85,8 +88,10 @@ class ThreadExecutor:
         if completions is None:
             completions = CompletionQueue()
             self._completions.set(completions)
+        # Where writers have a thread of their own, it commits those that wait together.
+        joining = work if may_join and writes and self._writers is not self._readers else None
         in_thread = partial(self._run, work, writes=writes)
-        task: Task[T] = Task(in_thread, completions, seconds, workers.abandoned)
+        task: Task[T] = Task(in_thread, completions, seconds, workers.abandoned, joining)
         workers.put(task)
         return task.result()
 
@@ -134,7 +139,10 @@ class ThreadExecutor:
             task.use(connection.connection.driver_connection)
             if is_new:
                 check_settings(database)
-            value = work(database)
+            if task.joining_work is None or not database.is_direct:
+                value = work(database)
+            else:
+                value = run_shared(database, task.joining_work, task, self._writers)
         except Exception as exc:
             invalidate_after(exc, connection)
             raise

@@ -19,7 +19,7 @@ import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -59,6 +59,7 @@ class WorkerPool:
         self._max_threads = max_threads
         self._on_idle = on_idle
         self._tasks: SimpleQueue[Task[Any] | None] = SimpleQueue()
+        self._held: deque[Task[Any] | None] = deque()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._busy: set[int] = set()
@@ -98,20 +99,41 @@ class WorkerPool:
             ending, self._threads = self._threads, []
         return [thread for thread in ending if thread.ident not in self._busy]
 
+    def take_joining(self) -> "Task[Any] | None":
+        """Return the next waiting task, if it may join a transaction; from a task's thread."""
+        try:
+            task = self._held.popleft() if self._held else self._tasks.get_nowait()
+        except (Empty, IndexError):
+            return None
+        if task is not None and task.joining_work is not None:
+            return task
+        self._held.appendleft(task)
+        return None
+
+    def put_back(self, tasks: "Sequence[Task[Any]]") -> None:
+        """Have tasks that `take_joining` has returned run next."""
+        self._held.extendleft(reversed(tasks))
+
     def _work(self) -> None:
         me = threading.get_ident()
         while (task := self._next()) is not None:
             self._busy.add(me)
             task.run()
             self._busy.discard(me)
-            # Before the caller is resumed, so that its next task finds this thread free.
+            done = [task, *task.joined]
+            # Before the callers are resumed, so that their next tasks find this thread free.
             with self._lock:
-                self._pending -= 1
-            task.complete(more=not self._tasks.empty())
+                self._pending -= len(done)
             del task  # no reference until the next task
+            while done:
+                finished = done.pop(0)
+                finished.complete(more=bool(done) or not self._tasks.empty())
         self._become_idle()
 
     def _next(self) -> "Task[Any] | None":
+        with suppress(IndexError):  # another thread's by now
+            if self._held:
+                return self._held.popleft()
         try:
             return self._tasks.get(timeout=_IDLE_AFTER)
         except Empty:
@@ -130,6 +152,11 @@ class Task(Generic[T]):
 
     ``work`` is called with the task, and passes the connection on which it may wait to ``use``.
     After ``seconds`` the caller stops waiting; a task that still runs is then in ``abandoned``.
+
+    Attributes:
+        joining_work: what to run over the connection of another task, in whose transaction; None
+            if it needs its own.
+        joined: the tasks that ran in this one's transaction.
     """
 
     __slots__ = (
@@ -147,6 +174,8 @@ class Task(Generic[T]):
         "_value",
         "_waiter",
         "_work",
+        "joined",
+        "joining_work",
     )
 
     def __init__(
@@ -155,8 +184,11 @@ class Task(Generic[T]):
         completions: "CompletionQueue",
         seconds: float,
         abandoned: "set[Task[Any]]",
+        joining_work: "Callable[[Any], T] | None" = None,
     ) -> None:
         self._work = work
+        self.joining_work: Callable[[Any], T] | None = joining_work
+        self.joined: list[Task[Any]] = []
         self._completions = completions
         self._seconds = seconds
         self._abandoned = abandoned
@@ -195,14 +227,37 @@ class Task(Generic[T]):
 
     def run(self) -> None:
         """Call ``work`` in the thread, unless its caller has stopped waiting."""
-        with self._lock:
-            if not self._awaited:
-                return
-            self._started_at = time.monotonic()
+        if not self.start():
+            return
         try:
             self._value = self._context.run(self._work, self)
         except BaseException as exc:  # noqa: BLE001  # raised where it is awaited
             self._error = exc
+        self.end()
+
+    def start(self) -> bool:
+        """Note that it runs now; return False if its caller has stopped waiting."""
+        with self._lock:
+            if self._awaited:
+                self._started_at = time.monotonic()
+            return self._awaited
+
+    def run_joining(self, database: Any) -> None:
+        """Call ``joining_work``, in the thread and the transaction of another task."""
+        assert self.joining_work is not None
+        self._value = self._context.run(self.joining_work, database)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended with an error."""
+        return self._error is not None
+
+    def fail(self, error: BaseException) -> None:
+        """Note why it failed, unless it failed by itself before."""
+        self._error = self._error or error
+
+    def end(self) -> None:
+        """Note that it does not run any more."""
         with self._lock:
             self._started_at = self._connection = None
             self._abandoned.discard(self)

@@ -210,7 +210,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
                 self._fold_over(database, expired)
             return work(database)
 
-        return await self._retrying.run(work, writes=True)
+        return await self._retrying.run(work, writes=True, may_join=True)
 
     def check(self, messages: Sequence[Message]) -> None:
         """Raise the errors of ``append`` for invalid messages, without the database.
@@ -331,12 +331,12 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         """See `LifecycleStore.extend`."""
         check_keys(session_id, owner)
         check_lease(seconds)
-        await self._write(leases.extend, session_id, owner, fence, seconds)
+        await self._retrying.join(leases.extend, session_id, owner, fence, seconds)
 
     async def release(self, session_id: str, fence: int, owner: str = "") -> None:
         """See `LifecycleStore.release`."""
         check_keys(session_id, owner)
-        await self._write(leases.release, session_id, owner, fence)
+        await self._retrying.join(leases.release, session_id, owner, fence)
 
     async def list(
         self, owner: str = "", limit: int = PAGE, cursor: str | None = None
