@@ -8,7 +8,6 @@ and turn are ended, and an error that the application raised is answered.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 from typing import Unpack
 
 import anyio
@@ -128,8 +127,7 @@ class HermesSessionMiddleware:
             if response.started or not await self._answer_exception(exc, scope, response):
                 raise
         finally:
-            for end in response.endings:
-                end()
+            response.end()
         if excluded:
             await self.app(scope, receive, send)
 
@@ -142,12 +140,10 @@ class HermesSessionMiddleware:
         ):
             refusal = await resolver.admit(session, scope)
         # For `SessionIdFilter`: log records from here on, the server's access log too.
-        response.endings = [partial(current_session.reset, current_session.set(session))]
+        response.token = current_session.set(session)
         if self._telemetry is not None:
             code = None if refusal is None else refusal.code
-            end = self._telemetry.request(session, code)
-            if end is not None:
-                response.endings.append(end)
+            response.on_end = self._telemetry.request(session, code)
         if refusal is not None:
             await response.refuse(refusal, receive)
             return
@@ -200,6 +196,10 @@ class HermesSessionMiddleware:
             logger.exception("the session store could not be closed")
 
 
+Field = tuple[bytes, bytes]
+"""The name of a header field in lower case, and its value."""
+
+
 class SessionResolver:
     """Finds or creates the session of each connection, by the middleware's options.
 
@@ -228,6 +228,7 @@ class SessionResolver:
         )
         self._options = options
         self._fields = {name.lower().encode("ascii"): name for name in options.header_name}
+        self._header_field = next(iter(self._fields))
         self._names = HeaderNames(*self._fields, *OTHER_HEADERS)
         # The owner of a session before the hook was asked.
         self._first_owner = "" if options.owner is None else None
@@ -241,9 +242,20 @@ class SessionResolver:
 
         Raises ``ConfigurationError`` if ``new_id`` made an id that ``valid_id`` does not accept.
         """
-        found = find_fields(scope["headers"], self._names)
-        if not found:
+        fields = find_fields(scope["headers"], self._names)
+        if not fields:
             return self._new_session(), None
+        if len(fields) == 1 and fields[0][0] == self._header_field:  # as in most requests
+            session_id = self._accepted(fields[0][1])
+            if session_id is not None:
+                return HermesSession(self._store, session_id, owner=self._first_owner), None
+        return self._identify_by(fields)
+
+    def _identify_by(self, fields: list[Field]) -> tuple[HermesSession, Refusal | None]:
+        """Return the same for any fields."""
+        found: dict[bytes, list[bytes]] = {}
+        for field, value in fields:
+            found.setdefault(field, []).append(value)
         values: list[bytes] = []
         name = None
         for field, named in self._fields.items():  # the first that is present counts
@@ -325,18 +337,18 @@ class HeaderNames:
         self.lengths: frozenset[int] = frozenset(map(len, names))
 
 
-def find_fields(headers: RawHeaders, wanted: HeaderNames) -> dict[bytes, list[bytes]]:
-    """Return every value of the wanted fields that is not blank, trimmed, in order, by its field.
+def find_fields(headers: RawHeaders, wanted: HeaderNames) -> list[Field]:
+    """Return the wanted fields whose values are not blank, with these trimmed, in order.
 
     Names are compared without regard to case: that they arrive in lower case is only a "should"
     of the ASGI specification.
     """
     names, lengths = wanted.names, wanted.lengths
-    found: dict[bytes, list[bytes]] = {}
+    found: list[Field] = []
     for key, value in headers:
         # Most names differ in length from all wanted ones.
         if len(key) in lengths and (name := key.lower()) in names and (text := value.strip(OWS)):
-            found.setdefault(name, []).append(text)
+            found.append((name, text))
     return found
 
 

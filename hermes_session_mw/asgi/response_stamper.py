@@ -8,7 +8,7 @@ other request.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from contextvars import Token
 from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
@@ -34,6 +34,7 @@ from hermes_session_mw.asgi.headers import (
     set_exposed,
 )
 from hermes_session_mw.ids import mint_session_id
+from hermes_session_mw.logging import HasId, current_session
 
 if TYPE_CHECKING:
     from hermes_session_mw.session.session import HermesSession
@@ -89,13 +90,15 @@ class SessionHeader:
         unchanged.
         """
         stamped: Pairs = []
-        special: set[bytes] = set()
+        special: list[bytes] = []
+        known = self._special
         for key, content in headers:
             stamped.append((key, content))
-            if (lower := key.lower()) in self._special:
-                special.add(lower)
+            if (lower := key.lower()) in known:
+                special.append(lower)
         if not special:  # as most responses are
-            stamped += ((self.field, value), *self._usual)
+            stamped.append((self.field, value))
+            stamped.extend(self._usual)
             return stamped
         stamped = self.set_once(stamped, value)
         if ALLOW_ORIGIN in special:
@@ -106,7 +109,6 @@ class SessionHeader:
         return stamped
 
 
-@dataclass(slots=True, eq=False)
 class ResponseStamper:
     """Stamps what one connection sends.
 
@@ -115,18 +117,39 @@ class ResponseStamper:
         to_server: the server's ``send``.
         header: the header that is stamped.
         session: the session whose id is stamped; the id is read when the message is sent.
-        endings: what to call at the request's end.
         started: whether a response, or a WebSocket's accept or close, was sent.
+        token: resets the context's session at the request's end.
+        on_end: what else is called then.
     """
 
-    scope: Scope
-    to_server: Send
-    header: SessionHeader
-    session: "HermesSession | None" = None
-    endings: list[Callable[[], None]] = field(default_factory=list)
-    started: bool = False
-    # Bytes of the body still to be sent; None without a Content-Length.
-    _missing: int | None = field(default=None, init=False)
+    __slots__ = (
+        "_missing",
+        "header",
+        "on_end",
+        "scope",
+        "session",
+        "started",
+        "to_server",
+        "token",
+    )
+
+    def __init__(self, scope: Scope, to_server: Send, header: SessionHeader) -> None:
+        self.scope: Scope = scope
+        self.to_server: Send = to_server
+        self.header: SessionHeader = header
+        self.session: HermesSession | None = None
+        self.started: bool = False
+        self.token: Token[HasId | None] | None = None
+        self.on_end: Callable[[], None] | None = None
+        # Bytes of the body still to be sent; None without a Content-Length.
+        self._missing: int | None = None
+
+    def end(self) -> None:
+        """Reset the context's session, and call ``on_end``."""
+        if self.token is not None:
+            current_session.reset(self.token)
+        if self.on_end is not None:
+            self.on_end()
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send ``message``, and stamp it if it is one that begins a response.
