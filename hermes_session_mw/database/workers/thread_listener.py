@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from hermes_session_mw.database.connection import connect_aside, shut_down_socket
+from hermes_session_mw.database.connection import connect_aside
 from hermes_session_mw.database.drivers import SERVER_PROCESS, TAKE_NOTIFICATIONS
+from hermes_session_mw.database.interruption import shut_down_socket
 from hermes_session_mw.database.listener import (
     ASK_SERVER_PROCESS,
     FIRST_PROBE,
