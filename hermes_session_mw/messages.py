@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hermes_session_mw.exceptions import InvalidMessage, MessageTooLarge, StoreCorrupt, TurnTooLong
-from hermes_session_mw.json_parser import parse_json
 
 Message = dict[str, Any]
+Parse = Callable[[str], Any]
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Bytes of UTF-8 that one message may take as JSON, by default."""
@@ -26,6 +26,32 @@ MAX_TURN_MESSAGES = 1000
 
 
 _PORTION = 4096  # characters
+
+
+def fast_parser() -> Parse:
+    """Return msgspec's parser if the extra ``fast`` has brought it, else the standard library's.
+
+    Both return the same: what msgspec refuses (``NaN``, a lone surrogate, a number beyond a float's
+    range, deep nesting) the standard library is given.
+    """
+    try:
+        from msgspec import MsgspecError  # noqa: PLC0415  # an extra
+        from msgspec.json import Decoder  # noqa: PLC0415
+    except ImportError:
+        return json.loads
+    decode = Decoder().decode
+
+    def parse(text: str) -> Any:
+        try:
+            return decode(text)
+        except (MsgspecError, RecursionError, UnicodeEncodeError):
+            return json.loads(text)
+
+    return parse
+
+
+parse_json: Parse = fast_parser()
+"""Returns a JSON text's value; raises ``ValueError`` or ``RecursionError`` as ``json.loads``."""
 
 # Created once: json.dumps creates another encoder for each call.
 as_json: Callable[[object], str] = json.JSONEncoder(

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_session_mw import json_parser
-from hermes_session_mw.messages import encode_messages
+from hermes_session_mw.messages import encode_messages, fast_parser
 from tests.support import json_values
 
-parse = json_parser.fast_parser()
+parse = fast_parser()
 assert parse is not json.loads, "msgspec is not installed"
 
 
@@ -90,7 +89,7 @@ def test_where_both_differ_the_standard_library_decides(text: str) -> None:
 def test_without_msgspec_the_standard_library_parses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is optional."""
     monkeypatch.setitem(sys.modules, "msgspec", None)
-    assert json_parser.fast_parser() is json.loads
+    assert fast_parser() is json.loads
 
 
 @given(json_values.messages)

@@ -117,6 +117,8 @@ class HermesSessionMiddleware:
             return
         own_scope = _own_scope(scope, self._header.field)
         response = ResponseStamper(own_scope, send, self._header)
+        # For `SessionIdFilter`: the session's id is in log records once it is known.
+        token = current_session.set(None)
         excluded = False
         try:
             if self._is_excluded is not None and self._is_excluded(own_scope):
@@ -127,7 +129,9 @@ class HermesSessionMiddleware:
             if response.started or not await self._answer_exception(exc, scope, response):
                 raise
         finally:
-            response.end()
+            current_session.reset(token)
+            if response.on_end is not None:
+                response.on_end()
         if excluded:
             await self.app(scope, receive, send)
 
@@ -139,8 +143,7 @@ class HermesSessionMiddleware:
             resolver.admits_all or (resolver.admits_new and session.is_new)
         ):
             refusal = await resolver.admit(session, scope)
-        # For `SessionIdFilter`: log records from here on, the server's access log too.
-        response.token = current_session.set(session)
+        current_session.set(session)
         if self._telemetry is not None:
             code = None if refusal is None else refusal.code
             response.on_end = self._telemetry.request(session, code)

@@ -8,7 +8,7 @@ other request.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import Token
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
@@ -34,7 +34,6 @@ from hermes_session_mw.asgi.headers import (
     set_exposed,
 )
 from hermes_session_mw.ids import mint_session_id
-from hermes_session_mw.logging import HasId, current_session
 
 if TYPE_CHECKING:
     from hermes_session_mw.session.session import HermesSession
@@ -109,6 +108,7 @@ class SessionHeader:
         return stamped
 
 
+@dataclass(slots=True, eq=False)
 class ResponseStamper:
     """Stamps what one connection sends.
 
@@ -118,38 +118,17 @@ class ResponseStamper:
         header: the header that is stamped.
         session: the session whose id is stamped; the id is read when the message is sent.
         started: whether a response, or a WebSocket's accept or close, was sent.
-        token: resets the context's session at the request's end.
-        on_end: what else is called then.
+        on_end: what is called at the request's end.
     """
 
-    __slots__ = (
-        "_missing",
-        "header",
-        "on_end",
-        "scope",
-        "session",
-        "started",
-        "to_server",
-        "token",
-    )
-
-    def __init__(self, scope: Scope, to_server: Send, header: SessionHeader) -> None:
-        self.scope: Scope = scope
-        self.to_server: Send = to_server
-        self.header: SessionHeader = header
-        self.session: HermesSession | None = None
-        self.started: bool = False
-        self.token: Token[HasId | None] | None = None
-        self.on_end: Callable[[], None] | None = None
-        # Bytes of the body still to be sent; None without a Content-Length.
-        self._missing: int | None = None
-
-    def end(self) -> None:
-        """Reset the context's session, and call ``on_end``."""
-        if self.token is not None:
-            current_session.reset(self.token)
-        if self.on_end is not None:
-            self.on_end()
+    scope: Scope
+    to_server: Send
+    header: SessionHeader
+    session: "HermesSession | None" = None
+    started: bool = False
+    on_end: Callable[[], None] | None = None
+    # Bytes of the body still to be sent; None without a Content-Length.
+    _missing: int | None = field(default=None, init=False)
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send ``message``, and stamp it if it is one that begins a response.

@@ -280,14 +280,13 @@ async def test_a_history_is_parsed_in_one_go(
     store = SQLAlchemyStore(f"sqlite:///{tmp_path}/sessions.db")
     await store.append("id", numbered(0, 200))
     parsed: list[int] = []
-    loads = json.loads
 
     def note(source: str) -> Any:
-        value = loads(source)
+        value = json.loads(source)
         parsed.append(len(value))
         return value
 
-    monkeypatch.setattr(json, "loads", note)
+    monkeypatch.setattr("hermes_session_mw.messages.parse_json", note)
     await store.load("id")
     assert parsed == [200]
     await store.aclose()

@@ -12,7 +12,7 @@ PACKAGE = Path(hermes_session_mw.__file__).parent  # the installed one, where th
 # Each folder may import from those that stand on a line above its own, and itself; the folders of a
 # line know nothing of each other. A folder has what is below it, unless that stands here by itself.
 LAYERS = [
-    ["exceptions", "ids", "json_parser"],
+    ["exceptions", "ids"],
     ["logging", "messages", "telemetry"],
     ["database"],
     ["stores"],
@@ -32,7 +32,7 @@ GIVES_OUT = "stores"
 FOLDERS = {folder: number for number, layer in enumerate(LAYERS) for folder in layer}
 # What speaks SQL, and what takes an engine of the application for a store.
 MAKES_STORES = ("stores.factory", "stores.hermes_state", "stores.sqlalchemy")
-PURE = ("exceptions", "ids", "json_parser", "logging", "messages", "telemetry", "stores")
+PURE = ("exceptions", "ids", "logging", "messages", "telemetry", "stores")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
