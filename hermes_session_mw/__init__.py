@@ -150,12 +150,14 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "migrations":
-        return import_module(f"{__name__}.migrations")
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+if not TYPE_CHECKING:  # to type checkers, a module that has it has every name
+
+    def __getattr__(name: str) -> Any:
+        if name == "migrations":
+            return import_module(f"{__name__}.migrations")
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_LATER[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -42,7 +42,9 @@ __all__ = [
 _FOLDERS = {"HermesStateStore": "hermes_state", "SQLAlchemyStore": "sqlalchemy"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _FOLDERS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_FOLDERS[name]}"), name)
+if not TYPE_CHECKING:  # to type checkers, a module that has it has every name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _FOLDERS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_FOLDERS[name]}"), name)
