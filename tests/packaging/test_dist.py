@@ -118,7 +118,7 @@ DRIVERS = {
     "asyncmy": ["mysql+asyncmy", "mariadb+asyncmy"],
     "aiosqlite": ["sqlite+aiosqlite"],
 }
-NO_DRIVERS = {"cli", "demo", "otel"}
+NO_DRIVERS = {"cli", "demo", "fast", "otel"}
 
 APPEND = """
 import anyio, sys

@@ -56,8 +56,8 @@ class AnswerExpired(HermesSessionError):
 
     def __init__(self, session_id: str, owner: str) -> None:
         super().__init__("an open answer has expired")
-        self.session_id = session_id
-        self.owner = owner
+        self.session_id: str = session_id
+        self.owner: str = owner
 
 
 class OpenAnswers:
@@ -71,8 +71,9 @@ class OpenAnswers:
     __slots__ = ("_begun_at", "clock", "none_until")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self.none_until = self._begun_at = _NEVER
+        self.clock: Callable[[], float] = clock
+        self.none_until: float = _NEVER
+        self._begun_at = _NEVER
 
     def note_none(self, at: float) -> None:
         """Note that a statement that was sent at this time saw no open answer."""
