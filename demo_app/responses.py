@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import anyio
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -39,6 +40,7 @@ from hermes_session_mw.openai_api.stored_responses import (
     response_turn_id,
 )
 from hermes_session_mw.session.answer import OnDisconnect
+from hermes_session_mw.session.joining import LOOK
 from hermes_session_mw.session.new_messages import NewMessages, find_new, is_same
 from hermes_session_mw.session.prompts import WindowLimits, window_of
 
@@ -174,16 +176,26 @@ async def _enter(session: HermesSession, digest: str, turn_id: str) -> Answer | 
 
     Without an Idempotency-Key that one has a turn id too, which is the response's.
     """
-    try:
-        return await session.turn_or_answer(digest, turn_id=turn_id, wait=0)
-    except SessionBusy:
-        if session.idempotency_key is None:
-            answer = await session.running_answer()
-            is_unnamed = answer is not None and is_response_id(answer.turn_id)
-            if answer is not None and is_unnamed and answer.digest == digest:
-                session.mark_replayed()
-                return answer
-    return await turns.enter(session, digest, turn_id)
+    until, wait = anyio.current_time() + turns.WAIT, 0.0
+    while True:
+        try:
+            return await session.turn_or_answer(digest, turn_id=turn_id, wait=wait)
+        except SessionBusy:
+            # Whoever has the turn may have begun the answer meanwhile.
+            answer = await _unnamed(session, digest)
+            wait = min(max(until - anyio.current_time(), 0), LOOK)
+            if answer is None and not wait:
+                raise
+        if answer is not None:
+            session.mark_replayed()
+            return answer
+
+
+async def _unnamed(session: HermesSession, digest: str) -> Answer | None:
+    """Return the running answer of the same request, if both have no Idempotency-Key."""
+    answer = None if session.idempotency_key else await session.running_answer()
+    is_same = answer is not None and is_response_id(answer.turn_id) and answer.digest == digest
+    return answer if is_same else None
 
 
 async def _unstored(asked: _Asked) -> Response:

@@ -355,6 +355,27 @@ def test_a_request_without_a_key_joins_its_answer(client: TestClient, model: Pac
     assert model.asked == 2
 
 
+def test_requests_at_once_without_a_key_are_one(
+    client: TestClient, model: Paced, store: MemoryStore
+) -> None:
+    """Requests that are sent twice at once ask the model once, and get the same response."""
+    anyio.run(store.append, "s", [{"role": "user", "content": "Hi."}])
+    replies: list[Any] = []
+
+    def ask() -> None:
+        replies.append(begin(client, "a b c", S))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    model.finish()
+    (one,) = {reply["id"] for reply in replies}
+    assert ended(client, one)["status"] == "completed"
+    assert (len(replies), model.asked) == (3, 1)
+
+
 def forget(store: MemoryStore) -> None:
     """Remove the logs of all answers that have ended."""
     while anyio.run(store.sweep_answers, 0.0):
