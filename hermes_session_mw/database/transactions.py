@@ -71,6 +71,7 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
     def __enter__(self) -> None:
         """Wait in SQLite's write queue, if there is one, and begin."""
         if self._database.is_shared:
+            begin_again(self._database)
             return
         self._ticket = ticket_of(self._database)
         try:
@@ -82,6 +83,8 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
     def __exit__(self, _kind: object, exc: BaseException | None, _traceback: object) -> None:
         """Commit or roll back; in a shared transaction whoever has begun it does."""
         if self._database.is_shared:
+            if exc is not None:
+                self._database.undo_shared()
             return
         try:
             if exc is not None:
@@ -128,6 +131,12 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
     def _end_ticket(self) -> None:
         if self._ticket is not None:
             self._ticket.end()
+
+
+def begin_again(database: Database) -> None:
+    """Begin the shared transaction again, if what is in it was undone as a whole."""
+    if not database.connection.invalidated and not database.in_transaction():
+        database.command(_BEGIN[database.dialect])
 
 
 @contextmanager

@@ -224,3 +224,24 @@ async def test_a_turn_by_itself_needs_no_savepoint(
     await store.append("one", TURN)
     assert sent == ["BEGIN IMMEDIATE", "COMMIT"]
     await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_what_is_begun_again_leaves_nothing(path: Path, commits: Commits) -> None:
+    """A turn that first stores a dead answer takes its numbers once, alone, first or later."""
+    store = SQLAlchemyStore(f"sqlite:///{path}")
+    names = ["alone", "first", "later"]
+    for name in names:
+        await store.append(name, TURN)
+        await store.begin_answer(name, f"answer of {name}", TURN[:1], lease=0.001)
+    await anyio.sleep(0.01)
+    assert await store.append("alone", TURN) == 5
+    calls = appends(store, 8)
+    calls[0], calls[5] = (partial(store.append, name, TURN) for name in names[1:])
+    assert await at_once(path, store, *calls) == [5, 2, 2, 2, 2, 5, 2, 2]
+    for name in names:
+        assert (await store.load(name)).messages == [*TURN, TURN[0], *TURN]
+    with closing(sqlite3.connect(path)) as other:
+        rows = other.execute("SELECT id, turns, next_seq FROM hermes_sessions").fetchall()
+    assert {row for row in rows if row[0] in names} == {(name, 3, 5) for name in names}
+    await store.aclose()

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from hermes_session_mw.database.connection import Database
-from hermes_session_mw.database.transactions import CommitFailed, transaction
+from hermes_session_mw.database.transactions import CommitFailed, begin_again, transaction
 from hermes_session_mw.database.workers.executor import T, Work
 from hermes_session_mw.database.workers.worker_pool import Task, WorkerPool
 
@@ -49,12 +49,15 @@ def run_shared(database: Database, work: Work[T], task: Task[Any], workers: Work
 
 def _run_once(database: Database, work: Work[T], task: Task[Any], workers: WorkerPool) -> T:
     with transaction(database):
-        database.is_shared = True
+        database.is_shared, database.savepoint = True, None
         try:
             value = work(database)
+            begin_again(database)
             _run_others(database, task, workers)
         finally:
             database.is_shared = False
+            if not (database.connection.invalidated or database.in_transaction()):
+                database.command("BEGIN")  # what failed is undone, and is still to be rolled back
     return value
 
 
@@ -72,6 +75,7 @@ def _run_others(database: Database, task: Task[Any], workers: WorkerPool) -> Non
 def _run_one(database: Database, other: Task[Any]) -> None:
     """Run a task behind a savepoint."""
     database.command(_SAVEPOINT)
+    database.savepoint = _ROLL_BACK
     try:
         other.run_joining(database)
     except Exception as exc:
