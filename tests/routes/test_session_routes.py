@@ -639,11 +639,13 @@ class OnlyThree:
 
 @pytest.mark.parametrize(("method", "path"), ALL)
 def test_what_a_store_does_not_have_is_a_501(method: str, path: str) -> None:
-    """A store of three methods serves the messages; all else it cannot."""
+    """A store of three methods serves the messages, and the answers of this process alone."""
     body = RENAME if method == "PATCH" else None
     answered = bare(OnlyThree()).request(method, f"/sessions{path}", json=body)
     if path == "/a/messages":
         assert answered.json()["data"] == numbered(0, 2)
+    elif path.startswith("/a/answer"):
+        assert answered.status_code == 204
     else:
         assert error(answered) == (501, "not_supported", None)
 
