@@ -91,7 +91,10 @@ def prune(
     yes: bool,
     json: bool,
 ) -> None:
-    """Delete sessions that have not changed for some time, by the database's clock."""
+    """Delete sessions that have not changed for some time, by the database's clock.
+
+    Answers that ended before that are forgotten, and those that have lost their process are ended.
+    """
     only = owner_filter(owner, all_owners=all_owners)
 
     async def count(store: AdminStore) -> tuple[float, PruneCounts]:
@@ -110,18 +113,31 @@ def prune(
         settings, "prune", count, access="read" if dry_run else "write"
     )
     if not dry_run and counts != PruneCounts():
-        confirm(f"Prune {_summary(counts)}?", yes=yes)
+        confirm(f"Prune {_summary(counts)}{_interrupted(counts, ', and end ')}?", yes=yes)
         counts = with_admin_store(settings, "prune", remove, access="write")
     if json:
         click.echo(as_json({"dry_run": dry_run, **asdict(counts)}))
     else:
-        click.echo(f"{_summary(counts)} {'would be pruned' if dry_run else 'pruned'}")
+        done = "would be " if dry_run else ""
+        also = _interrupted(counts, ", ", f" {done}ended")
+        click.echo(f"{_summary(counts)} {done}pruned{also}")
 
 
 def _summary(counts: PruneCounts) -> str:
     parts = [_number(counts.sessions, "session") + " with " + _number(counts.messages, "message")]
-    rest = ((counts.ids, "unused id"), (counts.keys, "unused key"))
+    rest = (
+        (counts.ids, "unused id"),
+        (counts.keys, "unused key"),
+        (counts.answers, "ended answer"),
+    )
     return ", ".join(parts + [_number(count, what) for count, what in rest if count])
+
+
+def _interrupted(counts: PruneCounts, before: str, after: str = "") -> str:
+    """Return what becomes of answers that have lost their process, as a part of a sentence."""
+    if not counts.folded:
+        return ""
+    return f"{before}{_number(counts.folded, 'interrupted answer')}{after}"
 
 
 def _number(count: int, what: str) -> str:

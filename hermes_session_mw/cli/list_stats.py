@@ -50,12 +50,12 @@ def list_sessions(
         _print(page, archived=archived)
 
 
-@click.command(short_help="Count sessions, messages, turns and owners.")
+@click.command(short_help="Count sessions, messages, turns, owners and answers.")
 @owners_options
 @json_option
 @settings_of
 def stats(settings: Settings, *, owner: str | None, all_owners: bool, json: bool) -> None:
-    """Count sessions, messages, turns and owners, without reading any message."""
+    """Count sessions, messages, turns, owners and answers, without reading any message."""
     only = owner_filter(owner, all_owners=all_owners)
     totals = with_source(settings, lambda source: source.totals(only))
     store = redact_url(settings.url)
@@ -108,6 +108,9 @@ def _figures(store: str, totals: Totals) -> list[tuple[str, str | int | None]]:
         ("owners", totals.owners),
         ("ownerless sessions", totals.ownerless),
         ("deleted ids", totals.deleted),
+        ("open answers", totals.open_answers),
+        ("ended answers", totals.ended_answers),
+        ("events of answers", totals.answer_events),
         ("oldest (UTC)", plain(totals.oldest) or None),
         ("newest (UTC)", plain(totals.newest) or None),
         *sizes,

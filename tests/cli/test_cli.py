@@ -98,7 +98,8 @@ def test_every_database_has_all_of_it(anywhere: URL, tmp_path: Path) -> None:
     plain = anywhere.set(drivername=sync[backend]).render_as_string(hide_password=False)
     sql(plain, "UPDATE hermes_sessions SET updated_at = '2001-02-03 04:05:06'")
     pruned = told(anywhere, "prune", "--older-than", "2001-02-04", "--yes")
-    assert pruned == {"dry_run": False, "sessions": 1, "messages": 2, "ids": 1, "keys": 0}
+    counts = {"sessions": 1, "messages": 2, "ids": 1, "keys": 0, "answers": 0, "folded": 0}
+    assert pruned == {"dry_run": False, **counts}
     assert told(anywhere, "list") == {"sessions": [], "cursor": None}
 
 
@@ -240,6 +241,64 @@ def test_stats_of_an_empty_store(store: str, tmp_path: Path) -> None:
     assert told(store, "stats", "--owner", "ada")["bytes"] == {}
     assert run(store, "list").stdout.split()[0] == "ID"
     assert told(store, "check")["sessions"] == 0
+
+
+def test_answers_are_counted_checked_and_swept(store: str) -> None:
+    """What became of answers is told, and what a killed process left behind is ended by a prune."""
+
+    async def answer(opened: SQLAlchemyStore) -> None:
+        await opened.set_metadata("rain", {"topic": "weather"}, "ada")
+        for answer_id, session_id in (("ended", "rain"), ("open", "snow")):
+            fence = await opened.begin_answer(session_id, answer_id, TURN[:1], "ada", lease=60)
+            await opened.write_events(
+                session_id, answer_id, 1, ['"It "'], "ada", fence=fence, lease=60
+            )
+            if answer_id == "ended":
+                await opened.end_answer(
+                    session_id, answer_id, 2, ['"is."'], TURN, "ada", fence=fence, state="completed"
+                )
+
+    edit(store, answer)
+    said = run(store, "stats").stdout
+    assert "open answers        1\n" in said
+    assert "ended answers       1\n" in said
+    assert "events of answers   3\n" in said
+    totals = told(store, "stats", "--owner", "bob")
+    assert [totals[name] for name in ("open_answers", "ended_answers", "answer_events")] == [0] * 3
+    assert told(store, "check")["problems"] == []
+    dry = run(store, "prune", "--older-than", "1h", "--dry-run").stdout
+    assert dry == "0 sessions with 0 messages would be pruned\n"
+    sql(store, "UPDATE hermes_sessions SET leased_until = 0 WHERE id = 'snow'")
+    # What only looks changes nothing.
+    assert run(store, "show", "snow", "--owner", "ada").exit_code == 1
+    dry = run(store, "prune", "--older-than", "1h", "--dry-run").stdout
+    assert (
+        dry == "0 sessions with 0 messages would be pruned, 1 interrupted answer would be ended\n"
+    )
+    assert run(store, "prune", "--older-than", "1h").exit_code == 2  # nobody to ask
+    said = run(store, "prune", "--older-than", "1h", "--yes").stdout
+    assert said == "0 sessions with 0 messages pruned, 1 interrupted answer ended\n"
+    shown = told(store, "show", "snow", "--owner", "ada")["messages"]
+    assert [each["content"] for each in shown] == [TURN[0]["content"], "It "]
+    sql(store, "UPDATE hermes_answers SET ended_at = 1000")
+    said = run(store, "prune", "--older-than", "1h", "--yes").stdout
+    assert said == "0 sessions with 0 messages, 2 ended answers pruned\n"
+    sql(store, "UPDATE hermes_sessions SET answer_fence = 9 WHERE id = 'snow' AND owner = 'ada'")
+    checked = run(store, "check")
+    assert checked.exit_code == 1
+    assert "session snow of ada: it names an open answer that it does not have\n" in checked.stdout
+
+
+def test_metadata_moves_with_its_session(store: str, tmp_path: Path) -> None:
+    """An export has a session's metadata, and an import stores it."""
+    edit(store, lambda opened: opened.set_metadata("rain", {"topic": "weather"}, "ada"))
+    file = tmp_path / "rain.jsonl"
+    assert run(store, "export", "rain", "--owner", "ada", "-o", str(file)).exit_code == 0
+    copy = f"sqlite:///{tmp_path}/copy.db"
+    assert told(copy, "import", str(file))["imported"] == 1
+    found = edit(copy, lambda opened: opened.find_metadata("rain", "ada"))
+    assert found == {"topic": "weather"}
+    assert run(copy, "export", "--all").stdout == file.read_text()
 
 
 def test_export_and_import_move_sessions(store: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ BOUNDS = {
     "load by a known id": (85, 14, 28),
     "load without a header": (13, 4, 5),
     "append": (200, 16, 65),
-    "prune by the command": (700, 25, 300),
+    "prune by the command": (770, 27, 335),
 }
 
 

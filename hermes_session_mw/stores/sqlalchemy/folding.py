@@ -33,6 +33,11 @@ class AnswerFolding:
     _folds: bool = True
     """Whether reads fold; else they read what is stored, and change nothing."""
 
+    @property
+    def _max_folded_bytes(self) -> int:
+        """The bytes that a folded message may have; what is more is left out."""
+        return self.max_message_bytes
+
     async def _read_folded(self, work: Callable[..., T]) -> T:
         """Return what ``work`` reads; its keyword ``folds`` says whether to look for answers."""
         try:
@@ -62,12 +67,12 @@ class AnswerFolding:
 
     def _fold_over(self, database: Database, expired: AnswerExpired) -> None:
         """Fold the answer over a connection that is at hand."""
-        answers.fold(database, expired.session_id, expired.owner, self.max_message_bytes)
+        answers.fold(database, expired.session_id, expired.owner, self._max_folded_bytes)
 
     async def _fold(self, session_id: str, owner: str) -> bool:
         """Fold the session's answer if it has expired; return whether the database takes writes."""
         try:
-            await self._retrying.write(_fold, session_id, owner, self.max_message_bytes)
+            await self._retrying.write(_fold, session_id, owner, self._max_folded_bytes)
         except _WritesRefused:
             return False
         return True

@@ -4,6 +4,7 @@ No module that answers requests may import it. Every method of `SQLAlchemyStore`
 owner's sessions.
 """
 
+import dataclasses
 import sqlite3
 import urllib.parse
 from collections.abc import Callable, Sequence
@@ -16,7 +17,8 @@ from sqlalchemy import URL
 from hermes_session_mw.database.drivers import check_url
 from hermes_session_mw.database.engine import sqlite_file
 from hermes_session_mw.exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
-from hermes_session_mw.stores.sqlalchemy.admin import integrity_check, queries
+from hermes_session_mw.messages import MAX_MESSAGE_BYTES
+from hermes_session_mw.stores.sqlalchemy.admin import answer_queries, integrity_check, queries
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     Access,
     OwnedPage,
@@ -41,7 +43,8 @@ class AdminStore(SQLAlchemyStore):
     """An `SQLAlchemyStore` over a URL, with operations on the sessions of all owners.
 
     Wherever it may be given, ``owner=None`` means all owners. Tables and SQLite's file are created
-    only with ``access="create"``; with ``"read"`` a SQLite file keeps its journal mode.
+    only with ``access="create"``. With ``"read"`` a SQLite file keeps its journal mode, and answers
+    that have lost their writer are not folded: what is read is what is stored.
     """
 
     def __init__(self, url: str | URL, *, access: Access = "read", timeout: float = 60.0) -> None:
@@ -56,6 +59,11 @@ class AdminStore(SQLAlchemyStore):
             max_turns=_UNLIMITED,
             timeout=timeout,
         )
+        self._folds = access != "read"
+
+    @property
+    def _max_folded_bytes(self) -> int:
+        return MAX_MESSAGE_BYTES  # as applications have it by default
 
     async def list_owned(
         self, owner: str | None = None, limit: int = 50, cursor: str | None = None
@@ -103,21 +111,26 @@ class AdminStore(SQLAlchemyStore):
     async def count_stale(self, cutoff: float, owner: str | None = None) -> PruneCounts:
         """Count the sessions, ids and keys not changed since ``cutoff``, in seconds from 1970.
 
-        Sessions with a lease that has not ended are not counted.
+        Sessions with a lease that has not ended are not counted. Answers that have lost their
+        writer are, however lately.
         """
         check_keys("-", owner or "")
-        return await self._read(delete_prune.count_stale, cutoff, owner)
+        return await self._read(queries.count_stale, cutoff, owner)
 
     async def prune_stale(
         self, cutoff: float, owner: str | None, advance: Callable[[int], None]
     ) -> PruneCounts:
         """Remove what `count_stale` counts, in short transactions; return the counts.
 
-        ``advance`` is called with the number of sessions after each portion. After a failure, call
-        it again.
+        Then fold the answers that have lost their writer. ``advance`` is called with the number of
+        sessions after each portion. After a failure, call it again.
         """
         check_keys("-", owner or "")
-        return await self._prune(cutoff, owner, advance)
+        removed = await self._prune(cutoff, owner, advance)
+        gone, lapsed = await self._write(answer_queries.sweep, cutoff, owner)
+        for owner_, session_id in lapsed:
+            await self._fold(session_id, owner_)
+        return dataclasses.replace(removed, answers=gone, folded=len(lapsed))
 
     async def check_integrity(self, advance: Callable[[int], None]) -> Sequence[Problem]:
         """Return the problems of the tables and their rows; nothing is written.
@@ -147,6 +160,7 @@ class AdminStore(SQLAlchemyStore):
                 problems += await self._read(integrity_check.check_range, after, done)
                 advance(len(portion))
         problems += await self._read(integrity_check.check_range, done, None)
+        problems += await self._read(answer_queries.without_answer)
 
 
 def _of_file(url: URL, access: Access) -> URL:

@@ -7,13 +7,13 @@ a write in progress is not mistaken for damage.
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Column, DateTime, Select, String, Table, TextClause, inspect, select, text
+from sqlalchemy import Column, DateTime, String, Table, TextClause, inspect, select, text
 
 from hermes_session_mw.database.connection import Database, Row, text_of
-from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import snapshot
+from hermes_session_mw.stores.sqlalchemy.admin.answer_queries import problems_of, read_answers
 from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     archive,
@@ -22,11 +22,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     metadata,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
-    is_after,
-    is_up_to,
-    position,
-)
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import position, ranged
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow
 
 Key = tuple[str, str]
@@ -41,32 +37,32 @@ _sessions = select(
     sessions.c.turns,
     sessions.c.archived,
     sessions.c.deleted_at.is_not(None),
+    sessions.c.answer_fence,
 )
 _numbered = {"message": (messages, messages.c.seq), "archived message": (archive, archive.c.number)}
 
 
-def _ranged(statement: Select[Any], table: Table, name: str) -> dict[tuple[str, bool], Select[Any]]:
-    """Return the query for each dialect, with an upper end and without."""
-    owner, id_ = table.c.owner, table.c[name]
-    forms = {}
-    for dialect in SUPPORTED_DIALECTS:
-        after = statement.where(is_after(dialect, owner, id_))
-        forms[dialect, False] = after
-        forms[dialect, True] = after.where(is_up_to(dialect, owner, id_))
-    return forms
-
-
-_SESSIONS = _ranged(_sessions, sessions, "id")
+_SESSIONS = ranged(_sessions, sessions.c.owner, sessions.c.id)
 _ROWS = {
-    kind: _ranged(
+    kind: ranged(
         select(table.c.owner, table.c.session_id, number, table.c.body).order_by(
             table.c.owner, table.c.session_id, number
         ),
-        table,
-        "session_id",
+        table.c.owner,
+        table.c.session_id,
     )
     for kind, (table, number) in _numbered.items()
 }
+
+
+class _Session(NamedTuple):
+    """A session's row; None where there is none."""
+
+    row: SessionRow | None = None
+    answer_fence: int | None = None
+
+
+_ABSENT = _Session()
 _QUICK_CHECK = text("PRAGMA quick_check(20)")
 
 
@@ -121,20 +117,26 @@ def check_range(database: Database, after: Key, to: Key | None) -> list[Problem]
     form = database.dialect, to is not None
     with snapshot(database):
         known = {
-            (text_of(owner), text_of(id_)): SessionRow(
-                first, end, turns, archived, is_deleted=bool(deleted)
+            (text_of(owner), text_of(id_)): _Session(
+                SessionRow(first, end, turns, archived, is_deleted=bool(deleted)), answer_fence
             )
-            for owner, id_, first, end, turns, archived, deleted in database.rows(
+            for owner, id_, first, end, turns, archived, deleted, answer_fence in database.rows(
                 _SESSIONS[form], parameters
             )
         }
         rows = {kind: database.rows(forms[form], parameters) for kind, forms in _ROWS.items()}
+        answers = read_answers(database, form, parameters)
     of_kind = {kind: _by_session(found) for kind, found in rows.items()}
     problems = []
-    for key in sorted({*known, *(key for found in of_kind.values() for key in found)}):
+    keys = {*known, *(key for found in of_kind.values() for key in found), *answers}
+    for key in sorted(keys):
         owner, session_id = key
+        session, answer_fence = known.get(key, _ABSENT)
         texts = {kind: found.get(key, []) for kind, found in of_kind.items()}
-        problems += [Problem(what, session_id, owner) for what in _problems(known.get(key), texts)]
+        is_there = session is not None and not session.is_deleted
+        told = problems_of(answers.get(key, ()), answer_fence, is_there=is_there)
+        problems += [Problem(what, session_id, owner) for what in _problems(session, texts)]
+        problems += [Problem(what, session_id, owner) for what in told]
     return problems
 
 

@@ -51,6 +51,9 @@ class Totals:
         oldest: when the oldest session was created.
         newest: when a session last changed.
         bytes: the size on disk, by table, or as ``database`` where tables have none of their own.
+        open_answers, ended_answers: how many answers run, or have lost their writer, and how many
+            have ended and are not forgotten yet.
+        answer_events: how many events these answers have.
     """
 
     sessions: int
@@ -63,6 +66,9 @@ class Totals:
     oldest: datetime | None = None
     newest: datetime | None = None
     bytes: dict[str, int] = field(default_factory=dict)
+    open_answers: int | None = None
+    ended_answers: int | None = None
+    answer_events: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The SQL that reads the sessions of all owners, or of one where an owner is given."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from sqlalchemy import Integer, bindparam, case, distinct, func, select, text
@@ -15,10 +16,14 @@ from hermes_session_mw.stores.pagination import (
     position_of,
     time_of,
 )
+from hermes_session_mw.stores.sqlalchemy.admin import answer_queries
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
 from hermes_session_mw.stores.sqlalchemy.schema import tables
+from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_STORED, Target, sessions
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
+from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     is_after,
     of_all_or_one,
@@ -26,6 +31,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     position,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED, info
+from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import find_metadata
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     LENGTH,
     SESSION_INFO,
@@ -128,10 +134,12 @@ def ids_with_prefix(database: Database, start: str, owner: str | None, limit: in
 def totals(database: Database, owner: str | None) -> Totals:
     """Return the counts, and of all owners the sizes too; no message is read for it."""
     one = owner is not None
+    may_answer = has_answers(database)
     with snapshot(database):
         (counts,) = database.rows(_totals[one], {"no_owner": "", **owner_parameter(owner)})
         ((deleted,),) = database.rows(_deleted[one], owner_parameter(owner))
         sizes = {} if one else _sizes(database)
+        answers = answer_queries.totals(database, owner) if may_answer else (None,) * 3
     # Some databases return sums as Decimal, and a sum of nothing is NULL.
     count, length, turns, archived, owners, ownerless = (int(each or 0) for each in counts[:6])
     oldest, newest = (None if each is None else time_of(each) for each in counts[6:])
@@ -146,19 +154,30 @@ def totals(database: Database, owner: str | None) -> Totals:
         oldest=oldest,
         newest=newest,
         bytes=sizes,
+        open_answers=answers[0],
+        ended_answers=answers[1],
+        answer_events=answers[2],
     )
+
+
+def count_stale(database: Database, cutoff: float, owner: str | None) -> PruneCounts:
+    """Count what a prune would remove, and the answers that it would fold."""
+    counts = delete_prune.count_stale(database, cutoff, owner)
+    ended, lapsed = answer_queries.count_swept(database, cutoff, owner)
+    return dataclasses.replace(counts, answers=ended, folded=lapsed)
 
 
 def export_snapshot(database: Database, session_id: str, owner: str) -> str | None:
     """Return the session as `export` does, but without a lock; None where there is none."""
     with snapshot(database):
-        found = info(database, session_id, owner)
+        found = info(database, session_id, owner, folds=False)
         rows = (
             database.rows(EXPORTED, Target(of_session=session_id, of_owner=owner)) if found else []
         )
+        metadata = find_metadata(database, session_id, owner)
     if found is None:
         return None
-    return jsonl.dump(found, [(text_of(turn_id), body) for turn_id, body in rows])
+    return jsonl.dump(found, [(text_of(turn_id), body) for turn_id, body in rows], metadata)
 
 
 def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:

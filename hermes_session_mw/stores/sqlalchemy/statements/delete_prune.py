@@ -83,12 +83,16 @@ class PruneCounts:
         ids: how many rows without a session: those that keep the ids of deleted sessions, and those
             that were made for a lease or for metadata.
         keys: how many keys were bound before the cutoff, and lead to nothing stored.
+        answers: how many answers ended before the cutoff; their turns are not among the messages.
+        folded: how many answers had lost their writer, and were or are to be folded.
     """
 
     sessions: int = 0
     messages: int = 0
     ids: int = 0
     keys: int = 0
+    answers: int = 0
+    folded: int = 0
 
 
 _is_there = sessions.c.deleted_at.is_(None)

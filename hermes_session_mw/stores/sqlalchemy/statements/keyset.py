@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, and_, bindparam, or_, tuple_
+from sqlalchemy import Column, ColumnElement, Select, and_, bindparam, or_, tuple_
 
-from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
 from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
 
 START = ("", "")
@@ -31,6 +31,21 @@ def is_up_to(dialect: str, owner: Column[Any], name: Column[Any]) -> ColumnEleme
 def position(prefix: str, key: Sequence[str]) -> dict[str, str]:
     """Return the parameters for a position; ``prefix`` is "after" or "to"."""
     return {f"{prefix}_owner": key[0], f"{prefix}_id": key[1]}
+
+
+def ranged(
+    statement: Select[Any], owner: Column[Any], name: Column[Any]
+) -> dict[tuple[str, bool], Select[Any]]:
+    """Return the query about what comes after a position, for each dialect.
+
+    One has an upper end, and one has none.
+    """
+    forms = {}
+    for dialect in SUPPORTED_DIALECTS:
+        after = statement.where(is_after(dialect, owner, name))
+        forms[dialect, False] = after
+        forms[dialect, True] = after.where(is_up_to(dialect, owner, name))
+    return forms
 
 
 def of_all_or_one(statement: Any, owner: Column[str]) -> dict[bool, Any]:

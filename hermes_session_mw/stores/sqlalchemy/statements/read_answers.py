@@ -1,9 +1,9 @@
 """The SQL that reads answers and their events, asks for their end, and forgets them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, func, literal_column, select, update
+from sqlalchemy import Select, and_, bindparam, case, delete, func, literal_column, select, update
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.transactions import committing, transaction
@@ -121,12 +121,14 @@ _follow = (
     .values(followed_until=now_in_milliseconds() + round(FOLLOWED_FOR * 1000))
 )
 
-_lapsed = (
+LAPSED: Select[Any] = (
     select(answers.c.owner, answers.c.session_id)
     .select_from(_with_session)
     .where(answers.c.ended_at.is_(None), _is_lapsed == 1)
-    .limit(bindparam("limit"))
 )
+"""The owners and ids of sessions with an answer that is to be folded."""
+
+_lapsed = LAPSED.limit(bindparam("limit"))
 _old = (
     select(answers.c.owner, answers.c.id)
     .where(
@@ -212,15 +214,18 @@ def forget(database: Database, retention: float, limit: int) -> int:
     """Remove answers that ended more than ``retention`` seconds ago; return how many."""
     # More than any clock has counted, and less than any database's greatest number.
     age = round(min(retention, 2**40) * 1000)
-    old = [
-        {"of_owner": text_of(owner), "of_answer": text_of(answer_id)}
-        for owner, answer_id in database.rows(_old, {"age": age, "limit": limit})
-    ]
-    if old:
+    rows = database.rows(_old, {"age": age, "limit": limit})
+    return remove(database, [(text_of(owner), text_of(answer_id)) for owner, answer_id in rows])
+
+
+def remove(database: Database, names: Sequence[tuple[str, str]]) -> int:
+    """Remove answers that have ended, by their owners and ids; return how many."""
+    parameters = [{"of_owner": owner, "of_answer": answer_id} for owner, answer_id in names]
+    if parameters:
         with transaction(database):
-            database.run(_forget_events, *old)
-            database.run(_forget, *old)
-    return len(old)
+            database.run(_forget_events, *parameters)
+            database.run(_forget, *parameters)
+    return len(parameters)
 
 
 def _first(rows: Sequence[Row], owner: str, *, folds: bool) -> AnswerRecord | None:
