@@ -121,7 +121,7 @@ class SQLAlchemyAnswers(AnswerFolding):
         check_keys(session_id, owner)
         check_answer(answer_id, owner)
         check_lease(lease)
-        return await self._retrying.write(
+        return await self._retrying.join(
             answers.write,
             session_id,
             answer_id,
@@ -150,7 +150,7 @@ class SQLAlchemyAnswers(AnswerFolding):
         bodies: list[str] = []
         if messages:
             bodies = encode_messages(messages, self.max_message_bytes, self.max_turn_messages)
-        return await self._retrying.write(
+        return await self._retrying.join(
             answers.end,
             session_id,
             answer_id,
