@@ -139,7 +139,7 @@ async def test_a_message_that_is_no_text_is_corrupt_and_not_quoted(
 async def test_a_locked_file_is_unavailable_and_readable(sqlite_url: str, tmp_path: Path) -> None:
     """A writer that waits in vain for the lock is told so; readers never wait; then all is well."""
     # A tenth of it is what a busy machine may take between the lock's time-out and the store's.
-    store = SQLAlchemyStore(sqlite_url, timeout=2)
+    store = SQLAlchemyStore(sqlite_url, timeout=10)
     await store.append("id", [HELLO])
     raw = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
     raw.execute("BEGIN IMMEDIATE")
