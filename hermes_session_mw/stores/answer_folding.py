@@ -188,7 +188,8 @@ def _incomplete(
 ) -> str | None:
     """Return the answer's message, marked as incomplete, as a JSON text; None if nothing came."""
     before: Message = {} if begun is None else decode_messages([begun])[0]
-    growing = GrowingMessage(before or None)
+    # Decoded again: what is compared in the end must not have grown too.
+    growing = GrowingMessage((decode_messages([begun])[0] or None) if begun is not None else None)
     for growth, events in writes:
         if growth is not None:
             growing.apply(growth)

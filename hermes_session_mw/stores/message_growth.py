@@ -76,7 +76,10 @@ class GrowingMessage:
         there = parent[last]
         if isinstance(there, str):
             parent[last] = there = _Texts([there])
-        there.extend([value] if isinstance(there, _Texts) else value)
+        is_text = isinstance(there, _Texts)
+        if not isinstance(value, str if is_text else list):
+            raise TypeError
+        there.extend([value] if is_text else value)
 
 
 class _Texts(list[str]):

@@ -109,7 +109,15 @@ def test_a_fold_fits(text: str, in_message: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "growth", ["?", "7", '[["+",["content"],"e"]]', '[["=",["a","b"],1]]', '[["+",["role"],7]]']
+    "growth",
+    [
+        "?",
+        "7",
+        '[["+",["content"],"e"]]',
+        '[["=",["a","b"],1]]',
+        '[["+",["role"],7]]',
+        '[["=",["content"],[]],["+",["content"],"e"]]',
+    ],
 )
 def test_growth_that_does_not_fit_is_corrupt(growth: str) -> None:
     """What is no change of the message was not written so, and is refused."""
