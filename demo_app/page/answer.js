@@ -20,31 +20,39 @@ export async function* readAnswer(response, silence) {
     yield { text: whole.choices?.[0]?.message?.content ?? "", cursor: null };
     return "completed";
   }
+  let failure = null; // thrown at the stream's end, by when the server has stored what came
+  const ended = (state) => {
+    if (failure && state !== "stopped" && state !== "incomplete") throw failure;
+    return state;
+  };
   try {
     for await (const { name, data, id } of readEvents(response.body, silence)) {
-      if (data === "[DONE]") return "completed";
+      if (data === "[DONE]") return ended("completed");
       const payload = payloadOf(name, data);
-      if (name === "end") return payload?.state ?? "incomplete";
+      if (name === "end") return ended(payload.state);
+      failure ??= failureOf(payload);
       if (name === "begin") yield { begin: payload };
-      else yield { text: textOf(payload), cursor: payload?.event_id ?? (id || null) };
+      else if (!failure) yield { text: textOf(payload), cursor: payload?.event_id ?? (id || null) };
     }
   } catch (error) {
-    if (error instanceof ConnectionLost || error instanceof ApiError) throw error;
+    if (error instanceof ApiError) throw error;
     if (error instanceof RangeError) throw new ApiError("The server sent too much at once.", 200);
+    if (error instanceof ConnectionLost && !failure) throw error;
   }
-  throw new ConnectionLost(BROKEN);
+  throw failure ?? new ConnectionLost(BROKEN);
 }
 
 function payloadOf(name, data) {
-  let payload;
   try {
-    payload = JSON.parse(data);
+    return JSON.parse(data);
   } catch {
     throw new ApiError(name === "error" ? data : "The server sent something that is no answer.", 200);
   }
+}
+
+function failureOf(payload) {
   const error = payload?.error ?? errorOf(payload);
-  if (error) throw new ApiError(error.message ?? "The server broke the answer off.", 200, error.code);
-  return payload;
+  return error && new ApiError(error.message ?? "The server broke the answer off.", 200, error.code);
 }
 
 /** Returns the error that an event of OpenAI's Responses tells, if it does. */

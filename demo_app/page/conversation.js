@@ -96,10 +96,17 @@ export class Conversation extends EventTarget {
   /** Takes what `read` returns, and follows the running answer, if there is one. */
   async #catchUp(read) {
     const turns = this.#turns;
-    // The answer first: what it turns into at its end is then among the messages.
-    const answer = await this.#running();
+    let answer = await this.#running();
     try {
-      const stored = await read();
+      let stored = await read();
+      while (answer) {
+        const { begin, close } = answer;
+        answer = await this.#running();
+        close();
+        // What ran before and after is not among the messages that were read between.
+        if (answer?.begin.answer === begin.answer) break;
+        stored = await read();
+      }
       if (this.turn || turns !== this.#turns || this.#isLeft) {
         this.#looksAgain = true; // what was read is from before a turn, at whose end there is time
         answer?.close();
@@ -245,8 +252,7 @@ export class Conversation extends EventTarget {
 
   /** Puts what has become of a turn in its place. */
   async #end(turn, state) {
-    const isWhole = state === "completed" && turn.place >= this.start;
-    const isHere = isWhole || state === "left" || state === "occupied";
+    const isHere = (state === "completed" && turn.isOwn) || state === "left" || state === "occupied";
     const stored = isHere ? null : await this.#stored().catch(() => null);
     if (!stored) this.#keep(turn, state);
     this.turn = null;
@@ -266,7 +272,8 @@ export class Conversation extends EventTarget {
 
   /** Sees to it that the conversation is as the server has it. */
   async #settle(turn, state) {
-    if (state !== "completed" || !turn.text || this.#looksAgain) return this.refresh();
+    const isOurs = state === "completed" && turn.isOwn && turn.text;
+    if (!isOurs || this.#looksAgain) return this.refresh();
     const turns = this.#turns;
     const stored = await this.#changed(true).catch(() => null);
     if (turns !== this.#turns) return;

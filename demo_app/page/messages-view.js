@@ -1,6 +1,7 @@
 // The open conversation's messages. What has not changed keeps its elements, and so its focus.
 
 import { byId, copy, fill, icon, make } from "./dom.js";
+import { ConnectionLost } from "./errors.js";
 import { render } from "./text.js";
 
 const NAMES = { __proto__: null, user: "You", assistant: "Assistant", tool: "Tool", system: "System" };
@@ -103,7 +104,7 @@ export class MessagesView {
   #mark({ mark, canRegenerate }) {
     const line = make("p", { className: "mark", textContent: mark });
     if (!canRegenerate) return line;
-    const button = make("button", { type: "button", className: "small quiet", textContent: "Try again" });
+    const button = make("button", { type: "button", className: "small", textContent: "Try again" });
     button.addEventListener("click", () => this.#on.regenerate());
     return make("div", { className: "marked" }, line, button);
   }
@@ -159,9 +160,10 @@ function markOf({ role, status }, isLast) {
   return isLast && role === "user" ? "This question has no answer yet." : "";
 }
 
-function answerOf({ text, phase }) {
+function answerOf({ text, phase, error }) {
   const busy = phase === "asking" || phase === "answering";
-  const mark = phase === "stopping" ? "Stopping…" : "It broke off here.";
+  const broken = error instanceof ConnectionLost ? "The connection was lost here." : "It broke off here.";
+  const mark = phase === "stopping" ? "Stopping…" : broken;
   return { role: "assistant", busy, text, mark: !busy && text ? mark : "" };
 }
 

@@ -230,7 +230,7 @@ def test_a_dropped_connection_says_so_and_recovers(
     page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
     left = "e => e.scrollHeight - e.scrollTop - e.clientHeight"
     assert page.locator("#talk").evaluate(left) < 48
-    expect(page.get_by_text("It broke off here.")).to_be_in_viewport(ratio=1)
+    expect(page.get_by_text("The connection was lost here.")).to_be_in_viewport(ratio=1)
     shoot(page, "wide-dropped")
     page.get_by_role("button", name="Try again").click()
     expect(alert).to_contain_text("cannot be reached")

@@ -90,7 +90,7 @@ def test_a_cut_stream_is_joined_again(
     proxy.cut()
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("What came so far is kept.")
-    expect(page.get_by_text("It broke off here.")).to_be_visible()
+    expect(page.get_by_text("The connection was lost here.")).to_be_visible()
     shoot(page, "wide-cut")
     model.say(" two")
     proxy.mend()

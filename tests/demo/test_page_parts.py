@@ -132,6 +132,7 @@ ANSWERS = {
     "no text": (STREAM, 'data: {"choices": []}\n\n' + chunk(None) + chunk(7) + DONE, [], None),
     "usage": (STREAM, chunk("a") + 'data: {"choices": [], "usage": {}}\n\n' + DONE, ["a"], None),
     "an error": (STREAM, chunk("a") + FULL, ["a"], "ApiError: full"),
+    "an error and an end": (STREAM, FULL + DONE, [], "ApiError: full"),
     "a named error": (STREAM, "event: error\ndata: not stored\n\n", [], "ApiError: not stored"),
     "no JSON": (STREAM, "data: <p>\n\n", [], ODD),
     "null": (STREAM, "data: null\n\n" + DONE, [], None),
