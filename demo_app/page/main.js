@@ -108,7 +108,7 @@ function watch(conversation) {
   });
   on("failed", ({ detail }) => {
     if (!isOpen()) return;
-    trouble = { error: detail, label: "", isOfAnswer: true };
+    trouble = { error: detail, label: "", of: ending(conversation) };
     showAll();
   });
   on("unanswered", ({ detail }) => composer.restore(conversation, detail));
@@ -144,7 +144,7 @@ function showAll() {
   byId("empty-unknown").hidden = !id || isGone;
   byId("empty-gone").hidden = !isGone;
   byId("empty-title").textContent = isGone ? "Nothing here any more" : id ? "Nothing here yet" : GREETING;
-  if (turn && trouble?.isOfAnswer) trouble = null; // there is another one
+  if (trouble?.of && (turn || trouble.of !== ending(current))) trouble = null; // there is another answer
   composer.setBusy(Boolean(turn));
   view.show(current);
   if (turn) showTrouble(turn);
@@ -153,6 +153,11 @@ function showAll() {
   else hideNotice();
   if (id && !isNew && !loading && !error) noteCurrent(heading);
   showSessions(sessions, id);
+}
+
+/** Returns what tells whether the conversation ends as it did. */
+function ending({ length, messages }) {
+  return `${length} ${textOf(messages.at(-1) ?? {})}`;
 }
 
 function noteCurrent(title) {

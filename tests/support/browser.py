@@ -175,8 +175,9 @@ def messages(page: Page) -> list[str]:
 
 def wait_for_answer(page: Page, text: str) -> None:
     """Wait until the last message has the text, and is whole."""
-    page.locator("#messages > li:last-child article:not([aria-busy])", has_text=text).wait_for()
-    page.locator("#send").wait_for()
+    last = page.locator("#messages > li:last-child article:not([aria-busy])")
+    expect(last).to_contain_text(text)  # which shows the page where it fails
+    expect(page.locator("#send")).to_be_visible()
 
 
 def regenerate(page: Page) -> None:
