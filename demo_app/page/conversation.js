@@ -241,9 +241,11 @@ export class Conversation extends EventTarget {
       (signal) => this.#exchange.attempt(turn, signal), () => this.#fire("change"),
     );
     const isNew = turn.isOwn && !this.messages.includes(turn.question[0]); // and not regenerated
-    if (isNew && state !== "completed") this.#unsure.push(turn);
-    await this.#end(turn, state);
+    // It was stopped before anything came: it is there to be changed, though it may be stored.
     const isTakenBack = state === "occupied" || (!turn.text && (state === "left" || turn.wantsStop));
+    if (isNew && state !== "completed" && !isTakenBack) this.#unsure.push(turn);
+    await this.#end(turn, state);
+    if (isNew && isTakenBack) this.#unsure.push(turn);
     if (isTakenBack || this.#isLeft) this.#giveBack();
     if (state === "failed") this.#tell("failed", turn.error ?? new Error("The answer broke off before its end."));
     if (!this.#isLeft) await this.#settle(turn, state);

@@ -318,13 +318,16 @@ def test_the_stop_button_stops_the_model(
         assert messages(page)[2:] == ["Count.", "two"]
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["asking", "begun"])
 def test_a_question_is_taken_back_before_its_answer(
-    url: str, model: SteppedModel, visit: Visits
+    url: str, model: SteppedModel, visit: Visits, begun: bool
 ) -> None:
-    """Who stops before there is an answer has his question in the box, and the model is left."""
+    """Who stops before anything is said has his question in the box, and the model is left."""
     page = visit().open(url)
     answer_at_once(page, model, "Hello.", "Good day.")
-    ask(page, "Count.")
+    waits_for = page.expect_response if begun else page.expect_request
+    with waits_for("**/chat/completions"):  # whose head comes after a while, without a piece
+        ask(page, "Count.")
     page.keyboard.press("Escape")
     expect(page.get_by_role("textbox", name="Message")).to_have_value("Count.")
     model.wait_until_left()
