@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import anyio
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,7 +20,6 @@ from demo_app.response_shapes import ResponseAnswer, details_of, stored_response
 from hermes_session_mw import (
     Answer,
     HermesSession,
-    SessionBusy,
     StoreUnavailable,
     TurnConflict,
     get_session,
@@ -29,7 +27,6 @@ from hermes_session_mw import (
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.conversations import conversation_session_id
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
-from hermes_session_mw.openai_api.item_ids import is_response_id
 from hermes_session_mw.openai_api.response_object import response_object
 from hermes_session_mw.openai_api.response_request import ResponseRequest
 from hermes_session_mw.openai_api.response_stream import FollowedResponse, begun_response
@@ -40,7 +37,6 @@ from hermes_session_mw.openai_api.stored_responses import (
     response_turn_id,
 )
 from hermes_session_mw.session.answer import OnDisconnect
-from hermes_session_mw.session.joining import LOOK
 from hermes_session_mw.session.new_messages import NewMessages, find_new, is_same
 from hermes_session_mw.session.prompts import WindowLimits, window_of
 
@@ -143,7 +139,7 @@ async def _stored(asked: _Asked) -> Response:
     session, body, ids = asked.session, asked.body, asked.ids
     turn_id = response_turn_id(session, asked.details["id"])
     # Before the response begins, so that a failure can be a status code.
-    answer = await _enter(session, body.digest, turn_id)
+    answer = await turns.enter(session, body.digest, turn_id)
     if answer is not None:
         return await _joined(asked, answer)
     # It depends on the session, whose id may be another one now, if it is derived.
@@ -152,7 +148,7 @@ async def _stored(asked: _Asked) -> Response:
     fork = await ids.fork_of(session, response_id, body.previous)
     if fork is not None:
         await session.switch(fork)
-        answer = await _enter(session, body.digest, response_id)
+        answer = await turns.enter(session, body.digest, response_id)
         if answer is not None:
             return await _joined(asked, answer)
     turn_id = response_turn_id(session, response_id, named=named)
@@ -169,33 +165,6 @@ async def _stored(asked: _Asked) -> Response:
     turn_id = response_turn_id(session, response_id, named=named)  # it may have forked
     await ids.keep(response_id, session.id)
     return await _begun(asked, new, new.replace_from, turn_id)
-
-
-async def _enter(session: HermesSession, digest: str, turn_id: str) -> Answer | None:
-    """Wait for the session's turn, and return None; or return the request's running answer.
-
-    Without an Idempotency-Key that one has a turn id too, which is the response's.
-    """
-    until, wait = anyio.current_time() + turns.WAIT, 0.0
-    while True:
-        try:
-            return await session.turn_or_answer(digest, turn_id=turn_id, wait=wait)
-        except SessionBusy:
-            # Whoever has the turn may have begun the answer meanwhile.
-            answer = await _unnamed(session, digest)
-            wait = min(max(until - anyio.current_time(), 0), LOOK)
-            if answer is None and not wait:
-                raise
-        if answer is not None:
-            session.mark_replayed()
-            return answer
-
-
-async def _unnamed(session: HermesSession, digest: str) -> Answer | None:
-    """Return the running answer of the same request, if both have no Idempotency-Key."""
-    answer = None if session.idempotency_key else await session.running_answer()
-    is_same = answer is not None and is_response_id(answer.turn_id) and answer.digest == digest
-    return answer if is_same else None
 
 
 async def _unstored(asked: _Asked) -> Response:

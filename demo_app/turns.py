@@ -24,6 +24,7 @@ from hermes_session_mw import (
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import text_of
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
+from hermes_session_mw.openai_api.item_ids import is_response_id
 from hermes_session_mw.openai_api.naming import ConversationTitle
 from hermes_session_mw.openai_api.reply import Delta, Reply
 from hermes_session_mw.openai_api.titles import one_line
@@ -40,8 +41,13 @@ KEEP = 10
 
 
 async def enter(session: HermesSession, digest: str, turn_id: str | None = None) -> Answer | None:
-    """Wait for the session's turn, and return None; or return the request's running answer."""
-    return await session.turn_or_answer(digest, turn_id=turn_id, wait=WAIT)
+    """Wait for the session's turn, and return None; or return the request's running answer.
+
+    Without an Idempotency-Key a response has a turn id too, which is the response's.
+    """
+    return await session.turn_or_answer(
+        digest, turn_id=turn_id, is_made_id=is_response_id, wait=WAIT
+    )
 
 
 def tells_history(session: HermesSession) -> bool:

@@ -11,8 +11,11 @@ for its end; it is joined instead. Which request is the same:
     none                        none                 equal          joined
     none                        none                 differ         waited for
     none                        k                    -              waited for
+
+An answer without a key may still have a turn id, which the application has made.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -28,7 +31,13 @@ LOOK = 0.5
 
 
 async def take_turn_or_find_answer(
-    session: "HermesSession", digest: str, turn_id: str | None, *, lease: float, wait: float
+    session: "HermesSession",
+    digest: str,
+    turn_id: str | None,
+    is_made_id: Callable[[str], bool],
+    *,
+    lease: float,
+    wait: float,
 ) -> Answer | None:
     """Take the turn and return None, or return the answer."""
     key = session.idempotency_key if session.is_turn else None
@@ -41,7 +50,10 @@ async def take_turn_or_find_answer(
             await session.turn(lease=lease, wait=min(left, step)).acquire()
         except SessionBusy:
             # Whoever has the lease may have begun the answer meanwhile.
-            answer = await (_of_key(session, name, digest) if name else _unnamed(session, digest))
+            if name:
+                answer = await _of_key(session, name, digest)
+            else:
+                answer = await _unnamed(session, digest, is_made_id)
             if answer is None and left == 0:
                 raise
             step = LOOK
@@ -65,7 +77,10 @@ async def _of_key(session: "HermesSession", name: str | None, digest: str) -> An
     return answer
 
 
-async def _unnamed(session: "HermesSession", digest: str) -> Answer | None:
+async def _unnamed(
+    session: "HermesSession", digest: str, is_made_id: Callable[[str], bool]
+) -> Answer | None:
     answer = await session.running_answer()
-    is_same = answer is not None and answer.turn_id is None and answer.digest == digest
-    return answer if is_same else None
+    if answer is None or answer.digest != digest:
+        return None
+    return answer if answer.turn_id is None or is_made_id(answer.turn_id) else None

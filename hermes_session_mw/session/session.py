@@ -676,6 +676,7 @@ class HermesSession:
         digest: str,
         *,
         turn_id: str | None = None,
+        is_made_id: Callable[[str], bool] = lambda _: False,
         lease: float = PREPARATION,
         wait: float = WAIT,
     ) -> Answer | None:
@@ -692,6 +693,8 @@ class HermesSession:
         Args:
             digest: the request's `request_digest`, which ``answer()`` was given too.
             turn_id: the id that the turn has under a key, unless it is the key itself.
+            is_made_id: tells the turn ids that the application makes where there is no key; by
+                default it makes none.
             lease: as for ``turn``, but 10 seconds by default, so that a process that is killed does
                 not leave the conversation taken for long. ``answer()`` takes the lease over, and
                 renews it; whoever prepares for longer than that gives more.
@@ -706,7 +709,9 @@ class HermesSession:
             take_turn_or_find_answer,
         )
 
-        return await take_turn_or_find_answer(self, digest, turn_id, lease=lease, wait=wait)
+        return await take_turn_or_find_answer(
+            self, digest, turn_id, is_made_id, lease=lease, wait=wait
+        )
 
     async def running_answer(self) -> Answer | None:
         """Return the session's running answer, in whatever process it runs; None if there is none.
