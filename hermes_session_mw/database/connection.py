@@ -76,7 +76,7 @@ class Database:
         connection: SQLAlchemy's connection.
         dialect: the name of its dialect.
         is_direct: whether the driver executes the statements, without SQLAlchemy.
-        savepoint: the command that undoes a work in a shared transaction; None for the first work,
+        savepoint: the name of a work's savepoint in a shared transaction; None for the first work,
             beside which nothing is in it yet.
         is_shared: whether the open transaction is that of several works, so that each joins it.
     """
@@ -122,15 +122,6 @@ class Database:
     def rollback(self) -> None:
         """Execute ROLLBACK."""
         self.command(_ROLLBACK.get(self.dialect, "ROLLBACK"))
-
-    def undo_shared(self) -> None:
-        """Undo what a work has done in a shared transaction."""
-        if self.connection.invalidated or not self.in_transaction():
-            return  # SQLite has ended it
-        if self.savepoint is None:
-            self.rollback()
-        else:
-            self.command(self.savepoint)
 
     def in_transaction(self) -> bool | None:
         """Tell whether a transaction is open by the server's last answer; None if unknown."""

@@ -84,7 +84,7 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
         """Commit or roll back; in a shared transaction whoever has begun it does."""
         if self._database.is_shared:
             if exc is not None:
-                self._database.undo_shared()
+                undo_shared(self._database)
             return
         try:
             if exc is not None:
@@ -137,6 +137,17 @@ def begin_again(database: Database) -> None:
     """Begin the shared transaction again, if what is in it was undone as a whole."""
     if not database.connection.invalidated and not database.in_transaction():
         database.command(_BEGIN[database.dialect])
+
+
+def undo_shared(database: Database) -> bool:
+    """Undo what a work has done in a shared transaction; return False if that has ended itself."""
+    if database.connection.invalidated or not database.in_transaction():
+        return False  # as SQLite does after some errors, such as a full disk
+    if database.savepoint is None:
+        database.rollback()
+    else:
+        database.command(f"ROLLBACK TO SAVEPOINT {database.savepoint}")
+    return True
 
 
 @contextmanager

@@ -9,7 +9,12 @@ import time
 from typing import Any
 
 from hermes_session_mw.database.connection import Database
-from hermes_session_mw.database.transactions import CommitFailed, begin_again, transaction
+from hermes_session_mw.database.transactions import (
+    CommitFailed,
+    begin_again,
+    transaction,
+    undo_shared,
+)
 from hermes_session_mw.database.workers.executor import T, Work
 from hermes_session_mw.database.workers.worker_pool import Task, WorkerPool
 
@@ -19,9 +24,7 @@ _MOST = 64
 _LONGEST = 0.02
 """Seconds after which no more tasks join, so that the first need not wait long for the last."""
 
-_SAVEPOINT = "SAVEPOINT hermes_session_joined"
-_ROLL_BACK = "ROLLBACK TO SAVEPOINT hermes_session_joined"
-_RELEASE = "RELEASE SAVEPOINT hermes_session_joined"
+_SAVEPOINT = "hermes_session_joined"
 
 
 class _Lost(Exception):
@@ -74,17 +77,15 @@ def _run_others(database: Database, task: Task[Any], workers: WorkerPool) -> Non
 
 def _run_one(database: Database, other: Task[Any]) -> None:
     """Run a task behind a savepoint."""
-    database.command(_SAVEPOINT)
-    database.savepoint = _ROLL_BACK
+    database.command(f"SAVEPOINT {_SAVEPOINT}")
+    database.savepoint = _SAVEPOINT
     try:
         other.run_joining(database)
     except Exception as exc:
         other.fail(exc)
-        # SQLite ends the transaction itself after some errors, such as a full disk.
-        if database.connection.invalidated or not database.in_transaction():
+        if not undo_shared(database):
             raise _Lost from exc
-        database.command(_ROLL_BACK)
-    database.command(_RELEASE)
+    database.command(f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
 
 def _put_back(task: Task[Any], workers: WorkerPool) -> None:
