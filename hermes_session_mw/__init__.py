@@ -143,21 +143,15 @@ __all__ = [
     "session_routes",
 ]
 
-# They need SQLAlchemy, which takes longer to import than all the rest (PEP 562).
-_LATER = {
-    "HermesStateStore": "hermes_session_mw.stores.hermes_state",
-    "SQLAlchemyStore": "hermes_session_mw.stores.sqlalchemy",
-}
-
-
 if not TYPE_CHECKING:  # to type checkers, a module that has it has every name
 
     def __getattr__(name: str) -> Any:
+        # What needs SQLAlchemy, which takes longer to import than all the rest (PEP 562).
         if name == "migrations":
             return import_module(f"{__name__}.migrations")
-        if name not in _LATER:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_LATER[name]), name)
+        if name in __all__:
+            return getattr(import_module(f"{__name__}.stores"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
