@@ -410,15 +410,6 @@ def logprobs_of(choice: Message) -> list[Message]:
     return [_logprob(entry) for entry in _listed(entries) if isinstance(entry, dict)]
 
 
-def with_logprobs(items: list[Item], logprobs: list[Message]) -> list[Item]:
-    """Put log probabilities into the first text of an answer's items, and return these."""
-    parts = (part for item in items if item["type"] == "message" for part in item["content"])
-    text = next((part for part in parts if part["type"] == "output_text"), None)
-    if logprobs and text is not None:
-        text["logprobs"] = logprobs
-    return items
-
-
 def _logprob(entry: Message) -> Message:
     top = [each for each in _listed(entry.get("top_logprobs")) if isinstance(each, dict)]
     told = [each | {"bytes": _listed(each.get("bytes"))} for each in (entry, *top)]
