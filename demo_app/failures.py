@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from hermes_session_mw import Answer, HermesSessionError, InvalidMessage, MessageTooLarge
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api import InvalidRequest, server_sent_event
+from hermes_session_mw.openai_api.response_log import BROKE_OFF
 
 FINAL = {"X-Should-Retry": "false"}
 """Without this header OpenAI's SDKs retry every request that was answered 409."""
@@ -95,5 +96,4 @@ def failure_of(answer: Answer, logged: Message | None = None) -> Exception:
     if answer.state == "stopped":
         stopped = error_body("the answer was stopped", "server_error", code="answer_stopped")
         return ModelFailed(stopped, 409, FINAL)
-    broken = error_body("the answer broke off", "server_error", code="answer_incomplete")
-    return ModelFailed(broken, 503, {"Retry-After": "1"})
+    return ModelFailed({"error": BROKE_OFF["error"]}, BROKE_OFF["status"], {"Retry-After": "1"})

@@ -17,7 +17,10 @@ from typing import Any
 from hermes_session_mw.messages import Message
 from hermes_session_mw.openai_api.assembly import MessageAssembly, add_to_choice
 
-_OF_CHUNK = ("id", "object", "created", "model", "choices", "usage")
+OF_ANSWER = ("id", "object", "created", "model")
+"""Fields that all chunks of an answer have alike."""
+
+_OF_CHUNK = (*OF_ANSWER, "choices", "usage")
 _OF_CHOICE = ("index", "delta", "finish_reason")
 
 
@@ -41,7 +44,7 @@ def whole_completion(chunks: Iterable[Message]) -> Message:
     assembly, choice, shape = MessageAssembly(), Message(), Message()
     beside, reason, usage = Message(), None, None
     for chunk in chunks:
-        shape = {name: chunk.get(name) for name in ("id", "object", "created", "model")}
+        shape = {name: chunk.get(name) for name in OF_ANSWER}
         beside |= _others(chunk, _OF_CHUNK)
         usage = chunk.get("usage", usage)
         for told in chunk["choices"]:

@@ -14,7 +14,13 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openai_api.chat_log import error_of, is_end, is_usage, whole_completion
+from hermes_session_mw.openai_api.chat_log import (
+    OF_ANSWER,
+    error_of,
+    is_end,
+    is_usage,
+    whole_completion,
+)
 from hermes_session_mw.session.answer import Answer, AnswerEvent
 from hermes_session_mw.session.event_stream import EventStream, server_sent_event
 
@@ -154,6 +160,5 @@ class _ChunkEncoder:
         if self._last is None:
             return ""
         choice = {"index": 0, "delta": {}, "finish_reason": None}
-        names = ("id", "object", "created", "model")
-        shape = {name: self._last[name] for name in names if name in self._last}
+        shape = {name: self._last[name] for name in OF_ANSWER if name in self._last}
         return server_sent_event(shape | {"choices": [choice]})
