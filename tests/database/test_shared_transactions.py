@@ -92,6 +92,12 @@ def appends(store: SQLAlchemyStore, count: int = MANY) -> list[Callable[[], Awai
     return [partial(store.append, f"s{number}", TURN) for number in range(count)]
 
 
+async def check_stored(store: SQLAlchemyStore, *numbers: int) -> None:
+    """Check that each of these sessions has its turn once."""
+    for number in numbers:
+        assert (await store.load(f"s{number}")).messages == TURN
+
+
 @pytest.mark.anyio
 async def test_turns_that_wait_are_committed_together(path: Path, commits: Commits) -> None:
     """Twenty appends that wait for the file are one transaction, and each has its own length."""
@@ -99,8 +105,7 @@ async def test_turns_that_wait_are_committed_together(path: Path, commits: Commi
     results = await at_once(path, store, *appends(store))
     assert results == [2] * MANY
     assert commits.count == 3  # the tables, the first turn, and all the others
-    for number in range(MANY):
-        assert (await store.load(f"s{number}")).messages == TURN
+    await check_stored(store, *range(MANY))
     await store.aclose()
 
 
@@ -129,8 +134,7 @@ async def test_a_failure_is_its_own(path: Path, commits: Commits) -> None:
     assert results.count(2) == MANY - 3
     assert commits.count == 3
     assert not (await store.load("refused")).exists
-    for number in set(range(MANY)) - set(refused):
-        assert (await store.load(f"s{number}")).messages == TURN
+    await check_stored(store, *set(range(MANY)) - set(refused))
     await store.aclose()
 
 
@@ -145,8 +149,7 @@ async def test_a_commit_in_doubt_is_looked_up_for_each(
     commits.applied = {3} if applied else set()
     results = await at_once(path, store, *appends(store))
     assert results == [2] * MANY
-    for number in range(MANY):
-        assert (await store.load(f"s{number}")).messages == TURN
+    await check_stored(store, *range(MANY))
     await store.aclose()
 
 
@@ -169,8 +172,7 @@ async def test_a_transaction_that_is_lost_is_lost_for_all(path: Path, commits: C
     calls = appends(store)
     results = await at_once(path, store, *calls[:10], losing, *calls[10:])
     assert results == [2] * 10 + ["done"] + [2] * (MANY - 10)
-    for number in range(MANY):
-        assert (await store.load(f"s{number}")).messages == TURN
+    await check_stored(store, *range(MANY))
     await store.aclose()
 
 

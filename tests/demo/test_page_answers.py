@@ -79,6 +79,14 @@ def answer_at_once(page: Page, model: SteppedModel, question: str, answer: str) 
     return session_of(page)
 
 
+def two_tabs(url: str, model: SteppedModel, visit: Visits) -> tuple[Page, Page]:
+    """Return two tabs of somebody's, with a conversation that has one turn."""
+    somebody = visit()
+    first = somebody.open(url)
+    answer_at_once(first, model, "Hello.", "Good day.")
+    return first, somebody.open(first.url)
+
+
 def test_a_cut_stream_is_joined_again(
     url: str, model: SteppedModel, proxy: CuttingProxy, visit: Visits
 ) -> None:
@@ -206,10 +214,7 @@ def test_another_tab_follows_from_the_question_on(
     url: str, model: SteppedModel, visit: Visits
 ) -> None:
     """What is asked in one tab streams in the other as well, and each announces it once."""
-    somebody = visit()
-    first = somebody.open(url)
-    answer_at_once(first, model, "Hello.", "Good day.")
-    second = somebody.open(first.url)
+    first, second = two_tabs(url, model, visit)
     wait_for_answer(second, "Good day.")
     for page in (first, second):
         note_texts(page, "announcer")
@@ -295,10 +300,7 @@ def test_the_stop_button_stops_the_model(
     url: str, model: SteppedModel, visit: Visits, own: bool
 ) -> None:
     """An answer is stopped in whatever tab, the model with it, and what came stays, marked."""
-    somebody = visit()
-    first = somebody.open(url)
-    answer_at_once(first, model, "Hello.", "Good day.")
-    second = somebody.open(first.url)
+    first, second = two_tabs(url, model, visit)
     session_id = begin(first, model)
     wait_for_a_piece(second, "one")
     (first if own else second).get_by_role("button", name="Stop the answer").click()
@@ -367,10 +369,7 @@ def test_an_edit_replaces_the_old_turn_in_all_tabs(
 
 def test_a_hidden_tab_holds_no_connection(url: str, model: SteppedModel, visit: Visits) -> None:
     """A tab that follows lets the stream go while it is hidden, and catches up when it is seen."""
-    somebody = visit()
-    first = somebody.open(url)
-    answer_at_once(first, model, "Hello.", "Good day.")
-    second = somebody.open(first.url)
+    first, second = two_tabs(url, model, visit)
     wait_for_answer(second, "Good day.")
     begin(first, model)
     wait_for_a_piece(second, "one")
@@ -404,10 +403,7 @@ def test_a_model_that_fails_is_told_in_all_tabs(
     url: str, model: SteppedModel, visit: Visits
 ) -> None:
     """An answer that breaks off says why, what came is marked, and it can be asked for again."""
-    somebody = visit()
-    first = somebody.open(url)
-    answer_at_once(first, model, "Hello.", "Good day.")
-    second = somebody.open(first.url)
+    first, second = two_tabs(url, model, visit)
     begin(first, model)
     wait_for_a_piece(second, "one")
     model.fail()

@@ -77,6 +77,10 @@ class Away(MemoryStore):
         self.is_away, self.failures = True, 0
         self.sizes: list[int] = []
 
+    async def has_failed(self) -> bool:
+        """Tell whether it was tried again and again."""
+        return self.failures > 2
+
     def _check(self) -> None:
         if self.is_away:
             self.failures += 1
@@ -121,11 +125,7 @@ async def test_a_producer_waits_for_a_store_that_is_away() -> None:
     async with serving(begin, store) as app, anyio.create_task_group() as tasks:
         client = Client(app)
         tasks.start_soon(client.run)
-
-        async def has_tried() -> bool:
-            return store.failures > 2
-
-        await until(has_tried)
+        await until(store.has_failed)
         assert MAX_UNWRITTEN // len(PIECE) <= fast.given <= most
 
         async def has_all() -> bool:
@@ -152,11 +152,7 @@ async def test_a_waiting_answer_can_be_ended(ending: str) -> None:
     async with serving(begin, store) as app, anyio.create_task_group() as tasks:
         client = Client(app)
         tasks.start_soon(client.run)
-
-        async def has_tried() -> bool:
-            return store.failures > 2
-
-        await until(has_tried)
+        await until(store.has_failed)
         if ending == "stopped":
             await begun[0].stop()
             store.is_away = False

@@ -150,11 +150,8 @@ async def test_cursors_that_are_ahead_share_the_reads(monkeypatch: pytest.Monkey
         await writer.end(4)
 
 
-async def test_a_lost_wake_up_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where wake-ups are expected and fail to come, polling finds the events and the end."""
-    monkeypatch.setattr(stored_answer, "_LONGEST_PAUSE", 0.05)
-    store = Watched()
-    store.is_silent = True
+async def check_followed(store: Watched) -> None:
+    """Check that a follower gets an answer's event and its end."""
     writer = await begun(store)
     async with anyio.create_task_group() as tasks:
         follower = Follower(await found(store, writer.session_id))
@@ -163,6 +160,14 @@ async def test_a_lost_wake_up_is_made_up_for(monkeypatch: pytest.MonkeyPatch) ->
         await have([follower], "a")
         await writer.end(2)
     assert follower.state == "completed"
+
+
+async def test_a_lost_wake_up_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where wake-ups are expected and fail to come, polling finds the events and the end."""
+    monkeypatch.setattr(stored_answer, "_LONGEST_PAUSE", 0.05)
+    store = Watched()
+    store.is_silent = True
+    await check_followed(store)
 
 
 async def test_a_store_that_cannot_watch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,14 +180,7 @@ async def test_a_store_that_cannot_watch(monkeypatch: pytest.MonkeyPatch) -> Non
 
     store = Failing()
     store.is_silent = True
-    writer = await begun(store)
-    async with anyio.create_task_group() as tasks:
-        follower = Follower(await found(store, writer.session_id))
-        tasks.start_soon(follower.run)
-        await writer.write(1, "a")
-        await have([follower], "a")
-        await writer.end(2)
-    assert follower.state == "completed"
+    await check_followed(store)
 
 
 async def test_a_store_whose_watch_fails() -> None:
