@@ -934,9 +934,9 @@ async def test_raw_applications_record_too(sqlite_url: str) -> None:
 
 
 async def test_a_client_that_leaves_the_demo_is_remembered(tmp_path: Path) -> None:
-    """Over a real socket: of a client that hangs up the question is kept, and what it was told."""
+    """Of a client that hangs up, and wants no more, the question is kept, and what it was told."""
     question = {"role": "user", "content": "word " * 100_000}  # more than fits between the two
-    headers = {"X-Hermes-Session-Id": "leaving"}
+    headers = {"X-Hermes-Session-Id": "leaving", "X-Hermes-On-Disconnect": "stop"}
     body = {"stream": True, "messages": [question]}
     with demo(tmp_path) as url:
         endpoint = f"{url}/v1/chat/completions"

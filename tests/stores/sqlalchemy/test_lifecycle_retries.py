@@ -11,6 +11,7 @@ from sqlalchemy import URL, Connection, create_engine, select
 from hermes_session_mw import SessionConflict, SQLAlchemyStore
 from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
 from hermes_session_mw.testing.helpers import new_id, numbered
+from tests.support import mariadb, postgres
 from tests.support.tampering_proxies import LosingProxy, losing
 
 CASES = [
@@ -62,10 +63,24 @@ EDITS: dict[str, tuple[Edit, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def own_postgres(postgres_server: URL) -> Iterator[URL]:
+    """A database in which no other module has raised the fences."""
+    with postgres.database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def own_mysql(mysql_server: URL) -> Iterator[URL]:
+    """The same on MariaDB."""
+    with mariadb.database(mysql_server) as url:
+        yield url
+
+
 @pytest.fixture
 def server_url(request: pytest.FixtureRequest, driver: str) -> URL:
     """The database of the driver's server."""
-    kind = "postgres_url" if driver.startswith("postgresql") else "mysql_url"
+    kind = "own_postgres" if driver.startswith("postgresql") else "own_mysql"
     url: URL = request.getfixturevalue(kind)
     return url.set(drivername=driver)
 
