@@ -6,7 +6,7 @@ shape that the OpenAI message format has, and nothing in it is rewritten.
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hermes_session_mw.exceptions import InvalidMessage, MessageTooLarge, StoreCorrupt, TurnTooLong
@@ -60,6 +60,22 @@ as_json: Callable[[object], str] = json.JSONEncoder(
 """Returns a value as compact JSON, and checks nothing but that it is JSON."""
 
 
+class EncodedMessages(list[Message]):
+    """Copies of messages, with the JSON text of each, so that a store need not encode them again.
+
+    A store keeps the texts. So only code that never changes a message may be given one of these.
+
+    Attributes:
+        bodies: the texts, in order; no size was checked.
+    """
+
+    __slots__ = ("bodies",)
+
+    def __init__(self, messages: Iterable[Message], bodies: Sequence[str]) -> None:
+        super().__init__(messages)
+        self.bodies: Sequence[str] = bodies
+
+
 def encode_messages(
     messages: Sequence[Message],
     max_bytes: int = MAX_MESSAGE_BYTES,
@@ -76,17 +92,16 @@ def encode_messages(
         MessageTooLarge: one takes more than ``max_bytes`` bytes of UTF-8.
         TurnTooLong: there are more than ``max_messages``.
     """
-    if isinstance(messages, dict):
-        raise InvalidMessage("messages is a dict, not a list: give [message]; nothing was stored")
-    if len(messages) > max_messages:
+    if len(messages) > max_messages and not isinstance(messages, dict):
         raise TurnTooLong(
             f"the turn has {len(messages)} messages, and may have {max_messages}; "
             "nothing was stored"
         )
-    bodies = [_encode(number, message, max_bytes) for number, message in enumerate(messages)]
-    if not bodies:
-        raise InvalidMessage("there is no message to append")
-    return bodies
+    if not isinstance(messages, EncodedMessages):
+        return [body for body, _ in _encode_each(messages, max_bytes)]
+    for number, body in enumerate(messages.bodies):
+        _check_size(number, _size_of(body), max_bytes)
+    return list(messages.bodies)
 
 
 def decode_messages(bodies: Sequence[str]) -> list[Message]:
@@ -109,9 +124,15 @@ def parse_messages(texts: str, count: int) -> list[Message]:
     return messages
 
 
+def copy_and_encode(messages: Sequence[Message]) -> EncodedMessages:
+    """Return copies with their JSON texts; ``InvalidMessage`` as in ``encode_messages``."""
+    both = _encode_each(messages, sys.maxsize)
+    return EncodedMessages([copy for _, copy in both], [body for body, _ in both])
+
+
 def copy_messages(messages: Sequence[Message]) -> list[Message]:
     """Return copies, which a caller cannot change; ``InvalidMessage`` as in ``encode_messages``."""
-    return decode_messages(encode_messages(messages, sys.maxsize, sys.maxsize))
+    return list(copy_and_encode(messages))
 
 
 def text_of(message: Message) -> str:
@@ -141,26 +162,62 @@ def beginning_of(text: str, room: int) -> str:
     return text[:at]
 
 
-def _encode(number: int, message: Message, max_bytes: int) -> str:
+def _encode_each(messages: Sequence[Message], max_bytes: int) -> list[tuple[str, Message]]:
+    if isinstance(messages, dict):
+        raise InvalidMessage("messages is a dict, not a list: give [message]; nothing was stored")
+    both = [_encode(number, message, max_bytes) for number, message in enumerate(messages)]
+    if not both:
+        raise InvalidMessage("there is no message to append")
+    return both
+
+
+def _encode(number: int, message: Message, max_bytes: int) -> tuple[str, Message]:
+    """Return the message's JSON text, and a copy, which is what the text is read as."""
     if not isinstance(message, dict):
         raise _not_a_dict(number, message)
     try:
         body = as_json(message)
-        size = len(body.encode())
+        size = _size_of(body)
     except UnicodeEncodeError:
         raise _invalid(number, "has a lone surrogate, which is not Unicode text") from None
     except RecursionError:
         raise _too_deep(number) from None
     except (TypeError, ValueError) as exc:
         raise _invalid(number, f"is not JSON: {exc}") from None
+    _check_size(number, size, max_bytes)
+    return body, _read_back(number, body, message)
+
+
+def _size_of(body: str) -> int:
+    return len(body) if body.isascii() else len(body.encode())
+
+
+def _check_size(number: int, size: int, max_bytes: int) -> None:
     if size > max_bytes:
         problem = f"takes {size} bytes as JSON; the store takes {max_bytes} (max_message_bytes)"
         raise _invalid(number, problem, MessageTooLarge)
+
+
+def _read_back(number: int, body: str, message: Message) -> Message:
+    """Return what the text of a message is read as, if that is the same."""
+    if _has_only_texts(message):
+        return message.copy()
     if not _depth_is_safe(body, message):
         raise _too_deep(number)
-    if parse_json(body) != message:
+    read: Message = parse_json(body)
+    if read != message:
         raise _invalid(number, "would come back changed (a tuple, or a key that is not a string)")
-    return body
+    return read
+
+
+def _has_only_texts(message: Message) -> bool:
+    """Tell whether it is a plain dict of plain strings, as most are, which JSON cannot change."""
+    if type(message) is not dict:
+        return False
+    for name, value in message.items():  # all() takes three times as long
+        if type(value) is not str or type(name) is not str:
+            return False
+    return True
 
 
 def _not_a_dict(number: int, value: object) -> InvalidMessage:

@@ -1,14 +1,15 @@
 """Messages come back exactly as they went in, or are refused."""
 
 import json
+from collections import OrderedDict
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_session_mw import InvalidMessage, StoreCorrupt
-from hermes_session_mw.messages import decode_messages, encode_messages
+from hermes_session_mw import InvalidMessage, MessageTooLarge, StoreCorrupt, TurnTooLong
+from hermes_session_mw.messages import copy_and_encode, decode_messages, encode_messages
 from hermes_session_mw.testing import example_messages
 from tests.support import json_values
 
@@ -49,6 +50,62 @@ def test_any_python_value_is_stored_exactly_or_refused(value: Any) -> None:
     except InvalidMessage:
         return
     assert [{"x": value}] == decode_messages(bodies)
+
+
+@given(st.lists(json_values.messages, min_size=1, max_size=5))
+def test_copies_have_the_texts_that_are_read_as_them(messages: list[dict[str, Any]]) -> None:
+    """What is copied and encoded at once is what encoding and decoding return."""
+    taken = copy_and_encode(messages)
+    assert taken.bodies == encode_messages(messages) == encode_messages(taken)
+    assert same(list(taken), decode_messages(taken.bodies))
+
+
+class _Text(str):
+    """A string of another type, as an enumeration's members are."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": _Text("user"), "content": "a"},
+        {_Text("role"): "user", "content": "a"},
+        OrderedDict(role="user", content="a"),
+    ],
+    ids=["value", "key", "dict"],
+)
+def test_copies_are_plain_json(message: dict[str, Any]) -> None:
+    """Subclasses of dict and str are copied as what a load returns."""
+    (copy,) = copy_and_encode([message])
+    assert type(copy) is dict
+    assert {type(each) for pair in copy.items() for each in pair} == {str}
+    assert copy == message
+
+
+@given(st.dictionaries(st.text(), st.text(), max_size=3))
+def test_plain_texts_are_stored_exactly_or_refused(message: dict[str, str]) -> None:
+    """A dict of strings, which is not read back, is what the standard library reads."""
+    try:
+        (body,) = encode_messages([message])
+    except InvalidMessage:
+        assert any("\ud800" <= char <= "\udfff" for char in "".join(sum(message.items(), ())))
+        return
+    assert same(message, json.loads(body))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_encoded_messages_have_the_limits_of_others(more: int) -> None:
+    """Texts that were made before are counted, and refused with the same errors."""
+    taken = copy_and_encode([{"content": "e"}, {"content": "\u00e9" * (40 + more)}])
+    for messages in (taken, list(taken)):
+        if not more:
+            assert encode_messages(messages, 94, 2) == taken.bodies
+            continue
+        with pytest.raises(MessageTooLarge, match="message 1 takes 96 bytes"):
+            encode_messages(messages, 94, 2)
+        with pytest.raises(TurnTooLong, match="2 messages, and may have 1"):
+            encode_messages(messages, 96, 1)
 
 
 def test_stored_texts_hold_no_control_characters() -> None:

@@ -34,7 +34,7 @@ from hermes_session_mw.exceptions import (
 )
 from hermes_session_mw.ids import is_header_safe
 from hermes_session_mw.logging import fingerprint, logger
-from hermes_session_mw.messages import Message, copy_messages
+from hermes_session_mw.messages import Message, copy_and_encode, copy_messages
 from hermes_session_mw.session import loaded_history
 from hermes_session_mw.session.answer import (
     Answer,
@@ -791,7 +791,7 @@ class HermesSession:
         replace_from: int | None = None,
     ) -> int:
         owner, fence = self.known_owner(), self._fence()
-        taken = copy_messages(messages)
+        taken = copy_and_encode(messages)
         if not self.is_turn:
             return await self._append_here(taken, replace_from)
         stored = await self._store.append(

@@ -16,12 +16,12 @@ import anyio
 from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
 from hermes_session_mw.ids import mint_session_id
 from hermes_session_mw.logging import logger
-from hermes_session_mw.messages import Message, copy_messages
+from hermes_session_mw.messages import EncodedMessages, Message, copy_messages
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.recording import StoreLimits
 from hermes_session_mw.session.tool_calls import find_load_start, find_turn_start, stands_alone
 from hermes_session_mw.stores.answers import AnswerWatch
-from hermes_session_mw.stores.base import History, Store
+from hermes_session_mw.stores.base import History, Store, may_give_encoded
 from hermes_session_mw.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -139,7 +139,10 @@ class StoreClient:
         # A store of three methods has no fences, and cannot replace.
         more = {"fence": fence, "replace_from": replace_from}
         asked = {name: value for name, value in more.items() if value is not None}
-        storing = self._store.append(session_id, messages, **options, **asked)  # type: ignore[arg-type]
+        append = self._store.append
+        if isinstance(messages, EncodedMessages) and not may_give_encoded(append):
+            messages = list(messages)
+        storing = append(session_id, messages, **options, **asked)  # type: ignore[arg-type]
         return await self._to_its_end("append", session_id, storing, stores=len(messages))
 
     def call(
@@ -238,8 +241,11 @@ class StoreClient:
             return outcome
 
     async def _in_time(self, operation: Awaitable[T], *, shield: bool) -> T:
-        if self._timeout is None and not shield:
-            return await operation
+        if self._timeout is None:
+            if not shield:
+                return await operation
+            with anyio.CancelScope(shield=True):
+                return await operation
         try:
             with anyio.fail_after(self._timeout, shield=shield):
                 return await operation

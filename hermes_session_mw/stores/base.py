@@ -1,10 +1,13 @@
 """`Store`, the protocol of three methods that a store has to implement, and `History`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from types import FunctionType
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from hermes_session_mw.messages import Message
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +91,21 @@ class Store(Protocol):
     async def aclose(self) -> None:
         """Close the store's connections; a later call may open them again."""
         ...
+
+
+# By identity: a method that overrides or wraps one of these may change the messages, and the texts
+# would then be those of before.
+_TAKE_ENCODED: set[FunctionType] = set()
+
+
+def takes_encoded(append: F) -> F:
+    """Mark a store's ``append`` as one that takes `EncodedMessages`, and stores their texts."""
+    assert isinstance(append, FunctionType)
+    _TAKE_ENCODED.add(append)
+    return append
+
+
+def may_give_encoded(append: Callable[..., Any]) -> bool:
+    """Tell whether this ``append``, of a store, is one that was marked by `takes_encoded`."""
+    function = getattr(append, "__func__", None)
+    return isinstance(function, FunctionType) and function in _TAKE_ENCODED

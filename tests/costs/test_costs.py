@@ -18,7 +18,12 @@ import pytest
 from sqlalchemy import URL, create_engine, event, text
 
 import hermes_session_mw
-from hermes_session_mw import HermesSessionMiddleware, MemoryStore, SQLAlchemyStore
+from hermes_session_mw import (
+    HermesSession,
+    HermesSessionMiddleware,
+    MemoryStore,
+    SQLAlchemyStore,
+)
 from hermes_session_mw.database.connection import _CompiledStatement
 from hermes_session_mw.database.workers.worker_pool import CompletionQueue, Task, WorkerPool
 from hermes_session_mw.testing.helpers import new_id, numbered
@@ -453,3 +458,26 @@ async def test_a_system_without_threads_to_give(monkeypatch: pytest.MonkeyPatch)
     assert await do(empty) == "done"
     for thread in [*workers.stop(), *empty.stop()]:
         thread.join()
+
+
+async def test_a_turn_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session's append makes each text once, and reads back what JSON could change alone."""
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path}/sessions.db")
+    encoded: list[object] = []
+    parsed: list[str] = []
+
+    def encode(value: object) -> str:
+        encoded.append(value)
+        return json.dumps(value)
+
+    def parse(body: str) -> Any:
+        parsed.append(body)
+        return json.loads(body)
+
+    monkeypatch.setattr("hermes_session_mw.messages.as_json", encode)
+    monkeypatch.setattr("hermes_session_mw.messages.parse_json", parse)
+    plain = {"role": "user", "content": "a"}
+    await HermesSession(store, "id", is_new=True).append(plain, {"role": "assistant", "n": [1]})
+    assert len(encoded) == 2
+    assert len(parsed) == 1
+    await store.aclose()

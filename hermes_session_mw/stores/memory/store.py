@@ -31,7 +31,7 @@ from hermes_session_mw.messages import (
     encode_messages,
 )
 from hermes_session_mw.stores import jsonl
-from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.base import History, takes_encoded
 from hermes_session_mw.stores.memory.answers import Answer, MemoryAnswers
 from hermes_session_mw.stores.memory.records import Key, Row, SessionRecord, appended
 from hermes_session_mw.stores.models import (
@@ -103,6 +103,7 @@ class MemoryStore(MemoryAnswers):
         messages = decode_messages([row.body for row in rows[start:]])
         return History(messages, len(rows), exists=record.exists, deleted=record.deleted)
 
+    @takes_encoded
     async def append(
         self,
         session_id: str,

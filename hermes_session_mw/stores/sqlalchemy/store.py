@@ -28,7 +28,7 @@ from hermes_session_mw.messages import (
     encode_messages,
 )
 from hermes_session_mw.stores import jsonl
-from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.base import History, takes_encoded
 from hermes_session_mw.stores.models import (
     MAX_TURNS,
     PAGE,
@@ -164,6 +164,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         except AnswerExpired as expired:
             return await self._read_after_fold(work, expired)
 
+    @takes_encoded
     async def append(
         self,
         session_id: str,
