@@ -15,8 +15,9 @@
 # make cuts   cuts clients, proxies, workers and databases off 10,000 times while answers run (CUTS);
 #              checks that each answer is whole, and there once
 # make fuzz   sends a million generated header values, and 200,000 over sockets
-# make bench   measures this package beside its peers, and writes docs/benchmarks/ anew;
-#              BENCH=--short only shows that all of it works: add '--output DIRECTORY' then
+# make bench   measures this package beside its peers, and writes docs/benchmarks/ anew, in less than
+#              half an hour; BENCH=--short only shows that all of it works: add '--output DIRECTORY' then
+# make installed-peers   gets the peers that are measured, each by itself
 # make findings   runs what was found out about others' software, each in an environment of its own
 # make galera   serves a three-node MariaDB Galera cluster on this machine, and prints its URLs
 # make .hermes-agent/.installed   gets Hermes Agent, beside whose code some of the tests run
@@ -30,7 +31,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-BENCH_VENV ?= .bench-venv
+BENCH_VENVS = .bench
+BENCH_ENVIRONMENTS = benchmarks/peers/environments
 LOWEST_VENV ?= .lowest-venv
 WHEEL_VENV ?= .wheel-venv
 HERMES = .hermes-agent
@@ -73,7 +75,7 @@ SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
 .PHONY: demo test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance clients installed-clients open-webui fuzz torture cuts bench \
-  galera findings format clean check-python
+  installed-peers galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/python -m demo_app --host '$(HOST)' --port '$(PORT)' --store '$(STORE)' \
@@ -138,7 +140,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) $(CLIENTS) $(OPEN_WEBUI) build \
+	rm -rf $(VENV) $(BENCH_VENVS) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) $(CLIENTS) $(OPEN_WEBUI) build \
 	  dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
@@ -258,17 +260,22 @@ torture: $(VENV)/.test-installed
 cuts: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.long.cuts --cuts '$(CUTS)'
 
-bench: $(BENCH_VENV)/.installed
-	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
+bench: installed-peers
+	$(BENCH_VENVS)/ours/bin/python -m benchmarks $(BENCH)
 
-# Not by constraints.txt: the peers' own pins are older here and there.
-$(BENCH_VENV)/.installed: pyproject.toml benchmarks/requirements.txt $(BENCH_VENV)/bin/python
-	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install --quiet \
-	  --editable '.[asyncpg]' --requirement benchmarks/requirements.txt
+# Several at once: each waits for its downloads.
+installed-peers: $(VENV)/bin/python
+	@$(MAKE) --silent --jobs 4 \
+	  $(patsubst $(BENCH_ENVIRONMENTS)/%.txt,$(BENCH_VENVS)/%/.installed,$(wildcard $(BENCH_ENVIRONMENTS)/*.txt))
+
+# Apart, for the peers' newest versions do not go together; and not by constraints.txt.
+$(BENCH_VENVS)/ours/.installed: pyproject.toml
+$(BENCH_VENVS)/%/.installed: $(BENCH_ENVIRONMENTS)/%.txt | $(VENV)/bin/python
+	rm -rf $(@D)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(VENV)/bin/python -m pip --disable-pip-version-check --python $(@D)/bin/python install \
+	  --quiet --requirement $<
 	@touch $@
-
-$(BENCH_VENV)/bin/python: | check-python
-	$(PYTHON) -m venv $(BENCH_VENV)
 
 galera: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.integration.clusters.galera

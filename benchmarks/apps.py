@@ -107,12 +107,14 @@ def _chunk(*, more: bool) -> Message:
 def build(subject: str, store: str) -> ASGIApp:
     """Return the application, with what tells of it beside."""
     served: ASGIApp = answer
+    echoing: ASGIApp = answer
     if subject == "ours":
         served = HermesSessionMiddleware(answer, store)
+        echoing = HermesSessionMiddleware(answer, store, autoload=False)
 
     async def beside(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/bench/"):
-            await served(scope, receive, send)
+            await (echoing if scope.get("path") == "/echo" else served)(scope, receive, send)
             return
         gc.collect()
         facts = {

@@ -25,7 +25,7 @@ async def _sqlite(dose: Dose) -> Cell:
         raw = RawSQLite()
         await raw.open("", Path(directory))
         try:
-            return await _compare("SQLite", Subject("bare round trip", raw.ask), dose)
+            return await _compare("SQLite", Subject.here("bare round trip", raw.ask), dose)
         finally:
             await raw.aclose()
 
@@ -34,15 +34,15 @@ async def _postgresql(dose: Dose) -> Cell:
     async with temporary_postgresql() as url:
         connection = await asyncpg.connect(url)
         try:
-            ask = Subject("bare round trip", lambda: connection.fetchval("SELECT 1"))
+            ask = Subject.here("bare round trip", lambda: connection.fetchval("SELECT 1"))
             return await _compare("PostgreSQL", ask, dose)
         finally:
             await connection.close()
 
 
 async def _compare(database: str, round_trip: Subject, dose: Dose) -> Cell:
-    hop = Subject("bare hop", lambda: anyio.to_thread.run_sync(_nothing))
-    to_thread = Subject("asyncio.to_thread", lambda: asyncio.to_thread(_nothing))
+    hop = Subject.here("bare hop", lambda: anyio.to_thread.run_sync(_nothing))
+    to_thread = Subject.here("asyncio.to_thread", lambda: asyncio.to_thread(_nothing))
     conditions = {"database": database}
     return await compare("floors", conditions, [hop, to_thread, round_trip], dose=dose)
 

@@ -18,6 +18,7 @@ from benchmarks.measuring import SHORT, Cell, Dose, Sample, Subject, compare
 from benchmarks.peers.bulk import bulk_for
 from benchmarks.peers.conversations import conversation
 from benchmarks.peers.databases import settle, temporary_postgresql
+from benchmarks.peers.everyone import OURS
 from benchmarks.peers.operations import APPEND, LOAD, LOAD_NEWEST, Scattered, Stock, operate, verify
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.peer import Peer
@@ -43,6 +44,7 @@ class _Measured:
     """One value of what grows, and who is measured there, over which conversations."""
 
     value: int
+    name: str
     peer: Peer
     length: int
     stock: Stock
@@ -72,10 +74,14 @@ async def _messages(database: str, stack: AsyncExitStack, dose: Dose) -> list[Ce
     stock = Stock(loaded=dict.fromkeys(lengths, 1), appended={})
     place = await _place(database, stack)
     peers = await _open(place, stack, with_floor=True)
-    for peer, length in itertools.product(peers, lengths):
+    for peer, length in itertools.product(peers.values(), lengths):
         await _store(peer, stock.to_load(length)[0], length)
     await _settle(place)
-    measured = [_Measured(length, peer, length, stock) for length in lengths for peer in peers]
+    measured = [
+        _Measured(length, name, peer, length, stock)
+        for length in lengths
+        for name, peer in peers.items()
+    ]
     return await _in_turns("messages in the session", LOAD_NEWEST, database, measured, dose)
 
 
@@ -84,13 +90,13 @@ async def _sessions(database: str, stack: AsyncExitStack, dose: Dose) -> list[Ce
     measured = []
     for count in (count for count in _SESSIONS if dose.full or count <= _MOST_SHORT):
         place = await _place(database, stack)
-        (ours,) = await _open(place, stack, with_floor=False)
+        ours = (await _open(place, stack, with_floor=False))[OURS]
         some = min(_MOST_MEASURED, (count + 1) // 2)
         stock = Scattered(loaded={_SESSION_LENGTH: some}, appended={_SESSION_LENGTH: some})
         await _fill(ours, _SESSION_LENGTH, stock)
         await bulk_for(*place).add(max(0, count - 2 * some))
         await _settle(place)
-        measured.append(_Measured(count, ours, _SESSION_LENGTH, stock))
+        measured.append(_Measured(count, OURS, ours, _SESSION_LENGTH, stock))
     cells = await _in_turns("sessions", LOAD, database, measured, dose)
     return cells + await _in_turns("sessions", APPEND, database, measured, dose)
 
@@ -102,12 +108,14 @@ async def _requests(database: str, stack: AsyncExitStack, dose: Dose) -> list[Ce
     )
     place = await _place(database, stack)
     peers = await _open(place, stack, with_floor=True)
-    for peer in peers:
+    for peer in peers.values():
         await _fill(peer, _REQUESTED_LENGTH, stock)
     await _settle(place)
     cells = []
     for operation, many in itertools.product((LOAD, APPEND), at_once):
-        measured = [_Measured(many, peer, _REQUESTED_LENGTH, stock) for peer in peers]
+        measured = [
+            _Measured(many, name, peer, _REQUESTED_LENGTH, stock) for name, peer in peers.items()
+        ]
         cells += await _in_turns("requests at once", operation, database, measured, dose, many)
     return cells
 
@@ -119,10 +127,13 @@ async def _place(database: str, stack: AsyncExitStack) -> tuple[str, Path]:
     return await stack.enter_async_context(temporary_postgresql()), Path()
 
 
-async def _open(place: tuple[str, Path], stack: AsyncExitStack, *, with_floor: bool) -> list[Peer]:
-    floor: Peer = RawAsyncpg() if place[0] else RawSQLite()
-    peers: list[Peer] = [Ours(), floor] if with_floor else [Ours()]
-    for peer in peers:
+async def _open(
+    place: tuple[str, Path], stack: AsyncExitStack, *, with_floor: bool
+) -> dict[str, Peer]:
+    peers: dict[str, Peer] = {OURS: Ours()}
+    if with_floor:
+        peers |= {"raw asyncpg": RawAsyncpg()} if place[0] else {"raw sqlite3": RawSQLite()}
+    for peer in peers.values():
         await peer.open(*place)
         stack.push_async_callback(peer.aclose)
     return peers
@@ -159,13 +170,12 @@ async def _in_turns(
     subjects = []
     for one in measured:
         work = operate(one.peer, operation, one.length, one.stock)
-        subject = Subject(f"{one.peer.name} at {one.value}", work)
-        await verify(one.peer, subject, operation, one.length, one.stock)
-        subjects.append(subject)
+        await verify(one.peer, work, operation, one.length, one.stock)
+        subjects.append(Subject.here(f"{one.name} at {one.value}", work))
     together = await compare("growth", {}, subjects, dose=dose, at_once=at_once)
     samples: dict[int, list[Sample]] = {}
     for one, sample in zip(measured, together.samples, strict=True):
-        samples.setdefault(one.value, []).append(replace(sample, name=one.peer.name))
+        samples.setdefault(one.value, []).append(replace(sample, name=one.name))
     shared = {"operation": operation, "database": database}
     return [
         Cell("growth", {"axis": axis, "value": value, **shared}, some)

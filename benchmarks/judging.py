@@ -8,9 +8,7 @@ from typing import Any
 from benchmarks.measuring import Cell, Spread
 
 MET, MISSED, NOT_MEASURED = "met", "not met", "not measured"
-OURS = "ours"
 _TOLD = 3
-NO_PEERS = (OURS, "bare app", "floor", "JSON parse")
 
 
 @dataclass(frozen=True)
@@ -111,11 +109,6 @@ def _words(key: str, value: object) -> str:
 def names(cell: Cell) -> list[str]:
     """Return the names of the subjects that were measured in the cell."""
     return [sample.name for sample in cell.samples]
-
-
-def peers(cell: Cell) -> list[str]:
-    """Return the names of the cell's subjects that are neither ours nor a floor."""
-    return [name for name in names(cell) if name not in NO_PEERS and not name.startswith("raw ")]
 
 
 def apart(values: Sequence[float], reference: Sequence[float]) -> Spread:

@@ -1,8 +1,9 @@
-"""Measuring: everything that is compared takes turns in one process, so that noise hits all alike.
+"""Measuring: everything that is compared takes turns, so that noise hits all alike.
 
-A figure is the time of one operation in one round. Rounds are short and many, their order is
-shuffled, and what is told of them are ratios within the same round: a machine that slows down for
-a second slows down all subjects of that second.
+Who takes a turn may be a function here, or another process. A figure is the time of one operation
+in one round. Rounds are short and many, their order is shuffled, and what is told of them are
+ratios within the same round: a machine that slows down for a second slows down all subjects of that
+second.
 """
 
 import gc
@@ -10,31 +11,40 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median, quantiles
 from typing import Any
 
 import anyio
 
 Operation = Callable[[], Awaitable[object]]
+Turn = Callable[[int, int], Awaitable[tuple[float, float]]]
+"""Does an operation ``count`` times, each of ``at_once`` at the same time, and returns the wall and
+CPU seconds of one."""
 
-_CALIBRATING = 3  # operations, after the first that nobody counts
+_CALIBRATING = 3  # operations
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Something that is compared: its name, and one operation of it."""
+    """Something that is compared: its name, and how it takes a turn."""
 
     name: str
-    operate: Operation
+    turn: Turn
+
+    @classmethod
+    def here(cls, name: str, operate: Operation) -> "Subject":
+        """Return the subject that does ``operate`` in this process."""
+        return cls(name, partial(measure_turn, operate))
 
 
 @dataclass
 class Sample:
     """What was measured of one subject in one cell: seconds for one operation, one per round.
 
-    ``cpu`` is this process's, of all its threads. ``stall`` is the longest time, in seconds, that
-    the event loop was kept from other work; NaN where nobody looked. ``figures`` are what else is
-    known, by name, with the unit in the name.
+    ``cpu`` is that of the process that did it, of all its threads. ``stall`` is the longest time,
+    in seconds, that the event loop was kept from other work; NaN where nobody looked. ``figures``
+    are what else is known, by name, with the unit in the name.
     """
 
     name: str
@@ -105,15 +115,22 @@ async def compare(
     *,
     dose: Dose,
     at_once: int = 1,
+    count: int | None = None,
 ) -> Cell:
-    """Measure ``subjects`` in turns; ``at_once`` operations run concurrently."""
-    counts = [await _calibrate(subject, at_once, dose.seconds) for subject in subjects]
+    """Measure ``subjects`` in turns; ``at_once`` operations run concurrently.
+
+    Each of them is done ``count`` times in a turn, or as often as fits into the dose's seconds.
+    """
+    counts = []
+    for subject in subjects:
+        await subject.turn(1, at_once)  # the first one connects, compiles, fills caches
+        counts.append(count or await _calibrate(subject, at_once, dose.seconds))
     samples = [Sample(subject.name) for subject in subjects]
     everyone = list(zip(subjects, counts, samples, strict=True))
     for _ in range(dose.rounds):
         random.shuffle(everyone)
-        for subject, count, sample in everyone:
-            wall, cpu = await _measure(subject.operate, count, at_once)
+        for subject, times, sample in everyone:
+            wall, cpu = await subject.turn(times, at_once)
             sample.wall.append(wall)
             sample.cpu.append(cpu)
     return Cell(group, conditions, samples)
@@ -152,12 +169,11 @@ async def longest_stall(operate: Operation, *, at_once: int = 1, seconds: float 
 
 async def _calibrate(subject: Subject, at_once: int, seconds: float) -> int:
     """Return how many operations each of ``at_once`` does in a turn."""
-    await _measure(subject.operate, 1, at_once)  # the first one connects, compiles, fills caches
-    took, _ = await _measure(subject.operate, _CALIBRATING, at_once)
+    took, _ = await subject.turn(_CALIBRATING, at_once)
     return max(1, int(seconds / (took * at_once)))
 
 
-async def _measure(operate: Operation, count: int, at_once: int) -> tuple[float, float]:
+async def measure_turn(operate: Operation, count: int, at_once: int) -> tuple[float, float]:
     """Return the wall and CPU seconds of one operation out of ``count * at_once``."""
 
     async def work() -> None:

@@ -8,8 +8,9 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from benchmarks.judging import OURS, describe, names, pick
+from benchmarks.judging import describe, names, pick
 from benchmarks.measuring import Cell, Spread
+from benchmarks.peers.everyone import OURS, PLAIN, SQLITE, peers
 from benchmarks.report import PLOTS
 
 _STYLE = {
@@ -88,8 +89,8 @@ def _sqlite(cells: Sequence[Cell], operation: str, at_once: int) -> list[Cell]:
 
 
 def _subjects(cells: Iterable[Cell]) -> list[str]:
-    beside = (name for cell in cells for name in names(cell) if name not in {OURS, "JSON parse"})
-    return sorted(dict.fromkeys(beside), key=lambda name: not name.startswith("raw "))
+    measured = {name for cell in cells for name in names(cell)}
+    return [name for name in ("raw sqlite3", PLAIN, *peers(SQLITE)) if name in measured]
 
 
 def _bars(

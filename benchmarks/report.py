@@ -6,8 +6,9 @@ from itertools import chain
 from math import isfinite
 from statistics import median
 
-from benchmarks.judging import OURS, Target, describe, names
+from benchmarks.judging import Target, describe, names
 from benchmarks.measuring import Cell, Sample, Spread
+from benchmarks.peers.everyone import OURS, unsafe_peers
 from benchmarks.results import Results
 from benchmarks.targets import APART, FLAT, HEARTBEAT, targets
 
@@ -29,6 +30,11 @@ class Layout:
     reference: str = OURS
 
 
+_UNSAFE = (
+    "No target counts these, which lose a turn that they have stored when the machine loses its "
+    f"power, or the process ends: {', '.join(unsafe_peers())}."
+)
+
 LAYOUTS = (
     Layout(
         "requests",
@@ -41,8 +47,10 @@ LAYOUTS = (
     Layout(
         "stores",
         "Stores",
-        "The time of one operation; at 32 at once, that of all of them, divided. `first sight` "
-        "is what a middleware does for an id that nobody has stored anything under.",
+        "The time of one operation; at 32 at once, that of all of them, divided. `turn` loads a "
+        "conversation and appends two messages. `first sight` is what a middleware does for an id "
+        "that nobody has stored anything under. SQLite's files are in WAL mode, with "
+        "`synchronous=FULL`. " + _UNSAFE,
         ("database", "operation", "at_once"),
         ("messages",),
     ),
@@ -83,14 +91,14 @@ orphan: true
 
 The figures behind [Performance](../speed.md).
 
-`python -m benchmarks` printed this page, and `make bench` runs it in an environment of its own; the
-raw numbers are in [results.json](results.json).
+`make bench` wrote this page; the raw numbers are in [results.json](results.json).
 
 ## How to read it
 
-- Subjects of one cell take turns in one process, in shuffled order. A ratio is that of two times in
-  the same round, so that what slows the machine down slows both; it is told as the median over the
-  rounds, with the quartiles in brackets.
+- Subjects of one cell take turns, in shuffled order; a store has a process of its own, with what it
+  asks for in its newest versions, and the others sleep while it works. A ratio is that of two times
+  in the same round, so that what slows the machine down slows both; it is told as the median over
+  the rounds, with the quartiles in brackets.
 - In the tables `ours` is told in absolute time, for the scale, and all others as multiples of it:
   above 1 is slower than ours. `CPU` is the process's CPU time, of all threads, as a multiple too.
 - `stall` is the longest time that the event loop served nobody else, in half a second of work;

@@ -84,7 +84,7 @@ async def _measure(loop: str, case: str, body: str, dose: Dose) -> Cell:
         requests = {name: _request(app, _headers(name, case)) for name, app in apps.items()}
         for name, request in requests.items():
             await _check(name, case, request)
-        subjects = [Subject(name, _operation(request)) for name, request in requests.items()]
+        subjects = [Subject.here(name, _operation(request)) for name, request in requests.items()]
         return await compare(
             "requests", {"loop": loop, "case": case, "body": body}, subjects, dose=dose
         )

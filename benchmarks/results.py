@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import Cell, Dose, Sample
+from benchmarks.peers.everyone import ENVIRONMENTS
 
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432/postgres"
 _OUR_LIBRARIES = ("anyio", "SQLAlchemy", "starlette")
+_PIN = re.compile(r"^([\w-]+)(?:\[.*\])?==(\S+)", re.MULTILINE)
 
 
 @dataclass
@@ -73,8 +74,10 @@ def facts(dose: Dose, *, postgresql: str | None) -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of all that is measured, and of what we stand on."""
-    pinned = re.findall(r"^([\w-]+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
-    return {name: _version(name) for name in (*_OUR_LIBRARIES, *pinned)}
+    pins: dict[str, str] = {}
+    for file in sorted(ENVIRONMENTS.glob("*.txt")):
+        pins |= _PIN.findall(file.read_text(encoding="utf-8"))
+    return {**{name: _version(name) for name in _OUR_LIBRARIES}, **dict(sorted(pins.items()))}
 
 
 def postgresql_version() -> str | None:

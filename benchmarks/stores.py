@@ -1,45 +1,44 @@
-"""Stores: load, load the newest, append, first sight, beside every peer and the floor.
+"""Stores: load, append, whole turns and more, beside every peer and the floor.
 
-All subjects of a database hold the same conversations, each in tables or a file of its own, filled
-once. Conversations that are appended to are so many that none grows much. Concurrent operations
-are of different conversations, as far as there are enough.
+Each subject is a process of its own, with the packages that it asks for, and they take turns: while
+one works, the others sleep. All hold the same conversations, each in a database of its own, filled
+once. Conversations that are appended to are so many that none grows much. Concurrent
+operations are of different conversations, as far as there are enough.
+
+A turn loads a conversation and appends two messages to it. It costs more with each turn before it:
+so all subjects do as many of them.
 
 A subject that would take too long in a cell is left out of it, and `LEFT_OUT` says so; operations
 of peers that fail are counted, as the figure "failed".
 """
 
 import asyncio
-import gc
 import itertools
 import json
+import os
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import anyio.lowlevel
 
-from benchmarks.judging import peers as peers_of
 from benchmarks.measuring import SHORT, Cell, Dose, Operation, Subject, compare, longest_stall
 from benchmarks.peers.conversations import conversation
 from benchmarks.peers.databases import settle, temporary_postgresql
-from benchmarks.peers.everyone import on_postgresql, on_sqlite
+from benchmarks.peers.everyone import OURS, POSTGRESQL, SQLITE, everyone
 from benchmarks.peers.operations import (
     APPEND,
     FIRST_SIGHT,
     LOADS,
+    TURN,
+    WRITES,
     Stock,
     expected,
     operate,
-    subjects,
-    verify,
 )
-from benchmarks.peers.ours import Ours
-from benchmarks.peers.peer import Peer
-from benchmarks.peers.raw_asyncpg import RawAsyncpg
-from benchmarks.peers.raw_sqlite import RawSQLite
+from benchmarks.peers.processes import Process, start
 from benchmarks.peers.round_trips import round_trips
 from benchmarks.peers.table import show
 from benchmarks.results import postgresql_version
@@ -53,6 +52,9 @@ _STOCK = Stock(
 )
 _STOCK_SHORT = Stock(loaded={0: 2, 10: 2, 100: 2}, appended={10: 32, 100: 2})
 _ONE, _MANY = 1, 32
+_TURNS = {_ONE: 16, _MANY: 2}
+"""How many turns a subject does in each round, of each that goes on at the same time."""
+
 _FIRST_SIGHTS = (0, 100)  # lengths
 _PARSE = "JSON parse"
 _FILL_SECONDS = 60.0  # for one subject
@@ -66,11 +68,11 @@ _STALL_TURNS = 5  # for so many turns stalls are looked for
 
 @dataclass(frozen=True)
 class _Bench:
-    """A database, those who are measured on it with the lengths that each holds, and how much."""
+    """Those who are measured on a kind of database, with the lengths that each holds; how much."""
 
     database: str
-    url: str
-    stocked: dict[Peer, set[int]]
+    stocked: dict[Process, list[int]]
+    urls: dict[str, str]
     stock: Stock
     dose: Dose
 
@@ -78,58 +80,60 @@ class _Bench:
 def measure(dose: Dose) -> list[Cell]:
     """Measure all subjects on SQLite, and on PostgreSQL where one answers."""
     LEFT_OUT.clear()
-    with TemporaryDirectory() as directory:
-        cells = asyncio.run(_measure("", Path(directory), [RawSQLite(), *on_sqlite()], dose))
-    return [*cells, *asyncio.run(_on_postgresql(dose))] if postgresql_version() else cells
+    cells = asyncio.run(_measure(SQLITE, dose))
+    return [*cells, *asyncio.run(_measure(POSTGRESQL, dose))] if postgresql_version() else cells
 
 
-async def _on_postgresql(dose: Dose) -> list[Cell]:
-    async with temporary_postgresql() as url:
-        return await _measure(url, Path(), [RawAsyncpg(), *on_postgresql()], dose)
+async def _measure(database: str, dose: Dose) -> list[Cell]:
+    bench = _Bench(database, {}, {}, _STOCK if dose.full else _STOCK_SHORT, dose)
+    async with AsyncExitStack() as stack:
+        places = {}
+        for entry in everyone(database):
+            if entry.python.exists():
+                place = await _place(database, stack)
+                places[await stack.enter_async_context(start(entry))] = place
+            else:
+                LEFT_OUT[f"{entry.name} on {database}"] = "its environment is not installed"
+        filling = asyncio.Semaphore(os.cpu_count() or 1)
+        await asyncio.gather(*(_fill(bench, *one, filling) for one in places.items()))
+        return [await _cell(bench, *which) for which in _which(bench.stock, dose)]
 
 
-async def _measure(url: str, directory: Path, peers: Sequence[Peer], dose: Dose) -> list[Cell]:
-    stock = _STOCK if dose.full else _STOCK_SHORT
-    bench = _Bench("PostgreSQL" if url else "SQLite", url, {}, stock, dose)
-    try:
-        for peer in (Ours(), *peers):
-            await peer.open(url, directory)
-            bench.stocked[peer] = set()
-            await _fill(bench, peer)
-        if url:
-            await settle(url)
-        return [await _cell(bench, *which) for which in _which(stock, dose)]
-    finally:
-        gc.unfreeze()
-        for peer in bench.stocked:
-            await peer.aclose()
+async def _place(database: str, stack: AsyncExitStack) -> tuple[str, str]:
+    """Return a new database: a URL, or none and a directory for files."""
+    if database == SQLITE:
+        return "", stack.enter_context(TemporaryDirectory())
+    return await stack.enter_async_context(temporary_postgresql()), ""
 
 
-async def _fill(bench: _Bench, peer: Peer) -> None:
-    """Store all conversations, the short ones first, until the time is over."""
-    bench.stocked[peer].add(0)
-    began = time.perf_counter()
-    for length in bench.stock.lengths:
-        messages = conversation(length)
-        for session_id in (*bench.stock.to_load(length), *bench.stock.to_append(length)):
-            await peer.fill(session_id, messages)
-            if time.perf_counter() - began > _FILL_SECONDS:
-                where = f"{peer.name} on {bench.database}, {length:,} messages"
-                LEFT_OUT[where] = f"filling took over {_FILL_SECONDS:g} s"
-                return
-        bench.stocked[peer].add(length)
+async def _fill(
+    bench: _Bench, process: Process, place: tuple[str, str], free: asyncio.Semaphore
+) -> None:
+    """Have it store all conversations, the short ones first, until the time is over."""
+    stock = bench.stock
+    async with free:
+        await process.ask("open", *place, [*stock.loaded.items()], [*stock.appended.items()])
+        bench.stocked[process] = await process.ask("fill", _FILL_SECONDS)
+    url, _ = place
+    if url:
+        bench.urls[process.name] = url
+        await settle(url)
+    for length in stock.lengths:
+        if length not in bench.stocked[process]:
+            where = f"{process.name} on {bench.database}, {length:,} messages"
+            LEFT_OUT[where] = f"filling took over {_FILL_SECONDS:g} s"
 
 
 def _which(stock: Stock, dose: Dose) -> list[tuple[str, int, int]]:
     """Return operation, messages and operations at once of every cell."""
     lengths, at_once = stock.lengths, (_ONE, _MANY)
-    cells = list(itertools.product((*LOADS, APPEND), lengths, at_once))
+    cells = list(itertools.product((*LOADS, APPEND, TURN), lengths, at_once))
     cells += itertools.product((FIRST_SIGHT,), _FIRST_SIGHTS, at_once)
     return [
         (operation, length, many)
         for operation, length, many in cells
         # Two at once in one conversation would wait for each other.
-        if (operation != APPEND or stock.appended[length] >= many)
+        if (operation not in WRITES or stock.appended[length] >= many)
         and (dose.full or many == _ONE or length == min(lengths))
     ]
 
@@ -141,33 +145,31 @@ async def _cell(bench: _Bench, operation: str, length: int, at_once: int) -> Cel
         "messages": length,
         "at_once": at_once,
     }
-    # Else each collection walks through all that the peers have imported and kept, which takes
-    # longer than what is measured, and counts against whoever has its turn.
-    gc.collect()
-    gc.freeze()
+    count = _TURNS[at_once] if operation == TURN else None
     failures: dict[str, int] = {}
-    ready, turns = [], 0.0
-    for peer in (peer for peer, lengths in bench.stocked.items() if length in lengths):
-        for subject in subjects(peer, operation, length, bench.stock):
-            await verify(peer, subject, operation, length, bench.stock)
-            turn = max(bench.dose.seconds, at_once * await _seconds(subject.operate))
-            if turn > (_TURN_SECONDS if bench.dose.full else _TURN_SECONDS_SHORT):
-                where = f"{operation}, {length:,} messages, {at_once} at once"
-                where = f"{subject.name} on {bench.database}, {where}"
-                LEFT_OUT[where] = f"a round would take {turn:.1f} s"
-                continue
-            ready.append(_forgiving(subject, failures))
-            turns += turn
+    ready, processes, turns = [], [], 0.0
+    for process in (one for one, lengths in bench.stocked.items() if length in lengths):
+        seconds = await process.ask("prepare", operation, length)
+        turn = max(bench.dose.seconds, (count or 1) * at_once * seconds)
+        longest = _TURN_SECONDS if bench.dose.full else _TURN_SECONDS_SHORT
+        if turn > longest and process.name != OURS:
+            where = f"{operation}, {length:,} messages, {at_once} at once"
+            where = f"{process.name} on {bench.database}, {where}"
+            LEFT_OUT[where] = f"a round would take {turn:.1f} s"
+            continue
+        ready.append(_subject(process, failures))
+        processes.append(process)
+        turns += turn
     if operation in LOADS:
-        ready.append(Subject(_PARSE, _parse(operation, length)))
+        ready.append(Subject.here(_PARSE, _parse(operation, length)))
     dose = replace(bench.dose, rounds=_rounds(bench.dose, turns))
-    cell = await compare("stores", conditions, ready, dose=dose, at_once=at_once)
+    cell = await compare("stores", conditions, ready, dose=dose, at_once=at_once, count=count)
     if operation in LOADS:
-        await _look_for_stalls(cell, ready, at_once, dose)
-        if bench.url:
+        await _look_for_stalls(cell, processes, at_once, dose.seconds * _STALL_TURNS)
+        if bench.urls:
             await _count_round_trips(cell, bench)
-    for name in filter(failures.get, peers_of(cell)):
-        cell.sample(name).figures["failed"] = failures[name]
+    for name, failed in failures.items():
+        cell.sample(name).figures["failed"] = failed
     return cell
 
 
@@ -176,24 +178,18 @@ def _rounds(dose: Dose, turns: float) -> int:
     return min(dose.rounds, max(_LEAST_ROUNDS, affordable))
 
 
-async def _seconds(operation: Operation) -> float:
-    began = time.perf_counter()
-    await operation()
-    return time.perf_counter() - began
+def _subject(process: Process, failures: dict[str, int]) -> Subject:
+    """Return what takes turns in ``process``; a peer's failures are counted, ours are raised."""
 
+    async def turn(count: int, at_once: int) -> tuple[float, float]:
+        wall, cpu, failed = await process.ask("turn", count, at_once)
+        if failed and process.name == OURS:
+            raise RuntimeError(f"{failed} operations of ours have failed")
+        if failed:
+            failures[process.name] = failures.get(process.name, 0) + failed
+        return wall, cpu
 
-def _forgiving(subject: Subject, failures: dict[str, int]) -> Subject:
-    """Return the subject, whose failures under load are counted; ours has to raise them."""
-    if subject.name == Ours.name:
-        return subject
-
-    async def try_it() -> None:
-        try:
-            await subject.operate()
-        except Exception:  # noqa: BLE001  # as "database is locked", in any library's own words
-            failures[subject.name] = failures.get(subject.name, 0) + 1
-
-    return Subject(subject.name, try_it)
+    return Subject(process.name, turn)
 
 
 def _parse(operation: str, length: int) -> Operation:
@@ -205,15 +201,14 @@ def _parse(operation: str, length: int) -> Operation:
     return parse
 
 
-async def _look_for_stalls(cell: Cell, ready: Sequence[Subject], at_once: int, dose: Dose) -> None:
-    seconds = dose.seconds * _STALL_TURNS
-    for subject in ready:
-        if subject.name == _PARSE:
-            # It is the reference for one history, and without a pause nobody else would work.
-            stall = await longest_stall(_pausing(subject.operate), seconds=seconds)
-        else:
-            stall = await longest_stall(subject.operate, at_once=at_once, seconds=seconds)
-        cell.sample(subject.name).stall = stall
+async def _look_for_stalls(
+    cell: Cell, processes: Sequence[Process], at_once: int, seconds: float
+) -> None:
+    for process in processes:
+        cell.sample(process.name).stall = await process.ask("stall", at_once, seconds)
+    # The reference is one history, and without a pause nobody else would work.
+    parse = _pausing(_parse(cell.conditions["operation"], cell.conditions["messages"]))
+    cell.sample(_PARSE).stall = await longest_stall(parse, seconds=seconds)
 
 
 def _pausing(operation: Operation) -> Operation:
@@ -226,8 +221,8 @@ def _pausing(operation: Operation) -> Operation:
 
 async def _count_round_trips(cell: Cell, bench: _Bench) -> None:
     operation, length = cell.conditions["operation"], cell.conditions["messages"]
-    cell.sample(Ours.name).figures["round trips"] = await round_trips(
-        bench.url, lambda peer: operate(peer, operation, length, bench.stock)
+    cell.sample(OURS).figures["round trips"] = await round_trips(
+        bench.urls[OURS], lambda peer: operate(peer, operation, length, bench.stock)
     )
 
 

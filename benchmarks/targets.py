@@ -8,7 +8,6 @@ from benchmarks.judging import (
     MET,
     MISSED,
     NOT_MEASURED,
-    OURS,
     Bound,
     Finding,
     Target,
@@ -18,11 +17,12 @@ from benchmarks.judging import (
     judge,
     names,
     overhead,
-    peers,
     pick,
     tell_gaps,
 )
 from benchmarks.measuring import Cell, Spread
+from benchmarks.peers.everyone import OURS, POSTGRESQL, SQLITE, peers
+from benchmarks.peers.operations import APPEND, FIRST_SIGHT, LOAD, LOAD_NEWEST, LOADS, TURN
 
 FLAT = 1.3  # largest over smallest: what two cells, measured minutes apart, differ by noise alone
 APART = 1.05  # the same, where the two are of one size and measured one after the other
@@ -31,27 +31,32 @@ APART = 1.05  # the same, where the two are of one size and measured one after t
 HEARTBEAT = 0.005
 LENGTHS = (10, 100, 1_000, 5_000)
 STREAMS = 5_000
-OPERATIONS = ("load", "load last 20", "append", "first sight")
-POSTGRESQL_PEERS = (
-    "openai-agents SQLAlchemySession",
-    "langchain SQLChatMessageHistory",
-    "google-adk DatabaseSessionService",
-    "llama-index SQLAlchemyChatStore",
+OPERATIONS = (LOAD, LOAD_NEWEST, APPEND, TURN, FIRST_SIGHT)
+FASTEST = "openai-agents SQLiteSession"
+LANGGRAPH = "langgraph AsyncSqliteSaver"
+BESIDE = (
+    # operation, messages, at once, of, at most, beside whom
+    (SQLITE, APPEND, LENGTHS, 32, "wall", 0.6, FASTEST),
+    (SQLITE, APPEND, LENGTHS, 1, "cpu", 0.8, FASTEST),
+    (SQLITE, LOAD, (10,), 1, "cpu", 0.6, FASTEST),
+    (SQLITE, LOAD, (1_000,), 1, "cpu", 1.2, LANGGRAPH),
+    (SQLITE, LOAD, (5_000,), 1, "cpu", 2.2, LANGGRAPH),
+    (POSTGRESQL, LOAD, (10,), 32, "cpu", 1.25, "raw asyncpg"),
 )
-SQLITE_PEERS = (
-    "openai-agents SQLiteSession",
-    *POSTGRESQL_PEERS,
-    "langgraph AsyncSqliteSaver",
-    "hermes-agent SessionDB",
-)
+"""What a database's cells have to keep beside those who are closest, or were."""
+
+STALL = 0.015  # seconds, of 32 loads of 5,000 messages from PostgreSQL
 
 
 def targets(cells: Sequence[Cell]) -> list[Target]:
     """Return a row for every target."""
     return [
+        *(_beside(cells, *row) for row in BESIDE),
+        _stall_at_most(cells, STALL),
+        _echo(cells),
         *_header_path(cells),
-        *_stores(cells, "SQLite", SQLITE_PEERS, "raw sqlite3", {1.5: LENGTHS[1:], 2.5: (10,)}),
-        *_stores(cells, "PostgreSQL", POSTGRESQL_PEERS, "raw asyncpg", {2.2: LENGTHS}),
+        *_stores(cells, SQLITE, "raw sqlite3", {1.5: LENGTHS[1:], 2.5: (10,)}),
+        *_stores(cells, POSTGRESQL, "raw asyncpg", {2.2: LENGTHS}),
         _round_trips(cells),
         _sockets(cells, "uvicorn", (1, 2, 4)),
         _sockets(cells, "uvicorn[standard]", (1,)),
@@ -61,16 +66,60 @@ def targets(cells: Sequence[Cell]) -> list[Target]:
     ]
 
 
+def _beside(
+    cells: Sequence[Cell],
+    database: str,
+    operation: str,
+    lengths: tuple[int, ...],
+    at_once: int,
+    of: str,
+    limit: float,
+    other: str,
+) -> Target:
+    some = pick(cells, "stores", database=database, operation=operation, at_once=at_once)
+    compared = [
+        cell for cell in some if cell.conditions["messages"] in lengths and other in names(cell)
+    ]
+    findings = [Finding(cell.ratio(OURS, to=other, of=of), _short(cell)) for cell in compared]
+    # Of the longest there are too few for 32 at a time.
+    expected = [
+        length for length in lengths if at_once == 1 or operation != APPEND or length < LENGTHS[-1]
+    ]
+    many = f"{at_once} at a time" if at_once > 1 else "one at a time"
+    sizes = f", {lengths[0]:,} messages" if len(lengths) == 1 else ""
+    kind = "CPU" if of == "cpu" else of
+    says = f"{operation}{sizes}, {many}: {kind}, beside {other}"
+    return judge(
+        database, says, Bound.at_most(limit), findings, absent(compared, "messages", expected)
+    )
+
+
+def _stall_at_most(cells: Sequence[Cell], limit: float) -> Target:
+    some = pick(cells, "stores", database=POSTGRESQL, operation=LOAD, messages=5_000, at_once=32)
+    findings = [
+        Finding(Spread.of([cell.sample(OURS).stall * 1e3]), _short(cell))
+        for cell in some
+        if not isnan(cell.sample(OURS).stall)
+    ]
+    says = "32 loads of 5,000: longest stall of the event loop, ms"
+    return judge(POSTGRESQL, says, Bound.at_most(limit * 1e3), findings)
+
+
+def _echo(cells: Sequence[Cell]) -> Target:
+    some = pick(cells, "sockets", case="echo", server="uvicorn[standard]")
+    findings = [Finding(cell.ratio(OURS, to="bare app", of="cpu"), describe(cell)) for cell in some]
+    says = "uvicorn[standard], echo: the server's CPU, beside the bare app's"
+    return judge("Sockets", says, Bound.at_most(1.4), findings)
+
+
 def _header_path(cells: Sequence[Cell]) -> list[Target]:
     mint = pick(cells, "requests", case="mint", body="plain")
     echo = pick(cells, "requests", case="echo", body="plain")
     chunks = pick(cells, "requests", body="100 chunks")
     rows = []
-    for name, bound, text in (
-        ("asgi-correlation-id", Bound.below(1), "adds less to the bare app than {}"),
-        ("floor", Bound.at_most(2), "adds at most twice what the {} adds"),
-    ):
-        for case, some in (("mint", mint), ("echo", echo), ("100 chunks", chunks)):
+    for name, limits in (("asgi-correlation-id", (0.65, 0.85, 1)), ("floor", (2, 2, 2))):
+        cases = (("mint", mint), ("echo", echo), ("100 chunks", chunks))
+        for (case, some), limit in zip(cases, limits, strict=True):
             # What noise hides in a short run cannot be compared with anything.
             compared = [
                 cell for cell in some if name in names(cell) and median(overhead(cell, name)) > 0
@@ -81,39 +130,40 @@ def _header_path(cells: Sequence[Cell]) -> list[Target]:
             ]
             hidden = [describe(cell) for cell in some if cell not in compared]
             missing = [*hidden, *absent(some, "loop", ("asyncio", "trio"))]
-            says = f"{case}: {text.format(name)}"
-            rows.append(judge("Header path", says, bound, findings, missing))
+            says = f"{case}: adds to the bare app, beside what {name} adds"
+            rows.append(judge("Header path", says, Bound.at_most(limit), findings, missing))
     return rows
 
 
 def _stores(
     cells: Sequence[Cell],
     database: str,
-    expected: Sequence[str],
     floor: str,
     limits: dict[float, tuple[int, ...]],
 ) -> list[Target]:
     rows = []
     for operation in OPERATIONS:
         some = pick(cells, "stores", database=database, operation=operation)
-        rows.append(_ahead(some, database, operation, expected))
-    for operation in OPERATIONS[:-1]:
+        rows.append(_ahead(some, database, operation))
+    for operation in (*LOADS, APPEND):
         for limit, lengths in limits.items():
             some = pick(cells, "stores", database=database, operation=operation, messages=lengths)
             rows.append(_near(some, f"{database}, {operation}", floor, limit, lengths))
     return [*rows, _together(cells, database), _stall(cells, database)]
 
 
-def _ahead(cells: Sequence[Cell], database: str, operation: str, expected: Sequence[str]) -> Target:
+def _ahead(cells: Sequence[Cell], database: str, operation: str) -> Target:
+    expected = peers(database)
     findings = [
         Finding(cell.ratio(OURS, to=peer), f"{peer}: {_short(cell)}")
         for cell in cells
-        for peer in peers(cell)
+        for peer in expected
+        if peer in names(cell)
     ]
     missing = [
         f"{name}: {_short(cell)}" for cell in cells for name in expected if name not in names(cell)
     ]
-    missing += _gaps(cells, () if operation == "first sight" else LENGTHS)
+    missing += _gaps(cells, () if operation == FIRST_SIGHT else LENGTHS)
     says = f"{operation}: ahead of every peer in every cell"
     return judge(database, says, Bound.below(1), findings, missing)
 
@@ -141,10 +191,10 @@ def _round_trips(cells: Sequence[Cell]) -> Target:
     figure = "round trips"
     findings = [
         Finding(Spread.of([cell.sample(OURS).figures[figure]]), describe(cell))
-        for cell in pick(cells, "stores", database="PostgreSQL", operation=("load", "load last 20"))
+        for cell in pick(cells, "stores", database=POSTGRESQL, operation=LOADS)
         if figure in cell.sample(OURS).figures
     ]
-    return judge("PostgreSQL", "one round trip for each load", Bound.at_most(1), findings)
+    return judge(POSTGRESQL, "one round trip for each load", Bound.at_most(1), findings)
 
 
 def _together(cells: Sequence[Cell], database: str) -> Target:
@@ -219,7 +269,7 @@ def _more(cell: Cell, figure: str) -> float:
 def _stall(cells: Sequence[Cell], database: str) -> Target:
     stalls = [
         (cell.sample(OURS).stall, cell.sample("JSON parse").stall, cell)
-        for cell in pick(cells, "stores", database=database, operation=("load", "load last 20"))
+        for cell in pick(cells, "stores", database=database, operation=LOADS)
         if "JSON parse" in names(cell)
     ]
     known = [stall for stall in stalls if not isnan(stall[0] - stall[1])]

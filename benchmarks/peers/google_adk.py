@@ -1,8 +1,8 @@
 """google-adk's ``DatabaseSessionService``.
 
-SQLAlchemy's ORM over aiosqlite (a rollback journal, SQLite's default, with ``synchronous=FULL``) or
-asyncpg. A message is an event, which has a transaction of its own: a turn of two messages is two.
-Before it adds an event, it reads the session and its states.
+SQLAlchemy's ORM over aiosqlite (SQLite's default ``synchronous=FULL``) or asyncpg. A message is an
+event, which has a transaction of its own: a turn of two messages is two. Before it adds an event,
+it reads the session and its states.
 """
 
 import time
@@ -25,8 +25,6 @@ _AUTHORS = {"user": "user", "assistant": "model"}
 
 class GoogleADK:
     """One service for all sessions; a filled session is kept, because an append needs it."""
-
-    name = "google-adk DatabaseSessionService"
 
     def __init__(self) -> None:
         self._service: Any = None

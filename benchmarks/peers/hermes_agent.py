@@ -19,8 +19,6 @@ from benchmarks.peers.peer import Message
 class HermesAgent:
     """One database object for all sessions."""
 
-    name = "hermes-agent SessionDB"
-
     def __init__(self) -> None:
         self._database: Any = None
 

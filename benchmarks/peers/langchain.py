@@ -1,11 +1,10 @@
 """langchain's ``SQLChatMessageHistory``.
 
 SQLAlchemy's ORM. On SQLite its sync API behind one ``asyncio.to_thread``, which is faster than its
-own asyncio mode over aiosqlite; SQLite's default rollback journal and ``synchronous=FULL``. On
-PostgreSQL its asyncio mode over asyncpg. A turn is one transaction. There is no index on the
-session, and no way to load the newest messages only. All histories share a converter, since the
-constructor else declares an ORM class of its own; on SQLite it looks for the table, on PostgreSQL
-the first load does.
+own asyncio mode over aiosqlite; SQLite's default ``synchronous=FULL``. On PostgreSQL its asyncio
+mode over asyncpg. A turn is one transaction. There is no index on the session, and no way to load
+the newest messages only. All histories share a converter, since the constructor else declares an
+ORM class of its own; on SQLite it looks for the table, on PostgreSQL the first load does.
 """
 
 import asyncio
@@ -20,13 +19,11 @@ from langchain_core.messages import AIMessage, HumanMessage
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from benchmarks.peers.peer import Message, async_url, is_postgresql
+from benchmarks.peers.peer import Message, async_url, is_postgresql, sqlite_file
 
 
 class LangChain:
     """Keeps a history object for every id, apart from the first sight of one."""
-
-    name = "langchain SQLChatMessageHistory"
 
     def __init__(self) -> None:
         self._histories: dict[str, Any] = {}
@@ -38,7 +35,7 @@ class LangChain:
         if is_postgresql(url):
             self._engine = create_async_engine(async_url(url, directory, "langchain"))
         else:
-            self._engine = create_engine(f"sqlite:///{directory / 'langchain.db'}")
+            self._engine = create_engine(f"sqlite:///{sqlite_file(directory, 'langchain')}")
         await self.load("first")
 
     def convert(self, messages: Sequence[Message]) -> list[Any]:

@@ -22,8 +22,6 @@ _CHANNEL = "messages"
 class LangGraph:
     """One saver for all threads; a filled thread's state is kept, because an append needs it."""
 
-    name = "langgraph AsyncSqliteSaver"
-
     def __init__(self) -> None:
         self._states: dict[str, tuple[Any, list[Message]]] = {}
         self._connection: aiosqlite.Connection

@@ -1,8 +1,8 @@
 """llama-index' ``SQLAlchemyChatStore``.
 
-SQLAlchemy's ``AsyncEngine`` over aiosqlite (a rollback journal, SQLite's default, with
-``synchronous=FULL``) or asyncpg. A turn is one INSERT in one transaction. A limit gives the oldest
-messages, so the newest ones take a count, for which all their ids are fetched, and an offset.
+SQLAlchemy's ``AsyncEngine`` over aiosqlite (SQLite's default ``synchronous=FULL``) or asyncpg. A
+turn is one INSERT in one transaction. A limit gives the oldest messages, so the newest ones take a
+count, for which all their ids are fetched, and an offset.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,6 @@ _MOST = 500  # messages in one INSERT, which has a parameter for every value
 
 class LlamaIndex:
     """One store for all sessions."""
-
-    name = "llama-index SQLAlchemyChatStore"
 
     def __init__(self) -> None:
         self._store: Any = None

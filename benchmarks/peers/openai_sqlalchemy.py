@@ -1,7 +1,7 @@
 """openai-agents' ``SQLAlchemySession``.
 
-SQLAlchemy's ``AsyncEngine``, shared by all sessions, over aiosqlite (a rollback journal, SQLite's
-default, with ``synchronous=FULL``) or asyncpg. A turn is one transaction of four statements.
+SQLAlchemy's ``AsyncEngine``, shared by all sessions, over aiosqlite (SQLite's default
+``synchronous=FULL``) or asyncpg. A turn is one transaction of four statements.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,6 @@ from benchmarks.peers.peer import Message, async_url
 
 class OpenAISQLAlchemy:
     """Keeps a session object for every id, apart from the first sight of one."""
-
-    name = "openai-agents SQLAlchemySession"
 
     def __init__(self) -> None:
         self._sessions: dict[str, Any] = {}

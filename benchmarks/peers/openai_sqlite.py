@@ -17,8 +17,6 @@ from benchmarks.peers.peer import Message
 class OpenAISQLite:
     """Keeps a session object for every id, apart from the first sight of one."""
 
-    name = "openai-agents SQLiteSession"
-
     def __init__(self) -> None:
         self._sessions: dict[str, Any] = {}
         self._path: Path

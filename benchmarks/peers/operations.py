@@ -5,16 +5,17 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from benchmarks.measuring import Operation, Subject
+from benchmarks.measuring import Operation
 from benchmarks.peers.conversations import conversation
 from benchmarks.peers.peer import Peer
-from benchmarks.peers.raw_asyncpg import RawAsyncpg
 
 LOAD = "load"
 LOAD_NEWEST = "load last 20"
 APPEND = "append"
+TURN = "turn"
 FIRST_SIGHT = "first sight"
 LOADS = (LOAD, LOAD_NEWEST)
+WRITES = (APPEND, TURN)
 
 NEWEST = 20
 
@@ -59,46 +60,37 @@ def expected(operation: str, length: int) -> int:
     return min(length, NEWEST) if operation == LOAD_NEWEST else length
 
 
-def subjects(peer: Peer, operation: str, length: int, stock: Stock) -> list[Subject]:
-    """Return the peer's ways to do ``operation``: one, but the floor has two ways to append."""
-    found = [Subject(peer.name, operate(peer, operation, length, stock))]
-    if isinstance(peer, RawAsyncpg) and operation == APPEND:
-        at_once = _appending(peer, peer.append_at_once, stock.to_append(length))
-        found.append(Subject(f"{peer.name}, one statement", at_once))
-    return found
-
-
 def operate(peer: Peer, operation: str, length: int, stock: Stock) -> Operation:
     """Return what does ``operation`` to one conversation of ``length`` after another."""
-    if operation == APPEND:
-        return _appending(peer, peer.append, stock.to_append(length))
-    ways: dict[str, Callable[[str], Awaitable[Sequence[Any]]]] = {
+    turn = peer.convert(conversation(2))
+
+    async def load_and_append(session_id: str) -> None:
+        await peer.load(session_id)
+        await peer.append(session_id, turn)
+
+    ways: dict[str, Callable[[str], Awaitable[object]]] = {
         LOAD: peer.load,
         LOAD_NEWEST: lambda session_id: peer.load_last(session_id, NEWEST),
         FIRST_SIGHT: peer.first_sight,
+        APPEND: lambda session_id: peer.append(session_id, turn),
+        TURN: load_and_append,
     }
-    return _rotating(ways[operation], stock.to_load(length))
+    ids = stock.to_append(length) if operation in WRITES else stock.to_load(length)
+    return _rotating(ways[operation], ids)
 
 
-async def verify(peer: Peer, subject: Subject, operation: str, length: int, stock: Stock) -> None:
-    """Make sure that the operation, which nobody has called yet, does what it is measured for."""
-    if operation == APPEND:
+async def verify(peer: Peer, perform: Operation, operation: str, length: int, stock: Stock) -> None:
+    """Make sure that ``perform``, which nobody has called yet, does what it is measured for."""
+    if operation in WRITES:
         first = stock.to_append(length)[0]
         before = len(await peer.load(first))
-        await subject.operate()
+        await perform()
         grown = len(await peer.load(first)) - before
-        assert grown == len(conversation(2)), f"{subject.name} has appended {grown} messages"
+        assert grown == len(conversation(2)), f"{operation} has appended {grown} messages"
     else:
-        messages: Any = await subject.operate()
+        messages: Any = await perform()
         wanted = expected(operation, length)
-        assert len(messages) == wanted, f"{subject.name}: {len(messages)} instead of {wanted}"
-
-
-def _appending(
-    peer: Peer, append: Callable[[str, Any], Awaitable[None]], ids: Sequence[str]
-) -> Operation:
-    turn = peer.convert(conversation(2))
-    return _rotating(lambda session_id: append(session_id, turn), ids)
+        assert len(messages) == wanted, f"{operation}: {len(messages)} instead of {wanted}"
 
 
 def _rotating(operation: Callable[[str], Awaitable[object]], ids: Sequence[str]) -> Operation:

@@ -16,8 +16,6 @@ _MOST = 1_000  # messages that a turn may have
 class Ours:
     """One store for all sessions, as the middleware has it."""
 
-    name = "ours"
-
     def __init__(self) -> None:
         self._store: SQLAlchemyStore
 

@@ -1,6 +1,8 @@
 """What every adapter offers, so that one program can measure them all."""
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,8 +13,6 @@ _ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncp
 
 class Peer(Protocol):
     """A store of conversations, set up as its documentation tells an ASGI application to."""
-
-    name: str
 
     async def open(self, url: str, directory: Path) -> None:
         """Connect: to ``url`` where it is PostgreSQL's, else to a new file in ``directory``."""
@@ -48,10 +48,22 @@ class Peer(Protocol):
 
 
 def async_url(url: str, directory: Path, name: str) -> str:
-    """Return SQLAlchemy's URL for an asyncio driver: of ``url``, or of a file called ``name``."""
+    """Return SQLAlchemy's URL for an asyncio driver: of ``url``, or of a new file ``name``."""
     if is_postgresql(url):
         return url.replace("postgresql", _ASYNC_DRIVERS["postgresql"], 1)
-    return f"{_ASYNC_DRIVERS['sqlite']}:///{directory / name}.db"
+    return f"{_ASYNC_DRIVERS['sqlite']}:///{sqlite_file(directory, name)}"
+
+
+def sqlite_file(directory: Path, name: str) -> Path:
+    """Return a new SQLite file in WAL mode, in which it stays for everybody who opens it.
+
+    As ours and some of the peers have it; the others would leave SQLite's rollback journal, and be
+    slower by that alone.
+    """
+    file = directory / f"{name}.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    return file
 
 
 def is_postgresql(url: str) -> bool:

@@ -23,9 +23,7 @@ _TABLES = """
 
 
 class RawAsyncpg:
-    """A pool of asyncpg's; a load is one round trip, an append is a transaction of four."""
-
-    name = "raw asyncpg"
+    """A pool of asyncpg's; a load is one round trip, and an append one statement."""
 
     def __init__(self) -> None:
         self._pool: Any = None
@@ -57,21 +55,6 @@ class RawAsyncpg:
         return _parse((await self._pool.fetch(query, session_id, count))[::-1])
 
     async def append(self, session_id: str, turn: list[Message]) -> None:
-        """Count and insert, in one transaction."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            length = await connection.fetchval(
-                "INSERT INTO raw_sessions VALUES ($1, $2) ON CONFLICT (id) "
-                "DO UPDATE SET length = raw_sessions.length + excluded.length RETURNING length",
-                session_id,
-                len(turn),
-            )
-            rows = enumerate(turn, length - len(turn))
-            await connection.executemany(
-                "INSERT INTO raw_messages VALUES ($1, $2, $3)",
-                [(session_id, seq, json.dumps(message)) for seq, message in rows],
-            )
-
-    async def append_at_once(self, session_id: str, turn: list[Message]) -> None:
         """Count and insert, in one statement."""
         await self._pool.execute(
             "WITH counter AS (INSERT INTO raw_sessions VALUES ($1, $2) ON CONFLICT (id) "

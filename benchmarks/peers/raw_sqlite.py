@@ -33,8 +33,6 @@ _TABLES = """
 class RawSQLite:
     """sqlite3, in WAL mode with ``synchronous=FULL``; an operation is a hop to one of 4 threads."""
 
-    name = "raw sqlite3"
-
     def __init__(self) -> None:
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._local = threading.local()

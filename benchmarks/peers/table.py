@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from statistics import median
 
 from benchmarks.measuring import Cell
-
-_OURS = "ours"
+from benchmarks.peers.everyone import OURS
 
 
 def show(cells: Iterable[Cell]) -> None:
@@ -22,7 +21,7 @@ def show(cells: Iterable[Cell]) -> None:
                 f"{median(sample.cpu) * 1e6:12,.1f} us CPU",
                 f"{sample.stall * 1e3:8.1f} ms stall",
             ]
-            if _OURS in measured:
-                columns.append(f"{cell.ratio(sample.name, to=_OURS).middle:8.2f} x ours")
+            if OURS in measured:
+                columns.append(f"{cell.ratio(sample.name, to=OURS).middle:8.2f} x ours")
             columns += [f"{name} {value:g}" for name, value in sample.figures.items()]
             sys.stdout.write("  ".join(columns) + "\n")
