@@ -273,7 +273,8 @@ class Flusher:
                 self._queue.append(answer)
             else:
                 self._next = min(self._next, answer.due)
-        while self._writing < min(_WRITERS, len(self._queue)):
+        # Those that are writing take nothing from the queue for as long as their writes last.
+        for _ in range(min(_WRITERS - self._writing, len(self._queue))):
             self._writing += 1
             tasks.start_soon(self._write)
 

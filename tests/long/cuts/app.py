@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import os
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,10 +39,13 @@ class JournalledStore(SQLAlchemyStore):
     journal: Journal
 
     async def begin_answer(self, session_id: str, answer_id: str, *args: Any, **kwargs: Any) -> int:
+        # The lease counts from some moment of the call.
+        since = time.monotonic()
         fence = await super().begin_answer(session_id, answer_id, *args, **kwargs)
         self.journal.note(
-            "begun", session=session_id, answer=answer_id, key=kwargs["turn_id"], fence=fence
-        )
+            "begun", session=session_id, answer=answer_id, key=kwargs["turn_id"], fence=fence,
+            took=time.monotonic() - since,
+        )  # fmt: skip
         return fence
 
     async def write_events(

@@ -108,7 +108,7 @@ class Judge:
         """Its worker lived, but was kept from writing until the lease had expired."""
         done = [write.since for write in run.writes if write.is_done]
         refused = next(write.until for write in reversed(run.writes) if write.until is not None)
-        last = done[-1] if done else run.begun - 0.5
+        last = done[-1] if done else run.begun - run.took
         pauses = self._timeline.paused[run.worker]
         is_paused = any(since < refused and last < until for since, until in pauses)
         self._count("worker paused" if is_paused else "database away", answer)

@@ -64,12 +64,12 @@ def world() -> World:
     other = {"worker": "w1", "answer": "a2"}
     beats = [{"t": BEAT * number, "what": "beat", "worker": "w1"} for number in range(500)]
     lines = [
-        *({"t": 1.0, "what": "begun", "session": "s", "key": "k1", **first},),
+        *({"t": 1.0, "what": "begun", "session": "s", "key": "k1", "took": 0.0, **first},),
         *({"t": 1.0, "what": "called", "worker": "w1", "key": "k1", "call": CALL},),
         *({"t": 2.0, "what": "piece", "call": CALL} for _ in SCRIPT.pieces),
         *({"t": 3.0, "what": "ending", "state": "completed", **first},),
         *({"t": 3.0, "what": "ended", "state": "completed", **first},),
-        *({"t": 4.0, "what": "begun", "session": "s", "key": "k2", **other},),
+        *({"t": 4.0, "what": "begun", "session": "s", "key": "k2", "took": 0.0, **other},),
         *({"t": 4.0, "what": "called", "worker": "w1", "key": "k2", "call": OTHER_CALL},),
         *({"t": 4.1, "what": "piece", "call": OTHER_CALL} for _ in range(2)),
         *({"t": 4.2, "what": "writing", **other},),
@@ -226,7 +226,7 @@ def test_a_late_loss_has_a_reason(world: World, what: str) -> None:
     elif what == "writing others":
         for number in range(WRITES_AT_ONCE):
             line = {"t": 4.35, "worker": "w1", "answer": f"b{number}"}
-            other = {"what": "begun", "session": "t", "key": f"l{number}"}
+            other = {"what": "begun", "session": "t", "key": f"l{number}", "took": 0.0}
             world.lines[-1:-1] = [line | other, line | {"what": "writing"}]
     else:
         world.lines = [

@@ -27,7 +27,8 @@ class Run:
     Attributes:
         answer, session, key: whose it is.
         worker: the process.
-        begun: when its question was stored.
+        begun: when its question was stored, and known to be.
+        took: the seconds that storing it took.
         call: the name of the model's call; None if the model was not asked.
         pieces: when each piece was given by the model.
         written: how many events are acknowledged by writes.
@@ -42,6 +43,7 @@ class Run:
     key: str
     worker: str
     begun: float
+    took: float = 0.0
     call: str | None = None
     pieces: list[float] = field(default_factory=list)
     written: int = 0
@@ -121,7 +123,8 @@ class Timeline:
             count += change
 
     def _on_begun(self, line: dict[str, Any]) -> None:
-        run = Run(line["answer"], line["session"], line["key"], line["worker"], line["t"])
+        whose = line["answer"], line["session"], line["key"], line["worker"]
+        run = Run(*whose, line["t"], line["took"])
         self.runs[run.answer] = self._uncalled[run.worker, run.key] = run
 
     def _on_called(self, line: dict[str, Any]) -> None:
