@@ -26,6 +26,7 @@
 # make clients   writes the tables of docs/clients.md anew
 # make open-webui   gets Open WebUI, two gigabytes, and drives it in a browser
 # make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
+# make environments   gets all of these that `make test` needs; at once with --jobs, after make .venv/.test-installed
 # Tests run in WORKERS processes at once (4), each with databases of its own; WORKERS=0 is none but pytest's.
 # Each makes its own virtual environment, and installs what it needs into it.
 
@@ -74,7 +75,7 @@ SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 # The time that is written into what is built: the last commit's, so that two builds are the same.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
-.PHONY: demo test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance clients installed-clients open-webui fuzz torture cuts bench \
+.PHONY: demo environments test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance clients installed-clients open-webui fuzz torture cuts bench \
   installed-peers galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
@@ -206,6 +207,9 @@ $(LITELLM)/.installed: tests/demo/litellm/requirements.txt | check-python
 # All of them at once: each waits for its downloads.
 installed-clients: $(VENV)/bin/python
 	@$(MAKE) --silent --jobs 4 $(CLIENT_NAMES:%=$(CLIENTS)/%/.installed)
+
+environments: $(LOWEST_VENV)/.installed $(HERMES)/.installed $(NPM_CLIENTS)/.installed \
+  $(LITELLM)/.installed installed-clients
 
 # Apart, for their pins go together as little as their users' do. Without pip, which is ten megabytes each.
 $(CLIENTS)/%/.installed: tests/demo/clients/environments/%.txt | $(VENV)/bin/python

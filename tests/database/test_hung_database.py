@@ -35,7 +35,7 @@ CASES = [
     *[(driver, "asyncio") for driver in ASYNC],
 ]
 every_driver = pytest.mark.parametrize(("driver", "anyio_backend"), CASES)
-TIMEOUT = 0.5
+TIMEOUT = 2.0
 """Seconds that the stores here have."""
 
 FILLING = 3.0
@@ -204,7 +204,7 @@ import sys, anyio
 from hermes_session_mw import SQLAlchemyStore, StoreUnavailable
 
 async def main():
-    store = SQLAlchemyStore(sys.argv[1], timeout=0.5)
+    store = SQLAlchemyStore(sys.argv[1], timeout=2)
     if sys.argv[2] == "used":
         await store.load("id")
     print("ready", flush=True)
