@@ -43,3 +43,12 @@ def upsert(table: Table, row: dict[str, Any], changes: dict[str, Any]) -> dict[s
         "postgresql": in_postgresql.on_conflict_do_update(index_elements=key, set_=changes),
         **dict.fromkeys(MYSQL, in_mysql),
     }
+
+
+def can_skip_locked(dialect: Dialect) -> bool:
+    """Tell whether a connected database has ``FOR UPDATE SKIP LOCKED``."""
+    if dialect.name == "postgresql":
+        return True
+    version = getattr(dialect, "server_version_info", None) or ()
+    is_mariadb = getattr(dialect, "is_mariadb", False)
+    return dialect.name in MYSQL and version >= ((10, 6) if is_mariadb else (8, 0, 1))

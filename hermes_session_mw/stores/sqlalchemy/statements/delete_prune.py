@@ -13,12 +13,13 @@ from typing import NamedTuple
 from sqlalchemy import and_, bindparam, case, delete, func, or_, select
 
 from hermes_session_mw.database.connection import Database, text_of
-from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
+from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS, can_skip_locked
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_STORED,
     Target,
+    answer_events,
     answers,
     archive,
     in_session,
@@ -44,11 +45,10 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
     forget_metadata,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
-    DELETE_ROW,
     LENGTH,
-    LOCK_IF,
     MARK_DELETED,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.session_sets import Key, KeyedRows
 
 BATCH = 500
 """Sessions that one statement finds."""
@@ -137,7 +137,18 @@ _FIND = {
     for dialect in SUPPORTED_DIALECTS
     for may_answer in (False, True)
 }
-_lock = LOCK_IF.where(*_is_stale, sessions.c.fence <= bindparam("floor"))
+# A row that somebody else has locked is in use: it is left, where the database can tell.
+_lock = select(_OWNER, _ID).where(*_is_stale, sessions.c.fence <= bindparam("floor"))
+_LOCK = {skips: _lock.with_for_update(skip_locked=skips) for skips in (False, True)}
+_SESSIONS = KeyedRows(sessions, "id")
+_CONTENTS = (
+    KeyedRows(messages, "session_id"),
+    KeyedRows(archive, "session_id"),
+    KeyedRows(keys, "session_id", "ix_hermes_keys_session_id"),
+)
+_ANSWERS = KeyedRows(answers, "session_id", "ix_hermes_answers_session_id")
+_EVENTS = KeyedRows(answer_events, "answer_id")
+_answer_keys = select(answers.c.owner, answers.c.id)
 
 _leads_to_a_row = select(_ID).where(keys.c.owner == _OWNER, keys.c.session_id == _ID).exists()
 _is_stale_key = (keys.c.updated_at < _CUTOFF, ~_leads_to_a_row)
@@ -199,21 +210,29 @@ def remove_stale(
 ) -> list[StaleSession]:
     """Remove the rows of ``portion`` that are still stale, and return them.
 
-    A session is kept if its lease was acquired since it was found: its fence is above the floor.
+    A few statements do it, however many rows there are. A session is kept if its lease was acquired
+    since it was found, as its fence is above the floor then, or if its row is locked.
     """
-    removed = []
     floor = max(each.fence for each in portion)
     raise_floor(database, floor)
+    found = {(each.owner, each.session_id): each for each in portion}
     with transaction(database):
-        for each in portion:
-            target = Target(of_session=each.session_id, of_owner=each.owner)
-            if database.run(_lock, {**target, "cutoff": cutoff, "floor": floor}):
-                if each.has_answers:
-                    remove_answers(database, target)
-                _empty(database, target)
-                database.run(DELETE_ROW, target)
-                removed.append(each)
-    return removed
+        lock = _LOCK[can_skip_locked(database.connection.dialect)]
+        locked = _SESSIONS.keys(database, lock, list(found), cutoff=cutoff, floor=floor)
+        if locked:
+            _remove_answers(database, [key for key in locked if found[key].has_answers])
+            for table in (*_CONTENTS, _SESSIONS):
+                table.delete(database, locked)
+    return [found[key] for key in locked]
+
+
+def _remove_answers(database: Database, of_sessions: Sequence[Key]) -> None:
+    """Remove the answers of sessions whose rows are locked, and are removed too."""
+    if of_sessions:
+        found = _ANSWERS.keys(database, _answer_keys, of_sessions)
+        for start in range(0, len(found), BATCH):
+            _EVENTS.delete(database, found[start : start + BATCH])
+        _ANSWERS.delete(database, of_sessions)
 
 
 def drop_stale_keys(database: Database, cutoff: float, owner: str | None) -> int:

@@ -90,9 +90,6 @@ _for_update = {
     True: _row.add_columns(sessions.c.answer_fence, EXPIRED_FENCE).with_for_update(key_share=True),
 }
 
-LOCK_IF = update(sessions).where(*IS_SESSION).values(next_seq=sessions.c.next_seq)
-"""Changes nothing, and locks the row if it meets the conditions that are added."""
-
 MARK_DELETED = (
     update(sessions)
     .where(*IS_SESSION)
