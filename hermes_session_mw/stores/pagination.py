@@ -34,6 +34,12 @@ def position_of(session: SessionInfo) -> Position:
     return Position((session.updated_at - _EPOCH) // timedelta(microseconds=1), session.id)
 
 
+def list_order(session: SessionInfo) -> tuple[int, str]:
+    """Return the key that a list is sorted by: the last change first, and then by id."""
+    changed, session_id = position_of(session)
+    return -changed, session_id
+
+
 def decode_cursor(cursor: str | None) -> Position:
     """Return the position before a page, by its cursor; ``ValueError`` if no list has it."""
     if cursor is None:

@@ -42,7 +42,7 @@ from hermes_session_mw.stores.models import (
     SessionPage,
     StoredTurn,
 )
-from hermes_session_mw.stores.pagination import decode_cursor, page_of, position_of
+from hermes_session_mw.stores.pagination import decode_cursor, list_order, page_of
 from hermes_session_mw.stores.validation import (
     check_age,
     check_count,
@@ -337,9 +337,8 @@ class MemoryStore(MemoryAnswers):
                 for (session_owner, session_id), record in self._sessions.items()
                 if session_owner == owner and record.exists
             ]
-        ordered = sorted(((-position_of(each).changed, each.id), each) for each in sessions)
         start = (-after.changed, after.session_id)
-        found = [each for position, each in ordered if position > start]
+        found = [each for each in sorted(sessions, key=list_order) if list_order(each) > start]
         return page_of(found, limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:

@@ -23,7 +23,7 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.database.workers.executor import WAIT_SHARE, Executor, invalidate_after
 from hermes_session_mw.database.workers.thread_executor import ThreadExecutor
 from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import note_answers
-from hermes_session_mw.stores.sqlalchemy.schema.creation import create
+from hermes_session_mw.stores.sqlalchemy.schema.creation import create_at_first_use
 from hermes_session_mw.stores.sqlalchemy.schema.migrations import is_complete
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ExecutorFactory:
         try:
             if not self._is_complete(connection):
                 with transaction(database_of(connection), may_end=True):
-                    create(connection)
+                    create_at_first_use(connection)
             note_answers(connection.dialect)
         except Exception as exc:
             invalidate_after(exc, connection)

@@ -342,7 +342,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
     async def list(
         self, owner: str = "", limit: int = PAGE, cursor: str | None = None
     ) -> SessionPage:
-        """See `LifecycleStore.list`; it reads the owner's sessions, one small row each."""
+        """See `LifecycleStore.list`; it reads no more rows than the page has."""
         check_keys("-", owner)
         check_page(limit)
         after = decode_cursor(cursor)

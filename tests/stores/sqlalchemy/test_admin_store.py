@@ -290,7 +290,7 @@ async def test_rows_without_their_session_are_told(url: URL) -> None:
 
 @ENGINES
 async def test_what_the_schema_lacks_is_told(url: URL) -> None:
-    """A table, a column or an index that is missing is told by name, and ends the check."""
+    """A table, a column or an index that is missing is told by name; an index ends no check."""
     await filled(url)
     store = AdminStore(url)
     on = " ON hermes_archive" if url.get_backend_name() == "mysql" else ""
@@ -308,6 +308,18 @@ async def test_what_the_schema_lacks_is_told(url: URL) -> None:
     }
     await store.aclose()
     run(url, tables.metadata.drop_all)  # made anew for the next test
+    run(url, tables.metadata.create_all)
+    await filled(url)
+    on = " ON hermes_sessions" if url.get_backend_name() == "mysql" else ""
+    sql(url, f"DROP INDEX ix_hermes_sessions_updated_at{on}")
+    sql(url, "UPDATE hermes_messages SET body = '[1]' WHERE session_id = 'wind:1'")
+    store = AdminStore(url)
+    assert [each.what for each in await store.check_integrity(lambda _: None)] == [
+        "the index ix_hermes_sessions_updated_at is missing",
+        "message 0 is not a JSON object",
+    ]
+    await store.aclose()
+    run(url, tables.metadata.drop_all)
 
 
 BAD_CURSORS = [

@@ -29,8 +29,6 @@ from hermes_session_mw.stores.sqlalchemy.admin.models import (
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
 from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import (
     PruneCounts,
-    StaleSession,
-    portions,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
 from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore
@@ -136,8 +134,8 @@ class AdminStore(SQLAlchemyStore):
         """Return the problems of the tables and their rows; nothing is written.
 
         ``advance`` is as for ``prune_stale``. If tables or columns are missing, or SQLite reports
-        damage, rows are not checked. All messages of a session are in memory while they are
-        checked.
+        damage, rows are not checked. Sessions of 10,000 messages are in memory at a time, or one
+        that has more.
         """
         problems: list[Problem] = []
         try:
@@ -147,18 +145,20 @@ class AdminStore(SQLAlchemyStore):
         return problems
 
     async def _check(self, problems: list[Problem], advance: Callable[[int], None]) -> None:
-        for look in (integrity_check.missing, integrity_check.damage):
-            problems += await self._read(look)
-            if problems:
-                return
-        done: tuple[str, str] = START
-        last: OwnedSession | None = None
-        while found := await self.walk(None, last):
-            last = found[-1]
-            for portion in portions([_sized(each) for each in found]):
-                after, done = done, portion[-1][:2]
+        lacking = await self._read(integrity_check.missing)
+        problems += lacking
+        problems += await self._read(integrity_check.missing_indexes)
+        damage = [] if lacking else await self._read(integrity_check.damage)
+        problems += damage
+        if lacking or damage:
+            return
+        done = last = START
+        while found := await self._read(integrity_check.sizes, last):
+            last = found[-1][:2]
+            for part in integrity_check.ranges(found):
+                after, done = done, part[-1][:2]
                 problems += await self._read(integrity_check.check_range, after, done)
-                advance(len(portion))
+                advance(sum(each.is_stored for each in part))
         problems += await self._read(integrity_check.check_range, done, None)
         problems += await self._read(answer_queries.without_answer)
 
@@ -192,8 +192,3 @@ def _is_in_wal(path: str) -> bool:
         ((mode,),) = connection.execute("PRAGMA journal_mode")
         return bool(mode == "wal")
     return False  # the store reports the error
-
-
-def _sized(session: OwnedSession) -> StaleSession:
-    kept = session.info.length + (session.archived or 0)
-    return StaleSession(session.owner or "", session.info.id, kept)

@@ -4,29 +4,50 @@ All rows of a range of keys are read in one snapshot. So rows without a session 
 a write in progress is not mistaken for damage.
 """
 
-import itertools
-import json
+import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, DateTime, String, Table, TextClause, inspect, select, text
+from sqlalchemy import (
+    Column,
+    DateTime,
+    String,
+    Table,
+    TextClause,
+    and_,
+    case,
+    func,
+    inspect,
+    literal_column,
+    select,
+    text,
+)
 
-from hermes_session_mw.database.connection import Database, Row, text_of
+from hermes_session_mw.database.connection import Database, Parameters, Row, text_of
+from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import snapshot
+from hermes_session_mw.messages import parse_json
 from hermes_session_mw.stores.sqlalchemy.admin.answer_queries import problems_of, read_answers
 from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
+from hermes_session_mw.stores.sqlalchemy.schema.migrations import find_missing_indexes
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
+    IS_STORED,
+    Target,
     archive,
     counters,
+    in_session,
     messages,
     metadata,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.keyset import position, ranged
-from hermes_session_mw.stores.sqlalchemy.statements.session_row import SessionRow
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, position, ranged
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH, SessionRow
 
 Key = tuple[str, str]
 """An owner and an id."""
+
+RANGE = 10_000
+"""Messages that are read together, and held in memory, unless one session has more."""
 
 
 _sessions = select(
@@ -42,17 +63,58 @@ _sessions = select(
 _numbered = {"message": (messages, messages.c.seq), "archived message": (archive, archive.c.number)}
 
 
+# All rows, so that no range has more of them, whatever they are kept for.
+_SIZES = {
+    dialect: select(
+        sessions.c.owner,
+        sessions.c.id,
+        case((sessions.c.deleted_at.is_(None), LENGTH + sessions.c.archived), else_=0),
+        case((and_(*IS_STORED), 1), else_=0),
+    )
+    .where(is_after(dialect, sessions.c.owner, sessions.c.id))
+    .order_by(sessions.c.owner, sessions.c.id)
+    .limit(5000)
+    for dialect in SUPPORTED_DIALECTS
+}
 _SESSIONS = ranged(_sessions, sessions.c.owner, sessions.c.id)
+_each_row = {
+    kind: select(table.c.owner, table.c.session_id, number, table.c.body).order_by(
+        table.c.owner, table.c.session_id, number
+    )
+    for kind, (table, number) in _numbered.items()
+}
 _ROWS = {
+    kind: ranged(rows, _numbered[kind][0].c.owner, _numbered[kind][0].c.session_id)
+    for kind, rows in _each_row.items()
+}
+_ROWS_OF = {kind: rows.where(*in_session(_numbered[kind][0])) for kind, rows in _each_row.items()}
+# SQLite returns one row for each session, with its bodies as one text between which the same number
+# comes. It is another one in each process, so that no body can have it in its place.
+_MARK = secrets.randbelow(2**40)
+_SUMMARIES = {
     kind: ranged(
-        select(table.c.owner, table.c.session_id, number, table.c.body).order_by(
-            table.c.owner, table.c.session_id, number
-        ),
+        select(
+            table.c.owner,
+            table.c.session_id,
+            func.count(),
+            func.min(number),
+            func.max(number),
+            func.group_concat(table.c.body, literal_column(f"',{_MARK},'")),
+        ).group_by(table.c.owner, table.c.session_id),
         table.c.owner,
         table.c.session_id,
     )
     for kind, (table, number) in _numbered.items()
 }
+
+
+class SessionSize(NamedTuple):
+    """A session's row, with its number of messages, archived ones too; a row may have none."""
+
+    owner: str
+    session_id: str
+    length: int
+    is_stored: bool
 
 
 class _Session(NamedTuple):
@@ -62,7 +124,15 @@ class _Session(NamedTuple):
     answer_fence: int | None = None
 
 
+class _Numbered(NamedTuple):
+    """The numbers of a session's rows, and of those that have no JSON object."""
+
+    numbers: Sequence[int]
+    broken: Sequence[int]
+
+
 _ABSENT = _Session()
+_NONE = _Numbered([], [])
 _QUICK_CHECK = text("PRAGMA quick_check(20)")
 
 
@@ -91,8 +161,19 @@ _WRONG_TYPE = {table.name: _wrong_type(table) for table in metadata.sorted_table
 
 
 def missing(database: Database) -> list[Problem]:
-    """Return a problem for each missing table, column and index."""
+    """Return a problem for each missing table and column."""
     return [Problem(what) for what in _missing(inspect(database.connection))]
+
+
+def missing_indexes(database: Database) -> list[Problem]:
+    """Return a problem for each index that a table lacks."""
+    inspector = inspect(database.connection)
+    return [
+        Problem(f"the index {index.name} is missing")
+        for table in metadata.sorted_tables
+        if inspector.has_table(table.name)
+        for index in find_missing_indexes(inspector, table)
+    ]
 
 
 def damage(database: Database) -> list[Problem]:
@@ -111,6 +192,29 @@ def damage(database: Database) -> list[Problem]:
     ]
 
 
+def sizes(database: Database, after: Key) -> list[SessionSize]:
+    """Return the next rows of sessions in the order of owner and id, with their lengths."""
+    rows = database.rows(_SIZES[database.dialect], position("after", after))
+    return [
+        SessionSize(text_of(owner), text_of(id_), int(kept), bool(stored))
+        for owner, id_, kept, stored in rows
+    ]
+
+
+def ranges(found: Sequence[SessionSize]) -> Iterator[list[SessionSize]]:
+    """Yield parts of ``found`` of so many messages, or a single session of more."""
+    part: list[SessionSize] = []
+    count = 0
+    for session in found:
+        if part and count + session.length > RANGE:
+            yield part
+            part, count = [], 0
+        part.append(session)
+        count += session.length
+    if part:
+        yield part
+
+
 def check_range(database: Database, after: Key, to: Key | None) -> list[Problem]:
     """Return the problems of the sessions after one key up to another, or to the end."""
     parameters = position("after", after) | ({} if to is None else position("to", to))
@@ -124,18 +228,17 @@ def check_range(database: Database, after: Key, to: Key | None) -> list[Problem]
                 _SESSIONS[form], parameters
             )
         }
-        rows = {kind: database.rows(forms[form], parameters) for kind, forms in _ROWS.items()}
+        of_kind = {kind: _read(database, kind, form, parameters) for kind in _numbered}
         answers = read_answers(database, form, parameters)
-    of_kind = {kind: _by_session(found) for kind, found in rows.items()}
     problems = []
     keys = {*known, *(key for found in of_kind.values() for key in found), *answers}
     for key in sorted(keys):
         owner, session_id = key
         session, answer_fence = known.get(key, _ABSENT)
-        texts = {kind: found.get(key, []) for kind, found in of_kind.items()}
+        numbered = {kind: found.get(key, _NONE) for kind, found in of_kind.items()}
         is_there = session is not None and not session.is_deleted
         told = problems_of(answers.get(key, ()), answer_fence, is_there=is_there)
-        problems += [Problem(what, session_id, owner) for what in _problems(session, texts)]
+        problems += [Problem(what, session_id, owner) for what in _problems(session, numbered)]
         problems += [Problem(what, session_id, owner) for what in told]
     return problems
 
@@ -148,29 +251,55 @@ def _missing(inspector: Any) -> Iterator[str]:
         columns = {column["name"] for column in inspector.get_columns(table.name)}
         for name in sorted(set(table.columns.keys()) - columns):
             yield f"the column {table.name}.{name} is missing"
-        indexes = {index["name"] for index in inspector.get_indexes(table.name)}
-        for index in table.indexes:
-            if index.name not in indexes:
-                yield f"the index {index.name} is missing"
 
 
-def _by_session(rows: Sequence[Row]) -> dict[Key, list[tuple[int, str]]]:
-    grouped = itertools.groupby(rows, key=lambda row: (text_of(row[0]), text_of(row[1])))
-    return {key: [(int(number), body) for *_, number, body in each] for key, each in grouped}
+def _read(
+    database: Database, kind: str, form: tuple[str, bool], parameters: Parameters
+) -> dict[Key, _Numbered]:
+    """Return what the sessions of a range have in a table; ``form`` is as for `ranged`."""
+    if database.dialect != "sqlite":
+        return _by_session(database.rows(_ROWS[kind][form], parameters))
+    grouped: dict[Key, _Numbered] = {}
+    for owner, session_id, count, first, last, bodies in database.rows(
+        _SUMMARIES[kind][form], parameters
+    ):
+        if count == last - first + 1 and _are_objects(bodies, count):
+            grouped[owner, session_id] = _Numbered(range(first, last + 1), ())
+        else:
+            target = Target(of_session=session_id, of_owner=owner)
+            grouped.update(_by_session(database.rows(_ROWS_OF[kind], target)))
+    return grouped
 
 
-def _problems(session: SessionRow | None, texts: dict[str, list[tuple[int, str]]]) -> Iterator[str]:
+def _by_session(rows: Sequence[Row]) -> dict[Key, _Numbered]:
+    """Return the numbers of each session's rows, which come together and in order.
+
+    A body is looked at here, and not kept.
+    """
+    grouped: dict[Key, _Numbered] = {}
+    last_owner = last_id = None
+    numbers: list[int] = []
+    broken: list[int] = []
+    for owner, session_id, number, body in rows:
+        if session_id != last_id or owner != last_owner:
+            last_owner, last_id, numbers, broken = owner, session_id, [], []
+            grouped[text_of(owner), text_of(session_id)] = _Numbered(numbers, broken)
+        numbers.append(number)
+        if not _is_object(body):
+            broken.append(number)
+    return grouped
+
+
+def _problems(session: SessionRow | None, numbered: dict[str, _Numbered]) -> Iterator[str]:
     if session is not None and not session.turns and session.end > session.first:
         yield "it counts messages, and no turn"
-    for kind, rows in texts.items():
-        numbers = [number for number, _ in rows]
+    for kind, (numbers, broken) in numbered.items():
         if session is not None:
             yield from _gaps(kind, numbers, *_ends(kind, session))
-        elif rows:
-            yield f"there is no session for {len(rows)} {kind}s"
-        for number, body in rows:
-            if not _is_object(body):
-                yield f"{kind} {number} is not a JSON object"
+        elif numbers:
+            yield f"there is no session for {len(numbers)} {kind}s"
+        for number in broken:
+            yield f"{kind} {number} is not a JSON object"
 
 
 def _ends(kind: str, session: SessionRow) -> tuple[int, int]:
@@ -180,7 +309,7 @@ def _ends(kind: str, session: SessionRow) -> tuple[int, int]:
     return (session.first, session.end) if kind == "message" else (0, session.archived)
 
 
-def _gaps(kind: str, numbers: list[int], first: int, end: int) -> Iterator[str]:
+def _gaps(kind: str, numbers: Sequence[int], first: int, end: int) -> Iterator[str]:
     count = max(end - first, 0)
     # Ordered, all different, and as many as the session counts: they are complete.
     if len(numbers) == count and (not numbers or (numbers[0], numbers[-1]) == (first, end - 1)):
@@ -192,8 +321,19 @@ def _gaps(kind: str, numbers: list[int], first: int, end: int) -> Iterator[str]:
         yield f"{kind} {gap} is missing"
 
 
+def _are_objects(bodies: str, count: int) -> bool:
+    """Tell whether ``bodies`` are so many JSON objects, parsed in one go."""
+    try:
+        values = parse_json(f"[{bodies}]")
+    except (ValueError, RecursionError):
+        return False
+    # A body that is no value by itself, or several, would move a mark, or take one in.
+    marks, objects = values[1::2], values[::2]
+    return marks == [_MARK] * (count - 1) and all(type(each) is dict for each in objects)
+
+
 def _is_object(body: str) -> bool:
     try:
-        return isinstance(json.loads(body), dict)
+        return isinstance(parse_json(body), dict)
     except (ValueError, RecursionError):
         return False

@@ -11,8 +11,10 @@ from hermes_session_mw.database.transactions import snapshot
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.pagination import (
     FIRST,
+    Position,
     decode_fields,
     encode_cursor,
+    list_order,
     position_of,
     time_of,
 )
@@ -32,6 +34,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
 )
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED, info
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import find_metadata
+from hermes_session_mw.stores.sqlalchemy.statements.session_pages import OwnerPages
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     LENGTH,
     SESSION_INFO,
@@ -42,12 +45,16 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     wrong_type,
 )
 
+FIRST_OF_ALL = (FIRST.changed, "", FIRST.session_id)
+"""The position that all sessions of all owners come after."""
+
 WALK = 500
 """Sessions that one call of `walk` returns."""
 
 _OWNER, _ID = sessions.c.owner, sessions.c.id
 _owned = SESSION_INFO.add_columns(_OWNER, sessions.c.turns, sessions.c.archived)
 
+_pages = OwnerPages(_owned)
 _list_owned = of_all_or_one(
     _owned.where(updated_before(is_after(MYSQL[0], _OWNER, _ID)))
     .order_by(UPDATED_AT.desc(), _OWNER, _ID)
@@ -107,6 +114,9 @@ def list_owned(
 ) -> list[OwnedSession]:
     """Return up to ``limit`` sessions after a position, the most recently changed first."""
     changed, *last = after
+    if owner is not None and (owner == last[0] or after == FIRST_OF_ALL):
+        rows = _pages.rows(database, owner, limit, Position(changed, last[1]))
+        return sorted(_owned_sessions(rows), key=lambda each: list_order(each.info))[:limit]
     parameters = {"changed": changed, "limit": limit, **position("after", last)}
     return _owned_sessions(
         database.rows(_list_owned[owner is not None], parameters | owner_parameter(owner))
@@ -193,7 +203,7 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
 def decode_list_cursor(cursor: str | None) -> tuple[int, str, str]:
     """Return where the page before ended; raise ``ValueError`` for a cursor that no page gave."""
     if cursor is None:
-        return FIRST.changed, "", ""
+        return FIRST_OF_ALL
     changed, (owner, session_id) = decode_fields(cursor, 255, 256)
     return changed, owner, session_id
 

@@ -3,17 +3,26 @@
 A store does so at its first use, and a migration when it runs; the steps are the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Index, Select, func, inspect, literal_column, select, text
 
 from hermes_session_mw.database.connection import database_of
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.drivers import check_dialect
 from hermes_session_mw.database.transactions import CommitFailed, transaction
 from hermes_session_mw.exceptions import ConfigurationError, StoreUnavailable
-from hermes_session_mw.stores.sqlalchemy.schema.migrations import check_own, complete, is_complete
+from hermes_session_mw.logging import logger
+from hermes_session_mw.stores.sqlalchemy.schema.migrations import (
+    ONLY_FASTER,
+    build_concurrently,
+    check_own,
+    complete,
+    invalid_indexes,
+    is_complete,
+)
 from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata
 
 # Two processes that start at once would both find no tables and both create them, which fails on
@@ -31,6 +40,17 @@ _LOCK_MYSQL = text(f"SELECT GET_LOCK({_NAME_MYSQL}, 60)")
 _UNLOCK_MYSQL = text(f"SELECT RELEASE_LOCK({_NAME_MYSQL})")
 
 
+MOST_AT_FIRST_USE = 100_000
+"""Rows of a table that a store's first use indexes: a second's work, or less."""
+
+# One process at a time builds indexes concurrently. PostgreSQL then waits for every older
+# statement, also for one that waits for the lock: so none does, and the lock is asked for again.
+_BUILDING = _LOCK_NUMBER + 1
+_TRY_BUILD = text(f"SELECT pg_try_advisory_lock({_BUILDING})")
+_PAUSE = text("SELECT pg_sleep(0.2)")
+_END_BUILD = text(f"SELECT pg_advisory_unlock({_BUILDING})")
+
+
 def create(connection: Connection) -> None:
     """Create what is missing, in the caller's transaction; others may do so at the same time.
 
@@ -38,11 +58,45 @@ def create(connection: Connection) -> None:
         StoreMisconfigured: another application has a table of the same name.
         StoreUnavailable: another process has held the lock for a minute.
     """
+    _create(connection, lambda _index: False)
+
+
+def create_at_first_use(connection: Connection) -> None:
+    """Create what is missing as `create` does, but no index that takes long; log which."""
+    left_out: list[Index] = []
+
+    def takes_long(index: Index) -> bool:
+        if index.name not in ONLY_FASTER or not _takes_long(connection, index):
+            return False
+        left_out.append(index)
+        return True
+
+    _create(connection, takes_long)
+    for index in left_out:
+        logger.warning(
+            "the index %s is missing, so that a list reads all of its owner's sessions. Building "
+            "it takes long for this many; hermes_session_mw.migrations.upgrade does it",
+            index.name,
+        )
+
+
+def _takes_long(connection: Connection, index: Index) -> bool:
+    assert index.table is not None  # as of every index of ours
+    if index.name in invalid_indexes(inspect(connection), index.table):
+        return True  # another process may be building it
+    some: Select[Any] = (
+        select(literal_column("1")).select_from(index.table).limit(MOST_AT_FIRST_USE + 1)
+    )
+    count = connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
+    return count > MOST_AT_FIRST_USE
+
+
+def _create(connection: Connection, leaves_out: Callable[[Index], bool]) -> None:
     with _upgrade_lock(connection):
         if not is_complete(connection):
             check_own(connection)
             metadata.create_all(connection)
-            complete(connection)
+            complete(connection, leaves_out)
 
 
 def upgrade(connection: Connection) -> None:
@@ -52,7 +106,8 @@ def upgrade(connection: Connection) -> None:
     leaves tables that are up to date unchanged, finishes a run that was killed halfway, and waits
     while another process is upgrading. It works in the connection's transaction, which the caller
     commits. But MySQL commits each change of a table, and on SQLite, or over a connection in
-    AUTOCOMMIT, the transaction is begun and committed here.
+    AUTOCOMMIT, the transaction is begun and committed here. Over a PostgreSQL connection in
+    AUTOCOMMIT an index of many rows is built afterwards, while others write.
 
     Raises:
         ConfigurationError: it is not a connection, as in Alembic's offline mode (``--sql``), or
@@ -70,12 +125,26 @@ def upgrade(connection: Connection) -> None:
     check_dialect(connection.dialect.name)
     if _has_begun(connection):
         create(connection)
-    else:
-        try:
-            with transaction(database_of(connection), may_end=True):
-                create(connection)
-        except CommitFailed as exc:
-            raise exc.cause from None
+        return
+    is_concurrent = connection.dialect.name == "postgresql"
+    try:
+        with transaction(database_of(connection), may_end=True):
+            _create(connection, lambda index: is_concurrent and index.name in ONLY_FASTER)
+    except CommitFailed as exc:
+        raise exc.cause from None
+    if is_concurrent and not is_complete(connection):
+        _build_in_turn(connection)
+
+
+def _build_in_turn(connection: Connection) -> None:
+    """Build indexes concurrently when no other process does."""
+    while not connection.execute(_TRY_BUILD).scalar():
+        connection.execute(_PAUSE)
+    try:
+        build_concurrently(connection)
+    finally:
+        if not connection.invalidated:
+            connection.execute(_END_BUILD)
 
 
 def _has_begun(connection: Connection) -> bool:

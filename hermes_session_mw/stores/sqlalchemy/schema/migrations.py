@@ -3,13 +3,18 @@
 No version is stored: a comparison with ``tables`` finds what is missing, also after a step that was
 killed halfway, which is then repeated. A new table, a new index or a new column with a default
 needs no change here; any other change to ``tables`` needs a step.
+
+An index that only makes something faster need not be there: a store's first use leaves it out where
+many rows are to be indexed, and PostgreSQL can build it while others write (``CONCURRENTLY``).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
     Column,
     Connection,
+    Index,
     Inspector,
     MetaData,
     String,
@@ -21,13 +26,22 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     update,
 )
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.exceptions import StoreMisconfigured
 from hermes_session_mw.stores.sqlalchemy.schema.tables import messages, metadata, sessions
+
+ONLY_FASTER = ("ix_hermes_sessions_updated_at",)
+"""The indexes that nothing but speed depends on."""
+
+_INVALID = text(
+    "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid"
+    " WHERE indrelid = to_regclass(:name) AND NOT indisvalid"
+)
 
 _named = literal("draft.", String) + cast(messages.c.seq, String)
 _turns = (
@@ -55,8 +69,25 @@ def _is_complete(inspector: Inspector, table: Table) -> bool:
     if not inspector.has_table(table.name):
         return False
     missing, nullable = _compare(inspector, table)
-    indexes = {index["name"] for index in inspector.get_indexes(table.name)}
-    return not missing and not nullable and indexes.issuperset(each.name for each in table.indexes)
+    return not missing and not nullable and not find_missing_indexes(inspector, table)
+
+
+def find_missing_indexes(inspector: Inspector, table: Table) -> list[Index]:
+    """Return the indexes that the table lacks; an invalid one is none."""
+    existing = {index["name"] for index in inspector.get_indexes(table.name)}
+    existing -= invalid_indexes(inspector, table)
+    return [index for index in table.indexes if index.name not in existing]
+
+
+def invalid_indexes(inspector: Inspector, table: Table) -> set[str | None]:
+    """Return the names of PostgreSQL's indexes that are being built, or were given up halfway."""
+    connection = inspector.bind
+    is_apart = any(index.name in ONLY_FASTER for index in table.indexes)
+    if not (is_apart and isinstance(connection, Connection)):
+        return set()
+    if connection.dialect.name != "postgresql":
+        return set()
+    return set(connection.execute(_INVALID, {"name": table.name}).scalars())
 
 
 def check_own(connection: Connection) -> None:
@@ -72,8 +103,8 @@ def check_own(connection: Connection) -> None:
                 )
 
 
-def complete(connection: Connection) -> None:
-    """Upgrade all tables, which exist already."""
+def complete(connection: Connection, leaves_out: Callable[[Index], bool]) -> None:
+    """Upgrade all tables, which exist already, but for the indexes that ``leaves_out`` names."""
     # Referring tables first: turns are counted by messages, which need their turn ids by then.
     for table in reversed(metadata.sorted_tables):
         for column in _compare(inspect(connection), table)[0]:
@@ -81,8 +112,21 @@ def complete(connection: Connection) -> None:
         nullable = _compare(inspect(connection), table)[1]
         if nullable:
             _set_not_null(connection, table, nullable)
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
+        for index in find_missing_indexes(inspect(connection), table):
+            if not leaves_out(index):
+                index.drop(connection, checkfirst=True)  # an invalid one
+                index.create(connection)
+
+
+def build_concurrently(connection: Connection) -> None:
+    """Build what `complete` has left out, while others write; PostgreSQL in AUTOCOMMIT only."""
+    for table in metadata.sorted_tables:
+        inspector = inspect(connection)
+        for index in find_missing_indexes(inspector, table):
+            connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
+            statement = str(CreateIndex(index).compile(dialect=connection.dialect))
+            create = statement.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1)
+            connection.exec_driver_sql(create)
 
 
 def _compare(inspector: Inspector, table: Table) -> tuple[list[Column[Any]], list[Column[Any]]]:

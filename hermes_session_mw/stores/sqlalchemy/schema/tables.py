@@ -184,6 +184,16 @@ answer_events: Table = Table(
     **_ENGINE_OPTIONS,
 )
 
+# A page of an owner's list is the next entries. MySQL has those of deleted sessions, too.
+_is_there = sessions.c.deleted_at.is_(None)
+Index(
+    "ix_hermes_sessions_updated_at",
+    sessions.c.owner,
+    sessions.c.updated_at.desc(),
+    sessions.c.id,
+    sqlite_where=_is_there,
+    postgresql_where=_is_there,
+)
 Index("ix_hermes_messages_turn_id", messages.c.owner, messages.c.session_id, messages.c.turn_id)
 Index("ix_hermes_archive_turn_id", archive.c.owner, archive.c.session_id, archive.c.turn_id)
 Index("ix_hermes_keys_session_id", keys.c.owner, keys.c.session_id)

@@ -7,13 +7,11 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionNotFound
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.models import SessionInfo
-from hermes_session_mw.stores.pagination import Position
+from hermes_session_mw.stores.pagination import Position, list_order
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
     IS_STORED,
-    OF_OWNER,
-    OF_SESSION,
     Target,
     messages,
     sessions,
@@ -24,20 +22,15 @@ from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     may_expire,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import find_metadata
+from hermes_session_mw.stores.sqlalchemy.statements.session_pages import OwnerPages
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     SESSION_INFO,
-    UPDATED_AT,
     lock_row,
     session_infos,
-    updated_before,
 )
 
 _info = LookingSelect(SESSION_INFO.where(*IS_SESSION))
-_list = (
-    SESSION_INFO.where(sessions.c.owner == OF_OWNER, updated_before(sessions.c.id > OF_SESSION))
-    .order_by(UPDATED_AT.desc(), sessions.c.id)
-    .limit(bindparam("limit"))
-)
+_pages = OwnerPages(SESSION_INFO)
 
 _rename = (
     update(sessions)
@@ -56,9 +49,8 @@ EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_
 
 def list_sessions(database: Database, owner: str, limit: int, after: Position) -> list[SessionInfo]:
     """Return up to ``limit`` sessions that come after a position in the owner's list."""
-    target = Target(of_session=after.session_id, of_owner=owner)
-    parameters = {**target, "changed": after.changed, "limit": limit}
-    return session_infos(database.rows(_list, parameters))
+    found = session_infos(_pages.rows(database, owner, limit, after))
+    return sorted(found, key=list_order)[:limit]
 
 
 def info(

@@ -32,6 +32,7 @@ CREATE TABLE hermes_sessions (
     metadata LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     PRIMARY KEY (owner, id)
 )ENGINE=InnoDB;
+CREATE INDEX ix_hermes_sessions_updated_at ON hermes_sessions (owner, updated_at DESC, id);
 
 CREATE TABLE hermes_answers (
     owner VARBINARY(1020) NOT NULL,

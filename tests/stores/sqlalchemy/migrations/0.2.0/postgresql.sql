@@ -32,6 +32,7 @@ CREATE TABLE hermes_sessions (
     metadata TEXT,
     PRIMARY KEY (owner, id)
 );
+CREATE INDEX ix_hermes_sessions_updated_at ON hermes_sessions (owner, updated_at DESC, id) WHERE deleted_at IS NULL;
 
 CREATE TABLE hermes_answers (
     owner VARCHAR(255) COLLATE "C" NOT NULL,

@@ -35,6 +35,7 @@ CREATE TABLE hermes_sessions (
     PRIMARY KEY (owner, id)
 )
  WITHOUT ROWID;
+CREATE INDEX ix_hermes_sessions_updated_at ON hermes_sessions (owner, updated_at DESC, id) WHERE deleted_at IS NULL;
 
 CREATE TABLE hermes_answers (
     owner VARCHAR(255) NOT NULL,

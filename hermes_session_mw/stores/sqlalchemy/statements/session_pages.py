@@ -1,0 +1,54 @@
+"""The SQL of a page of one owner's list: what an index has after a position, and no more.
+
+The list goes by time, the last change first, and then by id. After a position come the sessions of
+the same time with a later id, and those of an earlier time. Each is a range of the index
+``ix_hermes_sessions_updated_at``, where a condition with OR over both would be none, and each is
+read up to the page's length. Without the index the result is the same, and all of the owner's
+sessions are read for it.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Select, bindparam, select, union_all
+
+from hermes_session_mw.database.connection import Database, Row
+from hermes_session_mw.stores.pagination import FIRST, Position
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
+    OF_OWNER,
+    OF_SESSION,
+    Target,
+    sessions,
+)
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import is_at, is_before
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import UPDATED_AT
+
+_CHANGED = bindparam("changed", type_=BigInteger())
+_LATEST = 253402300799_000000
+"""The last microsecond of the year 9999, which every database can compare with."""
+
+
+class OwnerPages:
+    """The pages of one owner's list; ``columns`` selects what is read of each session."""
+
+    def __init__(self, columns: Select[Any]) -> None:
+        listed = (
+            columns.where(sessions.c.owner == OF_OWNER)
+            .order_by(sessions.c.updated_at.desc(), sessions.c.id)
+            .limit(bindparam("limit"))
+        )
+        same = listed.where(
+            is_at(sessions.c.updated_at, _CHANGED),
+            UPDATED_AT == _CHANGED,
+            sessions.c.id > OF_SESSION,
+        )
+        earlier = listed.where(is_before(sessions.c.updated_at, _CHANGED), UPDATED_AT < _CHANGED)
+        self.first = listed
+        self.later = union_all(*(select(each.subquery()) for each in (same, earlier)))
+
+    def rows(self, database: Database, owner: str, limit: int, after: Position) -> list[Row]:
+        """Return the rows after a position, in any order; the first ``limit`` are among them."""
+        target = Target(of_session=after.session_id, of_owner=owner)
+        if after == FIRST:
+            return list(database.rows(self.first, {"of_owner": owner, "limit": limit}))
+        changed = min(max(after.changed, 0), _LATEST)
+        return list(database.rows(self.later, {**target, "changed": changed, "limit": limit}))
