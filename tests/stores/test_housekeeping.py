@@ -24,6 +24,7 @@ from hermes_session_mw import (
 )
 from hermes_session_mw.database.connection import database_of
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
+from hermes_session_mw.stores.sqlalchemy.statements.session_sets import SIZES
 from hermes_session_mw.testing.helpers import UNKNOWN, new_id, numbered
 from tests.contract.test_store_contract import url_of
 from tests.support.asgi import Recorder, request, stamp
@@ -39,6 +40,14 @@ CASES = [
     ("mysql+pymysql", "trio"),
     ("mysql+asyncmy", "asyncio"),
 ]
+SERVERS = CASES[5:]
+CONTENTS = {
+    "hermes_sessions": "id",
+    "hermes_messages": "session_id",
+    "hermes_archive": "session_id",
+    "hermes_keys": "session_id",
+    "hermes_answers": "session_id",
+}
 every_store = pytest.mark.parametrize(("database", "anyio_backend"), CASES)
 DELETED = History([], 0, exists=False, deleted=True)
 ALL = timedelta(0)
@@ -282,6 +291,53 @@ async def test_what_is_used_meanwhile_is_not_pruned(make: Make, tables: Engine) 
         cutoff = delete_prune.cutoff_of(database, A_DAY)
         assert delete_prune.remove_stale(database, cutoff, expired) == []
     assert (await store.load("id")).length == 2
+
+
+@pytest.mark.parametrize(("database", "anyio_backend"), SERVERS)
+async def test_a_prune_waits_for_nobody(make: Make, tables: Engine) -> None:
+    """A session whose row is locked stays, and what others write elsewhere locks out no prune."""
+    store: Any = make()
+    held, old, young = (new_id() for _ in range(3))
+    for session_id in (held, old, young):
+        await store.append(session_id, numbered(0, 2))
+    age(store, tables, held, old)
+    with tables.connect() as writing:
+        for statement, session_id in (
+            ("SELECT id FROM hermes_sessions WHERE owner = :owner AND id = :id FOR UPDATE", held),
+            ("DELETE FROM hermes_messages WHERE owner = :owner AND session_id = :id", young),
+        ):
+            keys = {"owner": _key(writing, ""), "id": _key(writing, session_id)}
+            writing.execute(text(statement), keys)
+        with anyio.fail_after(20):
+            assert await store.prune(A_DAY) == 1
+        writing.rollback()
+    assert await store.load(old) == UNKNOWN
+    assert [(await store.load(each)).length for each in (held, young)] == [2, 2]
+    assert await store.prune(A_DAY) == 1
+    assert await store.load(held) == UNKNOWN
+
+
+@pytest.mark.parametrize(("database", "anyio_backend"), CASES[2:])
+async def test_more_sessions_are_pruned_than_a_statement_takes(make: Make, tables: Engine) -> None:
+    """Sessions of several owners and of the same id, with all that they have, are removed."""
+    store: Any = make()
+    ids = [new_id() for _ in range(2 * SIZES[-1] + 1)]
+    owners = ["", new_id()]
+    async with anyio.create_task_group() as tasks:
+        for session_id in ids:
+            tasks.start_soon(store.append, session_id, numbered(0))
+    await store.append(ids[0], numbered(0, 3), owners[1])
+    await store.rewind(ids[0], 1, owners[1])
+    await store.move_key("name", ids[0], owners[1])
+    fence = await store.begin_answer(ids[1], "an answer", numbered(1), lease=60)
+    end: dict[str, Any] = {"fence": fence, "state": "completed"}
+    await store.end_answer(ids[1], "an answer", 1, ['"a"', '"b"'], numbered(1, 2), **end)
+    age(store, tables, *ids)
+    assert await store.prune(A_DAY) == len(ids) + 1
+    for table, column in CONTENTS.items():
+        for session_id in ids[:2]:
+            assert rows(tables, table, column, session_id) == 0, table
+    assert await store.find_key("name", owners[1]) is None
 
 
 @pytest.mark.parametrize(("database", "anyio_backend"), CASES[2:])
