@@ -41,7 +41,7 @@ _CASES = {
 }
 _CONNECTIONS = 48
 _WARMING = 0.05  # seconds of each turn that nobody counts: connections are accepted, and spread
-_SECONDS_FOR_ONE = 20  # a turn takes longer here than in one process
+_SECONDS_FOR_ONE = 12  # a turn takes longer here than in one process
 _SILENCE = 0.3
 
 

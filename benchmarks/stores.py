@@ -9,7 +9,7 @@ A turn loads a conversation and appends two messages to it. It costs more with e
 so all subjects do as many of them.
 
 A subject that would take too long in a cell is left out of it, and `LEFT_OUT` says so; operations
-of peers that fail are counted, as the figure "failed".
+that fail are counted, as the figure "failed".
 """
 
 import asyncio
@@ -57,7 +57,7 @@ _TURNS = {_ONE: 16, _MANY: 2}
 
 _FIRST_SIGHTS = (0, 100)  # lengths
 _PARSE = "JSON parse"
-_FILL_SECONDS = 60.0  # for one subject
+_FILL_SECONDS = 40.0  # for one subject
 _CELL_SECONDS = 4.0  # that a cell of the full dose should take, in fewer rounds if need be
 _LEAST_ROUNDS = 5
 _CALIBRATING = 4  # turns before the rounds, of an operation that is slower than a turn
@@ -179,12 +179,10 @@ def _rounds(dose: Dose, turns: float) -> int:
 
 
 def _subject(process: Process, failures: dict[str, int]) -> Subject:
-    """Return what takes turns in ``process``; a peer's failures are counted, ours are raised."""
+    """Return what takes turns in ``process``; its failures are counted."""
 
     async def turn(count: int, at_once: int) -> tuple[float, float]:
         wall, cpu, failed = await process.ask("turn", count, at_once)
-        if failed and process.name == OURS:
-            raise RuntimeError(f"{failed} operations of ours have failed")
         if failed:
             failures[process.name] = failures.get(process.name, 0) + failed
         return wall, cpu

@@ -149,7 +149,12 @@ def _stores(
         for limit, lengths in limits.items():
             some = pick(cells, "stores", database=database, operation=operation, messages=lengths)
             rows.append(_near(some, f"{database}, {operation}", floor, limit, lengths))
-    return [*rows, _together(cells, database), _stall(cells, database)]
+    return [
+        *rows,
+        _together(cells, database),
+        _stall(cells, database),
+        _failures(cells, database),
+    ]
 
 
 def _ahead(cells: Sequence[Cell], database: str, operation: str) -> Target:
@@ -264,6 +269,14 @@ def _streams(cells: Sequence[Cell]) -> list[Target]:
 
 def _more(cell: Cell, figure: str) -> float:
     return cell.sample(OURS).figures[figure] - cell.sample("bare app").figures[figure]
+
+
+def _failures(cells: Sequence[Cell], database: str) -> Target:
+    findings = [
+        Finding(Spread.of([cell.sample(OURS).figures.get("failed", 0)]), describe(cell))
+        for cell in pick(cells, "stores", database=database)
+    ]
+    return judge(database, "operations of ours that failed", Bound.at_most(0), findings)
 
 
 def _stall(cells: Sequence[Cell], database: str) -> Target:

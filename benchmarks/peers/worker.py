@@ -21,6 +21,9 @@ from benchmarks.peers.conversations import conversation
 from benchmarks.peers.operations import Stock, operate, verify
 from benchmarks.peers.peer import Peer
 
+_TRIES = 5
+_TRYING = 0.1  # seconds, after which there is no other try
+
 
 class Worker:
     """One peer, its conversations, and the operation that is measured at present."""
@@ -67,9 +70,7 @@ class Worker:
                 self._failed += 1
 
         self._operate = forgiving
-        began = time.perf_counter()
-        await perform()
-        return time.perf_counter() - began
+        return await _quickest(perform)
 
     async def turn(self, count: int, at_once: int) -> tuple[float, float, int]:
         """Return the wall and CPU seconds of one operation, and how many failed."""
@@ -85,6 +86,16 @@ class Worker:
     async def aclose(self) -> None:
         """Give back all connections and threads."""
         await self._peer.aclose()
+
+
+async def _quickest(perform: Operation) -> float:
+    """Return the seconds of the quickest of a few: one alone may have met a busy disk."""
+    took: list[float] = []
+    while len(took) < _TRIES and sum(took) < _TRYING:
+        began = time.perf_counter()
+        await perform()
+        took.append(time.perf_counter() - began)
+    return min(took)
 
 
 async def serve(adapter: str, answers: TextIO) -> None:

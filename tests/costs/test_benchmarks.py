@@ -388,6 +388,16 @@ def test_a_bound_beside_one_subject_has_its_own_factor(
         assert row(cells, database, says).verdict == verdict
 
 
+def test_an_operation_of_ours_that_fails_is_a_miss() -> None:
+    """Peers may fail under load; one failure of ours is one too many."""
+    cells = made_up()
+    cell = find(cells, "stores", database=SQLITE, operation="turn", at_once=32)
+    cell.sample(peers(SQLITE)[0]).figures["failed"] = 1.0
+    assert row(cells, SQLITE, "that failed").verdict == MET
+    cell.sample("ours").figures["failed"] = 1.0
+    assert row(cells, SQLITE, "that failed").verdict == MISSED
+
+
 @pytest.mark.parametrize(("factor", "verdict"), [(1.4, MET), (1.41, MISSED)])
 def test_an_echo_over_sockets_is_judged_by_the_servers_cpu(factor: float, verdict: str) -> None:
     """The server's CPU for a request whose id comes back, beside that of the bare app."""
