@@ -61,7 +61,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.leases import (
     in_milliseconds,
     next_fence,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.open_answers import beginning
+from hermes_session_mw.stores.sqlalchemy.statements.open_answers import leasing
 from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import add_turn
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
@@ -303,7 +303,7 @@ def begin(
     if fence is None:
         for (remaining,) in database.rows(_is_busy, names):
             raise SessionBusy(max(remaining, 1) / 1000)
-    with beginning(database), transaction(database):
+    with leasing(database, seconds), transaction(database):
         insert_or_lock_row(database, target)
         session = _locked(database, target)
         for is_its_own, asked, begun, state in database.rows(_begun, names):
@@ -339,6 +339,12 @@ def write(
     target = Target(of_session=session_id, of_owner=owner)
     parameters = {**target, "of_answer": answer_id, "held": fence}
     parameters |= {"lease": in_milliseconds(seconds), "topic": events_topic(answer_id, owner)}
+    with leasing(database, seconds):
+        return _write(database, target, parameters, events)
+
+
+def _write(database: Database, target: Target, parameters: dict[str, Any], events: Events) -> bool:
+    """Write events with ``parameters``, and return whether a stop was requested."""
     # Only where the statement is known to be committed by itself.
     if events.bodies and database.dialect == "postgresql" and database.in_transaction() is False:
         with committing():

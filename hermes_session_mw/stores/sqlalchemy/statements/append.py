@@ -147,7 +147,7 @@ def append(
         AnswerExpired: the session's answer is to be folded first.
     """
     target = Target(of_session=session_id, of_owner=owner)
-    looks = may_expire(database)
+    looks = may_expire(database, target)
     is_small = sum(map(len, bodies)) <= _MOST_IN_ONE
     is_simple = not may_be_stored and expected_length is None and fence is None and is_small
     # Only where the statement is known to be committed by itself.

@@ -170,7 +170,7 @@ def fork(
     """See `LifecycleStore.fork`; all of the copied messages get ``turn_id``."""
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        parent = lock_row(database, target, looks=may_expire(database))
+        parent = lock_row(database, target, looks=may_expire(database, target))
         if not parent.exists:
             raise SessionNotFound
         count = parent.length if length is None else min(length, parent.length)

@@ -34,6 +34,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_mil
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     EXPIRED_FENCE,
     AnswerExpired,
+    leasing,
     may_expire,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
@@ -96,7 +97,7 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
         AnswerExpired: the session's answer is to be folded first.
     """
     target = Target(of_session=session_id, of_owner=owner)
-    looks = may_expire(database)
+    looks = may_expire(database, target)
     # Read first: requests that wait for the lease poll it, and must not take write locks for that.
     rows = database.rows(_lease_and_answer if looks else _lease, target)
     _check_free(rows)
@@ -120,7 +121,7 @@ def acquire(database: Database, session_id: str, owner: str, seconds: float) -> 
 def extend(database: Database, session_id: str, owner: str, fence: int, seconds: float) -> None:
     """See `LifecycleStore.extend`."""
     target = Target(of_session=session_id, of_owner=owner)
-    with transaction(database):
+    with leasing(database, seconds), transaction(database):
         if not database.run(_extend, {**target, "held": fence, "lease": in_milliseconds(seconds)}):
             raise TurnLost
 

@@ -66,7 +66,9 @@ def rename(database: Database, session_id: str, title: str | None, owner: str) -
     """See `LifecycleStore.rename`."""
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
-        return database.run(_RENAME[may_expire(database)], {**target, "new_title": title}) > 0
+        return (
+            database.run(_RENAME[may_expire(database, target)], {**target, "new_title": title}) > 0
+        )
 
 
 def export(database: Database, session_id: str, owner: str) -> str:
@@ -74,7 +76,7 @@ def export(database: Database, session_id: str, owner: str) -> str:
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
         # Locked, so that the two statements agree.
-        exists = lock_row(database, target, looks=may_expire(database)).exists
+        exists = lock_row(database, target, looks=may_expire(database, target)).exists
         session = info(database, session_id, owner, folds=False) if exists else None
         rows = database.rows(EXPORTED, target)
         metadata = find_metadata(database, session_id, owner)

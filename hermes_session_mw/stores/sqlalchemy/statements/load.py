@@ -89,7 +89,7 @@ def load(
     read = _one_row if database.dialect == "sqlite" else _rows
     count, length, texts, found = read(database, statements, {**target, **newest})
     if look is not None:
-        look.take(found)
+        look.take(database, found)
     if not count:
         history = _without_messages(database, target, look if found is None else None)
         if again and history.length:
@@ -107,7 +107,7 @@ def _without_messages(database: Database, target: Target, look: Look | None) -> 
         rows = database.rows(_plain_state, target)
     else:
         rows = database.rows(_looking_state, target)
-        look.take(rows[0][3])
+        look.take(database, rows[0][3])
     deleted_at, turns, length = rows[0][:3] if rows else (None, 0, 0)
     deleted = deleted_at is not None
     exists = (turns or 0) > 0 and not deleted

@@ -3,15 +3,18 @@
 An open answer has *expired* once its lease has: its writer died. Whatever works on one session
 looks for that, in a statement that it sends anyway.
 
-Applications that have no answers do not pay for it. A look also sees whether any answer is open at
-all. Where none is, statements go without the look for a second (`OpenAnswers`): an answer that
-begins meanwhile has a lease of several seconds (``ANSWER_LEASE`` in ``session/answer_writer.py``),
-and cannot expire within that one.
+A look makes the statement larger, so it is sent once a second, and not each time, whether answers
+run or not. It sees whether any answer's lease ends within a second. Where none does, no answer can
+expire within that second, and statements go without the look (`OpenAnswers`): a writer renews its
+lease when several seconds of it are left, and so long is the lease of an answer that begins
+meanwhile (``ANSWER_LEASE`` in ``session/answer_writer.py``). Where some do, because their writers
+died or the database is slow, a second statement lists their sessions; only these are looked at each
+time.
 """
 
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +31,7 @@ from sqlalchemy import (
     true,
 )
 
-from hermes_session_mw.database.connection import Database, Row
+from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.exceptions import HermesSessionError
 from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
@@ -39,14 +42,18 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
 
-NONE_OPEN, OPEN, EXPIRED = range(3)
-"""The values of `LOOK`: no answer is open; one is, of any session; the session's has expired."""
+NONE_DUE, DUE, EXPIRED = range(3)
+"""The values of `LOOK`: no answer's lease ends soon; one does, of any session; the session's has.
+"""
 
 TRUSTED = 1.0
-"""Seconds for which no answer can expire after none was open.
+"""Seconds for which a look is trusted, and within which an answer is *due* if its lease ends.
 
 An answer with a shorter lease may be folded that much later.
 """
+
+MOST_DUE = 1000
+"""How many due answers are told apart; where there are more, every session is looked at."""
 
 _NEVER = float("-inf")
 
@@ -65,27 +72,40 @@ class OpenAnswers:
 
     Attributes:
         clock: what tells the time, in seconds.
-        none_until: until when no answer can have expired.
     """
 
-    __slots__ = ("_begun_at", "clock", "none_until")
+    __slots__ = ("_known", "_shortened_at", "clock")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock: Callable[[], float] = clock
-        self.none_until: float = _NEVER
-        self._begun_at = _NEVER
+        # Until when it is trusted, and the due sessions, None for all: together, so that threads
+        # see both alike.
+        self._known: tuple[float, Container[tuple[str, str]] | None] = _NEVER, ()
+        self._shortened_at = _NEVER
 
-    def note_none(self, at: float) -> None:
-        """Note that a statement that was sent at this time saw no open answer."""
-        self.none_until = at + TRUSTED
+    def is_known(self) -> bool:
+        """Tell whether it is known which answers may have expired."""
+        return self.clock() < self._known[0]
+
+    def is_safe(self, target: Target) -> bool:
+        """Tell whether the session's answer, if it has one, cannot have expired."""
+        until, due = self._known
+        if self.clock() >= until or due is None:
+            return False
+        return (target["of_owner"], target["of_session"]) not in due
+
+    def note(self, at: float, due: Container[tuple[str, str]] | None = ()) -> None:
+        """Note what a statement saw that was sent at this time: the due sessions, None for all."""
+        self._known = at + TRUSTED, due
         # Set first, so that of two threads at once one sees what the other has set.
-        if self._begun_at >= at:
-            self.none_until = _NEVER
+        if self._shortened_at >= at:
+            self._known = _NEVER, ()
 
-    def note_begun(self) -> None:
-        """Note that an answer has begun here: an earlier look proves nothing any more."""
-        self._begun_at = self.clock()
-        self.none_until = _NEVER
+    def note_lease(self, seconds: float) -> None:
+        """Note that an answer has a lease of so many seconds: before a short one ends, look."""
+        if seconds <= TRUSTED:
+            self._shortened_at = self.clock()
+            self._known = _NEVER, ()
 
 
 # By the engine's id, which is found faster than a weak reference to it. Not by its dialect: engines
@@ -103,23 +123,23 @@ def open_answers(engine: Engine) -> OpenAnswers:
 
 
 @contextmanager
-def beginning(database: Database) -> Iterator[None]:
-    """Note that an answer may have begun, once everything inside is done."""
+def leasing(database: Database, seconds: float) -> Iterator[None]:
+    """Note that an answer may have a lease of so many seconds, once everything inside is done."""
     try:
         yield
     finally:
-        open_answers(database.connection.engine).note_begun()
+        open_answers(database.connection.engine).note_lease(seconds)
 
 
-def may_expire(database: Database) -> bool:
-    """Tell whether to look for an expired answer."""
+def may_expire(database: Database, target: Target) -> bool:
+    """Tell whether to look for an expired answer of the session."""
     known = open_answers(database.connection.engine)
-    at = known.clock()
-    if at < known.none_until:
+    if known.is_safe(target):
         return False
+    at = known.clock()
     if has_answers(database):
         return True
-    known.note_none(at)  # tables of an earlier version
+    known.note(at)  # tables of an earlier version
     return False
 
 
@@ -141,9 +161,33 @@ false in a RETURNING clause of SQLite 3.40.
 """
 
 _this = select(sessions.c.id).where(*IS_SESSION, HAS_EXPIRED).correlate(None)
-_any = select(answers.c.id).where(answers.c.ended_at.is_(None)).correlate(None)
+_holder = sessions.alias("holder")
+# A scalar, which no planner makes a join of: a join might read all sessions for a few answers.
+_is_due = (
+    select(
+        case(
+            (_holder.c.leased_until <= now_in_milliseconds() + round(TRUSTED * 1000), 1),
+            (_holder.c.answer_fence != _holder.c.fence, 1),
+            else_=0,
+        )
+    )
+    .where(
+        _holder.c.owner == answers.c.owner,
+        _holder.c.id == answers.c.session_id,
+        _holder.c.answer_fence.is_not(None),
+        _holder.c.deleted_at.is_(None),
+    )
+    .correlate(answers)
+    .scalar_subquery()
+)
+_any = select(answers.c.id).where(answers.c.ended_at.is_(None), _is_due == 1).correlate(None)
+_due = (
+    select(answers.c.owner, answers.c.session_id)
+    .where(answers.c.ended_at.is_(None), _is_due == 1)
+    .limit(MOST_DUE + 1)
+)
 
-LOOK: ColumnElement[int] = case((_this.exists(), EXPIRED), (_any.exists(), OPEN), else_=NONE_OPEN)
+LOOK: ColumnElement[int] = case((_this.exists(), EXPIRED), (_any.exists(), DUE), else_=NONE_DUE)
 """The column of the look, in a statement that only reads."""
 
 ONE_ROW = select(literal_column("1").label("one")).subquery("one_row")
@@ -160,20 +204,29 @@ class Look:
         self._at = known.clock()
         self._target = target
 
-    def take(self, found: int | None) -> None:
+    def take(self, database: Database, found: int | None) -> None:
         """Note what was seen, None for nothing; raise ``AnswerExpired`` where that is the case."""
         if found == EXPIRED:
             raise AnswerExpired(self._target["of_session"], self._target["of_owner"])
-        if found == NONE_OPEN:
-            self._known.note_none(self._at)
+        if found == NONE_DUE:
+            self._known.note(self._at)
+        elif found == DUE and not self._known.is_known():
+            _list_due(database, self._known)
+
+
+def _list_due(database: Database, known: OpenAnswers) -> None:
+    """Note the sessions of due answers."""
+    at = known.clock()
+    rows = database.rows(_due, {})
+    due = frozenset((text_of(owner), text_of(session_id)) for owner, session_id in rows)
+    known.note(at, due if len(rows) <= MOST_DUE else None)
 
 
 def begin_look(database: Database, target: Target) -> Look | None:
     """Return the look that the next statement is sent with; None where none is needed."""
-    known = open_answers(database.connection.engine)
-    if known.clock() < known.none_until or not may_expire(database):
+    if not may_expire(database, target):
         return None
-    return Look(known, target)
+    return Look(open_answers(database.connection.engine), target)
 
 
 class LookingSelect:
@@ -202,5 +255,5 @@ class LookingSelect:
         if look is None:
             return list(database.rows(self._plain, parameters))
         rows = database.rows(self._looking, parameters)
-        look.take(rows[0][0])
+        look.take(database, rows[0][0])
         return [row[1:] for row in rows if row[1] is not None]

@@ -116,7 +116,7 @@ def replace(
             turn_id,
             replace_from,
             expected_length=expected_length,
-            looks=may_expire(database),
+            looks=may_expire(database, target),
             may_be_stored=may_be_stored,
             max_turns=max_turns,
             fence=fence,
@@ -215,7 +215,7 @@ def archived(
 
 
 def _lock_to_edit(database: Database, target: Target, fence: int | None) -> SessionRow:
-    session = lock_row(database, target, looks=may_expire(database))
+    session = lock_row(database, target, looks=may_expire(database, target))
     if session.is_deleted:
         raise SessionDeleted
     if fence is not None and fence != session.fence:
