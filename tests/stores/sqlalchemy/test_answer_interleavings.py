@@ -21,6 +21,7 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     delete_prune,
     fork_rotate_import,
     leases,
+    open_answers,
     read_answers,
 )
 from hermes_session_mw.testing.answer_writers import ASKED, LEASE, TURN
@@ -137,6 +138,12 @@ def interrupted(
     url = url_of(request.param, tmp_path_factory.mktemp("interleavings"), request)
     with Interrupted(url) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _without_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each operation look for an expired answer: here leases end sooner than by time."""
+    monkeypatch.setattr(open_answers, "TRUSTED", 0)
 
 
 def expire(interrupted: Interrupted, owner: str) -> None:
