@@ -56,7 +56,7 @@ CORS_ORIGINS ?= $(HERMES_CORS_ORIGINS)
 
 QUIETLY = -m pip --disable-pip-version-check install --quiet
 # More than the cores of a small machine: tests wait, for servers and browsers, more than they compute.
-PYTEST = -m pytest --numprocesses $(WORKERS) --dist loadscope
+PYTEST = -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
 PIP = $(VENV)/bin/python $(QUIETLY) --constraint constraints.txt
 EXTRAS = asyncpg,cli,demo,fast,mysql,otel,postgresql

@@ -78,6 +78,38 @@ DOSE = (
 )
 
 
+FIRST = (
+    "tests/packaging/test_dist.py",
+    "tests/demo/clients/test_clients_page.py",
+    "tests/database/workers/test_event_loops.py",
+    "tests/integration/processes/",
+    "tests/long/",
+    "tests/integration/clusters/",
+    "tests/integration/proxies/",
+    "tests/demo/test_demo_background_workers.py",
+    "tests/database/test_hung_database.py",
+    "tests/packaging/test_workflows.py",
+    "tests/docs/",
+    "tests/contract/",
+    "tests/demo/",
+)
+"""Modules of few tests that take long, and folders of long modules: what begins last ends last.
+
+pytest-xdist would begin with the modules that have the most tests, and leave these to the end, each
+to one process while the others have nothing to do (``--no-loadscope-reorder``).
+"""
+
+
+def order(items: list[pytest.Item]) -> None:
+    """Have what is in `FIRST` come first, in that order."""
+
+    def place(item: pytest.Item) -> int:
+        places = (place for place, name in enumerate(FIRST) if item.nodeid.startswith(name))
+        return next(places, len(FIRST))
+
+    items.sort(key=place)
+
+
 def mark(items: list[pytest.Item]) -> None:
     """Give the marker ``long`` to each test of the long ones that is not in the dose."""
     for item in items:
