@@ -14,12 +14,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.measuring import SHORT, Cell, Dose, Sample, Subject, compare
+from benchmarks.measuring import SHORT, Cell, Dose, Operation, Sample, Subject, compare
 from benchmarks.peers.bulk import bulk_for
 from benchmarks.peers.conversations import conversation
 from benchmarks.peers.databases import settle, temporary_postgresql
 from benchmarks.peers.everyone import OURS
-from benchmarks.peers.operations import APPEND, LOAD, LOAD_NEWEST, Scattered, Stock, operate, verify
+from benchmarks.peers.operations import (
+    APPEND,
+    LIST_PAGE,
+    LOAD,
+    LOAD_NEWEST,
+    Scattered,
+    Stock,
+    operate,
+    verify,
+)
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.raw_asyncpg import RawAsyncpg
@@ -97,8 +106,10 @@ async def _sessions(database: str, stack: AsyncExitStack, dose: Dose) -> list[Ce
         await bulk_for(*place).add(max(0, count - 2 * some))
         await _settle(place)
         measured.append(_Measured(count, OURS, ours, _SESSION_LENGTH, stock))
-    cells = await _in_turns("sessions", LOAD, database, measured, dose)
-    return cells + await _in_turns("sessions", APPEND, database, measured, dose)
+    cells = []
+    for operation in (LOAD, LIST_PAGE, APPEND):
+        cells += await _in_turns("sessions", operation, database, measured, dose)
+    return cells
 
 
 async def _requests(database: str, stack: AsyncExitStack, dose: Dose) -> list[Cell]:
@@ -169,8 +180,7 @@ async def _in_turns(
     """Measure all values in the same rounds, and return a cell for each of them."""
     subjects = []
     for one in measured:
-        work = operate(one.peer, operation, one.length, one.stock)
-        await verify(one.peer, work, operation, one.length, one.stock)
+        work = await _work(one, operation)
         subjects.append(Subject.here(f"{one.name} at {one.value}", work))
     together = await compare("growth", {}, subjects, dose=dose, at_once=at_once)
     samples: dict[int, list[Sample]] = {}
@@ -181,6 +191,17 @@ async def _in_turns(
         Cell("growth", {"axis": axis, "value": value, **shared}, some)
         for value, some in samples.items()
     ]
+
+
+async def _work(one: _Measured, operation: str) -> Operation:
+    """Return what does ``operation``, which does what it is measured for."""
+    if operation == LIST_PAGE:
+        assert isinstance(one.peer, Ours)
+        assert await one.peer.list_page()
+        return one.peer.list_page
+    work = operate(one.peer, operation, one.length, one.stock)
+    await verify(one.peer, work, operation, one.length, one.stock)
+    return work
 
 
 if __name__ == "__main__":

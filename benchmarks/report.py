@@ -6,6 +6,7 @@ from itertools import chain
 from math import isfinite
 from statistics import median
 
+from benchmarks.footprint import NOTHING
 from benchmarks.judging import Target, describe, names
 from benchmarks.measuring import Cell, Sample, Spread
 from benchmarks.peers.everyone import OURS, unsafe_peers
@@ -71,6 +72,15 @@ LAYOUTS = (
         ("workers",),
     ),
     Layout("streams", "Open streams", "Streams that are all open at once.", (), ("streams",)),
+    Layout(
+        "footprint",
+        "Footprint",
+        "Processes that do nothing but begin and end; here the others are told as multiples of "
+        "the interpreter alone.",
+        (),
+        ("what",),
+        reference=NOTHING,
+    ),
     Layout(
         "growth",
         "Growth",

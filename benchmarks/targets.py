@@ -1,9 +1,10 @@
 """Targets: what the figures have to show, each with the cell that comes closest to failing it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import isnan
 from statistics import median
 
+from benchmarks.footprint import HELP, IMPORT
 from benchmarks.judging import (
     MET,
     MISSED,
@@ -20,9 +21,17 @@ from benchmarks.judging import (
     pick,
     tell_gaps,
 )
-from benchmarks.measuring import Cell, Spread
+from benchmarks.measuring import Cell, Sample, Spread
 from benchmarks.peers.everyone import OURS, POSTGRESQL, SQLITE, peers
-from benchmarks.peers.operations import APPEND, FIRST_SIGHT, LOAD, LOAD_NEWEST, LOADS, TURN
+from benchmarks.peers.operations import (
+    APPEND,
+    FIRST_SIGHT,
+    LIST_PAGE,
+    LOAD,
+    LOAD_NEWEST,
+    LOADS,
+    TURN,
+)
 
 FLAT = 1.3  # largest over smallest: what two cells, measured minutes apart, differ by noise alone
 APART = 1.05  # the same, where the two are of one size and measured one after the other
@@ -54,6 +63,8 @@ def targets(cells: Sequence[Cell]) -> list[Target]:
         *(_beside(cells, *row) for row in BESIDE),
         _stall_at_most(cells, STALL),
         _echo(cells),
+        _list_page(cells),
+        *_footprint(cells),
         *_header_path(cells),
         *_stores(cells, SQLITE, "raw sqlite3", {1.5: LENGTHS[1:], 2.5: (10,)}),
         *_stores(cells, POSTGRESQL, "raw asyncpg", {2.2: LENGTHS}),
@@ -110,6 +121,33 @@ def _echo(cells: Sequence[Cell]) -> Target:
     findings = [Finding(cell.ratio(OURS, to="bare app", of="cpu"), describe(cell)) for cell in some]
     says = "uvicorn[standard], echo: the server's CPU, beside the bare app's"
     return judge("Sockets", says, Bound.at_most(1.4), findings)
+
+
+def _list_page(cells: Sequence[Cell]) -> Target:
+    some = pick(cells, "growth", axis="sessions", operation=LIST_PAGE, value=1_000_000)
+    findings = [
+        Finding(Spread.of([wall * 1e3 for wall in cell.sample(OURS).wall]), describe(cell))
+        for cell in some
+    ]
+    missing = absent(some, "database", (SQLITE, POSTGRESQL))
+    says = f"{LIST_PAGE}, of 1,000,000: ms"
+    return judge("Growth", says, Bound.at_most(5), findings, missing)
+
+
+def _footprint(cells: Sequence[Cell]) -> list[Target]:
+    rows: list[tuple[str, str, float, Callable[[Sample], list[float]]]] = [
+        (IMPORT, "CPU, ms", 150, lambda sample: [seconds * 1e3 for seconds in sample.cpu]),
+        (IMPORT, "MB", 32, lambda sample: [sample.figures["MB"]]),
+        (HELP, "s", 0.2, lambda sample: sample.wall),
+    ]
+    targets = []
+    for name, unit, limit, values in rows:
+        findings = [
+            Finding(Spread.of(values(cell.sample(name))), describe(cell))
+            for cell in pick(cells, "footprint")
+        ]
+        targets.append(judge("Footprint", f"{name}: {unit}", Bound.at_most(limit), findings))
+    return targets
 
 
 def _header_path(cells: Sequence[Cell]) -> list[Target]:

@@ -14,6 +14,7 @@ LOAD_NEWEST = "load last 20"
 APPEND = "append"
 TURN = "turn"
 FIRST_SIGHT = "first sight"
+LIST_PAGE = "list page"  # of ours alone
 LOADS = (LOAD, LOAD_NEWEST)
 WRITES = (APPEND, TURN)
 

@@ -47,6 +47,10 @@ class Ours:
         """Append a turn."""
         await self._store.append(session_id, turn)
 
+    async def list_page(self) -> Sequence[object]:
+        """List the first page of sessions, the last changed first."""
+        return (await self._store.list()).sessions
+
     async def first_sight(self, session_id: str) -> list[Message]:
         """Load the history: a session needs nothing of its own."""
         return await self.load(session_id)

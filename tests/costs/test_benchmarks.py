@@ -63,12 +63,15 @@ def growth() -> Iterator[Cell]:
     curves: list[tuple[str, str, tuple[int, ...]]] = [
         ("messages in the session", "load last 20", (10, 100, 1_000, 100_000)),
         ("sessions", "load", (1, 1_000, 1_000_000)),
+        ("sessions", "list page", (1, 1_000_000)),
         ("requests at once", "load", (1, 32)),
     ]
     for axis, operation, values in curves:
         for value in values:
             conditions = {"axis": axis, "value": value, "operation": operation}
-            yield Cell("growth", {**conditions, "database": "SQLite"}, [sample("ours", 1.0)])
+            for database in DATABASES:
+                samples = [sample("ours", 0.004)]
+                yield Cell("growth", {**conditions, "database": database}, samples)
 
 
 def made_up() -> list[Cell]:
@@ -84,7 +87,10 @@ def made_up() -> list[Cell]:
         cells.append(Cell("sockets", conditions, pair))
     ours = Sample("ours", figures={"kB per stream": 29.0, "database connections": 0.0})
     bare = Sample("bare app", figures={"kB per stream": 20.0, "database connections": 0.0})
-    return [*cells, Cell("streams", {"streams": 5_000}, [bare, ours])]
+    cells.append(Cell("streams", {"streams": 5_000}, [bare, ours]))
+    names = ("Python alone", "import, without a SQL store", "hermes-sessions --help")
+    begun = [sample(name, 0.1, MB=30.0) for name in names]
+    return [*cells, Cell("footprint", {"what": "a process"}, begun)]
 
 
 def find(cells: list[Cell], group: str, **conditions: Any) -> Cell:
@@ -234,7 +240,9 @@ def test_32_at_a_time_are_compared_with_one(factor: float, verdict: str) -> None
 def test_flat_is_the_largest_over_the_smallest(seconds: float, verdict: str) -> None:
     """A curve is flat while its largest value is within the tolerance of its smallest."""
     cells = made_up()
-    find(cells, "growth", axis="sessions", value=1_000).sample("ours").wall[:] = [seconds] * 3
+    find(cells, "growth", axis="sessions", value=1_000).sample("ours").wall[:] = [
+        seconds * 0.004
+    ] * 3
     assert row(cells, "Growth", "1,000,000 sessions").verdict == verdict
     find(cells, "growth", value=10).sample("ours").wall[:] = [9.0] * 3
     assert row(cells, "Growth", "messages").verdict == MET  # it is promised from 100 on
@@ -386,6 +394,21 @@ def test_a_bound_beside_one_subject_has_its_own_factor(
                 setattr(cell.sample(other), of, [1.0] * 3)
                 setattr(cell.sample("ours"), of, [factor] * 3)
         assert row(cells, database, says).verdict == verdict
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, MET), (1.01, MISSED)])
+def test_what_has_a_bound_of_its_own_is_not_a_ratio(factor: float, verdict: str) -> None:
+    """A list page, an import and a call for help are judged in milliseconds, MB and seconds."""
+    cells = made_up()
+    page = find(cells, "growth", operation="list page", value=1_000_000, database=POSTGRESQL)
+    page.sample("ours").wall[:] = [0.005 * factor] * 3
+    started = find(cells, "footprint")
+    started.sample("import, without a SQL store").cpu[:] = [0.15 * factor] * 3
+    started.sample("import, without a SQL store").figures["MB"] = 32 * factor
+    started.sample("hermes-sessions --help").wall[:] = [0.2 * factor] * 3
+    rows = [row(cells, "Growth", "list page")]
+    rows += [one for one in targets(cells) if one.area == "Footprint"]
+    assert [one.verdict for one in rows] == [verdict] * 4
 
 
 def test_an_operation_of_ours_that_fails_is_a_miss() -> None:
