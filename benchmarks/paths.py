@@ -118,6 +118,8 @@ def _prune(file: Path) -> Calls:
     url = f"sqlite:///{file}"
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("UPDATE hermes_sessions SET updated_at = '2001-02-03 04:05:06'")
+    with redirect_stdout(io.StringIO()):
+        cli(["--store", url, "stats"], standalone_mode=False)  # which imports what it needs
     with recording() as calls, redirect_stdout(io.StringIO()):
         cli(["--store", url, "prune", "--older-than", "1d", "--yes"], standalone_mode=False)
     return calls

@@ -16,8 +16,6 @@ from hermes_session_mw.asgi.headers import (
     SESSION_KEY_HEADER,
     TURN_HEADER,
 )
-from hermes_session_mw.asgi.install import install
-from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
 from hermes_session_mw.exceptions import (
     AppendInDoubt,
     ConfigurationError,
@@ -48,33 +46,36 @@ from hermes_session_mw.exceptions import (
     TurnTooLong,
 )
 from hermes_session_mw.ids import is_session_id, mint_session_id
-from hermes_session_mw.logging import SessionIdFilter
-from hermes_session_mw.routes.handlers import session_routes
-from hermes_session_mw.session.answer import Answer, AnswerEvent
-from hermes_session_mw.session.new_messages import NewMessages
-from hermes_session_mw.session.recording import Recording
-from hermes_session_mw.session.request_digest import request_digest
-from hermes_session_mw.session.session import HermesSession, get_session
-from hermes_session_mw.session.turn_lock import Turn
-from hermes_session_mw.stores import (
-    AnswerRecord,
-    AnswerState,
-    AnswerStore,
-    AnswerWatch,
-    ArchivedMessage,
-    History,
-    LifecycleStore,
-    MemoryStore,
-    SessionInfo,
-    SessionPage,
-    Store,
-    StoredTurn,
-    check_keys,
-)
 
 if TYPE_CHECKING:
     from hermes_session_mw import migrations
-    from hermes_session_mw.stores import HermesStateStore, SQLAlchemyStore
+    from hermes_session_mw.asgi.install import install
+    from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
+    from hermes_session_mw.logging import SessionIdFilter
+    from hermes_session_mw.routes.handlers import session_routes
+    from hermes_session_mw.session.answer import Answer, AnswerEvent
+    from hermes_session_mw.session.new_messages import NewMessages
+    from hermes_session_mw.session.recording import Recording
+    from hermes_session_mw.session.request_digest import request_digest
+    from hermes_session_mw.session.session import HermesSession, get_session
+    from hermes_session_mw.session.turn_lock import Turn
+    from hermes_session_mw.stores import (
+        AnswerRecord,
+        AnswerState,
+        AnswerStore,
+        AnswerWatch,
+        ArchivedMessage,
+        HermesStateStore,
+        History,
+        LifecycleStore,
+        MemoryStore,
+        SessionInfo,
+        SessionPage,
+        SQLAlchemyStore,
+        Store,
+        StoredTurn,
+        check_keys,
+    )
 
 __all__ = [
     "HISTORY_SOURCE_HEADER",
@@ -143,15 +144,56 @@ __all__ = [
     "session_routes",
 ]
 
+_MODULES = {
+    "Answer": "session.answer",
+    "AnswerEvent": "session.answer",
+    "AnswerRecord": "stores",
+    "AnswerState": "stores",
+    "AnswerStore": "stores",
+    "AnswerWatch": "stores",
+    "ArchivedMessage": "stores",
+    "HermesSession": "session.session",
+    "HermesSessionMiddleware": "asgi.middleware",
+    "HermesStateStore": "stores",
+    "History": "stores",
+    "LifecycleStore": "stores",
+    "MemoryStore": "stores",
+    "NewMessages": "session.new_messages",
+    "Recording": "session.recording",
+    "SQLAlchemyStore": "stores",
+    "SessionIdFilter": "logging",
+    "SessionInfo": "stores",
+    "SessionPage": "stores",
+    "Store": "stores",
+    "StoredTurn": "stores",
+    "Turn": "session.turn_lock",
+    "check_keys": "stores",
+    "get_session": "session.session",
+    "install": "asgi.install",
+    "request_digest": "session.request_digest",
+    "session_routes": "routes.handlers",
+}
+"""The module that has each name which is imported when it is first asked for."""
+
+_SUBMODULES = frozenset(
+    {"database", "logging", "messages", "migrations", "routes", "session", "stores", "telemetry"}
+)
+"""Those that are there without an import of their own, as attributes."""
+
+
 if not TYPE_CHECKING:  # to type checkers, a module that has it has every name
 
     def __getattr__(name: str) -> Any:
-        # What needs SQLAlchemy, which takes longer to import than all the rest (PEP 562).
-        if name == "migrations":
-            return import_module(f"{__name__}.migrations")
-        if name in __all__:
-            return getattr(import_module(f"{__name__}.stores"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # PEP 562: the command's help needs no framework and no database, and a store of one's own
+        # no SQLAlchemy.
+        if name in _MODULES:
+            value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        elif name in _SUBMODULES:
+            value = import_module(f"{__name__}.{name}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,8 @@
 Rules of this file: pure functions; nothing here imports the package's other modules.
 """
 
+import os
 import re
-import secrets
 
 MAX_ID_LENGTH = 256
 """Characters, and bytes: an id is ASCII."""
@@ -21,7 +21,7 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,256}")
 
 def mint_session_id() -> str:
     """Return a new session id: 128 random bits as 32 hexadecimal digits."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()  # what secrets.token_hex does, by fewer calls
 
 
 def is_session_id(value: str) -> bool:

@@ -50,6 +50,10 @@ _SERVED_FIELDS = "hermes_session_mw"
 _CONNECTIONS = frozenset({"http", "websocket"})
 
 
+class _Answered(Exception):
+    """Raised in the application's place if its request is answered already."""
+
+
 class HermesSessionMiddleware:
     """Give every request its session, and every response its session's id.
 
@@ -95,8 +99,12 @@ class HermesSessionMiddleware:
         self._warned = False
         self._header = SessionHeader(*chosen.header_name)
         self._is_excluded = chosen.exclusion()
+        self._served_fields = (self._header.field,)
         self._resolver = SessionResolver(self.store, chosen)
         self._telemetry = chosen.telemetry
+        # Telemetry is told of every session.
+        self._admits_new = self._resolver.admits_new and self._telemetry is None
+        self._admits_all = self._resolver.admits_all and self._telemetry is None
         self._answers = self._resolver.answers
         self._open_sessions = OpenSessions()
         self._register_open = self._open_sessions.add
@@ -106,69 +114,120 @@ class HermesSessionMiddleware:
         self._close_timeout = None if chosen.store_timeout is None else 2 * chosen.store_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection."""
+        """Serve one ASGI connection.
+
+        Most requests come from here to the application without a coroutine in between.
+        """
+        own_scope = self._claim(scope)
+        if (own_scope is scope or self._is_excluded is not None) and await self._serve_other(
+            scope, own_scope, receive, send
+        ):
+            return
+        response = ResponseStamper(own_scope, send, self._header)
+        # For `SessionIdFilter`. Not with a token, which would be kept as long as the request.
+        outer = current_session.get()
+        try:
+            session, refusal = self._resolver.identify(own_scope)
+            response.session = session  # also for an error of the owner hook
+            if refusal is None and (self._admits_all or (self._admits_new and session.is_new)):
+                current_session.set(session)
+            else:
+                await self._admit(session, refusal, response, receive)
+            own_scope["state"][STATE_KEY] = session
+            session.on_open = self._register_open
+            session.response_ends_turn = scope["type"] == "http"
+            try:
+                await self.app(own_scope, receive, response.send)
+            finally:
+                # The middleware does not end what is opened from now on.
+                session.on_open = None
+                session.response_ends_turn = False
+                if session in self._open_sessions:
+                    await self._open_sessions.end(session)
+            if not response.started and scope["type"] == "http":
+                logger.error("the application returned without a response; it is answered 500")
+                await response.answer_server_error()
+        except Exception as exc:
+            if not await self._answer_exception(exc, scope, response):
+                raise
+        finally:
+            current_session.set(outer)
+            if response.on_end is not None:
+                response.on_end()
+
+    def _claim(self, scope: Scope) -> Scope:
+        """Return a copy of the scope, whose headers can be read twice; or one of others as it is.
+
+        The state is not copied: it belongs to this connection, and an outer error handler that
+        reads it finds the session there.
+        """
+        if scope["type"] not in _CONNECTIONS:
+            return scope
+        own = dict(scope)
+        if _SERVED_FIELDS in own:
+            if self._header.field in own[_SERVED_FIELDS]:
+                return scope
+            own[_SERVED_FIELDS] = (*own[_SERVED_FIELDS], self._header.field)
+        else:
+            own[_SERVED_FIELDS] = self._served_fields
+        if type(own.get("headers")) is not list:
+            own["headers"] = [*own.get("headers", ())]
+        if "state" not in own:
+            own["state"] = {}
+        return own
+
+    async def _serve_other(
+        self, scope: Scope, own_scope: Scope, receive: Receive, send: Send
+    ) -> bool:
+        """Serve what has no session here; return whether it is served.
+
+        That is the lifespan, what an outer instance handles, other types of scopes, and what is
+        excluded.
+        """
         if scope["type"] == "lifespan":
             with self._answers.owning():
                 await serve_lifespan(self.app, scope, receive, send, self._close_store)
-            return
-        is_served = _SERVED_FIELDS in scope and self._header.field in scope[_SERVED_FIELDS]
-        if is_served or scope["type"] not in _CONNECTIONS:
-            await self.app(scope, receive, send)
-            return
-        own_scope = _own_scope(scope, self._header.field)
-        response = ResponseStamper(own_scope, send, self._header)
-        # For `SessionIdFilter`: the session's id is in log records once it is known.
-        token = current_session.set(None)
-        excluded = False
-        try:
-            if self._is_excluded is not None and self._is_excluded(own_scope):
-                excluded = True
-            else:
-                await self._serve(own_scope, receive, response)
-        except Exception as exc:
-            if response.started or not await self._answer_exception(exc, scope, response):
-                raise
-        finally:
-            current_session.reset(token)
-            if response.on_end is not None:
-                response.on_end()
-        if excluded:
-            await self.app(scope, receive, send)
+            return True
+        if own_scope is not scope and self._is_excluded is not None:
+            try:
+                if not self._is_excluded(own_scope):
+                    return False
+            except Exception as exc:
+                response = ResponseStamper(own_scope, send, self._header)
+                if not await self._answer_exception(exc, scope, response):
+                    raise
+                return True
+        await self.app(scope, receive, send)
+        return True
 
-    async def _serve(self, scope: Scope, receive: Receive, response: ResponseStamper) -> None:
-        resolver = self._resolver
-        session, refusal = resolver.identify(scope)
-        response.session = session  # also for an error of the owner hook
-        if refusal is None and not (
-            resolver.admits_all or (resolver.admits_new and session.is_new)
-        ):
-            refusal = await resolver.admit(session, scope)
+    async def _admit(
+        self,
+        session: HermesSession,
+        refusal: Refusal | None,
+        response: ResponseStamper,
+        receive: Receive,
+    ) -> None:
+        """Ask for the session's owner and history.
+
+        Raises ``_Answered`` if the request is refused, and answered.
+        """
+        current_session.set(None)  # the session's id is in log records once it is known
+        if refusal is None:
+            refusal = await self._resolver.admit(session, response.scope)
         current_session.set(session)
         if self._telemetry is not None:
             code = None if refusal is None else refusal.code
             response.on_end = self._telemetry.request(session, code)
         if refusal is not None:
             await response.refuse(refusal, receive)
-            return
-        scope["state"][STATE_KEY] = session
-        session.on_open = self._register_open
-        session.response_ends_turn = scope["type"] == "http"
-        try:
-            await self.app(scope, receive, response.send)
-        finally:
-            # The middleware does not end what is opened from now on.
-            session.on_open = None
-            session.response_ends_turn = False
-            if session in self._open_sessions:
-                await self._open_sessions.end(session)
-        if scope["type"] == "http" and not response.started:
-            logger.error("the application returned without a response; it is answered 500")
-            await response.answer_server_error()
+            raise _Answered
 
     async def _answer_exception(
         self, exc: Exception, scope: Scope, response: ResponseStamper
     ) -> bool:
         """Answer for an application that raised; return whether its error is handled."""
+        if response.started:
+            return isinstance(exc, _Answered)
         refusal = refusal_of(exc)
         if refusal is not None:
             log_failure(exc, refusal)
@@ -247,11 +306,11 @@ class SessionResolver:
         """
         fields = find_fields(scope["headers"], self._names)
         if not fields:
-            return self._new_session(), None
+            return self._session(self._new_id(), is_new=True), None
         if len(fields) == 1 and fields[0][0] == self._header_field:  # as in most requests
             session_id = self._accepted(fields[0][1])
             if session_id is not None:
-                return HermesSession(self._store, session_id, owner=self._first_owner), None
+                return self._session(session_id), None
         return self._identify_by(fields)
 
     def _identify_by(self, fields: list[Field]) -> tuple[HermesSession, Refusal | None]:
@@ -268,9 +327,9 @@ class SessionResolver:
         refusal = None
         session_id = self._accepted(values[0]) if len(values) == 1 else None
         if session_id is not None:
-            session = HermesSession(self._store, session_id, owner=self._first_owner)
+            session = self._session(session_id)
         else:
-            session = self._new_session()
+            session = self._session(self._new_id(), is_new=True)
             if values and self._options.invalid_ids == "reject":
                 refusal = replace(error_responses.INVALID_ID, param=name)
         if found:
@@ -312,8 +371,12 @@ class SessionResolver:
         adopts = self._options.unknown_ids == "adopt" or session.key is not None
         return (adopts and not session.is_deleted) or await session.is_stored()
 
-    def _new_session(self) -> HermesSession:
-        return HermesSession(self._store, self._new_id(), owner=self._first_owner, is_new=True)
+    def _session(self, session_id: str, *, is_new: bool = False) -> HermesSession:
+        session = HermesSession.__new__(HermesSession)
+        session.begin(self._store, session_id)
+        session.owner = self._first_owner
+        session.is_new = is_new
+        return session
 
     def _new_checked_id(self) -> str:
         session_id = self._options.new_id()
@@ -353,19 +416,3 @@ def find_fields(headers: RawHeaders, wanted: HeaderNames) -> list[Field]:
         if len(key) in lengths and (name := key.lower()) in names and (text := value.strip(OWS)):
             found.append((name, text))
     return found
-
-
-def _own_scope(scope: Scope, field: bytes) -> Scope:
-    """Return a copy of the scope, whose headers can be read twice.
-
-    The state is not copied: it belongs to this connection, and an outer error handler that reads
-    it finds the session there.
-    """
-    own = dict(scope)
-    headers = own.setdefault("headers", ())
-    if not isinstance(headers, (list, tuple)):
-        own["headers"] = list(headers)
-    if "state" not in own:
-        own["state"] = {}
-    own[_SERVED_FIELDS] = (*own[_SERVED_FIELDS], field) if _SERVED_FIELDS in own else (field,)
-    return own

@@ -63,7 +63,7 @@ class SessionHeader:
         field: the same in lower-case bytes, as ASGI requires.
     """
 
-    __slots__ = ("_name", "_names", "_special", "_usual", "field", "name")
+    __slots__ = ("_lengths", "_name", "_names", "_special", "_usual", "field", "name")
 
     def __init__(self, name: str, *others: str) -> None:
         self.name: str = name
@@ -71,6 +71,7 @@ class SessionHeader:
         self._name = name.encode("ascii")
         self._names = (self._name, *(other.encode("ascii") for other in others))
         self._special = _SPECIAL | {self.field}
+        self._lengths = frozenset(map(len, self._special))
         self._usual = ((CACHE_CONTROL, b"private"), (VARY, b", ".join(self._names)))
 
     def set_once(self, headers: RawHeaders, value: bytes) -> Pairs:
@@ -88,16 +89,17 @@ class SessionHeader:
         a shared cache could send one client's id to another. A response for shared caches is
         unchanged.
         """
-        stamped: Pairs = []
+        lengths, names = self._lengths, self._special
         special: list[bytes] = []
-        known = self._special
+        stamped: Pairs = []
         for key, content in headers:
             stamped.append((key, content))
-            if (lower := key.lower()) in known:
+            # Most names differ in length from all special ones.
+            if len(key) in lengths and (lower := key.lower()) in names:
                 special.append(lower)
         if not special:  # as most responses are
             stamped.append((self.field, value))
-            stamped.extend(self._usual)
+            stamped += self._usual
             return stamped
         stamped = self.set_once(stamped, value)
         if ALLOW_ORIGIN in special:
@@ -163,7 +165,8 @@ class ResponseStamper:
             self._missing = (
                 None if session is None or session.current_turn is None else content_length(stamped)
             )
-            message = {**message, "headers": stamped}
+            message = dict(message)
+            message["headers"] = stamped
         elif kind == "websocket.accept" and self._accept_takes_headers():
             message = {**message, "headers": self.header.set_once(headers, value)}
         before, self.started = self.started, True

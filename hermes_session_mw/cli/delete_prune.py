@@ -1,7 +1,8 @@
 """``delete`` and ``prune``: remove sessions for good."""
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,9 +22,11 @@ from hermes_session_mw.cli.options import (
 from hermes_session_mw.cli.sources import Settings, with_admin_store
 from hermes_session_mw.cli.terminal import confirm, progress
 from hermes_session_mw.cli.text import escaped
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
-from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
+
+if TYPE_CHECKING:
+    from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
+    from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
 
 
 @click.command()
@@ -38,11 +41,11 @@ def delete(
     """Delete sessions; their ids cannot be used again."""
     wanted = list(dict.fromkeys(ids))
 
-    async def find(store: AdminStore) -> list[OwnedSession]:
+    async def find(store: "AdminStore") -> list[OwnedSession]:
         found = [await session_of(store, each, owner) for each in wanted]
         return [each for each in found if each is not None]
 
-    async def remove(store: AdminStore) -> list[str]:
+    async def remove(store: "AdminStore") -> list[str]:
         gone = []
         with progress("Deleting", len(there)) as advance:
             for each in there:
@@ -97,7 +100,7 @@ def prune(
     """
     only = owner_filter(owner, all_owners=all_owners)
 
-    async def count(store: AdminStore) -> tuple[float, PruneCounts]:
+    async def count(store: "AdminStore") -> "tuple[float, PruneCounts]":
         since = (
             await store.cutoff(older_than)
             if isinstance(older_than, timedelta)
@@ -105,14 +108,14 @@ def prune(
         )
         return since, await store.count_stale(since, only)
 
-    async def remove(store: AdminStore) -> PruneCounts:
+    async def remove(store: "AdminStore") -> "PruneCounts":
         with progress("Pruning", counts.sessions + counts.ids) as advance:
             return await store.prune_stale(cutoff, only, advance)
 
     cutoff, counts = with_admin_store(
         settings, "prune", count, access="read" if dry_run else "write"
     )
-    if not dry_run and counts != PruneCounts():
+    if not dry_run and any(astuple(counts)):
         confirm(f"Prune {_summary(counts)}{_interrupted(counts, ', and end ')}?", yes=yes)
         counts = with_admin_store(settings, "prune", remove, access="write")
     if json:
@@ -123,7 +126,7 @@ def prune(
         click.echo(f"{_summary(counts)} {done}pruned{also}")
 
 
-def _summary(counts: PruneCounts) -> str:
+def _summary(counts: "PruneCounts") -> str:
     parts = [_number(counts.sessions, "session") + " with " + _number(counts.messages, "message")]
     rest = (
         (counts.ids, "unused id"),
@@ -133,7 +136,7 @@ def _summary(counts: PruneCounts) -> str:
     return ", ".join(parts + [_number(count, what) for count, what in rest if count])
 
 
-def _interrupted(counts: PruneCounts, before: str, after: str = "") -> str:
+def _interrupted(counts: "PruneCounts", before: str, after: str = "") -> str:
     """Return what becomes of answers that have lost their process, as a part of a sentence."""
     if not counts.folded:
         return ""

@@ -10,7 +10,6 @@ from io import UnsupportedOperation
 import click
 
 from hermes_session_mw.cli.text import escaped
-from hermes_session_mw.database.url_masking import masked
 from hermes_session_mw.exceptions import (
     ConfigurationError,
     HermesSessionError,
@@ -73,6 +72,9 @@ def reporting_errors(url: Callable[[], str]) -> Iterator[None]:
         if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
             _discard_output()
             raise click.exceptions.Exit(PIPE) from None
+        # Only an error needs SQLAlchemy, which would more than double the time of the help.
+        from hermes_session_mw.database.url_masking import masked  # noqa: PLC0415
+
         text = escaped(masked(_message(exc), url()))
         code = next(code for errors, code in CODES if isinstance(exc, errors))
         raise Failure(text, code) from None

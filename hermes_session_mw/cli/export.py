@@ -1,6 +1,7 @@
 """``export``: write sessions as JSON Lines."""
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +16,10 @@ from hermes_session_mw.cli.options import (
 from hermes_session_mw.cli.sources import Settings, with_admin_store
 from hermes_session_mw.cli.terminal import progress
 from hermes_session_mw.stores import jsonl
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
+
+if TYPE_CHECKING:
+    from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 
 
 @click.command()
@@ -47,7 +50,7 @@ def export(
     if every == bool(ids):
         raise click.UsageError("Give either ids or --all.")
 
-    async def write(store: AdminStore) -> int:
+    async def write(store: "AdminStore") -> int:
         # Before anything is written, so that an unknown id leaves an existing file as it was.
         named = [await existing_session(store, each, only) for each in dict.fromkeys(ids)]
         count = len(named) if ids else (await store.totals(only)).sessions
@@ -67,7 +70,7 @@ def export(
         click.echo(f"sessions exported: {written}", err=True)
 
 
-async def _walk(store: AdminStore, owner: str | None) -> AsyncIterator[OwnedSession]:
+async def _walk(store: "AdminStore", owner: str | None) -> AsyncIterator[OwnedSession]:
     last: OwnedSession | None = None
     while found := await store.walk(owner, last):
         for session in found:

@@ -7,7 +7,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -19,7 +19,9 @@ from hermes_session_mw.cli.terminal import progress
 from hermes_session_mw.cli.text import escaped
 from hermes_session_mw.exceptions import InvalidMessage, SessionConflict
 from hermes_session_mw.stores import jsonl
-from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
+
+if TYPE_CHECKING:
+    from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 
 _STEP = 100_000
 """Bytes that one step of the progress bar stands for."""
@@ -60,7 +62,7 @@ def import_(
     """
     report = _Report()
 
-    async def import_all(store: AdminStore) -> None:
+    async def import_all(store: "AdminStore") -> None:
         with progress("Importing", _size(file) // _STEP) as advance:
             done = 0
             for session in _only_one_if_renamed(jsonl.split(file), new_id):
@@ -82,7 +84,7 @@ def import_(
 
 
 async def _import(
-    store: AdminStore,
+    store: "AdminStore",
     session: jsonl.SessionLines,
     report: _Report,
     *,

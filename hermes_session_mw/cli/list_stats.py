@@ -9,7 +9,6 @@ from hermes_session_mw.cli.options import json_option, owner_filter, owners_opti
 from hermes_session_mw.cli.sources import Settings, with_source
 from hermes_session_mw.cli.terminal import width
 from hermes_session_mw.cli.text import escaped, table
-from hermes_session_mw.database.url_masking import redact_url
 from hermes_session_mw.exceptions import HermesSessionError
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
@@ -58,6 +57,8 @@ def stats(settings: Settings, *, owner: str | None, all_owners: bool, json: bool
     """Count sessions, messages, turns, owners and answers, without reading any message."""
     only = owner_filter(owner, all_owners=all_owners)
     totals = with_source(settings, lambda source: source.totals(only))
+    from hermes_session_mw.database.url_masking import redact_url  # noqa: PLC0415
+
     store = redact_url(settings.url)
     if json:
         click.echo(as_json({"store": store, **asdict(totals)}))

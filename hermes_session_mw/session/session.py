@@ -165,7 +165,7 @@ class HermesSession:
         ``store`` is any `Store`, and ``session_id`` has 1 to 256 characters. The others are the
         attributes of that name; with ``is_new`` the history is empty without a ``load()``.
         """
-        self._id = session_id
+        self.begin(store if isinstance(store, StoreClient) else StoreClient(store), session_id)
         self.owner: str | None = owner
         self.is_new: bool = is_new
         self.key: str | None = key
@@ -173,18 +173,31 @@ class HermesSession:
         self.idempotency_key: str | None = idempotency_key
         self.history_source: HistorySource = history_source
         self.is_turn: bool = is_turn
-        self.on_disconnect: OnDisconnect | None = None
+
+    def begin(self, store: StoreClient, session_id: str) -> None:
+        """Set every attribute, most of them as in most requests.
+
+        The middleware, which makes a session for each request, calls this alone: to pass keyword
+        arguments to a class takes Python longer than all that is done here.
+        """
+        self._store = store
+        self._id = session_id
+        self.owner = ""
+        self.is_new = False
         self.degraded: bool = False
         self.is_deleted: bool = False
         self.is_told: bool = False
         self.is_replayed: bool = False
+        self.key = self.memory_scope = self.idempotency_key = None
+        self.history_source = "session"
+        self.is_turn = True
+        self.on_disconnect: OnDisconnect | None = None
         self.current_turn: Turn | None = None
         self.derivation: Derivation | None = None
         self.response_ends_turn: bool = False
         self.on_open: Callable[[HermesSession], None] | None = None
-        self._store = store if isinstance(store, StoreClient) else StoreClient(store)
         self._history: History | None = None
-        self._limit = self._store.limit  # what the history was loaded with
+        self._limit = store.limit  # what the history was loaded with
         self._key_is_used = False
         self._recordings: tuple[Recording, ...] = ()
         self._answers: tuple[AnswerRun, ...] = ()  # those that end with the request

@@ -1,7 +1,7 @@
 """The stores that keep conversations, and the protocols that they implement.
 
-Those that need SQLAlchemy are imported when they are first asked for (PEP 562): whoever has a store
-of their own need not wait for it.
+The stores themselves are imported when they are first asked for (PEP 562): whoever has a store of
+their own need not wait for SQLAlchemy.
 """
 
 from importlib import import_module
@@ -11,12 +11,12 @@ from hermes_session_mw.stores.answers import AnswerRecord, AnswerState, AnswerSt
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.factory import StoreLike, as_store
 from hermes_session_mw.stores.lifecycle import LifecycleStore
-from hermes_session_mw.stores.memory import MemoryStore
 from hermes_session_mw.stores.models import ArchivedMessage, SessionInfo, SessionPage, StoredTurn
 from hermes_session_mw.stores.validation import check_keys
 
 if TYPE_CHECKING:
     from hermes_session_mw.stores.hermes_state import HermesStateStore
+    from hermes_session_mw.stores.memory import MemoryStore
     from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
 
 __all__ = [
@@ -39,7 +39,11 @@ __all__ = [
     "check_keys",
 ]
 
-_FOLDERS = {"HermesStateStore": "hermes_state", "SQLAlchemyStore": "sqlalchemy"}
+_FOLDERS = {
+    "HermesStateStore": "hermes_state",
+    "MemoryStore": "memory",
+    "SQLAlchemyStore": "sqlalchemy",
+}
 
 
 if not TYPE_CHECKING:  # to type checkers, a module that has it has every name

@@ -339,7 +339,7 @@ async def test_a_chunk_costs_one_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "most"), [((), 14), (((b"x-hermes-session-id", b"an-id"),), 13)]
+    ("headers", "most"), [((), 12), (((b"x-hermes-session-id", b"an-id"),), 12)]
 )
 async def test_the_header_path_is_short(
     headers: tuple[tuple[bytes, bytes], ...], most: int
