@@ -57,6 +57,11 @@ class KeyedRows:
 
     def delete(self, database: Database, keys: Sequence[Key]) -> None:
         """Remove the rows that belong to the keys."""
+        if database.dialect == "sqlite" and keys:
+            # No round trip is saved there, and rows are found by one key in half the time.
+            one_by_one = ({"owner_0": owner, "name_0": name} for owner, name in keys)
+            database.run(self._delete("sqlite", 1), *one_by_one)
+            return
         for size, parameters in _portions(database, keys):
             database.run(self._delete(database.dialect, size), parameters)
 
