@@ -110,8 +110,9 @@ The figures behind [Performance](../speed.md).
   in the same round, so that what slows the machine down slows both; it is told as the median over
   the rounds, with the quartiles in brackets.
 - In the tables `ours` is told in absolute time, for the scale, and all others as multiples of it:
-  above 1 is slower than ours. `CPU` is the process's CPU time, of all threads, as a multiple too.
-- `stall` is the longest time that the event loop served nobody else, in half a second of work;
+  above 1 is slower than ours, which has the extra `[fast]`. `CPU` is the process's CPU time, of all
+  threads, as a multiple too.
+- `stall` is the longest time that the event loop served nobody else, in a few turns of work;
   `JSON parse` is what parsing the same history on the event loop costs, and no store.
 - Absolute times are those of one shared machine. Compare ratios.
 """

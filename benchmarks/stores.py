@@ -112,8 +112,12 @@ async def _fill(
     """Have it store all conversations, the short ones first, until the time is over."""
     stock = bench.stock
     async with free:
-        await process.ask("open", *place, [*stock.loaded.items()], [*stock.appended.items()])
-        bench.stocked[process] = await process.ask("fill", _FILL_SECONDS)
+        try:
+            await process.ask("open", *place, [*stock.loaded.items()], [*stock.appended.items()])
+            bench.stocked[process] = await process.ask("fill", _FILL_SECONDS)
+        except RuntimeError as error:
+            _leave_out(process, bench.database, error)
+            return
     url, _ = place
     if url:
         bench.urls[process.name] = url
@@ -149,13 +153,16 @@ async def _cell(bench: _Bench, operation: str, length: int, at_once: int) -> Cel
     failures: dict[str, int] = {}
     ready, processes, turns = [], [], 0.0
     for process in (one for one, lengths in bench.stocked.items() if length in lengths):
-        seconds = await process.ask("prepare", operation, length)
+        where = f"{bench.database}, {operation}, {length:,} messages, {at_once} at once"
+        try:
+            seconds = await process.ask("prepare", operation, length)
+        except RuntimeError as error:
+            _leave_out(process, where, error)
+            continue
         turn = max(bench.dose.seconds, (count or 1) * at_once * seconds)
         longest = _TURN_SECONDS if bench.dose.full else _TURN_SECONDS_SHORT
         if turn > longest and process.name != OURS:
-            where = f"{operation}, {length:,} messages, {at_once} at once"
-            where = f"{process.name} on {bench.database}, {where}"
-            LEFT_OUT[where] = f"a round would take {turn:.1f} s"
+            LEFT_OUT[f"{process.name} on {where}"] = f"a round would take {turn:.1f} s"
             continue
         ready.append(_subject(process, failures))
         processes.append(process)
@@ -171,6 +178,13 @@ async def _cell(bench: _Bench, operation: str, length: int, at_once: int) -> Cel
     for name, failed in failures.items():
         cell.sample(name).figures["failed"] = failed
     return cell
+
+
+def _leave_out(process: Process, where: str, error: RuntimeError) -> None:
+    """Leave a peer out where it failed before it was measured; what we fail at ends the group."""
+    if process.name == OURS:
+        raise error
+    LEFT_OUT[f"{process.name} on {where}"] = str(error).splitlines()[0]
 
 
 def _rounds(dose: Dose, turns: float) -> int:
