@@ -89,6 +89,11 @@ class Database:
         self.connection = connection
         self.dialect: str = connection.dialect.name
 
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection."""
+        return self.connection.connection.driver_connection
+
     def rows(self, statement: Executable, parameters: Parameters) -> Sequence[Row]:
         """Execute a statement and return all its rows."""
         return self.connection.execute(statement, parameters).all()
@@ -115,7 +120,7 @@ class Database:
             self.command(sql)
             return None
         try:
-            return str(execute(self.connection.connection.driver_connection, sql))
+            return str(execute(self.driver_connection, sql))
         except BaseException as exc:  # noqa: BLE001  # raised as SQLAlchemy would
             self._fail(sql, exc)
 
@@ -126,7 +131,7 @@ class Database:
     def in_transaction(self) -> bool | None:
         """Tell whether a transaction is open by the server's last answer; None if unknown."""
         is_open = IN_TRANSACTION.get(self.connection.dialect.driver)
-        return None if is_open is None else is_open(self.connection.connection.driver_connection)
+        return None if is_open is None else is_open(self.driver_connection)
 
     def check_no_transaction(self, when: str) -> None:
         """Invalidate the connection and raise ``OutOfTransaction`` if a transaction is open."""
@@ -196,13 +201,28 @@ class DirectDatabase(Database):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self._pooled = connection.connection
+        pooled = connection.connection
+        # Kept, because SQLAlchemy looks for them through four objects at each use.
+        self._cursor: Callable[[], Any] = pooled.dbapi_connection.cursor  # type: ignore[union-attr]  # connected
+        self._driver_connection = pooled.driver_connection
+        self._is_open = IN_TRANSACTION.get(connection.dialect.driver)
         self._compiled = _compiled.setdefault(connection.dialect, {})
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection, which stays the same one."""
+        return self._driver_connection
+
+    def in_transaction(self) -> bool | None:
+        """See `Database.in_transaction`."""
+        if self._is_open is None or self.connection.invalidated:
+            return super().in_transaction()
+        return self._is_open(self._driver_connection)
 
     def rows(self, statement: Executable, parameters: Parameters) -> Sequence[Row]:
         """See `Database.rows`."""
         compiled = self._compile(statement)
-        cursor = self._pooled.cursor()
+        cursor = self._cursor()
         try:
             cursor.execute(compiled.sql, compiled.bind(parameters))
             rows: Sequence[Row] = cursor.fetchall()
@@ -215,7 +235,7 @@ class DirectDatabase(Database):
         """See `Database.run`."""
         self._check_size(parameters)
         compiled = self._compile(statement)
-        cursor = self._pooled.cursor()
+        cursor = self._cursor()
         try:
             if len(parameters) == 1:
                 cursor.execute(compiled.sql, compiled.bind(parameters[0]))
@@ -229,7 +249,7 @@ class DirectDatabase(Database):
 
     def command(self, sql: str) -> None:
         """See `Database.command`."""
-        cursor = self._pooled.cursor()
+        cursor = self._cursor()
         try:
             cursor.execute(sql)
             cursor.close()

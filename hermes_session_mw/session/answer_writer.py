@@ -5,7 +5,6 @@ answer's turn at its end, and until then holds the session's lease, where the st
 answer of a request that is no turn has a `NoWriter`.
 """
 
-import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -17,6 +16,7 @@ from hermes_session_mw.exceptions import (
     StoreMisconfigured,
     TurnConflict,
 )
+from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.answer_plan import AnswerPlan
@@ -160,7 +160,7 @@ class TurnWriter(NoWriter):
         super().__init__(store, session_id, answer_id, owner)
         self._fence = fence
         self._turn_id, self._replace_from = plan.turn_id, plan.replace_from
-        self._made_id: str | None = secrets.token_hex(16)
+        self._made_id: str | None = mint_turn_id()
         self._renewal = 0.0
 
     async def write(

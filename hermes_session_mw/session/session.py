@@ -9,7 +9,6 @@ modules beside it one that goes on without its client.
 """
 
 import logging
-import secrets
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -32,7 +31,7 @@ from hermes_session_mw.exceptions import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from hermes_session_mw.ids import is_header_safe
+from hermes_session_mw.ids import is_header_safe, mint_turn_id
 from hermes_session_mw.logging import fingerprint, logger
 from hermes_session_mw.messages import Message, copy_and_encode, copy_messages
 from hermes_session_mw.session import loaded_history
@@ -558,8 +557,8 @@ class HermesSession:
         append = partial(self._append, length=expected_length, replace_from=replace_from)
         # The whole and the partial turn get different ids, so that each can be retried.
         recording = Recording(
-            partial(self._append_named, append, turn_id, made_id=secrets.token_hex(16)),
-            partial(self._append_made, append, secrets.token_hex(16)),
+            partial(self._append_named, append, turn_id, made_id=mint_turn_id()),
+            partial(self._append_made, append, mint_turn_id()),
             copy_messages(question) if question else [],
             limits=self._store.limits,
             replaces=replace_from is not None,

@@ -136,7 +136,7 @@ class ThreadExecutor:
         connection = database.connection
         keep = False
         try:
-            task.use(connection.connection.driver_connection)
+            task.use(database.driver_connection)
             if is_new:
                 check_settings(database)
             if task.joining_work is None or not database.is_direct:

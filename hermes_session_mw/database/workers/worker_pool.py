@@ -16,6 +16,7 @@ connection broken, and the thread returns.
 
 import asyncio
 import contextvars
+import math
 import threading
 import time
 from collections import deque
@@ -28,6 +29,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from hermes_session_mw.database.interruption import OperationTimeout, shut_down_socket
+from hermes_session_mw.database.workers.asyncio_wakeup import DirectFuture, loop_waker
 from hermes_session_mw.logging import logger
 
 T = TypeVar("T")
@@ -131,8 +133,8 @@ class WorkerPool:
         self._become_idle()
 
     def _next(self) -> "Task[Any] | None":
-        with suppress(IndexError):  # another thread's by now
-            if self._held:
+        if self._held:
+            with suppress(IndexError):  # another thread's by now
                 return self._held.popleft()
         try:
             return self._tasks.get(timeout=_IDLE_AFTER)
@@ -315,6 +317,9 @@ class CompletionQueue:
         self._woken = False
         self._waiting = 0
         self._polls = False
+        # A timer for each wait would cost more than a look at all of them now and then.
+        self._deadlines: dict[_AsyncioWaiter, float] = {}
+        self._earliest = math.inf
 
     def waiter(self) -> "Waiter":
         """Return a new caller's wait; in the event loop."""
@@ -322,7 +327,7 @@ class CompletionQueue:
             return _AnyioWaiter()
         self._waiting += 1
         self._poll_later()
-        return _AsyncioWaiter(self._loop)
+        return _AsyncioWaiter(self, self._loop)
 
     def put(self, waiter: "Waiter", *, more: bool) -> None:
         """Have the event loop resume the waiter; from any thread.
@@ -334,15 +339,19 @@ class CompletionQueue:
         hold_back = more and self._loop is not None and len(self._completed) < _MAX_BATCH
         if not hold_back and not self._woken:
             self._woken = True
-            with suppress(RuntimeError):  # the loop has ended, and all its callers too
+            try:  # noqa: SIM105  # once for each operation, where suppress() costs more
                 self._wake(self._deliver)
+            except RuntimeError:  # the loop has ended, and all its callers too
+                pass
 
     def _deliver(self) -> None:
         # Before the first is taken, so that a later completion wakes the loop again.
         self._woken = False
-        while self._completed:
-            self._completed.popleft().resume()
+        # No more than these: a task that is resumed at once may be the cause of others.
+        for _ in range(len(self._completed)):
+            waiter = self._completed.popleft()
             self._waiting -= 1
+            waiter.resume()
 
     def _poll_later(self) -> None:
         # That thread's next task may hang, which must not delay completed tasks.
@@ -352,9 +361,30 @@ class CompletionQueue:
 
     def _poll(self) -> None:
         self._polls = False
-        self._deliver()
         if self._waiting:
             self._poll_later()
+        self._deliver()
+        assert self._loop is not None
+        if self._loop.time() >= self._earliest:
+            self._end_late()
+
+    def expect(self, waiter: "_AsyncioWaiter", deadline: float) -> None:
+        """End the wait soon after ``deadline``, by the loop's clock, unless it is forgotten."""
+        self._deadlines[waiter] = deadline
+        self._earliest = min(self._earliest, deadline)
+
+    def forget(self, waiter: "_AsyncioWaiter") -> None:
+        """Forget a wait that has ended."""
+        del self._deadlines[waiter]
+
+    def _end_late(self) -> None:
+        assert self._loop is not None
+        now = self._loop.time()
+        late = [waiter for waiter, deadline in self._deadlines.items() if deadline <= now]
+        on_time = (deadline for deadline in self._deadlines.values() if deadline > now)
+        self._earliest = min(on_time, default=math.inf)
+        for waiter in late:
+            waiter.end_late()
 
 
 class _AnyioWaiter:
@@ -375,25 +405,27 @@ class _AnyioWaiter:
 
 
 class _AsyncioWaiter:
-    """The same by asyncio's own future and timer, at a fraction of the cost (docs/speed.md)."""
+    """The same by asyncio's own future, at a fraction of the cost (docs/speed.md)."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_completions", "_future", "_loop")
+
+    def __init__(self, completions: CompletionQueue, loop: asyncio.AbstractEventLoop) -> None:
+        self._completions = completions
         self._loop = loop
-        self._future: asyncio.Future[bool] = loop.create_future()
+        self._future = DirectFuture(loop=loop)
 
     async def wait(self, seconds: float) -> bool:
-        timer = self._loop.call_later(seconds, self._finish, False)  # noqa: FBT003  # call_later's
+        self._completions.expect(self, self._loop.time() + seconds)
         try:
             return await self._future
         finally:
-            timer.cancel()
+            self._completions.forget(self)
 
     def resume(self) -> None:
-        self._finish(True)  # noqa: FBT003
+        self._future.resume(True)  # noqa: FBT003
 
-    def _finish(self, is_done: bool) -> None:  # noqa: FBT001  # as call_later passes it on
-        if not self._future.done():
-            self._future.set_result(is_done)
+    def end_late(self) -> None:
+        self._future.resume(False)  # noqa: FBT003
 
 
 Waiter = _AnyioWaiter | _AsyncioWaiter
@@ -401,6 +433,13 @@ Waiter = _AnyioWaiter | _AsyncioWaiter
 
 def native_token() -> Any:
     """Return asyncio's event loop, or trio's token of its run."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    # trio may be the guest of an asyncio loop, which then runs none of its own tasks.
+    if task is not None:
+        return task.get_loop()
     token: Any = current_token()
     return getattr(token, "native_token", token)  # newer versions of anyio wrap it
 
@@ -408,9 +447,11 @@ def native_token() -> Any:
 def loop_scheduler() -> Wake:
     """Return the running event loop's thread-safe function that schedules a callback."""
     token = native_token()
-    is_asyncio = isinstance(token, asyncio.AbstractEventLoop)
-    schedule: Wake = token.call_soon_threadsafe if is_asyncio else token.run_sync_soon
-    return schedule
+    if not isinstance(token, asyncio.AbstractEventLoop):
+        schedule: Wake = token.run_sync_soon
+        return schedule
+    waker = loop_waker(token)
+    return token.call_soon_threadsafe if waker is None else waker.schedule
 
 
 class PerLoop(Generic[T]):

@@ -1,11 +1,11 @@
 """The records that `MemoryStore` keeps, and the turns that are added to them."""
 
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.stores.models import Reason
 from hermes_session_mw.stores.validation import check_replaced
 
@@ -97,7 +97,7 @@ def appended(
     before = len(record.rows)
     keep = before if replace_from is None else replace_from
     check_replaced(keep, before)
-    name = turn_id or secrets.token_hex(16)
+    name = turn_id or mint_turn_id()
     rows = [*record.rows[:keep], *(Row(name, body) for body in bodies)]
     archive = record.archived(keep, before, "replace") if keep < before else record.archive
     return replace(

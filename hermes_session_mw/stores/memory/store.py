@@ -4,7 +4,6 @@ A session is one immutable record, which every change replaces as a whole, under
 never sees a part of a turn.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from hermes_session_mw.exceptions import (
     SessionNotFound,
     TurnLost,
 )
+from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
     MAX_TURN_MESSAGES,
@@ -213,7 +213,7 @@ class MemoryStore(MemoryAnswers):
             standing = [row.body for row in record.rows[skipped:cut]]
             if len(record.rows) < cut or not is_same(standing, seen):
                 raise SessionConflict(cut, len(record.rows))
-            turn_id = secrets.token_hex(16)
+            turn_id = mint_turn_id()
             rows = [*(Row(turn_id, body) for body in bodies), *record.rows[cut:]]
             compacted = replace(
                 record,
@@ -258,7 +258,7 @@ class MemoryStore(MemoryAnswers):
         parent = await self._get(session_id, owner)
         if not parent.exists:
             raise SessionNotFound
-        turn_id = secrets.token_hex(16)
+        turn_id = mint_turn_id()
         rows = [Row(turn_id, row.body) for row in parent.rows[:length]]
         with self._lock:
             fence = self._unused(new_id, owner).fence

@@ -7,7 +7,6 @@ after a lock conflict with another transaction or a lost connection.
 
 import dataclasses
 import itertools
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -21,6 +20,7 @@ from hermes_session_mw.database.engine import check_positive, is_async_engine
 from hermes_session_mw.database.errors import errors_of
 from hermes_session_mw.database.retry import RetryingExecutor
 from hermes_session_mw.exceptions import ConfigurationError, SessionFull
+from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
     MAX_TURN_MESSAGES,
@@ -188,7 +188,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_int("expected_length", expected_length)
         check_count("replace_from", replace_from)
         bodies = self._encode(messages)
-        turn = turn_id or secrets.token_hex(16)
+        turn = turn_id or mint_turn_id()
         attempts = itertools.count()
 
         replace = partial(rewind_compact.replace, replace_from=replace_from or 0)
@@ -275,7 +275,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_count("skipped", skipped)
         seen = encode_replaced(replaced, skipped, self.max_message_bytes)
         bodies = self._encode(summary)
-        turn_id = secrets.token_hex(16)
+        turn_id = mint_turn_id()
         return await self._write(
             self._folding(rewind_compact.compact),
             session_id,
@@ -306,7 +306,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_keys(session_id, owner)
         check_keys(new_id, owner)
         check_count("length", length)
-        turn_id = secrets.token_hex(16)
+        turn_id = mint_turn_id()
         work = self._folding(partial(fork_rotate_import.fork, turn_id=turn_id))
         return await self._retrying.write_once(work, session_id, new_id, owner, length)
 

@@ -6,7 +6,6 @@ is open, and whether its writer still has the lease (`IS_EXPIRED`). Every write 
 row first, and only then touches the answer's.
 """
 
-import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from hermes_session_mw.exceptions import (
     TurnConflict,
     TurnLost,
 )
+from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES, Message, encode_messages
 from hermes_session_mw.stores.answer_folding import Events, decode_events, folded, split_lines
 from hermes_session_mw.stores.answers import AnswerState
@@ -496,7 +496,7 @@ def _store(
         database,
         target,
         bodies,
-        turn_id or secrets.token_hex(16),
+        turn_id or mint_turn_id(),
         replace_from,
         may_be_stored=turn_id is not None,
         max_turns=None,
