@@ -3,7 +3,9 @@
 A count that grows is a change that the benchmarks (docs/benchmarks) would show as time.
 """
 
+import asyncio
 import json
+import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -166,6 +168,33 @@ async def test_no_more_threads_than_are_needed(tmp_path: Path) -> None:
         for _ in range(32):
             tasks.start_soon(store.load, "id")
     assert threading.active_count() <= before + 3
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="the system has no eventfd")
+async def test_a_hop_back_needs_no_sockets_and_no_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker wakes asyncio's loop by an eventfd; the only timer is the one that polls."""
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path}/sessions.db")
+    await store.append("id", TURN)
+    loop, called = asyncio.get_running_loop(), list[str]()
+
+    def noting(method: Callable[..., Any]) -> Callable[..., Any]:
+        def note(*arguments: Any, **options: Any) -> Any:
+            called.append(getattr(arguments[-1], "__name__", ""))
+            return method(*arguments, **options)
+
+        return note
+
+    for name in ("call_soon_threadsafe", "call_at"):
+        monkeypatch.setattr(loop, name, noting(getattr(loop, name)))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(store.load, "id")
+    await store.load("id")
+    assert set(called) <= {"_poll"}
     await store.aclose()
 
 

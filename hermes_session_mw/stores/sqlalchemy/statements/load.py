@@ -23,7 +23,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH
 
-_in_order = select(messages.c.seq, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
+_in_order = select(messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 # The history's first number, which a compaction raises above 0: a lookup at the key's beginning.
 _first = select(func.min(messages.c.seq)).where(*IN_SESSION).scalar_subquery()
 _newest: Select[Any] = (
@@ -35,12 +35,14 @@ _newest: Select[Any] = (
 _part = _newest.subquery()
 
 
-def _join(rows: Select[Any], *more: Any) -> Select[Any]:
+def _join(rows: Select[Any], *more: Any, numbered: bool) -> Select[Any]:
     # sqlite3 releases the interpreter lock at each row, and all threads then contend for it.
     # SQLite keeps a subquery's order for group_concat; ORDER BY inside of it is new in 3.44.
     part = rows.subquery()
     joined = func.group_concat(part.c.body, literal_column("','"))
-    return select(func.count(), func.max(part.c.seq), joined, *more).select_from(part)
+    # The last number, where it is needed: it costs with every row.
+    last = (func.max(part.c.seq),) if numbered else ()
+    return select(func.count(), joined, *last, *more).select_from(part)
 
 
 class _Statements:
@@ -51,8 +53,9 @@ class _Statements:
         first = look or (messages.c.seq,)
         self.in_order = select(*first, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
         self.from_the_end = _newest.add_columns(_first, *look)
-        self.all_joined = _join(_in_order, *look)
-        self.newest_joined = _join(select(_part).order_by(_part.c.seq), _first, *look)
+        self.all_joined = _join(_in_order, *look, numbered=False)
+        newest = select(_part).order_by(_part.c.seq)
+        self.newest_joined = _join(newest, _first, *look, numbered=True)
 
 
 _PLAIN = _Statements()
@@ -137,6 +140,6 @@ def _one_row(
     """Return the same as `_rows`, from one row."""
     if "newest" not in parameters:
         (row,) = database.rows(statements.all_joined, parameters)
-        return row[0], row[0], row[2], row[-1]
+        return row[0], row[0], row[1], row[-1]
     (row,) = database.rows(statements.newest_joined, parameters)
-    return row[0], row[1] + 1 - row[3] if row[0] else 0, row[2], row[-1]
+    return row[0], row[2] + 1 - row[3] if row[0] else 0, row[1], row[-1]
