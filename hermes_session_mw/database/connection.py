@@ -23,7 +23,12 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from hermes_session_mw.database.dialects import MYSQL
-from hermes_session_mw.database.drivers import EXECUTE_WITH_TAG, IN_TRANSACTION
+from hermes_session_mw.database.drivers import (
+    EXECUTE_WITH_TAG,
+    FETCH_PREPARED,
+    IN_TRANSACTION,
+    FetchPrepared,
+)
 from hermes_session_mw.database.errors import OVER_PACKET, errors_of, is_out_of_step
 from hermes_session_mw.exceptions import StoreMisconfigured
 
@@ -264,12 +269,35 @@ class DirectDatabase(Database):
         return compiled
 
 
+class PreparingDatabase(DirectDatabase):
+    """A connection on which the driver's own prepared statements read; raises the same errors.
+
+    SQLAlchemy's cursor for asyncpg takes a lock for each statement, and copies its rows.
+    """
+
+    def __init__(self, connection: Connection, fetch: FetchPrepared) -> None:
+        super().__init__(connection)
+        self._fetch = fetch
+        self._adapted = connection.connection.dbapi_connection
+
+    def rows(self, statement: Executable, parameters: Parameters) -> Sequence[Row]:
+        """See `Database.rows`."""
+        compiled = self._compile(statement)
+        try:
+            return self._fetch(self._adapted, compiled.sql, compiled.bind(parameters))
+        except BaseException as exc:  # noqa: BLE001  # raised as SQLAlchemy would
+            self._fail(compiled.sql, exc)
+
+
 def database_of(connection: Connection) -> Database:
     """Return how to execute on it: directly if its engine is our own and has no listeners."""
     engine = connection.engine
     listened_to = engine.dispatch.before_cursor_execute or engine.dispatch.after_cursor_execute
     direct = is_own(connection) and not listened_to and not engine.echo
-    return DirectDatabase(connection) if direct else Database(connection)
+    if not direct:
+        return Database(connection)
+    fetch = FETCH_PREPARED.get(engine.dialect.driver)
+    return DirectDatabase(connection) if fetch is None else PreparingDatabase(connection, fetch)
 
 
 def use_directly(engine: Engine) -> None:

@@ -7,7 +7,8 @@ value contains a quotation mark.
 
 import importlib
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from inspect import isawaitable
 from operator import attrgetter, methodcaller
 from typing import Any
@@ -192,6 +193,63 @@ EXECUTE_WITH_TAG: dict[str, Callable[[Any, str], Any]] = {
 Only the tag tells a COMMIT from a ROLLBACK, which is how the server ends a transaction that has
 failed. Behind a pooler a prepared COMMIT's name may stand for another statement, so none is used.
 """
+
+
+FetchPrepared = Callable[[Any, str, tuple[Any, ...]], Sequence[Any]]
+
+
+def _fetch_by_asyncpg(adapted: Any, sql: str, parameters: tuple[Any, ...]) -> Sequence[Any]:
+    return await_only(_fetch_prepared(adapted, sql, parameters))
+
+
+async def _fetch_prepared(adapted: Any, sql: str, parameters: tuple[Any, ...]) -> Any:
+    try:
+        # Without a name; SQLAlchemy keeps what is known of it.
+        prepared, _ = await adapted._prepare(sql, 0)  # noqa: SLF001
+        return await prepared.fetch(*parameters)
+    except Exception as exc:  # noqa: BLE001
+        adapted._handle_exception(exc)  # noqa: SLF001  # raises it as the dialect's own
+
+
+FETCH_PREPARED: dict[str, FetchPrepared] = {"asyncpg": _fetch_by_asyncpg}
+"""By driver: executes a prepared statement without a cursor, and returns its rows."""
+
+
+def join_writes(connection: Any) -> None:
+    """Have a connection of asyncpg's send a statement by one system call, and not by two.
+
+    Without a name, a statement is parsed each time: asyncpg writes its text (a Parse message), and
+    then its parameters and the rest. asyncio sends each at once, and wakes the server twice. uvloop
+    sends what was written in one turn of the loop together, and its transports are left as they
+    are.
+    """
+    transport = connection._transport  # noqa: SLF001
+    write, writelines = transport.write, transport.writelines
+    held = b""
+
+    def write_joined(data: Any) -> None:
+        nonlocal held
+        if _is_parse_message(data):
+            held += data
+            return
+        text, held = held, b""
+        write(text + data if text else data)
+
+    def write_lines_joined(lines: Any) -> None:
+        nonlocal held
+        text, held = held, b""
+        writelines([text, *lines] if text else lines)
+
+    with suppress(AttributeError):
+        transport.write, transport.writelines = write_joined, write_lines_joined
+
+
+def _is_parse_message(data: Any) -> bool:
+    """Tell whether it is one Parse message of PostgreSQL's protocol, and nothing more."""
+    return data[0] == _PARSE and int.from_bytes(data[1:5]) == len(data) - 1
+
+
+_PARSE = ord("P")
 
 
 def _process_by_libpq(connection: Any) -> int:

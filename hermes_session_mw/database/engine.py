@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import sqlalchemy
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from hermes_session_mw.database.connection import replace_after_disconnect, use_directly
 from hermes_session_mw.database.connection_settings import set_on_connect
+from hermes_session_mw.database.drivers import join_writes
 from hermes_session_mw.database.sqlite_file import SQLiteFile, set_pragmas
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured
 
@@ -81,6 +82,16 @@ def extra_writers(url: URL, threads: int) -> int | None:
     once.
     """
     return 1 if _is_sqlite(url) and threads > 1 else None
+
+
+def connections_of(pool_size: int, options: Mapping[str, Any]) -> float:
+    """Return how many connections an engine with these options has at most, infinity if unknown.
+
+    ``options`` are the caller's, who may have another pool, or wait for it otherwise.
+    """
+    if not options.keys().isdisjoint(("poolclass", "max_overflow", "pool_timeout")):
+        return math.inf
+    return options.get("pool_size", pool_size) or math.inf
 
 
 def sqlite_file(url: URL, timeout: float) -> SQLiteFile | None:
@@ -161,6 +172,8 @@ def _set_up(engine: Engine, file: SQLiteFile | None) -> None:
     use_directly(engine)
     set_on_connect(engine)
     replace_after_disconnect(engine)
+    if engine.dialect.driver == "asyncpg":
+        event.listen(engine, "connect", lambda _, record: join_writes(record.driver_connection))
     # A read-only file is used as it is.
     if engine.dialect.name == "sqlite" and engine.url.query.get("mode") != "ro":
         set_pragmas(engine, (SQLiteFile if file is None else file).pragmas)

@@ -12,7 +12,7 @@ from tests.support import mariadb, postgres
 @pytest.fixture
 def url(request: pytest.FixtureRequest, driver: str, tmp_path: Path) -> Iterator[URL]:
     """A database of the test's own, in which nobody else answers."""
-    if driver == "sqlite":
+    if driver.startswith("sqlite"):
         yield URL.create(driver, database=f"{tmp_path}/sessions.db")
         return
     make, server = {

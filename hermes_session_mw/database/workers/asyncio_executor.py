@@ -5,6 +5,8 @@ not install by itself.
 """
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from functools import partial
@@ -13,10 +15,11 @@ from weakref import WeakSet
 
 import anyio
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from hermes_session_mw.database.connection import database_of
+from hermes_session_mw.database.connection import Database, database_of, passes_checks
 from hermes_session_mw.database.connection_settings import check_settings
 from hermes_session_mw.database.interruption import OperationTimeout, shut_down_socket
 from hermes_session_mw.database.listener import Listener
@@ -24,6 +27,54 @@ from hermes_session_mw.database.workers.asyncio_listener import AsyncioListener
 from hermes_session_mw.database.workers.executor import T, Work, invalidate_after
 from hermes_session_mw.database.workers.worker_pool import PerLoop
 from hermes_session_mw.exceptions import StoreMisconfigured
+
+
+class _Places:
+    """As many places as there may be connections: an operation has one while it runs.
+
+    Whoever leaves a place hands its connection to the operation that has waited longest. Through
+    SQLAlchemy's pool the same costs more than all else that is done around a short statement.
+    """
+
+    __slots__ = ("_free", "_waiting")
+
+    def __init__(self, count: float) -> None:
+        self._free = count
+        self._waiting: deque[asyncio.Future[Database | None]] = deque()
+
+    async def take(self) -> Database | None:
+        """Wait for a place; return the connection that is left there, if there is one."""
+        if self._free:
+            self._free -= 1
+            return None
+        waiter: asyncio.Future[Database | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():
+                await self.leave(waiter.result())
+            raise
+
+    @property
+    def are_unlimited(self) -> bool:
+        """Whether there is always a free one."""
+        return self._free == math.inf
+
+    def is_awaited(self) -> bool:
+        """Tell whether an operation waits for a place."""
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft()
+        return bool(self._waiting)
+
+    async def leave(self, database: Database | None) -> None:
+        """Leave a place, with its connection or without."""
+        if self.is_awaited():
+            self._waiting.popleft().set_result(database)
+            return
+        self._free += 1
+        if database is not None:
+            await greenlet_spawn(database.connection.close)
 
 
 class _LoopState:
@@ -34,12 +85,14 @@ class _LoopState:
         lock: held while the engine is made.
         disposer: an asynchronous generator that disposes of the engine when the loop shuts down.
         connections: weak references to the driver's connections, which the pool closes and drops.
+        places: those of its operations.
         running: how many operations run or wait for a connection.
         listener: hears notifications, if there were any to hear.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, places: float) -> None:
         self.engine: AsyncEngine | None = None
+        self.places = _Places(places)
         self.lock = anyio.Lock()
         self.disposer: AsyncGenerator[None, None] | None = None
         self.connections: WeakSet[Any] = WeakSet()
@@ -62,7 +115,8 @@ class AsyncioExecutor:
     """Runs work over an asyncio engine, one for each event loop.
 
     ``make``, ``prepare`` and ``owned`` are as for `ThreadExecutor`; ``timeout`` is the seconds for
-    closing the connections.
+    closing the connections. ``places`` is how many connections the pool has, for which operations
+    wait here; where it is infinite, they wait in the pool.
     """
 
     def __init__(
@@ -72,37 +126,63 @@ class AsyncioExecutor:
         *,
         owned: bool,
         timeout: float,
+        places: float = math.inf,
     ) -> None:
         self._make = make
         self._prepare = prepare
         self._owned = owned
         self._timeout = timeout
+        self._places = places
         self._states: PerLoop[_LoopState] = PerLoop(_terminate)
 
     async def run(
         self,
         work: Work[T],
         *,
-        writes: bool,  # noqa: ARG002  # as the other has it
+        writes: bool,
         seconds: float,
-        may_join: bool = False,  # noqa: ARG002
+        may_join: bool = False,  # noqa: ARG002  # as the other has it
     ) -> T:
         """See `Executor.run`."""
         state = self._state()
+        waits = False
         # Not anyio.fail_after, which costs several times as much: the loop is asyncio's.
         try:
             async with asyncio.timeout(seconds) as limit:
                 engine = state.engine or await self._make_ready(state)
-                state.running += 1
-                try:
-                    return await greenlet_spawn(self._work, work, engine, state)
-                finally:
-                    state.running -= 1
-                    await _yield_to_waiting(state, engine)
+                waits = True
+                given = await state.places.take()
+                waits = False
+                return await self._run_in_place(state, engine, given, work, writes=writes)
         except TimeoutError:
-            if limit.expired():
-                raise OperationTimeout from None
-            raise  # the driver's own
+            if not limit.expired():
+                raise  # the driver's own
+            if waits:
+                raise PoolTimeout("no operation has given its connection back") from None
+            raise OperationTimeout from None
+
+    async def _run_in_place(
+        self,
+        state: _LoopState,
+        engine: AsyncEngine,
+        given: Database | None,
+        work: Work[T],
+        *,
+        writes: bool,
+    ) -> T:
+        value: T
+        left: Database | None = None
+        state.running += 1
+        try:
+            value, left = await greenlet_spawn(
+                self._work, state, engine, given, work, writes=writes
+            )
+        finally:
+            state.running -= 1
+            await state.places.leave(left)
+            if state.places.are_unlimited:
+                await _yield_to_waiting(state, engine)
+        return value
 
     def listener(self, channel: str) -> Listener:
         """See `Executor.listener`."""
@@ -175,34 +255,63 @@ class AsyncioExecutor:
             if not scope.cancelled_caught:
                 return
 
-    def _work(self, work: Work[T], engine: AsyncEngine, state: _LoopState) -> T:
+    def _work(
+        self,
+        state: _LoopState,
+        engine: AsyncEngine,
+        given: Database | None,
+        work: Work[T],
+        *,
+        writes: bool,
+    ) -> tuple[T, Database | None]:
+        """Return what ``work`` returns, and the connection if somebody waits for its place."""
         # One greenlet for the whole operation: entering one costs as much as a query.
-        with engine.sync_engine.connect() as connection:
-            try:
-                database = database_of(connection)
+        database = _usable(given, engine, writes=writes)
+        is_new = database is None
+        if database is None:
+            database = database_of(engine.sync_engine.connect())
+        connection = database.connection
+        hands_on = False
+        try:
+            if is_new:
                 check_settings(database)
-                return work(database)
-            except Exception as exc:
-                invalidate_after(exc, connection)
-                raise
-            finally:
-                # Coverage does not follow greenlets.
+            value = work(database)
+            hands_on = database.is_direct and engine is state.engine and state.places.is_awaited()
+        except Exception as exc:
+            invalidate_after(exc, connection)
+            raise
+        finally:
+            # Coverage does not follow greenlets.
+            if not hands_on:  # pragma: no branch
                 if self._owned and engine is not state.engine:  # pragma: no cover
                     connection.invalidate()  # the store was closed, and its pool with it
+                connection.close()
+        return value, database if hands_on else None
 
     def _state(self) -> _LoopState:
         try:
-            asyncio.get_running_loop()
+            loop = asyncio.get_running_loop()
         except RuntimeError:
             raise StoreMisconfigured(
                 "this database driver works under asyncio alone: under trio give the store a "
                 "sync URL, such as sqlite:/// or postgresql+psycopg://"
             ) from None
-        state = self._states.get()
+        state = self._states.get(loop)
         if state is None:
-            state = _LoopState()
+            state = _LoopState(self._places)
             self._states.set(state)
         return state
+
+
+def _usable(given: Database | None, engine: AsyncEngine, *, writes: bool) -> Database | None:
+    """Return the connection of the operation before, if it may be used for the next one."""
+    if given is None:
+        return None
+    connection = given.connection
+    if connection.engine is engine.sync_engine and passes_checks(connection, writes=writes):
+        return given
+    connection.close()
+    return None
 
 
 def _terminate(state: _LoopState) -> None:

@@ -469,9 +469,9 @@ class PerLoop(Generic[T]):
         self._values: dict[Any, T] = {}
         self._on_loop_ended = on_loop_ended
 
-    def get(self) -> T | None:
-        """Return the running loop's value, or None."""
-        return self._values.get(native_token())
+    def get(self, token: object = None) -> T | None:
+        """Return the running loop's value, or None; who knows the loop's native token gives it."""
+        return self._values.get(token or native_token())
 
     def set(self, value: T) -> None:
         """Set the running loop's value."""

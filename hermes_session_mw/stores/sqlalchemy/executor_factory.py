@@ -1,5 +1,6 @@
 """Chooses the executor for a URL or an engine: over threads or asyncio, owned or borrowed."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from hermes_session_mw.database.connection import database_of
 from hermes_session_mw.database.connection_settings import check_isolation, check_settings
 from hermes_session_mw.database.drivers import check_engine, check_options
 from hermes_session_mw.database.engine import (
+    connections_of,
     default_threads,
     extra_writers,
     is_async,
@@ -55,7 +57,9 @@ class ExecutorFactory:
         file = sqlite_file(url, wait)
         if is_async(url):
             return self._asyncio_executor(
-                partial(make_async_engine, url, file, **settings), owned=True
+                partial(make_async_engine, url, file, **settings),
+                owned=True,
+                places=connections_of(settings["pool_size"], options),
             )
         return self._thread_executor(partial(make_engine, url, file, **settings), url, owned=True)
 
@@ -79,10 +83,14 @@ class ExecutorFactory:
             timeout=self._timeout,
         )
 
-    def _asyncio_executor(self, make: "Callable[[], AsyncEngine]", *, owned: bool) -> Executor:
+    def _asyncio_executor(
+        self, make: "Callable[[], AsyncEngine]", *, owned: bool, places: float = math.inf
+    ) -> Executor:
         from hermes_session_mw.database.workers.asyncio_executor import AsyncioExecutor  # noqa: PLC0415  # greenlet
 
-        return AsyncioExecutor(make, self._prepare, owned=owned, timeout=self._timeout)
+        return AsyncioExecutor(
+            make, self._prepare, owned=owned, timeout=self._timeout, places=places
+        )
 
     def _prepare(self, connection: Connection) -> None:
         if not self._create_schema:
