@@ -11,7 +11,7 @@ from sqlalchemy import URL, event
 from hermes_session_mw import SQLAlchemyStore, StoreUnavailable
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.messages import parse_json
-from hermes_session_mw.stores.sqlalchemy import history_texts
+from hermes_session_mw.stores.sqlalchemy.statements import history_texts
 from hermes_session_mw.testing.helpers import numbered
 from tests.support.statements import engine_of
 

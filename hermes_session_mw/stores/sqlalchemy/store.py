@@ -51,8 +51,9 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     turns,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.append import append
+from hermes_session_mw.stores.sqlalchemy.statements.history_texts import HistoryTexts
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
-from hermes_session_mw.stores.sqlalchemy.statements.load import load
+from hermes_session_mw.stores.sqlalchemy.statements.load import load, load_parsed
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import AnswerExpired
 from hermes_session_mw.stores.validation import (
     check_age,
@@ -151,6 +152,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
             dbapi = url_or_engine.dialect.loaded_dbapi
         self._notifies = self._url.get_backend_name() == "postgresql"
         self._retrying = RetryingExecutor(self._executor, errors_of(dbapi), timeout)
+        is_async = self._url.get_dialect().is_async
+        self._load: Callable[..., History | HistoryTexts] = load if is_async else load_parsed
         self._read = self._retrying.read
         self._write = self._retrying.write
 
@@ -158,11 +161,14 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         """See `Store.load`; one round trip, and a second one if nothing is stored."""
         check_keys(session_id, owner)
         check_count("limit", limit)
-        work = partial(load, session_id=session_id, owner=owner, limit=limit, folds=self._folds)
+        work = partial(
+            self._load, session_id=session_id, owner=owner, limit=limit, folds=self._folds
+        )
         try:
-            return await self._retrying.run(work, writes=False)
+            found = await self._retrying.run(work, writes=False)
         except AnswerExpired as expired:
-            return await self._read_after_fold(work, expired)
+            found = await self._read_after_fold(work, expired)
+        return found if isinstance(found, History) else await found.parse_in_loop()
 
     @takes_encoded
     async def append(

@@ -2,7 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, func, literal_column, select
+from sqlalchemy import Select, Text, and_, bindparam, func, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.messages import parse_messages
@@ -14,6 +18,11 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     Target,
     messages,
     sessions,
+)
+from hermes_session_mw.stores.sqlalchemy.statements.history_texts import (
+    PORTION,
+    SEPARATOR,
+    HistoryTexts,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     LOOK,
@@ -35,14 +44,30 @@ _newest: Select[Any] = (
 _part = _newest.subquery()
 
 
+class _joined(FunctionElement[str]):  # noqa: N801  # used like a function
+    """The texts of all rows, with commas between."""
+
+    type: TypeEngine[str] = Text()
+    inherit_cache: bool | None = True
+
+
+_JOINED = {"sqlite": "group_concat({0}, ',')", "postgresql": "string_agg({0}, ',' || chr(10))"}
+
+
+@compiles(_joined)
+def _compile_joined(element: _joined, compiler: SQLCompiler, **options: Any) -> str:
+    return _JOINED[compiler.dialect.name].format(compiler.process(element.clauses, **options))
+
+
 def _join(rows: Select[Any], *more: Any, numbered: bool) -> Select[Any]:
-    # sqlite3 releases the interpreter lock at each row, and all threads then contend for it.
-    # SQLite keeps a subquery's order for group_concat; ORDER BY inside of it is new in 3.44.
+    # sqlite3 releases the interpreter lock at each row, and all threads then contend for it;
+    # asyncpg makes objects of thousands of rows while the event loop waits.
+    # Both databases keep a subquery's order. ORDER BY inside of the function is new in SQLite 3.44,
+    # and PostgreSQL would sort once more for it.
     part = rows.subquery()
-    joined = func.group_concat(part.c.body, literal_column("','"))
     # The last number, where it is needed: it costs with every row.
     last = (func.max(part.c.seq),) if numbered else ()
-    return select(func.count(), joined, *last, *more).select_from(part)
+    return select(func.count(), _joined(part.c.body), *last, *more).select_from(part)
 
 
 class _Statements:
@@ -75,7 +100,7 @@ def load(
     *,
     folds: bool = True,
     again: bool = True,
-) -> History:
+) -> History | HistoryTexts:
     """See `Store.load`; one statement, and a second one that finds the reason if it has no rows.
 
     ``folds``: whether to look for an expired answer. ``again``: whether to read once more if the
@@ -89,7 +114,7 @@ def load(
     statements = _PLAIN if look is None else _LOOKING
     # At least one message, because the length comes from the last one.
     newest = {} if limit is None else {"newest": min(max(limit, 1), MAX_INTEGER)}
-    read = _one_row if database.dialect == "sqlite" else _rows
+    read = _one_row if database.dialect in _JOINED else _rows
     count, length, texts, found = read(database, statements, {**target, **newest})
     if look is not None:
         look.take(database, found)
@@ -98,7 +123,17 @@ def load(
         if again and history.length:
             return load(database, session_id, owner, limit, folds=folds, again=False)
         return history
-    return History([] if limit == 0 else parse_messages(texts, count), length, exists=True)
+    if limit == 0:
+        return History([], length, exists=True)
+    if len(texts) <= PORTION:
+        return History(parse_messages(texts, count), length, exists=True)
+    return HistoryTexts(texts, count, length)
+
+
+def load_parsed(database: Database, **arguments: Any) -> History:
+    """See `load`; parse the history too, in a worker thread."""
+    found = load(database, **arguments)
+    return found if isinstance(found, History) else found.parse()
 
 
 def _without_messages(database: Database, target: Target, look: Look | None) -> History:
@@ -127,11 +162,11 @@ def _rows(
     if "newest" not in parameters:
         rows = database.rows(statements.in_order, parameters)
         found = rows[0][0] if rows else None
-        return len(rows), len(rows), ",".join([row[1] for row in rows]), found
+        return len(rows), len(rows), SEPARATOR.join([row[1] for row in rows]), found
     rows = database.rows(statements.from_the_end, parameters)[::-1]
     length = rows[-1][0] + 1 - rows[0][2] if rows else 0
     found = rows[0][-1] if rows else None
-    return len(rows), length, ",".join([row[1] for row in rows]), found
+    return len(rows), length, SEPARATOR.join([row[1] for row in rows]), found
 
 
 def _one_row(
