@@ -65,6 +65,8 @@ class Judge:
         died = self._timeline.died(run)
         if "TurnLost" in run.errors and run.ended is None:
             self._judge_lapsed(answer, run)
+        elif run.is_given_up:
+            self._judge_given_up(answer, run)
         elif died is not None:
             self._judge_killed(answer, run, died)
         else:
@@ -114,6 +116,13 @@ class Judge:
         self._count("worker paused" if is_paused else "database away", answer)
         silent = refused - last
         self._hold(silent >= LEASE, answer, f"has lost its lease after {silent:.3f} s")
+
+    def _judge_given_up(self, answer: Answer, run: Run) -> None:
+        """Its end could not be stored in time: what was acknowledged is there."""
+        self._count("database away", answer)
+        self._hold(answer.state in ("incomplete", run.ending), answer, "was ended by nobody")
+        stored = len(answer.texts)
+        self._hold(stored >= run.written, answer, f"has {stored} pieces of {run.written} written")
         self._hold(len(answer.texts) >= run.written, answer, "lacks what was written")
 
     def _judge_message(self, answer: Answer) -> None:
@@ -186,7 +195,9 @@ class Judge:
             self._hold(False, answer, f"was told to answer {sighting.key} to {sighting.client}")
         if sighting.told is not None or sighting.is_whole:
             self._hold(seen >= stored, answer, f"{seen} of {stored} came to {sighting.client}")
-        if sighting.told is not None and sighting.told != answer.state:
+        # Whoever follows in its process is told that it has failed; it is folded later.
+        told = answer.state, "failed" if run is not None and run.is_given_up else None
+        if sighting.told is not None and sighting.told not in told:
             self._hold(False, answer, f"was told to be {sighting.told} to {sighting.client}")
         if run is not None and run.ended is not None:
             self._hold(seen <= stored, answer, f"{seen} were seen by {sighting.client}")

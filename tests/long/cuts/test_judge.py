@@ -11,7 +11,7 @@ from tests.long.cuts.judge import Judge
 from tests.long.cuts.record import Record, Sighting
 from tests.long.cuts.scripts import Script, script_of
 from tests.long.cuts.stored import Answer, Stored
-from tests.long.cuts.timeline import WRITES_AT_ONCE, Timeline
+from tests.long.cuts.timeline import TRIED, WRITES_AT_ONCE, Timeline
 
 USER, OTHER_USER = {"role": "user", "content": "k1"}, {"role": "user", "content": "k2"}
 
@@ -242,3 +242,18 @@ def test_a_lease_that_has_expired_may_be_lost(world: World) -> None:
     world.lines[-1]["t"] = 10.3
     assert world.judge() == []
     assert world.judged.states["database away, incomplete"] == 1
+
+
+@pytest.mark.parametrize("tried", [9.0, 10.5])
+def test_an_end_that_could_not_be_stored(world: World, tried: float) -> None:
+    """Only after ten seconds of trying may the answer be what was written before."""
+    line = {"worker": "w1", "answer": "a2"}
+    world.lines[-1:] = [
+        {"t": 5.0, "what": "ending", "state": "completed", **line},
+        {"t": 5.0 + tried, "what": "unended", "error": "StoreTimeout", **line},
+    ]
+    assert world.record.sightings[1].told == "incomplete"
+    world.record.sightings[1].told = "failed"
+    violations = world.judge()
+    assert bool(violations) is (tried < TRIED)
+    assert world.judged.states["database away, incomplete"] == (tried >= TRIED)

@@ -9,6 +9,9 @@ from typing import Any
 WRITES_AT_ONCE = 8
 """How many answers a process writes at once; others wait."""
 
+TRIED = 10.0
+"""Seconds for which storing an end is tried: twice a store's time."""
+
 
 @dataclass
 class Write:
@@ -51,6 +54,14 @@ class Run:
     ending: str | None = None
     ended: str | None = None
     errors: list[str] = field(default_factory=list)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the database was away for as long as its end is tried to be stored."""
+        ends = [write for write in self.writes if write.is_end]
+        if self.ended is not None or not ends or ends[-1].until is None:
+            return False
+        return ends[-1].until - ends[0].since >= TRIED
 
 
 class Timeline:
