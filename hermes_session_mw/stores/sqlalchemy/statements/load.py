@@ -32,7 +32,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH
 
-_in_order = select(messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
+_in_order = select(messages.c.seq, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
 # The history's first number, which a compaction raises above 0: a lookup at the key's beginning.
 _first = select(func.min(messages.c.seq)).where(*IN_SESSION).scalar_subquery()
 _newest: Select[Any] = (
@@ -45,29 +45,33 @@ _part = _newest.subquery()
 
 
 class _joined(FunctionElement[str]):  # noqa: N801  # used like a function
-    """The texts of all rows, with commas between."""
+    """The texts of all rows in the order of their numbers, with commas between."""
 
     type: TypeEngine[str] = Text()
     inherit_cache: bool | None = True
 
 
-_JOINED = {"sqlite": "group_concat({0}, ',')", "postgresql": "string_agg({0}, ',' || chr(10))"}
+_JOINED = {
+    "sqlite": "group_concat({0}, ',')",
+    "postgresql": "string_agg({0}, ',' || chr(10) ORDER BY {1})",
+}
 
 
 @compiles(_joined)
 def _compile_joined(element: _joined, compiler: SQLCompiler, **options: Any) -> str:
-    return _JOINED[compiler.dialect.name].format(compiler.process(element.clauses, **options))
+    text, number = (compiler.process(each, **options) for each in element.clauses)
+    return _JOINED[compiler.dialect.name].format(text, number)
 
 
 def _join(rows: Select[Any], *more: Any, numbered: bool) -> Select[Any]:
     # sqlite3 releases the interpreter lock at each row, and all threads then contend for it;
     # asyncpg makes objects of thousands of rows while the event loop waits.
-    # Both databases keep a subquery's order. ORDER BY inside of the function is new in SQLite 3.44,
-    # and PostgreSQL would sort once more for it.
+    # SQLite keeps a subquery's order, and has ORDER BY inside of the function since 3.44 alone.
+    # PostgreSQL promises no such thing, and may aggregate in parallel.
     part = rows.subquery()
     # The last number, where it is needed: it costs with every row.
     last = (func.max(part.c.seq),) if numbered else ()
-    return select(func.count(), _joined(part.c.body), *last, *more).select_from(part)
+    return select(func.count(), _joined(part.c.body, part.c.seq), *last, *more).select_from(part)
 
 
 class _Statements:
