@@ -4,6 +4,9 @@ asyncio's ``call_soon_threadsafe`` writes to a pair of sockets, which the loop r
 `LoopWaker` has an eventfd, which takes one system call on either side. A task that awaits a future
 is resumed in the loop's next iteration, which asks the system for events before; a `DirectFuture`
 resumes it at once.
+
+A loop that nest_asyncio has patched may run once more within a task. A handle cannot be entered
+again meanwhile, which the eventfd's would have to: such a loop is woken in asyncio's own way.
 """
 
 import asyncio
@@ -14,6 +17,9 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+_NESTED = "_nest_patched"
+"""The attribute by which nest_asyncio, and what has copied it, knows a loop that it has patched."""
 
 
 class LoopWaker:
@@ -36,6 +42,9 @@ class LoopWaker:
         """Have the loop call ``callback``; raise ``RuntimeError`` if it is closed."""
         if self._loop.is_closed():
             raise RuntimeError("Event loop is closed")
+        if hasattr(self._loop, _NESTED):  # patched since
+            self._loop.call_soon_threadsafe(callback)
+            return
         self._callbacks.append(callback)
         os.eventfd_write(self._fd, 1)
 
@@ -44,6 +53,8 @@ class LoopWaker:
             os.eventfd_read(self._fd)
         try:
             for _ in range(len(self._callbacks)):
+                if not self._callbacks:  # the loop was run within a callback, and has called them
+                    return
                 self._callbacks.popleft()()
         finally:
             if self._callbacks:
@@ -59,14 +70,20 @@ _WAKERS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[LoopWa
 def loop_waker(loop: asyncio.AbstractEventLoop) -> LoopWaker | None:
     """Return the running loop's waker; None for another loop than asyncio's own.
 
-    uvloop wakes itself by an eventfd; other systems than Linux have none.
+    uvloop wakes itself by an eventfd; other systems than Linux have none, and a sandbox may allow
+    none.
     """
     if type(loop) is not asyncio.SelectorEventLoop or not hasattr(os, "eventfd"):
+        return None
+    if hasattr(loop, _NESTED):
         return None
     reference = _WAKERS.get(loop)
     waker = None if reference is None else reference()
     if waker is None:
-        waker = LoopWaker(loop)
+        try:
+            waker = LoopWaker(loop)
+        except OSError:  # refused, or too many open files: asyncio's own way opens none
+            return None
         _WAKERS[loop] = weakref.ref(waker)
     return waker
 

@@ -92,7 +92,11 @@ class ThreadExecutor:
         joining = work if may_join and writes and self._writers is not self._readers else None
         in_thread = partial(self._run, work, writes=writes)
         task: Task[T] = Task(in_thread, completions, seconds, workers.abandoned, joining)
-        workers.put(task)
+        try:
+            workers.put(task)
+        except RuntimeError:
+            task.complete(more=False)  # or the loop would look for its end for ever
+            raise
         return task.result()
 
     def listener(self, channel: str) -> Listener:

@@ -349,6 +349,8 @@ class CompletionQueue:
         self._woken = False
         # No more than these: a task that is resumed at once may be the cause of others.
         for _ in range(len(self._completed)):
+            if not self._completed:  # a task has run the loop within itself (nest_asyncio)
+                return
             waiter = self._completed.popleft()
             self._waiting -= 1
             waiter.resume()

@@ -6,13 +6,15 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from hermes_session_mw.database.workers.asyncio_wakeup import DirectFuture, LoopWaker, loop_waker
 from hermes_session_mw.database.workers.worker_pool import CompletionQueue
+from hermes_session_mw.exceptions import StoreUnavailable
+from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
 
 pytestmark = [
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),
@@ -239,3 +241,80 @@ async def test_what_a_resumed_task_causes_waits_its_turn() -> None:
     await in_callback(deliver)
     assert seen == ["again 0"]
     await task
+
+
+def run_within(loop: asyncio.AbstractEventLoop, nested: Coroutine[Any, Any, Any]) -> None:
+    """Run the loop within the running task until a coroutine has ended, as nest_asyncio does."""
+    running: Any = loop
+    outer, task = asyncio.current_task(), loop.create_task(nested)
+    assert outer is not None
+    asyncio.tasks._leave_task(loop, outer)
+    expected = len(running._ready)
+    while not task.done():
+        running._run_once()
+    # The iteration that goes on has counted what it would call.
+    while len(running._ready) < expected:
+        loop.call_soon(lambda: None)
+    asyncio.tasks._enter_task(loop, outer)
+    task.result()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_loop_may_run_within_its_tasks(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    """A loop that nest_asyncio has patched runs within a task that a store has resumed.
+
+    Nothing fails in it, and whatever is done there ends, whether it was patched before its first
+    operation or after it.
+    """
+    loop, heard = asyncio.get_running_loop(), list[Any]()
+    loop.set_exception_handler(lambda _, context: heard.append(context))
+    store = SQLAlchemyStore(sqlite_url)
+    if is_late:
+        await store.load("id")
+    monkeypatch.setattr(loop, "_nest_patched", True, raising=False)
+
+    async def use(user: int) -> None:
+        for number in range(5):
+            await store.load("id")
+            run_within(loop, store.append("id", [{"role": "user", "content": f"{user}.{number}"}]))
+
+    await asyncio.gather(use(0), use(1), use(2))
+    assert (await store.load("id")).length == 15
+    await store.aclose()
+    loop.set_exception_handler(None)
+    assert heard == []
+
+
+async def test_a_system_that_gives_no_eventfd(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox that refuses it, or a process with too many files, uses asyncio's own way."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "eventfd", refuse)
+    store = SQLAlchemyStore(sqlite_url)
+    assert await store.append("id", [{"role": "user", "content": "hello"}]) == 1
+    await store.aclose()
+
+
+async def test_a_loop_looks_for_nothing_that_never_began(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop whose operation got no thread is idle afterwards."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store = SQLAlchemyStore(sqlite_url)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(StoreUnavailable):
+        await store.load("id")
+    monkeypatch.undo()
+    await store.load("id")
+    queue = store._executor._completions.get()  # type: ignore[attr-defined]  # a sync driver's
+    assert queue._waiting == 0
+    await store.aclose()
