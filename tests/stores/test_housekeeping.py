@@ -344,13 +344,14 @@ async def test_more_sessions_are_pruned_than_a_statement_takes(make: Make, table
 async def test_a_session_in_a_turn_is_not_pruned(make: Make, tables: Engine) -> None:
     """Nobody has written to it for long, but somebody is about to, under a number of its own."""
     store: Any = make()
-    await store.append("id", numbered(0))
-    age(store, tables, "id")
-    fence = await store.acquire("id", 60)
+    session_id = new_id()
+    await store.append(session_id, numbered(0))
+    age(store, tables, session_id)
+    fence = await store.acquire(session_id, 60)
     assert await store.prune(A_DAY) == 0
-    assert await store.append("id", numbered(1), fence=fence) == 2
-    age(store, tables, "id")
-    await store.release("id", fence)
+    assert await store.append(session_id, numbered(1), fence=fence) == 2
+    age(store, tables, session_id)
+    await store.release(session_id, fence)
     assert await store.prune(A_DAY) == 1
 
 

@@ -52,6 +52,8 @@ def tables(store: SQLAlchemyStore) -> Iterator[Engine]:
     url = store._url
     engine = create_engine(url.set(drivername=SYNC.get(url.get_driver_name(), url.drivername)))
     yield engine
+    with engine.begin() as connection:  # old ones, which a prune of a later test would count
+        connection.execute(text("DELETE FROM hermes_sessions"))
     engine.dispose()
 
 
@@ -205,7 +207,7 @@ async def test_a_page_is_read_from_the_index(
 ) -> None:
     """The index has a page in its order: no other session is read for it, and none is sorted.
 
-    MariaDB sorts the few of one time that come first.
+    MariaDB sorts the few of one time that come first, and so may PostgreSQL.
     """
     owner, after = new_id(), POSITIONS[position]
     fill(tables, owner)
@@ -222,7 +224,8 @@ async def test_a_page_is_read_from_the_index(
 
 
 def without_few(plan: str) -> str:
-    """Return MariaDB's plan without what reads a page, or the sessions of one time."""
-    lines = (line for line in plan.splitlines() if "<derived" not in line)
-    few = re.compile(rf"\| {INDEX} \| 2052 \| None \| \d\d? \|")
+    """Return a plan without what MariaDB reads of a page, and what sorts less than a page."""
+    others = re.compile("<derived|Sort (Key|Method):")
+    lines = (line for line in plan.splitlines() if not others.search(line))
+    few = re.compile(rf"\| {INDEX} \| 2052 \| None \| \d\d? \||Sort  \(.* rows=[1-4]?\d loops=1\)$")
     return "\n".join(line for line in lines if not few.search(line))
