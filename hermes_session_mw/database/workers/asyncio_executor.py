@@ -111,6 +111,23 @@ async def _yield_to_waiting(state: _LoopState, engine: AsyncEngine) -> None:
         await asyncio.sleep(0)
 
 
+async def _run_in_place(
+    state: _LoopState, engine: AsyncEngine, operation: Callable[[], tuple[T, Database | None]]
+) -> T:
+    """Run an operation that has a place; it returns the connection too, if that is awaited."""
+    value: T
+    left: Database | None = None
+    state.running += 1
+    try:
+        value, left = await greenlet_spawn(operation)
+    finally:
+        state.running -= 1
+        await state.places.leave(left)
+        if state.places.are_unlimited:
+            await _yield_to_waiting(state, engine)
+    return value
+
+
 class AsyncioExecutor:
     """Runs work over an asyncio engine, one for each event loop.
 
@@ -153,36 +170,14 @@ class AsyncioExecutor:
                 waits = True
                 given = await state.places.take()
                 waits = False
-                return await self._run_in_place(state, engine, given, work, writes=writes)
+                operation = partial(self._work, state, engine, given, work, writes=writes)
+                return await _run_in_place(state, engine, operation)
         except TimeoutError:
             if not limit.expired():
                 raise  # the driver's own
             if waits:
                 raise PoolTimeout("no operation has given its connection back") from None
             raise OperationTimeout from None
-
-    async def _run_in_place(
-        self,
-        state: _LoopState,
-        engine: AsyncEngine,
-        given: Database | None,
-        work: Work[T],
-        *,
-        writes: bool,
-    ) -> T:
-        value: T
-        left: Database | None = None
-        state.running += 1
-        try:
-            value, left = await greenlet_spawn(
-                self._work, state, engine, given, work, writes=writes
-            )
-        finally:
-            state.running -= 1
-            await state.places.leave(left)
-            if state.places.are_unlimited:
-                await _yield_to_waiting(state, engine)
-        return value
 
     def listener(self, channel: str) -> Listener:
         """See `Executor.listener`."""

@@ -55,6 +55,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.history_texts import History
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
 from hermes_session_mw.stores.sqlalchemy.statements.load import load, load_parsed
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import AnswerExpired
+from hermes_session_mw.stores.sqlalchemy.statements.session_sets import portions
 from hermes_session_mw.stores.validation import (
     check_age,
     check_count,
@@ -431,7 +432,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         removed, last = delete_prune.PruneCounts(), START
         while True:
             found = await self._read(delete_prune.find_stale, cutoff, owner, last)
-            for portion in delete_prune.portions(found):
+            for portion in portions(found, delete_prune.PORTION):
                 gone = await self._write(delete_prune.remove_stale, cutoff, portion)
                 removed = delete_prune.counted(removed, gone)
                 advance(len(portion))

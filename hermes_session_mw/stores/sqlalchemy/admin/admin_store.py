@@ -31,6 +31,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import (
     PruneCounts,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
+from hermes_session_mw.stores.sqlalchemy.statements.session_sets import portions
 from hermes_session_mw.stores.sqlalchemy.store import SQLAlchemyStore
 from hermes_session_mw.stores.validation import check_keys, check_page
 
@@ -155,7 +156,7 @@ class AdminStore(SQLAlchemyStore):
         done = last = START
         while found := await self._read(integrity_check.sizes, last):
             last = found[-1][:2]
-            for part in integrity_check.ranges(found):
+            for part in portions(found, integrity_check.RANGE):
                 after, done = done, part[-1][:2]
                 problems += await self._read(integrity_check.check_range, after, done)
                 advance(sum(each.is_stored for each in part))

@@ -201,20 +201,6 @@ def sizes(database: Database, after: Key) -> list[SessionSize]:
     ]
 
 
-def ranges(found: Sequence[SessionSize]) -> Iterator[list[SessionSize]]:
-    """Yield parts of ``found`` of so many messages, or a single session of more."""
-    part: list[SessionSize] = []
-    count = 0
-    for session in found:
-        if part and count + session.length > RANGE:
-            yield part
-            part, count = [], 0
-        part.append(session)
-        count += session.length
-    if part:
-        yield part
-
-
 def check_range(database: Database, after: Key, to: Key | None) -> list[Problem]:
     """Return the problems of the sessions after one key up to another, or to the end."""
     parameters = position("after", after) | ({} if to is None else position("to", to))

@@ -5,7 +5,7 @@ machines may differ; all statements compare with the cutoff. So a prune removes 
 counted before. Row locks are held for one portion of the sessions at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -53,7 +53,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_sets import Key, Key
 BATCH = 500
 """Sessions that one statement finds."""
 
-_PORTION = 1000
+PORTION = 1000
 """Messages that one transaction removes, unless a single session has more."""
 
 
@@ -240,20 +240,6 @@ def drop_stale_keys(database: Database, cutoff: float, owner: str | None) -> int
     parameters = {"cutoff": cutoff, **owner_parameter(owner)}
     with transaction(database):
         return database.run(_DROP_KEYS[owner is not None], parameters)
-
-
-def portions(stale: Sequence[StaleSession]) -> Iterator[list[StaleSession]]:
-    """Yield parts of ``stale`` that are small enough for one transaction."""
-    portion: list[StaleSession] = []
-    count = 0
-    for session in stale:
-        if portion and count + session.length > _PORTION:
-            yield portion
-            portion, count = [], 0
-        portion.append(session)
-        count += session.length
-    if portion:
-        yield portion
 
 
 def counted(removed: PruneCounts, portion: Sequence[StaleSession]) -> PruneCounts:

@@ -8,7 +8,7 @@ MySQL is told which index to use. In a small table it would choose to read all r
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -39,6 +39,28 @@ SIZES = (1, 10, 100)
 """How many places a statement may have, where there are no arrays."""
 
 _PRIMARY = "PRIMARY"
+
+
+class _Sized(Protocol):
+    @property
+    def length(self) -> int: ...
+
+
+S = TypeVar("S", bound=_Sized)
+
+
+def portions(found: Sequence[S], most: int) -> Iterator[list[S]]:
+    """Yield parts of ``found`` of up to ``most`` messages, or a single session of more."""
+    portion: list[S] = []
+    count = 0
+    for session in found:
+        if portion and count + session.length > most:
+            yield portion
+            portion, count = [], 0
+        portion.append(session)
+        count += session.length
+    if portion:
+        yield portion
 
 
 class KeyedRows:
