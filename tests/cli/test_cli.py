@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from tests.stores.hermes_state.agent import COMPRESSED, WEATHER, copy_to
 from tests.stores.sqlalchemy.test_admin_store import DRIVERS
-from tests.support import mariadb, postgres
+from tests.support import postgres
 from tests.support.command import TURN, environment, fill, run, told
+from tests.support.own_databases import own_database
 from tests.support.server import ROOT
 
 HOSTILE = "a\x1b]0;mine\x07\u202e\x9b31m\nb"
@@ -40,15 +41,8 @@ def store(tmp_path: Path) -> str:
 @pytest.fixture(params=DRIVERS)
 def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
     """An empty database for each driver."""
-    driver: str = request.param
-    with ExitStack() as stack:
-        if driver.startswith("sqlite"):
-            url = URL.create(driver, database=str(tmp_path / "sessions.db"))
-        elif driver.startswith("postgresql"):
-            url = stack.enter_context(postgres.database(request.getfixturevalue("postgres_server")))
-        else:
-            url = stack.enter_context(mariadb.database(request.getfixturevalue("mysql_server")))
-        yield url.set(drivername=driver)
+    with own_database(request, request.param, tmp_path) as made:
+        yield made
 
 
 def sql(store: str, statement: str) -> None:

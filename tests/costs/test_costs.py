@@ -31,6 +31,7 @@ from hermes_session_mw.database.workers.worker_pool import CompletionQueue, Task
 from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support.asgi import http_scope, request
 from tests.support.counting_proxy import counting
+from tests.support.no_threads import refuse_threads
 
 PACKAGE = str(Path(hermes_session_mw.__file__).parent)
 TURN = numbered(0, 2)
@@ -474,10 +475,7 @@ async def test_a_system_without_threads_to_give(monkeypatch: pytest.MonkeyPatch)
     workers, empty = WorkerPool(2, lambda: None), WorkerPool(1, lambda: None)
     assert await do(workers) == "done"
 
-    def start(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", start)
+    refuse_threads(monkeypatch)
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
             tasks.start_soon(do, workers)

@@ -24,6 +24,7 @@ from hermes_session_mw.database.sqlite_file import (
     WriteTicket,
 )
 from hermes_session_mw.testing.helpers import numbered
+from tests.support.no_threads import refuse_threads
 from tests.support.server import ROOT
 
 
@@ -340,14 +341,10 @@ def test_a_ticket_that_comes_at_the_last_moment_is_had(
 
 def test_without_a_thread_writers_go_on(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no thread to wait with, SQLite's own lock is enough."""
-
-    def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     held = WriteQueue(path, 0).ticket()
     queue = WriteQueue(path, 60)
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        refuse_threads(patch)
         ticket = queue.ticket()
         assert not is_late(ticket)
         ticket.end()

@@ -6,7 +6,6 @@ import pickle
 import secrets
 import socket
 import sqlite3
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -36,6 +35,7 @@ from hermes_session_mw.database.errors import classify, classify_other
 from hermes_session_mw.testing.helpers import new_id
 from tests.support import mariadb, postgres
 from tests.support.asgi import Recorder, request
+from tests.support.no_threads import refuse_threads
 from tests.support.requirements import needs, needs_driver
 
 HELLO = {"role": "user", "content": "hello"}
@@ -380,17 +380,13 @@ async def test_a_system_without_threads_to_give_is_unavailable(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no thread can be had the store says so, closes all the same, and works again later."""
-
-    def start(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     store = SQLAlchemyStore(sqlite_url)
-    monkeypatch.setattr(threading.Thread, "start", start)
+    refuse_threads(monkeypatch)
     with pytest.raises(StoreUnavailable, match="cannot start a thread"):
         await store.append("id", [HELLO])
     monkeypatch.undo()
     assert await store.append("id", [HELLO]) == 1
-    monkeypatch.setattr(threading.Thread, "start", start)
+    refuse_threads(monkeypatch)
     await store.aclose()
     assert "no engine yet" in repr(store)
 

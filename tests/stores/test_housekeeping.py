@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from hermes_session_mw import (
     ConfigurationError,
@@ -28,6 +28,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_sets import SIZES
 from hermes_session_mw.testing.helpers import UNKNOWN, new_id, numbered
 from tests.contract.test_store_contract import url_of
 from tests.support.asgi import Recorder, request, stamp
+from tests.support.own_databases import key_of
 
 AnyStore = SQLAlchemyStore | MemoryStore
 Make = Callable[..., AnyStore]
@@ -52,6 +53,11 @@ every_store = pytest.mark.parametrize(("database", "anyio_backend"), CASES)
 DELETED = History([], 0, exists=False, deleted=True)
 ALL = timedelta(0)
 A_DAY = timedelta(days=1)
+A_WEEK_AGO = {
+    "sqlite": "datetime('now', '-7 days')",
+    "postgresql": "now() - interval '7 days'",
+    "mysql": "now() - interval 7 day",
+}
 
 
 @pytest.fixture
@@ -83,28 +89,20 @@ def tables(database: str, tmp_path: Any, request: pytest.FixtureRequest) -> Iter
 
 def age(store: AnyStore, tables: Engine, *session_ids: str) -> None:
     """Make it so that the sessions were last used a week ago, by the database's clock."""
-    ago = {
-        "sqlite": "datetime('now', '-7 days')",
-        "postgresql": "now() - interval '7 days'",
-        "mysql": "now() - interval 7 day",
-    }[tables.dialect.name]
+    ago = A_WEEK_AGO[tables.dialect.name]
     with tables.begin() as connection:
         for session_id in session_ids:
             connection.execute(
                 text(f"UPDATE hermes_sessions SET updated_at = {ago} WHERE id = :id"),
-                {"id": _key(connection, session_id)},
+                {"id": key_of(connection.dialect.name, session_id)},
             )
-
-
-def _key(connection: Connection, session_id: str) -> str | bytes:
-    return session_id.encode() if connection.dialect.name == "mysql" else session_id
 
 
 def rows(tables: Engine, table: str, column: str, session_id: str) -> int:
     with tables.connect() as connection:
         statement = text(f"SELECT count(*) FROM {table} WHERE {column} = :id")
         count: int = connection.execute(
-            statement, {"id": _key(connection, session_id)}
+            statement, {"id": key_of(connection.dialect.name, session_id)}
         ).scalar_one()
         return count
 
@@ -242,7 +240,7 @@ async def test_pruning_removes_what_nobody_used(
     make: Make, tables: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sessions go by their last activity, whole, and deleted ones with them; the others stay."""
-    monkeypatch.setattr(delete_prune, "_PORTION", 7)
+    monkeypatch.setattr(delete_prune, "PORTION", 7)
     store = make()
     old, young, gone = [new_id() for _ in range(6)], new_id(), new_id()
     for session_id in [*old, young, gone]:
@@ -306,7 +304,8 @@ async def test_a_prune_waits_for_nobody(make: Make, tables: Engine) -> None:
             ("SELECT id FROM hermes_sessions WHERE owner = :owner AND id = :id FOR UPDATE", held),
             ("DELETE FROM hermes_messages WHERE owner = :owner AND session_id = :id", young),
         ):
-            keys = {"owner": _key(writing, ""), "id": _key(writing, session_id)}
+            backend = writing.dialect.name
+            keys = {"owner": key_of(backend, ""), "id": key_of(backend, session_id)}
             writing.execute(text(statement), keys)
         with anyio.fail_after(20):
             assert await store.prune(A_DAY) == 1
@@ -363,11 +362,7 @@ async def test_old_keys_that_lead_to_nothing_are_pruned(make: Make, tables: Engi
     await store.append(stored, numbered(0))
     for name in (stored, old):
         await store.bind_key(name, name)
-    ago = {
-        "sqlite": "datetime('now', '-7 days')",
-        "postgresql": "now() - interval '7 days'",
-        "mysql": "now() - interval 7 day",
-    }[tables.dialect.name]
+    ago = A_WEEK_AGO[tables.dialect.name]
     with tables.begin() as connection:
         connection.execute(text(f"UPDATE hermes_keys SET updated_at = {ago}"))
     await store.bind_key(young, young)

@@ -15,6 +15,7 @@ from hermes_session_mw.database.workers.asyncio_wakeup import DirectFuture, Loop
 from hermes_session_mw.database.workers.worker_pool import CompletionQueue
 from hermes_session_mw.exceptions import StoreUnavailable
 from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
+from tests.support.no_threads import refuse_threads
 
 pytestmark = [
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),
@@ -305,12 +306,8 @@ async def test_a_loop_looks_for_nothing_that_never_began(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop whose operation got no thread is idle afterwards."""
-
-    def start(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     store = SQLAlchemyStore(sqlite_url)
-    monkeypatch.setattr(threading.Thread, "start", start)
+    refuse_threads(monkeypatch)
     with pytest.raises(StoreUnavailable):
         await store.load("id")
     monkeypatch.undo()

@@ -21,7 +21,8 @@ from starlette.testclient import TestClient
 from hermes_session_mw import HermesSessionMiddleware, SQLAlchemyStore
 from hermes_session_mw.database.workers.worker_pool import PerLoop
 from hermes_session_mw.testing.helpers import numbered
-from tests.support import mariadb, postgres
+from tests.support import mariadb
+from tests.support.own_databases import own_database
 
 DRIVERS = ["postgresql+asyncpg", "postgresql+psycopg_async", "mysql+asyncmy", "sqlite+aiosqlite"]
 Held = Callable[[], int]
@@ -32,16 +33,13 @@ def url_and_held(
     request: pytest.FixtureRequest, driver: str, tmp_path: Path
 ) -> Iterator[tuple[URL, Held]]:
     """A database of the test's own, and how many connections there are to it."""
-    if driver.startswith("sqlite"):
-        yield URL.create(driver, database=str(tmp_path / "sessions.db")), lambda: open_at(tmp_path)
-    elif driver.startswith("postgresql"):
-        server: URL = request.getfixturevalue("postgres_server")
-        with postgres.database(server) as url:
-            yield url.set(drivername=driver), lambda: in_postgres(url)
-    else:
-        server = request.getfixturevalue("mysql_server")
-        with mariadb.database(server) as url:
-            yield url.set(drivername=driver), lambda: in_mariadb(url)
+    with own_database(request, driver, tmp_path) as url:
+        held: dict[str, Held] = {
+            "sqlite": lambda: open_at(tmp_path),
+            "postgresql": lambda: in_postgres(url),
+            "mysql": lambda: in_mariadb(url),
+        }
+        yield url, held[url.get_backend_name()]
 
 
 def open_at(folder: Path) -> int:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from hermes_session_mw.stores.sqlalchemy.schema import tables
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
 from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
 from hermes_session_mw.testing.helpers import numbered
-from tests.support import mariadb, postgres
+from tests.support.own_databases import key_of, own_database
 
 DRIVERS = [
     "sqlite",
@@ -53,18 +53,8 @@ def anyio_backend() -> str:
 @pytest.fixture(params=DRIVERS, scope="module")
 def anew(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     """A database of this module's own for each driver."""
-    driver: str = request.param
-    with ExitStack() as stack:
-        if driver.startswith("sqlite"):
-            folder = tmp_path_factory.mktemp("operator")
-            url = URL.create(driver, database=str(folder / "sessions.db"))
-        elif driver.startswith("postgresql"):
-            server = request.getfixturevalue("postgres_server")
-            url = stack.enter_context(postgres.database(server))
-        else:
-            server = request.getfixturevalue("mysql_server")
-            url = stack.enter_context(mariadb.database(server))
-        yield url.set(drivername=driver)
+    with own_database(request, request.param, tmp_path_factory.mktemp("operator")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -92,7 +82,7 @@ def sql(url: URL, statement: str, **values: Any) -> None:
 
 def age(url: URL, session_id: str, table: str = "hermes_sessions", column: str = "id") -> None:
     """Let a session, or a key, be of the year 2001."""
-    value: Any = session_id.encode() if url.get_backend_name() == "mysql" else session_id
+    value = key_of(url.get_backend_name(), session_id)
     sql(
         url, f"UPDATE {table} SET updated_at = '2001-02-03 04:05:06' WHERE {column} = :id", id=value
     )

@@ -22,6 +22,7 @@ from hermes_session_mw.testing.helpers import numbered
 from tests.support import mariadb, postgres
 from tests.support.asgi import Recorder
 from tests.support.old_tables import load_version
+from tests.support.own_databases import own_database
 from tests.support.server import ROOT
 
 PAGE = (ROOT / "docs" / "alembic.md").read_text()
@@ -44,14 +45,8 @@ def block(name: str) -> str:
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
     """An empty database."""
-    if request.param == "sqlite":
-        yield URL.create("sqlite", database=f"{tmp_path}/sessions.db")
-    elif request.param == "postgresql":
-        with postgres.database(request.getfixturevalue("postgres_server")) as made:
-            yield made
-    else:
-        with mariadb.database(request.getfixturevalue("mysql_server")) as made:
-            yield made
+    with own_database(request, request.param, tmp_path) as made:
+        yield made
 
 
 class Project:

@@ -12,8 +12,8 @@ from sqlalchemy import URL, Engine, create_engine, event, text
 from hermes_session_mw import SQLAlchemyStore, migrations
 from hermes_session_mw.stores.sqlalchemy.schema import creation
 from hermes_session_mw.testing.helpers import numbered
-from tests.support import mariadb, postgres
 from tests.support.old_tables import drop_all, load_version
+from tests.support.own_databases import own_database
 
 INDEX = "ix_hermes_sessions_updated_at"
 
@@ -21,14 +21,8 @@ INDEX = "ix_hermes_sessions_updated_at"
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"], scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     """A database of this module's own."""
-    if request.param == "sqlite":
-        yield URL.create("sqlite", database=f"{tmp_path_factory.mktemp('large')}/sessions.db")
-    elif request.param == "postgresql":
-        with postgres.database(request.getfixturevalue("postgres_server")) as made:
-            yield made
-    else:
-        with mariadb.database(request.getfixturevalue("mysql_server")) as made:
-            yield made
+    with own_database(request, request.param, tmp_path_factory.mktemp("large")) as made:
+        yield made
 
 
 @pytest.fixture

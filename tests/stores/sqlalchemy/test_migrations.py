@@ -34,7 +34,7 @@ from hermes_session_mw import (
     migrations,
 )
 from hermes_session_mw.testing.helpers import numbered
-from tests.support import mariadb, postgres
+from tests.support import mariadb
 from tests.support.old_tables import (
     TABLES,
     VERSIONS,
@@ -43,6 +43,7 @@ from tests.support.old_tables import (
     load_version,
     make_tables,
 )
+from tests.support.own_databases import own_database
 from tests.support.server import ROOT
 
 DATABASES = ["sqlite", "postgresql", "mysql"]
@@ -51,14 +52,8 @@ DATABASES = ["sqlite", "postgresql", "mysql"]
 @pytest.fixture(params=DATABASES, scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     """A database of this module's own."""
-    if request.param == "sqlite":
-        yield URL.create("sqlite", database=f"{tmp_path_factory.mktemp('migrations')}/sessions.db")
-    elif request.param == "postgresql":
-        with postgres.database(request.getfixturevalue("postgres_server")) as made:
-            yield made
-    else:
-        with mariadb.database(request.getfixturevalue("mysql_server")) as made:
-            yield made
+    with own_database(request, request.param, tmp_path_factory.mktemp("migrations")) as made:
+        yield made
 
 
 @pytest.fixture

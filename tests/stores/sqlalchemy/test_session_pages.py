@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event, text
 
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.database.connection import Database
@@ -16,6 +16,7 @@ from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.statements import list_sessions
 from hermes_session_mw.testing.helpers import new_id
 from tests.contract.test_store_contract import url_of
+from tests.support.own_databases import key_of
 
 INDEX = "ix_hermes_sessions_updated_at"
 DATABASES = [
@@ -72,14 +73,11 @@ def add(
     )
     ids = [new_id() for _ in times]
     with tables.begin() as connection:
+        backend = connection.dialect.name
         for time, id_ in zip(times, ids, strict=True):
-            key = {"owner": _key(connection, owner), "id": _key(connection, id_)}
+            key = {"owner": key_of(backend, owner), "id": key_of(backend, id_)}
             connection.execute(statement, {**key, "time": time, "turns": turns})
     return ids
-
-
-def _key(connection: Connection, key: str) -> Any:
-    return key.encode() if connection.dialect.name == "mysql" else key
 
 
 def without_index(tables: Engine) -> None:
