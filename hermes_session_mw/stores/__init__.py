@@ -11,6 +11,12 @@ from hermes_session_mw.stores.answers import AnswerRecord, AnswerState, AnswerSt
 from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.factory import StoreLike, as_store
 from hermes_session_mw.stores.lifecycle import LifecycleStore
+from hermes_session_mw.stores.message_store import (
+    ANY,
+    HistoryRange,
+    MessageStore,
+    StoredMessage,
+)
 from hermes_session_mw.stores.models import ArchivedMessage, SessionInfo, SessionPage, StoredTurn
 from hermes_session_mw.stores.validation import check_keys
 
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
     from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
 
 __all__ = [
+    "ANY",
     "AnswerRecord",
     "AnswerState",
     "AnswerStore",
@@ -27,13 +34,16 @@ __all__ = [
     "ArchivedMessage",
     "HermesStateStore",
     "History",
+    "HistoryRange",
     "LifecycleStore",
     "MemoryStore",
+    "MessageStore",
     "SQLAlchemyStore",
     "SessionInfo",
     "SessionPage",
     "Store",
     "StoreLike",
+    "StoredMessage",
     "StoredTurn",
     "as_store",
     "check_keys",
