@@ -78,6 +78,7 @@ class SessionInfo:
         created_at: when its first turn was stored.
         updated_at: when its history last changed.
         parent_id: the session that it was forked from; None if it was not forked.
+        owner: whose it is; ``""`` where sessions have no owners.
     """
 
     id: str
@@ -86,6 +87,7 @@ class SessionInfo:
     created_at: datetime
     updated_at: datetime
     parent_id: str | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,7 +333,7 @@ class MemoryStore(MemoryAnswers):
         await checkpoint()
         with self._lock:
             sessions = [
-                _info(session_id, record)
+                _info(owner, session_id, record)
                 for (session_owner, session_id), record in self._sessions.items()
                 if session_owner == owner and record.exists
             ]
@@ -345,7 +345,7 @@ class MemoryStore(MemoryAnswers):
         """See `LifecycleStore.info`."""
         check_keys(session_id, owner)
         record = await self._get(session_id, owner)
-        return _info(session_id, record) if record.exists else None
+        return _info(owner, session_id, record) if record.exists else None
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
         """See `LifecycleStore.rename`."""
@@ -366,7 +366,7 @@ class MemoryStore(MemoryAnswers):
         if not record.exists:
             raise SessionNotFound
         rows = ((row.turn_id, row.body) for row in record.rows)
-        return jsonl.dump(_info(session_id, record), rows, _metadata(record))
+        return jsonl.dump(_info(owner, session_id, record), rows, _metadata(record))
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
@@ -499,10 +499,10 @@ def _metadata(record: SessionRecord) -> Message | None:
     return None if record.metadata is None else decode_messages([record.metadata])[0]
 
 
-def _info(session_id: str, record: SessionRecord) -> SessionInfo:
+def _info(owner: str, session_id: str, record: SessionRecord) -> SessionInfo:
     created, updated = (
         datetime.fromtimestamp(at, UTC) for at in (record.created_at, record.updated_at)
     )
     return SessionInfo(
-        session_id, record.title, len(record.rows), created, updated, record.parent_id
+        session_id, record.title, len(record.rows), created, updated, record.parent_id, owner
     )
