@@ -12,7 +12,14 @@ Reason = Literal["rewind", "replace", "compact"]
 MAX_TURNS = 100_000
 """Turns that a conversation may have, unless a store is configured otherwise."""
 
-MAX_KEY_LENGTH = {"owner": 255, "session_id": 256, "turn_id": 255, "key": 255, "answer_id": 255}
+MAX_KEY_LENGTH = {
+    "owner": 255,
+    "session_id": 256,
+    "turn_id": 255,
+    "key": 255,
+    "answer_id": 255,
+    "message_id": 255,
+}
 """Characters that each key may have: all of them together fit into one index of any engine."""
 
 PAGE = 50

@@ -15,6 +15,7 @@ TABLES = [
     "hermes_archive",
     "hermes_counters",
     "hermes_keys",
+    "hermes_message_ids",
     "hermes_messages",
     "hermes_sessions",
 ]

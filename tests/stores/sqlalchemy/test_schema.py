@@ -20,8 +20,10 @@ ADDED_LATER = [
     "parent_id",
     "answer_fence",
     "metadata",
+    "has_message_ids",
 ]
 LATER_TABLES = [
+    tables.message_ids,
     tables.archive,
     tables.keys,
     tables.counters,

@@ -1,7 +1,7 @@
-"""Whether the tables have what answers need.
+"""Whether the tables have what answers, and the ids of messages, need.
 
 Tables of an earlier version that an application's own migrations keep are not upgraded yet when
-the package is. Whatever does not need answers goes on over them, so it asks here first.
+the package is. Whatever needs neither goes on over them, so it asks here first.
 """
 
 import weakref
@@ -11,20 +11,20 @@ from sqlalchemy import Dialect, text
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.dialects import MYSQL
 
-# Asked for the column: an upgrade makes the tables before it.
+# Asked for the newest column: an upgrade adds it last.
 _COUNT = {
     "sqlite": text(
-        "SELECT count(*) FROM pragma_table_info('hermes_sessions') WHERE name = 'answer_fence'"
+        "SELECT count(*) FROM pragma_table_info('hermes_sessions') WHERE name = 'has_message_ids'"
     ),
     "postgresql": text(
         "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('hermes_sessions')"
-        " AND attname = 'answer_fence'"
+        " AND attname = 'has_message_ids'"
     ),
     **dict.fromkeys(
         MYSQL,
         text(
             "SELECT count(*) FROM information_schema.columns WHERE table_schema = database()"
-            " AND table_name = 'hermes_sessions' AND column_name = 'answer_fence'"
+            " AND table_name = 'hermes_sessions' AND column_name = 'has_message_ids'"
         ),
     ),
 }
@@ -41,7 +41,7 @@ def note_answers(dialect: Dialect) -> None:
 
 
 def has_answers(database: Database) -> bool:
-    """Tell whether the tables have what answers need; once they have, no statement is sent."""
+    """Tell whether the tables are this version's; once they are, no statement is sent."""
     dialect = database.connection.dialect
     if dialect in KNOWN:
         return True

@@ -5,6 +5,7 @@ has its messages, numbered from ``first_seq`` to before ``next_seq`` without a g
 ``hermes_archive`` those that were archived. These two, the sessions and the keys can be sharded by
 owner, and all but the keys by session; ``hermes_counters`` has a few numbers for each database.
 Messages are ordered by ``seq``, which comes from ``next_seq``, and never by a clock.
+``hermes_message_ids`` has the ids of those messages that were appended with one.
 
 ``hermes_answers`` and ``hermes_answer_events`` have the answers that run, or ended lately; they can
 be sharded by owner.
@@ -78,6 +79,8 @@ sessions: Table = Table(
     # The fence of the open answer's lease; NULL where no answer is open.
     Column("answer_fence", BigInteger, nullable=True),
     Column("metadata", _body, nullable=True),  # a JSON object
+    # 1 once a message was appended with an id: where it is 0, hermes_message_ids is not asked.
+    _counter("has_message_ids"),
     PrimaryKeyConstraint("owner", "id"),
     **_ENGINE_OPTIONS,
 )
@@ -92,6 +95,20 @@ messages: Table = Table(
     Column("body", _body, nullable=False),
     Column("created_at", _time, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("owner", "session_id", "seq"),
+    ForeignKeyConstraint(
+        ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
+    ),
+    **_ENGINE_OPTIONS,
+)
+
+message_ids: Table = Table(
+    "hermes_message_ids",
+    metadata,
+    Column("owner", _key("owner")),
+    Column("session_id", _key("session_id")),
+    Column("message_id", _key("message_id")),
+    Column("seq", BigInteger, nullable=False),  # the message's, which is in the history
+    PrimaryKeyConstraint("owner", "session_id", "message_id"),
     ForeignKeyConstraint(
         ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
     ),
@@ -195,6 +212,8 @@ Index(
     postgresql_where=_is_there,
 )
 Index("ix_hermes_messages_turn_id", messages.c.owner, messages.c.session_id, messages.c.turn_id)
+Index("ix_hermes_message_ids_message_id", message_ids.c.owner, message_ids.c.message_id)
+Index("ix_hermes_message_ids_seq", message_ids.c.owner, message_ids.c.session_id, message_ids.c.seq)
 Index("ix_hermes_archive_turn_id", archive.c.owner, archive.c.session_id, archive.c.turn_id)
 Index("ix_hermes_keys_session_id", keys.c.owner, keys.c.session_id)
 Index("ix_hermes_answers_session_id", answers.c.owner, answers.c.session_id)

@@ -30,6 +30,7 @@ CREATE TABLE hermes_sessions (
     parent_id VARBINARY(1024),
     answer_fence BIGINT,
     metadata LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    has_message_ids BIGINT NOT NULL DEFAULT '0',
     PRIMARY KEY (owner, id)
 )ENGINE=InnoDB;
 CREATE INDEX ix_hermes_sessions_updated_at ON hermes_sessions (owner, updated_at DESC, id);
@@ -72,6 +73,19 @@ CREATE TABLE hermes_archive (
 )ENGINE=InnoDB;
 
 CREATE INDEX ix_hermes_archive_turn_id ON hermes_archive (owner, session_id, turn_id);
+
+CREATE TABLE hermes_message_ids (
+    owner VARBINARY(1020) NOT NULL,
+    session_id VARBINARY(1024) NOT NULL,
+    message_id VARBINARY(1020) NOT NULL,
+    seq BIGINT NOT NULL,
+    PRIMARY KEY (owner, session_id, message_id),
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+)ENGINE=InnoDB;
+
+CREATE INDEX ix_hermes_message_ids_message_id ON hermes_message_ids (owner, message_id);
+
+CREATE INDEX ix_hermes_message_ids_seq ON hermes_message_ids (owner, session_id, seq);
 
 CREATE TABLE hermes_messages (
     owner VARBINARY(1020) NOT NULL,

@@ -30,6 +30,7 @@ CREATE TABLE hermes_sessions (
     parent_id VARCHAR(256) COLLATE "C",
     answer_fence BIGINT,
     metadata TEXT,
+    has_message_ids BIGINT DEFAULT '0' NOT NULL,
     PRIMARY KEY (owner, id)
 );
 CREATE INDEX ix_hermes_sessions_updated_at ON hermes_sessions (owner, updated_at DESC, id) WHERE deleted_at IS NULL;
@@ -72,6 +73,19 @@ CREATE TABLE hermes_archive (
 );
 
 CREATE INDEX ix_hermes_archive_turn_id ON hermes_archive (owner, session_id, turn_id);
+
+CREATE TABLE hermes_message_ids (
+    owner VARCHAR(255) COLLATE "C" NOT NULL,
+    session_id VARCHAR(256) COLLATE "C" NOT NULL,
+    message_id VARCHAR(255) COLLATE "C" NOT NULL,
+    seq BIGINT NOT NULL,
+    PRIMARY KEY (owner, session_id, message_id),
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_hermes_message_ids_message_id ON hermes_message_ids (owner, message_id);
+
+CREATE INDEX ix_hermes_message_ids_seq ON hermes_message_ids (owner, session_id, seq);
 
 CREATE TABLE hermes_messages (
     owner VARCHAR(255) COLLATE "C" NOT NULL,

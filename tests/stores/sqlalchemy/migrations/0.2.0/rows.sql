@@ -8,6 +8,8 @@ INSERT INTO hermes_sessions (owner, id, next_seq, turns, created_at, updated_at,
 
 UPDATE hermes_sessions SET metadata = '{"topic":"numbers"}', updated_at = updated_at WHERE id = 'edited';
 
+UPDATE hermes_sessions SET has_message_ids = 1, updated_at = updated_at WHERE id = 'edited';
+
 INSERT INTO hermes_messages (owner, session_id, seq, turn_id, body, created_at) VALUES
     ('', 'thread', 0, 'first', '{"n":0}', '2026-11-20 10:00:00'),
     ('', 'thread', 1, 'first', '{"n":1}', '2026-11-20 10:00:00'),
@@ -23,6 +25,10 @@ INSERT INTO hermes_messages (owner, session_id, seq, turn_id, body, created_at) 
     ('', 'edited', 3, 'third', '{"n":3}', '2026-11-20 10:01:00'),
     ('', 'forked', 0, 'f531ba905ad3a02d370b44c58d1e2904', '{"n":0}', '2026-11-20 10:00:00'),
     ('', 'forked', 1, 'f531ba905ad3a02d370b44c58d1e2904', '{"n":1}', '2026-11-20 10:00:00');
+
+INSERT INTO hermes_message_ids (owner, session_id, message_id, seq) VALUES
+    ('', 'edited', 'm-0', 0),
+    ('', 'edited', 'm-3', 3);
 
 INSERT INTO hermes_archive (owner, session_id, number, seq, turn_id, body, reason, archived_at) VALUES
     ('', 'edited', 0, 2, 'second', '{"n":5}', 'rewind', '2026-11-20 10:01:00'),
