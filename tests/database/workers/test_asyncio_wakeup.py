@@ -16,6 +16,9 @@ from hermes_session_mw.database.workers.worker_pool import CompletionQueue
 from hermes_session_mw.exceptions import StoreUnavailable
 from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
 from tests.support.no_threads import refuse_threads
+from tests.support.open_files import open_files
+
+EVENTFD = "anon_inode:[eventfd]"
 
 pytestmark = [
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),
@@ -93,10 +96,11 @@ async def test_a_loop_has_one_waker() -> None:
     """All stores of a loop share an eventfd."""
     loop = asyncio.get_running_loop()
     assert waker_of(loop) is waker_of(loop)
-    before = len(os.listdir("/proc/self/fd"))
+    gc.collect()
+    before = open_files(EVENTFD)
     for _ in range(10):
         CompletionQueue()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files(EVENTFD) == before
 
 
 def test_a_waker_ends_with_its_loop(anyio_backend: str) -> None:
@@ -107,12 +111,12 @@ def test_a_waker_ends_with_its_loop(anyio_backend: str) -> None:
 
     asyncio.run(make())
     gc.collect()
-    before = os.listdir("/proc/self/fd")
+    before = open_files(EVENTFD)
     for _ in range(5):
         with pytest.raises(RuntimeError, match="closed"):
             asyncio.run(make()).schedule(lambda: None)
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert open_files(EVENTFD) == before
 
 
 def test_a_waker_keeps_no_requests_context(anyio_backend: str) -> None:

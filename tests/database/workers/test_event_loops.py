@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import threading
 import time
 import weakref
@@ -22,6 +21,7 @@ from hermes_session_mw import HermesSessionMiddleware, SQLAlchemyStore
 from hermes_session_mw.database.workers.worker_pool import PerLoop
 from hermes_session_mw.testing.helpers import numbered
 from tests.support import mariadb
+from tests.support.open_files import open_files
 from tests.support.own_databases import own_database
 
 DRIVERS = ["postgresql+asyncpg", "postgresql+psycopg_async", "mysql+asyncmy", "sqlite+aiosqlite"]
@@ -35,17 +35,11 @@ def url_and_held(
     """A database of the test's own, and how many connections there are to it."""
     with own_database(request, driver, tmp_path) as url:
         held: dict[str, Held] = {
-            "sqlite": lambda: open_at(tmp_path),
+            "sqlite": lambda: open_files(str(tmp_path)),
             "postgresql": lambda: in_postgres(url),
             "mysql": lambda: in_mariadb(url),
         }
         yield url, held[url.get_backend_name()]
-
-
-def open_at(folder: Path) -> int:
-    """Return how many files this process has open in the folder."""
-    opened = [Path(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
-    return sum(str(file.readlink()).startswith(str(folder)) for file in opened if file.exists())
 
 
 def in_postgres(url: URL) -> int:
