@@ -208,8 +208,7 @@ $(LITELLM)/.installed: tests/demo/litellm/requirements.txt | check-python
 installed-clients: $(VENV)/bin/python
 	@$(MAKE) --silent --jobs 4 $(CLIENT_NAMES:%=$(CLIENTS)/%/.installed)
 
-environments: $(LOWEST_VENV)/.installed $(HERMES)/.installed $(NPM_CLIENTS)/.installed \
-  $(LITELLM)/.installed installed-clients
+environments: $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed installed-clients
 
 # Apart, for their pins go together as little as their users' do. Without pip, which is ten megabytes each.
 $(CLIENTS)/%/.installed: tests/demo/clients/environments/%.txt | $(VENV)/bin/python
