@@ -153,3 +153,6 @@ def test_ci_runs_what_takes_long() -> None:
     """Whatever `make test` leaves out has a job of its own."""
     steps = read(GITHUB / "workflows" / "ci.yml")["jobs"]["long"]["steps"]
     assert "bash .ci/run test-long" in steps[-1]["run"]
+    (folders,) = re.findall(r"^LONG = (.*)$", MAKEFILE, flags=re.MULTILINE)
+    for left_out in (*long_runs.LONG, *long_runs.EVERY_CASE):
+        assert left_out.startswith(tuple(folders.split())), left_out

@@ -3,6 +3,8 @@
 The tests below `LONG` start and kill servers, or repeat for minutes. ``make test-long`` runs all of
 them; ``make test`` leaves out those that are not in `DOSE`, by the marker ``long``. A dose has each
 server, each program of the torture and each kind of failure once, on one database and one driver.
+So it is with `EVERY_CASE`: the contracts over every driver and event loop, of which `CASES` are in
+every run.
 """
 
 import pytest
@@ -77,6 +79,26 @@ DOSE = (
     ),
 )
 
+EVERY_CASE = (
+    "tests/contract/test_answer_contract.py",
+    "tests/contract/test_lifecycle_contract.py",
+    "tests/contract/test_message_contract.py",
+)
+"""The contracts of more than a chat needs, which are held over every store, driver and loop."""
+
+CASES = (
+    "memory-asyncio",
+    "sqlite-trio",
+    "sqlite+aiosqlite-asyncio",
+    "postgresql+psycopg-trio",
+    "postgresql+asyncpg-asyncio",
+    "mysql+pymysql-trio",
+    "mysql+asyncmy-asyncio",
+)
+"""The cases that are in every run: each database, in threads and in the event loop.
+
+``StoreContract``, which a chat needs, has all its cases in every run.
+"""
 
 FIRST = (
     "tests/packaging/test_dist.py",
@@ -113,5 +135,14 @@ def order(items: list[pytest.Item]) -> None:
 def mark(items: list[pytest.Item]) -> None:
     """Give the marker ``long`` to each test of the long ones that is not in the dose."""
     for item in items:
-        if item.nodeid.startswith(LONG) and not item.nodeid.startswith(DOSE):
+        if is_long(item):
             item.add_marker(pytest.mark.long)
+
+
+def is_long(item: pytest.Item) -> bool:
+    """Tell whether ``make test`` leaves out the test."""
+    if item.nodeid.startswith(EVERY_CASE):
+        call = getattr(item, "callspec", None)
+        case = call and call.params.get("case")
+        return case is not None and str(case) not in CASES
+    return item.nodeid.startswith(LONG) and not item.nodeid.startswith(DOSE)
