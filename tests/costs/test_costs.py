@@ -78,6 +78,7 @@ async def test_round_trips_of_each_operation(server_url: URL) -> None:
         append, replace = 1 if is_postgresql else 5, 7 + asks if is_postgresql else 8
         rewind = await cost(lambda: shorten(store, edited))
         assert rewind - 1 == 6  # a load tells it how long the history is
+        assert await cost(lambda: store.pop(edited)) == 6 + 1  # a rewind, and the messages
         assert await cost(lambda: store.append(edited, TURN, replace_from=1)) == replace
         transaction = 0 if is_postgresql else 2  # there the append has none of its own
         assert replace <= rewind - 1 + append - transaction + asks

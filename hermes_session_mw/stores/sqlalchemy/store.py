@@ -258,14 +258,42 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         removed = await self._prune(cutoff, None, lambda _count: None)
         return removed.sessions + removed.ids
 
+    async def pop(
+        self, session_id: str, count: int = 1, owner: str = "", *, fence: int | None = None
+    ) -> list[Message]:
+        """See `MessageStore.pop`."""
+        check_keys(session_id, owner)
+        check_count("count", count)
+        work = self._folding(rewind_compact.pop)
+        return await self._retrying.write_once(
+            work, session_id, count, owner, fence, mint_turn_id()
+        )
+
     async def rewind(
-        self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
+        self,
+        session_id: str,
+        length: int,
+        owner: str = "",
+        *,
+        fence: int | None = None,
+        expected_length: int | None = None,
     ) -> int:
-        """See `LifecycleStore.rewind`."""
+        """See `MessageStore.rewind`."""
         check_keys(session_id, owner)
         check_count("length", length)
-        work = self._folding(rewind_compact.rewind)
-        return await self._write(work, session_id, length, owner, fence)
+        check_int("expected_length", expected_length)
+        if expected_length is None:
+            work = self._folding(rewind_compact.rewind)
+            return await self._write(work, session_id, length, owner, fence)
+        return await self._retrying.write_once(
+            self._folding(rewind_compact.rewind_expected),
+            session_id,
+            length,
+            owner,
+            fence,
+            expected_length,
+            mint_turn_id(),
+        )
 
     async def compact(
         self,
@@ -277,22 +305,13 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         skipped: int = 0,
         fence: int | None = None,
     ) -> int:
-        """See `LifecycleStore.compact`."""
+        """See `MessageStore.compact`."""
         check_keys(session_id, owner)
         check_count("skipped", skipped)
         seen = encode_replaced(replaced, skipped, self.max_message_bytes)
-        bodies = self._encode(summary)
-        turn_id = mint_turn_id()
-        return await self._write(
-            self._folding(rewind_compact.compact),
-            session_id,
-            seen,
-            bodies,
-            owner,
-            skipped=skipped,
-            fence=fence,
-            turn_id=turn_id,
-        )
+        bodies = self._encode(summary) if summary else []
+        work = partial(rewind_compact.compact, skipped=skipped, fence=fence, turn_id=mint_turn_id())
+        return await self._retrying.write_once(self._folding(work), session_id, seen, bodies, owner)
 
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
         """See `LifecycleStore.find_turn`."""

@@ -52,7 +52,13 @@ EDITS: dict[str, tuple[Edit, Any]] = {
         3,
     ),
     "rewind": (lambda store, id_: store.rewind(id_, 2), 2),
+    "rewind in a turn": (
+        lambda store, id_: store.rewind(id_, 2, fence=FENCE, expected_length=4),
+        2,
+    ),
+    "pop": (lambda store, id_: store.pop(id_, 2), numbered(2, 2)),
     "compact": (lambda store, id_: store.compact(id_, numbered(0, 3), [{"s": 1}]), 2),
+    "compact to nothing": (lambda store, id_: store.compact(id_, [], [], skipped=3), 1),
     "fork": (lambda store, id_: store.fork(id_, f"{id_}-child", length=3), 3),
     "fork of nothing": (lambda store, id_: store.fork(id_, f"{id_}-child", length=0), 0),
     "rotate": (_rotate_back, True),
@@ -110,7 +116,7 @@ async def test_a_lost_reply_to_an_edit_is_found_out(server_url: URL, edit: str) 
         total = len(await store.archived(session_id)) + (await store.load(session_id)).length
         new = f"{session_id}-new"
         total += len(await store.archived(new)) + (await store.load(new)).length
-        assert total == 4 + edit.startswith(("compact", "replace"))
+        assert total == 4 + (edit.startswith("replace") or edit == "compact")
 
 
 @every_driver

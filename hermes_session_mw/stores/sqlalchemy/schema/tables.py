@@ -126,6 +126,8 @@ archive: Table = Table(
     Column("body", _body, nullable=False),
     Column("reason", String(20), nullable=False),
     Column("archived_at", _time, nullable=False, server_default=func.now()),
+    # What archived it, where a repetition could not tell by a turn: a pop, say.
+    Column("operation", String(20), nullable=True),
     PrimaryKeyConstraint("owner", "session_id", "number"),
     ForeignKeyConstraint(
         ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"

@@ -1,17 +1,23 @@
 """The SQL that moves messages from a history to the archive.
 
 Every change locks the session's row, so that an append comes before it or after it.
+
+A change that is repeated, because the reply to its COMMIT was lost, must not be made twice. A turn
+is recognized by its id, and so is a summary. A pop, a rewind from an expected length and a
+compaction without a summary leave no turn: the messages that they archive are marked with an id of
+the *operation*.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Insert, bindparam, delete, insert, select, update
 from sqlalchemy import func as sql
 
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
-from hermes_session_mw.messages import decode_messages
+from hermes_session_mw.messages import Message, decode_messages
 from hermes_session_mw.stores.models import ArchivedMessage, Reason
 from hermes_session_mw.stores.pagination import time_of
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
@@ -44,18 +50,31 @@ _IN_RANGE = (
     messages.c.seq < bindparam("to_seq"),
 )
 _bodies = select(messages.c.body).where(*_IN_RANGE).order_by(messages.c.seq)
-_ARCHIVED_COLUMNS = ("owner", "session_id", "number", "seq", "turn_id", "body", "reason")
-_archive = insert(archive).from_select(
-    _ARCHIVED_COLUMNS,
-    select(
-        messages.c.owner,
-        messages.c.session_id,
-        messages.c.seq + bindparam("offset", type_=messages.c.seq.type),
-        messages.c.seq,
-        messages.c.turn_id,
-        messages.c.body,
-        bindparam("reason", type_=archive.c.reason.type),
-    ).where(*_IN_RANGE),
+_archived_columns = {
+    "owner": messages.c.owner,
+    "session_id": messages.c.session_id,
+    "number": messages.c.seq + bindparam("offset", type_=messages.c.seq.type),
+    "seq": messages.c.seq,
+    "turn_id": messages.c.turn_id,
+    "body": messages.c.body,
+    "reason": bindparam("reason", type_=archive.c.reason.type),
+}
+_OPERATION = bindparam("operation", type_=archive.c.operation.type)
+
+
+def _insert_archived(columns: dict[str, Any]) -> Insert:
+    return insert(archive).from_select(list(columns), select(*columns.values()).where(*_IN_RANGE))
+
+
+# By whether the operation is noted, for which tables of an earlier version have no column.
+_ARCHIVE = {
+    False: _insert_archived(_archived_columns),
+    True: _insert_archived({**_archived_columns, "operation": _OPERATION}),
+}
+_archived_by = (
+    select(archive.c.body)
+    .where(*IN_ARCHIVE, archive.c.operation == _OPERATION)
+    .order_by(archive.c.number)
 )
 _remove = delete(messages).where(*_IN_RANGE)
 _renumber = (
@@ -85,12 +104,54 @@ def rewind(database: Database, session_id: str, length: int, owner: str, fence: 
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
         session = _lock_to_edit(database, target, fence)
-        if length >= session.length:
-            return session.length
-        cut = session.first + length
-        session = _archive_range(database, target, session, (cut, session.end), "rewind")
-        _write_numbers(database, target, session._replace(end=cut))
-    return length
+        if length < session.length:
+            _cut(database, target, session, length)
+    return min(length, session.length)
+
+
+def rewind_expected(
+    database: Database,
+    session_id: str,
+    length: int,
+    owner: str,
+    fence: int | None,
+    expected_length: int,
+    operation: str,
+    *,
+    repeated: bool,
+) -> int:
+    """See `MessageStore.rewind` with ``expected_length``."""
+    target = Target(of_session=session_id, of_owner=owner)
+    with transaction(database):
+        session, done = _lock_or_find(database, target, fence, operation, repeated=repeated)
+        if done:
+            return length
+        check_expected(expected_length, session.length)
+        if length < session.length:
+            _cut(database, target, session, length, operation)
+    return min(length, session.length)
+
+
+def pop(
+    database: Database,
+    session_id: str,
+    count: int,
+    owner: str,
+    fence: int | None,
+    operation: str,
+    *,
+    repeated: bool,
+) -> list[Message]:
+    """See `MessageStore.pop`."""
+    target = Target(of_session=session_id, of_owner=owner)
+    with transaction(database):
+        session, bodies = _lock_or_find(database, target, fence, operation, repeated=repeated)
+        length = max(session.length - count, 0)
+        if not bodies and length < session.length:
+            span = {"from_seq": session.first + length, "to_seq": session.end}
+            bodies = [body for (body,) in database.rows(_bodies, {**target, **span})]
+            _cut(database, target, session, length, operation)
+    return decode_messages(bodies)
 
 
 def replace(
@@ -177,15 +238,21 @@ def compact(
     skipped: int,
     fence: int | None,
     turn_id: str,
+    repeated: bool,
 ) -> int:
     """See `LifecycleStore.compact`; the messages come as JSON texts.
 
     ``turn_id`` is the summary's; it shows that a repeated compaction was done already.
     """
     target = Target(of_session=session_id, of_owner=owner)
+    operation = None if summary else turn_id
     with transaction(database):
-        session = _lock_to_edit(database, target, fence)
-        if rows_of_turn(database, turn_id, target):
+        if operation is None:
+            session = _lock_to_edit(database, target, fence)
+            done: Sequence[Any] = rows_of_turn(database, turn_id, target) if repeated else ()
+        else:
+            session, done = _lock_or_find(database, target, fence, operation, repeated=repeated)
+        if done:
             return session.length
         cut = session.first + skipped + len(replaced)
         if cut > session.end:
@@ -194,9 +261,11 @@ def compact(
         standing = [body for (body,) in database.rows(_bodies, {**target, **span})]
         if not is_same(standing, replaced):
             raise SessionConflict(skipped + len(replaced), session.length)
-        session = _archive_range(database, target, session, (session.first, cut), "compact")
+        old = session.first, cut
+        session = _archive_range(database, target, session, old, "compact", operation)
         session = session._replace(first=cut - len(summary))
-        add_messages(database, target, session.first, [(turn_id, body) for body in summary])
+        if summary:
+            add_messages(database, target, session.first, [(turn_id, body) for body in summary])
         _write_numbers(database, target, session)
     return session.length
 
@@ -223,17 +292,51 @@ def _lock_to_edit(database: Database, target: Target, fence: int | None) -> Sess
     return session
 
 
+def _lock_or_find(
+    database: Database, target: Target, fence: int | None, operation: str, *, repeated: bool
+) -> tuple[SessionRow, list[str]]:
+    """Lock the session's row; return it, and what the ``repeated`` operation has archived already.
+
+    For what was archived the lease does not matter any more. The whole archive is read for it.
+    """
+    if repeated:
+        session = _lock_to_edit(database, target, None)
+        rows = database.rows(_archived_by, {**target, "operation": operation})
+        if rows:
+            return session, [body for (body,) in rows]
+    return _lock_to_edit(database, target, fence), []
+
+
+def _cut(
+    database: Database,
+    target: Target,
+    session: SessionRow,
+    length: int,
+    operation: str | None = None,
+) -> None:
+    """Keep the history's first ``length`` messages, and archive the others."""
+    cut = session.first + length
+    session = _archive_range(database, target, session, (cut, session.end), "rewind", operation)
+    _write_numbers(database, target, session._replace(end=cut))
+
+
 def _archive_range(
     database: Database,
     target: Target,
     session: SessionRow,
     span: tuple[int, int],
     reason: Reason,
+    operation: str | None = None,
 ) -> SessionRow:
-    """Move the messages with the numbers of ``span`` to the end of the archive."""
+    """Move the messages with the numbers of ``span`` to the end of the archive.
+
+    ``operation`` is what a repetition finds them by; None where it need not.
+    """
     parameters = {**target, "from_seq": span[0], "to_seq": span[1]}
     offset = session.archived - span[0]
-    database.run(_archive, {**parameters, "reason": reason, "offset": offset})
+    noted = {} if operation is None else {"operation": operation}
+    archive_them = _ARCHIVE[operation is not None]
+    database.run(archive_them, {**parameters, **noted, "reason": reason, "offset": offset})
     database.run(_remove, parameters)
     return session._replace(archived=offset + span[1])
 

@@ -68,6 +68,7 @@ CREATE TABLE hermes_archive (
     body LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     reason VARCHAR(20) NOT NULL,
     archived_at TIMESTAMP NOT NULL DEFAULT (now()),
+    operation VARCHAR(20),
     PRIMARY KEY (owner, session_id, number),
     FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
 )ENGINE=InnoDB;

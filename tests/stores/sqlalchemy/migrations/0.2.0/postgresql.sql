@@ -68,6 +68,7 @@ CREATE TABLE hermes_archive (
     body TEXT NOT NULL,
     reason VARCHAR(20) NOT NULL,
     archived_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    operation VARCHAR(20),
     PRIMARY KEY (owner, session_id, number),
     FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
 );

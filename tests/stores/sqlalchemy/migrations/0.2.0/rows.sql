@@ -34,6 +34,8 @@ INSERT INTO hermes_archive (owner, session_id, number, seq, turn_id, body, reaso
     ('', 'edited', 0, 2, 'second', '{"n":5}', 'rewind', '2026-11-20 10:01:00'),
     ('', 'edited', 1, 3, 'second', '{"n":6}', 'rewind', '2026-11-20 10:01:00');
 
+UPDATE hermes_archive SET operation = 'q1J0W8mPZk3xYb2c', archived_at = archived_at WHERE number = 1;
+
 INSERT INTO hermes_keys (owner, name, session_id, updated_at) VALUES
     ('ada', 'work', 'thread', '2026-11-20 10:00:00');
 
