@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from hermes_session_mw.session.session import HermesSession, get_session
     from hermes_session_mw.session.turn_lock import Turn
     from hermes_session_mw.stores import (
+        ANY,
         AnswerRecord,
         AnswerState,
         AnswerStore,
@@ -67,17 +68,21 @@ if TYPE_CHECKING:
         ArchivedMessage,
         HermesStateStore,
         History,
+        HistoryRange,
         LifecycleStore,
         MemoryStore,
+        MessageStore,
         SessionInfo,
         SessionPage,
         SQLAlchemyStore,
         Store,
+        StoredMessage,
         StoredTurn,
         check_keys,
     )
 
 __all__ = [
+    "ANY",
     "HISTORY_SOURCE_HEADER",
     "IDEMPOTENCY_HEADER",
     "ON_DISCONNECT_HEADER",
@@ -101,11 +106,13 @@ __all__ = [
     "HermesStateStore",
     "History",
     "HistoryNotLoaded",
+    "HistoryRange",
     "InvalidCursor",
     "InvalidKey",
     "InvalidMessage",
     "LifecycleStore",
     "MemoryStore",
+    "MessageStore",
     "MessageTooLarge",
     "NewMessages",
     "NotSupported",
@@ -129,6 +136,7 @@ __all__ = [
     "StoreMisconfigured",
     "StoreTimeout",
     "StoreUnavailable",
+    "StoredMessage",
     "StoredTurn",
     "Turn",
     "TurnConflict",
@@ -145,6 +153,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ANY": "stores",
     "Answer": "session.answer",
     "AnswerEvent": "session.answer",
     "AnswerRecord": "stores",
@@ -156,8 +165,10 @@ _MODULES = {
     "HermesSessionMiddleware": "asgi.middleware",
     "HermesStateStore": "stores",
     "History": "stores",
+    "HistoryRange": "stores",
     "LifecycleStore": "stores",
     "MemoryStore": "stores",
+    "MessageStore": "stores",
     "NewMessages": "session.new_messages",
     "Recording": "session.recording",
     "SQLAlchemyStore": "stores",
@@ -165,6 +176,7 @@ _MODULES = {
     "SessionInfo": "stores",
     "SessionPage": "stores",
     "Store": "stores",
+    "StoredMessage": "stores",
     "StoredTurn": "stores",
     "Turn": "session.turn_lock",
     "check_keys": "stores",

@@ -112,7 +112,7 @@ class CursorConflict(HermesSessionError):
 
 
 class SessionConflict(HermesSessionError):
-    """The conversation has another length than the append expected; nothing was written.
+    """The conversation has another length, or other metadata, than expected; nothing was written.
 
     ``problem`` is the message, where lengths do not say what is wrong.
 

@@ -86,13 +86,16 @@ class MessageStore(LifecycleStore, Protocol):
         """See `LifecycleStore.append`.
 
         ``message_ids`` are ids for the messages, one for each, or None for a message without one.
-        A message whose id is one of the history's already is not stored again, so that appends may
-        overlap; nothing is compared. Where all of them are known, nothing is stored but the
-        metadata. A message that leaves the history leaves its id free. ``metadata`` is set in the
-        same transaction, as by ``set_metadata``. A repeated ``turn_id`` stores nothing, and
-        compares the messages only where they have no ids.
+        A message whose id is one of the history's already, or of the messages that
+        ``replace_from`` keeps, is not stored again, so that appends may overlap; nothing is
+        compared. Where all of them are known, nothing is stored but the metadata. A message that
+        leaves the history leaves its id free. A fork has the ids too, and an export has none.
+
+        ``metadata`` is set in the same transaction, as by ``set_metadata``. A repeated ``turn_id``
+        stores and expects nothing, and compares the messages only where none has an id.
 
         Raises:
+            TypeError: the ids are a str.
             ValueError: the ids are not as many as the messages, or one is there twice.
             InvalidKey: an id cannot be stored; it has 1 to 255 characters.
             SessionConflict: also if the metadata is not ``expected_metadata``.
@@ -104,7 +107,8 @@ class MessageStore(LifecycleStore, Protocol):
     ) -> list[Message]:
         """Archive the newest ``count`` messages, and return them, oldest first.
 
-        There may be fewer. Two calls never return the same message.
+        There may be fewer. Two calls never return the same message. ``archived`` has them with the
+        reason "rewind".
 
         Raises:
             ValueError: ``count`` is negative.
@@ -146,7 +150,8 @@ class MessageStore(LifecycleStore, Protocol):
 
         History, archive, turn ids, message ids, title and metadata are gone, and nothing is listed.
         Unlike after ``delete`` the id can be used again, at once. Keys that are bound to it stay
-        bound, and a lease that is held stays held. An answer that runs is removed with its session.
+        bound, and a lease that is held stays held. The session's answers are removed, also one that
+        runs, whose writer gets ``TurnLost``, and whose lease is free.
 
         Raises:
             SessionDeleted: the conversation was deleted.
@@ -178,7 +183,8 @@ class MessageStore(LifecycleStore, Protocol):
     ) -> tuple[str, StoredMessage] | None:
         """Return the owner's message with this id, and the id of its session; None without one.
 
-        Where several sessions have the id, it is the message of the one that comes first by id.
+        Where several sessions have the id, it is the message of the one that comes first by id. An
+        answer whose writer has died is not folded for it, as for ``list``.
         """
         ...
 
@@ -192,6 +198,8 @@ class MessageStore(LifecycleStore, Protocol):
         self, limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
     ) -> SessionPage:
         """Return every owner's sessions, as ``list`` does; `SessionInfo.owner` says whose each is.
+
+        Those that were changed at one time are in the order of their owners, and then of their ids.
 
         For the administrator, and for what serves all owners; never for a client.
         """

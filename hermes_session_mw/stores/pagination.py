@@ -18,8 +18,19 @@ class Position(NamedTuple):
     session_id: str
 
 
+class OwnedPosition(NamedTuple):
+    """The last session of a page of all owners' sessions: when it was changed, and its keys."""
+
+    changed: int
+    owner: str
+    session_id: str
+
+
 FIRST = Position(MAX_INTEGER, "")
 """The position that all sessions come after."""
+
+FIRST_OF_ALL = OwnedPosition(MAX_INTEGER, "", "")
+"""The position that all sessions of all owners come after."""
 
 
 def page_of(found: list[SessionInfo], limit: int) -> SessionPage:
@@ -29,9 +40,21 @@ def page_of(found: list[SessionInfo], limit: int) -> SessionPage:
     return SessionPage(sessions, encode_cursor(*position_of(sessions[-1])) if more else None)
 
 
+def owned_page_of(found: list[SessionInfo], limit: int) -> SessionPage:
+    """Return the first ``limit`` of all owners' sessions, and a cursor if there are more."""
+    sessions = found[:limit]
+    more = len(found) > limit
+    return SessionPage(sessions, encode_cursor(*owned_position_of(sessions[-1])) if more else None)
+
+
 def position_of(session: SessionInfo) -> Position:
     """Return the position of the session in a list."""
     return Position((session.updated_at - _EPOCH) // timedelta(microseconds=1), session.id)
+
+
+def owned_position_of(session: SessionInfo) -> OwnedPosition:
+    """Return the position of the session in a list of all owners' sessions."""
+    return OwnedPosition(position_of(session).changed, session.owner, session.id)
 
 
 def list_order(session: SessionInfo) -> tuple[int, str]:
@@ -40,12 +63,26 @@ def list_order(session: SessionInfo) -> tuple[int, str]:
     return -changed, session_id
 
 
+def owned_list_order(session: SessionInfo) -> tuple[int, str, str]:
+    """Return the key that a list of all owners' sessions is sorted by."""
+    changed, owner, session_id = owned_position_of(session)
+    return -changed, owner, session_id
+
+
 def decode_cursor(cursor: str | None) -> Position:
     """Return the position before a page, by its cursor; ``ValueError`` if no list has it."""
     if cursor is None:
         return FIRST
     changed, (session_id,) = decode_fields(cursor, 256)
     return Position(changed, session_id)
+
+
+def decode_owned_cursor(cursor: str | None) -> OwnedPosition:
+    """Return the position before a page of all owners' sessions; ``ValueError`` as above."""
+    if cursor is None:
+        return FIRST_OF_ALL
+    changed, (owner, session_id) = decode_fields(cursor, 255, 256)
+    return OwnedPosition(changed, owner, session_id)
 
 
 def encode_cursor(changed: int, *names: str | None) -> str:

@@ -6,10 +6,12 @@ store unchanged is refused by all stores, with the same error.
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
 
 from hermes_session_mw.exceptions import InvalidKey, InvalidMessage, SessionConflict, TurnConflict
 from hermes_session_mw.messages import Message, decode_messages, encode_messages
+from hermes_session_mw.stores.message_store import ANY, AnyMetadata, ExpectedMetadata
 from hermes_session_mw.stores.models import (
     MAX_DIGEST,
     MAX_KEY_LENGTH,
@@ -17,6 +19,9 @@ from hermes_session_mw.stores.models import (
     MAX_PAGE,
     MAX_TITLE,
 )
+
+ExpectedBody: TypeAlias = str | Literal[AnyMetadata.ANY] | None
+"""What the JSON text of a session's metadata has to say: None is none."""
 
 
 def check_keys(session_id: str, owner: str, turn_id: str | None = None) -> None:
@@ -42,6 +47,33 @@ def check_answer(answer_id: str, owner: str) -> None:
     """Raise ``InvalidKey`` unless every database can store the answer's id and the owner."""
     _check_key("answer_id", answer_id)
     _check_key("owner", owner, may_be_empty=True)
+
+
+def check_message_id(message_id: str, owner: str) -> None:
+    """Raise ``InvalidKey`` unless every database can store the message's id and the owner."""
+    _check_key("message_id", message_id)
+    _check_key("owner", owner, may_be_empty=True)
+
+
+def check_message_ids(message_ids: Sequence[str | None] | None, count: int) -> None:
+    """Check the ids of ``count`` messages, of which each may have one.
+
+    Raises:
+        TypeError: they are one str.
+        ValueError: they are not as many as the messages, or one is there twice.
+        InvalidKey: not every database can store one.
+    """
+    if message_ids is None:
+        return
+    if isinstance(message_ids, str):
+        raise TypeError("message_ids is a str, not a list")
+    if len(message_ids) != count:
+        raise ValueError(f"message_ids: there are {len(message_ids)} for {count} messages")
+    given = [each for each in message_ids if each is not None]
+    for each in given:
+        _check_key("message_id", each)
+    if len({*given}) < len(given):
+        raise ValueError("message_ids: one is there twice")
 
 
 def _check_key(name: str, value: str, *, may_be_empty: bool = False) -> None:
@@ -89,6 +121,19 @@ def check_count(name: str, number: int | None) -> None:
         raise ValueError(f"{name}: {number} is negative")
 
 
+def check_range(start: int, limit: int | None, since: datetime | None) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless these say which messages to load."""
+    check_int("start", start)
+    check_count("limit", limit)
+    if since is not None and since.utcoffset() is None:
+        raise ValueError("since: it has no time zone")
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise ``ValueError`` unless session ids can begin with ``prefix``."""
+    check_text("prefix", prefix, MAX_KEY_LENGTH["session_id"], ValueError)
+
+
 def check_page(limit: int) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``limit`` is an int from 1 to ``MAX_PAGE``."""
     check_int("limit", limit)
@@ -132,17 +177,34 @@ def encode_metadata(metadata: Message, max_message_bytes: int) -> str:
     return body
 
 
+def encode_expected(expected: ExpectedMetadata, max_message_bytes: int) -> ExpectedBody:
+    """Return what metadata is expected, as a JSON text, or raise ``InvalidMessage``."""
+    if expected is None or expected is ANY:
+        return expected
+    return encode_metadata(expected, max_message_bytes)
+
+
+def check_metadata(expected: ExpectedBody, stored: str | None, length: int = 0) -> None:
+    """Raise ``SessionConflict``, with the history's length, if other metadata is expected."""
+    if expected is ANY or expected == stored:
+        return
+    if expected is None or stored is None or not is_same([expected], [stored]):
+        problem = "the session has other metadata than expected: load it again and decide anew"
+        raise SessionConflict(length, length, problem=problem)
+
+
 def length_after_repeat(
-    stored: Sequence[tuple[int, str]], bodies: Sequence[str], first: int, end: int
+    stored: Sequence[tuple[int, str]], bodies: Sequence[str] | None, first: int, end: int
 ) -> int:
     """Return the number of messages in the history before the end of a repeated turn.
 
     That is what the turn's first append returned, unless the history was compacted or rewound
     since. ``stored`` has the numbers and JSON texts of the stored turn, in order, and ``bodies``
-    the JSON texts of its repetition. The history's messages are numbered from ``first`` to before
-    ``end``. Raises ``TurnConflict`` if the messages differ.
+    the JSON texts of its repetition; None where messages have ids, because some of them may not
+    have been stored. The history's messages are numbered from ``first`` to before ``end``. Raises
+    ``TurnConflict`` if the messages differ.
     """
-    if not is_same([body for _, body in stored], bodies):
+    if bodies is not None and not is_same([body for _, body in stored], bodies):
         raise TurnConflict
     return max(min(stored[-1][0] + 1, end) - first, 0)
 

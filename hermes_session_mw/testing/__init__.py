@@ -1,8 +1,8 @@
-"""The contracts of `Store`, `LifecycleStore` and `AnswerStore`, as tests for a store of your own.
+"""The contracts of the protocols for stores, as tests for a store of your own.
 
 Derive a test class from `StoreContract`, from `LifecycleContract` if the store edits, leases and
-lists too, and from `AnswerContract` if it keeps running answers, and define a fixture ``store``
-that yields the store::
+lists too, from `AnswerContract` if it keeps running answers, and from `MessageContract` if it is a
+`MessageStore`, and define a fixture ``store`` that yields the store::
 
     from hermes_session_mw.testing import StoreContract
 
@@ -35,6 +35,8 @@ pytest.register_assert_rewrite(
             "lease_contract",
             "session_list_contract",
             "lifecycle_contract",
+            "metadata_contract",
+            "message_contract",
             "answer_contract",
             "answer_writers",
             "fold_contract",
@@ -54,6 +56,11 @@ from hermes_session_mw.testing.lifecycle_contract import (  # noqa: E402  # see 
     LifecycleContract,
     LifecycleOperations,
 )
+from hermes_session_mw.testing.message_contract import (  # noqa: E402  # see above
+    MessageArguments,
+    MessageContract,
+    MessageOperations,
+)
 from hermes_session_mw.testing.store_contract import (  # noqa: E402  # see above
     StoreArguments,
     StoreContract,
@@ -67,6 +74,9 @@ __all__ = [
     "LifecycleArguments",
     "LifecycleContract",
     "LifecycleOperations",
+    "MessageArguments",
+    "MessageContract",
+    "MessageOperations",
     "StoreArguments",
     "StoreContract",
     "StoreOperations",

@@ -699,7 +699,12 @@ def test_times_are_told_in_utc() -> None:
 
     class Zoned(MemoryStore):
         async def list(
-            self, owner: str = "", limit: int = PAGE, cursor: str | None = None
+            self,
+            owner: str = "",
+            limit: int = PAGE,
+            cursor: str | None = None,
+            *,
+            prefix: str = "",
         ) -> SessionPage:
             time = datetime.fromisoformat("2026-01-31T13:00:00.5+01:00")
             return SessionPage([SessionInfo("a", None, 1, time, time)], None)

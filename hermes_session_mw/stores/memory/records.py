@@ -19,6 +19,8 @@ class Row:
 
     turn_id: str
     body: str
+    at: datetime
+    message_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,16 @@ class SessionRecord:
 
 
 def appended(
-    record: SessionRecord, bodies: Sequence[str], turn_id: str | None, replace_from: int | None
+    record: SessionRecord,
+    bodies: Sequence[str],
+    turn_id: str | None,
+    replace_from: int | None,
+    message_ids: Sequence[str | None] | None = None,
 ) -> SessionRecord:
     """Return the session with a turn added, after its first ``replace_from`` messages if given.
+
+    Messages whose id is one of those of the messages before are left out; where none remains, and
+    none is replaced, that is the session as it was.
 
     Raises:
         SessionConflict: there are fewer messages.
@@ -97,9 +106,31 @@ def appended(
     before = len(record.rows)
     keep = before if replace_from is None else replace_from
     check_replaced(keep, before)
-    name = turn_id or mint_turn_id()
-    rows = [*record.rows[:keep], *(Row(name, body) for body in bodies)]
-    archive = record.archived(keep, before, "replace") if keep < before else record.archive
+    kept = record.rows[:keep]
+    added = _unknown_rows(kept, bodies, turn_id or mint_turn_id(), message_ids)
+    if keep == before and not added:
+        return record
     return replace(
-        record, rows=rows, archive=archive, turns=record.turns + 1, updated_at=time.time()
+        record,
+        rows=[*kept, *added],
+        archive=record.archived(keep, before, "replace") if keep < before else record.archive,
+        turns=record.turns + bool(added),
+        updated_at=time.time(),
     )
+
+
+def _unknown_rows(
+    kept: Sequence[Row],
+    bodies: Sequence[str],
+    turn_id: str,
+    message_ids: Sequence[str | None] | None,
+) -> list[Row]:
+    now = datetime.now(UTC)
+    if message_ids is None:
+        return [Row(turn_id, body, now) for body in bodies]
+    known = {row.message_id for row in kept} - {None}
+    return [
+        Row(turn_id, body, now, message_id)
+        for body, message_id in zip(bodies, message_ids, strict=True)
+        if message_id not in known
+    ]

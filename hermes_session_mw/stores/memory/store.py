@@ -6,11 +6,9 @@ never sees a part of a turn.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import TypeVar
 
 from anyio.lowlevel import checkpoint
 
@@ -26,43 +24,39 @@ from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
     MAX_TURN_MESSAGES,
-    Message,
-    decode_messages,
-    encode_messages,
 )
 from hermes_session_mw.stores import jsonl
-from hermes_session_mw.stores.base import History, takes_encoded
-from hermes_session_mw.stores.memory.answers import Answer, MemoryAnswers
-from hermes_session_mw.stores.memory.records import Key, Row, SessionRecord, appended
+from hermes_session_mw.stores.memory.answers import Answer
+from hermes_session_mw.stores.memory.histories import MemoryHistories, metadata_of
+from hermes_session_mw.stores.memory.records import Key, Row, SessionRecord
 from hermes_session_mw.stores.models import (
     MAX_TURNS,
     PAGE,
-    ArchivedMessage,
     SessionInfo,
     SessionPage,
-    StoredTurn,
 )
-from hermes_session_mw.stores.pagination import decode_cursor, list_order, page_of
+from hermes_session_mw.stores.pagination import (
+    decode_cursor,
+    decode_owned_cursor,
+    list_order,
+    owned_list_order,
+    owned_page_of,
+    page_of,
+)
 from hermes_session_mw.stores.validation import (
     check_age,
     check_count,
-    check_int,
     check_key,
     check_keys,
     check_lease,
     check_page,
+    check_prefix,
     check_title,
-    encode_metadata,
-    encode_replaced,
-    is_same,
-    length_after_repeat,
 )
 
-T = TypeVar("T")
 
-
-class MemoryStore(MemoryAnswers):
-    """An `AnswerStore` that keeps conversations in this process, until it ends.
+class MemoryStore(MemoryHistories):
+    """An `AnswerStore` and `MessageStore` that keeps conversations in this process, until it ends.
 
     Threads may share it. Messages are stored as JSON, as in a database, so that a test gets the
     same values as from a real store. ``aclose()`` keeps them. The limits are `SQLAlchemyStore`'s.
@@ -82,9 +76,6 @@ class MemoryStore(MemoryAnswers):
         self.max_message_bytes = max_message_bytes
         self.max_turn_messages = max_turn_messages
         self._max_turns = max_turns
-        self._encode = partial(
-            encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
-        )
         self._sessions: dict[Key, SessionRecord] = {}
         self._keys: dict[Key, str] = {}
         self._bound_at: dict[Key, float] = {}
@@ -92,53 +83,6 @@ class MemoryStore(MemoryAnswers):
         self._fence_floor = 0
         self._lock = threading.Lock()
         self._answers: dict[Key, Answer] = {}
-
-    async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
-        """See `Store.load`."""
-        check_keys(session_id, owner)
-        check_count("limit", limit)
-        record = await self._get(session_id, owner)
-        rows = record.rows
-        start = 0 if limit is None else max(len(rows) - limit, 0)
-        messages = decode_messages([row.body for row in rows[start:]])
-        return History(messages, len(rows), exists=record.exists, deleted=record.deleted)
-
-    @takes_encoded
-    async def append(
-        self,
-        session_id: str,
-        messages: Sequence[Message],
-        owner: str = "",
-        turn_id: str | None = None,
-        expected_length: int | None = None,
-        *,
-        fence: int | None = None,
-        replace_from: int | None = None,
-    ) -> int:
-        """See `Store.append`, and `LifecycleStore.append`."""
-        check_keys(session_id, owner, turn_id)
-        check_int("expected_length", expected_length)
-        check_count("replace_from", replace_from)
-        bodies = self._encode(messages)
-
-        def change(record: SessionRecord) -> tuple[SessionRecord, int]:
-            stored = [] if turn_id is None else record.turn(turn_id)
-            if stored:
-                return record, length_after_repeat(stored, bodies, record.first, record.end)
-            before = len(record.rows)
-            if expected_length is not None and expected_length != before:
-                raise SessionConflict(expected_length, before)
-            grown = appended(record, bodies, turn_id, replace_from)
-            # A history with too many turns may still be replaced by one that is not longer.
-            if record.turns >= self._max_turns and len(grown.rows) > before:
-                raise SessionFull(self._max_turns)
-            return grown, len(grown.rows)
-
-        return await self._change(session_id, owner, change, fence)
-
-    def check(self, messages: Sequence[Message]) -> None:
-        """See `SQLAlchemyStore.check`."""
-        self._encode(messages)
 
     async def delete(self, session_id: str, owner: str = "") -> bool:
         """See `SQLAlchemyStore.delete`."""
@@ -176,78 +120,6 @@ class MemoryStore(MemoryAnswers):
                     del self._keys[key]
             return len(expired)
 
-    async def rewind(
-        self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
-    ) -> int:
-        """See `LifecycleStore.rewind`."""
-        check_keys(session_id, owner)
-        check_count("length", length)
-
-        def change(record: SessionRecord) -> tuple[SessionRecord, int]:
-            if length >= len(record.rows):
-                return record, len(record.rows)
-            archive = record.archived(length, len(record.rows), "rewind")
-            rows = record.rows[:length]
-            return replace(record, rows=rows, archive=archive, updated_at=time.time()), length
-
-        return await self._change(session_id, owner, change, fence)
-
-    async def compact(
-        self,
-        session_id: str,
-        replaced: Sequence[Message],
-        summary: Sequence[Message],
-        owner: str = "",
-        *,
-        skipped: int = 0,
-        fence: int | None = None,
-    ) -> int:
-        """See `LifecycleStore.compact`."""
-        check_keys(session_id, owner)
-        check_count("skipped", skipped)
-        bodies = self._encode(summary)
-        seen = encode_replaced(replaced, skipped, self.max_message_bytes)
-        cut = skipped + len(seen)
-
-        def change(record: SessionRecord) -> tuple[SessionRecord, int]:
-            standing = [row.body for row in record.rows[skipped:cut]]
-            if len(record.rows) < cut or not is_same(standing, seen):
-                raise SessionConflict(cut, len(record.rows))
-            turn_id = mint_turn_id()
-            rows = [*(Row(turn_id, body) for body in bodies), *record.rows[cut:]]
-            compacted = replace(
-                record,
-                rows=rows,
-                first=record.first + cut - len(bodies),
-                archive=record.archived(0, cut, "compact"),
-                updated_at=time.time(),
-            )
-            return compacted, len(rows)
-
-        return await self._change(session_id, owner, change, fence)
-
-    async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
-        """See `LifecycleStore.find_turn`."""
-        check_keys(session_id, owner, turn_id)
-        record = await self._get(session_id, owner)
-        rows = record.turn(turn_id)
-        if not rows:
-            return None
-        start = rows[0][0] - record.first
-        is_whole = sum(row.turn_id == turn_id for row in record.rows) == len(rows)
-        messages = decode_messages([body for _, body in rows])
-        return StoredTurn(turn_id, messages, start if is_whole else None)
-
-    async def archived(self, session_id: str, owner: str = "") -> list[ArchivedMessage]:
-        """See `LifecycleStore.archived`."""
-        check_keys(session_id, owner)
-        archive = (await self._get(session_id, owner)).archive
-        messages = decode_messages([old.row.body for old in archive])
-        return [
-            ArchivedMessage(message, old.row.turn_id, old.reason, old.at)
-            for message, old in zip(messages, archive, strict=True)
-        ]
-
     async def fork(
         self, session_id: str, new_id: str, owner: str = "", length: int | None = None
     ) -> int:
@@ -259,7 +131,7 @@ class MemoryStore(MemoryAnswers):
         if not parent.exists:
             raise SessionNotFound
         turn_id = mint_turn_id()
-        rows = [Row(turn_id, row.body) for row in parent.rows[:length]]
+        rows = [replace(row, turn_id=turn_id) for row in parent.rows[:length]]
         with self._lock:
             fence = self._unused(new_id, owner).fence
             child = SessionRecord(rows, turns=parent.turns, parent_id=session_id, fence=fence)
@@ -324,22 +196,28 @@ class MemoryStore(MemoryAnswers):
                 self._sessions[owner, session_id] = replace(record, leased_until=float("-inf"))
 
     async def list(
-        self, owner: str = "", limit: int = PAGE, cursor: str | None = None
+        self, owner: str = "", limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
     ) -> SessionPage:
-        """See `LifecycleStore.list`."""
+        """See `LifecycleStore.list`, and `MessageStore.list`."""
         check_keys("-", owner)
         check_page(limit)
+        check_prefix(prefix)
         after = decode_cursor(cursor)
-        await checkpoint()
-        with self._lock:
-            sessions = [
-                _info(owner, session_id, record)
-                for (session_owner, session_id), record in self._sessions.items()
-                if session_owner == owner and record.exists
-            ]
+        sessions = [each for each in await self._infos(prefix) if each.owner == owner]
         start = (-after.changed, after.session_id)
         found = [each for each in sorted(sessions, key=list_order) if list_order(each) > start]
         return page_of(found, limit)
+
+    async def list_all(
+        self, limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
+    ) -> SessionPage:
+        """See `MessageStore.list_all`."""
+        check_page(limit)
+        check_prefix(prefix)
+        after = decode_owned_cursor(cursor)
+        sessions = sorted(await self._infos(prefix), key=owned_list_order)
+        start = (-after.changed, after.owner, after.session_id)
+        return owned_page_of([each for each in sessions if owned_list_order(each) > start], limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
         """See `LifecycleStore.info`."""
@@ -366,7 +244,7 @@ class MemoryStore(MemoryAnswers):
         if not record.exists:
             raise SessionNotFound
         rows = ((row.turn_id, row.body) for row in record.rows)
-        return jsonl.dump(_info(owner, session_id, record), rows, _metadata(record))
+        return jsonl.dump(_info(owner, session_id, record), rows, metadata_of(record))
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
@@ -377,9 +255,9 @@ class MemoryStore(MemoryAnswers):
             raise SessionFull(self._max_turns)
         await checkpoint()
         with self._lock:
-            fence = self._unused(new_id, owner).fence
+            fence, now = self._unused(new_id, owner).fence, datetime.now(UTC)
             self._sessions[owner, new_id] = SessionRecord(
-                [Row(turn_id, body) for turn_id, body in session.rows],
+                [Row(turn_id, body, now) for turn_id, body in session.rows],
                 turns=session.turns,
                 title=session.title,
                 metadata=session.metadata,
@@ -388,22 +266,6 @@ class MemoryStore(MemoryAnswers):
                 fence=fence,
             )
         return new_id
-
-    async def set_metadata(self, session_id: str, metadata: Message, owner: str = "") -> None:
-        """See `LifecycleStore.set_metadata`."""
-        check_keys(session_id, owner)
-        body = encode_metadata(metadata, self.max_message_bytes)
-
-        def change(record: SessionRecord) -> tuple[SessionRecord, None]:
-            changed = record.updated_at if record.exists else time.time()
-            return replace(record, metadata=body, updated_at=changed), None
-
-        await self._change(session_id, owner, change)
-
-    async def find_metadata(self, session_id: str, owner: str = "") -> Message | None:
-        """See `LifecycleStore.find_metadata`."""
-        check_keys(session_id, owner)
-        return _metadata(await self._get(session_id, owner))
 
     async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
         """See `LifecycleStore.bind_key`."""
@@ -442,36 +304,15 @@ class MemoryStore(MemoryAnswers):
     def __repr__(self) -> str:
         return f"<MemoryStore ({len(self._sessions)} sessions)>"
 
-    async def _get(self, session_id: str, owner: str) -> SessionRecord:
-        """Return the record, after a fold if that is needed."""
+    async def _infos(self, prefix: str) -> Sequence[SessionInfo]:
+        """Return the sessions whose id begins with ``prefix``."""
         await checkpoint()
         with self._lock:
-            self._fold_expired(session_id, owner)
-            return self._record(session_id, owner)
-
-    async def _change(
-        self,
-        session_id: str,
-        owner: str,
-        change: Callable[[SessionRecord], tuple[SessionRecord, T]],
-        fence: int | None = None,
-        *,
-        folds: bool = True,
-    ) -> T:
-        """Replace the record by ``change``'s first value, and return its second one."""
-        await checkpoint()
-        with self._lock:
-            if folds:
-                self._fold_expired(session_id, owner)
-            record = self._record(session_id, owner)
-            if record.deleted:
-                raise SessionDeleted
-            if fence is not None and fence != record.fence:
-                raise TurnLost
-            changed, value = change(record)
-            if changed is not record:
-                self._sessions[owner, session_id] = changed
-            return value
+            return [
+                _info(owner, session_id, record)
+                for (owner, session_id), record in self._sessions.items()
+                if record.exists and session_id.startswith(prefix)
+            ]
 
     def _unused(self, session_id: str, owner: str) -> SessionRecord:
         """Return the record of an id that was never used, or raise ``SessionConflict``."""
@@ -493,10 +334,6 @@ class MemoryStore(MemoryAnswers):
                     del self._keys[key]
                 else:
                     self._bind_key(key, to)
-
-
-def _metadata(record: SessionRecord) -> Message | None:
-    return None if record.metadata is None else decode_messages([record.metadata])[0]
 
 
 def _info(owner: str, session_id: str, record: SessionRecord) -> SessionInfo:

@@ -20,7 +20,6 @@ from hermes_session_mw import (
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.transactions import snapshot
 from hermes_session_mw.stores import pagination
-from hermes_session_mw.stores.sqlalchemy.admin import queries
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, Problem, Totals
 from hermes_session_mw.stores.sqlalchemy.schema import tables
@@ -330,7 +329,7 @@ async def test_a_cursor_that_no_page_gave_is_refused(cursor: str, tmp_path: Path
     with pytest.raises(ValueError, match="cursor"):
         await store.list_owned(cursor=cursor)
     with pytest.raises(ValueError, match="cursor"):
-        queries.decode_list_cursor(pagination.encode_cursor(2**63, "", "a"))
+        pagination.decode_owned_cursor(pagination.encode_cursor(2**63, "", "a"))
     assert list(tmp_path.iterdir()) == []
 
 

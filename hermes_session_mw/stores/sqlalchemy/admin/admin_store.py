@@ -18,6 +18,7 @@ from hermes_session_mw.database.drivers import check_url
 from hermes_session_mw.database.engine import sqlite_file
 from hermes_session_mw.exceptions import ConfigurationError, StoreCorrupt, StoreMisconfigured
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES
+from hermes_session_mw.stores.pagination import decode_owned_cursor
 from hermes_session_mw.stores.sqlalchemy.admin import answer_queries, integrity_check, queries
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     Access,
@@ -70,7 +71,7 @@ class AdminStore(SQLAlchemyStore):
         """Return sessions, the most recently changed first; see `LifecycleStore.list`."""
         check_keys("-", owner or "")
         check_page(limit)
-        after = queries.decode_list_cursor(cursor)
+        after = decode_owned_cursor(cursor)
         found = await self._read(queries.list_owned, owner, limit + 1, after)
         return queries.page_of_owned(found, limit)
 

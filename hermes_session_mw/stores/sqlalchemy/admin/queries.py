@@ -10,9 +10,8 @@ from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import snapshot
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.pagination import (
-    FIRST,
+    FIRST_OF_ALL,
     Position,
-    decode_fields,
     encode_cursor,
     list_order,
     position_of,
@@ -44,9 +43,6 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     updated_before,
     wrong_type,
 )
-
-FIRST_OF_ALL = (FIRST.changed, "", FIRST.session_id)
-"""The position that all sessions of all owners come after."""
 
 WALK = 500
 """Sessions that one call of `walk` returns."""
@@ -198,14 +194,6 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
     return OwnedPage(
         found[:limit], encode_cursor(position_of(last.info).changed, last.owner, last.info.id)
     )
-
-
-def decode_list_cursor(cursor: str | None) -> tuple[int, str, str]:
-    """Return where the page before ended; raise ``ValueError`` for a cursor that no page gave."""
-    if cursor is None:
-        return FIRST_OF_ALL
-    changed, (owner, session_id) = decode_fields(cursor, 255, 256)
-    return changed, owner, session_id
 
 
 def _owned_sessions(rows: Sequence[Row]) -> list[OwnedSession]:
