@@ -37,7 +37,12 @@ from hermes_session_mw.stores.models import (
     SessionPage,
     StoredTurn,
 )
-from hermes_session_mw.stores.pagination import decode_cursor, page_of
+from hermes_session_mw.stores.pagination import (
+    decode_cursor,
+    decode_owned_cursor,
+    owned_page_of,
+    page_of,
+)
 from hermes_session_mw.stores.sqlalchemy.answers import SQLAlchemyAnswers
 from hermes_session_mw.stores.sqlalchemy.executor_factory import ExecutorFactory
 from hermes_session_mw.stores.sqlalchemy.statements import (
@@ -64,6 +69,7 @@ from hermes_session_mw.stores.validation import (
     check_keys,
     check_lease,
     check_page,
+    check_prefix,
     check_title,
     encode_metadata,
     encode_replaced,
@@ -366,14 +372,25 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         await self._retrying.join(leases.release, session_id, owner, fence)
 
     async def list(
-        self, owner: str = "", limit: int = PAGE, cursor: str | None = None
+        self, owner: str = "", limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
     ) -> SessionPage:
-        """See `LifecycleStore.list`; it reads no more rows than the page has."""
+        """See `MessageStore.list`; without a prefix it reads no more rows than the page has."""
         check_keys("-", owner)
+        check_prefix(prefix)
         check_page(limit)
         after = decode_cursor(cursor)
-        found = await self._read(list_sessions.list_sessions, owner, limit + 1, after)
+        found = await self._read(list_sessions.list_sessions, owner, limit + 1, after, prefix)
         return page_of(found, limit)
+
+    async def list_all(
+        self, limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
+    ) -> SessionPage:
+        """See `MessageStore.list_all`; it reads the rows of all sessions."""
+        check_prefix(prefix)
+        check_page(limit)
+        after = decode_owned_cursor(cursor)
+        found = await self._read(list_sessions.list_all, limit + 1, after, prefix)
+        return owned_page_of(found, limit)
 
     async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
         """See `LifecycleStore.info`."""

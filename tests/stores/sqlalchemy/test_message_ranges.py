@@ -64,3 +64,29 @@ async def test_one_rewind_from_a_length_succeeds(store: SQLAlchemyStore) -> None
     assert sorted(outcomes, key=str) == [(4, 3), (4, 3), (4, 3), (None, 3)]
     assert await store.compact(session_id, numbered(0), [], skipped=0) == 2
     assert (await store.load(session_id)).messages == numbered(1, 2)
+
+
+PREFIXES = ["a%", "a_", "a\\", "A", "ü", "\ud7ff", "\ue000", "\uffff", "\U0001f600", "\U0010ffff"]
+
+
+@every_database
+async def test_a_prefix_is_compared_byte_for_byte(store: SQLAlchemyStore) -> None:
+    """No character of a prefix is a wildcard or equal to another, and pages are as without one."""
+    owner = new_id()
+    ids = [prefix + end for prefix in PREFIXES for end in ("", "-1", "\U0010ffff")]
+    for session_id in [*ids, "a", "ab", "b"]:
+        await store.append(session_id, numbered(0), owner)
+    for prefix in PREFIXES:
+        expected = {each for each in ids if each.startswith(prefix)}
+        assert len(expected) == 3
+        found, cursor = list[str](), None
+        while len(found) < 3:
+            page = await store.list(owner, 2, cursor, prefix=prefix)
+            found += [each.id for each in page.sessions]
+            cursor = page.cursor
+        assert set(found) == expected
+        assert len(found) == 3
+        of_all = (await store.list_all(500, prefix=prefix)).sessions
+        assert {each.id for each in of_all if each.owner == owner} == expected
+    assert len((await store.list(owner, 500, prefix="")).sessions) == len(ids) + 3
+    assert not (await store.list(owner, prefix="a%-1-")).sessions

@@ -10,7 +10,13 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.database.connection import Database
-from hermes_session_mw.stores.pagination import FIRST, Position, decode_cursor, encode_cursor
+from hermes_session_mw.stores.pagination import (
+    FIRST,
+    OwnedPosition,
+    Position,
+    decode_cursor,
+    encode_cursor,
+)
 from hermes_session_mw.stores.sqlalchemy.admin import queries
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.statements import list_sessions
@@ -211,7 +217,7 @@ async def test_a_page_is_read_from_the_index(
     fill(tables, owner)
     with explained(tables) as (database, plans):
         assert len(list_sessions.list_sessions(database, owner, 50, after)) == 50
-        of_all = (after.changed, owner if after != FIRST else "", after.session_id)
+        of_all = OwnedPosition(after.changed, owner if after != FIRST else "", after.session_id)
         assert len(queries.list_owned(database, owner, 50, of_all)) == 50
     assert store is not None  # whose tables they are
     assert len(plans) == 2
@@ -227,3 +233,23 @@ def without_few(plan: str) -> str:
     lines = (line for line in plan.splitlines() if not others.search(line))
     few = re.compile(rf"\| {INDEX} \| 2052 \| None \| \d\d? \||Sort  \(.* rows=[1-4]?\d loops=1\)$")
     return "\n".join(line for line in lines if not few.search(line))
+
+
+RANGE = {
+    "sqlite": "USING PRIMARY KEY (owner=? AND id>? AND id<?)",
+    "postgresql": "hermes_sessions_pkey",
+    "mysql": "| range | PRIMARY,ix_hermes_sessions_updated_at | PRIMARY |",
+}
+
+
+@every_database
+async def test_the_ids_with_a_prefix_are_a_range(store: SQLAlchemyStore, tables: Engine) -> None:
+    """Where few ids begin with a prefix, the primary key has them, and no other session is read."""
+    owner = new_id()
+    fill(tables, owner)
+    with explained(tables) as (database, plans):
+        list_sessions.list_sessions(database, owner, 50, FIRST, prefix="abc")
+    assert store is not None  # whose tables they are
+    (plan,) = plans
+    assert RANGE[tables.dialect.name] in plan, plan
+    assert INDEX not in plan.replace(RANGE["mysql"], ""), plan

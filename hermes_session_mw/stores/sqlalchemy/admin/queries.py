@@ -11,10 +11,11 @@ from hermes_session_mw.database.transactions import snapshot
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.pagination import (
     FIRST_OF_ALL,
+    OwnedPosition,
     Position,
     encode_cursor,
     list_order,
-    position_of,
+    owned_position_of,
     time_of,
 )
 from hermes_session_mw.stores.sqlalchemy.admin import answer_queries
@@ -33,14 +34,16 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
 )
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED, info
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import find_metadata
-from hermes_session_mw.stores.sqlalchemy.statements.session_pages import OwnerPages
+from hermes_session_mw.stores.sqlalchemy.statements.session_pages import (
+    OwnerPages,
+    after_owned,
+    of_every_owner,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     LENGTH,
     SESSION_INFO,
-    UPDATED_AT,
     WRONG_TYPE,
     session_info,
-    updated_before,
     wrong_type,
 )
 
@@ -48,15 +51,10 @@ WALK = 500
 """Sessions that one call of `walk` returns."""
 
 _OWNER, _ID = sessions.c.owner, sessions.c.id
-_owned = SESSION_INFO.add_columns(_OWNER, sessions.c.turns, sessions.c.archived)
+_owned = SESSION_INFO.add_columns(sessions.c.turns, sessions.c.archived)
 
 _pages = OwnerPages(_owned)
-_list_owned = of_all_or_one(
-    _owned.where(updated_before(is_after(MYSQL[0], _OWNER, _ID)))
-    .order_by(UPDATED_AT.desc(), _OWNER, _ID)
-    .limit(bindparam("limit")),
-    _OWNER,
-)
+_list_owned = of_all_or_one(of_every_owner(_owned), _OWNER)
 _find = of_all_or_one(
     _owned.where(bindparam("session_id", type_=_ID.type) == _ID).order_by(_OWNER), _OWNER
 )
@@ -106,17 +104,15 @@ _SIZE_OF_FILE = text("SELECT page_count * page_size FROM pragma_page_count, prag
 
 
 def list_owned(
-    database: Database, owner: str | None, limit: int, after: tuple[int, str, str]
+    database: Database, owner: str | None, limit: int, after: OwnedPosition
 ) -> list[OwnedSession]:
     """Return up to ``limit`` sessions after a position, the most recently changed first."""
-    changed, *last = after
-    if owner is not None and (owner == last[0] or after == FIRST_OF_ALL):
-        rows = _pages.rows(database, owner, limit, Position(changed, last[1]))
+    changed, last_owner, last_id = after
+    if owner is not None and (owner == last_owner or after == FIRST_OF_ALL):
+        rows = _pages.rows(database, owner, limit, Position(changed, last_id))
         return sorted(_owned_sessions(rows), key=lambda each: list_order(each.info))[:limit]
-    parameters = {"changed": changed, "limit": limit, **position("after", last)}
-    return _owned_sessions(
-        database.rows(_list_owned[owner is not None], parameters | owner_parameter(owner))
-    )
+    parameters = {**after_owned(after, limit), **owner_parameter(owner)}
+    return _owned_sessions(database.rows(_list_owned[owner is not None], parameters))
 
 
 def find(database: Database, session_id: str, owner: str | None) -> list[OwnedSession]:
@@ -190,17 +186,15 @@ def page_of_owned(found: list[OwnedSession], limit: int) -> OwnedPage:
     """Return the first ``limit`` of ``found``, and a cursor if there are more."""
     if len(found) <= limit:
         return OwnedPage(found, None)
-    last = found[limit - 1]
-    return OwnedPage(
-        found[:limit], encode_cursor(position_of(last.info).changed, last.owner, last.info.id)
-    )
+    return OwnedPage(found[:limit], encode_cursor(*owned_position_of(found[limit - 1].info)))
 
 
 def _owned_sessions(rows: Sequence[Row]) -> list[OwnedSession]:
     try:
         return [
-            OwnedSession(session_info(info_columns), text_of(owner), int(turns), int(archived))
-            for *info_columns, owner, turns, archived in rows
+            OwnedSession(info, info.owner, int(turns), int(archived))
+            for *info_columns, turns, archived in rows
+            for info in (session_info(info_columns),)
         ]
     except WRONG_TYPE:
         raise wrong_type() from None

@@ -1,4 +1,4 @@
-"""Keyset pagination over owner and id, and statements about one owner or all."""
+"""Keyset pagination over owner and id, ids with a prefix, and statements about one owner or all."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Select, and_, bindparam, or_, tuple_
 
 from hermes_session_mw.database.dialects import MYSQL, SUPPORTED_DIALECTS
+from hermes_session_mw.stores.models import MAX_KEY_LENGTH
 from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
 
+_LAST = "\U0010ffff"
 START = ("", "")
 """The position before the first session: an owner and an id."""
 
@@ -31,6 +33,29 @@ def is_up_to(dialect: str, owner: Column[Any], name: Column[Any]) -> ColumnEleme
 def position(prefix: str, key: Sequence[str]) -> dict[str, str]:
     """Return the parameters for a position; ``prefix`` is "after" or "to"."""
     return {f"{prefix}_owner": key[0], f"{prefix}_id": key[1]}
+
+
+HAS_PREFIX = (
+    sessions.c.id >= bindparam("prefix", type_=sessions.c.id.type),
+    sessions.c.id < bindparam("prefix_end", type_=sessions.c.id.type),
+)
+"""The conditions that a session's id begins with a prefix: a range of its index.
+
+As every database compares ids byte for byte, in UTF-8 those come in the order of code points.
+"""
+
+
+def prefix_range(prefix: str) -> dict[str, str]:
+    """Return the parameters of `HAS_PREFIX`: the prefix, and the least text that follows all."""
+    start = prefix.rstrip(_LAST)
+    # No id is as long as this.
+    end = start[:-1] + _next(start[-1]) if start else _LAST * (MAX_KEY_LENGTH["session_id"] + 1)
+    return {"prefix": prefix, "prefix_end": end}
+
+
+def _next(char: str) -> str:
+    after = chr(ord(char) + 1)
+    return "\ue000" if after == "\ud800" else after  # surrogates are no characters
 
 
 def ranged(

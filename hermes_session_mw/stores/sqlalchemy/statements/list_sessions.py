@@ -7,7 +7,7 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionNotFound
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.models import SessionInfo
-from hermes_session_mw.stores.pagination import Position, list_order
+from hermes_session_mw.stores.pagination import OwnedPosition, Position, list_order
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -16,13 +16,18 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import HAS_PREFIX, prefix_range
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     HAS_EXPIRED,
     LookingSelect,
     may_expire,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import find_metadata
-from hermes_session_mw.stores.sqlalchemy.statements.session_pages import OwnerPages
+from hermes_session_mw.stores.sqlalchemy.statements.session_pages import (
+    OwnerPages,
+    after_owned,
+    of_every_owner,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     SESSION_INFO,
     lock_row,
@@ -30,7 +35,10 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
 )
 
 _info = LookingSelect(SESSION_INFO.where(*IS_SESSION))
-_pages = OwnerPages(SESSION_INFO)
+# By whether the ids have a prefix.
+_LISTED = {False: SESSION_INFO, True: SESSION_INFO.where(*HAS_PREFIX)}
+_PAGES = {has_prefix: OwnerPages(columns) for has_prefix, columns in _LISTED.items()}
+_OF_EVERY_OWNER = {has_prefix: of_every_owner(columns) for has_prefix, columns in _LISTED.items()}
 
 _rename = (
     update(sessions)
@@ -47,10 +55,21 @@ EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_
 """The history's messages with their turn ids, as an export has them."""
 
 
-def list_sessions(database: Database, owner: str, limit: int, after: Position) -> list[SessionInfo]:
+def list_sessions(
+    database: Database, owner: str, limit: int, after: Position, prefix: str = ""
+) -> list[SessionInfo]:
     """Return up to ``limit`` sessions that come after a position in the owner's list."""
-    found = session_infos(_pages.rows(database, owner, limit, after))
+    more = prefix_range(prefix) if prefix else {}
+    found = session_infos(_PAGES[bool(prefix)].rows(database, owner, limit, after, **more))
     return sorted(found, key=list_order)[:limit]
+
+
+def list_all(
+    database: Database, limit: int, after: OwnedPosition, prefix: str
+) -> list[SessionInfo]:
+    """Return up to ``limit`` sessions that come after a position in the list of all owners."""
+    parameters = {**after_owned(after, limit), **(prefix_range(prefix) if prefix else {})}
+    return session_infos(database.rows(_OF_EVERY_OWNER[bool(prefix)], parameters))
 
 
 def info(

@@ -4,7 +4,10 @@ The list goes by time, the last change first, and then by id. After a position c
 the same time with a later id, and those of an earlier time. Each is a range of the index
 ``ix_hermes_sessions_updated_at``, where a condition with OR over both would be none, and each is
 read up to the page's length. Without the index the result is the same, and all of the owner's
-sessions are read for it.
+sessions are read for it; or, with a prefix, those whose ids begin so.
+
+The list of all owners goes by time, then by owner, and then by id. It has no index, which every
+append would have to write: each page reads all sessions' rows.
 """
 
 from typing import Any
@@ -12,7 +15,8 @@ from typing import Any
 from sqlalchemy import BigInteger, CompoundSelect, Select, bindparam, select, union_all
 
 from hermes_session_mw.database.connection import Database, Row
-from hermes_session_mw.stores.pagination import FIRST, Position
+from hermes_session_mw.database.dialects import MYSQL
+from hermes_session_mw.stores.pagination import FIRST, OwnedPosition, Position
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     OF_OWNER,
     OF_SESSION,
@@ -20,7 +24,8 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import is_at, is_before
-from hermes_session_mw.stores.sqlalchemy.statements.session_row import UPDATED_AT
+from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, position
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import UPDATED_AT, updated_before
 
 _CHANGED = bindparam("changed", type_=BigInteger())
 _LATEST = 253402300799_000000
@@ -46,10 +51,28 @@ class OwnerPages:
         both = (select(each.subquery()) for each in (same, earlier))
         self.later: CompoundSelect[Any] = union_all(*both)
 
-    def rows(self, database: Database, owner: str, limit: int, after: Position) -> list[Row]:
+    def rows(
+        self, database: Database, owner: str, limit: int, after: Position, **more: str
+    ) -> list[Row]:
         """Return the rows after a position, in any order; the first ``limit`` are among them."""
         target = Target(of_session=after.session_id, of_owner=owner)
         if after == FIRST:
-            return list(database.rows(self.first, {"of_owner": owner, "limit": limit}))
-        changed = min(max(after.changed, 0), _LATEST)
-        return list(database.rows(self.later, {**target, "changed": changed, "limit": limit}))
+            return list(database.rows(self.first, {"of_owner": owner, "limit": limit, **more}))
+        later = {**target, "changed": min(max(after.changed, 0), _LATEST), "limit": limit, **more}
+        return list(database.rows(self.later, later))
+
+
+def of_every_owner(columns: Select[Any]) -> Select[Any]:
+    """Return what selects ``columns`` of a page of all owners' sessions, in order."""
+    is_next = is_after(MYSQL[0], sessions.c.owner, sessions.c.id)
+    return (
+        columns.where(updated_before(is_next))
+        .order_by(UPDATED_AT.desc(), sessions.c.owner, sessions.c.id)
+        .limit(bindparam("limit"))
+    )
+
+
+def after_owned(after: OwnedPosition, limit: int) -> dict[str, Any]:
+    """Return the parameters of a page of `of_every_owner`."""
+    changed, *last = after
+    return {"changed": changed, "limit": limit, **position("after", last)}

@@ -37,6 +37,7 @@ SESSION_INFO = select(
     microseconds_of(sessions.c.created_at),
     UPDATED_AT,
     sessions.c.parent_id,
+    sessions.c.owner,
 ).where(*IS_STORED)
 """The columns that `session_info` takes, of every session that has a turn."""
 
@@ -154,7 +155,7 @@ def session_infos(rows: Sequence[Row]) -> list[SessionInfo]:
 
 def session_info(row: Sequence[Any]) -> SessionInfo:
     """Return one row's description, or raise one of `WRONG_TYPE`."""
-    session_id, title, length, created, updated, parent = row
+    session_id, title, length, created, updated, parent, owner = row
     return SessionInfo(
         text_of(session_id),
         None if title is None else text_of(title),
@@ -162,6 +163,7 @@ def session_info(row: Sequence[Any]) -> SessionInfo:
         time_of(created),
         time_of(updated),
         None if parent is None else text_of(parent),
+        text_of(owner),
     )
 
 
