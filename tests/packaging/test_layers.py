@@ -23,7 +23,7 @@ LAYERS = [
     ["session"],
     ["asgi"],
     ["openai_api", "routes"],
-    ["migrations", "otel"],
+    ["adapters", "migrations", "otel"],
     [""],
     ["cli", "testing"],
 ]
