@@ -298,23 +298,25 @@ class MessageOperations:
 
     async def test_an_id_is_free_when_its_message_has_left(self, store: MessageStore) -> None:
         """What is popped, rewound, replaced or compacted can be stored again."""
-        session_id = new_id()
+        session_id, owner = new_id(), new_id()
 
         async def append(*ids: str, replace_from: int | None = None) -> list[str | None]:
             messages = numbered(0, len(ids))
-            await store.append(session_id, messages, message_ids=ids, replace_from=replace_from)
-            return await ids_of(store, session_id)
+            await store.append(
+                session_id, messages, owner, message_ids=ids, replace_from=replace_from
+            )
+            return await ids_of(store, session_id, owner)
 
         await append("a", "b", "c", "d")
-        await store.pop(session_id)
+        await store.pop(session_id, 1, owner)
         assert await append("d") == ["a", "b", "c", "d"]
-        await store.rewind(session_id, 2)
+        await store.rewind(session_id, 2, owner)
         assert await append("b", "c") == ["a", "b", "c"]
         assert await append("a", "b", "e", replace_from=1) == ["a", "b", "e"]
-        assert [n for n, _, _ in await archive_of(store, session_id)] == [3, 2, 0, 1, 1]
+        assert [n for n, _, _ in await archive_of(store, session_id, owner)] == [3, 2, 0, 1, 1]
         assert await append("a", replace_from=1) == ["a"]
-        await store.compact(session_id, [], [{"n": 7}], skipped=1)
-        assert await store.find_message("a") is None
+        await store.compact(session_id, [], [{"n": 7}], owner, skipped=1)
+        assert await store.find_message("a", owner) is None
         assert await append("a") == [None, "a"]
 
     async def test_ids_go_where_their_messages_go(self, store: MessageStore) -> None:

@@ -29,6 +29,7 @@ from hermes_session_mw.messages import (
 )
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.base import History, takes_encoded
+from hermes_session_mw.stores.message_store import ANY, ExpectedMetadata, StoredMessage
 from hermes_session_mw.stores.models import (
     MAX_TURNS,
     PAGE,
@@ -56,9 +57,14 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     turns,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.append import append
+from hermes_session_mw.stores.sqlalchemy.statements.append_with_ids import (
+    TurnDetails,
+    append_with_ids,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.history_texts import HistoryTexts
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
 from hermes_session_mw.stores.sqlalchemy.statements.load import load, load_parsed
+from hermes_session_mw.stores.sqlalchemy.statements.message_ids import find_message
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import AnswerExpired
 from hermes_session_mw.stores.sqlalchemy.statements.session_sets import portions
 from hermes_session_mw.stores.validation import (
@@ -68,9 +74,12 @@ from hermes_session_mw.stores.validation import (
     check_key,
     check_keys,
     check_lease,
+    check_message_id,
+    check_message_ids,
     check_page,
     check_prefix,
     check_title,
+    encode_expected,
     encode_metadata,
     encode_replaced,
 )
@@ -188,8 +197,11 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         *,
         fence: int | None = None,
         replace_from: int | None = None,
+        message_ids: Sequence[str | None] | None = None,
+        metadata: Message | None = None,
+        expected_metadata: ExpectedMetadata = ANY,
     ) -> int:
-        """See `Store.append`, and `LifecycleStore.append`; one short transaction.
+        """See `Store.append`, and `MessageStore.append`; one short transaction.
 
         A turn without an id gets one here, so that the append can be retried after a failure that
         leaves it unknown whether the turn was stored.
@@ -203,9 +215,21 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         bodies = self._encode(messages)
         turn = turn_id or mint_turn_id()
         attempts = itertools.count()
+        doubts: list[None] = []
 
-        replace = partial(rewind_compact.replace, replace_from=replace_from or 0)
-        store = append if replace_from is None else replace
+        store: Callable[..., int] = append
+        if not (message_ids is None and metadata is None and expected_metadata is ANY):
+            check_message_ids(message_ids, len(messages))
+            max_bytes = self.max_message_bytes
+            details = TurnDetails(
+                message_ids or [None] * len(bodies),
+                None if metadata is None else encode_metadata(metadata, max_bytes),
+                encode_expected(expected_metadata, max_bytes),
+                replace_from,
+            )
+            store = partial(append_with_ids, details=details, doubts=doubts)
+        elif replace_from is not None:
+            store = partial(rewind_compact.replace, replace_from=replace_from)
 
         def work(database: Database) -> int:
             try:
@@ -224,7 +248,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
                 self._fold_over(database, expired)
             return work(database)
 
-        return await self._retrying.run(work, writes=True, may_join=True)
+        doubt = partial(doubts.append, None)
+        return await self._retrying.run(work, writes=True, may_join=True, on_doubt=doubt)
 
     def check(self, messages: Sequence[Message]) -> None:
         """Raise the errors of ``append`` for invalid messages, without the database.
@@ -318,6 +343,20 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         bodies = self._encode(summary) if summary else []
         work = partial(rewind_compact.compact, skipped=skipped, fence=fence, turn_id=mint_turn_id())
         return await self._retrying.write_once(self._folding(work), session_id, seen, bodies, owner)
+
+    async def clear(self, session_id: str, owner: str = "", *, fence: int | None = None) -> bool:
+        """See `MessageStore.clear`."""
+        check_keys(session_id, owner)
+        found: list[bool] = []
+        await self._write(delete_prune.clear, session_id, owner, fence, found)
+        return any(found)
+
+    async def find_message(
+        self, message_id: str, owner: str = ""
+    ) -> tuple[str, StoredMessage] | None:
+        """See `MessageStore.find_message`."""
+        check_message_id(message_id, owner)
+        return await self._read(find_message, message_id, owner)
 
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
         """See `LifecycleStore.find_turn`."""
@@ -420,11 +459,21 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         await self._retrying.write_once(work, new_id, session, owner)
         return new_id
 
-    async def set_metadata(self, session_id: str, metadata: Message, owner: str = "") -> None:
-        """See `LifecycleStore.set_metadata`."""
+    async def set_metadata(
+        self,
+        session_id: str,
+        metadata: Message,
+        owner: str = "",
+        *,
+        expected: ExpectedMetadata = ANY,
+    ) -> None:
+        """See `MessageStore.set_metadata`."""
         check_keys(session_id, owner)
         body = encode_metadata(metadata, self.max_message_bytes)
-        await self._write(session_metadata.set_metadata, session_id, body, owner)
+        wanted = encode_expected(expected, self.max_message_bytes)
+        await self._retrying.write_once(
+            session_metadata.set_metadata, session_id, body, owner, wanted
+        )
 
     async def find_metadata(self, session_id: str, owner: str = "") -> Message | None:
         """See `LifecycleStore.find_metadata`."""

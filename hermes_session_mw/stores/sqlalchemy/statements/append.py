@@ -22,6 +22,7 @@ from hermes_session_mw.database.connection import Database, Row
 from hermes_session_mw.database.dialects import MYSQL, upsert
 from hermes_session_mw.database.transactions import committing, transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
+from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     OF_OWNER,
@@ -73,11 +74,16 @@ def _take_numbers(*columns: ColumnElement[Any]) -> dict[str, Executable]:
     }
 
 
-# By whether they look for an expired answer.
-_RETURNED = {False: _COUNTERS, True: (*_COUNTERS, EXPIRED_FENCE)}
-_TAKE_NUMBERS = {looks: _take_numbers(*columns) for looks, columns in _RETURNED.items()}
+_WITH_IDS = (*_COUNTERS, sessions.c.has_message_ids)
+# By whether they look for an expired answer, and whether they tell of ids.
+_RETURNED = {
+    (False, False): _COUNTERS,
+    (False, True): _WITH_IDS,
+    (True, True): (*_WITH_IDS, EXPIRED_FENCE),
+}
+_TAKE_NUMBERS = {form: _take_numbers(*columns) for form, columns in _RETURNED.items()}
 # MySQL returns nothing from an INSERT; under the lock a second statement reads the same.
-_COUNTERS_OF = {looks: select(*columns).where(*IS_SESSION) for looks, columns in _RETURNED.items()}
+_COUNTERS_OF = {form: select(*columns).where(*IS_SESSION) for form, columns in _RETURNED.items()}
 _return_numbers = (
     update(sessions)
     .where(*IS_SESSION)
@@ -188,20 +194,24 @@ def begin_turn(
     may_be_stored: bool,
     fence: int | None,
     looks: bool,
+    edits: bool = False,
 ) -> tuple[SessionRow, Sequence[Row]]:
     """Lock the session's row, and take ``count`` numbers for a turn.
 
     Return the row as it was before, but with the turn counted in ``turns``; and the turn's
     messages where it is stored already: no numbers are taken then. ``looks``: whether an expired
-    answer is looked for, which is then to be folded first (``AnswerExpired``).
+    answer is looked for, which is then to be folded first (``AnswerExpired``). ``edits``: whether
+    messages may leave the history; ``has_ids`` is known then.
     """
     parameters = {**target, "count": count}
+    form = looks, looks or (edits and has_answers(database))
     if database.dialect in MYSQL:
-        database.run(_TAKE_NUMBERS[looks][database.dialect], parameters)
-        rows = database.rows(_COUNTERS_OF[looks], target)
+        database.run(_TAKE_NUMBERS[form][database.dialect], parameters)
+        rows = database.rows(_COUNTERS_OF[form], target)
     else:
-        rows = database.rows(_TAKE_NUMBERS[looks][database.dialect], parameters)
-    ((end, first, turns, archived, current, deleted_at, *expired_fence),) = rows
+        rows = database.rows(_TAKE_NUMBERS[form][database.dialect], parameters)
+    ((end, first, turns, archived, current, deleted_at, *more),) = rows
+    has_ids, *expired_fence = more or (0,)
     if deleted_at is not None:
         raise SessionDeleted
     if fence is not None and fence != current:
@@ -214,7 +224,8 @@ def begin_turn(
         # Committed and not rolled back: an earlier COMMIT of the turn, the reply to which was
         # lost, may still wait for a standby, and this one waits for it too.
         database.run(_return_numbers, {**target, "taken": count})
-    return SessionRow(first, end - count, turns, archived, current), stored
+    session = SessionRow(first, end - count, turns, archived, current, has_ids=bool(has_ids))
+    return session, stored
 
 
 def check_expected(expected: int | None, length: int) -> None:
@@ -223,7 +234,9 @@ def check_expected(expected: int | None, length: int) -> None:
         raise SessionConflict(expected, length)
 
 
-def length_of_repeated(stored: Sequence[Row], bodies: Sequence[str], session: SessionRow) -> int:
+def length_of_repeated(
+    stored: Sequence[Row], bodies: Sequence[str] | None, session: SessionRow
+) -> int:
     """Return how many messages of the history come before a stored turn's end."""
     texts = [(seq, body) for seq, body, _ in stored]
     return length_after_repeat(texts, bodies, session.first, session.end)

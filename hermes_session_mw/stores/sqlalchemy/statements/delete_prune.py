@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, func, or_, select
+from sqlalchemy import and_, bindparam, case, delete, func, or_, select, update
 
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS, can_skip_locked
 from hermes_session_mw.database.transactions import transaction
+from hermes_session_mw.exceptions import SessionDeleted, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
+    IS_SESSION,
     IS_STORED,
     Target,
     answer_events,
@@ -24,6 +26,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     archive,
     in_session,
     keys,
+    message_ids,
     messages,
     sessions,
 )
@@ -40,6 +43,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     position,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.leases import raise_floor
+from hermes_session_mw.stores.sqlalchemy.statements.message_ids import remove_ids
 from hermes_session_mw.stores.sqlalchemy.statements.session_extras import extras_of
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
     forget_metadata,
@@ -47,6 +51,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
     LENGTH,
     MARK_DELETED,
+    lock_row,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_sets import Key, KeyedRows
 
@@ -63,7 +68,7 @@ class StaleSession(NamedTuple):
     ``length`` counts its messages, archived ones too; ``fence`` is that of its last lease.
     ``is_stored`` is false where it only keeps a deleted session's id, or was made for a lease or
     for metadata. ``has_answers``: whether answers are stored for it, which have all ended or
-    expired.
+    expired. ``has_ids``: whether its messages may have ids.
     """
 
     owner: str
@@ -72,6 +77,7 @@ class StaleSession(NamedTuple):
     fence: int = 0
     is_stored: bool = True
     has_answers: bool = False
+    has_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,20 @@ _MARK_DELETED = {
     True: MARK_DELETED.where(_is_there, _is_used),
 }
 _mark_without_turn = MARK_DELETED.where(_is_there)
-_remove_contents = [delete(table).where(*in_session(table)) for table in (messages, archive, keys)]
+_remove_messages = [delete(table).where(*in_session(table)) for table in (messages, archive)]
+_remove_keys = delete(keys).where(*in_session(keys))
+
+_clear = (
+    update(sessions)
+    .where(*IS_SESSION)
+    .values(
+        {
+            **dict.fromkeys(("next_seq", "first_seq", "turns", "archived", "has_message_ids"), 0),
+            **dict.fromkeys(("title", "parent_id", "metadata"), None),
+            **dict.fromkeys(("created_at", "updated_at"), func.now()),
+        }
+    )
+)
 
 _now = select(microseconds_of(func.now()))
 _CUTOFF = time_at(bindparam("cutoff"))
@@ -125,10 +144,11 @@ _any_answer = (
     select(answers.c.id).where(answers.c.owner == _OWNER, answers.c.session_id == _ID).exists()
 )
 _stale = select(_OWNER, _ID, _kept, sessions.c.fence, _is_stored).where(*_is_stale)
-# By dialect, and by whether there may be answers.
+_extras = (case((_any_answer, 1), else_=0), sessions.c.has_message_ids)
+# By dialect, and by whether there may be answers, and ids.
 _FIND = {
     (dialect, may_answer): of_all_or_one(
-        (_stale.add_columns(case((_any_answer, 1), else_=0)) if may_answer else _stale)
+        (_stale.add_columns(*_extras) if may_answer else _stale)
         .where(is_after(dialect, _OWNER, _ID))
         .order_by(_OWNER, _ID)
         .limit(BATCH),
@@ -146,6 +166,7 @@ _CONTENTS = (
     KeyedRows(archive, "session_id"),
     KeyedRows(keys, "session_id", "ix_hermes_keys_session_id"),
 )
+_MESSAGE_IDS = KeyedRows(message_ids, "session_id")
 _ANSWERS = KeyedRows(answers, "session_id", "ix_hermes_answers_session_id")
 _EVENTS = KeyedRows(answer_events, "answer_id")
 _answer_keys = select(answers.c.owner, answers.c.id)
@@ -170,9 +191,43 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
             forget_metadata(database, target)
         if extras.answers:
             remove_answers(database, target)
+        if extras.message_ids:
+            remove_ids(database, target)
         if found:
             _empty(database, target)
+            database.run(_remove_keys, target)
     return found
+
+
+def clear(
+    database: Database,
+    session_id: str,
+    owner: str,
+    fence: int | None,
+    found: list[bool],
+) -> None:
+    """See `MessageStore.clear`; whether there was anything is added to ``found``.
+
+    So it is known also of an attempt that may be committed. The row stays, as one that was made for
+    a lease.
+    """
+    target = Target(of_session=session_id, of_owner=owner)
+    with transaction(database):
+        session = lock_row(database, target, looks=False)
+        if session.is_deleted:
+            raise SessionDeleted
+        if fence is not None and fence != session.fence:
+            raise TurnLost
+        extras = extras_of(database, target)
+        found.append(session.exists or extras.metadata or extras.answers)
+        if not found[-1]:
+            return
+        if extras.answers:
+            remove_answers(database, target)
+        if extras.message_ids:
+            remove_ids(database, target)
+        _empty(database, target)
+        database.run(_clear, target)
 
 
 def cutoff_of(database: Database, age: timedelta) -> float:
@@ -221,6 +276,9 @@ def remove_stale(
         locked = _SESSIONS.keys(database, lock, list(found), cutoff=cutoff, floor=floor)
         if locked:
             _remove_answers(database, [key for key in locked if found[key].has_answers])
+            with_ids = [key for key in locked if found[key].has_ids]
+            if with_ids:
+                _MESSAGE_IDS.delete(database, with_ids)
             for table in (*_CONTENTS, _SESSIONS):
                 table.delete(database, locked)
     return [found[key] for key in locked]
@@ -253,5 +311,5 @@ def counted(removed: PruneCounts, portion: Sequence[StaleSession]) -> PruneCount
 
 
 def _empty(database: Database, target: Target) -> None:
-    for statement in _remove_contents:
+    for statement in _remove_messages:
         database.run(statement, target)

@@ -34,6 +34,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.answers import (
 from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
 from hermes_session_mw.stores.sqlalchemy.statements.leases import next_fence
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED
+from hermes_session_mw.stores.sqlalchemy.statements.message_ids import copy_ids, move_ids
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import may_expire
 from hermes_session_mw.stores.sqlalchemy.statements.session_extras import extras_of
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
@@ -90,7 +91,14 @@ _child = {
     "parent_id": sessions.c.id,
     "fence": _FENCE,
 }
-_INSERT_CHILD = _insert_if_absent(_child, select(*_child.values()).where(*IS_SESSION))
+# By whether messages may have ids.
+_INSERT_CHILD = {
+    has_ids: _insert_if_absent(columns, select(*columns.values()).where(*IS_SESSION))
+    for has_ids, columns in (
+        (False, _child),
+        (True, {**_child, "has_message_ids": sessions.c.has_message_ids}),
+    )
+}
 _MOVED_COLUMNS = (
     "next_seq",
     "first_seq",
@@ -100,6 +108,7 @@ _MOVED_COLUMNS = (
     "title",
     "parent_id",
     "metadata",
+    "has_message_ids",
 )
 _moved = {
     "owner": _NEW_OWNER,
@@ -175,13 +184,15 @@ def fork(
             raise SessionNotFound
         count = parent.length if length is None else min(length, parent.length)
         parameters = {**target, "new_id": new_id, "length": count}
-        there = _insert_session(database, _INSERT_CHILD, parameters, owner)
+        there = _insert_session(database, _INSERT_CHILD[parent.has_ids], parameters, owner)
         if there is not None:
             if repeated and there.parent_id == session_id:
                 return there.length
             raise SessionConflict(0, there.length)
         span = {"first": parent.first, "to_seq": parent.first + count}
         database.run(_copy, {**target, **span, "new_id": new_id, "turn_id": turn_id})
+        if parent.has_ids:
+            copy_ids(database, target, new_id, **span)
     return count
 
 
@@ -227,6 +238,8 @@ def _move_contents(database: Database, target: Target, new_id: str, new_owner: s
     for statement in _move:
         database.run(statement, {**target, "new_id": new_id, "new_owner": new_owner})
     extras = extras_of(database, target)
+    if extras.message_ids:
+        move_ids(database, target, new_id, new_owner)
     if extras.answers:
         move_answers(database, target, new_id, new_owner)
     database.run(MARK_DELETED, target)

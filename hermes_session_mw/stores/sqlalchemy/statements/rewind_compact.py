@@ -36,6 +36,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.append import (
     check_expected,
     length_of_repeated,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.message_ids import free_ids
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     LookingSelect,
     may_expire,
@@ -210,6 +211,7 @@ def add_turn(
         may_be_stored=may_be_stored,
         fence=fence,
         looks=looks,
+        edits=replace_from is not None,
     )
     if stored:
         return length_of_repeated(stored, bodies, session)
@@ -222,7 +224,7 @@ def add_turn(
         raise SessionFull(max_turns)
     cut = session.first + keep
     if cut < session.end:
-        moved = _archive_range(database, target, session, (cut, session.end), "replace")
+        moved = archive_range(database, target, session, (cut, session.end), "replace")
         _write_numbers(database, target, moved._replace(end=session.first + length))
     add_messages(database, target, cut, [(turn_id, body) for body in bodies])
     return length
@@ -262,7 +264,7 @@ def compact(
         if not is_same(standing, replaced):
             raise SessionConflict(skipped + len(replaced), session.length)
         old = session.first, cut
-        session = _archive_range(database, target, session, old, "compact", operation)
+        session = archive_range(database, target, session, old, "compact", operation)
         session = session._replace(first=cut - len(summary))
         if summary:
             add_messages(database, target, session.first, [(turn_id, body) for body in summary])
@@ -316,11 +318,11 @@ def _cut(
 ) -> None:
     """Keep the history's first ``length`` messages, and archive the others."""
     cut = session.first + length
-    session = _archive_range(database, target, session, (cut, session.end), "rewind", operation)
+    session = archive_range(database, target, session, (cut, session.end), "rewind", operation)
     _write_numbers(database, target, session._replace(end=cut))
 
 
-def _archive_range(
+def archive_range(
     database: Database,
     target: Target,
     session: SessionRow,
@@ -338,6 +340,8 @@ def _archive_range(
     archive_them = _ARCHIVE[operation is not None]
     database.run(archive_them, {**parameters, **noted, "reason": reason, "offset": offset})
     database.run(_remove, parameters)
+    if session.has_ids:
+        free_ids(database, target, span)
     return session._replace(archived=offset + span[1])
 
 

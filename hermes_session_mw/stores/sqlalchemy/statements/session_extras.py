@@ -1,4 +1,4 @@
-"""The SQL that tells what a session has beside its history: metadata, and answers."""
+"""The SQL that tells what a session has beside its history: metadata, answers, ids."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,13 @@ from sqlalchemy import case, select
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
-from hermes_session_mw.stores.sqlalchemy.schema.tables import Target, answers, in_session
+from hermes_session_mw.stores.sqlalchemy.schema.tables import (
+    IS_SESSION,
+    Target,
+    answers,
+    in_session,
+    sessions,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import HAS_METADATA
 
 
@@ -15,13 +21,15 @@ class Extras(NamedTuple):
 
     metadata: bool
     answers: bool = False
+    message_ids: bool = False
 
 
 _any_answer = select(answers.c.id).where(*in_session(answers)).exists()
-_has_both = HAS_METADATA.add_columns(case((_any_answer, 1), else_=0))
+_has_ids = select(sessions.c.has_message_ids).where(*IS_SESSION).scalar_subquery()
+_has_all = HAS_METADATA.add_columns(case((_any_answer, 1), else_=0), _has_ids)
 
 
 def extras_of(database: Database, target: Target) -> Extras:
     """Tell what a session whose row is locked has beside its history, in one statement."""
-    (row,) = database.rows(_has_both if has_answers(database) else HAS_METADATA, target)
+    (row,) = database.rows(_has_all if has_answers(database) else HAS_METADATA, target)
     return Extras(*map(bool, row))

@@ -24,8 +24,10 @@ from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionDeleted
 from hermes_session_mw.messages import Message, decode_messages
+from hermes_session_mw.stores.message_store import ANY
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_SESSION, Target, sessions
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
+from hermes_session_mw.stores.validation import ExpectedBody, check_metadata, is_same
 
 # In a subquery a bare name is a column of its own table, else one of the query around it, which
 # has NULL under this name.
@@ -51,17 +53,47 @@ _set = (
         updated_at=case((sessions.c.turns == 0, func.now()), else_=sessions.c.updated_at),
     )
 )
+_locked = select(sessions.c.deleted_at, sessions.c.metadata).where(*IS_SESSION)
 _forget = (
     update(sessions).where(*IS_SESSION).values(metadata=null(), updated_at=sessions.c.updated_at)
 )
 
 
-def set_metadata(database: Database, session_id: str, body: str, owner: str) -> None:
-    """See `LifecycleStore.set_metadata`; ``body`` is a JSON text."""
+def set_metadata(
+    database: Database,
+    session_id: str,
+    body: str,
+    owner: str,
+    expected: ExpectedBody = ANY,
+    *,
+    repeated: bool = False,
+) -> None:
+    """See `MessageStore.set_metadata`; ``body`` is a JSON text.
+
+    ``repeated`` says that an earlier attempt may be committed.
+    """
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
         insert_or_lock_row(database, target)
+        check_stored(database, target, expected, done=body if repeated else None)
         write_metadata(database, target, body)
+
+
+def check_stored(
+    database: Database, target: Target, expected: ExpectedBody, length: int = 0, *, done: str | None
+) -> None:
+    """Check the metadata of a session whose row is locked.
+
+    ``done`` is what an attempt may have set that was committed: it is as good as the expected.
+    """
+    if expected is ANY:
+        return
+    ((deleted_at, body),) = database.rows(_locked, target)
+    if deleted_at is not None:
+        raise SessionDeleted
+    stored = None if body is None else text_of(body)
+    if done is None or stored is None or not is_same([stored], [done]):
+        check_metadata(expected, stored, length)
 
 
 def write_metadata(database: Database, target: Target, body: str) -> None:

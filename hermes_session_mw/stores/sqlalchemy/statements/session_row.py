@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, and_, bindparam, delete, func, or_, select, update
 
 from hermes_session_mw.database.connection import Database, Row, text_of
-from hermes_session_mw.database.dialects import upsert
+from hermes_session_mw.database.dialects import MYSQL, upsert
 from hermes_session_mw.exceptions import StoreCorrupt
 from hermes_session_mw.stores.models import SessionInfo
 from hermes_session_mw.stores.pagination import time_of
+from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     IS_STORED,
@@ -48,7 +49,8 @@ WRONG_TYPE = (TypeError, ValueError, OverflowError)
 class SessionRow(NamedTuple):
     """The counters of a session; its messages have the numbers from ``first`` to before ``end``.
 
-    ``has_open_answer`` is known only if the row was read with a look.
+    ``has_ids`` says whether messages may have ids. ``has_open_answer`` is known only if the row was
+    read with a look.
     """
 
     first: int = 0
@@ -58,6 +60,7 @@ class SessionRow(NamedTuple):
     fence: int = 0
     is_deleted: bool = False
     parent_id: str | None = None
+    has_ids: bool = False
     has_open_answer: bool = False
 
     @property
@@ -85,11 +88,12 @@ _row = select(
     sessions.c.deleted_at,
     sessions.c.parent_id,
 ).where(*IS_SESSION)
-# By whether they look for an open answer. PostgreSQL's weaker lock lets foreign keys be checked.
-_for_update = {
-    False: _row.with_for_update(key_share=True),
-    True: _row.add_columns(sessions.c.answer_fence, EXPIRED_FENCE).with_for_update(key_share=True),
-}
+_with_ids = _row.add_columns(sessions.c.has_message_ids)
+_looking = _with_ids.add_columns(sessions.c.answer_fence, EXPIRED_FENCE)
+# PostgreSQL's weaker lock lets foreign keys be checked.
+_OLD, _PLAIN, _LOOKING = (
+    each.with_for_update(key_share=True) for each in (_row, _with_ids, _looking)
+)
 
 MARK_DELETED = (
     update(sessions)
@@ -128,16 +132,30 @@ def lock_row(database: Database, target: Target, *, looks: bool) -> SessionRow:
     Raises:
         AnswerExpired: the session's answer is to be folded first.
     """
-    rows = database.rows(_for_update[looks], target)
+    plain = _PLAIN if has_answers(database) else _OLD
+    rows = database.rows(_LOOKING if looks else plain, target)
     if not rows:
         return SessionRow()
-    ((first, end, turns, archived, fence, deleted_at, parent_id, *answer),) = rows
-    answer_fence, expired_fence = answer or (None, None)
+    ((first, end, turns, archived, fence, deleted_at, parent_id, *more),) = rows
+    has_ids, answer_fence, expired_fence = (*more, 0, None, None)[:3]
     if expired_fence is not None and deleted_at is None:
         raise AnswerExpired(target["of_session"], target["of_owner"])
     parent = None if parent_id is None else text_of(parent_id)
     is_deleted, has_open_answer = deleted_at is not None, answer_fence is not None
-    return SessionRow(first, end, turns, archived, fence, is_deleted, parent, has_open_answer)
+    return SessionRow(
+        first, end, turns, archived, fence, is_deleted, parent, bool(has_ids), has_open_answer
+    )
+
+
+def lock_or_insert_row(database: Database, target: Target, *, looks: bool) -> SessionRow:
+    """Lock the session's row and return it, as `lock_row` does; insert a missing one."""
+    # On MySQL two that both look for a row which is missing could then not insert it.
+    if database.dialect not in MYSQL:
+        session = lock_row(database, target, looks=looks)
+        if session != SessionRow():
+            return session
+    insert_or_lock_row(database, target)
+    return lock_row(database, target, looks=looks)
 
 
 def insert_or_lock_row(database: Database, target: Target) -> None:
