@@ -1,91 +1,21 @@
-"""The session routes do what their OpenAPI description says, as schemathesis sees it."""
+"""The session routes do what their OpenAPI description says, in a process that makes the cases."""
 
-import asyncio
-from typing import Any
+import re
+import subprocess
+import sys
 
-import pytest
-import schemathesis
-from hypothesis import HealthCheck, assume, settings
-from hypothesis import strategies as st
-from starlette.applications import Starlette
-from starlette.requests import HTTPConnection
-from starlette.testclient import TestClient
-
-from hermes_session_mw import HermesSessionMiddleware, MemoryStore, session_routes
-from hermes_session_mw.routes.openapi import CURSOR_FORMAT, ID_FORMAT
-from hermes_session_mw.testing.helpers import numbered
-
-IDS = [f"chat-{number}" for number in range(5)]
-BOUNDED = settings(
-    max_examples=30,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+from tests.support.server import ROOT
 
 
-def whoever_has_the_token(connection: HTTPConnection) -> str | None:
-    return "ada" if connection.headers.get("authorization") == "Bearer ada" else None
+def test_each_operation_is_as_described() -> None:
+    """The tests of ``described_operations.py`` pass, one for each operation.
 
-
-class Renewed:
-    """A store that is as new whenever it was sown, whatever a request has deleted before."""
-
-    def __init__(self) -> None:
-        self.sow()
-
-    def sow(self) -> None:
-        self.now = MemoryStore()
-
-        async def fill() -> None:
-            for session_id in IDS:
-                await self.now.append(session_id, numbered(0, 7), "ada")
-
-        asyncio.run(fill())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.now, name)
-
-
-STORE = Renewed()
-# As an application has it: the one hook is the middleware's, and its refusals count as well.
-APP = HermesSessionMiddleware(
-    Starlette(routes=session_routes(STORE)), STORE, owner=whoever_has_the_token
-)
-
-
-def description() -> dict[str, Any]:
-    """Return what the routes say, and how the hook above wants it said who one is."""
-    with TestClient(APP) as client:
-        found: dict[str, Any] = client.get("/sessions/openapi.json").json()
-    found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    return {**found, "security": [{"token": []}]}
-
-
-def cursors() -> list[str]:
-    page = asyncio.run(STORE.now.list("ada", 1))
-    assert page.cursor is not None
-    return [page.cursor]
-
-
-schemathesis.openapi.format(ID_FORMAT, st.sampled_from([*IDS, "unknown"]))
-schemathesis.openapi.format(CURSOR_FORMAT, st.sampled_from(cursors()))
-schema = schemathesis.openapi.from_dict(description())
-schema.app = APP
-
-
-def sends_nothing(value: Any) -> bool:
-    """Tell whether a query's value leaves no trace in the URL, as ``[]`` and ``[[]]`` do."""
-    return isinstance(value, list) and all(map(sends_nothing, value))
-
-
-@pytest.mark.filterwarnings("error")
-@schema.parametrize()
-@BOUNDED
-def test_each_operation_is_as_described(case: schemathesis.Case[Any]) -> None:
-    """Whatever is sent, well formed or not, the answer is one that the description has."""
-    # What is wrong only in a parameter that is never sent arrives as a good request.
-    assume(not any(map(sends_nothing, case.query.values())))
-    STORE.sow()
-    case.call_and_validate(headers={"Authorization": "Bearer ada"})
+    schemathesis makes their cases while it collects, which each of pytest's processes would repeat.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "tests/routes/described_operations.py"],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE), done.stdout
