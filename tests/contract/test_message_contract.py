@@ -7,7 +7,17 @@ from tests.contract.test_store_contract import Case, anyio_backend, case, checke
 
 __all__ = ["anyio_backend", "case", "checked_out", "store"]  # fixtures
 
-CASES = (Case("memory", "trio"),)
+CASES = (
+    Case("memory", "asyncio"),
+    Case("sqlite", "trio"),
+    Case("sqlite+aiosqlite", "asyncio"),
+    Case("postgresql+psycopg", "trio"),
+    Case("postgresql+psycopg2", "asyncio"),
+    Case("postgresql+psycopg_async", "asyncio"),
+    Case("postgresql+asyncpg", "asyncio"),
+    Case("mysql+pymysql", "trio"),
+    Case("mysql+asyncmy", "asyncio"),
+)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str, indirect=True, scope="module")

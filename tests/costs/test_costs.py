@@ -85,6 +85,8 @@ async def test_round_trips_of_each_operation(server_url: URL) -> None:
         assert await cost(lambda: store.load(known)) == 1
         assert await cost(lambda: store.load(known, limit=2)) == 1
         assert await cost(lambda: store.load(unknown)) == 2  # the second: was it deleted?
+        assert await cost(lambda: store.load_range(known, start=-2, limit=1)) == 1
+        assert await cost(lambda: store.load_range(unknown)) == 1
 
         async def turn() -> None:
             await store.release(known, await store.acquire(known, 60))

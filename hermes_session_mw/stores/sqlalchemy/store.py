@@ -8,7 +8,7 @@ after a lock conflict with another transaction or a lost connection.
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,12 @@ from hermes_session_mw.messages import (
 )
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.base import History, takes_encoded
-from hermes_session_mw.stores.message_store import ANY, ExpectedMetadata, StoredMessage
+from hermes_session_mw.stores.message_store import (
+    ANY,
+    ExpectedMetadata,
+    HistoryRange,
+    StoredMessage,
+)
 from hermes_session_mw.stores.models import (
     MAX_TURNS,
     PAGE,
@@ -64,6 +69,11 @@ from hermes_session_mw.stores.sqlalchemy.statements.append_with_ids import (
 from hermes_session_mw.stores.sqlalchemy.statements.history_texts import HistoryTexts
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import START
 from hermes_session_mw.stores.sqlalchemy.statements.load import load, load_parsed
+from hermes_session_mw.stores.sqlalchemy.statements.load_range import (
+    FoundRange,
+    load_range,
+    load_range_parsed,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.message_ids import find_message
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import AnswerExpired
 from hermes_session_mw.stores.sqlalchemy.statements.session_sets import portions
@@ -78,6 +88,7 @@ from hermes_session_mw.stores.validation import (
     check_message_ids,
     check_page,
     check_prefix,
+    check_range,
     check_title,
     encode_expected,
     encode_metadata,
@@ -170,6 +181,9 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         self._retrying = RetryingExecutor(self._executor, errors_of(dbapi), timeout)
         is_async = self._url.get_dialect().is_async
         self._load: Callable[..., History | HistoryTexts] = load if is_async else load_parsed
+        self._load_range: Callable[..., FoundRange | HistoryRange] = (
+            load_range if is_async else load_range_parsed
+        )
         self._read = self._retrying.read
         self._write = self._retrying.write
 
@@ -185,6 +199,33 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         except AnswerExpired as expired:
             found = await self._read_after_fold(work, expired)
         return found if isinstance(found, History) else await found.parse_in_loop()
+
+    async def load_range(
+        self,
+        session_id: str,
+        owner: str = "",
+        start: int = 0,
+        limit: int | None = None,
+        *,
+        since: datetime | None = None,
+    ) -> HistoryRange:
+        """See `MessageStore.load_range`; one round trip, which reads the whole history if since."""
+        check_keys(session_id, owner)
+        check_range(start, limit, since)
+        work = partial(
+            self._load_range,
+            session_id=session_id,
+            owner=owner,
+            start=start,
+            limit=limit,
+            since=since,
+        )
+        found = await self._read_folded(work)
+        if isinstance(found, HistoryRange):
+            return found
+        history = found.history
+        parsed = history if isinstance(history, History) else await history.parse_in_loop()
+        return found.with_messages(parsed.messages)
 
     @takes_encoded
     async def append(

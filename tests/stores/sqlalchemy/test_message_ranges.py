@@ -90,3 +90,20 @@ async def test_a_prefix_is_compared_byte_for_byte(store: SQLAlchemyStore) -> Non
         assert {each.id for each in of_all if each.owner == owner} == expected
     assert len((await store.list(owner, 500, prefix="")).sessions) == len(ids) + 3
     assert not (await store.list(owner, prefix="a%-1-")).sessions
+
+
+@pytest.mark.parametrize(
+    ("database", "anyio_backend"),
+    [("sqlite", "trio"), ("sqlite+aiosqlite", "asyncio"), ("postgresql+asyncpg", "asyncio")],
+)
+async def test_a_long_range_is_parsed_whole(store: SQLAlchemyStore) -> None:
+    """A range of more text than is parsed at once has all its messages, in their places."""
+    session_id, text = new_id(), "x" * 10_000
+    sent: list[Message] = [{"n": n, "text": text} for n in range(30)]
+    await store.append(session_id, sent)
+    found = await store.load_range(session_id, start=-25, limit=20)
+    assert [each.message for each in found.messages] == sent[5:25]
+    assert [each.index for each in found.messages] == list(range(5, 25))
+    farthest = await store.load_range(session_id, start=2**70, limit=2**70)
+    assert (farthest.messages, farthest.length) == ([], 30)
+    assert len((await store.load_range(session_id, start=-(2**70))).messages) == 30

@@ -40,7 +40,9 @@ def _of_session(value: Any) -> Select[Any]:
     return select(inner.scalar_subquery()).select_from(_absent)
 
 
-_body = _of_session(case((sessions.c.deleted_at.is_(None), _column)))
+METADATA: Select[Any] = _of_session(case((sessions.c.deleted_at.is_(None), _column)))
+"""The metadata of a session that was not deleted, as a JSON text, in one row."""
+
 HAS_METADATA: Select[Any] = _of_session(case((_column.is_not(None), 1), else_=0))
 """Whether the session's row has metadata, also if the session was deleted; NULL without a row."""
 
@@ -104,7 +106,7 @@ def write_metadata(database: Database, target: Target, body: str) -> None:
 
 def find_metadata(database: Database, session_id: str, owner: str) -> Message | None:
     """See `LifecycleStore.find_metadata`."""
-    ((body,),) = database.rows(_body, Target(of_session=session_id, of_owner=owner))
+    ((body,),) = database.rows(METADATA, Target(of_session=session_id, of_owner=owner))
     return None if body is None else decode_messages([text_of(body)])[0]
 
 
