@@ -25,6 +25,7 @@
 # make installed-clients   gets the clients that the tests drive the demo with, each by itself
 # make clients   writes the tables of docs/clients.md anew
 # make open-webui   gets Open WebUI, two gigabytes, and drives it in a browser
+# make .frameworks/.installed   gets the agent frameworks that have adapters
 # make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
 # make environments   gets all of these that `make test` needs; at once with --jobs, after make .venv/.test-installed
 # Tests run in WORKERS processes at once (4), each with databases of its own; WORKERS=0 is none but pytest's.
@@ -39,6 +40,7 @@ WHEEL_VENV ?= .wheel-venv
 HERMES = .hermes-agent
 NPM_CLIENTS = .npm-clients
 LITELLM = .litellm
+FRAMEWORKS = .frameworks
 OPEN_WEBUI = .open-webui
 CLIENTS = .clients
 CLIENT_NAMES = $(basename $(notdir $(wildcard tests/demo/clients/environments/*)))
@@ -83,7 +85,8 @@ demo: $(VENV)/.demo-installed
 	  --compact-at '$(COMPACT_AT)' --pace '$(PACE)' --upstream '$(UPSTREAM)' \
 	  --cors-origins '$(CORS_ORIGINS)'
 
-test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed installed-clients
+test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed $(FRAMEWORKS)/.installed \
+  installed-clients
 	$(VENV)/bin/python $(PYTEST) $(BUT_LONG) $(COVERAGE) $(TESTS)
 
 coverage:
@@ -141,7 +144,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENVS) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) $(CLIENTS) $(OPEN_WEBUI) build \
+	rm -rf $(VENV) $(BENCH_VENVS) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) $(FRAMEWORKS) $(CLIENTS) $(OPEN_WEBUI) build \
 	  dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
@@ -204,11 +207,20 @@ $(LITELLM)/.installed: tests/demo/litellm/requirements.txt | check-python
 	  --requirement tests/demo/litellm/requirements.txt
 	@touch $@
 
+# Apart, for they ask for much. Each adapter is tested there, with the framework that it is for.
+$(FRAMEWORKS)/.installed: tests/adapters/frameworks/requirements.txt | $(VENV)/bin/python
+	rm -rf $(@D)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(VENV)/bin/python -m pip --disable-pip-version-check --python $(@D)/bin/python install \
+	  --quiet --no-compile --no-deps --requirement $<
+	@touch $@
+
 # All of them at once: each waits for its downloads.
 installed-clients: $(VENV)/bin/python
 	@$(MAKE) --silent --jobs 4 $(CLIENT_NAMES:%=$(CLIENTS)/%/.installed)
 
-environments: $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed installed-clients
+environments: $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed $(FRAMEWORKS)/.installed \
+  installed-clients
 
 # Apart, for their pins go together as little as their users' do. Without pip, which is ten megabytes each.
 $(CLIENTS)/%/.installed: tests/demo/clients/environments/%.txt | $(VENV)/bin/python

@@ -1,0 +1,1 @@
+"""Tests of the adapters, in the environment that has the frameworks."""
