@@ -24,7 +24,7 @@ from hermes_session_mw import (
     TurnConflict,
     get_session,
 )
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, chat_messages
 from hermes_session_mw.openai_api.conversations import conversation_session_id
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.response_object import response_object
@@ -234,7 +234,7 @@ async def _find_new(
     if end is None:
         return turns.new_messages(session.new_messages, asked.new, "input")
     new = _new_after(session, asked, end)
-    since = session.history[end:]
+    since = chat_messages(session.history[end:])
     if len(since) < len(new.messages) and all(map(is_same, since, new.messages)):
         # The client repeats all that was stored since, such as a question and its call.
         new = replace(new, messages=new.messages[len(since) :])
@@ -254,9 +254,8 @@ def _new_after(session: HermesSession, asked: ResponseRequest, end: int) -> NewM
     """Return what the input adds after the history's first ``end`` messages."""
     new = turns.new_messages(partial(find_new, []), asked.new, "input")
     # Some clients repeat the answer whose calls they send the outputs of.
-    is_repeated = (
-        end > 0 and len(new.messages) > 1 and is_same(session.history[end - 1], asked.new[0])
-    )
+    last = chat_messages(session.history[:end])[-1:]
+    is_repeated = len(new.messages) > 1 and any(is_same(each, asked.new[0]) for each in last)
     return replace(new, messages=new.messages[1:]) if is_repeated else new
 
 

@@ -24,6 +24,11 @@ MAX_DEPTH = 100
 MAX_TURN_MESSAGES = 1000
 """Messages that one turn may have, by default."""
 
+ITEM = "hermes_item"
+"""The key that has another framework's own form of a message; see ``adapters/chat_messages.py``.
+
+A message with this key and without a role has no other form, and is for that framework alone.
+"""
 
 _PORTION = 4096  # characters
 
@@ -133,6 +138,26 @@ def copy_and_encode(messages: Sequence[Message]) -> EncodedMessages:
 def copy_messages(messages: Sequence[Message]) -> list[Message]:
     """Return copies, which a caller cannot change; ``InvalidMessage`` as in ``encode_messages``."""
     return list(copy_and_encode(messages))
+
+
+def has_chat_form(message: Message) -> bool:
+    """Return whether the message is one for everybody, and not another framework's item alone."""
+    return ITEM not in message or "role" in message
+
+
+def chat_message(message: Message) -> Message | None:
+    """Return the message without another framework's form of it; None if it has no other form."""
+    if ITEM not in message:
+        return message
+    if not has_chat_form(message):
+        return None
+    return {name: value for name, value in message.items() if name != ITEM}
+
+
+def chat_messages(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages that are for everybody, without other frameworks' forms of them."""
+    found = map(chat_message, messages)
+    return [message for message in found if message is not None]
 
 
 def text_of(message: Message) -> str:

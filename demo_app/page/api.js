@@ -55,7 +55,7 @@ export class Api {
     return this.#json(`v1/sessions/${encodeURIComponent(id)}`);
   }
 
-  /** Returns the newest messages before a place: {data, length, has_more, next_before}. */
+  /** Returns the newest messages before a place: {data, positions, length, has_more, next_before}. */
   messages(id, before = null, limit = 100) {
     const query = new URLSearchParams({ limit, ...(before !== null && { before }) });
     return this.#json(`v1/sessions/${encodeURIComponent(id)}/messages?${query}`);

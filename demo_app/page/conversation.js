@@ -15,7 +15,9 @@ export class Conversation extends EventTarget {
   id;
   title = null;
   messages = []; // the newest ones, oldest first
-  start = 0; // the place of messages[0] in the conversation
+  places = []; // where each of them is in the conversation, which may have others that nobody is shown
+  start = 0; // the place from which on messages were read
+  length = 0; // how many there are
   loading = false;
   error = null; // why the messages could not be loaded
   turn = null;
@@ -42,14 +44,10 @@ export class Conversation extends EventTarget {
     return this.#updated;
   }
 
-  get length() {
-    return this.start + this.messages.length;
-  }
-
   /** What is shown before the turn under way: not what it replaces. */
   get shown() {
-    const from = this.turn?.from ?? null;
-    return from === null ? this.messages : this.messages.slice(0, Math.max(from - this.start, 0));
+    const from = this.turn?.from ?? this.length;
+    return this.messages.filter((_, at) => this.places[at] < from);
   }
 
   /** Reads the newest messages, and follows an answer that is under way. */
@@ -135,6 +133,7 @@ export class Conversation extends EventTarget {
   async loadOlder() {
     const page = await this.#api.messages(this.id, this.start);
     this.messages = [...page.data, ...this.messages];
+    this.places = [...page.positions, ...this.places];
     this.start = page.next_before ?? 0;
     this.#fire("change");
   }
@@ -157,12 +156,13 @@ export class Conversation extends EventTarget {
     try {
       await this.loadAll();
       if (this.turn) return this.#tell("unanswered", text); // to what others have asked meanwhile
-      if (this.messages[place]?.role !== "user") throw new Error("The conversation has changed meanwhile.");
+      if (this.messages[this.places.indexOf(place)]?.role !== "user") throw new Error("The conversation has changed meanwhile.");
     } catch (error) {
       this.#tell("unanswered", text);
       throw error;
     }
-    await this.#askAt(place, { ...this.messages[place], content: text });
+    const at = this.places.indexOf(place);
+    await this.#askAt(at, { ...this.messages[at], content: text });
   }
 
   /** Stops the answer under way, wherever it was asked. */
@@ -223,7 +223,7 @@ export class Conversation extends EventTarget {
 
   async #askAt(at, question) {
     if (this.turn) return;
-    await this.#run(new Turn([question], { earlier: this.messages.slice(0, at), from: at }));
+    await this.#run(new Turn([question], { earlier: this.messages.slice(0, at), from: this.places[at] }));
   }
 
   #follow(answer) {
@@ -269,7 +269,12 @@ export class Conversation extends EventTarget {
     const isDone = state === "completed";
     if (state === "occupied" || (!isDone && !turn.text)) return;
     const answer = { role: "assistant", content: turn.text, ...(!isDone && { status: "incomplete" }) };
-    this.messages = [...this.shown, ...turn.question, answer];
+    const from = turn.from ?? this.length;
+    const added = [...turn.question, answer];
+    const kept = this.shown;
+    this.messages = [...kept, ...added];
+    this.places = [...this.places.slice(0, kept.length), ...added.map((_, at) => from + at)];
+    this.length = from + added.length;
   }
 
   /** Sees to it that the conversation is as the server has it. */
@@ -285,8 +290,8 @@ export class Conversation extends EventTarget {
 
   /** Tells whether a turn's question is stored, where it was asked or after that. */
   async hasStored(turn) {
-    const { messages, start } = await this.#stored();
-    return isAmong(turn, messages, start);
+    const { messages, places } = await this.#stored();
+    return isAmong(turn, messages, places);
   }
 
   /** Says that the questions of broken answers are unanswered, unless they are stored after all. */
@@ -322,12 +327,13 @@ export class Conversation extends EventTarget {
     return this.#api.follow(this.id).catch(() => null); // whether it can be read is told by the rest
   }
 
-  /** Reads {info, messages, start}. An id that nobody has used is an empty conversation. */
+  /** Reads {info, messages, places, start, length}. An id that nobody has used is an empty conversation. */
   async #stored(known) {
     const info = known === undefined ? await this.#info() : known;
     const limit = Math.min(Math.max(this.messages.length, 100), 500);
-    const page = info ? await this.#api.messages(this.id, null, limit) : { data: [] };
-    return { info, messages: page.data, start: page.next_before ?? 0 };
+    const page = info ? await this.#api.messages(this.id, null, limit) : { data: [], positions: [], length: 0 };
+    const { data: messages, positions: places, length } = page;
+    return { info, messages, places, start: page.next_before ?? 0, length };
   }
 
   async #info() {
@@ -339,13 +345,15 @@ export class Conversation extends EventTarget {
     }
   }
 
-  #take({ info, messages, start }) {
+  #take({ info, messages, places, start, length }) {
     this.isGone = !info && (this.isGone || this.#updated !== null);
     this.title = info?.title ?? null;
     this.#updated = info?.updated_at ?? null;
     this.messages = messages;
+    this.places = places;
     this.start = start;
-    this.#giveBack((turn) => isAmong(turn, messages, start));
+    this.length = length;
+    this.#giveBack((turn) => isAmong(turn, messages, places));
   }
 
   #fire(name) {
@@ -357,8 +365,8 @@ export class Conversation extends EventTarget {
   }
 }
 
-function isAmong({ question: [{ content }], place }, messages, start) {
+function isAmong({ question: [{ content }], place }, messages, places) {
   return messages.some((message, at) => (
-    start + at >= place && message.role === "user" && message.content === content
+    places[at] >= place && message.role === "user" && message.content === content
   ));
 }

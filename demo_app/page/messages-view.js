@@ -139,12 +139,12 @@ export class MessagesView {
   }
 }
 
-function itemsOf({ shown, start, turn }) {
+function itemsOf({ shown, places, turn }) {
   const messages = turn ? [...shown, ...turn.question] : shown;
   const last = messages.findLastIndex((message) => message.role === "user");
   const items = messages.map((message, at) => ({
     role: message.role,
-    place: start + at,
+    place: at < shown.length ? places[at] : Infinity, // what is asked now comes after all that is stored
     text: textOf(message),
     mark: markOf(message, !turn && at === messages.length - 1),
     canEdit: !turn && message.role === "user" && typeof message.content === "string",

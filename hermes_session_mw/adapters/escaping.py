@@ -53,6 +53,20 @@ def unescape(value: Any) -> Any:
     return value
 
 
+def readable(value: Any) -> Any:
+    """Return the value with U+FFFD in place of each lone surrogate in its texts, but for its keys.
+
+    Where there is none, that is the value itself. It cannot be reversed.
+    """
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value) if _SURROGATE.search(value) else value
+    if isinstance(value, dict):
+        return _changed_dict(value, readable)
+    if isinstance(value, list):
+        return _changed_list(value, readable)
+    return value
+
+
 def escape_id(text: str) -> str:
     """Return a text that every database can store as an id, if it is not too long for that.
 

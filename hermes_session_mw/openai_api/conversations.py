@@ -32,7 +32,7 @@ from hermes_session_mw.asgi.headers import TURN_HEADER
 from hermes_session_mw.asgi.options import check_limit
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError, MessageTooLarge
 from hermes_session_mw.ids import is_session_id
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import ITEM, Message
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
 from hermes_session_mw.openai_api.item_ids import PlacedItem, list_of, page_of, placed_items
 from hermes_session_mw.openai_api.response_items import (
@@ -259,7 +259,8 @@ def _joined(history: Sequence[Message], new: list[Message]) -> tuple[int | None,
         return None, new
     earlier = last.get("tool_calls")
     calls = [*(earlier if isinstance(earlier, list) else []), *first["tool_calls"]]
-    return len(history) - 1, [last | {"tool_calls": calls}, *new[1:]]
+    changed = {name: value for name, value in last.items() if name != ITEM}
+    return len(history) - 1, [changed | {"tool_calls": calls}, *new[1:]]
 
 
 def _index_of(placed: Sequence[PlacedItem], request: Request) -> int:

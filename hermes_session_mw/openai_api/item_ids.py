@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, has_chat_form
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.response_items import Item, calls_of, is_custom_call, items_of
 
@@ -73,7 +73,10 @@ class ResponseNames:
 
 
 def placed_items(messages: Sequence[Message]) -> list[PlacedItem]:
-    """Return the items of a conversation, in order; ``messages`` are all of its messages."""
+    """Return the items of a conversation, in order; ``messages`` are all of its messages.
+
+    Other frameworks' items, which have no chat form, are none of this API's.
+    """
     seen: Counter[str] = Counter()
     customs: set[str] = set()
 
@@ -86,6 +89,8 @@ def placed_items(messages: Sequence[Message]) -> list[PlacedItem]:
 
     placed: list[PlacedItem] = []
     for at, message in enumerate(messages):
+        if not has_chat_form(message):
+            continue
         made = response_details(message).get("id")
         name = ResponseNames(str(made)) if is_response_id(made) else by_content
         customs |= {str(call.get("id")) for call in calls_of(message) if is_custom_call(call)}

@@ -23,7 +23,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import ITEM, Message
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
 from hermes_session_mw.session.recording import is_incomplete
 
@@ -286,6 +286,8 @@ def without_last_item(message: Message) -> Message | None:
     """Return a stored message without the last of its items; None if nothing remains."""
     if message.get("role") != "assistant":
         return None
+    # Another framework's form of it would be the whole message still.
+    message = {name: value for name, value in message.items() if name != ITEM}
     calls = calls_of(message)
     left_out = _CALLING if calls else _SAID
     kept = {name: value for name, value in message.items() if name not in left_out}

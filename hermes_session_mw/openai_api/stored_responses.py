@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import cast
 
 from hermes_session_mw.exceptions import NotSupported, StoreUnavailable, TurnConflict
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, chat_messages
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.item_ids import (
     answer_items,
@@ -138,7 +138,7 @@ class StoredResponses:
         if session_id is None:
             raise response_not_found(response_id)
         turn = await self._turn(session_id, response_id)
-        told = {} if turn is None else response_details(turn.messages[-1])
+        told = {} if turn is None else response_details(_answer_in(turn))
         answer = None
         if follows or turn is None:
             answer, begun = await self._answer_of(response_id, session, session_id)
@@ -169,7 +169,7 @@ class StoredResponses:
     async def input_items(self, found: FoundResponse) -> list[Item]:
         """Return the items that a response's request has added to its conversation."""
         if found.turn is not None:
-            start, question = found.turn.start, found.turn.messages[:-1]
+            start, question = found.turn.start, chat_messages(found.turn.messages)[:-1]
             before = [] if start is None else (await self._history(found))[:start]
         else:
             assert found.answer is not None
@@ -249,7 +249,7 @@ class StoredResponses:
             return {}
         turn = await self._turn(session_id, response_id)
         if turn is not None:
-            items = answer_items(turn.messages[-1], response_id)
+            items = answer_items(_answer_in(turn), response_id)
         else:
             history = await self.store.load(session_id, self._owner)
             items = [each.item for each in placed_items(history.messages)]
@@ -270,6 +270,11 @@ class StoredResponses:
         """Forget the response; its turn stays in the conversation."""
         if not await self.store.drop_key(_key(response_id), self._owner):
             await self.store.drop_key(_old_key(response_id), self._owner)
+
+
+def _answer_in(turn: StoredTurn) -> Message:
+    """Return the turn's last message that has a chat form; an empty answer without one."""
+    return next(reversed(chat_messages(turn.messages)), {"role": "assistant", "content": ""})
 
 
 def _start_of(question: Sequence[Message], history: Sequence[Message]) -> int | None:

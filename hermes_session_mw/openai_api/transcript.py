@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, chat_messages
 from hermes_session_mw.session.prompts import prompt_of
 from hermes_session_mw.session.tool_calls import is_result, unanswered_calls
 
@@ -89,6 +89,7 @@ def refused_parts(status: int, body: str, messages: Sequence[Message]) -> list[R
 
 def answers_calls(messages: Sequence[Message]) -> bool:
     """Return whether the last tool results answer exactly the calls before them."""
+    messages = chat_messages(messages)
     end = max(at for at, message in enumerate(messages) if is_result(message)) + 1
     start = end
     while start and is_result(messages[start - 1]):

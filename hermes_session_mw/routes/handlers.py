@@ -12,7 +12,7 @@ from hermes_session_mw.asgi.error_responses import RouteRefusals
 from hermes_session_mw.asgi.exception_handlers import NO_STORE, response_of
 from hermes_session_mw.asgi.options import OwnerHook, ask_owner, check_functions, check_limit
 from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError, SessionMissing
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, chat_message
 from hermes_session_mw.routes import parameters, responses
 from hermes_session_mw.routes.openapi import describe
 from hermes_session_mw.routes.parameters import Refused
@@ -157,9 +157,18 @@ class _Routes:
         session_id, limit = _id(request, owner), _limit(request)
         values = request.query_params.getlist("before")
         before = parameters.whole_number("before", values, 0, parameters.MAX_INDEX)
-        data, start, length = await self._before(session_id, owner, before, limit)
-        more = {"has_more": start > 0, "next_before": start or None}
-        return responses.json_response({"object": "list", "data": data, "length": length, **more})
+        page, start, length = await self._before(session_id, owner, before, limit)
+        placed = [(at, chat_message(message)) for at, message in enumerate(page, start)]
+        shown = [(at, message) for at, message in placed if message is not None]
+        told = {
+            "object": "list",
+            "data": [message for _, message in shown],
+            "positions": [at for at, _ in shown],
+            "length": length,
+            "has_more": start > 0,
+            "next_before": start or None,
+        }
+        return responses.json_response(told)
 
     async def _before(
         self, session_id: str, owner: str, before: int | None, limit: int

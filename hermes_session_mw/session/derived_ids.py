@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from hermes_session_mw.exceptions import SessionConflict
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, chat_messages
 from hermes_session_mw.session.new_messages import (
     find_new,
     is_part,
@@ -117,6 +117,7 @@ def goes_on(stored: Sequence[Message], told: Told) -> bool:
     It does if the stored history, with what is new, is afterwards what the request tells. The time
     that this takes depends on what is stored, and not on how much else is told.
     """
+    stored = chat_messages(stored)
     if not stored or not told.messages:
         return bool(told.messages)
     most = len(stored) + told.added

@@ -5,7 +5,7 @@ Rules of this file: pure functions over messages in the shape of OpenAI's Chat C
 Clients send the whole conversation with every request, its newest part, or only what is new: the
 messages *told*. They are aligned with the stored ones from the end, message by message, and are
 compared by meaning: servers add keys, clients drop them, and both write the same text in more than
-one way.
+one way. Other frameworks' items, which no client has got, are read as if they were not there.
 
 In these cases u, v, w are messages of the user, a, b answers, i an answer that broke off, j the
 part of it that the client has, c an answer that calls a tool, r its result, and e an edited u.
@@ -65,7 +65,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hermes_session_mw.exceptions import InvalidMessage, SessionConflict
-from hermes_session_mw.messages import MAX_DEPTH, Message, text_of
+from hermes_session_mw.messages import (
+    MAX_DEPTH,
+    Message,
+    chat_messages,
+    has_chat_form,
+    text_of,
+)
 from hermes_session_mw.session.recording import is_incomplete
 from hermes_session_mw.session.tool_calls import INSTRUCTIONS, is_result, stands_alone
 
@@ -122,11 +128,26 @@ def find_new(
     told, begun = split_told(told)
     if not told and begun is None:
         raise ValueError("there is no message of a user, a tool or a model")
-    if told and not stored:
-        return NewMessages(0, told, "adds", begun)  # however many: there is nothing to compare
+    known = chat_messages(stored)
+    if told and not known:  # however many: there is nothing to compare
+        return NewMessages(len(stored), told, "adds", begun)
     find = _against_told if told_counts else _against_stored
-    new = find(stored, told, begun)
-    return new if new.keep == len(stored) else replace(new, replace_from=new.keep)
+    new = find(known, told, begun)
+    if new.keep == len(known):
+        return replace(new, keep=len(stored))
+    keep = _place_of(stored, new.keep)
+    return replace(new, keep=keep, replace_from=keep)
+
+
+def _place_of(stored: Sequence[Message], count: int) -> int:
+    """Return the place in the history that is after its first ``count`` chat messages.
+
+    An item without a chat form goes with the answer after it, and else with what is before it.
+    """
+    places = [at for at, message in enumerate(stored) if has_chat_form(message)]
+    if stored[places[count]].get("role") == "user":
+        return places[count]
+    return places[count - 1] + 1 if count else 0
 
 
 def newest(told: Sequence[Message]) -> list[Message]:
@@ -219,7 +240,7 @@ def split_told(told: Sequence[Message]) -> tuple[list[Message], Message | None]:
 
     An empty answer, which some clients put there for the one to come, is none.
     """
-    told = [message for message in told if message.get("role") not in INSTRUCTIONS]
+    told = [message for message in chat_messages(told) if message.get("role") not in INSTRUCTIONS]
     if not told or told[-1].get("role") != "assistant":
         return told, None
     begun = told.pop()

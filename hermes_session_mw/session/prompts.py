@@ -11,7 +11,7 @@ from itertools import chain, count
 from typing import Any
 
 from hermes_session_mw.exceptions import InvalidMessage
-from hermes_session_mw.messages import MAX_DEPTH, Message
+from hermes_session_mw.messages import ITEM, MAX_DEPTH, Message, has_chat_form
 from hermes_session_mw.session.recording import INCOMPLETE
 from hermes_session_mw.session.request_digest import REQUEST_DIGEST
 from hermes_session_mw.session.tool_calls import (
@@ -28,6 +28,7 @@ STORED_ONLY = frozenset(
     {
         *INCOMPLETE,
         REQUEST_DIGEST,
+        ITEM,
         "metadata",  # the application's own
         *("finish_reason", "model", "usage", "response"),  # of the response with the message
         # Hermes Agent stores these beside a message, and does not send them either.
@@ -57,14 +58,11 @@ Count = Callable[[Message], int]
 def prompt_of(messages: Sequence[Message]) -> list[Message]:
     """Return the messages as a model accepts them.
 
-    Keys that are for the store alone are removed, and so are tool calls without a result, results
-    without a call, and answers in which nothing remains.
+    Keys that are for the store alone are removed, and so are other frameworks' items, tool calls
+    without a result, results without a call, and answers in which nothing remains.
     """
-    return [
-        message
-        for message in paired([_without_stored_only(each) for each in messages])
-        if _has_content(message)
-    ]
+    given = [_without_stored_only(each) for each in messages if has_chat_form(each)]
+    return [message for message in paired(given) if _has_content(message)]
 
 
 def estimate_tokens(message: Message) -> int:
@@ -174,8 +172,11 @@ class _Window:
         return sum(map(self._tokens, chain(range(front), self._needed))) <= most
 
     def _tokens(self, at: int) -> int:
+        message = self._all[at]
+        if not has_chat_form(message):
+            return 0
         if at not in self._counted:
-            self._counted[at] = self._limits.count(_without_stored_only(self._all[at]))
+            self._counted[at] = self._limits.count(_without_stored_only(message))
         return self._counted[at]
 
     def _start(self) -> int:

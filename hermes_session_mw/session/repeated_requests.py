@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hermes_session_mw.exceptions import TurnConflict
-from hermes_session_mw.messages import Message, text_of
+from hermes_session_mw.messages import Message, chat_messages, text_of
 from hermes_session_mw.session.loaded_history import begins_with
 from hermes_session_mw.session.new_messages import is_same, split_told
 from hermes_session_mw.session.request_digest import digest_of, without_digest
@@ -43,25 +43,29 @@ def repeated_turn(
 ) -> StoredTurn:
     """Return the turn as it was answered; the arguments are those of `HermesSession.find_turn`.
 
-    If both have a digest, these are compared, and otherwise the messages.
+    If both have a digest, these are compared, and otherwise the messages. Other frameworks' items,
+    which no client has got, are left out.
 
     Raises:
         TurnConflict: the turn is another request's.
     """
     known = digest_of(turn.messages)
+    turn = replace(turn, messages=chat_messages(without_digest(turn.messages)))
     if known is not None and digest is not None:
         is_repeated = known == digest
     else:
         is_repeated = begins_with(turn.messages, question)
         is_repeated = is_repeated and (told is None or answers(turn.messages, told))
-    if not is_repeated:
+    # A turn of another framework's items alone answers no request.
+    if not is_repeated or (told is not None and not turn.messages):
         raise TurnConflict
-    turn = replace(turn, messages=without_digest(turn.messages))
     return turn if told is None else first_answer(turn, told)
 
 
 def answers(turn: Sequence[Message], told: Sequence[Message]) -> bool:
     """Return whether the turn may have been made for the request; the table above has the cases."""
+    if not turn:
+        return False
     try:
         asked, begun = split_told(told)
     except ValueError:

@@ -16,7 +16,7 @@ import anyio
 from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
 from hermes_session_mw.ids import mint_session_id
 from hermes_session_mw.logging import logger
-from hermes_session_mw.messages import EncodedMessages, Message, copy_messages
+from hermes_session_mw.messages import EncodedMessages, Message, copy_messages, has_chat_form
 from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.recording import StoreLimits
 from hermes_session_mw.session.tool_calls import find_load_start, find_turn_start, stands_alone
@@ -116,7 +116,8 @@ class StoreClient:
             return history
         messages = history.messages
         start = find_turn_start(messages, range(len(messages)))
-        if start is None and messages and stands_alone(messages[0]):
+        first = next(filter(has_chat_form, messages), None)
+        if start is None and first is not None and stands_alone(first):
             return history  # the last answer alone, as a rule
         if start is None:
             history = await self.load(session_id, owner, max(_REREAD_FACTOR * limit, 100))

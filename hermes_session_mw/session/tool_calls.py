@@ -2,13 +2,14 @@
 
 Rules of this file: pure functions over messages in the shape of OpenAI's Chat Completions. They
 read ``role``, ``tool_calls``, ``function_call``, ``tool_call_id`` and ``name``; a message of any
-other shape is a turn of its own.
+other shape is a turn of its own, except that items of other frameworks, which have no chat form,
+are read as if they were not there.
 
 Providers accept a tool's result only right after the message that calls the tool, and such a
 message only with all its results. So a history may be cut only where no call is separated from its
 results, and is best cut where a turn begins. In these cases u is a user's message, s a system or
-developer message, a an answer, c an answer that calls a tool, r a result, and x a message of
-another shape; a turn begins after each |:
+developer message, a an answer, c an answer that calls a tool, r a result, x a message of another
+shape, and o an item without a chat form; a turn begins after each |:
 
     |ua|ua      a question and its answer
     |ucra|ua    calls and results are in the middle of a turn
@@ -21,18 +22,23 @@ another shape; a turn begins after each |:
     cura        a question between a call and its result does not begin a turn
     ra|ua       a result without its call does not begin a turn
     |x|x|ua|x   a message of another shape is a turn of its own
+    o|uoao|uoa  an item does not begin a turn
+    |uoucoroa   an item in the middle of a turn does not end it
+    o|soou|x    an item between instructions and their question changes nothing
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, has_chat_form
 from hermes_session_mw.session.recording import is_incomplete
 
 INSTRUCTIONS = ("system", "developer")
 _OPENING = ("user", *INSTRUCTIONS)
 _RESULTS = ("tool", "function")
 _CALLS = ("tool_calls", "function_call")
+
+_NOTHING: Message = {}
 
 _Key = tuple[str, str | None]
 """Matches a call with its result: the result's role, and the id or the name."""
@@ -50,18 +56,26 @@ def stands_alone(message: Message) -> bool:
 
 def starts_turn(messages: Sequence[Message], at: int) -> bool:
     """Return whether a turn begins with ``messages[at]``; the table above has the cases."""
+    if not has_chat_form(messages[at]):
+        return False
     role = messages[at].get("role")
     if role == "assistant" or role in _RESULTS:
         return False
     if role not in _OPENING:
         return True
-    if at and messages[at - 1].get("role") in _OPENING:
+    if next(_chat_of(messages, range(at - 1, -1, -1)), _NOTHING).get("role") in _OPENING:
         return False
-    asks, end = False, at
-    while end < len(messages) and messages[end].get("role") in _OPENING:
-        asks = asks or messages[end].get("role") not in INSTRUCTIONS
-        end += 1
-    return end == len(messages) or (asks and not is_result(messages[end]))
+    asks = False
+    for message in _chat_of(messages, range(at, len(messages))):
+        if message.get("role") not in _OPENING:
+            return asks and not is_result(message)
+        asks = asks or message.get("role") not in INSTRUCTIONS
+    return True
+
+
+def _chat_of(messages: Sequence[Message], places: Iterable[int]) -> Iterator[Message]:
+    """Yield the messages at the places, but for items without a chat form."""
+    return (message for at in places if has_chat_form(message := messages[at]))
 
 
 def find_turn_start(messages: Sequence[Message], places: Iterable[int]) -> int | None:
@@ -84,14 +98,16 @@ def find_load_start(messages: Sequence[Message], limit: int, *, is_all: bool) ->
 
 
 def find_non_result(messages: Sequence[Message], places: Iterable[int]) -> int | None:
-    """Return the first of the places whose message is not a tool's result, or None."""
-    return next((at for at in places if not is_result(messages[at])), None)
+    """Return the first of the places from where no tool's result is the first, or None."""
+    return next((at for at in places if not _begins_with_result(messages, at)), None)
 
 
 def find_calling_message(messages: Sequence[Message]) -> int | None:
     """Return the place of the message whose calls may still be answered at the end, or None."""
-    at = find_non_result(messages, range(len(messages) - 1, -1, -1))
-    return at if at is not None and _calls(messages[at]) else None
+    for at in range(len(messages) - 1, -1, -1):
+        if has_chat_form(messages[at]) and not is_result(messages[at]):
+            return at if _calls(messages[at]) else None
+    return None
 
 
 def unanswered_calls(messages: Sequence[Message]) -> list[Message]:
@@ -102,7 +118,8 @@ def unanswered_calls(messages: Sequence[Message]) -> list[Message]:
     at = find_calling_message(messages)
     if at is None or is_incomplete(messages[at]):
         return []
-    answered = Counter(_key_of_result(messages[i]) for i in range(at + 1, len(messages)))
+    results = _chat_of(messages, range(at + 1, len(messages)))
+    answered = Counter(map(_key_of_result, results))
     return [call for key, call in _calls(messages[at]) if not _use_one(answered, key)]
 
 
@@ -139,6 +156,10 @@ def find_cut(messages: Sequence[Message], last: int, *, first: int = 1) -> int |
     after = [at for at in safe if at > last]
     start = find_turn_start(messages, [*before, *after])
     return find_non_result(messages, before) if start is None else start
+
+
+def _begins_with_result(messages: Sequence[Message], at: int) -> bool:
+    return is_result(next(_chat_of(messages, range(at, len(messages))), _NOTHING))
 
 
 def _calls(message: Message) -> list[tuple[_Key, Message]]:

@@ -175,6 +175,7 @@ def test_messages_are_read_backwards(client: TestClient, store: Store) -> None:
     assert newest == {
         "object": "list",
         "data": numbered(3, 2),
+        "positions": [3, 4],
         "length": 5,
         "has_more": True,
         "next_before": 3,

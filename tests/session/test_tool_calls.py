@@ -19,12 +19,12 @@ from hermes_session_mw.session.tool_calls import (
 )
 from tests.support.conversations import LETTERS, call, conversations, message_of, result
 
-CASES = re.findall(r"^    ([uscarx|]+) +\w", tool_calls.__doc__ or "", re.MULTILINE)
+CASES = re.findall(r"^    ([uscarxo|]+) +\w", tool_calls.__doc__ or "", re.MULTILINE)
 
 
 def test_the_table_is_read() -> None:
     """The cases at the module's head are all there."""
-    assert len(CASES) == 11
+    assert len(CASES) == 14
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -193,4 +193,4 @@ def test_pairing_takes_no_more_than_it_must(history: list[Message]) -> None:
 
 def test_every_letter_is_a_message() -> None:
     """The shorthand of these tests has a message for each letter of the table."""
-    assert set(LETTERS) == set("uscarx")
+    assert set(LETTERS) == set("uscarxo")

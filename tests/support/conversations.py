@@ -24,6 +24,7 @@ LETTERS: dict[str, Message] = {
     "c": {"role": "assistant", "content": None, "tool_calls": [call("1")]},
     "r": result("1"),
     "x": {"shape": "another"},
+    "o": {"hermes_item": {"format": "another", "item": {}}},
 }
 
 
