@@ -759,6 +759,11 @@ class HermesSession:
         """The answers that run in this process, for the package's own routes."""
         return self._store.answers
 
+    @property
+    def store_client(self) -> StoreClient:
+        """What calls the store, for the package's own adapters."""
+        return self._store
+
     def _check_replacement(self, replace_from: int | None) -> None:
         if replace_from is not None:
             check_count("replace_from", replace_from)

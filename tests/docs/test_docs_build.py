@@ -113,6 +113,7 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
         "resolve_key",
         "response_ends_turn",
         "sibling",
+        "store_client",
         "was_found",
     }:
         assert re.search(rf"^\| `[^`]*session\.{name}\b", page, flags=re.MULTILINE), name
