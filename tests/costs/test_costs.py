@@ -82,6 +82,12 @@ async def test_round_trips_of_each_operation(server_url: URL) -> None:
         assert await cost(lambda: store.append(edited, TURN, replace_from=1)) == replace
         transaction = 0 if is_postgresql else 2  # there the append has none of its own
         assert replace <= rewind - 1 + append - transaction + asks
+        # The row's lock, the known ids, the counters with the metadata, the messages, their ids.
+        identified = await cost(
+            lambda: store.append(edited, TURN, message_ids=[new_id() for _ in TURN], metadata={})
+        )
+        assert identified == (7 + 2 * asks if is_postgresql else 8)
+        assert await cost(lambda: store.pop(edited)) == 6 + 1 + 1  # the ids are freed
         assert await cost(lambda: store.load(known)) == 1
         assert await cost(lambda: store.load(known, limit=2)) == 1
         assert await cost(lambda: store.load(unknown)) == 2  # the second: was it deleted?

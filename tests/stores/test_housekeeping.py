@@ -45,6 +45,7 @@ SERVERS = CASES[5:]
 CONTENTS = {
     "hermes_sessions": "id",
     "hermes_messages": "session_id",
+    "hermes_message_ids": "session_id",
     "hermes_archive": "session_id",
     "hermes_keys": "session_id",
     "hermes_answers": "session_id",
@@ -325,7 +326,7 @@ async def test_more_sessions_are_pruned_than_a_statement_takes(make: Make, table
     async with anyio.create_task_group() as tasks:
         for session_id in ids:
             tasks.start_soon(store.append, session_id, numbered(0))
-    await store.append(ids[0], numbered(0, 3), owners[1])
+    await store.append(ids[0], numbered(0, 3), owners[1], message_ids=["a", None, "c"])
     await store.rewind(ids[0], 1, owners[1])
     await store.move_key("name", ids[0], owners[1])
     fence = await store.begin_answer(ids[1], "an answer", numbered(1), lease=60)

@@ -93,7 +93,7 @@ async def filled(url: URL) -> None:
     await store.append("rain", numbered(0, 2), "ada")
     await store.append("rain", numbered(2, 2), "ada")
     await store.append("rain", numbered(0, 1), "bob")
-    await store.append("snow", numbered(0, 3), "bob")
+    await store.append("snow", numbered(0, 3), "bob", message_ids=["a", None, "c"])
     await store.rewind("snow", 1, "bob")
     await store.append("wind:1", numbered(0, 1))
     await store.append("gone", numbered(0, 1), "ada")
@@ -207,6 +207,12 @@ DAMAGE = {
         ("rain", "bob", "it counts 0 messages, numbered from 0, and has 1"),
         ("snow", "bob", "it counts 0 messages, numbered from 0, and has 1"),
         ("snow", "bob", "it counts 0 archived messages, numbered from 0, and has 2"),
+    ],
+    "UPDATE hermes_message_ids SET seq = 1": [
+        ("snow", "bob", "there is no message for 1 ids"),
+    ],
+    "UPDATE hermes_sessions SET has_message_ids = 0": [
+        ("snow", "bob", "it does not say that its messages have ids"),
     ],
     "UPDATE hermes_sessions SET turns = 0 WHERE id = 'wind:1'": [
         ("wind:1", "", "it counts messages, and no turn"),

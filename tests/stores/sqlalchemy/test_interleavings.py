@@ -115,6 +115,9 @@ class Run:
     def rewind(self, database: Database) -> None:
         rewind_compact.rewind(database, "s", 1, self.owner, None)
 
+    def clear(self, database: Database) -> None:
+        delete_prune.clear(database, "s", self.owner, None, [])
+
     def bind_key(self, database: Database) -> None:
         session_keys.bind_key(database, "k", "first", self.owner)
 
@@ -134,7 +137,11 @@ MEANWHILE: list[Meanwhile] = [
     Run.import_session,
     Run.rewind,
 ]
-MEANWHILE_OF_A_KEY: list[Meanwhile] = [Run.bind_key, Run.drop_key]
+MEANWHILE_OF: dict[str, list[Meanwhile]] = {
+    "bind a key": [Run.bind_key, Run.drop_key],
+    # What is cleared is like what was rewound, but for what these look at.
+    **{each: [*MEANWHILE, Run.clear] for each in ("acquire", "append with ids", "fork", "rotate")},
+}
 
 
 async def acquire(store: SQLAlchemyStore, run: Run) -> None:
@@ -194,6 +201,10 @@ OPERATIONS: dict[str, Callable[[Any, Run], Awaitable[Any]]] = {
     "rotate to it": lambda store, run: store.rotate("other", "s", run.owner),
     "import": lambda store, run: store.import_(EXPORT, run.owner, "s"),
     "delete": lambda store, run: store.delete("s", run.owner),
+    "append with ids": lambda store, run: store.append(
+        "s", numbered(2, 4), run.owner, message_ids=list("cdef"), metadata={"n": 6}
+    ),
+    "clear": lambda store, run: store.clear("s", run.owner),
 }
 
 
@@ -202,7 +213,7 @@ async def nothing(_store: SQLAlchemyStore, _run: Run) -> None:
 
 
 async def stored(store: SQLAlchemyStore, run: Run) -> None:
-    await store.append("s", numbered(0, 4), run.owner, turn_id="t")
+    await store.append("s", numbered(0, 4), run.owner, turn_id="t", message_ids=list("abcd"))
     await acquire(store, run)
 
 
@@ -289,7 +300,7 @@ async def test_nothing_comes_between_two_statements(
 ) -> None:
     """Whatever is done between its statements, an operation does what it says, or is refused."""
     store = SQLAlchemyStore(interrupted.engine)
-    for meanwhile in MEANWHILE_OF_A_KEY if operation == "bind a key" else MEANWHILE:
+    for meanwhile in MEANWHILE_OF.get(operation, MEANWHILE):
         done, number = True, 0
         while done:
             run = Run(new_id())

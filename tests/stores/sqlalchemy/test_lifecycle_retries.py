@@ -39,8 +39,17 @@ async def _replace_in_turn(store: SQLAlchemyStore, session_id: str) -> Any:
     )
 
 
+async def _append_with_ids(store: SQLAlchemyStore, session_id: str) -> Any:
+    ids = ["d", "e", None]
+    return await store.append(
+        session_id, numbered(3, 3), message_ids=ids, metadata={}, expected_metadata=None
+    )
+
+
+IDS = ["a", "b", "c", "d"]
 FENCE = 1
 """The first turn's, which the test has taken."""
+REPLACEMENTS = ("replace", "replace under an id", "replace in a turn")
 EDITS: dict[str, tuple[Edit, Any]] = {
     "replace": (lambda store, id_: store.append(id_, numbered(9), replace_from=2), 3),
     "replace under an id": (
@@ -59,6 +68,15 @@ EDITS: dict[str, tuple[Edit, Any]] = {
     "pop": (lambda store, id_: store.pop(id_, 2), numbered(2, 2)),
     "compact": (lambda store, id_: store.compact(id_, numbered(0, 3), [{"s": 1}]), 2),
     "compact to nothing": (lambda store, id_: store.compact(id_, [], [], skipped=3), 1),
+    "append with ids": (_append_with_ids, 6),
+    "append what is there": (
+        lambda store, id_: store.append(
+            id_, numbered(0, 4), message_ids=IDS, metadata={"n": 1}, expected_metadata=None
+        ),
+        4,
+    ),
+    "set metadata": (lambda store, id_: store.set_metadata(id_, {"n": 1}, expected=None), None),
+    "clear": (lambda store, id_: store.clear(id_), True),
     "fork": (lambda store, id_: store.fork(id_, f"{id_}-child", length=3), 3),
     "fork of nothing": (lambda store, id_: store.fork(id_, f"{id_}-child", length=0), 0),
     "rotate": (_rotate_back, True),
@@ -67,6 +85,8 @@ EDITS: dict[str, tuple[Edit, Any]] = {
     "bind_key": (lambda store, id_: store.bind_key(f"{id_}-key", id_), None),
     "move_key": (lambda store, id_: store.move_key(f"{id_}-key", id_), None),
 }
+TOTALS = {"append with ids": 6, "clear": 0, "compact": 5, **dict.fromkeys(REPLACEMENTS, 5)}
+"""How many messages there are afterwards, where it is not the four from before."""
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +127,7 @@ async def test_a_lost_reply_to_an_edit_is_found_out(server_url: URL, edit: str) 
     work, expected = EDITS[edit]
     session_id = new_id()
     async with through_a_proxy(server_url) as (proxy, store):
-        await store.append(session_id, numbered(0, 4), turn_id="t")
+        await store.append(session_id, numbered(0, 4), turn_id="t", message_ids=IDS)
         assert await store.acquire(session_id, 60) == FENCE
         proxy.lose = 1
         outcome = await work(store, session_id)
@@ -116,7 +136,7 @@ async def test_a_lost_reply_to_an_edit_is_found_out(server_url: URL, edit: str) 
         total = len(await store.archived(session_id)) + (await store.load(session_id)).length
         new = f"{session_id}-new"
         total += len(await store.archived(new)) + (await store.load(new)).length
-        assert total == 4 + (edit.startswith("replace") or edit == "compact")
+        assert total == TOTALS.get(edit, 4)
 
 
 @every_driver

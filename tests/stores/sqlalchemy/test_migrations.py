@@ -95,8 +95,10 @@ async def check(url: URL, version: str) -> None:
     assert (await store.load("thread")).messages == numbered(0, 4)
     assert (await store.load("unnamed")).messages == numbered(0, 3)
     assert (await store.load("thread", "ada")).messages == numbered(0, 1)
-    topic = {"topic": "numbers"} if version == VERSIONS[-1] else None
-    assert await store.find_metadata("edited") == topic
+    is_newest = version == VERSIONS[-1]
+    assert await store.find_metadata("edited") == ({"topic": "numbers"} if is_newest else None)
+    named = await store.find_message("m-3")
+    assert named is None if not is_newest else named is not None and named[1].index == 3
     # A turn is known again, and the next has the next number.
     assert await store.append("thread", numbered(2, 2), turn_id="second") == 4
     assert await store.append("thread", numbered(4), turn_id="new") == 5
@@ -191,6 +193,8 @@ async def upgraded_meanwhile(engine: Engine) -> None:
         await store.acquire("thread", 60)
     with pytest.raises(StoreMisconfigured, match=r"hermes_session_mw\.migrations\.upgrade"):
         await store.set_metadata("thread", {})
+    with pytest.raises(StoreMisconfigured, match=r"hermes_session_mw\.migrations\.upgrade"):
+        await store.append("thread", numbered(4), message_ids=["a"])
     assert await store.find_metadata("thread") is None
     assert (await store.load("thread")).length == 4
     lengths: list[int] = []
@@ -213,6 +217,8 @@ async def upgraded_meanwhile(engine: Engine) -> None:
     await store.set_metadata("thread", {"topic": "numbers"})
     assert await store.find_metadata("thread") == {"topic": "numbers"}
     assert (await store.load("writing")).length in (len(lengths), len(lengths) + 1)
+    assert await store.append("thread", numbered(4), message_ids=["a"]) == 5
+    assert await store.append("thread", numbered(4, 2), message_ids=["a", None]) == 6
     await store.aclose()
 
 

@@ -36,11 +36,13 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     archive,
     counters,
     in_session,
+    message_ids,
     messages,
     metadata,
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, position, ranged
+from hermes_session_mw.stores.sqlalchemy.statements.message_ids import IS_ITS_MESSAGE
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH, SessionRow
 
 Key = tuple[str, str]
@@ -59,6 +61,7 @@ _sessions = select(
     sessions.c.archived,
     sessions.c.deleted_at.is_not(None),
     sessions.c.answer_fence,
+    sessions.c.has_message_ids,
 )
 _numbered = {"message": (messages, messages.c.seq), "archived message": (archive, archive.c.number)}
 
@@ -106,6 +109,18 @@ _SUMMARIES = {
     )
     for kind, (table, number) in _numbered.items()
 }
+
+
+_message = select(messages.c.seq).where(IS_ITS_MESSAGE).correlate(message_ids)
+_IDS = ranged(
+    select(
+        message_ids.c.owner,
+        message_ids.c.session_id,
+        func.sum(case((_message.exists(), 0), else_=1)),
+    ).group_by(message_ids.c.owner, message_ids.c.session_id),
+    message_ids.c.owner,
+    message_ids.c.session_id,
+)
 
 
 class SessionSize(NamedTuple):
@@ -208,16 +223,23 @@ def check_range(database: Database, after: Key, to: Key | None) -> list[Problem]
     with snapshot(database):
         known = {
             (text_of(owner), text_of(id_)): _Session(
-                SessionRow(first, end, turns, archived, is_deleted=bool(deleted)), answer_fence
+                SessionRow(
+                    first, end, turns, archived, is_deleted=bool(deleted), has_ids=bool(has_ids)
+                ),
+                answer_fence,
             )
-            for owner, id_, first, end, turns, archived, deleted, answer_fence in database.rows(
-                _SESSIONS[form], parameters
+            for owner, id_, first, end, turns, archived, deleted, answer_fence, has_ids in (
+                database.rows(_SESSIONS[form], parameters)
             )
+        }
+        stray_ids = {
+            (text_of(owner), text_of(session_id)): int(stray)
+            for owner, session_id, stray in database.rows(_IDS[form], parameters)
         }
         of_kind = {kind: _read(database, kind, form, parameters) for kind in _numbered}
         answers = read_answers(database, form, parameters)
     problems = []
-    keys = {*known, *(key for found in of_kind.values() for key in found), *answers}
+    keys = {*known, *(key for found in of_kind.values() for key in found), *answers, *stray_ids}
     for key in sorted(keys):
         owner, session_id = key
         session, answer_fence = known.get(key, _ABSENT)
@@ -226,6 +248,8 @@ def check_range(database: Database, after: Key, to: Key | None) -> list[Problem]
         told = problems_of(answers.get(key, ()), answer_fence, is_there=is_there)
         problems += [Problem(what, session_id, owner) for what in _problems(session, numbered)]
         problems += [Problem(what, session_id, owner) for what in told]
+        of_ids = _id_problems(session, stray_ids.get(key))
+        problems += [Problem(what, session_id, owner) for what in of_ids]
     return problems
 
 
@@ -286,6 +310,16 @@ def _problems(session: SessionRow | None, numbered: dict[str, _Numbered]) -> Ite
             yield f"there is no session for {len(numbers)} {kind}s"
         for number in broken:
             yield f"{kind} {number} is not a JSON object"
+
+
+def _id_problems(session: SessionRow | None, stray: int | None) -> Iterator[str]:
+    """Yield the problems of messages' ids; None for ``stray`` where there is none."""
+    if stray is None:
+        return
+    if session is not None and not session.has_ids:
+        yield "it does not say that its messages have ids"
+    if stray:
+        yield f"there is no message for {stray} ids"
 
 
 def _ends(kind: str, session: SessionRow) -> tuple[int, int]:

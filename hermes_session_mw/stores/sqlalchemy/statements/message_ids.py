@@ -43,11 +43,13 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_sets import SIZES
 _IDS = in_session(message_ids)
 _ID = bindparam("message_id", type_=message_ids.c.message_id.type)
 _SEQ = bindparam("seq", type_=message_ids.c.seq.type)
-_IS_ITS_MESSAGE = and_(
+IS_ITS_MESSAGE = and_(
     messages.c.owner == message_ids.c.owner,
     messages.c.session_id == message_ids.c.session_id,
     messages.c.seq == message_ids.c.seq,
 )
+"""Whether a row of messages is the one that an id leads to."""
+
 _add = insert(message_ids).values(owner=OF_OWNER, session_id=OF_SESSION, message_id=_ID, seq=_SEQ)
 _free = delete(message_ids).where(
     *_IDS, message_ids.c.seq >= bindparam("from_seq"), message_ids.c.seq < bindparam("to_seq")
@@ -76,7 +78,7 @@ _find = (
         microseconds_of(messages.c.created_at),
     )
     .select_from(
-        message_ids.join(messages, _IS_ITS_MESSAGE).join(
+        message_ids.join(messages, IS_ITS_MESSAGE).join(
             sessions,
             and_(
                 sessions.c.owner == message_ids.c.owner, sessions.c.id == message_ids.c.session_id
@@ -178,5 +180,5 @@ def _lookup(size: int) -> Select[Any]:
         among = column.in_([bindparam(f"id_{number}", type_=column.type) for number in range(size)])
     else:
         among = column == any_(bindparam("ids", type_=postgresql.ARRAY(Text)))
-    message = select(messages.c.seq).where(_IS_ITS_MESSAGE).correlate(message_ids)
+    message = select(messages.c.seq).where(IS_ITS_MESSAGE).correlate(message_ids)
     return select(column, case((message.exists(), 1), else_=0)).where(*_IDS, among)
