@@ -163,11 +163,28 @@ async def first_use(url: URL) -> None:
     await store.aclose()
 
 
+IN_SECONDS = {
+    "draft-1": ["hermes_sessions"],  # its messages' table is made anew
+    "draft-2": ["hermes_sessions", "hermes_messages"],
+    "draft-3": ["hermes_sessions", "hermes_messages"],
+    "0.1.0": ["hermes_sessions", "hermes_messages", "hermes_archive", "hermes_keys"],
+}
+"""The tables on SQLite whose times have whole seconds by default."""
+
+
 def as_added(today: dict[str, Any], engine: Engine, version: str) -> dict[str, Any]:
-    """Return what tables of ``version`` can become: SQLite does not take a default back."""
-    if engine.dialect.name == "sqlite" and version in ("draft-1", "draft-2"):
-        type_, nullable, _ = today["hermes_sessions"]["columns"]["turns"]
-        today["hermes_sessions"]["columns"]["turns"] = (type_, nullable, "'0'")
+    """Return what tables of ``version`` can become: SQLite does not change a default."""
+    if engine.dialect.name == "sqlite":
+        defaults = (
+            {("hermes_sessions", "turns"): "'0'"} if version in ("draft-1", "draft-2") else {}
+        )
+        for table in IN_SECONDS.get(version, ()):
+            for name in ("created_at", "updated_at", "archived_at"):
+                if name in today[table]["columns"]:
+                    defaults[table, name] = "CURRENT_TIMESTAMP"
+        for (table, name), default in defaults.items():
+            type_, nullable, _ = today[table]["columns"][name]
+            today[table]["columns"][name] = (type_, nullable, default)
     return today
 
 

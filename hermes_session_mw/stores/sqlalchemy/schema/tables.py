@@ -27,13 +27,13 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
-    func,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from hermes_session_mw.database.dialects import MYSQL, key_type
 from hermes_session_mw.stores.models import MAX_DIGEST, MAX_KEY_LENGTH
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now
 
 metadata: MetaData = MetaData()
 
@@ -64,8 +64,8 @@ sessions: Table = Table(
     Column("id", _key("session_id")),
     Column("next_seq", BigInteger, nullable=False),
     Column("turns", BigInteger, nullable=False),
-    Column("created_at", _time, nullable=False, server_default=func.now()),
-    Column("updated_at", _time, nullable=False, server_default=func.now()),
+    Column("created_at", _time, nullable=False, server_default=now()),
+    Column("updated_at", _time, nullable=False, server_default=now()),
     # Once set, it stays: a late append finds the row, and is refused.
     Column("deleted_at", _time, nullable=True),
     _counter("first_seq"),
@@ -93,7 +93,7 @@ messages: Table = Table(
     Column("seq", BigInteger),
     Column("turn_id", _key("turn_id"), nullable=False),
     Column("body", _body, nullable=False),
-    Column("created_at", _time, nullable=False, server_default=func.now()),
+    Column("created_at", _time, nullable=False, server_default=now()),
     PrimaryKeyConstraint("owner", "session_id", "seq"),
     ForeignKeyConstraint(
         ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
@@ -125,7 +125,7 @@ archive: Table = Table(
     Column("turn_id", _key("turn_id"), nullable=False),
     Column("body", _body, nullable=False),
     Column("reason", String(20), nullable=False),
-    Column("archived_at", _time, nullable=False, server_default=func.now()),
+    Column("archived_at", _time, nullable=False, server_default=now()),
     # What archived it, where a repetition could not tell by a turn: a pop, say.
     Column("operation", String(20), nullable=True),
     PrimaryKeyConstraint("owner", "session_id", "number"),
@@ -142,7 +142,7 @@ keys: Table = Table(
     Column("name", _key("key")),
     # No foreign key: a key is bound before the session's first message is stored.
     Column("session_id", _key("session_id"), nullable=False),
-    Column("updated_at", _time, nullable=False, server_default=func.now()),
+    Column("updated_at", _time, nullable=False, server_default=now()),
     PrimaryKeyConstraint("owner", "name"),
     **_ENGINE_OPTIONS,
 )

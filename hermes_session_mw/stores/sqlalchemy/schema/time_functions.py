@@ -2,11 +2,15 @@
 
 Every driver returns a number alike. A time depends on the server's settings, the connection's time
 zone, and on whether SQLAlchemy converts the row.
+
+SQLite keeps a time as a text. Texts have milliseconds, and those of whole seconds have no fraction,
+as in the tables and by the processes of earlier versions. So there is one text for each time, and
+texts compare as times do.
 """
 
 from typing import Any
 
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, DateTime
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -15,8 +19,15 @@ from sqlalchemy.types import TypeEngine
 from hermes_session_mw.database.dialects import MYSQL
 
 
-class microseconds_of(FunctionElement[int]):  # noqa: N801  # used like a function
-    """The microseconds from 1970 to a column's time; MySQL and SQLite keep whole seconds."""
+class now(FunctionElement[Any]):  # noqa: N801  # used like a function
+    """The time now, to store in a column: of the statement, on PostgreSQL of the transaction."""
+
+    type: TypeEngine[Any] = DateTime(timezone=True)
+    inherit_cache: bool | None = True
+
+
+class microseconds_of(FunctionElement[int]):  # noqa: N801
+    """The microseconds from 1970 to a column's time; MySQL keeps seconds, SQLite milliseconds."""
 
     type: TypeEngine[int] = BigInteger()
     inherit_cache: bool | None = True
@@ -52,24 +63,31 @@ class is_before(FunctionElement[Any]):  # noqa: N801
     inherit_cache: bool | None = True
 
 
+_TEXT = "replace(strftime('%Y-%m-%d %H:%M:%f', {0}), '.000', '')"
+_TEXT_AT = _TEXT.format("{0}, 'unixepoch'")
+
 _NOW = {
+    "sqlite": _TEXT.format("'now'"),
+    **dict.fromkeys(("postgresql", *MYSQL), "now()"),
+}
+_NOW_IN_MILLISECONDS = {
     "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
     **dict.fromkeys(MYSQL, "CAST(unix_timestamp(now(3)) * 1000 AS SIGNED)"),
 }
 _OF = {
-    "sqlite": "CAST(round((julianday({0}) - 2440587.5) * 86400) AS INTEGER) * 1000000",
+    "sqlite": "CAST(round((julianday({0}) - 2440587.5) * 86400000) AS INTEGER) * 1000",
     "postgresql": "CAST(extract(epoch FROM {0}) * 1000000 AS BIGINT)",
     **dict.fromkeys(MYSQL, "CAST(unix_timestamp({0}) * 1000000 AS SIGNED)"),
 }
 _AT = {
-    "sqlite": "datetime({0}, 'unixepoch')",
+    "sqlite": _TEXT_AT,
     "postgresql": "to_timestamp({0})",
     **dict.fromkeys(MYSQL, "from_unixtime({0})"),
 }
 
-# Whole seconds on SQLite and MySQL. MySQL compares in the connection's time zone, where two hours
-# of a year may have the same name: near a change of the clocks it compares with a day more.
+# Milliseconds on SQLite, and whole seconds on MySQL, which compares in the connection's time zone:
+# two hours of a year may have the same name there, and near them it compares with a day more.
 _SECONDS = "(({1}) DIV 1000000)"
 _NEXT_SECONDS = "(({1} + 999999) DIV 1000000)"
 _SLACK = (
@@ -77,7 +95,7 @@ _SLACK = (
     " 0, 86400)"
 )
 _IS_AT = {
-    "sqlite": "{0} = datetime({1} / 1000000, 'unixepoch')",
+    "sqlite": "{0} = " + _TEXT_AT.format("{1} / 1000000.0"),
     "postgresql": "{0} = TIMESTAMP WITH TIME ZONE 'epoch' + {1} * INTERVAL '1 microsecond'",
     **dict.fromkeys(
         MYSQL,
@@ -86,7 +104,7 @@ _IS_AT = {
     ),
 }
 _IS_BEFORE = {
-    "sqlite": "{0} < datetime(({1} + 999999) / 1000000, 'unixepoch')",
+    "sqlite": "{0} < " + _TEXT_AT.format("({1} + 999) / 1000 / 1000.0"),
     "postgresql": "{0} < TIMESTAMP WITH TIME ZONE 'epoch' + {1} * INTERVAL '1 microsecond'",
     **dict.fromkeys(
         MYSQL, f"{{0}} < from_unixtime({_NEXT_SECONDS} + {_SLACK.format(_NEXT_SECONDS)})"
@@ -94,9 +112,14 @@ _IS_BEFORE = {
 }
 
 
-@compiles(now_in_milliseconds)
-def _now(_element: now_in_milliseconds, compiler: SQLCompiler, **_options: Any) -> str:
+@compiles(now)
+def _compile_now(_element: now, compiler: SQLCompiler, **_options: Any) -> str:
     return _NOW[compiler.dialect.name]
+
+
+@compiles(now_in_milliseconds)
+def _milliseconds(_element: now_in_milliseconds, compiler: SQLCompiler, **_options: Any) -> str:
+    return _NOW_IN_MILLISECONDS[compiler.dialect.name]
 
 
 @compiles(microseconds_of)

@@ -51,7 +51,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     in_session,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now, now_in_milliseconds
 from hermes_session_mw.stores.sqlalchemy.statements.answer_notifications import (
     NOTIFY_FOLLOWERS,
     events_topic,
@@ -166,7 +166,7 @@ _begin = (
         (sessions.c.fence, _new_fence),
         (sessions.c.leased_until, LEASE_END),
         # Somebody asked: the session is in use, and is not pruned.
-        (sessions.c.updated_at, func.now()),
+        (sessions.c.updated_at, now()),
     )
 )
 _fence = select(sessions.c.fence).where(*IS_SESSION)

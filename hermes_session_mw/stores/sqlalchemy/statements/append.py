@@ -31,6 +31,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     EXPIRED_FENCE,
     AnswerExpired,
@@ -51,11 +52,13 @@ _FIRST: dict[str, Any] = {
     "id": OF_SESSION,
     "next_seq": _count,
     "turns": 1,
+    # The default of SQLite's older tables has whole seconds.
+    "updated_at": now(),
 }
 _LATER: dict[str, Any] = {
     "next_seq": sessions.c.next_seq + _count,
     "turns": sessions.c.turns + 1,
-    "updated_at": func.now(),
+    "updated_at": now(),
 }
 _COUNTERS: tuple[ColumnElement[Any], ...] = (
     sessions.c.next_seq,

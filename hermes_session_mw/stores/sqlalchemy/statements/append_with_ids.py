@@ -7,12 +7,13 @@ taken by a second statement.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, update
+from sqlalchemy import bindparam, update
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionDeleted, SessionFull, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_SESSION, Target, sessions
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now
 from hermes_session_mw.stores.sqlalchemy.statements.append import (
     add_messages,
     begin_turn,
@@ -38,7 +39,7 @@ _counters = {
     "turns": bindparam("count"),
     "archived": bindparam("put_away"),
     "has_message_ids": bindparam("has_ids"),
-    "updated_at": func.now(),
+    "updated_at": now(),
 }
 # By whether metadata is set too.
 _WRITE = {

@@ -32,6 +32,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import (
     microseconds_of,
+    now,
     now_in_milliseconds,
     time_at,
 )
@@ -119,12 +120,12 @@ _clear = (
         {
             **dict.fromkeys(("next_seq", "first_seq", "turns", "archived", "has_message_ids"), 0),
             **dict.fromkeys(("title", "parent_id", "metadata"), None),
-            **dict.fromkeys(("created_at", "updated_at"), func.now()),
+            **dict.fromkeys(("created_at", "updated_at"), now()),
         }
     )
 )
 
-_now = select(microseconds_of(func.now()))
+_now = select(microseconds_of(now()))
 _CUTOFF = time_at(bindparam("cutoff"))
 # A session with a lease is in use, even if nothing was written yet.
 _is_stale = (sessions.c.updated_at < _CUTOFF, sessions.c.leased_until <= now_in_milliseconds())

@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from sqlalchemy import Insert, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Insert, Select, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from hermes_session_mw.database.connection import Database, text_of
@@ -25,7 +25,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.schema.time_functions import time_at
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now, time_at
 from hermes_session_mw.stores.sqlalchemy.statements.answers import (
     fold_open,
     move_answers,
@@ -136,9 +136,7 @@ _move = [
     update(table).where(*in_session(table)).values(owner=_NEW_OWNER, session_id=_NEW_ID)
     for table in (messages, archive)
 ]
-_repoint_keys = (
-    update(keys).where(*in_session(keys)).values(session_id=_NEW_ID, updated_at=func.now())
-)
+_repoint_keys = update(keys).where(*in_session(keys)).values(session_id=_NEW_ID, updated_at=now())
 _drop_keys = delete(keys).where(*in_session(keys))
 
 
@@ -252,12 +250,14 @@ def import_session(
 ) -> None:
     """See `LifecycleStore.import_`."""
     target = Target(of_session=session_id, of_owner=owner)
+    created = session.created_at.timestamp()
     parameters = {
         "new_id": session_id,
         "length": len(session.rows),
         "count": session.turns,
         "title": session.title,
-        "created": int(session.created_at.timestamp()),
+        # MySQL would round it, perhaps to a time that is still to come.
+        "created": int(created) if database.dialect in MYSQL else created,
     }
     with transaction(database):
         there = _insert_session(database, _INSERT_IMPORTED, parameters, owner)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Insert, bindparam, delete, insert, select, update
-from sqlalchemy import func as sql
 
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.transactions import transaction
@@ -29,7 +28,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of, now
 from hermes_session_mw.stores.sqlalchemy.statements.append import (
     add_messages,
     begin_turn,
@@ -85,7 +84,7 @@ _renumber = (
         first_seq=bindparam("first"),
         next_seq=bindparam("end"),
         archived=bindparam("count"),
-        updated_at=sql.now(),
+        updated_at=now(),
     )
 )
 _archived = LookingSelect(

@@ -2,19 +2,20 @@
 
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import bindparam, delete, select
 
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import upsert
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.stores.sqlalchemy.schema.tables import keys
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now
 
 _KEY: dict[str, Any] = {
     "owner": bindparam("owner"),
     "name": bindparam("name"),
     "session_id": bindparam("session_id"),
 }
-_MOVED = {"session_id": bindparam("session_id"), "updated_at": func.now()}
+_MOVED = {"session_id": bindparam("session_id"), "updated_at": now()}
 # Locks a key that exists: it might be dropped before it is read.
 _UNCHANGED = {"session_id": keys.c.session_id}
 

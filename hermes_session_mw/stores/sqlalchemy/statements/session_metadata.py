@@ -13,7 +13,6 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
-    func,
     literal_column,
     null,
     select,
@@ -26,6 +25,7 @@ from hermes_session_mw.exceptions import SessionDeleted
 from hermes_session_mw.messages import Message, decode_messages
 from hermes_session_mw.stores.message_store import ANY
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_SESSION, Target, sessions
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
 from hermes_session_mw.stores.validation import ExpectedBody, check_metadata, is_same
 
@@ -52,7 +52,7 @@ _set = (
     # Metadata is no change of the history. Without a history, the session is as old as this.
     .values(
         metadata=bindparam("new_metadata"),
-        updated_at=case((sessions.c.turns == 0, func.now()), else_=sessions.c.updated_at),
+        updated_at=case((sessions.c.turns == 0, now()), else_=sessions.c.updated_at),
     )
 )
 _locked = select(sessions.c.deleted_at, sessions.c.metadata).where(*IS_SESSION)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import MYSQL, upsert
@@ -19,7 +19,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     Target,
     sessions,
 )
-from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of, now
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     EXPIRED_FENCE,
     AnswerExpired,
@@ -100,8 +100,8 @@ MARK_DELETED = (
     .where(*IS_SESSION)
     .values(
         {
-            "deleted_at": func.now(),
-            "updated_at": func.now(),
+            "deleted_at": now(),
+            "updated_at": now(),
             "title": None,
             "parent_id": None,
             # The lease ends too, so that a prune need not wait for it.

@@ -9,7 +9,7 @@ CREATE TABLE hermes_keys (
     owner VARCHAR(255) NOT NULL,
     name VARCHAR(255) NOT NULL,
     session_id VARCHAR(256) NOT NULL,
-    updated_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_at DATETIME DEFAULT (replace(strftime('%Y-%m-%d %H:%M:%f', 'now'), '.000', '')) NOT NULL,
     PRIMARY KEY (owner, name)
 )
  WITHOUT ROWID;
@@ -21,8 +21,8 @@ CREATE TABLE hermes_sessions (
     id VARCHAR(256) NOT NULL,
     next_seq BIGINT NOT NULL,
     turns BIGINT NOT NULL,
-    created_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
-    updated_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    created_at DATETIME DEFAULT (replace(strftime('%Y-%m-%d %H:%M:%f', 'now'), '.000', '')) NOT NULL,
+    updated_at DATETIME DEFAULT (replace(strftime('%Y-%m-%d %H:%M:%f', 'now'), '.000', '')) NOT NULL,
     deleted_at DATETIME,
     first_seq BIGINT DEFAULT '0' NOT NULL,
     archived BIGINT DEFAULT '0' NOT NULL,
@@ -71,7 +71,7 @@ CREATE TABLE hermes_archive (
     turn_id VARCHAR(255) NOT NULL,
     body TEXT NOT NULL,
     reason VARCHAR(20) NOT NULL,
-    archived_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    archived_at DATETIME DEFAULT (replace(strftime('%Y-%m-%d %H:%M:%f', 'now'), '.000', '')) NOT NULL,
     operation VARCHAR(20),
     PRIMARY KEY (owner, session_id, number),
     FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
@@ -100,7 +100,7 @@ CREATE TABLE hermes_messages (
     seq BIGINT NOT NULL,
     turn_id VARCHAR(255) NOT NULL,
     body TEXT NOT NULL,
-    created_at DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    created_at DATETIME DEFAULT (replace(strftime('%Y-%m-%d %H:%M:%f', 'now'), '.000', '')) NOT NULL,
     PRIMARY KEY (owner, session_id, seq),
     FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
 )
