@@ -34,7 +34,7 @@ nitpick_ignore_regex = [
         r"(collections\.abc|contextlib|datetime|logging|opentelemetry|os|sqlalchemy|starlette|types)\..*",
     ),
     ("py:class", "AsyncEngine|Engine|URL"),  # SQLAlchemy's, as StoreLike names them
-    ("py:class", "'.*'"),  # a value of a Literal
+    ("py:class", r"'.*'|AnyMetadata\.ANY"),  # a value of a Literal
     ("py:class", r"hermes_session_mw\.otel\._Operation"),  # an Operation
 ]
 

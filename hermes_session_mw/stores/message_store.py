@@ -197,7 +197,7 @@ class MessageStore(LifecycleStore, Protocol):
     async def list_all(
         self, limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
     ) -> SessionPage:
-        """Return every owner's sessions, as ``list`` does; `SessionInfo.owner` says whose each is.
+        """Return every owner's sessions, as ``list`` does; each says its ``owner``.
 
         Those that were changed at one time are in the order of their owners, and then of their ids.
 

@@ -35,6 +35,9 @@ from tests.support.server import demo, free_port, serving
 __all__ = ["browser", "visit"]  # fixtures
 
 PACE = "0.02"
+ITEM_ALONE: dict[str, object] = {
+    "hermes_item": {"format": "another", "item": {"type": "reasoning"}}
+}
 LONG = " ".join(f"word{number}" for number in range(90))  # an answer of two seconds
 
 
@@ -443,6 +446,37 @@ def test_a_long_conversation_opens_at_its_end(quick: str, visit: Visits) -> None
     page.get_by_role("button", name="Load earlier messages").click()
     expect(page.locator("#messages > li")).to_have_count(120)
     assert messages(page)[0] == "Message 0."
+
+
+def test_what_another_framework_stored_is_not_shown(tmp_path: Path, visit: Visits) -> None:
+    """Its items are no messages here, and a question after them is edited in its own place."""
+    sown: list[dict[str, object]] = [ITEM_ALONE]
+    for n in range(3):
+        question, answer = f"Message {n}.", str(n)
+        sown += [{"role": "user", "content": question}, ITEM_ALONE]
+        sown += [{"role": "assistant", "content": answer}]
+
+    async def sow() -> None:
+        store = SQLAlchemyStore(f"sqlite:///{tmp_path / 'hermes_demo.db'}")
+        await store.append("mixed", sown)
+        await store.aclose()
+
+    with demo(tmp_path) as url:
+        with ThreadPoolExecutor() as threads:  # this one has Playwright's loop
+            threads.submit(anyio.run, sow).result()
+        page = visit().open(f"{url}/#mixed")
+        expect(page.locator("#messages > li")).to_have_count(6)
+        assert messages(page) == ["Message 0.", "0", "Message 1.", "1", "Message 2.", "2"]
+        asked = page.locator("#messages > li", has_text="Message 1.").first
+        asked.hover()
+        asked.get_by_role("button", name="Edit the question").click()
+        expect(page.locator(".replaced")).to_have_count(3)
+        ask(page, "Another one.")
+        wait_for_answer(page, "You said: Another one.")
+        assert messages(page)[:3] == ["Message 0.", "0", "Another one."]
+        assert len(messages(page)) == 4
+        kept = httpx2.get(f"{url}/v1/sessions/mixed/messages").json()
+        assert (kept["positions"], kept["length"]) == ([1, 3, 4, 5], 6)
 
 
 def test_an_id_without_a_conversation_can_begin_one(quick: str, visit: Visits) -> None:
