@@ -1,0 +1,83 @@
+"""The sessions that an adapter keeps, where its framework has one object for all of them."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from hermes_session_mw.adapters.target import StoreOrSession
+from hermes_session_mw.session.session import HermesSession
+from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
+
+__all__ = ["Sessions"]
+
+T = TypeVar("T")
+
+_FENCED = frozenset({"append", "clear", "rewind"})
+
+
+class Sessions:
+    """Calls a store's operations: of a store, or of the one that a request's session is kept in.
+
+    In a request the session's own conversation is written under its lease.
+    """
+
+    __slots__ = ("_client", "_session")
+
+    def __init__(self, store_or_session: StoreOrSession) -> None:
+        """Raise ``NotSupported`` if the store has no single messages; nothing is read."""
+        self._session: HermesSession | None = None
+        if isinstance(store_or_session, HermesSession):
+            self._session = store_or_session
+            self._client = store_or_session.store_client
+        else:
+            self._client = StoreClient(store_or_session)
+        for operation in ("load_range", "find_message", "clear"):
+            self._client.require(operation)
+
+    def owner(self, given: str) -> str:
+        """Return the owner that is given, or the request's.
+
+        Raises:
+            TypeError: one is given beside a request's session, which has its own.
+            OwnerRequired: the ``owner`` hook answered None.
+        """
+        if self._session is None:
+            return given
+        if given:
+            raise TypeError("the session has an owner: give none beside it")
+        return self._session.known_owner()
+
+    def call(
+        self, operation: Callable[..., Awaitable[T]], *args: Any, **options: Any
+    ) -> Awaitable[T]:
+        """Return an operation's outcome: ``call(MessageStore.list, owner)``."""
+        return self._client.run(operation, "", *args, **options)
+
+    async def write(
+        self,
+        operation: Callable[..., Awaitable[T]],
+        session_id: str,
+        *args: Any,
+        owner: str,
+        **options: Any,
+    ) -> T:
+        """Do the same for an operation that writes to a session, under the request's lease.
+
+        Once begun it runs to its end also if the caller is cancelled.
+        """
+        fence = self._fence(session_id, owner)
+        if fence is not None and operation.__name__ in _FENCED:
+            options["fence"] = fence
+        working = partial(self._client.call, operation, session_id, *args, owner=owner, **options)
+        return await run_uncancelled(partial(_await, working))
+
+    def _fence(self, session_id: str, owner: str) -> int | None:
+        session = self._session
+        if session is None or session.current_turn is None:
+            return None
+        is_own = (session.id, session.known_owner()) == (session_id, owner)
+        return session.current_turn.fence if is_own else None
+
+
+async def _await(begin: Callable[[], Awaitable[T]]) -> T:
+    return await begin()
