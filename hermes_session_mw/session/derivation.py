@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hermes_session_mw.exceptions import NotSupported, StoreError
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, has_chat_form
 from hermes_session_mw.session.derived_ids import Told, derived_ids, goes_on, retry_key
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores.base import History
@@ -72,6 +72,8 @@ class Derivation:
         for session_id in chain(first, self._ids):
             other = session.sibling(session_id)
             await other.load(limit=self._limit)
+            if other.length > self._limit and not all(map(has_chat_form, other.history)):
+                await other.load(limit=None)  # what a client has not got makes it no longer
             if other.degraded:
                 break
             if not other.is_deleted and (self._goes_on(other) or await self._has_turn(other)):
@@ -85,7 +87,9 @@ class Derivation:
             await session.renew()
 
     def _goes_on(self, other: "HermesSession") -> bool:
-        return other.length <= self._limit and goes_on(other.history, self._told)
+        is_whole = other.length == len(other.history)
+        count = sum(map(has_chat_form, other.history))
+        return is_whole and count <= self._limit and goes_on(other.history, self._told)
 
     async def _has_turn(self, other: "HermesSession") -> bool:
         """Return whether the request is a repeated one, whose turn is there."""

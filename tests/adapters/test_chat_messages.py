@@ -27,7 +27,7 @@ from hermes_session_mw.adapters.chat_messages import (
 )
 from hermes_session_mw.openai_api import answers_calls, placed_items
 from hermes_session_mw.openai_api.response_items import without_last_item
-from hermes_session_mw.session.derived_ids import Told, goes_on
+from hermes_session_mw.session.derived_ids import Told, derived_ids, goes_on
 from hermes_session_mw.session.new_messages import NewMessages, find_new
 from hermes_session_mw.session.prompts import WindowLimits, prompt_of, window_of
 from hermes_session_mw.session.repeated_requests import repeated_turn
@@ -204,3 +204,16 @@ async def test_a_limited_load_begins_with_a_turn() -> None:
         loaded = chat_messages(await session.load(limit=limit))
         assert loaded
         assert session.prompt() == loaded
+
+
+@pytest.mark.anyio
+async def test_a_conversation_with_items_is_derived() -> None:
+    """A client that names no session finds what it goes on with, whatever items that has."""
+    store = MemoryStore()
+    told = [*CHAT, {"role": "user", "content": "And then?"}]
+    first = next(derived_ids("ada", None, told))
+    await store.append(first, [*[HIDDEN] * 9, *STORED], "ada")
+    session = HermesSession(store, "new", owner="ada", is_new=True)
+    await session.derive(told)
+    assert session.id == first
+    assert session.new_messages(told).messages == told[-1:]
