@@ -415,5 +415,5 @@ async def test_a_request_saves_under_its_lease(store: AnyStore) -> None:
 
 def test_the_page_runs() -> None:
     """The program on the docs page runs."""
-    code = PAGE.read_text().split("```python\n")[1].split("```")[0]
+    code = PAGE.read_text().split("```python agent.py\n")[1].split("```")[0]
     exec(compile(code, str(PAGE), "exec"), {"__name__": "__main__"})
