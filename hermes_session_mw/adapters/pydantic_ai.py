@@ -15,11 +15,10 @@ begun has a record without having been saved. Entries of messages that were stor
 named by their place.
 """
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 from pydantic_ai.conversation_store import (
@@ -31,16 +30,16 @@ from pydantic_ai.conversation_store import (
 
 from hermes_session_mw.adapters.chat_messages import store_item
 from hermes_session_mw.adapters.escaping import escape, escape_id, unescape, unescape_id
+from hermes_session_mw.adapters.item_parts import item_of
+from hermes_session_mw.adapters.plain_values import plain
 from hermes_session_mw.adapters.pydantic_ai_messages import (
     FORMAT,
     FoundEntry,
-    entry_item,
     find_entries,
     place_of,
-    plain,
     store_entry,
 )
-from hermes_session_mw.adapters.sessions import Sessions
+from hermes_session_mw.adapters.sessions import Recent, Sessions
 from hermes_session_mw.adapters.target import StoreOrSession
 from hermes_session_mw.exceptions import SessionConflict
 from hermes_session_mw.ids import mint_turn_id
@@ -50,15 +49,10 @@ from hermes_session_mw.stores.models import PAGE
 
 __all__ = ["StoredConversations"]
 
-T = TypeVar("T")
-
 _RECORD: Final[TypeAdapter[ConversationRecord]] = TypeAdapter(ConversationRecord)
 
 _TRIES = 8
 """Times that a write is tried again while others change what is not pydantic-ai's."""
-
-_REMEMBERED = 64
-"""Conversations of which this remembers what it read last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +110,8 @@ class StoredConversations(ConversationStore):
         """
         self._all = Sessions(store_or_session)
         self._owner = self._all.owner(owner)
-        self._states: _Recent[_State] = _Recent()  # by session
-        self._sessions: _Recent[str] = _Recent()  # by head
+        self._states: Recent[str, _State] = Recent()  # by session
+        self._sessions: Recent[str, str] = Recent()  # by head
 
     async def read_record(self, conversation_id: str) -> ConversationRecord | None:
         """Return the conversation's record; None where nothing is stored. One read, as a rule."""
@@ -252,7 +246,9 @@ class StoredConversations(ConversationStore):
         head_id = record.head_id
         if newest is None:
             head_id = None
-        elif (head := find_entries([newest], session_id)) and entry_item(newest.message) is None:
+        elif (head := find_entries([newest], session_id)) and item_of(
+            newest.message, FORMAT
+        ) is None:
             head_id = head[-1].entry.id
         else:
             found = await self._newest(session_id, None, 1)
@@ -314,7 +310,7 @@ class StoredConversations(ConversationStore):
         while parent_id is not None and parent_id in groups:
             *parts, last = groups[parent_id]
             left[:0] = [*((part, None) for part in parts), (last, parent_id)]
-            parent_id = entry_item(last)["parent_id"]
+            parent_id = item_of(last, FORMAT)["parent_id"]
         before = _Line([], session_id, is_live=True)
         if parent_id is not None:
             found = await self._line(parent_id)
@@ -438,16 +434,6 @@ class StoredConversations(ConversationStore):
                 )
 
 
-class _Recent(OrderedDict[str, T]):
-    """What was put here last."""
-
-    def put(self, key: str, value: T) -> None:
-        self[key] = value
-        self.move_to_end(key)
-        if len(self) > _REMEMBERED:
-            self.popitem(last=False)
-
-
 def _document(state: _State, record: ConversationRecord) -> Message:
     """Return the session's metadata with the record, and the history that it was saved with."""
     kept: dict[str, Any] = {
@@ -470,7 +456,7 @@ def _groups(messages: Sequence[Message]) -> dict[str, list[Message]]:
     groups: dict[str, list[Message]] = {}
     parts: dict[str, list[Message]] = {}
     for message in messages:
-        item = entry_item(message)
+        item = item_of(message, FORMAT)
         if item is None:
             continue
         if "part_of" in item:

@@ -1,12 +1,8 @@
 """pydantic-ai's messages as stored ones, and stored ones as pydantic-ai's.
 
 A ``ModelRequest`` has parts: an instruction, the user's words, and results of tools. Each is a chat
-message of its own, so one request may be several stored messages; a ``ModelResponse`` is one. The
-last of them has the message as pydantic-ai has it, with its entry's id; the ones before it say
-whose they are, and are skipped here::
-
-    {"role": "tool", ..., "hermes_item": {"format": "pydantic_ai", "item": {"part_of": "0190..."}}}
-    {"role": "user", ..., "hermes_item": {"format": "pydantic_ai", "item": {"id": "0190...", ...}}}
+message of its own, so one request may be several stored messages (``item_parts.py``); a
+``ModelResponse`` is one.
 
 Thinking, files that a model makes, and calls of a provider's own tools have no chat form: only
 pydantic-ai reads them.
@@ -35,19 +31,19 @@ from pydantic_ai.messages import (
     UploadedFile,
     UserPromptPart,
 )
-from pydantic_core import to_jsonable_python
 
-from hermes_session_mw.adapters.chat_messages import chat_message, store_item, stored_item
+from hermes_session_mw.adapters.chat_messages import chat_message
+from hermes_session_mw.adapters.item_parts import read_items, store_parts
+from hermes_session_mw.adapters.plain_values import plain
 from hermes_session_mw.messages import Message, text_of
 from hermes_session_mw.stores.message_store import StoredMessage
 
-__all__ = ["FORMAT", "FoundEntry", "find_entries", "plain", "store_entry"]
+__all__ = ["FORMAT", "FoundEntry", "find_entries", "place_of", "store_entry"]
 
 FORMAT = "pydantic_ai"
 """The name that the items have."""
 
 _PLACE = "hermes"  # the beginning of the id of an entry that was stored without one
-_JSON = (str, int, float, bytes, type(None))  # with what adapters escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +65,7 @@ def store_entry(entry: ConversationEntry) -> list[Message]:
     """Return the messages that keep an entry; the last one has all of it."""
     dumped = ModelMessagesTypeAdapter.dump_python([entry.message], mode="python")[0]
     item = {"id": entry.id, "parent_id": entry.parent_id, "message": plain(dumped)}
-    forms = _chat_forms(entry.message)
-    parts = [store_item(FORMAT, {"part_of": entry.id}, chat) for chat in forms[:-1]]
-    return [*parts, store_item(FORMAT, item, forms[-1] if forms else None)]
+    return store_parts(FORMAT, item, _chat_forms(entry.message))
 
 
 def find_entries(messages: Sequence[StoredMessage], session_id: str) -> list[FoundEntry]:
@@ -83,32 +77,12 @@ def find_entries(messages: Sequence[StoredMessage], session_id: str) -> list[Fou
     return list(_Reader(session_id, is_whole=is_whole).read(messages))
 
 
-def entry_item(message: Message) -> Any:
-    """Return what is kept of an entry with one of its messages; None if it is of another kind."""
-    item = stored_item(message, FORMAT)
-    return item if isinstance(item, dict) and ("id" in item or "part_of" in item) else None
-
-
 def place_of(entry_id: str) -> tuple[str, int, str] | None:
     """Return the session, index and turn of an entry whose message was stored without an id."""
     mark, _, place = entry_id.partition(":")
     index, _, place = place.partition(":")
     turn_id, _, session_id = place.partition("\n")
     return (session_id, int(index), turn_id) if mark == _PLACE and index.isdecimal() else None
-
-
-def plain(value: Any) -> Any:
-    """Return the value with what has no place in JSON, such as a time, in its JSON form.
-
-    What adapters escape stays as it is: bytes, tuples, numbers that are none, and keys.
-    """
-    if isinstance(value, dict):
-        return {key: plain(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [plain(child) for child in value]
-    if isinstance(value, tuple):
-        return tuple(plain(child) for child in value)
-    return value if type(value) in _JSON or type(value) is bool else to_jsonable_python(value)
 
 
 class _Reader:
@@ -118,34 +92,14 @@ class _Reader:
         self._session_id = session_id
         self._is_whole = is_whole  # it is the beginning of a history
         self._names: dict[str, str] = {}  # of tools, by the ids of their calls
-        self._parts: list[StoredMessage] = []  # of an entry whose last message is to come
         self._parent_id: str | None = None
 
     def read(self, messages: Sequence[StoredMessage]) -> Iterator[FoundEntry]:
-        for stored in messages:
-            item = entry_item(stored.message)
-            if self._parts and _whole_of(item) != _whole_of(entry_item(self._parts[0].message)):
-                yield from self._alone()
-            if item is not None and "part_of" in item:
-                self._parts.append(stored)
-                continue
-            self._parts = []
+        for stored, item in read_items(messages, FORMAT):
             entry = self._translated(stored) if item is None else self._exact(stored, item)
             if entry is not None:
-                yield self._found(entry, stored)
-        yield from self._alone()
-
-    def _alone(self) -> Iterator[FoundEntry]:
-        """Yield messages of an entry whose last one was archived, each as an entry of its own."""
-        for part in self._parts:
-            entry = self._translated(part)
-            if entry is not None:
-                yield self._found(entry, part)
-        self._parts = []
-
-    def _found(self, entry: ConversationEntry, stored: StoredMessage) -> FoundEntry:
-        self._parent_id = entry.id
-        return FoundEntry(entry, stored.index + 1, stored.turn_id)
+                self._parent_id = entry.id
+                yield FoundEntry(entry, stored.index + 1, stored.turn_id)
 
     def _exact(self, stored: StoredMessage, item: Any) -> ConversationEntry:
         _note_names(stored.message, self._names)
@@ -164,10 +118,6 @@ class _Reader:
         made_id = f"{_PLACE}:{stored.index}:{stored.turn_id}\n{self._session_id}"
         entry_id = stored.message_id or made_id
         return ConversationEntry(id=entry_id, parent_id=self._parent_id, message=message)
-
-
-def _whole_of(item: Any) -> Any:
-    return None if item is None else item.get("id", item.get("part_of"))
 
 
 # As chat messages

@@ -1,5 +1,6 @@
 """The sessions that an adapter keeps, where its framework has one object for all of them."""
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -8,11 +9,15 @@ from hermes_session_mw.adapters.target import StoreOrSession
 from hermes_session_mw.session.session import HermesSession
 from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
 
-__all__ = ["Sessions"]
+__all__ = ["Recent", "Sessions"]
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 _FENCED = frozenset({"append", "clear", "rewind"})
+
+_REMEMBERED = 64
+"""Sessions of which an adapter remembers what it read last."""
 
 
 class Sessions:
@@ -47,6 +52,16 @@ class Sessions:
             raise TypeError("the session has an owner: give none beside it")
         return self._session.known_owner()
 
+    def check_owner(self, owner: str) -> None:
+        """Raise ``ValueError`` if the owner is another than the request's."""
+        if self._session is not None and owner != self._session.known_owner():
+            raise ValueError("in a request there is only its own user's")
+
+    @property
+    def request_owner(self) -> str | None:
+        """The request's owner; None outside of one."""
+        return None if self._session is None else self._session.known_owner()
+
     def call(
         self, operation: Callable[..., Awaitable[T]], *args: Any, **options: Any
     ) -> Awaitable[T]:
@@ -77,6 +92,17 @@ class Sessions:
             return None
         is_own = (session.id, session.known_owner()) == (session_id, owner)
         return session.current_turn.fence if is_own else None
+
+
+class Recent(OrderedDict[K, T]):
+    """What was put here last, of which a write is spared a read."""
+
+    def put(self, key: K, value: T) -> None:
+        """Keep the value, and drop the one that was put here first, if there are too many."""
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > _REMEMBERED:
+            self.popitem(last=False)
 
 
 async def _await(begin: Callable[[], Awaitable[T]]) -> T:
