@@ -61,7 +61,7 @@ QUIETLY = -m pip --disable-pip-version-check install --quiet
 PYTEST = -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
 PIP = $(VENV)/bin/python $(QUIETLY) --constraint constraints.txt
-EXTRAS = asyncpg,cli,demo,fast,mysql,otel,postgresql
+EXTRAS = asyncpg,cli,client,demo,fast,mysql,otel,postgresql
 
 # What says most about an installation in about a minute; all of it if DOSE is not short.
 DOSE ?=

@@ -31,7 +31,7 @@ nitpick_ignore_regex = [
     # Of the standard library and of other projects: their inventories would have to be fetched.
     (
         "py:.*",
-        r"(collections\.abc|contextlib|datetime|logging|opentelemetry|os|sqlalchemy|starlette|types)\..*",
+        r"(collections\.abc|contextlib|datetime|httpx|httpx2|logging|opentelemetry|os|sqlalchemy|starlette|types)\..*",
     ),
     ("py:class", "AsyncEngine|Engine|URL"),  # SQLAlchemy's, as StoreLike names them
     ("py:class", r"'.*'|AnyMetadata\.ANY"),  # a value of a Literal

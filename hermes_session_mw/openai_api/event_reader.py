@@ -41,7 +41,13 @@ class EventTooLarge(ValueError):
 
 
 class EventReader:
-    """Finds the events in a response's bytes."""
+    """Finds the events in a response's bytes.
+
+    Attributes:
+        event_id: the ``id:`` among the lines of the event that was yielded last; ``""`` for none.
+    """
+
+    event_id = ""
 
     def __init__(self, max_length: int) -> None:
         """Take how many characters one event may have."""
@@ -49,7 +55,7 @@ class EventReader:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
         self._is_json: bool | None = None  # until the first character is there
         self._line: list[str] = []  # the beginning of the line to come, in pieces
-        self._name = ""
+        self._name = self._id = ""
         self._data: list[str] = []
         self._length = 0
         self._after_return = False
@@ -100,8 +106,8 @@ class EventReader:
     def _take(self, line: str) -> Event | None:
         """Add a line to the event; return the event that it ends, if it has data."""
         if not line:
-            event = Event(self._name, "\n".join(self._data))
-            self._name, self._data, self._length = "", [], 0
+            event, self.event_id = Event(self._name, "\n".join(self._data)), self._id
+            self._name, self._id, self._data, self._length = "", "", [], 0
             return event if event.data else None
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -109,6 +115,8 @@ class EventReader:
             self._data.append(value)
         elif field == "event":
             self._name = value
+        elif field == "id":
+            self._id = value
         else:
             self._length -= len(line)  # comments are not kept
         return None

@@ -118,7 +118,7 @@ DRIVERS = {
     "asyncmy": ["mysql+asyncmy", "mariadb+asyncmy"],
     "aiosqlite": ["sqlite+aiosqlite"],
 }
-NO_DRIVERS = {"cli", "demo", "fast", "otel"}
+NO_DRIVERS = {"cli", "client", "demo", "fast", "otel"}
 
 APPEND = """
 import anyio, sys
@@ -170,7 +170,9 @@ def pyright(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         needs("no node, which runs pyright: install nodejs")
     path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
     extras = tmp_path_factory.mktemp("extras")
-    pip_install(python, "--target", extras, "click", "opentelemetry-api", "pytest")
+    pip_install(
+        python, "--target", extras, "click", "httpx", "httpx2", "opentelemetry-api", "pytest"
+    )
     return {"PATH": path, "PYTHONPATH": str(extras), "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 
 

@@ -23,7 +23,7 @@ LAYERS = [
     ["session"],
     ["asgi"],
     ["openai_api", "routes"],
-    ["adapters", "migrations", "otel"],
+    ["adapters", "client", "migrations", "otel"],
     [""],
     ["cli", "testing"],
 ]

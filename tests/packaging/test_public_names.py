@@ -1,7 +1,7 @@
 """What other people's code imports."""
 
 import hermes_session_mw
-from hermes_session_mw import migrations, openai_api, testing
+from hermes_session_mw import client, migrations, openai_api, testing
 
 PUBLIC = {
     "ANY",
@@ -135,6 +135,19 @@ def test_the_names_for_openais_wire_stay() -> None:
     """What a chat endpoint imports is public as well."""
     assert PUBLIC_WIRE <= {*openai_api.__all__}
     assert all(hasattr(openai_api, name) for name in openai_api.__all__)
+
+
+def test_the_client_helpers_names_stay() -> None:
+    """What programs that ask a server import is public as well."""
+    assert sorted(client.__all__) == [
+        "AnswerLost",
+        "AnswerPiece",
+        "AnswerReader",
+        "AsyncAnswerReader",
+        "KeptSession",
+        "keep_session",
+    ]
+    assert all(hasattr(client, name) for name in client.__all__)
 
 
 def test_the_contracts_names_stay() -> None:
