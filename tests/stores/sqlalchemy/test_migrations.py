@@ -212,8 +212,13 @@ async def upgraded_meanwhile(engine: Engine) -> None:
         await store.set_metadata("thread", {})
     with pytest.raises(StoreMisconfigured, match=r"hermes_session_mw\.migrations\.upgrade"):
         await store.append("thread", numbered(4), message_ids=["a"])
+    with pytest.raises(StoreMisconfigured, match=r"hermes_session_mw\.migrations\.upgrade"):
+        await store.pop("thread")
     assert await store.find_metadata("thread") is None
     assert (await store.load("thread")).length == 4
+    ranged = await store.load_range("thread", start=-1)
+    assert [each.message for each in ranged.messages] == numbered(3)
+    assert await store.rewind("edited", 3) == 3
     lengths: list[int] = []
 
     async def write() -> None:
