@@ -209,7 +209,7 @@ def test_the_sdist_has_what_the_repository_has(built: Built) -> None:
     assert packed == files | {"PKG-INFO"}
 
 
-def test_the_sdist_makes_the_same_release_again(
+def test_whoever_builds_from_the_sdist_gets_the_same_release(
     built: Built, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Whoever builds from the sdist gets the same two files, byte for byte."""
@@ -218,7 +218,7 @@ def test_the_sdist_makes_the_same_release_again(
     assert built.sdist.read_bytes() == again.sdist.read_bytes()
 
 
-def test_the_sdists_own_tests_run(built: Built) -> None:
+def test_an_unpacked_sdists_own_tests_run(built: Built) -> None:
     """In the unpacked sdist, tests that read pages, data and modules find them."""
     names = (
         "test_ids",

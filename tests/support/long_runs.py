@@ -14,9 +14,17 @@ LONG = (
     "tests/demo/test_demo_workers.py",
     "tests/integration/proxies/test_pgbouncer.py",
     "tests/long/",
+    "tests/packaging/test_dist.py",
 )
 
 DOSE = (
+    # What is published, and one extra of it, installed for itself.
+    "tests/packaging/test_dist.py::test_the_",
+    "tests/packaging/test_dist.py::test_an_extra_brings_what_its_urls_need[aiosqlite",
+    "tests/packaging/test_dist.py::test_an_index_would_take_both_files",
+    "tests/packaging/test_dist.py::test_every_",
+    "tests/packaging/test_dist.py::test_a_store_of_ones_own_is_held_to_the_contract",
+    "tests/packaging/test_dist.py::test_type_checkers_tell_users_what_is_promised",
     # The demo, four workers behind nginx, and one of them killed.
     "tests/demo/test_demo_workers.py::test_an_answer_survives_its_tab_and_a_conversation_its_worker[sqlite",
     "tests/demo/test_demo_workers.py::test_a_repeated_request_joins_its_answer_behind_nginx[postgresql",
