@@ -3,6 +3,8 @@
 ``add_tables(metadata)`` puts them into your MetaData. ``upgrade(connection)`` creates them, or
 upgrades those of any earlier version, and ``is_complete(connection)`` tells whether they are up to
 date. A store with ``create_schema=False`` does neither.
+
+The tables of checkpoints, which few have, are added and created with ``checkpoints=True``.
 """
 
 from hermes_session_mw.stores.sqlalchemy import add_tables, is_complete, upgrade

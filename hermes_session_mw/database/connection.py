@@ -180,9 +180,9 @@ class Database:
         if self.dialect not in MYSQL:
             return
         for row in rows:
-            texts = [value for value in row.values() if isinstance(value, str)]
+            texts = [value for value in row.values() if isinstance(value, str | bytes)]
             if sum(map(len, texts)) > _ALWAYS_FITS:
-                encoded = [each.encode() for each in texts]
+                encoded = [each if isinstance(each, bytes) else each.encode() for each in texts]
                 size = sum(len(each) + len(_ESCAPED.findall(each)) for each in encoded) + _OVERHEAD
                 largest = self._max_packet()
                 if size > largest:

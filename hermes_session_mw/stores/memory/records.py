@@ -1,13 +1,17 @@
 """The records that `MemoryStore` keeps, and the turns that are added to them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.stores.models import Reason
 from hermes_session_mw.stores.validation import check_replaced
+
+if TYPE_CHECKING:
+    from hermes_session_mw.stores.checkpoint_store import Checkpoint, CheckpointWrite
 
 Key = tuple[str, str]
 """An owner, and the session's id or a client's key."""
@@ -34,6 +38,17 @@ class ArchivedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointRecords:
+    """The checkpoints of a session, by namespace and id, and the writes of each by task and number.
+
+    The metadata of each is kept as a JSON text.
+    """
+
+    checkpoints: Mapping[Key, "tuple[Checkpoint, str]"]
+    writes: Mapping[Key, "Mapping[tuple[str, int], CheckpointWrite]"]
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRecord:
     """A session; its messages are numbered from ``first``, which a compaction raises above 0."""
 
@@ -54,6 +69,8 @@ class SessionRecord:
     """The open answer's id."""
     answer_fence: int = 0
     """The fence of the open answer's lease."""
+    checkpoints: CheckpointRecords | None = None
+    """None where there are none."""
 
     @property
     def is_answering(self) -> bool:
@@ -68,8 +85,8 @@ class SessionRecord:
 
     @property
     def is_used(self) -> bool:
-        """Whether a turn or metadata is stored."""
-        return self.exists or self.metadata is not None
+        """Whether a turn, metadata or a checkpoint is stored."""
+        return self.exists or self.metadata is not None or self.checkpoints is not None
 
     @property
     def end(self) -> int:

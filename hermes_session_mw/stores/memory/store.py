@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from anyio.lowlevel import checkpoint
 
@@ -54,6 +56,9 @@ from hermes_session_mw.stores.validation import (
     check_title,
 )
 
+if TYPE_CHECKING:
+    from hermes_session_mw.stores.checkpoint_store import CheckpointStore
+
 
 class MemoryStore(MemoryHistories):
     """An `AnswerStore` and `MessageStore` that keeps conversations in this process, until it ends.
@@ -83,6 +88,21 @@ class MemoryStore(MemoryHistories):
         self._fence_floor = 0
         self._lock = threading.Lock()
         self._answers: dict[Key, Answer] = {}
+
+    @cached_property
+    def checkpoints(self) -> "CheckpointStore":
+        """The sessions' checkpoints."""
+        from hermes_session_mw.stores.memory.checkpoints import (  # noqa: PLC0415  # few keep any
+            MemoryCheckpoints,
+        )
+
+        def records(of_owner: str) -> dict[str, SessionRecord]:
+            with self._lock:
+                return {
+                    id_: each for (owner, id_), each in self._sessions.items() if owner == of_owner
+                }
+
+        return MemoryCheckpoints(records, self._change, self._encode, self._max_turns)
 
     async def delete(self, session_id: str, owner: str = "") -> bool:
         """See `SQLAlchemyStore.delete`."""

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine
@@ -98,6 +98,8 @@ from hermes_session_mw.stores.validation import (
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from hermes_session_mw.stores.checkpoint_store import CheckpointStore
+
 DEFAULT_TIMEOUT = 5.0
 """The default ``timeout``, in seconds."""
 
@@ -163,6 +165,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         self.max_message_bytes = max_message_bytes
         self.max_turn_messages = max_turn_messages
         self._max_turns = max_turns
+        self._creates = create_schema
         self.timeout = timeout
         factory = ExecutorFactory(create_schema=create_schema, threads=threads, timeout=timeout)
         if isinstance(url_or_engine, str | URL):
@@ -186,6 +189,21 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         )
         self._read = self._retrying.read
         self._write = self._retrying.write
+
+    @cached_property
+    def checkpoints(self) -> "CheckpointStore":
+        """The sessions' checkpoints, whose tables are made at the first operation."""
+        from hermes_session_mw.stores.sqlalchemy.checkpoints import (  # noqa: PLC0415  # few keep any
+            SQLAlchemyCheckpoints,
+        )
+
+        return SQLAlchemyCheckpoints(
+            self._retrying,
+            creates=self._creates,
+            encode=self._encode,
+            max_message_bytes=self.max_message_bytes,
+            max_turns=self._max_turns,
+        )
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one round trip, and a second one if nothing is stored."""

@@ -8,8 +8,10 @@ from hermes_session_mw.database.dialects import BytesKey, key_type
 from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata as own_metadata
 
 
-def add_tables(metadata: MetaData) -> tuple[Table, ...]:
+def add_tables(metadata: MetaData, *, checkpoints: bool = False) -> tuple[Table, ...]:
     """Put copies of this version's tables into ``metadata``, and return them.
+
+    With ``checkpoints``, also those of `CheckpointStore`.
 
     ``alembic revision --autogenerate`` then neither drops nor changes them. Tables that are in it
     already stay, so that the function may be called again. Their types are SQLAlchemy's own,
@@ -19,7 +21,14 @@ def add_tables(metadata: MetaData) -> tuple[Table, ...]:
     Raises:
         ValueError: the MetaData has another table under one of the names.
     """
-    return tuple(_add(table, metadata) for table in own_metadata.sorted_tables)
+    added = tuple(_add(table, metadata) for table in own_metadata.sorted_tables)
+    if not checkpoints:
+        return added
+    from hermes_session_mw.stores.sqlalchemy.schema.checkpoint_tables import (  # noqa: PLC0415
+        checkpoint_metadata,  # few have these tables
+    )
+
+    return (*added, *(_add(table, metadata) for table in checkpoint_metadata.sorted_tables))
 
 
 def _add(table: Table, metadata: MetaData) -> Table:

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Index, Select, func, inspect, literal_column, select, text
+from sqlalchemy import (
+    Connection,
+    Index,
+    MetaData,
+    Select,
+    func,
+    inspect,
+    literal_column,
+    select,
+    text,
+)
 
 from hermes_session_mw.database.connection import database_of
 from hermes_session_mw.database.dialects import MYSQL
@@ -51,14 +61,16 @@ _PAUSE = text("SELECT pg_sleep(0.2)")
 _END_BUILD = text(f"SELECT pg_advisory_unlock({_BUILDING})")
 
 
-def create(connection: Connection) -> None:
+def create(connection: Connection, *, checkpoints: bool = False) -> None:
     """Create what is missing, in the caller's transaction; others may do so at the same time.
+
+    With ``checkpoints``, also the tables of checkpoints.
 
     Raises:
         StoreMisconfigured: another application has a table of the same name.
         StoreUnavailable: another process has held the lock for a minute.
     """
-    _create(connection, lambda _index: False)
+    _create(connection, lambda _index: False, checkpoints=checkpoints)
 
 
 def create_at_first_use(connection: Connection) -> None:
@@ -91,16 +103,31 @@ def _takes_long(connection: Connection, index: Index) -> bool:
     return count > MOST_AT_FIRST_USE
 
 
-def _create(connection: Connection, leaves_out: Callable[[Index], bool]) -> None:
-    with _upgrade_lock(connection):
+def _create(
+    connection: Connection, leaves_out: Callable[[Index], bool], *, checkpoints: bool = False
+) -> None:
+    with upgrade_lock(connection):
         if not is_complete(connection):
             check_own(connection)
             metadata.create_all(connection)
             complete(connection, leaves_out)
+        if checkpoints:
+            _checkpoint_metadata().create_all(connection)
 
 
-def upgrade(connection: Connection) -> None:
+def _checkpoint_metadata() -> MetaData:
+    from hermes_session_mw.stores.sqlalchemy.schema.checkpoint_tables import (  # noqa: PLC0415
+        checkpoint_metadata,  # few have these tables
+    )
+
+    return checkpoint_metadata
+
+
+def upgrade(connection: Connection, *, checkpoints: bool = False) -> None:
     """Create the tables, or upgrade those of any earlier version.
+
+    With ``checkpoints``, also those of `CheckpointStore`, which a store else makes when a
+    checkpoint is first put.
 
     For a migration: in an Alembic revision, ``upgrade(op.get_bind())``. It may be called again: it
     leaves tables that are up to date unchanged, finishes a run that was killed halfway, and waits
@@ -124,12 +151,16 @@ def upgrade(connection: Connection) -> None:
         )
     check_dialect(connection.dialect.name)
     if _has_begun(connection):
-        create(connection)
+        create(connection, checkpoints=checkpoints)
         return
     is_concurrent = connection.dialect.name == "postgresql"
     try:
         with transaction(database_of(connection), may_end=True):
-            _create(connection, lambda index: is_concurrent and index.name in ONLY_FASTER)
+            _create(
+                connection,
+                lambda index: is_concurrent and index.name in ONLY_FASTER,
+                checkpoints=checkpoints,
+            )
     except CommitFailed as exc:
         raise exc.cause from None
     if is_concurrent and not is_complete(connection):
@@ -159,7 +190,7 @@ def _has_begun(connection: Connection) -> bool:
 
 
 @contextmanager
-def _upgrade_lock(connection: Connection) -> Iterator[None]:
+def upgrade_lock(connection: Connection) -> Iterator[None]:
     """Hold the lock that one process at a time creates or upgrades tables with."""
     dialect = connection.dialect.name
     if dialect == "postgresql":

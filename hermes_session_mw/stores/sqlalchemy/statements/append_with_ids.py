@@ -93,24 +93,54 @@ def append_with_ids(
     target = Target(of_session=session_id, of_owner=owner)
     looks = may_expire(database, target)
     with transaction(database):
-        session = lock_or_insert_row(database, target, looks=looks)
-        if session.is_deleted:
-            raise SessionDeleted
-        if fence is not None and fence != session.fence:
-            raise TurnLost
-        if may_be_stored and rows_of_turn(database, turn_id, target):
-            # For the write in it, which is committed.
-            session, stored = begin_turn(
-                database, target, turn_id, 0, may_be_stored=True, fence=fence, looks=False
-            )
-            # Which of the messages were new is not known any more.
-            compared = None if details.has_ids else bodies
-            return length_of_repeated(stored, compared, session)
-        check_expected(expected_length, session.length)
-        turn = [*zip(bodies, details.message_ids, strict=True)]
-        return _store(
-            database, target, session, turn_id, turn, details, max_turns, in_doubt=bool(doubts)
+        return append_inside(
+            database,
+            target,
+            bodies,
+            turn_id,
+            expected_length,
+            details=details,
+            doubts=doubts,
+            may_be_stored=may_be_stored,
+            max_turns=max_turns,
+            fence=fence,
+            looks=looks,
         )
+
+
+def append_inside(
+    database: Database,
+    target: Target,
+    bodies: Sequence[str],
+    turn_id: str,
+    expected_length: int | None = None,
+    *,
+    details: TurnDetails,
+    doubts: Sequence[object] = (),
+    may_be_stored: bool,
+    max_turns: int,
+    fence: int | None,
+    looks: bool,
+) -> int:
+    """Do what `append_with_ids` does, in a transaction that is open; ``looks`` as `lock_row`."""
+    session = lock_or_insert_row(database, target, looks=looks)
+    if session.is_deleted:
+        raise SessionDeleted
+    if fence is not None and fence != session.fence:
+        raise TurnLost
+    if may_be_stored and rows_of_turn(database, turn_id, target):
+        # For the write in it, which is committed.
+        session, stored = begin_turn(
+            database, target, turn_id, 0, may_be_stored=True, fence=fence, looks=False
+        )
+        # Which of the messages were new is not known any more.
+        compared = None if details.has_ids else bodies
+        return length_of_repeated(stored, compared, session)
+    check_expected(expected_length, session.length)
+    turn = [*zip(bodies, details.message_ids, strict=True)]
+    return _store(
+        database, target, session, turn_id, turn, details, max_turns, in_doubt=bool(doubts)
+    )
 
 
 def _store(

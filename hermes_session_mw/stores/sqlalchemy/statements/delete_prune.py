@@ -17,6 +17,7 @@ from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS, can_skip_loc
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionDeleted, TurnLost
 from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
+from hermes_session_mw.stores.sqlalchemy.schema.checkpoint_presence import has_checkpoint_tables
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     IS_STORED,
@@ -45,7 +46,11 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
 )
 from hermes_session_mw.stores.sqlalchemy.statements.leases import raise_floor
 from hermes_session_mw.stores.sqlalchemy.statements.message_ids import remove_ids
-from hermes_session_mw.stores.sqlalchemy.statements.session_extras import extras_of
+from hermes_session_mw.stores.sqlalchemy.statements.session_extras import (
+    extras_of,
+    remove_checkpoints,
+    remove_checkpoints_of,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
     forget_metadata,
 )
@@ -69,7 +74,8 @@ class StaleSession(NamedTuple):
     ``length`` counts its messages, archived ones too; ``fence`` is that of its last lease.
     ``is_stored`` is false where it only keeps a deleted session's id, or was made for a lease or
     for metadata. ``has_answers``: whether answers are stored for it, which have all ended or
-    expired. ``has_ids``: whether its messages may have ids.
+    expired. ``has_ids``: whether its messages may have ids. ``has_checkpoints``: whether it may
+    have some, as the tables are there.
     """
 
     owner: str
@@ -79,6 +85,7 @@ class StaleSession(NamedTuple):
     is_stored: bool = True
     has_answers: bool = False
     has_ids: bool = False
+    has_checkpoints: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +152,12 @@ _any_answer = (
     select(answers.c.id).where(answers.c.owner == _OWNER, answers.c.session_id == _ID).exists()
 )
 _stale = select(_OWNER, _ID, _kept, sessions.c.fence, _is_stored).where(*_is_stale)
-_extras = (case((_any_answer, 1), else_=0), sessions.c.has_message_ids)
-# By dialect, and by whether there may be answers, and ids.
+_extras = (
+    case((_any_answer, 1), else_=0),
+    sessions.c.has_message_ids,
+    has_checkpoint_tables(),
+)
+# By dialect, and by whether there may be answers, ids and checkpoints.
 _FIND = {
     (dialect, may_answer): of_all_or_one(
         (_stale.add_columns(*_extras) if may_answer else _stale)
@@ -187,8 +198,10 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
     with transaction(database):
         found = database.run(_MARK_DELETED[may_answer], target) > 0
         extras = extras_of(database, target)
-        if extras.metadata:
+        had_checkpoints = extras.checkpoints and remove_checkpoints(database, target)
+        if extras.metadata or had_checkpoints:
             found = database.run(_mark_without_turn, target) > 0 or found
+        if extras.metadata:
             forget_metadata(database, target)
         if extras.answers:
             remove_answers(database, target)
@@ -220,7 +233,8 @@ def clear(
         if fence is not None and fence != session.fence:
             raise TurnLost
         extras = extras_of(database, target)
-        found.append(session.exists or extras.metadata or extras.answers)
+        had_checkpoints = extras.checkpoints and remove_checkpoints(database, target)
+        found.append(session.exists or extras.metadata or extras.answers or had_checkpoints)
         if not found[-1]:
             return
         if extras.answers:
@@ -280,6 +294,9 @@ def remove_stale(
             with_ids = [key for key in locked if found[key].has_ids]
             if with_ids:
                 _MESSAGE_IDS.delete(database, with_ids)
+            with_checkpoints = [key for key in locked if found[key].has_checkpoints]
+            if with_checkpoints:
+                remove_checkpoints_of(database, with_checkpoints)
             for table in (*_CONTENTS, _SESSIONS):
                 table.delete(database, locked)
     return [found[key] for key in locked]

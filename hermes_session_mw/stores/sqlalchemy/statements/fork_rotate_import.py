@@ -36,7 +36,11 @@ from hermes_session_mw.stores.sqlalchemy.statements.leases import next_fence
 from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED
 from hermes_session_mw.stores.sqlalchemy.statements.message_ids import copy_ids, move_ids
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import may_expire
-from hermes_session_mw.stores.sqlalchemy.statements.session_extras import extras_of
+from hermes_session_mw.stores.sqlalchemy.statements.session_extras import (
+    extras_of,
+    has_checkpoints,
+    move_checkpoints,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
     forget_metadata,
     has_metadata,
@@ -160,8 +164,10 @@ def _insert_session(
 
 
 def _is_used(database: Database, target: Target, row: SessionRow) -> bool:
-    """Tell whether a turn or metadata is stored in a session whose row is locked."""
-    return row.exists or (not row.is_deleted and has_metadata(database, target))
+    """Tell whether a turn, metadata or a checkpoint is stored in a session whose row is locked."""
+    if row.exists or row.is_deleted:
+        return row.exists
+    return has_metadata(database, target) or has_checkpoints(database, target)
 
 
 def fork(
@@ -240,6 +246,8 @@ def _move_contents(database: Database, target: Target, new_id: str, new_owner: s
         move_ids(database, target, new_id, new_owner)
     if extras.answers:
         move_answers(database, target, new_id, new_owner)
+    if extras.checkpoints:
+        move_checkpoints(database, target, new_id, new_owner)
     database.run(MARK_DELETED, target)
     if extras.metadata:
         forget_metadata(database, target)
