@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
@@ -23,6 +23,9 @@ from hermes_session_mw.session.tool_calls import find_load_start, find_turn_star
 from hermes_session_mw.stores.answers import AnswerWatch
 from hermes_session_mw.stores.base import History, Store, may_give_encoded
 from hermes_session_mw.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from hermes_session_mw.stores.checkpoint_store import CheckpointStore
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -187,6 +190,14 @@ class StoreClient:
         """Have ``wake`` called for a request to stop an answer, if the store can."""
         watch = getattr(self._store, "watch_stop", None)
         return nullcontext() if watch is None else _Watching(watch, answer_id, owner, wake)
+
+    @property
+    def checkpoints(self) -> "CheckpointStore":
+        """The sessions' checkpoints. Raises ``NotSupported`` if the store keeps none."""
+        found: CheckpointStore | None = getattr(self._store, "checkpoints", None)
+        if found is None:
+            raise NotSupported(self._store, "checkpoints")
+        return found
 
     def require(self, operation: str) -> None:
         """Raise ``NotSupported`` unless the store has the operation."""
