@@ -133,6 +133,6 @@ async def test_a_check_takes_a_few_statements_for_many_messages(
         seen.append(statements["SELECT"])
         await SQLAlchemyStore(url).prune(timedelta(days=1))
     _, first, *more = seen
-    in_range = 5  # sessions, messages, archived ones, answers, and their events
+    in_range = 6  # sessions, messages, their ids, archived ones, answers, and their events
     assert [each - first for each in more] == [0, in_range, 3 * in_range]
     await look.aclose()
