@@ -47,7 +47,12 @@ def unescape(value: Any) -> Any:
     if isinstance(value, dict):
         if len(value) == 1 and ESCAPED in value:
             return _unescape_object(value)
-        return _changed_dict(value, unescape)
+        changed = {}
+        for key, old in value.items():
+            # Only containers hold escapes: a call for each text takes most of the time of a read.
+            if isinstance(old, (dict, list)) and (new := unescape(old)) is not old:
+                changed[key] = new
+        return {**value, **changed} if changed else value
     if isinstance(value, list):
         return _changed_list(value, unescape)
     return value

@@ -216,6 +216,24 @@ class TestTheRules:
         assert again.events == [event] == session.events
         assert again.state == session.state == {"half": "\ud800", "b": b"\xff", "\ud800": 1}
 
+    async def test_events_of_a_model(self, service: BaseSessionService) -> None:
+        """An answer comes back with its reason and its usage, and shares nothing with another."""
+        session = await service.create_session(**ONE)
+        usage = types.GenerateContentResponseUsageMetadata(total_token_count=3)
+        for text in ("a", "b"):
+            event = said(text, "agent", finish_reason=types.FinishReason.STOP)
+            event.usage_metadata = usage
+            await service.append_event(session, event)
+        again = await got(service)
+        assert again.events == session.events
+        assert again.events[0].model_dump_json() == session.events[0].model_dump_json()
+        first, second = again.model_copy(deep=True).events
+        first.actions.state_delta["x"] = 1
+        first.content.parts[0].text = "changed"
+        first.node_info.path = "p"
+        assert second == session.events[1]
+        assert (await got(service)).events == session.events
+
     async def test_an_event_that_is_delivered_again(self, service: BaseSessionService) -> None:
         """An event that is stored is not stored again; another one with its id is."""
         session = await service.create_session(**ONE)
