@@ -8,7 +8,6 @@ that is added as an archived one, which no model is to be given.
 
 import json
 from collections.abc import Iterator, Sequence
-from enum import Enum
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -22,11 +21,10 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
     VideoBlock,
 )
-from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from hermes_session_mw.adapters.chat_messages import chat_message, store_item, stored_item
 from hermes_session_mw.adapters.escaping import escape
+from hermes_session_mw.adapters.plain_values import plain
 from hermes_session_mw.messages import Message, text_of
 
 __all__ = ["FORMAT", "is_archived", "read_message", "store_message"]
@@ -90,7 +88,7 @@ def _is_all(form: Message, item: Message) -> bool:
 def _item_of(message: ChatMessage) -> Message:
     return {
         "role": message.role.value,
-        "additional_kwargs": _data(message.additional_kwargs),
+        "additional_kwargs": plain(message.additional_kwargs),
         "blocks": [_block_data(block.model_dump()) for block in message.blocks],
     }
 
@@ -110,24 +108,7 @@ def _nested(value: Any) -> Any:
     if isinstance(value, list):
         return [_nested(child) for child in value]
     is_block = isinstance(value, dict) and "block_type" in value
-    return _block_data(value) if is_block else _data(value)
-
-
-def _data(value: Any) -> Any:
-    """Return the value with what is no data, such as a model of pydantic, in its JSON form."""
-    if isinstance(value, Enum):
-        return _data(value.value)
-    if isinstance(value, BaseModel):
-        return _data(value.model_dump())
-    if isinstance(value, dict):
-        return {key: _data(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_data(child) for child in value]
-    if isinstance(value, tuple):
-        return tuple(_data(child) for child in value)
-    return (
-        value if isinstance(value, str | int | float | bytes | None) else to_jsonable_python(value)
-    )
+    return _block_data(value) if is_block else plain(value)
 
 
 # To chat messages
