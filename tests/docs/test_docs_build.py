@@ -21,6 +21,7 @@ from hermes_session_mw import (
 from hermes_session_mw.asgi import error_responses
 from hermes_session_mw.asgi.error_responses import ANSWERED, Refusal, RouteRefusals, refusal_of
 from hermes_session_mw.routes.parameters import BODY_TOO_LARGE
+from hermes_session_mw.stores.sqlalchemy.schema.checkpoint_tables import checkpoint_metadata
 from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata
 from tests.support.server import ROOT
 
@@ -164,8 +165,9 @@ def test_every_column_is_in_its_table() -> None:
     sections = dict(
         re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
     )
-    assert set(sections) == set(metadata.tables)
-    for name, table in metadata.tables.items():
+    tables = {**metadata.tables, **checkpoint_metadata.tables}
+    assert set(sections) == set(tables)
+    for name, table in tables.items():
         rows = re.findall(r"^\| (`[^|]*`) \|", sections[name], flags=re.MULTILINE)
         told = [column for row in rows for column in re.findall(r"`(\w+)`", row)]
         assert sorted(told) == sorted(column.name for column in table.columns)
