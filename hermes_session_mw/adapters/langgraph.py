@@ -40,7 +40,7 @@ from hermes_session_mw.adapters.langgraph_messages import (
     answered,
     id_of,
     load_messages,
-    store_message,
+    store_messages,
 )
 from hermes_session_mw.adapters.target import StoreOrSession, Target
 from hermes_session_mw.exceptions import ConfigurationError, SessionDeleted, SessionNotFound
@@ -197,7 +197,7 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
                 str(run_id)[: stored.MAX_RUN_ID] if run_id else None,
             ),
             self._owner,
-            messages=[store_message(message) for message, _ in new],
+            messages=store_messages([message for message, _ in new]) if new else (),
             message_ids=[message_id for _, message_id in new] or None,
             turn_id=turn_id,
             fence=self._fence(session_id),
@@ -312,7 +312,7 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
             mark = self._mark_of(await self._parent(session_id, parent_id))
         _, start, last_id = mark
         if start == 0 or (start <= end and messages[start - 1].id == last_id):
-            new = [*enumerate(messages)][start:end]
+            new = [*enumerate(messages[start:end], start)]
         else:  # the state was shortened, or rewritten
             assert parent_id is not None
             before = self._messages_in(await self._parent(session_id, parent_id))
@@ -332,7 +332,8 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
         if checkpoint is None or self._channel is None:
             return []
         value = checkpoint["channel_values"].get(self._channel)
-        is_ours = isinstance(value, list) and all(isinstance(each, BaseMessage) for each in value)
+        # The last one stands for all, of which there may be many.
+        is_ours = isinstance(value, list) and value and isinstance(value[-1], BaseMessage)
         return value if is_ours else []
 
     def _mark_of(self, checkpoint: Checkpoint | None) -> tuple[str, int, str | None]:

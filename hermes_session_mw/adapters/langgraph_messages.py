@@ -2,20 +2,25 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     convert_to_messages,
     convert_to_openai_messages,
-    message_to_dict,
     messages_from_dict,
 )
 
-from hermes_session_mw.adapters.chat_messages import chat_message, store_item, stored_item
-from hermes_session_mw.adapters.escaping import escape_id, readable
+from hermes_session_mw.adapters.chat_messages import ITEM, chat_message, store_item, stored_item
+from hermes_session_mw.adapters.escaping import escape_id
 from hermes_session_mw.exceptions import InvalidMessage
-from hermes_session_mw.messages import Message, copy_messages
+from hermes_session_mw.messages import (
+    EncodedMessages,
+    Message,
+    copy_and_encode,
+    copy_messages,
+)
 from hermes_session_mw.session.prompts import prompt_of
 from hermes_session_mw.stores.message_store import StoredMessage
 from hermes_session_mw.stores.models import MAX_KEY_LENGTH
@@ -45,16 +50,13 @@ def id_of(message: BaseMessage, otherwise: str) -> str:
     return hashlib.sha256(found.encode()).hexdigest()
 
 
-def store_message(message: BaseMessage) -> Message:
-    """Return the session's message: the chat form, and the exact one if it is data alone."""
-    chat = _chat_of(message)
-    stored = store_item(FORMAT, message_to_dict(message), chat)
+def store_messages(messages: Sequence[BaseMessage]) -> EncodedMessages:
+    """Return a session's messages: the chat form, and the exact one if it is data alone."""
+    stored = [store_item(FORMAT, _item_of(each), _chat_of(each)) for each in messages]
     try:
-        copy_messages([stored])
-    except InvalidMessage:  # an artifact, say, which the checkpoint has
-        plain: Message = readable(chat)
-        return plain
-    return stored
+        return copy_and_encode(stored)
+    except InvalidMessage:  # for an artifact, say, which the checkpoint has
+        return copy_and_encode([each if _is_data(each) else _plain(each) for each in stored])
 
 
 def load_messages(stored: Sequence[StoredMessage]) -> list[BaseMessage]:
@@ -63,6 +65,23 @@ def load_messages(stored: Sequence[StoredMessage]) -> list[BaseMessage]:
     marked = [{**chat, _AT: at} for at, chat in enumerate(chats) if chat is not None]
     loaded = (_load(stored[chat[_AT]], chat) for chat in prompt_of(marked))
     return [each for each in loaded if each is not None]
+
+
+def _item_of(message: BaseMessage) -> dict[str, Any]:
+    """Return what ``messages_from_dict`` takes, without what is as by default."""
+    return {"type": message.type, "data": message.model_dump(exclude_defaults=True)}
+
+
+def _is_data(message: Message) -> bool:
+    try:
+        copy_messages([message])
+    except InvalidMessage:
+        return False
+    return True
+
+
+def _plain(message: Message) -> Message:
+    return {name: value for name, value in message.items() if name != ITEM}
 
 
 def _chat_of(message: BaseMessage) -> Message:

@@ -82,7 +82,7 @@ class SQLAlchemyCheckpoints(AnswerFolding):
         check_message_ids(message_ids, len(messages))
         metadata = encode_metadata(checkpoint.metadata, sys.maxsize)
         bodies = self._encode(messages) if messages else []
-        turn = turn_id or mint_turn_id()
+        turn = turn_id or (mint_turn_id() if bodies else "")
         details = TurnDetails(message_ids or [None] * len(bodies), None, ANY, None)
         attempts = itertools.count()
 
