@@ -17,7 +17,7 @@ The other way, a graph that begins over a session with messages takes them by `s
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final, TypeVar
 
 from langchain_core.messages import BaseMessage
@@ -107,7 +107,6 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
         self._owner_given = owner
         self._store = self._client.checkpoints
         self._channel = messages
-        self._takes_key = True
         # By session: a checkpoint, and how many messages of it are in the history with the last id.
         self._marks: dict[str, tuple[str, int, str | None]] = {}
         self._loop = _LoopThread()
@@ -116,11 +115,20 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
     def _owner(self) -> str:
         return self._owner_given if self._session is None else self._session.known_owner()
 
+    def _in_request(self, session_id: str) -> HermesSession | None:
+        """Return the request's session, if this is its conversation."""
+        session = self._session
+        return session if session is not None and session.id == session_id else None
+
     def _fence(self, session_id: str) -> int | None:
-        if self._session is None or self._session.id != session_id:
-            return None
-        turn = self._session.current_turn
+        session = self._in_request(session_id)
+        turn = None if session is None else session.current_turn
         return None if turn is None else turn.fence
+
+    def _is_no_turn(self, session_id: str) -> bool:
+        """Tell whether the request stores nothing: its graph runs on what is stored already."""
+        session = self._in_request(session_id)
+        return session is not None and not session.is_turn
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the config's checkpoint, or the newest of its namespace; None without one."""
@@ -177,6 +185,8 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
     ) -> RunnableConfig:
         """Store the checkpoint, and append what is new of an answered conversation."""
         session_id, namespace = _place_of(config)
+        if self._is_no_turn(session_id):
+            return _config_of(session_id, namespace, checkpoint["id"])
         parent_id = get_checkpoint_id(config)
         type_, body = self.serde.dumps_typed(checkpoint)
         described = get_serializable_checkpoint_metadata(config, metadata)
@@ -184,26 +194,25 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
         new: list[tuple[BaseMessage, str]] = []
         if not namespace:
             new = await self._new_messages(session_id, parent_id, checkpoint)
-        turn_id = self._key_for(session_id) if new else None
-        await self._store.put(
-            session_id,
-            stored.Checkpoint(
-                checkpoint["id"],
-                type_,
-                body,
-                escape(dict(described)),
-                namespace,
-                parent_id,
-                str(run_id)[: stored.MAX_RUN_ID] if run_id else None,
-            ),
-            self._owner,
-            messages=store_messages([message for message, _ in new]) if new else (),
-            message_ids=[message_id for _, message_id in new] or None,
-            turn_id=turn_id,
-            fence=self._fence(session_id),
-        )
-        if turn_id is not None:
-            self._takes_key = False
+        session = self._in_request(session_id)
+        with nullcontext() if session is None or not new else session.turn_key() as turn_id:
+            await self._store.put(
+                session_id,
+                stored.Checkpoint(
+                    checkpoint["id"],
+                    type_,
+                    body,
+                    escape(dict(described)),
+                    namespace,
+                    parent_id,
+                    str(run_id)[: stored.MAX_RUN_ID] if run_id else None,
+                ),
+                self._owner,
+                messages=store_messages([message for message, _ in new]) if new else (),
+                message_ids=[message_id for _, message_id in new] or None,
+                turn_id=turn_id,
+                fence=self._fence(session_id),
+            )
         if not namespace:
             self._note(session_id, checkpoint)
         return _config_of(session_id, namespace, checkpoint["id"])
@@ -217,6 +226,8 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
     ) -> None:
         """Store what a task has written."""
         session_id, namespace = _place_of(config)
+        if self._is_no_turn(session_id):
+            return
         kept = [
             stored.CheckpointWrite(
                 task_id, WRITES_IDX_MAP.get(channel, number), channel, type_, body, task_path
@@ -318,11 +329,14 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
             before = self._messages_in(await self._parent(session_id, parent_id))
             known = {message.id for message in before}
             new = [each for each in enumerate(messages[:end]) if each[1].id not in known]
-        return [
-            (message, id_of(message, f"{checkpoint['id']}.{at}"))
-            for at, message in new
-            if not (message.id or "").startswith(LOADED)
-        ]
+        found: dict[str, BaseMessage] = {}
+        for at, message in new:
+            if (message.id or "").startswith(LOADED):
+                continue
+            otherwise = f"{checkpoint['id']}.{at}"
+            message_id = id_of(message, otherwise)
+            found[otherwise if message_id in found else message_id] = message
+        return [(message, message_id) for message_id, message in found.items()]
 
     async def _parent(self, session_id: str, parent_id: str) -> Checkpoint | None:
         found = await self._store.find(session_id, parent_id, self._owner)
@@ -351,12 +365,6 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
         while len(self._marks) >= _REMEMBERED:
             self._marks.pop(next(iter(self._marks)), None)
         self._marks[session_id] = self._mark_of(checkpoint)
-
-    def _key_for(self, session_id: str) -> str | None:
-        session = self._session
-        if session is None or session.id != session_id or not self._takes_key:
-            return None
-        return session.idempotency_key if session.is_turn else None
 
     def _tuple_of(self, found: stored.StoredCheckpoint) -> CheckpointTuple:
         kept = found.checkpoint

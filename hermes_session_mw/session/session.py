@@ -9,8 +9,8 @@ modules beside it one that goes on without its client.
 """
 
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from types import EllipsisType
@@ -764,6 +764,24 @@ class HermesSession:
         """What calls the store, for the package's own adapters."""
         return self._store
 
+    @contextmanager
+    def turn_key(self) -> Iterator[str | None]:
+        """Give the ``Idempotency-Key`` to a turn that one of the package's adapters stores inside.
+
+        None where another turn has it, or the request is none. A turn that fails leaves it to the
+        next one.
+        """
+        if self._key_is_used or self.idempotency_key is None or not self.is_turn:
+            yield None
+            return
+        # Before it is stored, so that of two turns at once only one takes it.
+        self._key_is_used = True
+        try:
+            yield self.idempotency_key
+        except BaseException:
+            self._key_is_used = False
+            raise
+
     def _check_replacement(self, replace_from: int | None) -> None:
         if replace_from is not None:
             check_count("replace_from", replace_from)
@@ -784,13 +802,8 @@ class HermesSession:
             return await append(*messages, turn_id=turn_id)
         if self._key_is_used or self.idempotency_key is None:
             return await self._append_made(append, made_id, *messages)
-        # Before it is stored, so that of two turns at once only one takes it.
-        self._key_is_used = True
-        try:
-            return await append(*messages, turn_id=self.idempotency_key)
-        except BaseException:
-            self._key_is_used = False
-            raise
+        with self.turn_key() as key:
+            return await append(*messages, turn_id=key)
 
     async def _append_made(self, append: Append, made_id: str | None, *messages: Message) -> int:
         try:

@@ -166,6 +166,7 @@ async def test_a_shortened_state_takes_nothing_from_the_history(store: AnyStore)
     graph = graph_of(StoredCheckpointer(store), Model(answer("A1"), answer("A2")))
     await graph.ainvoke(ask("Q1"), THREAD)
     state = await graph.aget_state(THREAD)
+    assert len(state.values["messages"]) == 2
     removed = [RemoveMessage(id=each.id) for each in state.values["messages"]]
     await graph.aupdate_state(THREAD, {"messages": [*removed, SystemMessage("S", id="s")]})
     await graph.ainvoke(ask("Q2"), THREAD)
@@ -214,6 +215,10 @@ async def test_inside_a_request_the_lease_counts(store: AnyStore) -> None:
     assert said(await chat(store, "anna")) == [("user", "Q1"), ("assistant", "A1")]
     found = await store.find_turn("t", "key", "anna")
     assert found is not None
+    assert await session.append({"role": "user", "content": "Q3"}) == 3
+    await session.rewind(2)
+    aside = HermesSession(store, "t", owner="anna", is_turn=False)
+    await graph_of(StoredCheckpointer(aside), Model(answer("Title"))).ainvoke(ask("T"), THREAD)
     repeated = HermesSession(store, "t", owner="anna", idempotency_key="key")
     graph = graph_of(StoredCheckpointer(repeated), Model(answer("A1 again")))
     await graph.ainvoke(ask("Q1"), THREAD)
