@@ -15,6 +15,7 @@ endpoint, have added a message. A session that others have begun is ADK's withou
 created.
 """
 
+from asyncio import gather  # ADK runs on asyncio alone
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -154,7 +155,8 @@ class StoredSessionService(BaseSessionService):
             raise AlreadyExistsError("There is a session with this id already.") from None
         self._states.put(place, created)
         await self._share(app_name, user_id, shared)
-        return await self._session(app_name, user_id, made_id, created, [], now)
+        merged = {**_own(created), **await self._shared(app_name, user_id)}
+        return _session_of(app_name, user_id, made_id, created, merged, now)
 
     async def get_session(
         self,
@@ -167,12 +169,18 @@ class StoredSessionService(BaseSessionService):
         """Return a session with its events, or the newest of them; None where there is none."""
         session_id = session_id.strip() if session_id else session_id
         place = self._place(app_name, user_id, session_id)
-        state, events, newest = await self._events(place, config or GetSessionConfig())
+        (state, events, newest), shared = await gather(
+            self._events(place, config or GetSessionConfig()), self._shared(app_name, user_id)
+        )
         if not state.kept and not state.length:
             return None
         self._states.put(place, state)
         updated = _updated(state, newest)
-        return await self._session(app_name, user_id, session_id, state, events, updated)
+        session = _session_of(
+            app_name, user_id, session_id, state, {**_own(state), **shared}, updated
+        )
+        session.events.extend(events)
+        return session
 
     async def list_sessions(
         self, *, app_name: str, user_id: str | None = None
@@ -345,23 +353,11 @@ class StoredSessionService(BaseSessionService):
         events = find_events(found.messages, self._agent_name)
         return _State(found.metadata, found.length), events, newest
 
-    async def _session(
-        self,
-        app_name: str,
-        user_id: str,
-        session_id: str,
-        state: _State,
-        events: list[Event],
-        updated: float,
-    ) -> Session:
-        merged = {**_own(state), **await self._shared(app_name, user_id)}
-        session = _session_of(app_name, user_id, session_id, state, merged, updated)
-        session.events.extend(events)
-        return session
-
     async def _shared(self, app_name: str, user_id: str) -> dict[str, Any]:
-        app = await self._scope(self._scope_place("app", app_name, user_id))
-        user = await self._scope(self._scope_place("user", app_name, user_id))
+        app, user = await gather(
+            self._scope(self._scope_place("app", app_name, user_id)),
+            self._scope(self._scope_place("user", app_name, user_id)),
+        )
         return {
             **{State.APP_PREFIX + key: value for key, value in app.items()},
             **{State.USER_PREFIX + key: value for key, value in user.items()},
