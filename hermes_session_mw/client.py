@@ -26,7 +26,7 @@ from hermes_session_mw.asgi.headers import (
     SESSION_KEY_HEADER,
 )
 from hermes_session_mw.exceptions import HermesSessionError
-from hermes_session_mw.openai_api.event_reader import Event, EventReader
+from hermes_session_mw.openai_api.event_reader import Event, EventReader, EventTooLarge
 from hermes_session_mw.openai_api.retry_after import read_retry_after
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ __all__ = [
 
 _ID = re.compile(r"[!-~]{1,256}")
 _CURSOR = re.compile(r"(.+):([0-9]{1,18})")
-_MARK = "hermes_session_mw"
+_MARK = "hermes_session_mw.first"
+_KEPT = "hermes_session_mw.kept"
 _MAX_WAIT = 30.0
 _MAX_EVENT = 16 * 1024 * 1024
 _OF_THE_BODY = ("content-length", "content-type", "transfer-encoding")
@@ -73,8 +74,8 @@ class AnswerLost(HermesSessionError):
             the response, and the request named no session in which it could be repeated.
             ``"over"``: it has ended, or none is running; the conversation has what came of it.
             ``"replaced"``: another one is running. ``"refused"``: by ``status`` and ``code``.
-            ``"unreadable"``: an event is not JSON. ``"unknown"``: ``stop`` was called before the
-            session is known.
+            ``"unreadable"``: an event is not JSON, or has more than 16 million characters.
+            ``"unknown"``: ``stop`` was called before the session is known.
         status: the response's status, or None.
         code: the ``code`` of an error in OpenAI's shape, or None.
         cursor: the last piece's cursor, or None.
@@ -91,7 +92,9 @@ class AnswerLost(HermesSessionError):
         told = "" if status is None else f" ({status}{'' if code is None else f', {code}'})"
         super().__init__(f"{_TOLD[reason]}{told}")
         self.reason: Reason = reason
-        self.status, self.code, self.cursor = status, code, cursor
+        self.status: int | None = status
+        self.code: str | None = code
+        self.cursor: str | None = cursor
 
 
 class AnswerPiece(NamedTuple):
@@ -142,21 +145,25 @@ class KeptSession:
         first, is_callers = request.extensions.setdefault(
             _MARK, (origin, self._header_name in request.headers)
         )
+        kept = request.extensions[_KEPT] = self._ids.get(origin)
         if origin == first and is_callers:
             return
         request.headers.pop(self._header_name, None)
-        if (kept := self._ids.get(origin)) is not None:
+        if kept is not None:
             request.headers[self._header_name] = kept
 
     def after(self, response: "httpx.Response | httpx2.Response") -> None:
         """Keep the id of a response: a hook for sync clients.
 
         A refusal is stamped with a new id where the client's own is not valid: it never takes
-        the place of one that is kept.
+        the place of one that is kept. Nor does any response if that has changed meanwhile.
         """
         stamped = _stamped(response, self._header_name)
         origin = _origin(response.request.url)
-        if stamped is not None and (response.status_code < 400 or origin not in self._ids):  # noqa: PLR2004
+        kept = self._ids.get(origin)
+        if stamped is None or kept != response.request.extensions.get(_KEPT):
+            return
+        if kept is None or response.status_code < 400:  # noqa: PLR2004
             self._ids[origin] = stamped
 
     async def before_async(self, request: "httpx.Request | httpx2.Request") -> None:
@@ -343,13 +350,19 @@ class _Reader:
 
     def _pieces(self, data: bytes) -> Iterator[AnswerPiece]:
         """Yield the pieces in the body's next bytes."""
-        for event in self._events.feed(data):
+        for event in self._complete(data):
             piece = self._piece_of(event)
             if self.state is not None:
                 return
             if piece is not None and not self._is_known(piece):
                 self._failures = 0
                 yield piece
+
+    def _complete(self, data: bytes) -> Iterator[Event]:
+        try:
+            yield from self._events.feed(data)
+        except EventTooLarge:
+            raise self._lost("unreadable") from None
 
     def _piece_of(self, event: Event) -> AnswerPiece | None:
         if event.data == "[DONE]":

@@ -170,6 +170,8 @@ def test_an_id_stays_with_its_origin() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append((str(request.url), request.headers.get(HEADER)))
+        if request.url.path == "/forgotten":
+            kept.forget()  # meanwhile, by another thread
         to = {"/away": "http://b.test/", "/back": "http://a.test/away"}.get(request.url.path)
         stamp = {HEADER: f"{request.url.host}-{len(seen)}"}
         return httpx.Response(307 if to else 200, headers=stamp | ({"Location": to} if to else {}))
@@ -186,8 +188,12 @@ def test_an_id_stays_with_its_origin() -> None:
         client.get("http://a.test/away", headers={HEADER: "mine"})
         kept.forget()
         client.get("http://a.test/")
+        assert kept.id_of("http://a.test/") == "a.test-10"
+        client.get("http://a.test/forgotten")
+        assert kept.id_of("http://a.test/") is None
     assert [id_ for _, id_ in seen] == [
         None, "a.test-1", None, "b.test-3", "a.test-2", "b.test-4", None, "mine", "b.test-6", None,
+        "a.test-10",
     ]  # fmt: skip
     kept = KeptSession()
     for url, id_ in (("/relative", "x"), ("http://a.test", "two words")):
@@ -265,6 +271,7 @@ CASES: dict[str, tuple[list[Any], list[Any], str]] = {
         "refused 307",
     ),
     "no JSON": ([events("data: {\n\n")], [], "unreadable None"),
+    "no end of an event": ([events("data: " + "x" * 17_000_000)], [], "unreadable None"),
     "a page": ([httpx.Response(200, text="<html>")], [], "unreadable 200"),
     "in doubt": ([httpx.ReadError("")], [], "in_doubt None"),
     "not sent": ([httpx.ConnectError(""), events(ONE, END)], ["one"], "completed"),
@@ -302,6 +309,31 @@ def test_how_an_answer_goes_on(case: str) -> None:
     assert len(keys) == 1
     rejoining = [each for each in requests if each.method == "GET"]
     assert {each.url.path for each in rejoining} <= {"/sessions/id/answer"}
+
+
+async def test_a_stop_goes_to_the_answers_own_url() -> None:
+    """It names the session that the response told, and a refusal of it is raised."""
+    asked: list[tuple[str, str, str | None]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.method, request.url.path, request.headers.get(HEADER)))
+        if request.url.path.endswith("/stop"):
+            return httpx.Response(202) if len(asked) == 2 else refused(403, "not_yours")
+        return events(ONE) if len(asked) == 1 else httpx.Response(503, text="down")
+
+    transport = httpx.MockTransport(answer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://a.test/v1") as client:
+        request = client.build_request("POST", "chat", json={})
+        async with AsyncAnswerReader(client, request, delay=0, retries=1) as reader:
+            assert await anext(aiter(reader)) == ("one", "x:1")
+            assert await reader.stop()
+            with pytest.raises(AnswerLost, match="403, not_yours"):
+                await reader.stop()
+            with pytest.raises(AnswerLost, match="rejoined"):
+                await anext(aiter(reader))
+    stop = ("POST", "/v1/sessions/id/answer/stop", "id")
+    rejoined = ("GET", "/v1/sessions/id/answer", "id")
+    assert asked == [("POST", "/v1/chat", None), stop, stop, rejoined]
 
 
 def test_the_rest_is_asked_of_the_same_origin_alone() -> None:

@@ -5,6 +5,7 @@
 const ID = /^[!-~]{1,256}$/;
 const CURSOR = /^(.+):(\d{1,15})$/;
 const LONGEST_WAIT = 30_000;
+const LONGEST_EVENT = 16 * 1024 * 1024; // characters
 const STATES = { answer_stopped: 'stopped', answer_incomplete: 'incomplete' };
 const BUSY = new Set(['session_busy', 'session_store_unavailable']);
 const TOLD = {
@@ -549,6 +550,7 @@ export async function* readEvents(body, silence, signal) {
   let [name, id] = ['', ''];
   /** @type {string[]} */
   let data = [];
+  let length = 0;
   try {
     for (;;) {
       const { done, value } = await connected(within(silence, reader.read()), signal);
@@ -557,13 +559,15 @@ export async function* readEvents(body, silence, signal) {
       const end = rest.endsWith('\r') ? rest.length - 1 : rest.length; // half of a CRLF, perhaps
       const lines = rest.slice(0, end).split(/\r\n|\r|\n/);
       rest = lines.pop() + rest.slice(end);
+      if (length + rest.length > LONGEST_EVENT) throw new AnswerLost('unreadable');
       for (const line of lines) {
         if (line === '') {
           if (data.length > 0) yield { name, data: data.join('\n'), id };
-          [name, id, data] = ['', '', []];
+          [name, id, data, length] = ['', '', [], 0];
           continue;
         }
         const [, field, text] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
+        length += line.length;
         if (field === 'data') data.push(text);
         else if (field === 'event') name = text;
         else if (field === 'id') id = text;
