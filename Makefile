@@ -24,6 +24,7 @@
 # make .npm-clients/.installed   gets the openai npm SDK, which some of the tests drive the demo with
 # make installed-clients   gets the clients that the tests drive the demo with, each by itself
 # make clients   writes the tables of docs/clients.md anew
+# make frameworks   runs the agent frameworks' own tests with our adapters, those that their sdists have
 # make open-webui   gets Open WebUI, two gigabytes, and drives it in a browser
 # make .frameworks/.installed   gets the agent frameworks that have adapters
 # make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
@@ -78,7 +79,7 @@ SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 # The time that is written into what is built: the last commit's, so that two builds are the same.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
-.PHONY: demo environments test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance clients installed-clients open-webui fuzz torture cuts bench \
+.PHONY: demo environments test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance frameworks clients installed-clients open-webui fuzz torture cuts bench \
   installed-peers galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
@@ -266,6 +267,9 @@ conformance: $(VENV)/.test-installed
 
 clients: $(VENV)/.test-installed $(LITELLM)/.installed installed-clients
 	HERMES_WRITE_CLIENTS=1 $(VENV)/bin/python -m pytest tests/demo/clients/test_matrix.py
+
+frameworks: $(VENV)/.test-installed $(FRAMEWORKS)/.installed
+	$(VENV)/bin/python -m tests.long.frameworks
 
 fuzz: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.long.fuzz

@@ -8,7 +8,8 @@ form is kept exactly, under the key ``hermes_item``, so that a round trip loses 
 
 An item that has no chat form, such as encrypted reasoning or a call that the provider makes itself,
 is a message with this key and without a role. Its own framework reads it; all others, models and
-clients skip it. In an item, what JSON cannot hold is escaped (``escaping.py``).
+clients skip it. In an item, what JSON cannot hold is escaped (``escaping.py``); such an item is
+marked, ``"escaped": true``, because to look through all others takes longer than to parse them.
 """
 
 from typing import Any
@@ -31,7 +32,9 @@ def store_item(format: str, item: Any, chat: Message | None = None) -> Message: 
     Raises:
         ValueError: ``chat`` has no role, so that nobody would read it.
     """
-    kept = {ITEM: {"format": format, "item": escape(item)}}
+    escaped = escape(item)
+    form = {"format": format, "item": escaped}
+    kept: Message = {ITEM: form if escaped is item else {**form, "escaped": True}}
     if chat is None:
         return kept
     if "role" not in chat:
@@ -47,4 +50,5 @@ def stored_item(message: Message, format: str) -> Any:  # noqa: A002
     kept = message.get(ITEM)
     if not isinstance(kept, dict) or kept.get("format") != format:
         return None
-    return unescape(kept.get("item"))
+    item = kept.get("item")
+    return unescape(item) if kept.get("escaped") else item

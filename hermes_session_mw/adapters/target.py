@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.session import HermesSession
 from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
-from hermes_session_mw.stores.base import Store
+from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.message_store import MessageStore
 from hermes_session_mw.stores.validation import check_keys
 
@@ -72,6 +72,10 @@ class Target:
         """The fence of the turn that the request is in; None without one."""
         turn = None if self._session is None else self._session.current_turn
         return None if turn is None else turn.fence
+
+    async def load(self, limit: int | None = None) -> History:
+        """Return the newest ``limit`` messages; see ``Store.load``."""
+        return await self._client.load(self.session_id, self.owner, limit)
 
     def read(
         self,

@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
@@ -307,12 +307,14 @@ async def run_uncancelled(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     task = asyncio.create_task(work())
     cancelled: asyncio.CancelledError | None = None
     try:
-        with anyio.CancelScope(shield=True):
-            while not task.done():
-                try:
-                    await asyncio.wait([task])
-                except asyncio.CancelledError as exc:
-                    cancelled = exc
+        try:
+            await _done(task)  # without a scope, for few are cancelled
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+            with anyio.CancelScope(shield=True):
+                while not task.done():
+                    with suppress(asyncio.CancelledError):
+                        await _done(task)
         if cancelled is None:
             return task.result()
         if not task.cancelled():
@@ -320,3 +322,15 @@ async def run_uncancelled(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         raise cancelled
     finally:
         del task, cancelled  # their tracebacks refer to this frame
+
+
+async def _done(task: asyncio.Task[Any]) -> None:
+    """Wait for the task without cancelling it if this is cancelled."""
+    waiter = asyncio.get_running_loop().create_future()
+
+    def wake(_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    task.add_done_callback(wake)
+    await waiter

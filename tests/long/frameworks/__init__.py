@@ -1,0 +1,1 @@
+"""Runs the frameworks' own tests with our adapters in place of their classes."""

@@ -1,0 +1,1 @@
+"""Plugins of pytest that put our classes in the place of the frameworks' own."""
