@@ -72,8 +72,9 @@ SHORT = $(addprefix tests/,test_ids.py test_messages.py asgi/test_headers.py asg
   docs/test_docs_examples.py packaging/test_layers.py packaging/test_public_names.py)
 # What `make test` leaves to `make test-long`; TESTS=... leaves out nothing.
 BUT_LONG = $(if $(TESTS),,-m 'not long')
-LONG = tests/integration/clusters tests/integration/proxies tests/long tests/contract tests/demo/test_demo_workers.py \
-  tests/packaging/test_dist.py
+LONG = tests/contract tests/database/test_hung_database.py tests/database/workers tests/integration/clusters \
+  tests/integration/processes tests/integration/proxies tests/long tests/packaging/test_dist.py \
+  tests/demo/test_demo_workers.py tests/demo/test_demo_background_workers.py
 SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 
 # The time that is written into what is built: the last commit's, so that two builds are the same.

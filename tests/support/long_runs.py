@@ -10,6 +10,9 @@ every run.
 import pytest
 
 LONG = (
+    "tests/database/workers/test_event_loops.py",
+    "tests/demo/test_demo_background_workers.py",
+    "tests/integration/processes/",
     "tests/integration/clusters/",
     "tests/demo/test_demo_workers.py",
     "tests/integration/proxies/test_pgbouncer.py",
@@ -18,6 +21,49 @@ LONG = (
 )
 
 DOSE = (
+    # Processes that share a database, each kind over one of them.
+    "tests/integration/processes/test_answer_processes.py::test_a_killed_worker_leaves_what_it_wrote[postgresql-20",
+    "tests/integration/processes/test_answer_processes.py::test_a_killed_worker_leaves_what_it_wrote[sqlite-0",
+    "tests/integration/processes/test_answer_processes.py::test_another_worker_follows_and_stops[sqlite",
+    (
+        "tests/integration/processes/test_answer_processes.py"
+        "::test_a_frozen_worker_is_told_that_another_went_on[mysql"
+    ),
+    "tests/integration/processes/test_edit_kills.py::test_killed_editors_lose_nothing[sqlite",
+    "tests/integration/processes/test_processes.py::test_four_workers_write_one_conversation[sqlite",
+    "tests/integration/processes/test_processes.py::test_a_test_client_may_be_used_twice",
+    (
+        "tests/integration/processes/test_processes.py"
+        "::test_test_clients_over_postgresql_share_nothing_they_must_not[asyncpg"
+    ),
+    "tests/integration/processes/test_turn_processes.py::test_processes_take_turns[postgresql",
+    "tests/integration/processes/test_turn_processes.py::test_a_crashed_holder_frees_the_turn[mysql",
+    "tests/integration/processes/test_turn_processes.py::test_a_late_process_is_refused[sqlite",
+    (
+        "tests/demo/test_demo_background_workers.py"
+        "::test_a_stream_that_was_cut_goes_on_at_another_worker[postgresql"
+    ),
+    (
+        "tests/demo/test_demo_background_workers.py"
+        "::test_a_response_is_polled_and_followed_at_another_worker[sqlite"
+    ),
+    (
+        "tests/demo/test_demo_background_workers.py"
+        "::test_a_response_is_cancelled_at_another_worker[mysql"
+    ),
+    "tests/demo/test_demo_background_workers.py::test_a_response_whose_worker_is_killed_has_failed",
+    # Event loops that end before their stores do.
+    *(
+        f"tests/database/workers/test_event_loops.py::{test}"
+        for test in (
+            "test_a_loop_takes_its_connections_with_it[postgresql+asyncpg",
+            "test_a_test_client_without_with_leaves_nothing[mysql+asyncmy",
+            "test_the_next_loop_ends_what_a_closed_one_left[sqlite+aiosqlite",
+            "test_a_closed_store_has_nothing_left_for_its_loop_to_end",
+            "test_a_loop_is_not_kept_by_what_threads_tell_it",
+            "test_loops_at_once_each_have_their_value",
+        )
+    ),
     # What is published, and one extra of it, installed for itself.
     "tests/packaging/test_dist.py::test_the_",
     "tests/packaging/test_dist.py::test_an_extra_brings_what_its_urls_need[aiosqlite",
@@ -79,7 +125,6 @@ DOSE = (
             "lost-mysql+pymysql",
             "pooler-postgresql+asyncpg",
             "model-sqlite",
-            "model-postgresql+psycopg",
             "prune-mysql+pymysql",
             "replace-postgresql",
             "clock-sqlite",
@@ -91,8 +136,10 @@ EVERY_CASE = (
     "tests/contract/test_answer_contract.py",
     "tests/contract/test_lifecycle_contract.py",
     "tests/contract/test_message_contract.py",
+    "tests/database/test_hung_database.py",
 )
-"""The contracts of more than a chat needs, which are held over every store, driver and loop."""
+"""What is held over every store, driver and event loop: the contracts of more than a chat needs,
+and databases that hang."""
 
 CASES = (
     "memory-asyncio",
@@ -102,6 +149,7 @@ CASES = (
     "postgresql+asyncpg-asyncio",
     "mysql+pymysql-trio",
     "mysql+asyncmy-asyncio",
+    "-postgresql+psycopg]",  # where the loop does not matter
 )
 """The cases that are in every run: each database, in threads and in the event loop.
 
@@ -151,6 +199,6 @@ def is_long(item: pytest.Item) -> bool:
     """Tell whether ``make test`` leaves out the test."""
     if item.nodeid.startswith(EVERY_CASE):
         call = getattr(item, "callspec", None)
-        case = call and call.params.get("case")
-        return case is not None and str(case) not in CASES
+        has_cases = call is not None and not call.params.keys().isdisjoint({"case", "driver"})
+        return has_cases and not any(case in item.nodeid for case in CASES)
     return item.nodeid.startswith(LONG) and not item.nodeid.startswith(DOSE)
