@@ -105,7 +105,8 @@ class CheckpointStore(Protocol):
         """Store the checkpoint, in place of one under the same id; its writes stay.
 
         ``messages`` are appended to the history in the same transaction, as a turn; the other
-        arguments are those of `MessageStore.append`. The session counts as changed.
+        arguments are those of `MessageStore.append`. The session counts as changed,
+        if it has not been for a minute.
 
         Raises:
             InvalidMessage: the metadata, or a message, cannot be stored as it is.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from sqlalchemy import URL, MetaData, create_engine, inspect
+from sqlalchemy import URL, MetaData, create_engine, inspect, text
 
 from hermes_session_mw import SQLAlchemyStore, StoreMisconfigured, migrations
 from hermes_session_mw.stores.checkpoint_store import Checkpoint
@@ -100,3 +100,23 @@ def test_who_keeps_no_checkpoints_imports_nothing_of_them() -> None:
         f"assert not {{'hermes_session_mw.' + m for m in {MODULES}}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@every_database
+async def test_a_checkpoint_keeps_its_session_from_a_prune(
+    driver: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A session without a message, whose graph still runs, is as old as its newest checkpoint."""
+    with own_database(request, driver, tmp_path) as url:
+        store = SQLAlchemyStore(url)
+        for name in ("a", "b"):
+            await store.checkpoints.put(name, ONE)
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE hermes_sessions SET updated_at='2001-01-01 00:00:00'"))
+        engine.dispose()
+        await store.checkpoints.put("b", ONE)
+        assert await store.prune(timedelta(days=1)) == 1
+        assert await store.checkpoints.heads("a") == {}
+        assert await store.checkpoints.heads("b") == {"": "c0"}
+        await store.aclose()

@@ -94,7 +94,14 @@ checkpoints: Table = Table(
     _of_session(),
     **_ENGINE_OPTIONS,
 )
-Index("ix_hermes_checkpoints_run_id", checkpoints.c.owner, checkpoints.c.run_id)
+_has_run = checkpoints.c.run_id.is_not(None)
+Index(
+    "ix_hermes_checkpoints_run_id",
+    checkpoints.c.owner,
+    checkpoints.c.run_id,
+    sqlite_where=_has_run,
+    postgresql_where=_has_run,
+)
 
 _known: weakref.WeakSet[Dialect] = weakref.WeakSet()
 
