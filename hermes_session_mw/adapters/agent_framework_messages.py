@@ -217,6 +217,8 @@ def _of_chat(chat: Message) -> AgentMessage | None:
         return None
     contents = _contents(chat.get("content"))
     if role == "assistant":
+        if chat.get("content") == "":  # beside calls, as some frameworks and providers have it
+            contents = []
         if not contents and isinstance(chat.get("refusal"), str):
             contents = [Content.from_text(chat["refusal"])]
         contents += _calls(chat.get("tool_calls"))

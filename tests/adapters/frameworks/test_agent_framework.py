@@ -324,7 +324,7 @@ async def test_what_others_stored(store: AnyStore) -> None:
         {"role": "user", "content": [{"type": "text", "text": "see"}, audio, file, *bad]},
         {"role": "user", "content": [{"image_url": {"url": "https://h/a.png?size=1"}}]},
         {"role": "user", "content": [{"image_url": {"url": "https://h/a"}}, *bad]},
-        {"role": "assistant", "content": None, "tool_calls": [call, custom, {"id": 3}]},
+        {"role": "assistant", "content": "", "tool_calls": [call, custom, {"id": 3}]},
         {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "r"}]},
         store_item("another", {"secret": 1}),
         {"role": "assistant", "content": None, "refusal": "no"},
