@@ -47,7 +47,7 @@ class EventReader:
         event_id: the ``id:`` among the lines of the event that was yielded last; ``""`` for none.
     """
 
-    event_id = ""
+    event_id: str = ""
 
     def __init__(self, max_length: int) -> None:
         """Take how many characters one event may have."""
