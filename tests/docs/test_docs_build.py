@@ -115,6 +115,7 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
         "response_ends_turn",
         "sibling",
         "store_client",
+        "turn_key",
         "was_found",
     }:
         assert re.search(rf"^\| `[^`]*session\.{name}\b", page, flags=re.MULTILINE), name
