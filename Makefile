@@ -74,7 +74,9 @@ SHORT = $(addprefix tests/,test_ids.py test_messages.py asgi/test_headers.py asg
 BUT_LONG = $(if $(TESTS),,-m 'not long')
 LONG = tests/contract tests/database/test_hung_database.py tests/database/workers tests/integration/clusters \
   tests/integration/processes tests/integration/proxies tests/long tests/packaging/test_dist.py \
-  tests/demo/test_demo_workers.py tests/demo/test_demo_background_workers.py
+  tests/demo/test_demo_workers.py tests/demo/test_demo_background_workers.py tests/demo/test_page_workers.py \
+  tests/demo/clients tests/stores/sqlalchemy/test_answer_interleavings.py \
+  tests/stores/sqlalchemy/test_interleavings.py tests/costs/test_answer_benchmarks.py
 SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 
 # The time that is written into what is built: the last commit's, so that two builds are the same.
@@ -96,7 +98,8 @@ coverage:
 	$(MAKE) test COVERAGE='--cov --cov-report=term-missing'
 
 # Each module's servers and clusters run on the same machine: two at a time.
-test-long: $(VENV)/.test-installed
+test-long: $(VENV)/.test-installed $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed \
+  installed-clients
 	$(VENV)/bin/python -m pytest --numprocesses $(if $(filter 0,$(WORKERS)),0,2) --dist loadscope $(LONG) \
 	  --ignore tests/long/open_webui
 

@@ -9,7 +9,7 @@ BOUNDS = {
     "load by a known id": (94, 15, 37),
     "load without a header": (12, 4, 6),
     "append": (225, 19, 84),
-    "prune by the command": (910, 30, 395),
+    "prune by the command": (910, 31, 395),
 }
 
 

@@ -18,9 +18,32 @@ LONG = (
     "tests/integration/proxies/test_pgbouncer.py",
     "tests/long/",
     "tests/packaging/test_dist.py",
+    "tests/stores/sqlalchemy/test_answer_interleavings.py",
+    "tests/stores/sqlalchemy/test_interleavings.py",
+    "tests/demo/clients/test_clients_page.py::test_the_lines_of_a_client_print_what_the_page_says",
+    "tests/demo/clients/test_matrix.py",
+    "tests/demo/clients/test_restart.py",
+    "tests/costs/test_answer_benchmarks.py",
+    "tests/demo/test_page_workers.py",
 )
 
 DOSE = (
+    # What may come between the statements of an operation, on one database.
+    "tests/stores/sqlalchemy/test_answer_interleavings.py::test_a_question_is_stored_once_whatever_comes_between[sqlite",
+    "tests/stores/sqlalchemy/test_interleavings.py::test_nothing_comes_between_two_statements[postgresql",
+    # One client of each language.
+    (
+        "tests/demo/clients/test_clients_page.py"
+        "::test_the_lines_of_a_client_print_what_the_page_says[python openai-agents-python-code0"
+    ),
+    (
+        "tests/demo/clients/test_clients_page.py"
+        "::test_the_lines_of_a_client_print_what_the_page_says[js ai-code5"
+    ),
+    "tests/demo/clients/test_matrix.py::test_every_environment_is_a_clients_and_pins_its_packages",
+    "tests/demo/clients/test_restart.py::test_every_client_goes_on_after_a_restart[sqlite",
+    "tests/demo/test_page_workers.py::test_another_device_finds_what_a_killed_worker_has_said",
+    "tests/costs/test_answer_benchmarks.py::test_rejoins_are_measured",
     # Processes that share a database, each kind over one of them.
     "tests/integration/processes/test_answer_processes.py::test_a_killed_worker_leaves_what_it_wrote[postgresql-20",
     "tests/integration/processes/test_answer_processes.py::test_a_killed_worker_leaves_what_it_wrote[sqlite-0",
@@ -64,12 +87,10 @@ DOSE = (
             "test_loops_at_once_each_have_their_value",
         )
     ),
-    # What is published, and one extra of it, installed for itself.
+    # What is published, installed for itself.
     "tests/packaging/test_dist.py::test_the_",
-    "tests/packaging/test_dist.py::test_an_extra_brings_what_its_urls_need[aiosqlite",
     "tests/packaging/test_dist.py::test_an_index_would_take_both_files",
     "tests/packaging/test_dist.py::test_every_",
-    "tests/packaging/test_dist.py::test_a_store_of_ones_own_is_held_to_the_contract",
     "tests/packaging/test_dist.py::test_type_checkers_tell_users_what_is_promised",
     # The demo, four workers behind nginx, and one of them killed.
     "tests/demo/test_demo_workers.py::test_an_answer_survives_its_tab_and_a_conversation_its_worker[sqlite",
@@ -136,27 +157,25 @@ EVERY_CASE = (
     "tests/contract/test_answer_contract.py",
     "tests/contract/test_lifecycle_contract.py",
     "tests/contract/test_message_contract.py",
+    "tests/contract/test_store_contract.py",
     "tests/database/test_hung_database.py",
 )
-"""What is held over every store, driver and event loop: the contracts of more than a chat needs,
-and databases that hang."""
+"""What is held over every store, driver and event loop: the contracts, and databases that hang."""
 
 CASES = (
     "memory-asyncio",
     "sqlite-trio",
-    "sqlite+aiosqlite-asyncio",
     "postgresql+psycopg-trio",
     "postgresql+asyncpg-asyncio",
     "mysql+pymysql-trio",
-    "mysql+asyncmy-asyncio",
     "-postgresql+psycopg]",  # where the loop does not matter
 )
-"""The cases that are in every run: each database, in threads and in the event loop.
-
-``StoreContract``, which a chat needs, has all its cases in every run.
-"""
+"""The cases that are in every run: each database, and a driver of threads and one of the loop."""
 
 FIRST = (
+    "tests/adapters/test_frameworks.py",
+    "tests/stores/sqlalchemy/test_answer_interleavings.py",
+    "tests/stores/sqlalchemy/test_interleavings.py",
     "tests/packaging/test_dist.py",
     "tests/demo/clients/test_clients_page.py",
     "tests/database/workers/test_event_loops.py",

@@ -120,7 +120,8 @@ class Upstream:
         with connection, suppress(EOFError):
             exchange = Exchange(connection)
             if exchange.path == "/v1/models":
-                self.models(exchange)
+                with suppress(ConnectionError):  # who asked may have left
+                    self.models(exchange)
                 return
             self.requests.append(exchange)
             behaviour = self.behaviours[0] if len(self.behaviours) == 1 else self.behaviours.pop(0)
