@@ -73,8 +73,10 @@ def test_who_leaves_can_come_back(chat: Chat) -> None:
     client.do("leave")
     client.settled()
     client.do("visit")
-    chat.end("two")
-    chat.sees(client, "Hello.", "one two")
+    chat.model.say("two ")
+    client.shows("two ")  # it is there again before the answer ends
+    chat.end("three")
+    chat.sees(client, "Hello.", "one two three")
 
 
 def test_a_question_that_never_arrived_is_sent_again(chat: Chat) -> None:
