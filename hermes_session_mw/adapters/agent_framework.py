@@ -11,6 +11,7 @@ repetition: whoever asks the same twice, and is answered the same, is stored twi
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from agent_framework import AgentSession, HistoryProvider, SessionContext, SupportsAgentRun
@@ -22,8 +23,7 @@ from hermes_session_mw.adapters.agent_framework_messages import (
     store_message,
 )
 from hermes_session_mw.adapters.escaping import escape, escape_id
-from hermes_session_mw.adapters.target import StoreOrSession, Target
-from hermes_session_mw.exceptions import SessionConflict
+from hermes_session_mw.adapters.target import StoreOrSession, Target, retry_conflicts
 from hermes_session_mw.messages import as_json
 from hermes_session_mw.session.session import HermesSession
 from hermes_session_mw.stores.base import History, Store
@@ -31,7 +31,6 @@ from hermes_session_mw.stores.validation import check_keys
 
 __all__ = ["StoredHistoryProvider"]
 
-_MOST_ATTEMPTS = 100
 
 # How many of the messages that are saved may be stored already; None if all of them may.
 _GIVEN: ContextVar[int | None] = ContextVar("hermes_agent_framework_given", default=None)
@@ -129,14 +128,8 @@ class StoredHistoryProvider(HistoryProvider):
             SessionDeleted: the conversation was deleted.
         """
         given = _GIVEN.get()
-        target = self._target(session_id)
-        for attempt in range(_MOST_ATTEMPTS):
-            try:
-                return await _save(target, messages, len(messages) if given is None else given)
-            except SessionConflict:  # another one has written meanwhile
-                if attempt == _MOST_ATTEMPTS - 1:
-                    raise
-        raise AssertionError  # pragma: no cover
+        known = len(messages) if given is None else given
+        await retry_conflicts(partial(_save, self._target(session_id), messages, known))
 
     async def after_run(
         self,

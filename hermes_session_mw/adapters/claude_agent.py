@@ -11,6 +11,7 @@ is folded anew for each append, and written in its transaction, compared with wh
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -26,8 +27,8 @@ from claude_agent_sdk.types import (
 from hermes_session_mw.adapters.claude_agent_entries import entries_of, messages_of
 from hermes_session_mw.adapters.escaping import escape_id
 from hermes_session_mw.adapters.sessions import Sessions
-from hermes_session_mw.adapters.target import StoreOrSession
-from hermes_session_mw.exceptions import SessionConflict, SessionDeleted
+from hermes_session_mw.adapters.target import StoreOrSession, retry_conflicts
+from hermes_session_mw.exceptions import SessionDeleted
 from hermes_session_mw.messages import MAX_TURN_MESSAGES, Message
 from hermes_session_mw.stores.message_store import MessageStore
 from hermes_session_mw.stores.models import SessionInfo
@@ -35,7 +36,6 @@ from hermes_session_mw.stores.models import SessionInfo
 __all__ = ["StoredSessionStore"]
 
 _METADATA = "claude_agent"
-_MOST_ATTEMPTS = 100
 _PAGE = 500
 _SAFE = "!$&'()*+,;=:@-._~[]{}^`|<>?#\" "
 
@@ -124,28 +124,26 @@ class StoredSessionStore:
         folded: list[SessionStoreEntry],
     ) -> None:
         session_id, owner = _id_of(key), self._owner_of(key)
-        options: dict[str, Any] = {"message_ids": [name for name, _ in new]}
-        messages = [message for _, message in new]
+        append = partial(
+            self._sessions.write,
+            MessageStore.append,
+            session_id,
+            [message for _, message in new],
+            owner=owner,
+            message_ids=[name for name, _ in new],
+        )
         if key.get("subpath") or not folded:
-            await self._sessions.write(
-                MessageStore.append, session_id, messages, owner=owner, **options
-            )
+            await append()
             return
-        for attempt in range(_MOST_ATTEMPTS):
+
+        async def append_and_fold() -> None:
             known = await self._sessions.call(MessageStore.find_metadata, session_id, owner=owner)
             before = (known or {}).get(_METADATA)
             summary = fold_session_summary(before, key, folded)
-            options["metadata"] = {**(known or {}), _METADATA: summary}
-            options["expected_metadata"] = known
-            try:
-                await self._sessions.write(
-                    MessageStore.append, session_id, messages, owner=owner, **options
-                )
-            except SessionConflict:  # another process has appended
-                if attempt == _MOST_ATTEMPTS - 1:
-                    raise
-            else:
-                return
+            metadata = {**(known or {}), _METADATA: summary}
+            await append(metadata=metadata, expected_metadata=known)
+
+        await retry_conflicts(append_and_fold)
 
     async def _summary(self, session_id: str, owner: str) -> Any:
         known = await self._sessions.call(MessageStore.find_metadata, session_id, owner=owner)

@@ -10,33 +10,23 @@ own framework skips them::
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hermes_session_mw.adapters.chat_messages import ITEM, store_item, stored_item
-from hermes_session_mw.adapters.escaping import escape
+from hermes_session_mw.adapters.chat_messages import store_item, stored_item
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.message_store import StoredMessage
 
 __all__ = ["item_of", "read_items", "store_parts"]
 
 _PART_OF = "part_of"
-_AS_IS = "as_is"
-"""Nothing in the item is escaped: to look for what is takes as long as all else of a read."""
 
 
 def store_parts(format: str, item: Message, forms: Sequence[Message]) -> list[Message]:  # noqa: A002
     """Return the messages that keep an item, which has an ``id``: one or more."""
-    if escape(item) is item:
-        item = {**item, _AS_IS: True}
     parts = [store_item(format, {_PART_OF: item["id"]}, chat) for chat in forms[:-1]]
     return [*parts, store_item(format, item, forms[-1] if forms else None)]
 
 
 def item_of(message: Message, format: str) -> Any:  # noqa: A002
     """Return an item, or the ``part_of`` of one; None for a message of another kind."""
-    kept = message.get(ITEM)
-    if isinstance(kept, dict) and kept.get("format") == format:
-        item = kept.get("item")
-        if isinstance(item, dict) and item.get(_AS_IS) is True and "id" in item:
-            return item
     item = stored_item(message, format)
     return item if isinstance(item, dict) and ("id" in item or _PART_OF in item) else None
 

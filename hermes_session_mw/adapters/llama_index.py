@@ -20,6 +20,7 @@ begin that are not deleted.
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -34,7 +35,7 @@ from hermes_session_mw.adapters.llama_index_messages import (
     store_message,
 )
 from hermes_session_mw.adapters.sessions import Sessions
-from hermes_session_mw.adapters.target import StoreOrSession, Target
+from hermes_session_mw.adapters.target import StoreOrSession, Target, retry_conflicts
 from hermes_session_mw.exceptions import NotSupported, SessionConflict
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.session import HermesSession
@@ -46,8 +47,6 @@ from hermes_session_mw.stores.validation import check_keys
 __all__ = ["StoredChatStore"]
 
 T = TypeVar("T")
-
-_MOST_ATTEMPTS = 100
 
 _ACTIVE = MessageStatus.ACTIVE
 _ARCHIVED = MessageStatus.ARCHIVED
@@ -269,14 +268,7 @@ class StoredChatStore(AsyncDBChatStore):
         return Target(self._place, escape_id(key), self._owner)
 
     async def _retrying(self, key: str, change: Callable[[Target], Awaitable[T]]) -> T:
-        target = self._target(key)
-        for attempt in range(_MOST_ATTEMPTS):
-            try:
-                return await change(target)
-            except SessionConflict:  # another one has written meanwhile
-                if attempt == _MOST_ATTEMPTS - 1:
-                    raise
-        raise AssertionError  # pragma: no cover
+        return await retry_conflicts(partial(change, self._target(key)))
 
 
 @dataclass(frozen=True, slots=True)

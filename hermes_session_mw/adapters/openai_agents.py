@@ -30,7 +30,7 @@ from agents.memory.session_settings import coerce_session_settings, resolve_sess
 
 from hermes_session_mw.adapters.chat_messages import store_item, stored_item
 from hermes_session_mw.adapters.escaping import escape
-from hermes_session_mw.adapters.target import StoreOrSession, Target
+from hermes_session_mw.adapters.target import StoreOrSession, Target, retry_conflicts
 from hermes_session_mw.exceptions import SessionConflict
 from hermes_session_mw.messages import ITEM, Message, chat_message
 from hermes_session_mw.openai_api import InvalidRequest, items_of, messages_of
@@ -42,7 +42,6 @@ __all__ = ["StoredSession"]
 
 FORMAT = "openai_agents"
 
-_MOST_ATTEMPTS = 100
 _CALLS = ("function_call", "custom_tool_call")
 _CHAT_TYPES = ("message", *_CALLS, "function_call_output", "custom_tool_call_output")
 _ASKING = ("user", "system", "developer")
@@ -145,13 +144,7 @@ class StoredSession:
 
         Two calls never return the same. It is archived, as by ``rewind``.
         """
-        for attempt in range(_MOST_ATTEMPTS):
-            try:
-                return await self._pop()
-            except SessionConflict:  # another one has written meanwhile
-                if attempt == _MOST_ATTEMPTS - 1:
-                    raise
-        raise AssertionError  # pragma: no cover
+        return await retry_conflicts(self._pop)
 
     async def clear_session(
         self,

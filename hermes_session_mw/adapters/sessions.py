@@ -5,16 +5,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from hermes_session_mw.adapters.target import StoreOrSession
+from hermes_session_mw.adapters.target import StoreOrSession, run_fenced
 from hermes_session_mw.session.session import HermesSession
-from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
+from hermes_session_mw.session.store_client import StoreClient
 
 __all__ = ["Recent", "Sessions"]
 
 T = TypeVar("T")
 K = TypeVar("K")
-
-_FENCED = frozenset({"append", "clear", "rewind"})
 
 _REMEMBERED = 64
 """Sessions of which an adapter remembers what it read last."""
@@ -80,11 +78,8 @@ class Sessions:
 
         Once begun it runs to its end also if the caller is cancelled.
         """
-        fence = self._fence(session_id, owner)
-        if fence is not None and operation.__name__ in _FENCED:
-            options["fence"] = fence
-        working = partial(self._client.call, operation, session_id, *args, owner=owner, **options)
-        return await run_uncancelled(partial(_await, working))
+        call = partial(self._client.call, operation, session_id, *args, owner=owner, **options)
+        return await run_fenced(call, operation, self._fence(session_id, owner))
 
     def _fence(self, session_id: str, owner: str) -> int | None:
         session = self._session
@@ -103,7 +98,3 @@ class Recent(OrderedDict[K, T]):
         self.move_to_end(key)
         if len(self) > _REMEMBERED:
             self.popitem(last=False)
-
-
-async def _await(begin: Callable[[], Awaitable[T]]) -> T:
-    return await begin()

@@ -1,9 +1,11 @@
 """Where an adapter keeps one conversation: in a store, or in the session that a request carries."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
+from hermes_session_mw.exceptions import SessionConflict
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.session import HermesSession
 from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
@@ -11,7 +13,7 @@ from hermes_session_mw.stores.base import History, Store
 from hermes_session_mw.stores.message_store import MessageStore
 from hermes_session_mw.stores.validation import check_keys
 
-__all__ = ["StoreOrSession", "Target"]
+__all__ = ["StoreOrSession", "Target", "retry_conflicts", "run_fenced"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -19,6 +21,7 @@ P = ParamSpec("P")
 StoreOrSession: TypeAlias = Store | HermesSession
 
 _FENCED = frozenset({"append", "clear", "compact", "pop", "rewind"})
+_MOST_ATTEMPTS = 100
 
 
 class Target:
@@ -101,10 +104,9 @@ class Target:
 
         Once begun it runs to its end also if the caller is cancelled.
         """
-        fence = self.fence
-        if fence is not None and operation.__name__ in _FENCED:
-            options["fence"] = fence
-        return await run_uncancelled(partial(_await, self.read(operation, *args, **options)))
+        return await run_fenced(
+            partial(self.read, operation, *args, **options), operation, self.fence
+        )
 
     async def append(self, messages: Sequence[Message], **options: Any) -> int:
         """Append a turn, and return the new length; see ``HermesSession.append``.
@@ -117,5 +119,27 @@ class Target:
         return await run_uncancelled(partial(self._session.append, *messages, **options))
 
 
-async def _await(working: Awaitable[T]) -> T:
-    return await working
+def run_fenced(
+    call: Callable[..., Awaitable[T]], operation: Callable[..., Any], fence: int | None
+) -> Awaitable[T]:
+    """Return the outcome of ``call``, an ``operation`` that writes, which is given the ``fence``.
+
+    Once begun it runs to its end also if the caller is cancelled.
+    """
+    fenced = {} if fence is None or operation.__name__ not in _FENCED else {"fence": fence}
+    return run_uncancelled(partial(_await, partial(call, **fenced)))
+
+
+async def retry_conflicts(change: Callable[[], Awaitable[T]]) -> T:
+    """Return the outcome of ``change``, which is begun again if another one has written meanwhile.
+
+    Raises ``SessionConflict`` if that is so a hundred times.
+    """
+    for _ in range(_MOST_ATTEMPTS - 1):
+        with suppress(SessionConflict):
+            return await change()
+    return await change()
+
+
+async def _await(begin: Callable[[], Awaitable[T]]) -> T:
+    return await begin()
