@@ -24,6 +24,7 @@ from hermes_session_mw.exceptions import (
     HistoryNotLoaded,
     InvalidCursor,
     InvalidKey,
+    InvalidLabel,
     InvalidMessage,
     MessageTooLarge,
     NotSupported,
@@ -48,7 +49,11 @@ from hermes_session_mw.exceptions import (
 from hermes_session_mw.ids import is_session_id, mint_session_id
 
 if TYPE_CHECKING:
+    __version__: str
+    """The installed version, as ``1.2.3``."""
+
     from hermes_session_mw import migrations
+    from hermes_session_mw.asgi.error_responses import ErrorResponse, error_response
     from hermes_session_mw.asgi.install import install
     from hermes_session_mw.asgi.middleware import HermesSessionMiddleware
     from hermes_session_mw.logging import SessionIdFilter
@@ -61,30 +66,44 @@ if TYPE_CHECKING:
     from hermes_session_mw.session.turn_lock import Turn
     from hermes_session_mw.stores import (
         ANY,
+        NEVER,
         AnswerRecord,
         AnswerState,
         AnswerStore,
         AnswerWatch,
         ArchivedMessage,
+        ErasureReceipt,
+        ExpiryStore,
         HermesStateStore,
         History,
         HistoryRange,
+        LabelStore,
         LifecycleStore,
         MemoryStore,
         MessageStore,
+        OwnerStore,
+        SearchHit,
+        SearchOptions,
+        SearchPage,
+        SearchStore,
+        SessionExpiry,
         SessionInfo,
         SessionPage,
         SQLAlchemyStore,
         Store,
         StoredMessage,
         StoredTurn,
+        Sweep,
         check_keys,
     )
+    from hermes_session_mw.stores.encryption import Keyring, generate_key
+    from hermes_session_mw.stores.first_words import first_words
 
 __all__ = [
     "ANY",
     "HISTORY_SOURCE_HEADER",
     "IDEMPOTENCY_HEADER",
+    "NEVER",
     "ON_DISCONNECT_HEADER",
     "REPLAYED_HEADER",
     "SESSION_HEADER",
@@ -100,6 +119,9 @@ __all__ = [
     "ArchivedMessage",
     "ConfigurationError",
     "CursorConflict",
+    "ErasureReceipt",
+    "ErrorResponse",
+    "ExpiryStore",
     "HermesSession",
     "HermesSessionError",
     "HermesSessionMiddleware",
@@ -109,7 +131,10 @@ __all__ = [
     "HistoryRange",
     "InvalidCursor",
     "InvalidKey",
+    "InvalidLabel",
     "InvalidMessage",
+    "Keyring",
+    "LabelStore",
     "LifecycleStore",
     "MemoryStore",
     "MessageStore",
@@ -117,12 +142,18 @@ __all__ = [
     "NewMessages",
     "NotSupported",
     "OwnerRequired",
+    "OwnerStore",
     "Recording",
     "ResponseStarted",
     "SQLAlchemyStore",
+    "SearchHit",
+    "SearchOptions",
+    "SearchPage",
+    "SearchStore",
     "SessionBusy",
     "SessionConflict",
     "SessionDeleted",
+    "SessionExpiry",
     "SessionFull",
     "SessionIdFilter",
     "SessionInfo",
@@ -138,11 +169,16 @@ __all__ = [
     "StoreUnavailable",
     "StoredMessage",
     "StoredTurn",
+    "Sweep",
     "Turn",
     "TurnConflict",
     "TurnLost",
     "TurnTooLong",
+    "__version__",
     "check_keys",
+    "error_response",
+    "first_words",
+    "generate_key",
     "get_session",
     "install",
     "is_session_id",
@@ -161,25 +197,41 @@ _MODULES = {
     "AnswerStore": "stores",
     "AnswerWatch": "stores",
     "ArchivedMessage": "stores",
+    "ErasureReceipt": "stores",
+    "ErrorResponse": "asgi.error_responses",
+    "ExpiryStore": "stores",
     "HermesSession": "session.session",
     "HermesSessionMiddleware": "asgi.middleware",
     "HermesStateStore": "stores",
     "History": "stores",
     "HistoryRange": "stores",
+    "Keyring": "stores.encryption",
+    "LabelStore": "stores",
     "LifecycleStore": "stores",
     "MemoryStore": "stores",
     "MessageStore": "stores",
+    "NEVER": "stores",
+    "OwnerStore": "stores",
     "NewMessages": "session.new_messages",
     "Recording": "session.recording",
     "SQLAlchemyStore": "stores",
+    "SearchHit": "stores",
+    "SearchOptions": "stores",
+    "SearchPage": "stores",
+    "SearchStore": "stores",
     "SessionIdFilter": "logging",
+    "SessionExpiry": "stores",
     "SessionInfo": "stores",
     "SessionPage": "stores",
     "Store": "stores",
     "StoredMessage": "stores",
     "StoredTurn": "stores",
+    "Sweep": "stores",
     "Turn": "session.turn_lock",
     "check_keys": "stores",
+    "error_response": "asgi.error_responses",
+    "first_words": "stores.first_words",
+    "generate_key": "stores.encryption",
     "get_session": "session.session",
     "install": "asgi.install",
     "request_digest": "session.request_digest",
@@ -200,6 +252,8 @@ if not TYPE_CHECKING:  # to type checkers, a module that has it has every name
         # no SQLAlchemy.
         if name in _MODULES:
             value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        elif name == "__version__":
+            value = import_module("importlib.metadata").version(__name__)
         elif name in _SUBMODULES:
             value = import_module(f"{__name__}.{name}")
         else:

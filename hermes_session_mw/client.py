@@ -285,14 +285,16 @@ class _Reader:
             return self._first_request, {}
         is_repeated = self.cursor is None and not self._follows
         first = self._first_request
-        headers = {name: value for name, value in first.headers.items() if name != "host"}
+        headers: dict[str, str | bytes] = {
+            name: value for name, value in first.headers.items() if name != "host"
+        }
         if not is_repeated:
             for name in (*_OF_THE_BODY, IDEMPOTENCY_HEADER.lower()):
                 headers.pop(name, None)
         if self._session_id is not None:
             headers[self._header_name.lower()] = self._session_id
         if self.cursor is not None:
-            headers["last-event-id"] = _before(self.cursor)
+            headers["last-event-id"] = _before(self.cursor).encode()
         self._is_first = False
         request = self._client.build_request(
             first.method if is_repeated else "GET",
@@ -370,13 +372,16 @@ class _Reader:
             return None
         try:
             payload = json.loads(event.data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._lost("unreadable") from None
         if event.name == "begin":
             self.begin = payload
             return None
         if event.name == "end":
-            self.state = str(payload["state"])
+            self.state = payload.get("state") if isinstance(payload, dict) else None
+            if not isinstance(self.state, str):
+                self.state = None
+                raise self._lost("unreadable")
             return None
         return self._unnamed(payload, self._events.event_id)
 
@@ -385,6 +390,7 @@ class _Reader:
         self._by_id = self._by_id or bool(event_id)
         self._is_openai = self._is_openai or "choices" in fields
         cursor = event_id or fields.get("event_id")
+        cursor = cursor if isinstance(cursor, str) else None
         if "error" in fields and (self._is_openai or cursor is None):
             self._end_by(fields["error"], is_told=cursor is not None)
             return None
@@ -422,7 +428,7 @@ class _Reader:
         if status == 200:  # noqa: PLR2004
             try:
                 payload = response.json()
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise self._lost("unreadable", response) from None
             self.state = "completed"
             yield AnswerPiece(payload, None)
@@ -671,16 +677,21 @@ def _before(cursor: str) -> str:
 
 def _is_idle(chunk: dict[str, Any]) -> bool:
     """Return whether a chunk without a cursor says nothing: it only keeps the connection alive."""
-    choices = chunk.get("choices") or []
-    return bool(choices) and all(
-        not each.get("delta") and each.get("finish_reason") is None for each in choices
+    choices = chunk.get("choices")
+    return (
+        isinstance(choices, list)
+        and bool(choices)
+        and all(
+            isinstance(each, dict) and not each.get("delta") and each.get("finish_reason") is None
+            for each in choices
+        )
     )
 
 
 def _code(response: Any) -> str | None:
     try:
         code = response.json()["error"]["code"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return code if isinstance(code, str) and code.isidentifier() else None
 

@@ -11,6 +11,7 @@
     │   ├── MessageTooLarge       it takes more bytes than a message may
     │   └── TurnTooLong           the turn has more messages than a turn may
     ├── InvalidKey                an owner, session id or turn id that cannot be stored
+    ├── InvalidLabel              a tag or a pair of metadata that cannot be kept
     ├── InvalidCursor             a place in an answer that it does not have
     ├── CursorConflict            a place in another answer
     ├── SessionConflict           the conversation is not as long as expected
@@ -89,6 +90,10 @@ class TurnTooLong(InvalidMessage):
 
 class InvalidKey(HermesSessionError, ValueError):
     """An owner, a session id or a turn id that not every database can store."""
+
+
+class InvalidLabel(HermesSessionError, ValueError):
+    """A tag or a pair of metadata that not every store can keep, or one too many."""
 
 
 class InvalidCursor(HermesSessionError, ValueError):
@@ -170,7 +175,7 @@ class SessionBusy(HermesSessionError):
     """
 
     def __init__(self, retry_after: float) -> None:
-        self.retry_after = retry_after
+        self.retry_after = float(retry_after)  # here, and not where it is answered
         super().__init__("another turn of this conversation is going on: try again in a moment")
 
     def __reduce__(self) -> tuple[type["SessionBusy"], tuple[float]]:

@@ -9,7 +9,13 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from hermes_session_mw.exceptions import InvalidMessage, MessageTooLarge, StoreCorrupt, TurnTooLong
+from hermes_session_mw.exceptions import (
+    InvalidMessage,
+    MessageTooLarge,
+    StoreCorrupt,
+    StoreMisconfigured,
+    TurnTooLong,
+)
 
 Message = dict[str, Any]
 Parse = Callable[[str], Any]
@@ -23,6 +29,9 @@ MAX_DEPTH = 100
 
 MAX_TURN_MESSAGES = 1000
 """Messages that one turn may have, by default."""
+
+ENCRYPTED = "$h1$"
+"""What an encrypted text begins with (``stores/encryption.py``)."""
 
 ITEM = "hermes_item"
 """The key that has another framework's own form of a message; see ``adapters/chat_messages.py``.
@@ -123,7 +132,8 @@ def parse_messages(texts: str, count: int) -> list[Message]:
     try:
         messages: list[Message] = parse_json(f"[{texts}]")
     except (ValueError, RecursionError):
-        raise _not_json() from None  # the cause's text may quote the message
+        # The cause's text may quote the message.
+        raise (needs_keys() if ENCRYPTED in texts else _not_json()) from None
     if len(messages) != count:
         raise _not_json()
     return messages
@@ -158,6 +168,13 @@ def chat_messages(messages: Sequence[Message]) -> list[Message]:
     """Return the messages that are for everybody, without other frameworks' forms of them."""
     found = map(chat_message, messages)
     return [message for message in found if message is not None]
+
+
+def ends_with_answer(messages: Sequence[Message]) -> bool:
+    """Return whether the last one for everybody is an answer, and none that calls tools."""
+    last = next(filter(has_chat_form, reversed(messages)), {})
+    is_call = bool(last.get("tool_calls") or last.get("function_call"))
+    return last.get("role") == "assistant" and not is_call
 
 
 def text_of(message: Message) -> str:
@@ -271,6 +288,19 @@ def _nested(value: Any) -> list[Any]:
 
 def _too_deep(number: int) -> InvalidMessage:
     return _invalid(number, f"nests deeper than {MAX_DEPTH} levels")
+
+
+def is_encrypted(text: str | None) -> bool:
+    """Tell whether a stored text is encrypted, as no JSON text and no title begins like that."""
+    return text is not None and text.startswith(ENCRYPTED)
+
+
+def needs_keys() -> StoreMisconfigured:
+    """Return the error for encrypted content that a store without keys has read."""
+    return StoreMisconfigured(
+        "what is stored of the session is encrypted, and the store has no keys: give it the "
+        "Keyring that it was encrypted with (encryption=)"
+    )
 
 
 def _not_json() -> StoreCorrupt:

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agent_framework import AgentSession, HistoryProvider, SessionContext, SupportsAgentRun
-from agent_framework import Message as AgentMessage
+from hermes_session_mw.adapters.framework_import import needing
+
+with needing("agent-framework-core", "agent_framework"):
+    from agent_framework import AgentSession, HistoryProvider, SessionContext, SupportsAgentRun
+    from agent_framework import Message as AgentMessage
 
 from hermes_session_mw.adapters.agent_framework_messages import (
     item_of,
@@ -106,7 +109,7 @@ class StoredHistoryProvider(HistoryProvider):
         Raises:
             ValueError: there is no id.
         """
-        history = await self._target(session_id).read(Store.load)
+        history = await self._target(session_id).conversation()
         messages = read_messages(history.messages)
         if not self.skip_excluded:
             return messages

@@ -11,7 +11,6 @@ Where nothing more is in it than in its chat message, that is stored alone. Reas
 what a provider runs itself have no chat form: only Agent Framework reads them.
 """
 
-import json
 import mimetypes
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +21,9 @@ from agent_framework import Content
 from agent_framework import Message as AgentMessage
 from agent_framework.exceptions import ContentError
 
-from hermes_session_mw.adapters.chat_messages import chat_message, store_item, stored_item
+from hermes_session_mw.adapters.chat_messages import read_chat, store_item, stored_item
 from hermes_session_mw.adapters.escaping import escape
+from hermes_session_mw.adapters.plain_values import as_text, too_deep
 from hermes_session_mw.messages import Message, text_of
 
 __all__ = ["FORMAT", "item_of", "read_messages", "store_message"]
@@ -59,11 +59,13 @@ def item_of(message: AgentMessage) -> Message:
     As in Agent Framework's own form, objects that are no data, such as a client's own, are left
     out, and times are texts.
     """
-    item = {"role": message.role, "contents": [_data(each.to_dict()) for each in message.contents]}
-    for name in ("author_name", "message_id", "additional_properties"):
-        if value := getattr(message, name):
-            item[name] = _data(value)
-    return item
+    try:
+        contents = [_data(each.to_dict()) for each in message.contents]
+        names = ("author_name", "message_id", "additional_properties")
+        beside = {name: _data(value) for name in names if (value := getattr(message, name))}
+    except RecursionError:
+        raise too_deep() from None
+    return {"role": message.role, "contents": contents, **beside}
 
 
 def _is_all(form: Message, item: Message) -> bool:
@@ -76,8 +78,8 @@ def _data(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         value = value.to_dict()
     if isinstance(value, Mapping):
-        pairs = ((key, _data(child)) for key, child in value.items())
-        return {key: child for key, child in pairs if child is not _NO_DATA}
+        pairs = ((_data(key), _data(child)) for key, child in value.items())
+        return {key: child for key, child in pairs if _NO_DATA not in (key, child)}
     if isinstance(value, list | tuple):
         children = [child for child in map(_data, value) if child is not _NO_DATA]
         return tuple(children) if isinstance(value, tuple) else children
@@ -139,18 +141,14 @@ def _is_call(content: Content) -> bool:
 def _call(content: Content) -> Message:
     arguments = content.arguments
     if not isinstance(arguments, str):
-        arguments = _as_text(arguments or {})
+        arguments = as_text(arguments or {})
     function = {"name": content.name, "arguments": arguments}
     return {"id": content.call_id, "type": "function", "function": function}
 
 
 def _result(content: Content) -> str:
     result = content.result
-    return result if isinstance(result, str) else "" if result is None else _as_text(result)
-
-
-def _as_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return result if isinstance(result, str) else "" if result is None else as_text(result)
 
 
 def _part(content: Content) -> Message | None:
@@ -189,9 +187,10 @@ def _read_backwards(stored: Sequence[Message]) -> Iterator[AgentMessage]:
             parts -= 1
             continue
         read = _of_item(item.get("message"))
-        parts = item.get("parts", 0) if read is not None else 0
+        counted = item.get("parts")
+        parts = counted if read is not None and isinstance(counted, int) else 0
         if read is None:
-            chat = chat_message(each)
+            chat = read_chat(each)
             read = None if chat is None else _of_chat(chat)
         if read is not None:
             yield read
@@ -202,7 +201,7 @@ def _of_item(item: Any) -> AgentMessage | None:
         return None
     try:
         return AgentMessage.from_dict(item)
-    except (ContentError, ValueError, TypeError):  # another version's
+    except (ContentError, AttributeError, ValueError, TypeError):  # another version's
         return None
 
 

@@ -15,14 +15,17 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
 
-from claude_agent_sdk import fold_session_summary
-from claude_agent_sdk.types import (
-    SessionKey,
-    SessionListSubkeysKey,
-    SessionStoreEntry,
-    SessionStoreListEntry,
-    SessionSummaryEntry,
-)
+from hermes_session_mw.adapters.framework_import import needing
+
+with needing("claude-agent-sdk", "claude_agent_sdk"):
+    from claude_agent_sdk import fold_session_summary
+    from claude_agent_sdk.types import (
+        SessionKey,
+        SessionListSubkeysKey,
+        SessionStoreEntry,
+        SessionStoreListEntry,
+        SessionSummaryEntry,
+    )
 
 from hermes_session_mw.adapters.claude_agent_entries import entries_of, messages_of
 from hermes_session_mw.adapters.escaping import escape_id
@@ -61,12 +64,16 @@ class StoredSessionStore:
         """Store the entries at the transcript's end, those with a known ``uuid`` not again.
 
         All or none, if they are at most the store's ``max_turn_messages``; else in several parts,
-        which may all be sent again.
+        which may all be sent again. Nothing is stored of the conversation of a request that is no
+        turn.
 
         Raises:
             MessageTooLarge: an entry takes more bytes than the store's ``max_message_bytes``.
             SessionDeleted: the conversation was deleted, and not by ``delete``.
         """
+        main = _id_of({"session_id": key["session_id"]})
+        if self._sessions.is_no_turn(main, self._owner_of(key)):
+            return
         new = messages_of(entries)
         for start in range(0, len(new), self._most):
             is_last = start + self._most >= len(new)
@@ -138,8 +145,7 @@ class StoredSessionStore:
 
         async def append_and_fold() -> None:
             known = await self._sessions.call(MessageStore.find_metadata, session_id, owner=owner)
-            before = (known or {}).get(_METADATA)
-            summary = fold_session_summary(before, key, folded)
+            summary = fold_session_summary(_summary_in(known), key, folded)
             metadata = {**(known or {}), _METADATA: summary}
             await append(metadata=metadata, expected_metadata=known)
 
@@ -147,7 +153,7 @@ class StoredSessionStore:
 
     async def _summary(self, session_id: str, owner: str) -> Any:
         known = await self._sessions.call(MessageStore.find_metadata, session_id, owner=owner)
-        return (known or {}).get(_METADATA)
+        return _summary_in(known)
 
     async def _main_sessions(self, owner: str) -> AsyncIterator[SessionInfo]:
         async for info in self._list(owner, ""):
@@ -166,6 +172,12 @@ class StoredSessionStore:
             cursor = page.cursor
             if cursor is None:
                 return
+
+
+def _summary_in(metadata: Message | None) -> Any:
+    """Return the summary; None without one, also where a client has set another value."""
+    kept = (metadata or {}).get(_METADATA)
+    return kept if isinstance(kept, dict) else None
 
 
 def _id_of(key: Any) -> str:

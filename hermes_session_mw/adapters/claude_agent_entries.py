@@ -23,7 +23,13 @@ from hashlib import sha256
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from hermes_session_mw.adapters.chat_messages import store_item, stored_item
+from hermes_session_mw.adapters.chat_messages import (
+    Call,
+    calls_in,
+    read_chat,
+    store_item,
+    stored_item,
+)
 from hermes_session_mw.adapters.escaping import escape_id
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.prompts import prompt_of
@@ -174,7 +180,7 @@ def entries_of(session_id: str, messages: Sequence[StoredMessage]) -> list[Entry
     others: list[StoredMessage] = []
     for stored in messages:
         item = stored_item(stored.message, _FORMAT)
-        if item is None:
+        if not isinstance(item, dict):
             others.append(stored)
             continue
         entries += _made(session_id, others, _newest_id(entries))
@@ -191,7 +197,8 @@ def _newest_id(entries: Sequence[Entry]) -> str | None:
 
 def _made(session_id: str, others: Sequence[StoredMessage], parent: str | None) -> Iterator[Entry]:
     """Yield the entries of others' messages, which follow the entry ``parent``."""
-    for number, message in enumerate(_said([stored.message for stored in others])):
+    chats = [chat for stored in others if (chat := read_chat(stored.message)) is not None]
+    for number, message in enumerate(_said(chats)):
         name = str(uuid5(NAMESPACE_OID, f"{session_id}/{others[0].index}/{number}"))
         is_answer = message["role"] == "assistant"
         yield {
@@ -233,7 +240,7 @@ def _content_blocks(message: Message) -> list[Message]:
     blocks = [block for block in found if block is not None]
     if message.get("refusal"):
         blocks.append({"type": "text", "text": str(message["refusal"])})
-    return [*blocks, *map(_use_block, message.get("tool_calls") or [])]
+    return [*blocks, *map(_use_block, calls_in(message))]
 
 
 def _block_of(part: Any) -> Message | None:
@@ -253,16 +260,8 @@ def _block_of(part: Any) -> Message | None:
     return {"type": "image", "source": source}
 
 
-def _use_block(call: Message) -> Message:
-    function = call.get("function") or call.get("custom") or {}
-    given: Any = function.get("arguments") or function.get("input")
-    try:
-        read = json.loads(given)
-    except (TypeError, ValueError):
-        read = {"input": given} if given else {}
-    value = read if isinstance(read, dict) else {"input": read}
-    name = str(function.get("name", ""))
-    return {"type": "tool_use", "id": _tool_id(call.get("id")), "name": name, "input": value}
+def _use_block(call: Call) -> Message:
+    return {"type": "tool_use", "id": _tool_id(call.id), "name": call.name, "input": call.given}
 
 
 def _output_block(message: Message) -> Message:

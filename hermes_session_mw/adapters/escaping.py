@@ -24,8 +24,8 @@ _MOST_BITS = 2048  # an application may limit Python to 640 digits
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_IN_TEXT = re.compile("[\\\\\ud800-\udfff]")
-_NOT_IN_ID = re.compile("[\0\ud800-\udfff]")
-_ESCAPED_IN_ID = re.compile("[\\\\\0\ud800-\udfff]")
+_NOT_IN_ID = re.compile("[\0\n\ud800-\udfff]")
+_ESCAPED_IN_ID = re.compile("[\\\\\0\n\ud800-\udfff]")
 _NUMBER = re.compile(r"\\u([0-9a-f]{4})")
 
 
@@ -76,7 +76,8 @@ def escape_id(text: str) -> str:
     """Return a text that every database can store as an id, if it is not too long for that.
 
     Where there is nothing to escape, that is the text itself. Ids have no lone surrogate, and other
-    than in messages no NUL character.
+    than in messages no NUL character. Ids with a line's end are the adapters' own: no program's id
+    is one of them.
     """
     if text.startswith(_ID_MARK) or _NOT_IN_ID.search(text):
         return _ID_MARK + _ESCAPED_IN_ID.sub(_number_of, text)

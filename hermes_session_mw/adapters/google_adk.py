@@ -21,14 +21,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
-from google.adk.errors._stale_session_error import StaleSessionError
-from google.adk.errors.already_exists_error import AlreadyExistsError
-from google.adk.errors.session_not_found_error import SessionNotFoundError
-from google.adk.events import Event
-from google.adk.platform import time as platform_time
-from google.adk.platform import uuid as platform_uuid
-from google.adk.sessions import BaseSessionService, Session, State
-from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
+from hermes_session_mw.adapters.framework_import import needing
+
+with needing("google-adk>=2.5", "google"):
+    from google.adk.errors._stale_session_error import StaleSessionError
+    from google.adk.errors.already_exists_error import AlreadyExistsError
+    from google.adk.errors.session_not_found_error import SessionNotFoundError
+    from google.adk.events import Event
+    from google.adk.platform import time as platform_time
+    from google.adk.platform import uuid as platform_uuid
+    from google.adk.sessions import BaseSessionService, Session, State
+    from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 
 from hermes_session_mw.adapters.chat_messages import store_item
 from hermes_session_mw.adapters.escaping import escape, escape_id, unescape, unescape_id
@@ -53,7 +56,7 @@ _PAGE = 500
 _TRIES = 32
 """Times that a write is tried again while others change the same metadata."""
 
-_SHARED = "google_adk\n"  # no header's value has a line's end
+_SHARED = "google_adk\n"  # no header's value has a line's end, nor has an escaped id
 _Scope = Literal["app", "user"]
 _Place = tuple[str, str]  # owner, session id
 
@@ -120,6 +123,7 @@ class StoredSessionService(BaseSessionService):
         self._app_name = app_name
         self._agent_name = agent_name
         self._states: Recent[_Place, _State] = Recent()
+        self._unstored: Session | None = None  # of a request that is no turn, as it has gone on
 
     async def create_session(
         self,
@@ -141,6 +145,13 @@ class StoredSessionService(BaseSessionService):
             "length": 1,
         }
         created = _State({FORMAT: kept}, 1)
+        if self._is_no_turn(place):
+            before = await self.get_session(app_name=app_name, user_id=user_id, session_id=made_id)
+            if before is not None:
+                raise AlreadyExistsError("There is a session with this id already.")
+            merged = {**(state or {}), **await self._shared(app_name, user_id)}
+            self._unstored = _session_of(app_name, user_id, made_id, created, merged, now)
+            return self._unstored.model_copy(deep=True)
         try:
             await self._write(
                 MessageStore.append,
@@ -169,6 +180,10 @@ class StoredSessionService(BaseSessionService):
         """Return a session with its events, or the newest of them; None where there is none."""
         session_id = session_id.strip() if session_id else session_id
         place = self._place(app_name, user_id, session_id)
+        if self._unstored is not None and self._is_no_turn(place):
+            again = self._unstored.model_copy(deep=True)
+            again.events = _chosen(again.events, config or GetSessionConfig())
+            return again
         (state, events, newest), shared = await gather(
             self._events(place, config or GetSessionConfig()), self._shared(app_name, user_id)
         )
@@ -219,7 +234,8 @@ class StoredSessionService(BaseSessionService):
     async def append_event(self, session: Session, event: Event) -> Event:
         """Store an event with what it changes of the session's state, and add it to ``session``.
 
-        An event that is stored already is not stored again. Raises ``SessionNotFoundError`` or
+        An event that is stored already is not stored again. In a request that is no turn, none of
+        its own session is: this object alone goes on with it. Raises ``SessionNotFoundError`` or
         ``StaleSessionError``, and stores nothing then.
         """
         if event.partial:
@@ -228,6 +244,10 @@ class StoredSessionService(BaseSessionService):
         event = self._trim_temp_delta_state(event)
         own, shared = _split(event.actions.state_delta if event.actions else {})
         place = self._place(session.app_name, session.user_id, session.id)
+        if self._is_no_turn(place):
+            event = self._commit_event_to_session(session, event)
+            self._unstored = session.model_copy(deep=True)
+            return event
         stored = await self._append(place, session, event, own)
         if stored is None:
             return event
@@ -333,9 +353,7 @@ class StoredSessionService(BaseSessionService):
             if count is None or count >= state.length or len(events) >= (most or 0):
                 break
             count *= 4
-        if since is not None:
-            events = [event for event in events if event.timestamp >= since]
-        return state, events if most is None else events[max(len(events) - most, 0) :], newest
+        return state, _chosen(events, config), newest
 
     async def _newest(self, place: _Place, count: int | None) -> tuple[_State, list[Event], float]:
         """Return the events of the newest ``count`` messages, or of all of them."""
@@ -399,6 +417,10 @@ class StoredSessionService(BaseSessionService):
     def _place(self, app_name: str, user_id: str, session_id: str) -> _Place:
         return self._owner(user_id), self._prefix(app_name) + escape_id(session_id)
 
+    def _is_no_turn(self, place: _Place) -> bool:
+        owner, session_id = place
+        return self._all.is_no_turn(session_id, owner)
+
     def _prefix(self, app_name: str) -> str:
         if self._app_name is None:
             return f"{_quoted(app_name)}:"
@@ -409,6 +431,13 @@ class StoredSessionService(BaseSessionService):
     def _scope_place(self, scope: _Scope, app_name: str, user_id: str) -> _Place:
         owner = self._owner(user_id) if scope == "user" else ""
         return owner, f"{_SHARED}{scope}:{_quoted(app_name)}"
+
+
+def _chosen(events: list[Event], config: GetSessionConfig) -> list[Event]:
+    most, since = config.num_recent_events, config.after_timestamp
+    if since is not None:
+        events = [event for event in events if event.timestamp >= since]
+    return events if most is None else events[max(len(events) - most, 0) :]
 
 
 def _split(delta: dict[str, Any]) -> tuple[dict[str, Any], dict[_Scope, dict[str, Any]]]:

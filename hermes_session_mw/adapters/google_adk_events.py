@@ -6,7 +6,6 @@ and events of actions alone have no chat form: only ADK reads them.
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from google.adk.events import Event, EventActions
 from google.adk.events.event import NodeInfo
 from google.genai import types
 
-from hermes_session_mw.adapters.chat_messages import chat_message
+from hermes_session_mw.adapters.chat_messages import calls_in, read_chat
 from hermes_session_mw.adapters.item_parts import read_items, store_parts
-from hermes_session_mw.adapters.plain_values import plain
+from hermes_session_mw.adapters.plain_values import as_text, plain
 from hermes_session_mw.messages import Message, has_chat_form, text_of
 from hermes_session_mw.stores.message_store import StoredMessage
 
@@ -44,7 +43,7 @@ def store_event(event: Event) -> list[Message]:
 def find_events(messages: Sequence[StoredMessage], agent: str) -> list[Event]:
     """Return the events of a part of a history; ``agent`` is the author of others' answers."""
     reader = _Reader(agent)
-    found = (reader.read(stored, item) for stored, item in read_items(messages, FORMAT))
+    found = (reader.read(*each) for each in read_items(messages, FORMAT, _event_of))
     return [event for event in found if event is not None]
 
 
@@ -52,9 +51,9 @@ def own_events(messages: Sequence[Message]) -> list[Event] | None:
     """Return the events of messages of which each is ADK's; None if one is another's."""
     placed = [StoredMessage(each, at, "", None, _EPOCH) for at, each in enumerate(messages)]
     events: list[Event] = []
-    for stored, item in read_items(placed, FORMAT):
-        if item is not None:
-            events.append(_event(item["event"]))
+    for stored, event in read_items(placed, FORMAT, _event_of):
+        if event is not None:
+            events.append(event)
         elif has_chat_form(stored.message):
             return None
     return events
@@ -77,7 +76,7 @@ def _result(response: types.FunctionResponse) -> Message:
     if isinstance(value, dict) and value.keys() == {"result"} and isinstance(value["result"], str):
         text = value["result"]
     else:
-        text = json.dumps(plain(value, serialize_unknown=True), ensure_ascii=False, default=str)
+        text = as_text(plain(value, serialize_unknown=True))
     return {"role": "tool", "tool_call_id": response.id or response.name or "", "content": text}
 
 
@@ -128,7 +127,7 @@ def _answer(parts: Sequence[types.Part]) -> Message | None:
 
 def _call(call: types.FunctionCall) -> Message:
     arguments = plain(call.args or {}, serialize_unknown=True)
-    text = json.dumps(arguments, ensure_ascii=False, default=str)
+    text = as_text(arguments)
     function = {"name": call.name or "", "arguments": text}
     return {"id": call.id or call.name or "", "type": "function", "function": function}
 
@@ -176,6 +175,14 @@ _CHECKED: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
+def _event_of(item: Message) -> Event | None:
+    """Return the event of an item; None for one of another version."""
+    try:
+        return _event(item["event"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
 def _event(dumped: Message) -> Event:
     """Return the event that was dumped.
 
@@ -205,14 +212,12 @@ class _Reader:
         self.agent = agent
         self.names = {}
 
-    def read(self, stored: StoredMessage, item: Any) -> Event | None:
-        if item is not None:
-            self._note_names(stored.message)
-            return _event(item["event"])
-        chat = chat_message(stored.message)
-        if chat is None:
-            return None
-        self._note_names(chat)
+    def read(self, stored: StoredMessage, event: Event | None) -> Event | None:
+        chat = read_chat(stored.message)
+        if chat is not None:
+            self.names |= {call.id: call.name for call in calls_in(chat)}
+        if event is not None or chat is None:
+            return event
         author, role, parts = self._content(chat)
         if not parts:
             return None
@@ -223,12 +228,6 @@ class _Reader:
             timestamp=stored.created_at.timestamp(),
             content=types.Content(role=role, parts=parts),
         )
-
-    def _note_names(self, message: Message) -> None:
-        for call in message.get("tool_calls") or []:
-            name = (call.get("function") or {}).get("name")
-            if isinstance(call.get("id"), str) and isinstance(name, str):
-                self.names[call["id"]] = name
 
     def _content(self, chat: Message) -> tuple[str, str, list[types.Part]]:
         match chat.get("role"):
@@ -250,7 +249,7 @@ class _Reader:
 def _response(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"result": text}
 
@@ -259,15 +258,9 @@ def _model_parts(chat: Message) -> Iterator[types.Part]:
     text = text_of(chat) or chat.get("refusal")
     if text:
         yield types.Part(text=text)
-    for call in chat.get("tool_calls") or []:
-        function = call.get("function") or {}
-        if isinstance(function.get("name"), str):
-            arguments = _response(function.get("arguments") or "{}")
-            yield types.Part(
-                function_call=types.FunctionCall(
-                    id=call.get("id"), name=function["name"], args=arguments
-                )
-            )
+    for call in calls_in(chat):
+        function = types.FunctionCall(id=call.id or None, name=call.name, args=call.given)
+        yield types.Part(function_call=function)
 
 
 def _user_parts(content: Any) -> Iterator[types.Part]:
@@ -298,7 +291,7 @@ def _file(uri: str, kind: str) -> types.Part:
         return types.Part(file_data=types.FileData(file_uri=uri, mime_type=kind))
     try:
         decoded = base64.b64decode(data)
-    except binascii.Error:
+    except ValueError:
         return types.Part(text=uri)
     kind = head.removeprefix("data:").partition(";")[0] or kind
     return types.Part(inline_data=types.Blob(data=decoded, mime_type=kind))

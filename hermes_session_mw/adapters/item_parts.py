@@ -7,14 +7,16 @@ own framework skips them::
     {"role": "user", ..., "hermes_item": {"format": "pydantic_ai", "item": {"id": "0190...", ...}}}
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from hermes_session_mw.adapters.chat_messages import store_item, stored_item
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.message_store import StoredMessage
 
 __all__ = ["item_of", "read_items", "store_parts"]
+
+T = TypeVar("T")
 
 _PART_OF = "part_of"
 
@@ -28,16 +30,20 @@ def store_parts(format: str, item: Message, forms: Sequence[Message]) -> list[Me
 def item_of(message: Message, format: str) -> Any:  # noqa: A002
     """Return an item, or the ``part_of`` of one; None for a message of another kind."""
     item = stored_item(message, format)
-    return item if isinstance(item, dict) and ("id" in item or _PART_OF in item) else None
+    if not isinstance(item, dict):
+        return None
+    return item if isinstance(item.get("id", item.get(_PART_OF)), str) else None
 
 
 def read_items(
     messages: Sequence[StoredMessage],
     format: str,  # noqa: A002
-) -> Iterator[tuple[StoredMessage, Any]]:
-    """Yield the messages that count, each with its item; None for one to be read by its chat form.
+    read: Callable[[Message], T | None],
+) -> Iterator[tuple[StoredMessage, T | None]]:
+    """Yield the messages that count, each with what ``read`` makes of its item.
 
-    Parts of an item whose last message was archived are read by their chat forms.
+    None is for one to be read by its chat form: another's, the parts of an item whose last message
+    was archived, and all messages of one that ``read`` returns None for, as of another version's.
     """
     parts: list[StoredMessage] = []
     part_of: Any = None
@@ -47,8 +53,11 @@ def read_items(
             yield from ((part, None) for part in parts)
             parts = []
         if item is None or _PART_OF not in item:
+            found = None if item is None else read(item)
+            if found is None:
+                yield from ((part, None) for part in parts)
             parts = []
-            yield stored, item
+            yield stored, found
             continue
         part_of = item[_PART_OF]
         parts.append(stored)

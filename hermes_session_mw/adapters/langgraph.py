@@ -18,21 +18,25 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from langchain_core.messages import BaseMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
-    BaseCheckpointSaver,
-    ChannelVersions,
-    Checkpoint,
-    CheckpointMetadata,
-    CheckpointTuple,
-    get_checkpoint_id,
-    get_serializable_checkpoint_metadata,
-)
-from langgraph.checkpoint.serde.base import SerializerProtocol
+from hermes_session_mw.adapters.framework_import import needing
+
+with needing("langgraph", "langchain_core", "langgraph"):
+    from langchain_core.messages import BaseMessage
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import (
+        WRITES_IDX_MAP,
+        BaseCheckpointSaver,
+        ChannelVersions,
+        Checkpoint,
+        CheckpointMetadata,
+        CheckpointTuple,
+        get_checkpoint_id,
+        get_serializable_checkpoint_metadata,
+    )
+    from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from hermes_session_mw.adapters.escaping import escape, escape_id, unescape, unescape_id
 from hermes_session_mw.adapters.langgraph_messages import (
@@ -42,10 +46,16 @@ from hermes_session_mw.adapters.langgraph_messages import (
     load_messages,
     store_messages,
 )
-from hermes_session_mw.adapters.target import StoreOrSession, Target
-from hermes_session_mw.exceptions import ConfigurationError, SessionDeleted, SessionNotFound
+from hermes_session_mw.adapters.target import StoreOrSession, Target, run_fenced
+from hermes_session_mw.exceptions import (
+    ConfigurationError,
+    SessionDeleted,
+    SessionNotFound,
+    StoreUnavailable,
+)
+from hermes_session_mw.messages import Message
 from hermes_session_mw.session.session import HermesSession
-from hermes_session_mw.session.store_client import StoreClient
+from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
 from hermes_session_mw.stores import checkpoint_store as stored
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.message_store import MessageStore
@@ -122,8 +132,7 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
 
     def _fence(self, session_id: str) -> int | None:
         session = self._in_request(session_id)
-        turn = None if session is None else session.current_turn
-        return None if turn is None else turn.fence
+        return None if session is None else session.fence
 
     def _is_no_turn(self, session_id: str) -> bool:
         """Tell whether the request stores nothing: its graph runs on what is stored already."""
@@ -194,28 +203,39 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
         new: list[tuple[BaseMessage, str]] = []
         if not namespace:
             new = await self._new_messages(session_id, parent_id, checkpoint)
+        kept = stored.Checkpoint(
+            checkpoint["id"],
+            type_,
+            body,
+            escape(dict(described)),
+            namespace,
+            parent_id,
+            str(run_id)[: stored.MAX_RUN_ID] if run_id else None,
+        )
+        await run_uncancelled(partial(self._put, session_id, kept, new))
+        if not namespace:
+            self._note(session_id, checkpoint)
+        return _config_of(session_id, namespace, checkpoint["id"])
+
+    async def _put(
+        self, session_id: str, kept: stored.Checkpoint, new: Sequence[tuple[BaseMessage, str]]
+    ) -> None:
         session = self._in_request(session_id)
-        with nullcontext() if session is None or not new else session.turn_key() as turn_id:
+        with nullcontext() if session is None or not new else session.part_key() as turn_id:
+            messages: Sequence[Message] = store_messages([each for each, _ in new]) if new else ()
+            if session is not None:
+                messages = session.with_part_digest(messages, turn_id)
             await self._store.put(
                 session_id,
-                stored.Checkpoint(
-                    checkpoint["id"],
-                    type_,
-                    body,
-                    escape(dict(described)),
-                    namespace,
-                    parent_id,
-                    str(run_id)[: stored.MAX_RUN_ID] if run_id else None,
-                ),
+                kept,
                 self._owner,
-                messages=store_messages([message for message, _ in new]) if new else (),
+                messages=messages,
                 message_ids=[message_id for _, message_id in new] or None,
                 turn_id=turn_id,
                 fence=self._fence(session_id),
             )
-        if not namespace:
-            self._note(session_id, checkpoint)
-        return _config_of(session_id, namespace, checkpoint["id"])
+        if session is not None and new:
+            await session.note_write()
 
     async def aput_writes(
         self,
@@ -235,7 +255,8 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
             for number, (channel, value) in enumerate(writes)
             for type_, body in [self.serde.dumps_typed(value)]
         ]
-        await self._store.put_writes(
+        put = partial(
+            self._store.put_writes,
             session_id,
             config["configurable"]["checkpoint_id"],
             kept,
@@ -243,15 +264,15 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
             namespace=namespace,
             fence=self._fence(session_id),
         )
+        await run_uncancelled(put)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Remove everything under the session's id, its messages too; the id can be used again."""
         session_id = escape_id(str(thread_id))
         self._marks.pop(session_id, None)
+        clear = partial(self._client.call, MessageStore.clear, session_id, owner=self._owner)
         with suppress(SessionDeleted):
-            await self._client.call(
-                MessageStore.clear, session_id, owner=self._owner, fence=self._fence(session_id)
-            )
+            await run_fenced(clear, MessageStore.clear, self._fence(session_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints of the runs; messages in sessions' histories stay."""
@@ -264,6 +285,9 @@ class StoredCheckpointer(BaseCheckpointSaver[int]):
             SessionConflict: the target is in use.
         """
         source, target = escape_id(str(source_thread_id)), escape_id(str(target_thread_id))
+        await run_uncancelled(partial(self._copy, source, target))
+
+    async def _copy(self, source: str, target: str) -> None:
         with suppress(SessionNotFound):  # as of checkpoints without a message
             await self._client.call(LifecycleStore.fork, source, target, owner=self._owner)
         await self._store.copy(source, target, self._owner)
@@ -444,13 +468,36 @@ class _LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the outcome of a coroutine."""
+        """Return the outcome of a coroutine.
+
+        Raises:
+            StoreUnavailable: the system cannot start a thread.
+        """
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                name = "hermes-checkpointer"
-                threading.Thread(target=self._loop.run_forever, name=name, daemon=True).start()
+                try:
+                    self._loop = _start_loop()
+                except RuntimeError as exc:
+                    work.close()
+                    raise StoreUnavailable(_NO_THREAD) from exc
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+_NO_THREAD: Final = (
+    "the system cannot start a thread, which a checkpointer's synchronous methods need: await those"
+    " whose names begin with a, as graph.ainvoke does"
+)
+
+
+def _start_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    name = "hermes-checkpointer"
+    try:
+        threading.Thread(target=loop.run_forever, name=name, daemon=True).start()
+    except RuntimeError:
+        loop.close()
+        raise
+    return loop
 
 
 async def stored_messages(

@@ -12,7 +12,13 @@ from langchain_core.messages import (
     messages_from_dict,
 )
 
-from hermes_session_mw.adapters.chat_messages import ITEM, chat_message, store_item, stored_item
+from hermes_session_mw.adapters.chat_messages import (
+    ITEM,
+    calls_in,
+    read_chat,
+    store_item,
+    stored_item,
+)
 from hermes_session_mw.adapters.escaping import escape_id
 from hermes_session_mw.exceptions import InvalidMessage
 from hermes_session_mw.messages import (
@@ -61,7 +67,7 @@ def store_messages(messages: Sequence[BaseMessage]) -> EncodedMessages:
 
 def load_messages(stored: Sequence[StoredMessage]) -> list[BaseMessage]:
     """Return the messages as a model takes them: no call without its result, nor a result alone."""
-    chats = [chat_message(each.message) for each in stored]
+    chats = [read_chat(each.message) for each in stored]
     marked = [{**chat, _AT: at} for at, chat in enumerate(chats) if chat is not None]
     loaded = (_load(stored[chat[_AT]], chat) for chat in prompt_of(marked))
     return [each for each in loaded if each is not None]
@@ -97,16 +103,31 @@ _ROLES = {"human": "user", "system": "system", "tool": "tool"}
 
 def _load(stored: StoredMessage, chat: Message) -> BaseMessage | None:
     """Return the exact message, or one of the chat form; None for a role that LangChain lacks."""
-    plain = {name: value for name, value in chat.items() if name != _AT}
-    message = None
     item = stored_item(stored.message, FORMAT)
+    is_whole = item is not None and chat.get("tool_calls") == stored.message.get("tool_calls")
+    message = (_of_item(item) if is_whole else None) or _of_chat(chat)
+    if message is not None and message.id is None:
+        message.id = stored.message_id or f"{LOADED}{stored.turn_id}:{stored.index}"
+    return message
+
+
+def _of_item(item: Any) -> BaseMessage | None:
     try:
-        if item is not None and chat.get("tool_calls") == stored.message.get("tool_calls"):
-            (message,) = messages_from_dict([item])
-        if message is None:
-            (message,) = convert_to_messages([plain])
+        (message,) = messages_from_dict([item])
+    except (AttributeError, KeyError, TypeError, ValueError):  # another version's
+        return None
+    return message
+
+
+def _of_chat(chat: Message) -> BaseMessage | None:
+    plain = {name: value for name, value in chat.items() if name not in (_AT, "tool_calls")}
+    if chat.get("tool_calls"):
+        plain["tool_calls"] = [
+            {"type": "tool_call", "id": call.id, "name": call.name, "args": call.given}
+            for call in calls_in(chat)
+        ]
+    try:
+        (message,) = convert_to_messages([plain])
     except (KeyError, TypeError, ValueError, NotImplementedError):
         return None
-    if message.id is None:
-        message.id = stored.message_id or f"{LOADED}{stored.turn_id}:{stored.index}"
     return message

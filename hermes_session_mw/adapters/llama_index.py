@@ -23,9 +23,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
+from hermes_session_mw.adapters.framework_import import needing
+
+with needing("llama-index-core", "llama_index"):
+    from llama_index.core.base.llms.types import ChatMessage
+    from llama_index.core.bridge.pydantic import PrivateAttr
+    from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
 
 from hermes_session_mw.adapters.escaping import escape_id, unescape_id
 from hermes_session_mw.adapters.llama_index_messages import (
@@ -39,7 +42,6 @@ from hermes_session_mw.adapters.target import StoreOrSession, Target, retry_conf
 from hermes_session_mw.exceptions import NotSupported, SessionConflict
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.session import HermesSession
-from hermes_session_mw.stores.base import Store
 from hermes_session_mw.stores.message_store import HistoryRange, MessageStore
 from hermes_session_mw.stores.models import ArchivedMessage, SessionInfo
 from hermes_session_mw.stores.validation import check_keys
@@ -105,7 +107,7 @@ class StoredChatStore(AsyncDBChatStore):
         if status == _ACTIVE:
             target = self._target(key)
             if limit is None:
-                loaded = (await target.read(Store.load)).messages
+                loaded = (await target.conversation()).messages
             else:
                 loaded = _messages(await _load(target, start + limit))
             found = [placed.message for placed in _placed(loaded)]

@@ -6,7 +6,6 @@ and files on a server's disk have no chat form: only LlamaIndex reads them. So i
 that is added as an archived one, which no model is to be given.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,9 +21,9 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 
-from hermes_session_mw.adapters.chat_messages import chat_message, store_item, stored_item
+from hermes_session_mw.adapters.chat_messages import read_chat, store_item, stored_item
 from hermes_session_mw.adapters.escaping import escape
-from hermes_session_mw.adapters.plain_values import plain
+from hermes_session_mw.adapters.plain_values import as_text, plain
 from hermes_session_mw.messages import Message, text_of
 
 __all__ = ["FORMAT", "is_archived", "read_message", "store_message"]
@@ -70,7 +69,7 @@ def read_message(stored: Message) -> ChatMessage | None:
             return ChatMessage.model_validate(item.get("message"))
         except ValueError:  # another version's
             pass
-    chat = chat_message(stored)
+    chat = read_chat(stored)
     return None if chat is None else _of_chat(chat)
 
 
@@ -147,7 +146,7 @@ def _calls(message: ChatMessage, extra: Message) -> Iterator[Message]:
     for block in blocks:
         arguments = block.tool_kwargs
         if not isinstance(arguments, str):
-            arguments = json.dumps(arguments, ensure_ascii=False, default=str)
+            arguments = as_text(arguments)
         yield _call(block.tool_call_id or "", block.tool_name, arguments)
     kept = extra.get("tool_calls")
     if blocks or not isinstance(kept, list):
@@ -208,9 +207,12 @@ def _of_chat(chat: Message) -> ChatMessage | None:
         return None
     blocks = _blocks(chat.get("content"))
     if role == "assistant":
+        calls = list(_call_blocks(chat.get("tool_calls")))
+        if calls and chat.get("content") == "":  # as some frameworks and providers have it
+            blocks = []
         if not blocks and isinstance(chat.get("refusal"), str):
             blocks = [TextBlock(text=chat["refusal"])]
-        blocks += _call_blocks(chat.get("tool_calls"))
+        blocks += calls
     if not blocks:
         return None
     kept = {"name": name} if isinstance(name, str) else {}

@@ -25,14 +25,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from agents import RunContextWrapper, SessionSettings, TResponseInputItem
-from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
+from hermes_session_mw.adapters.framework_import import needing
 
-from hermes_session_mw.adapters.chat_messages import store_item, stored_item
+with needing("openai-agents", "agents"):
+    from agents import RunContextWrapper, SessionSettings, TResponseInputItem
+    from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
+
+from hermes_session_mw.adapters.chat_messages import read_chat, store_item, stored_item
 from hermes_session_mw.adapters.escaping import escape
 from hermes_session_mw.adapters.target import StoreOrSession, Target, retry_conflicts
 from hermes_session_mw.exceptions import SessionConflict
-from hermes_session_mw.messages import ITEM, Message, chat_message
+from hermes_session_mw.messages import ITEM, Message
 from hermes_session_mw.openai_api import InvalidRequest, items_of, messages_of
 from hermes_session_mw.openai_api.response_items import calls_of, is_custom_call
 from hermes_session_mw.stores.base import History
@@ -113,10 +116,10 @@ class StoredSession:
         """
         most = resolve_session_limit(limit, self.session_settings)
         if most is None or most < 0:
-            return _items_of((await self._target.load()).messages)
+            return _items_of((await self._target.conversation()).messages)
         if not most:
             return []
-        _, items = await self._load_items(most)
+        _, items = await self._load_items(most, self._target.conversation)
         return items[-most:]
 
     async def add_items(
@@ -203,11 +206,13 @@ class StoredSession:
             for name in ("get_items", "add_items", "pop_item", "clear_session")
         )
 
-    async def _load_items(self, count: int) -> tuple[History, list[TResponseInputItem]]:
+    async def _load_items(
+        self, count: int, load: Callable[[int], Awaitable[History]] | None = None
+    ) -> tuple[History, list[TResponseInputItem]]:
         """Return the newest messages that have so many items, or else all; and their items."""
         limit = max(count, 1)
         while True:
-            history = await self._target.load(limit)
+            history = await (load or self._target.load)(limit)
             items = _items_of(history.messages)
             if len(items) >= count or history.length <= len(history.messages):
                 return history, items
@@ -356,12 +361,12 @@ def _placed(messages: Sequence[Message]) -> list[_Placed]:
 
 def _items_in(message: Message, customs: set[str]) -> Sequence[TResponseInputItem]:
     """Return the items of a message; ``customs`` are the ids of the calls of custom tools."""
-    if ITEM not in message:
-        return (message,) if _is_plain(message) else _items_of_chat(message, customs)
+    if ITEM not in message and _is_plain(message):
+        return (message,)
     item = stored_item(message, FORMAT)
     if item is not None:
         return (item,)
-    chat = chat_message(message)
+    chat = read_chat(message)
     return () if chat is None else _items_of_chat(chat, customs)
 
 

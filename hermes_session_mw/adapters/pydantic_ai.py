@@ -20,13 +20,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-from pydantic_ai.conversation_store import (
-    ConversationConflict,
-    ConversationEntry,
-    ConversationRecord,
-    ConversationStore,
-)
+from hermes_session_mw.adapters.framework_import import needing
+
+with needing("pydantic-ai-slim>=2.66", "pydantic", "pydantic_ai"):
+    from pydantic import TypeAdapter
+    from pydantic_ai.conversation_store import (
+        ConversationConflict,
+        ConversationEntry,
+        ConversationRecord,
+        ConversationStore,
+    )
 
 from hermes_session_mw.adapters.chat_messages import store_item
 from hermes_session_mw.adapters.escaping import escape, escape_id, unescape, unescape_id
@@ -46,6 +49,7 @@ from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.messages import Message
 from hermes_session_mw.stores.message_store import HistoryRange, MessageStore, StoredMessage
 from hermes_session_mw.stores.models import PAGE
+from hermes_session_mw.stores.server_keys import server_key
 
 __all__ = ["StoredConversations"]
 
@@ -145,8 +149,11 @@ class StoredConversations(ConversationStore):
         """Store the record and its new entries: one append, which stores all or nothing.
 
         A branch that is begun without an entry takes two operations: the record, and the rewind.
+        Nothing is stored of the conversation of a request that is no turn, which is read as before.
         """
         session_id = escape_id(record.conversation_id)
+        if self._all.is_no_turn(session_id, self._owner):
+            return
         state = self._states.get(session_id)
         if state is None or state.revision != expected_revision:
             state = await self._state_of(session_id)
@@ -467,4 +474,4 @@ def _groups(messages: Sequence[Message]) -> dict[str, list[Message]]:
 
 
 def _key(entry_id: str) -> str:
-    return f"{FORMAT}:{escape_id(entry_id)}"
+    return server_key(FORMAT, entry_id)

@@ -9,9 +9,8 @@ pydantic-ai reads them.
 """
 
 import base64
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +31,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from hermes_session_mw.adapters.chat_messages import chat_message
+from hermes_session_mw.adapters.chat_messages import calls_in, read_chat
 from hermes_session_mw.adapters.item_parts import read_items, store_parts
 from hermes_session_mw.adapters.plain_values import plain
 from hermes_session_mw.messages import Message, text_of
@@ -95,29 +94,37 @@ class _Reader:
         self._parent_id: str | None = None
 
     def read(self, messages: Sequence[StoredMessage]) -> Iterator[FoundEntry]:
-        for stored, item in read_items(messages, FORMAT):
-            entry = self._translated(stored) if item is None else self._exact(stored, item)
+        for stored, kept in read_items(messages, FORMAT, _kept_entry):
+            chat = read_chat(stored.message)
+            if chat is not None:
+                self._names |= {call.id: call.name for call in calls_in(chat)}
+            entry = self._translated(stored, chat) if kept is None else self._exact(kept)
             if entry is not None:
                 self._parent_id = entry.id
                 yield FoundEntry(entry, stored.index + 1, stored.turn_id)
 
-    def _exact(self, stored: StoredMessage, item: Any) -> ConversationEntry:
-        _note_names(stored.message, self._names)
-        message = ModelMessagesTypeAdapter.validate_python([item["message"]])[0]
+    def _exact(self, kept: ConversationEntry) -> ConversationEntry:
         parent_id = self._parent_id
         if parent_id is None and not self._is_whole:
-            parent_id = item["parent_id"]
-        return ConversationEntry(id=item["id"], parent_id=parent_id, message=message)
+            return kept
+        return replace(kept, parent_id=parent_id)
 
-    def _translated(self, stored: StoredMessage) -> ConversationEntry | None:
-        chat = chat_message(stored.message)
+    def _translated(self, stored: StoredMessage, chat: Message | None) -> ConversationEntry | None:
         message = None if chat is None else _model_message(chat, self._names, stored.created_at)
-        if chat is None or message is None:
+        if message is None:
             return None
-        _note_names(chat, self._names)
         made_id = f"{_PLACE}:{stored.index}:{stored.turn_id}\n{self._session_id}"
         entry_id = stored.message_id or made_id
         return ConversationEntry(id=entry_id, parent_id=self._parent_id, message=message)
+
+
+def _kept_entry(item: Message) -> ConversationEntry | None:
+    """Return an item's entry, with the parent that it was stored with; None of another version."""
+    try:
+        message = ModelMessagesTypeAdapter.validate_python([item["message"]])[0]
+        return ConversationEntry(id=item["id"], parent_id=item["parent_id"], message=message)
+    except (KeyError, ValueError):
+        return None
 
 
 # As chat messages
@@ -216,13 +223,6 @@ def _binary_part(each: BinaryContent) -> Message:
 # From chat messages
 
 
-def _note_names(message: Message, names: dict[str, str]) -> None:
-    for call in message.get("tool_calls") or []:
-        function = call.get("function") or {}
-        if isinstance(call.get("id"), str) and isinstance(function.get("name"), str):
-            names[call["id"]] = function["name"]
-
-
 def _model_message(chat: Message, names: dict[str, str], at: datetime) -> ModelMessage | None:
     match chat.get("role"):
         case "system" | "developer":
@@ -242,20 +242,11 @@ def _model_message(chat: Message, names: dict[str, str], at: datetime) -> ModelM
 
 def _response(chat: Message, at: datetime) -> ModelResponse | None:
     text = text_of(chat) or chat.get("refusal")
-    calls = [
-        ToolCallPart(function["name"], _arguments(function), call.get("id") or "")
-        for call in chat.get("tool_calls") or []
-        if (function := call.get("function")) and isinstance(function.get("name"), str)
-    ]
+    calls = [ToolCallPart(call.name, call.arguments, call.id) for call in calls_in(chat)]
     parts = [*([TextPart(text)] if text else []), *calls]
     if not parts:
         return None
     return ModelResponse(parts=parts, model_name=chat.get("model"), timestamp=at)
-
-
-def _arguments(function: Any) -> Any:
-    arguments = function.get("arguments")
-    return arguments if isinstance(arguments, str | dict) else json.dumps(arguments)
 
 
 def _user_content(content: Any) -> Any:

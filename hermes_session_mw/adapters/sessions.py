@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from hermes_session_mw.adapters.target import StoreOrSession, run_fenced
+from hermes_session_mw.adapters.target import StoreOrSession, note_write, run_fenced
 from hermes_session_mw.session.session import HermesSession
 from hermes_session_mw.session.store_client import StoreClient
 
@@ -79,14 +79,27 @@ class Sessions:
         Once begun it runs to its end also if the caller is cancelled.
         """
         call = partial(self._client.call, operation, session_id, *args, owner=owner, **options)
-        return await run_fenced(call, operation, self._fence(session_id, owner))
+        outcome = await run_fenced(call, operation, self._fence(session_id, owner))
+        session = self._in_request(session_id, owner)
+        if session is not None:
+            await note_write(session, operation, outcome, *args, **options)
+        return outcome
+
+    def is_no_turn(self, session_id: str, owner: str) -> bool:
+        """Tell whether this is the conversation of a request that stores nothing in it."""
+        session = self._in_request(session_id, owner)
+        return session is not None and not session.is_turn
+
+    def _in_request(self, session_id: str, owner: str) -> HermesSession | None:
+        """Return the request's session, if this is its conversation."""
+        session = self._session
+        if session is None or (session.id, session.known_owner()) != (session_id, owner):
+            return None
+        return session
 
     def _fence(self, session_id: str, owner: str) -> int | None:
-        session = self._session
-        if session is None or session.current_turn is None:
-            return None
-        is_own = (session.id, session.known_owner()) == (session_id, owner)
-        return session.current_turn.fence if is_own else None
+        session = self._in_request(session_id, owner)
+        return None if session is None else session.fence
 
 
 class Recent(OrderedDict[K, T]):

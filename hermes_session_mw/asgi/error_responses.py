@@ -9,12 +9,13 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from hermes_session_mw.asgi.headers import (
     HISTORY_SOURCE_HEADER,
     IDEMPOTENCY_HEADER,
     ON_DISCONNECT_HEADER,
+    SESSION_HEADER,
     SESSION_KEY_HEADER,
     TURN_HEADER,
 )
@@ -47,6 +48,8 @@ INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 """WebSocket close codes: RFC 6455, section 7.4.1, and IANA's registry."""
 
+_NO_STORE = (b"cache-control", b"no-store")
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -70,7 +73,7 @@ class Refusal:
 
         ``prefix`` begins the messages' types: ``http`` or ``websocket.http``.
         """
-        headers = ((b"cache-control", b"no-store"), *self.headers)
+        headers = (_NO_STORE, *self.headers)
         return _response(prefix, self.status, b"application/json", self.body(param), headers)
 
     def body(self, param: str | None) -> bytes:
@@ -84,6 +87,11 @@ def server_error(prefix: str) -> Iterator[dict[str, Any]]:
     """Yield the response for an application that raised before its response began."""
     body = b"Internal Server Error"
     return _response(prefix, 500, b"text/plain; charset=utf-8", body, ())
+
+
+def forbidden(prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield the response for an application that closed a WebSocket before accepting it."""
+    return _response(prefix, 403, b"text/plain; charset=utf-8", b"", ())
 
 
 def _response(
@@ -295,6 +303,42 @@ def route_refusal_of(error: HermesSessionError) -> Refusal | None:
         return own
     # A message that cannot be stored is a bug here: the client sent none.
     return None if isinstance(error, InvalidMessage) else refusal_of(error)
+
+
+class ErrorResponse(NamedTuple):
+    """What an error of the package is answered with, for any framework's response class.
+
+    Attributes:
+        status: the status code.
+        headers: the header fields, ``Content-Type`` among them, and ``Content-Length`` not.
+        body: JSON, in the shape of the middleware's own refusals.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def error_response(error: Exception) -> ErrorResponse | None:
+    """Return what the middleware would answer to an error that an endpoint does not handle.
+
+    It is for a framework whose own error page comes before the middleware sees the error, and for
+    its handler of ``HermesSessionError``. A failure of the store is logged, as the middleware does.
+
+    Args:
+        error: what was raised.
+
+    Returns:
+        The status, headers and body, which names the session's header as it is by default. None for
+        an error that is the framework's own 500, which goes on as it came.
+    """
+    refusal = refusal_of(error)
+    if refusal is None:
+        return None
+    log_failure(error, refusal)
+    fields = ((b"content-type", b"application/json"), _NO_STORE, *refusal.headers)
+    headers = {name.decode("ascii"): value.decode("ascii") for name, value in fields}
+    return ErrorResponse(refusal.status, headers, refusal.body(SESSION_HEADER))
 
 
 def log_failure(error: Exception, refusal: Refusal) -> None:

@@ -4,8 +4,7 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from hermes_session_mw.asgi.error_responses import ANSWERED, Refusal, log_failure, refusal_of
-from hermes_session_mw.asgi.headers import SESSION_HEADER
+from hermes_session_mw.asgi.error_responses import ANSWERED, Refusal, error_response
 
 NO_STORE = {"cache-control": "no-store"}
 
@@ -33,11 +32,10 @@ def add_exception_handlers(app: object) -> None:
 async def _answer(connection: HTTPConnection, exc: Exception) -> Response:
     if connection.scope["type"] == "websocket":
         raise exc  # to the middleware, which closes it if the server can send no response
-    refusal = refusal_of(exc)
-    if refusal is None:  # pragma: no cover  # for the type checker: it is one of ANSWERED
+    answer = error_response(exc)
+    if answer is None:  # pragma: no cover  # for the type checker: it is one of ANSWERED
         raise exc
-    log_failure(exc, refusal)
-    return response_of(refusal, SESSION_HEADER)
+    return Response(answer.body, answer.status, answer.headers)
 
 
 def response_of(refusal: Refusal, param: str | None = None) -> Response:

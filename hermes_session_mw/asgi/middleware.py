@@ -8,7 +8,7 @@ and turn are ended, and an error that the application raised is answered.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import anyio
 from starlette.requests import HTTPConnection
@@ -40,6 +40,9 @@ from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.session import STATE_KEY, HermesSession
 from hermes_session_mw.session.store_client import DEFAULT_TIMEOUT, StoreClient
 from hermes_session_mw.stores import Store, StoreLike, as_store
+
+if TYPE_CHECKING:
+    from hermes_session_mw.asgi.sweeping import LifespanSweeps
 
 AnyASGIApp = Callable[..., Awaitable[None]]
 """Any ASGI application: frameworks differ in how they type the three arguments."""
@@ -97,7 +100,7 @@ class HermesSessionMiddleware:
         # If the scope has this key, a framework's error page is outside of the middleware.
         self.framework_key = "app"
         self._warned = False
-        self._header = SessionHeader(*chosen.header_name)
+        self._header = SessionHeader(*chosen.header_name, is_adopted=chosen.unknown_ids == "adopt")
         self._is_excluded = chosen.exclusion()
         self._served_fields = (self._header.field,)
         self._resolver = SessionResolver(self.store, chosen)
@@ -106,6 +109,7 @@ class HermesSessionMiddleware:
         self._admits_new = self._resolver.admits_new and self._telemetry is None
         self._admits_all = self._resolver.admits_all and self._telemetry is None
         self._answers = self._resolver.answers
+        self._sweeps = self._make_sweeps(chosen)
         self._open_sessions = OpenSessions()
         self._register_open = self._open_sessions.add
         # Seconds that open sessions have to end when the lifespan does: as long as storing what
@@ -163,6 +167,8 @@ class HermesSessionMiddleware:
         """
         if scope["type"] not in _CONNECTIONS:
             return scope
+        if self._sweeps is not None:
+            self._sweeps.note_request()
         own = dict(scope)
         if _SERVED_FIELDS in own:
             if self._header.field in own[_SERVED_FIELDS]:
@@ -186,7 +192,8 @@ class HermesSessionMiddleware:
         """
         if scope["type"] == "lifespan":
             with self._answers.owning():
-                await serve_lifespan(self.app, scope, receive, send, self._close_store)
+                serve = serve_lifespan if self._sweeps is None else self._sweeps.serve_lifespan
+                await serve(self.app, scope, receive, send, self._close_store)
             return True
         if own_scope is not scope and self._is_excluded is not None:
             try:
@@ -199,6 +206,14 @@ class HermesSessionMiddleware:
                 return True
         await self.app(scope, receive, send)
         return True
+
+    def _make_sweeps(self, options: MiddlewareOptions) -> "LifespanSweeps | None":
+        expiry = getattr(self.store, "expiry", None)
+        if expiry is None:
+            return None
+        from hermes_session_mw.asgi.sweeping import LifespanSweeps  # noqa: PLC0415  # few have any
+
+        return LifespanSweeps(expiry, options)
 
     async def _admit(
         self,

@@ -21,6 +21,9 @@ UnknownIds = Literal["adopt", "mint", "reject"]
 InvalidIds = Literal["reject", "mint"]
 OnStoreError = Literal["empty", "unavailable"]
 
+SWEEP_INTERVAL = 300.0
+"""Seconds between sweeps, by default."""
+
 _MAX_LIMIT = 2**31
 """What is more is a mistake: seconds for 68 years, or more messages than a store has."""
 
@@ -44,6 +47,7 @@ class OptionArguments(TypedDict, total=False):
     session_keys: bool
     telemetry: Telemetry | None
     answer_retention: float
+    sweep_interval: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,8 @@ class MiddlewareOptions:
         telemetry: receives requests and store operations; for OpenTelemetry give a
             ``hermes_session_mw.otel.OpenTelemetry``.
         answer_retention: seconds after its end for which an answer can be found and followed.
+        sweep_interval: seconds between the sweeps that remove expired sessions; a store without
+            ``expires_after`` has none.
     """
 
     header_name: str | Sequence[str] = SESSION_HEADER
@@ -90,6 +96,7 @@ class MiddlewareOptions:
     session_keys: bool = False
     telemetry: Telemetry | None = None
     answer_retention: float = RETENTION
+    sweep_interval: float = SWEEP_INTERVAL
 
     def __post_init__(self) -> None:
         """Raise ``ConfigurationError`` for a value that cannot work."""
@@ -104,9 +111,10 @@ class MiddlewareOptions:
         check_choice("on_store_error", self.on_store_error, OnStoreError)
         check_limit("history_limit", self.history_limit, kind=int)
         check_limit("store_timeout", self.store_timeout)
-        if self.answer_retention is None:
-            raise ConfigurationError("answer_retention: None is not a number of seconds")
-        check_limit("answer_retention", self.answer_retention)
+        for option in ("answer_retention", "sweep_interval"):
+            if getattr(self, option) is None:
+                raise ConfigurationError(f"{option}: None is not a number of seconds")
+            check_limit(option, getattr(self, option))
         if callable(self.exclude):
             check_functions(exclude=self.exclude)
         else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
 
-from hermes_session_mw.asgi.error_responses import Refusal, server_error
+from hermes_session_mw.asgi.error_responses import Refusal, forbidden, server_error
 from hermes_session_mw.asgi.headers import (
     ALLOW_CREDENTIALS,
     ALLOW_ORIGIN,
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 _DENIAL = "websocket.http.response"
 _RESPONSE_STARTS = ("http.response.start", "websocket.http.response.start")
-_STARTS = frozenset((*_RESPONSE_STARTS, "websocket.accept", "websocket.close"))
+_PUSH = "http.response.push"
+_STAMPED = frozenset((*_RESPONSE_STARTS, "websocket.accept", "websocket.close", _PUSH))
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend"})
 _WHOLE_FILE = "http.response.pathsend"
 _ERRORS = 400
@@ -61,12 +62,14 @@ class SessionHeader:
     Attributes:
         name: the header's name in its usual spelling.
         field: the same in lower-case bytes, as ASGI requires.
+        is_adopted: whether an id that nothing is stored under is accepted in a request.
     """
 
-    __slots__ = ("_lengths", "_name", "_names", "_special", "_usual", "field", "name")
+    __slots__ = ("_lengths", "_name", "_names", "_special", "_usual", "field", "is_adopted", "name")
 
-    def __init__(self, name: str, *others: str) -> None:
+    def __init__(self, name: str, *others: str, is_adopted: bool = True) -> None:
         self.name: str = name
+        self.is_adopted: bool = is_adopted
         self.field: bytes = name.lower().encode("ascii")
         self._name = name.encode("ascii")
         self._names = (self._name, *(other.encode("ascii") for other in others))
@@ -133,13 +136,17 @@ class ResponseStamper:
     _missing: int | None = field(default=None, init=False)
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send ``message``, and stamp it if it is one that begins a response.
+        """Send ``message``, and stamp it if it is one that begins a response, or a push.
 
         Not ``async``, so that a stream's later messages, which are sent unchanged, cost no extra
         coroutine; the last one does if a turn ends with it.
         """
         kind = message["type"]
-        if kind in _STARTS:
+        if kind in _STAMPED:
+            if kind == _PUSH:
+                return self._push(message)
+            if kind == "websocket.close" and not self.started and self._denies_as_server():
+                return self._deny()
             return self._begin(kind, message)
         session = self.session
         if (
@@ -182,6 +189,30 @@ class ResponseStamper:
             if session is not None:
                 session.is_told = before
             raise
+
+    async def _deny(self) -> None:
+        """Answer 403 as the server would for a close before the accept, which takes no headers.
+
+        Source: the ASGI specification of WebSockets, "Close".
+        """
+        for message in forbidden(_DENIAL.removesuffix(".response")):
+            await self.send(message)
+
+    def _push(self, message: Message) -> Awaitable[None]:
+        """Send a push, whose request has no headers but these: it names the session it belongs to.
+
+        Unless it would be refused for that: it has no credentials by which to know an owner, and an
+        id that is new may be unknown.
+        """
+        session = self.session
+        if (
+            session is not None
+            and session.owner == ""
+            and (self.header.is_adopted or not session.is_new)
+        ):
+            headers = self.header.set_once(message.get("headers") or (), session.id.encode("ascii"))
+            message = {**message, "headers": headers}
+        return self.to_server(message)
 
     def _add_rare_fields(self, stamped: Pairs, status: int) -> None:
         session = self.session
@@ -261,6 +292,10 @@ class ResponseStamper:
 
     def _can_deny(self) -> bool:
         return _DENIAL in (self.scope.get("extensions") or {})
+
+    def _denies_as_server(self) -> bool:
+        # A test client, such as Starlette's, names no version: its tests look at the close's code.
+        return self._can_deny() and "spec_version" in self.scope.get("asgi", {})
 
 
 def _spec_version(scope: Scope) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from hermes_session_mw.cli.errors import PROBLEM
-from hermes_session_mw.cli.json_output import as_json
+from hermes_session_mw.cli.json_output import as_json, problem_json
 from hermes_session_mw.cli.options import json_option, settings_of
 from hermes_session_mw.cli.sources import Settings, Source, with_source
 from hermes_session_mw.cli.terminal import progress
@@ -36,20 +36,18 @@ def check(settings: Settings, *, json: bool) -> None:
 
     problems, seen = with_source(settings, examine)
     if json:
-        found = [
-            {"problem": each.what, "session_id": each.session_id, "owner": each.owner}
-            for each in problems
-        ]
+        found = [problem_json(each) for each in problems]
         click.echo(as_json({"sessions": seen, "problems": found}))
     else:
         for each in problems:
-            click.echo(_line(each))
+            click.echo(line_of(each))
         click.echo(f"sessions checked: {seen}; problems: {len(problems)}")
     if problems:
         raise click.exceptions.Exit(PROBLEM)
 
 
-def _line(problem: Problem) -> str:
+def line_of(problem: Problem) -> str:
+    """Return a problem as a line."""
     if problem.session_id is None:
         return escaped(problem.what)
     of = f" of {escaped(problem.owner)}" if problem.owner else ""

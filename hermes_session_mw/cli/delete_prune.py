@@ -1,4 +1,4 @@
-"""``delete`` and ``prune``: remove sessions for good."""
+"""``delete``, ``prune`` and ``erase``: remove sessions for good."""
 
 from dataclasses import asdict, astuple
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from hermes_session_mw.cli.text import escaped
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 if TYPE_CHECKING:
+    from hermes_session_mw.stores.owner_store import ErasureReceipt
     from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
     from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
 
@@ -76,7 +77,7 @@ def delete(
 
 @click.command(short_help="Delete sessions that have not changed for some time.")
 @click.option(
-    "--older-than", type=AGE, required=True, metavar="AGE|TIME",
+    "--older-than", type=AGE, metavar="AGE|TIME",
     help="30d, 12h, 45m, 10s, 2w; or 2026-01-31, or 2026-01-31T12:00:00Z.",
 )  # fmt: skip
 @owners_options
@@ -87,7 +88,7 @@ def delete(
 def prune(
     settings: Settings,
     *,
-    older_than: timedelta | datetime,
+    older_than: timedelta | datetime | None,
     owner: str | None,
     all_owners: bool,
     dry_run: bool,
@@ -96,11 +97,15 @@ def prune(
 ) -> None:
     """Delete sessions that have not changed for some time, by the database's clock.
 
-    Answers that ended before that are forgotten, and those that have lost their process are ended.
+    A session with a setting of expiry, its own or its owner's, is deleted if it has expired, and
+    without --older-than only such ones are. Answers that ended before that are forgotten, and those
+    that have lost their process are ended.
     """
     only = owner_filter(owner, all_owners=all_owners)
 
-    async def count(store: "AdminStore") -> "tuple[float, PruneCounts]":
+    async def count(store: "AdminStore") -> "tuple[float | None, PruneCounts]":
+        if older_than is None:
+            return None, await store.count_expired(only)
         since = (
             await store.cutoff(older_than)
             if isinstance(older_than, timedelta)
@@ -110,6 +115,8 @@ def prune(
 
     async def remove(store: "AdminStore") -> "PruneCounts":
         with progress("Pruning", counts.sessions + counts.ids) as advance:
+            if cutoff is None:
+                return await store.remove_expired(only, advance)
             return await store.prune_stale(cutoff, only, advance)
 
     cutoff, counts = with_admin_store(
@@ -124,6 +131,63 @@ def prune(
         done = "would be " if dry_run else ""
         also = _interrupted(counts, ", ", f" {done}ended")
         click.echo(f"{_summary(counts)} {done}pruned{also}")
+
+
+@click.command(short_help="Erase all that an owner has.")
+@click.option("--owner", help="The owner.")
+@click.option("--ownerless", is_flag=True, help="Erase everything that has no owner.")
+@click.option(
+    "--no-vacuum", is_flag=True,
+    help="Do not write a SQLite file anew, whose unused parts may have old copies.",
+)  # fmt: skip
+@yes_option
+@json_option
+@settings_of
+def erase(
+    settings: Settings,
+    *,
+    owner: str | None,
+    ownerless: bool,
+    no_vacuum: bool,
+    yes: bool,
+    json: bool,
+) -> None:
+    """Erase all that an owner has, also what is in use: sessions, archives, keys and answers.
+
+    Keep the owner's requests out first: what begins meanwhile may stay. A SQLite file is written
+    anew at the end: nobody else can write meanwhile, about a second for each 100 MB.
+    """
+    if ownerless == bool(owner):
+        raise click.UsageError("Give either --owner NAME or --ownerless.")
+    name = owner or ""
+
+    async def remove(store: "AdminStore") -> "ErasureReceipt":
+        return await store.erase_owner(name, ownerless=ownerless, vacuum=not no_vacuum)
+
+    if not yes:
+        totals = with_admin_store(
+            settings, "erase", lambda store: store.totals(name), access="read"
+        )
+        whose = "nobody" if ownerless else f"'{escaped(name)}'"
+        sizes = f"{_number(totals.sessions, 'session')} with {_number(totals.messages, 'message')}"
+        confirm(f"Erase all that {whose} owns, {sizes}?", yes=yes)
+    receipt = with_admin_store(settings, "erase", remove, access="write")
+    if json:
+        click.echo(as_json(asdict(receipt)))
+        return
+    parts = (
+        (receipt.sessions, "session"),
+        (receipt.messages, "message"),
+        (receipt.archived, "archived message"),
+        (receipt.keys, "key"),
+        (receipt.answers, "answer"),
+        (receipt.message_ids, "message id"),
+        (receipt.checkpoints, "checkpoint"),
+        (receipt.ids, "unused id"),
+    )
+    said = " with ".join(_number(count, what) for count, what in parts[:2])
+    rest = [_number(count, what) for count, what in parts[2:] if count]
+    click.echo(f"{', '.join([said, *rest])} erased")
 
 
 def _summary(counts: "PruneCounts") -> str:

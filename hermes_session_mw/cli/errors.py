@@ -80,6 +80,17 @@ def reporting_errors(url: Callable[[], str]) -> Iterator[None]:
         raise Failure(text, code) from None
 
 
+@contextmanager
+def refusing_values() -> Iterator[None]:
+    """Turn a ``ValueError`` into one of the command line, unless it is an error of the package."""
+    try:
+        yield
+    except ValueError as exc:
+        if isinstance(exc, HermesSessionError):
+            raise
+        raise click.UsageError(str(exc)) from None
+
+
 def _message(exc: Exception) -> str:
     if isinstance(exc, UnsupportedOperation):
         return "the standard output is closed"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hermes_session_mw.cli.errors import PROBLEM
 from hermes_session_mw.cli.files import writing
 from hermes_session_mw.cli.options import (
     existing_session,
@@ -13,13 +14,15 @@ from hermes_session_mw.cli.options import (
     settings_of,
     some_ids_argument,
 )
-from hermes_session_mw.cli.sources import Settings, with_admin_store
+from hermes_session_mw.cli.sources import Settings, with_source
 from hermes_session_mw.cli.terminal import progress
+from hermes_session_mw.cli.text import escaped
+from hermes_session_mw.exceptions import InvalidKey, StoreCorrupt
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession
 
 if TYPE_CHECKING:
-    from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
+    from hermes_session_mw.cli.sources import Source
 
 
 @click.command()
@@ -44,13 +47,16 @@ def export(
 ) -> None:
     """Write sessions as JSON Lines, for import to read.
 
-    Each session is read in one snapshot, without its archived messages.
+    Each session is read in one snapshot, without its archived messages. With --all, one that cannot
+    be read is named on stderr, the others are written, and the exit code is 1.
     """
     only = owner_filter(owner, all_owners=all_owners)
     if every == bool(ids):
         raise click.UsageError("Give either ids or --all.")
 
-    async def write(store: "AdminStore") -> int:
+    unread: list[str] = []
+
+    async def write(store: "Source") -> int:
         # Before anything is written, so that an unknown id leaves an existing file as it was.
         named = [await existing_session(store, each, only) for each in dict.fromkeys(ids)]
         count = len(named) if ids else (await store.totals(only)).sessions
@@ -58,19 +64,35 @@ def export(
             written = 0
             async for session in _walk(store, only) if every else _each(named):
                 advance(1)
-                lines = await store.export_snapshot(session.info.id, session.owner or "")
+                lines = await _read(store, session, unread if every else None)
                 if lines is not None:  # else it was deleted meanwhile
                     owned = lines if without_owner else jsonl.with_owner(lines, session.owner)
                     target.write(owned)
                     written += 1
         return written
 
-    written = with_admin_store(settings, "export", write, access="read")
+    written = with_source(settings, write)
     if output != "-":
         click.echo(f"sessions exported: {written}", err=True)
+    if unread:
+        click.echo(f"sessions that could not be read: {len(unread)}", err=True)
+        raise click.exceptions.Exit(PROBLEM)
 
 
-async def _walk(store: "AdminStore", owner: str | None) -> AsyncIterator[OwnedSession]:
+async def _read(store: "Source", session: OwnedSession, unread: list[str] | None) -> str | None:
+    """Return the session's lines, None if there are none; ``unread`` takes what cannot be read."""
+    session_id = session.info.id
+    try:
+        return await store.export_snapshot(session_id, session.owner or "")
+    except (StoreCorrupt, InvalidKey) as exc:
+        if unread is None:
+            raise
+        unread.append(session_id)
+        click.echo(f"session {escaped(session_id)}: {escaped(str(exc))}", err=True)
+        return None
+
+
+async def _walk(store: "Source", owner: str | None) -> AsyncIterator[OwnedSession]:
     last: OwnedSession | None = None
     while found := await store.walk(owner, last):
         for session in found:

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from hermes_session_mw.exceptions import NotSupported, StoreCorrupt
+from hermes_session_mw.exceptions import InvalidKey, NotSupported, SessionNotFound, StoreCorrupt
 from hermes_session_mw.stores import HermesStateStore, SessionInfo
 from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.labels import EVERY_SESSION, SessionFilter
 from hermes_session_mw.stores.models import MAX_PAGE, ArchivedMessage
 from hermes_session_mw.stores.sqlalchemy.admin.models import (
     OwnedPage,
@@ -21,13 +22,27 @@ class HermesSource:
         self._store = store
 
     async def list_owned(
-        self, owner: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        owner: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        wanted: SessionFilter = EVERY_SESSION,
+        *,
+        first_words: bool = False,  # noqa: ARG002  # Hermes Agent titles conversations itself
     ) -> OwnedPage:
-        """See `AdminStore.list_owned`."""
+        """See `AdminStore.list_owned`; Hermes has no labels."""
+        if not wanted.is_any:
+            raise NotSupported(self._store, "list", " by labels")
         page = await self._store.list(self._check_owner(owner), limit, cursor)
         return OwnedPage([_owned(each, owner) for each in page.sessions], page.cursor)
 
-    async def find(self, session_id: str, owner: str | None = None) -> Sequence[OwnedSession]:
+    async def find(
+        self,
+        session_id: str,
+        owner: str | None = None,
+        *,
+        first_words: bool = False,  # noqa: ARG002  # as above
+    ) -> Sequence[OwnedSession]:
         """See `AdminStore.find`; Hermes has each id once."""
         found = await self._store.info(session_id, self._check_owner(owner))
         return [] if found is None else [_owned(found, owner)]
@@ -53,6 +68,21 @@ class HermesSource:
         """See `AdminStore.load`."""
         return await self._store.load(session_id, owner, limit)
 
+    async def walk(
+        self, owner: str | None = None, after: OwnedSession | None = None
+    ) -> Sequence[OwnedSession]:
+        """See `AdminStore.walk`; the first step has them all."""
+        if after is not None:
+            return []
+        return [_owned(each, owner) async for each in self._all(self._check_owner(owner))]
+
+    async def export_snapshot(self, session_id: str, owner: str = "") -> str | None:
+        """See `AdminStore.export_snapshot`; each question begins a turn."""
+        try:
+            return await self._store.export(session_id, owner)
+        except SessionNotFound:
+            return None
+
     async def archived(self, session_id: str, owner: str = "") -> Sequence[ArchivedMessage]:  # noqa: ARG002  # the source's
         """Raise NotSupported: Hermes does not store when a row was removed."""
         raise NotSupported(self._store, "archived")
@@ -64,7 +94,7 @@ class HermesSource:
             async for each in self._all(""):
                 try:
                     await self._store.load(each.id)
-                except StoreCorrupt as exc:
+                except (StoreCorrupt, InvalidKey) as exc:
                     problems.append(Problem(str(exc), each.id))
                 advance(1)
         except StoreCorrupt as exc:

@@ -1,15 +1,23 @@
 """``list`` and ``stats``."""
 
 from dataclasses import asdict
+from typing import get_args
 
 import click
 
+from hermes_session_mw.cli.errors import refusing_values
 from hermes_session_mw.cli.json_output import as_json, plain, session_json
-from hermes_session_mw.cli.options import json_option, owner_filter, owners_options, settings_of
-from hermes_session_mw.cli.sources import Settings, with_source
+from hermes_session_mw.cli.options import (
+    PAIR,
+    json_option,
+    owner_filter,
+    owners_options,
+    settings_of,
+)
+from hermes_session_mw.cli.sources import Settings, Source, with_source
 from hermes_session_mw.cli.terminal import width
 from hermes_session_mw.cli.text import escaped, table
-from hermes_session_mw.exceptions import HermesSessionError
+from hermes_session_mw.stores.labels import Order, make_filter
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedPage, OwnedSession, Totals
 
@@ -22,6 +30,16 @@ _LIMIT = click.IntRange(1, MAX_PAGE)
 @click.option("--limit", type=_LIMIT, default=PAGE, show_default=True, help="Sessions on a page.")
 @click.option("--cursor", help="Go on after the page that printed this cursor.")
 @click.option("--archived", is_flag=True, help="Add a column with the number of archived messages.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only with this tag; repeatable.")
+@click.option("--pinned/--not-pinned", default=None, help="Only pinned sessions, or the others.")
+@click.option("--shelved/--not-shelved", default=None, help="Only shelved ones, or the others.")
+@click.option(
+    "--metadata", "pairs", multiple=True, type=PAIR, help="Only with this pair of metadata."
+)
+@click.option(
+    "--order", type=click.Choice(get_args(Order)), default="updated", show_default=True,
+    help="The last changed first, or the pinned ones before them.",
+)  # fmt: skip
 @json_option
 @settings_of
 def list_sessions(
@@ -32,16 +50,27 @@ def list_sessions(
     limit: int,
     cursor: str | None,
     archived: bool,
+    tags: tuple[str, ...],
+    pinned: bool | None,
+    shelved: bool | None,
+    pairs: tuple[tuple[str, str], ...],
+    order: Order,
     json: bool,
 ) -> None:
     """List sessions, the most recently changed ones first."""
     only = owner_filter(owner, all_owners=all_owners)
     try:
-        page = with_source(settings, lambda source: source.list_owned(only, limit, cursor))
+        wanted = make_filter(
+            tag=tags, pinned=pinned, shelved=shelved, metadata=dict(pairs), order=order
+        )
     except ValueError as exc:
-        if isinstance(exc, HermesSessionError):
-            raise
         raise click.UsageError(str(exc)) from None
+
+    async def read(source: Source) -> OwnedPage:
+        return await source.list_owned(only, limit, cursor, wanted, first_words=True)
+
+    with refusing_values():
+        page = with_source(settings, read)
     if json:
         sessions = [session_json(each) for each in page.sessions]
         click.echo(as_json({"sessions": sessions, "cursor": page.cursor}))
@@ -85,7 +114,7 @@ def _row(session: OwnedSession) -> list[str | int]:
     return [
         info.id,
         session.owner or "",
-        info.title or "",
+        info.title or info.first_words or "",
         info.length,
         _or_blank(session.turns),
         plain(info.created_at),

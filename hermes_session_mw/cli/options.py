@@ -62,9 +62,11 @@ def owner_filter(owner: str | None, *, all_owners: bool) -> str | None:
     return owner
 
 
-async def session_of(source: Source, session_id: str, owner: str | None) -> OwnedSession | None:
+async def session_of(
+    source: Source, session_id: str, owner: str | None, *, first_words: bool = False
+) -> OwnedSession | None:
     """Return the session with the id, or None; a usage error where several owners have one."""
-    found = await source.find(session_id, owner)
+    found = await source.find(session_id, owner, first_words=first_words)
     if len(found) > 1:
         raise click.UsageError(
             f"{len(found)} owners have a session {escaped(session_id)}: choose one with --owner."
@@ -72,9 +74,11 @@ async def session_of(source: Source, session_id: str, owner: str | None) -> Owne
     return found[0] if found else None
 
 
-async def existing_session(source: Source, session_id: str, owner: str | None) -> OwnedSession:
+async def existing_session(
+    source: Source, session_id: str, owner: str | None, *, first_words: bool = False
+) -> OwnedSession:
     """Return the session with the id, as `session_of`; raise ``Failure`` where there is none."""
-    session = await session_of(source, session_id, owner)
+    session = await session_of(source, session_id, owner, first_words=first_words)
     if session is None:
         raise Failure(f"there is no session '{escaped(session_id)}'")
     return session
@@ -84,6 +88,14 @@ _AGE = re.compile(r"([1-9][0-9]{0,8})([smhdw])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d))?", re.ASCII)
 _EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+def age_of(value: str) -> timedelta:
+    """Return an age such as ``30d``; ``ValueError`` or ``OverflowError`` if it is none."""
+    age = _AGE.fullmatch(value)
+    if age is None:
+        raise ValueError("it is no age")
+    return timedelta(**{_UNITS[age[2]]: int(age[1])})
 
 
 if TYPE_CHECKING:
@@ -102,8 +114,8 @@ class Age(_Type):
     ) -> timedelta | datetime:
         """Return an age, or a time in the past."""
         try:
-            if age := _AGE.fullmatch(value):
-                return timedelta(**{_UNITS[age[2]]: int(age[1])})
+            if _AGE.fullmatch(value):
+                return age_of(value)
             # Python would take other spellings of a time too.
             time = datetime.fromisoformat(value if _TIME.fullmatch(value) else "")
         except (ValueError, OverflowError):
@@ -119,3 +131,29 @@ class Age(_Type):
 
 
 AGE = Age()
+
+
+if TYPE_CHECKING:
+    _PairType = click.ParamType[tuple[str, str]]
+else:
+    _PairType = click.ParamType
+
+
+class Pair(_PairType):
+    """A pair of metadata, such as ``project=p1``; the value may have a ``=`` too."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return the key and the value."""
+        if isinstance(value, tuple):  # converted already
+            return value
+        key, sign, text = value.partition("=")
+        if not sign:
+            self.fail(f"{value!r} is no pair such as project=p1.", param, ctx)
+        return key, text
+
+
+PAIR = Pair()

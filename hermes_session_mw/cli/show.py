@@ -50,7 +50,7 @@ def show(
     """Print a conversation."""
 
     async def read(source: Source) -> _Conversation:
-        session = await existing_session(source, id, owner)
+        session = await existing_session(source, id, owner, first_words=True)
         key = session.info.id, session.owner or ""
         history = await source.load(*key, limit=last)
         return _Conversation(session, history, await source.archived(*key) if archived else None)
@@ -73,10 +73,16 @@ def _as_text(found: _Conversation) -> Iterator[str]:
         ("id", info.id),
         ("owner", found.session.owner),
         ("title", info.title),
+        ("first words", info.first_words),
+        ("tags", ", ".join(info.tags)),
+        ("pinned", "yes" if info.pinned else ""),
+        ("shelved", "yes" if info.shelved else ""),
+        ("metadata", _compact(info.metadata) if info.metadata else ""),
         ("forked from", info.parent_id),
         ("messages", f"{info.length}{turns}"),
         ("created", f"{plain(info.created_at)} UTC"),
         ("updated", f"{plain(info.updated_at)} UTC"),
+        ("expires", "" if info.expires_at is None else f"{plain(info.expires_at)} UTC"),
     ]
     for name, value in facts:
         if value:

@@ -28,12 +28,12 @@ def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something is deleted, unless ``yes``; any other answer ends the command."""
+def confirm(question: str, *, yes: bool, done: str = "deleted") -> None:
+    """Ask before something is ``done``, unless ``yes``; any other answer ends the command."""
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(f"{question} There is no terminal to ask on: give --yes.")
     click.echo(f"{question} [y/N] ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Failure("nothing was deleted")
+        raise Failure(f"nothing was {done}")

@@ -84,8 +84,10 @@ class Database:
         savepoint: the name of a work's savepoint in a shared transaction; None for the first work,
             beside which nothing is in it yet.
         is_shared: whether the open transaction is that of several works, so that each joins it.
+        encrypts: whether content is encrypted on its way to the database, one text at a time.
     """
 
+    encrypts: bool = False
     is_direct = False
     is_shared: bool = False
     savepoint: str | None = None

@@ -7,6 +7,7 @@ harm if they are misread. An engine of our own sets them; a connection of the ca
 may need others, is refused if its settings are unsuitable.
 """
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -154,6 +155,12 @@ def _problems_on_sqlite(database: Database, row: tuple[Any, ...]) -> Iterator[st
     if row != (_PROBE,):
         yield "sqlite3's text_factory or row_factory was changed: leave the defaults"
     driver: Any = database.connection.connection.driver_connection
+    opened = getattr(driver, "_conn", driver)  # aiosqlite's
+    if not isinstance(opened, sqlite3.Connection):
+        yield (
+            f"it is one of {type(opened).__module__}: connect by Python's own sqlite3, for two "
+            "SQLite libraries in one process break each other's locks"
+        )
     if getattr(driver, "autocommit", None) is False:  # Python 3.12's
         yield "it is always in a transaction: leave sqlite3's autocommit at its default"
 

@@ -33,11 +33,14 @@ def key_type(size: int, binary: Callable[[int], TypeEngine[Any]] = BytesKey) -> 
 
 
 def upsert(table: Table, row: dict[str, Any], changes: dict[str, Any]) -> dict[str, Insert]:
-    """Return, for each dialect, the INSERT of a row that makes ``changes`` if the row exists."""
+    """Return, for each dialect, the INSERT of a row that makes ``changes`` if the row exists.
+
+    MySQL makes them in their order, and computes each from those that it has made.
+    """
     key = list(table.primary_key.columns)
     in_sqlite = sqlite.insert(table).values(row)
     in_postgresql = postgresql.insert(table).values(row)
-    in_mysql = mysql.insert(table).values(row).on_duplicate_key_update(changes)
+    in_mysql = mysql.insert(table).values(row).on_duplicate_key_update([*changes.items()])
     return {
         "sqlite": in_sqlite.on_conflict_do_update(index_elements=key, set_=changes),
         "postgresql": in_postgresql.on_conflict_do_update(index_elements=key, set_=changes),

@@ -22,6 +22,8 @@ from hermes_session_mw.exceptions import ConfigurationError
 
 _SQLITE_MINIMUM = (3, 35)  # the first with RETURNING
 
+_OWN_ENGINE = "; it is another engine, which may not open the same file beside SQLite"
+
 # By SQLAlchemy's names, the recommended one first.
 _ON_MYSQL = ("pymysql", "asyncmy")
 _DRIVERS = {
@@ -37,6 +39,13 @@ _PACKAGES = {
     "pymysql": "'hermes_session_mw[mysql]'",
     "asyncmy": "'hermes_session_mw[asyncmy]'",
     "aiosqlite": "'hermes_session_mw[aiosqlite]'",
+}
+# Why, where another driver would not give what these are taken for.
+_INSTEAD = {
+    "pysqlcipher": "; for encryption at rest give the store encryption=Keyring(...)",
+    "turso": _OWN_ENGINE,
+    "aioturso": _OWN_ENGINE,
+    "libsql": _OWN_ENGINE,
 }
 _MISNAMED = {"postgres": "postgresql", "pgsql": "postgresql", "sqlite3": "sqlite"}
 
@@ -124,6 +133,7 @@ def _not_a_url(exc: Exception) -> ConfigurationError:
 def _not_supported(driver: str, backend: str) -> ConfigurationError:
     return ConfigurationError(
         f"store: the driver {driver} is not among those that are tested; {_advice(backend)}"
+        f"{_INSTEAD.get(driver, '')}"
     )
 
 

@@ -33,8 +33,9 @@ Category = Literal[
 
 ``conflict``: another transaction was in the way, and this one is rolled back. ``stale``: a prepared
 statement does not fit the changed tables. ``lost``: the connection is gone; if that was during
-COMMIT, its outcome is unknown. ``read_only``: this server accepts no writes (any more), but the one
-that a new connection leads to may. The other categories are not retried.
+COMMIT, its outcome is unknown. ``read_only``: this server accepts no writes (any more), or waits in
+vain for those of its cluster, but the one that a new connection leads to may. The other categories
+are not retried.
 """
 
 RETRYABLE: frozenset[Category] = frozenset({"conflict", "stale", "lost", "read_only"})
@@ -62,6 +63,15 @@ _BY_CATEGORY: dict[Category, tuple[type[StoreError], str]] = {
 _UTF8 = "set the encoding of the connection and the database to UTF-8 (on MariaDB utf8mb4)"
 _SMALLER = "or lower the store's max_message_bytes or max_turn_messages"
 OVER_PACKET = f"a message is larger than the server's max_allowed_packet: raise that, {_SMALLER}"
+_NOT_A_DATABASE = (
+    "the file is another program's, or encrypted as a whole (SQLCipher), which this package does "
+    "not read: name another; if it was the store's own, keep it as it is and restore a backup"
+)
+_NAMED_STATEMENTS = (
+    "behind a pooler that lends connections for a transaction, have the driver prepare no named "
+    "statements: connect_args prepare_threshold=None for psycopg, statement_cache_size=0 for "
+    "asyncpg"
+)
 _UPGRADE = (
     "its tables are missing, or are those of an earlier version: upgrade them with "
     "hermes_session_mw.migrations.upgrade, or let the store do it (create_schema=True)"
@@ -102,7 +112,8 @@ _SQLITE: dict[str, _Code] = {
         "misconfigured", f"a message is larger than SQLite takes: {_SMALLER[3:]}"
     ),
     "SQLITE_CORRUPT": _CORRUPT,
-    "SQLITE_NOTADB": _CORRUPT,
+    # Also a sound file that is encrypted, as SQLCipher's are: nothing has to be restored then.
+    "SQLITE_NOTADB": _Code("corrupt", _NOT_A_DATABASE),
 }
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html; the longest prefix decides.
@@ -118,6 +129,8 @@ _SQLSTATE: dict[str, _Code] = {
     "25006": _READ_ONLY,  # a standby, or a primary that is one now
     "22021": _NOT_UTF8,  # text that is none in the client's encoding
     "22P05": _NOT_UTF8,  # text that the database's encoding does not have
+    "26": _Code("misconfigured", _NAMED_STATEMENTS),  # no prepared statement of this name
+    "42P05": _Code("misconfigured", _NAMED_STATEMENTS),  # or another one
     "28": _MISCONFIGURED,  # wrong password
     "3D": _MISCONFIGURED,  # no such database
     "3F": _MISCONFIGURED,  # no such schema
@@ -128,9 +141,10 @@ _SQLSTATE: dict[str, _Code] = {
     "XX002": _CORRUPT,
 }
 
+_LOCK_WAIT = 1205
 # https://mariadb.com/kb/en/mariadb-error-codes/
 _MYSQL: dict[int, _Code] = {
-    1205: _CONFLICT,  # lock wait time-out
+    _LOCK_WAIT: _CONFLICT,
     1213: _CONFLICT,  # deadlock
     1020: _CONFLICT,  # record has changed since last read
     1050: _CONFLICT,  # another node of a Galera cluster made the table first
@@ -175,6 +189,19 @@ _MYSQL: dict[int, _Code] = {
     1366: _NOT_UTF8,  # text that the column's character set does not have
 }
 
+# The number for a lock that was not had is also that of a Galera node that does not get to read
+# what the others have written (wsrep_sync_wait); at once if it has no quorum. A statement that
+# takes no lock can have met nothing else, but for a table that is being changed; nor can
+# SQLAlchemy's own, of which it tells none, while it connects.
+_NOT_IN_SYNC = _Code(
+    "read_only",
+    f"{_TRY_AGAIN} the Galera node belongs to a cluster that has a quorum (wsrep_sync_wait), or "
+    "its table is locked",
+)
+_TAKES_NO_LOCK = re.compile(
+    r"(START TRANSACTION|SELECT)\b(?!.*\b(FOR (UPDATE|SHARE)|LOCK IN SHARE MODE)\b)", re.DOTALL
+)
+
 _NO_RIGHT = frozenset({"42501", "1142"})
 """The codes for a user without the right to change a table."""
 
@@ -193,6 +220,26 @@ _OVER_WRITE_SET = "Maximum writeset size exceeded"
 _TURN_TOO_LARGE = _Code(
     "misconfigured",
     f"the turn is larger than the server's wsrep_max_ws_size: raise that, {_SMALLER}",
+)
+# PgBouncer's, under a SQLSTATE that stands for every violation of the protocol.
+_NO_TRANSACTIONS = "not allowed in statement pooling mode"
+_STATEMENT_POOLING = _Code(
+    "misconfigured", "set PgBouncer's pool_mode to transaction: in statement mode there are none"
+)
+# pgpool-II's, of the server's connection, under the SQLSTATE of every internal error (XX000).
+_LOST_BY_PGPOOL = re.compile(r"unable to (read|write|flush) data (from|to) (DB node|frontend)")
+# psycopg2 tells of the closed connection, and not of what was said before: PgBouncer closes those
+# that begin a transaction in statement mode, as SQLAlchemy does while it connects.
+_CLOSED = "server closed the connection unexpectedly"
+_CLOSED_AT_BEGIN = _Code(
+    "lost",
+    f"{_TRY_AGAIN} the database is up, and that the pool_mode of a PgBouncer before it is not "
+    "statement, in which there are no transactions",
+)
+# Of an error without a code: no connection was to be had.
+_NO_CONNECTION = _Code(
+    "unavailable",
+    f"{_TRY_AGAIN} the database is up, and takes as many connections as the store has threads",
 )
 # PostgreSQL's function that rejects a prepared statement's old plan. Its SQLSTATE, 0A000, is that
 # of every feature that is not supported. For asyncpg, SQLAlchemy has an error of its own.
@@ -242,12 +289,8 @@ def errors_of(dbapi: Any) -> tuple[type[Exception], ...]:
     return (*DATABASE_ERRORS, dbapi.Error, *own)
 
 
-def classify(exc: Exception, *, only_read: bool = False) -> Failure:
-    """Classify ``exc``, one of ``DATABASE_ERRORS`` or a driver's own error.
-
-    ``only_read`` says that the operation wrote nothing and took no lock: a lock time-out then means
-    that a Galera node waited in vain for the others' writes.
-    """
+def classify(exc: Exception) -> Failure:
+    """Classify ``exc``, one of ``DATABASE_ERRORS`` or a driver's own error."""
     if isinstance(exc, StatementError):
         exc.hide_parameters = True  # a log of the cause must not contain ids and messages
     if isinstance(exc, PoolTimeout):
@@ -258,8 +301,6 @@ def classify(exc: Exception, *, only_read: bool = False) -> Failure:
         )
     cause = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
     known, code = _find_code(exc, cause)
-    if code == "1205" and only_read:  # lock wait time-out
-        known = _UNAVAILABLE
     category = known.category
     advice = known.advice or _BY_CATEGORY[category][1]
     may_quote = category in _MAY_QUOTE or advice is _UTF8
@@ -296,11 +337,11 @@ def _find_code(exc: Exception, cause: BaseException) -> tuple[_Code, str]:
     """Return what the error's code says, and the code itself, "" if there is none."""
     number = _mysql_number(cause)
     if number is not None:
-        too_large = _OVER_WRITE_SET in str(cause)
-        return _TURN_TOO_LARGE if too_large else _MYSQL.get(number, _OTHER), str(number)
+        return _by_number(number, exc, cause), str(number)
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg2's
-    if _is_plan_stale(cause):
-        return _Code("stale"), state or ""
+    known = _by_text(cause)
+    if known is not None:
+        return known, state or ""
     if state:
         prefixes = (state, state[:3], state[:2])
         return next((_SQLSTATE[each] for each in prefixes if each in _SQLSTATE), _OTHER), state
@@ -310,7 +351,34 @@ def _find_code(exc: Exception, cause: BaseException) -> tuple[_Code, str]:
         # By the first part of the name, such as SQLITE_IOERR of SQLITE_IOERR_FSYNC.
         short = "_".join(name.split("_")[:2])
         return _NO_TABLE if is_missing else _SQLITE.get(short, _OTHER), name
-    return _Code(_category_without_code(exc, cause)), ""
+    return _without_code(exc, cause), ""
+
+
+def _by_text(cause: BaseException) -> _Code | None:
+    """Return what an error of PostgreSQL's or a pooler's says whose SQLSTATE does not."""
+    if _is_plan_stale(cause):
+        return _Code("stale")
+    if _NO_TRANSACTIONS in str(cause):
+        return _STATEMENT_POOLING
+    return _LOST if _LOST_BY_PGPOOL.match(str(cause)) else None
+
+
+def _without_code(exc: Exception, cause: BaseException) -> _Code:
+    category = _category_without_code(exc, cause)
+    began = getattr(exc, "statement", None) or "BEGIN "
+    if category == "lost" and str(cause).startswith(_CLOSED) and began.startswith("BEGIN "):
+        return _CLOSED_AT_BEGIN
+    return _NO_CONNECTION if category == "unavailable" else _Code(category)
+
+
+def _by_number(number: int, exc: Exception, cause: BaseException) -> _Code:
+    if _OVER_WRITE_SET in str(cause):
+        return _TURN_TOO_LARGE
+    if number == _LOCK_WAIT:
+        statement = getattr(exc, "statement", None)
+        if statement is None or _TAKES_NO_LOCK.match(statement):
+            return _NOT_IN_SYNC
+    return _MYSQL.get(number, _OTHER)
 
 
 def _category_without_code(exc: Exception, cause: BaseException) -> Category:

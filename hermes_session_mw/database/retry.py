@@ -43,6 +43,10 @@ class RetryingExecutor:
         self._errors = errors
         self._timeout = timeout
 
+    def within(self, timeout: float) -> "RetryingExecutor":
+        """Return another for the same database, whose operations may take so many seconds."""
+        return RetryingExecutor(self._executor, self._errors, timeout)
+
     async def read(
         self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -109,7 +113,7 @@ class RetryingExecutor:
             except Exception as exc:  # noqa: BLE001  # a driver lets anything through
                 committing = isinstance(exc, CommitFailed)
                 cause = exc.cause if isinstance(exc, CommitFailed) else exc
-            failure = self._classify(cause, writes=writes)
+            failure = self._classify(cause)
             before = f"; before that: {failure.summary}"
             if committing and failure.outcome_unknown:
                 in_doubt = True
@@ -130,9 +134,9 @@ class RetryingExecutor:
                 raise error from (None if failure.may_quote else cause)
             await anyio.sleep(pause)
 
-    def _classify(self, cause: Exception, *, writes: bool) -> Failure:
+    def _classify(self, cause: Exception) -> Failure:
         if isinstance(cause, self._errors):
-            return classify(cause, only_read=not writes)
+            return classify(cause)
         return classify_other(cause)
 
     def _timed_out(self, before: str) -> StoreTimeout:

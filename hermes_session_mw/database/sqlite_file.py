@@ -178,24 +178,27 @@ class WriteQueue:
     def close(self) -> None:
         """Close the side file as soon as its lock is free and no thread waits for it."""
         self._lock_file = None
-        if self._waiter is not None and not self._waiter.is_waiting:
+        waiter = self._waiter
+        if waiter is not None and not waiter.is_waiting:
             self._waiter = None
 
     def _ticket(self) -> "WriteTicket":
         if self._process != os.getpid():  # a forked child would share its parent's lock
             self._process, self._lock_file, self._waiter = os.getpid(), None, None
-        if self._lock_file is None:
-            self._lock_file = LockFile(self._path)
-        if self._lock_file.try_lock():
-            return WriteTicket(self._lock_file.unlock)
-        if self._waiter is None:
+        # Named here, for `close` may come in between: who got a lock gives that one back.
+        lock_file, waiter = self._lock_file, self._waiter
+        if lock_file is None:
+            self._lock_file = lock_file = LockFile(self._path)
+        if lock_file.try_lock():
+            return WriteTicket(lock_file.unlock)
+        if waiter is None:
             # Opened anew: a lock belongs to all that use the same opened file.
-            self._waiter = LockWaiter(LockFile(self._path))
-        self._is_stuck = self._is_stuck and self._waiter.is_waiting
+            self._waiter = waiter = LockWaiter(LockFile(self._path))
+        self._is_stuck = self._is_stuck and waiter.is_waiting
         if self._is_stuck:
             return WriteTicket()
-        if self._waiter.wait(self._timeout):
-            return WriteTicket(self._waiter.release)
+        if waiter.wait(self._timeout):
+            return WriteTicket(waiter.release)
         return WriteTicket(late_in=self)
 
 
@@ -277,6 +280,7 @@ class SQLiteFile:
         if found:
             self._existed = True
         elif self._existed:
+            self._identity = None  # which a reader that keeps its connection would not look for
             raise StoreUnavailable(
                 "the database file is gone, and is not created again: put it back, or restart to "
                 "begin with an empty one"

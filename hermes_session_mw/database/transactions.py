@@ -133,6 +133,18 @@ class transaction:  # noqa: N801  # used like a function; made by contextlib it 
             self._ticket.end()
 
 
+@contextmanager
+def outside_transaction(database: Database) -> Iterator[None]:
+    """Wait in SQLite's write queue, for a command that is no part of a transaction."""
+    ticket = ticket_of(database)
+    try:
+        _end_implicit(database)
+        yield
+    finally:
+        if ticket is not None:
+            ticket.end()
+
+
 def begin_again(database: Database) -> None:
     """Begin the shared transaction again, if what is in it was undone as a whole."""
     if not database.connection.invalidated and not database.in_transaction():

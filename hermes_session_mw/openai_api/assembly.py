@@ -1,7 +1,8 @@
 """Assembles a message from the deltas of a stream, and says of each delta what is new.
 
 Rules of this file: nothing is known of a message's fields but how they grow; all of them are kept,
-except the role and what is null or empty. Where a value and a piece of it meet:
+except the role, ``hermes_item`` (see ``messages``), and what is null or empty. Where a value and a
+piece of it meet:
 
     value          piece          becomes
     "a"            "b"            "ab"               in each field that streams: content, refusal,
@@ -40,7 +41,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hermes_session_mw.messages import Message, size_of_text
+from hermes_session_mw.messages import ITEM, Message, size_of_text
 from hermes_session_mw.openai_api.characters import whole_text
 from hermes_session_mw.openai_api.growing_object import GrowingObject
 from hermes_session_mw.session.prompts import STORED_ONLY
@@ -50,6 +51,7 @@ _NAMING = frozenset(
      "thought_signature", "mime_type", "tool_call_id"}
 )  # fmt: skip
 _PARTS = ("content", "thinking")  # lists whose neighbours of one type are pieces of one part
+_NOT_SAID = ("role", ITEM)  # an item of a framework comes from that framework alone
 _TEXT_PARTS = ("text", "output_text")
 _SHARING = 16  # entries of one index in which a piece's own is looked for: the newest
 _KEPT_EMPTY = "reasoning_content"  # DeepSeek wants it back as it was
@@ -95,7 +97,7 @@ class MessageAssembly:
         told: Message = {}
         for key, value in delta.items():
             name = whole_text(key)
-            if value is None or name == "role":
+            if value is None or name in _NOT_SAID:
                 continue
             if name == "tool_calls":
                 pieces = [self._add_call(number, each) for number, each in self._calls.find(value)]

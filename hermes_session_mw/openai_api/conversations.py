@@ -6,7 +6,8 @@ Responses or here is read and continued by each. A message of the session is one
 conversations that grow at their end.
 
 A conversation that was created has metadata, at least an empty object. That says that there is one
-though it has no items yet.
+though it has no items yet. The API's are the texts in the session's metadata: other values, such as
+an agent framework's state, are the application's, which no client reads or replaces.
 """
 
 import json
@@ -14,6 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -30,7 +32,12 @@ from hermes_session_mw.asgi.error_responses import (
 from hermes_session_mw.asgi.exception_handlers import NO_STORE, response_of
 from hermes_session_mw.asgi.headers import TURN_HEADER
 from hermes_session_mw.asgi.options import check_limit
-from hermes_session_mw.exceptions import ConfigurationError, HermesSessionError, MessageTooLarge
+from hermes_session_mw.exceptions import (
+    ConfigurationError,
+    HermesSessionError,
+    MessageTooLarge,
+    SessionConflict,
+)
 from hermes_session_mw.ids import is_session_id
 from hermes_session_mw.messages import ITEM, Message
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest, unsupported
@@ -47,10 +54,13 @@ from hermes_session_mw.openai_api.response_options import check_metadata
 from hermes_session_mw.session.recording import is_incomplete
 from hermes_session_mw.session.session import HermesSession, get_session
 from hermes_session_mw.session.store_client import StoreClient
-from hermes_session_mw.stores import LifecycleStore, Store
+from hermes_session_mw.stores import LifecycleStore, MessageStore, Store
 
 MAX_ITEMS = 20
 """Items that one request may add, as in OpenAI's API."""
+
+_TRIES = 32
+"""Times that metadata is set again while others change it."""
 
 _CREATED = re.compile(r"conv_([0-9a-f]{8})[0-9a-f]{24}")
 
@@ -128,7 +138,7 @@ class _Routes:
         handler = handlers.get(request.method) or handlers["GET"]  # for HEAD
         try:
             session = await self._session_of(request)
-            return JSONResponse(await handler(request, session), headers=NO_STORE)
+            return _response_of(await handler(request, session))
         except InvalidRequest as exc:
             return invalid_request_response(exc)
         except HermesSessionError as exc:
@@ -159,7 +169,7 @@ class _Routes:
             raise InvalidRequest("'metadata' is missing", "metadata")
         metadata = check_metadata(body["metadata"])
         await self._described(session)
-        await self._set_metadata(session, metadata)
+        await self._replace_metadata(session, metadata)
         return await self._described(session)
 
     async def delete(self, _: Request, session: HermesSession) -> Message:
@@ -231,15 +241,45 @@ class _Routes:
             "id": session.id,
             "object": "conversation",
             "created_at": int(created[1], 16) if created else began,
-            "metadata": metadata or {},
+            "metadata": {name: text for name, text in (metadata or {}).items() if _is_ours(text)},
         }
 
-    async def _set_metadata(self, session: HermesSession, metadata: Message) -> None:
+    async def _replace_metadata(self, session: HermesSession, metadata: Message) -> None:
+        """Replace the texts in the session's metadata, and keep what else is in it."""
+        compares = self._store.has("load_range")  # a `MessageStore`
+        for _ in range(_TRIES):
+            known = await self._store.call(
+                LifecycleStore.find_metadata, session.id, session.known_owner()
+            )
+            kept = {name: value for name, value in (known or {}).items() if not _is_ours(value)}
+            expected = {"expected": known} if compares else {}
+            with suppress(SessionConflict):
+                await self._set_metadata(session, {**metadata, **kept}, **expected)
+                return
+        raise InvalidRequest("the metadata changes all the time", "metadata", status=409)
+
+    async def _set_metadata(
+        self, session: HermesSession, metadata: Message, **options: Any
+    ) -> None:
         owner = session.known_owner()
         try:
-            await self._store.call(LifecycleStore.set_metadata, session.id, metadata, owner)
+            await self._store.call(
+                MessageStore.set_metadata, session.id, metadata, owner, **options
+            )
         except MessageTooLarge as exc:
             raise InvalidRequest(str(exc), "metadata", status=413) from None
+
+
+def _is_ours(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _response_of(content: Any) -> Response:
+    """Return a response in UTF-8; Hermes' own database may have lone surrogates in its JSON."""
+    try:
+        return JSONResponse(content, headers=NO_STORE)
+    except UnicodeEncodeError:
+        return Response(json.dumps(content), headers=NO_STORE, media_type="application/json")
 
 
 def invalid_request_response(error: InvalidRequest) -> Response:

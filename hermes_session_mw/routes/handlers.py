@@ -22,6 +22,9 @@ from hermes_session_mw.session.answer_tasks import AnswerTasks
 from hermes_session_mw.session.session import HermesSession, get_session
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.stores import LifecycleStore, Store
+from hermes_session_mw.stores.expiry import SessionExpiry, is_longer, setting_as_json
+from hermes_session_mw.stores.label_store import LabelStore
+from hermes_session_mw.stores.message_store import HistoryRange, MessageStore
 from hermes_session_mw.stores.models import MAX_PAGE, PAGE
 from hermes_session_mw.telemetry import Telemetry
 
@@ -30,8 +33,9 @@ _APPENDED_MEANWHILE = 20
 
 _Handler = Callable[[Request, str], Awaitable[Response]]
 _PARAMETERS = {
-    "": ("limit", "cursor"),
-    "/{id}/messages": ("limit", "before"),
+    "": ("limit", "cursor", "tag", "pinned", "shelved", parameters.PAIR, "order"),
+    "/search": ("q", "limit", "cursor", "session_id", "role", "since"),
+    "/{id}/messages": ("limit", "before", "include"),
     "/{id}/answer": ("after",),
 }
 
@@ -47,7 +51,8 @@ def session_routes(
 ) -> list[BaseRoute]:
     """Return Starlette routes that list sessions, read, rename, fork and delete them.
 
-    They also send the events of a session's running answer, and stop it.
+    They also send the events of a session's running answer, and stop it, and set when a session
+    expires: not later than by its owner's setting or the store's.
 
     Each sees the sessions of one owner; another owner's session is answered as unknown.
     ``GET {prefix}/openapi.json`` describes them.
@@ -82,9 +87,11 @@ def session_routes(
     # One route for each path, so that a 405 names all methods that there are.
     paths: dict[str, dict[str, _Handler]] = {
         "": {"GET": routes.list_sessions},
+        "/search": {"GET": routes.search},
         "/{id}": {"GET": routes.get, "PATCH": routes.rename, "DELETE": routes.delete},
         "/{id}/messages": {"GET": routes.messages},
         "/{id}/fork": {"POST": routes.fork},
+        "/{id}/expiry": {"GET": routes.expiry, "PUT": routes.set_expiry},
         "/{id}/answer": {"GET": routes.follow},
         "/{id}/answer/stop": {"POST": routes.stop},
     }
@@ -139,8 +146,13 @@ class _Routes:
             raise Refused(RouteRefusals.NO_OWNERS)
         limit = _limit(request)
         cursor = parameters.single_value("cursor", request.query_params.getlist("cursor"))
+        wanted = parameters.filter_of(request.query_params)
+        for name in wanted:
+            self._store.check_takes("list", name)
+        if self._store.takes("list", "first_words"):
+            wanted["first_words"] = True
         try:
-            page = await self._store.run(LifecycleStore.list, "", owner, limit, cursor)
+            page = await self._store.run(LabelStore.list, "", owner, limit, cursor, **wanted)
         except ValueError as exc:
             if cursor is None:
                 raise  # not the client's fault
@@ -150,6 +162,25 @@ class _Routes:
         more = {"has_more": page.cursor is not None, "next_cursor": page.cursor}
         return responses.json_response({"object": "list", "data": data, **more})
 
+    async def search(self, request: Request, owner: str) -> Response:
+        """Find messages; without ``q``, answer about a session that has this id."""
+        if "q" not in request.query_params:
+            return responses.json_response(await self._info("search", owner))
+        if not (owner or self._allow_ownerless):
+            raise Refused(RouteRefusals.NO_OWNERS)
+        from hermes_session_mw.routes import search  # noqa: PLC0415  # few search
+        from hermes_session_mw.stores.search import SearchStore  # noqa: PLC0415
+
+        given = search.arguments(request.query_params, owner)
+        try:
+            page = await self._store.run(SearchStore.search, given["session_id"] or "", **given)
+        except ValueError as exc:
+            if given["cursor"] is None or isinstance(exc, HermesSessionError):
+                raise  # not the client's fault
+            message = "'cursor' does not come from a page of this search."
+            raise parameters.invalid("cursor", message) from exc
+        return responses.json_response(search.page_as_json(page))
+
     async def get(self, request: Request, owner: str) -> Response:
         return responses.json_response(await self._info(_id(request, owner), owner))
 
@@ -157,6 +188,9 @@ class _Routes:
         session_id, limit = _id(request, owner), _limit(request)
         values = request.query_params.getlist("before")
         before = parameters.whole_number("before", values, 0, parameters.MAX_INDEX)
+        if parameters.includes_times(request.query_params.getlist("include")):
+            found = await self._range_before(session_id, owner, before, limit)
+            return responses.json_response(responses.messages_as_json(found))
         page, start, length = await self._before(session_id, owner, before, limit)
         placed = [(at, chat_message(message)) for at, message in enumerate(page, start)]
         shown = [(at, message) for at, message in placed if message is not None]
@@ -192,14 +226,41 @@ class _Routes:
         page = history.messages[max(start - loaded_from, 0) : max(end - loaded_from, 0)]
         return page, start, history.length
 
+    async def _range_before(
+        self, session_id: str, owner: str, before: int | None, limit: int
+    ) -> HistoryRange:
+        """Return the ``limit`` messages before an index with what is known of each of them."""
+        self._store.require("load_range")
+        call, read = self._store.call, MessageStore.load_range
+        first = -limit if before is None else max(before - limit, 0)
+        count = limit if before is None else before - first
+        found = await call(read, session_id, owner, first, count)
+        if before is not None and before > found.length:  # it was shortened meanwhile
+            found = await call(read, session_id, owner, -limit, limit)
+        if not found.length and not (await self._store.load(session_id, owner, 0)).exists:
+            raise Refused(RouteRefusals.NOT_FOUND)
+        return found
+
     async def rename(self, request: Request, owner: str) -> Response:
-        session_id, title = _id(request, owner), parameters.title_of(await _body(request))
+        session_id, change = _id(request, owner), parameters.change_of(await _body(request))
         self._store.require("info")  # before anything is changed
+        if change.keys() != {"title"}:
+            return await self._label(session_id, owner, change)
+        title = change["title"]
         try:
             found = await self._store.call(LifecycleStore.rename, session_id, title, owner)
         except ValueError as exc:
             message = "'title' cannot be given to this session: another one may have it."
             raise parameters.invalid("title", message) from exc
+        if not found:
+            raise Refused(RouteRefusals.NOT_FOUND)
+        return responses.json_response(await self._info(session_id, owner))
+
+    async def _label(self, session_id: str, owner: str, change: dict[str, Any]) -> Response:
+        try:
+            found = await self._store.call(LabelStore.label, session_id, owner, **change)
+        except ValueError as exc:
+            raise parameters.invalid(None, parameters.NO_LABELS) from exc
         if not found:
             raise Refused(RouteRefusals.NOT_FOUND)
         return responses.json_response(await self._info(session_id, owner))
@@ -218,6 +279,29 @@ class _Routes:
         if not await self._store.call(LifecycleStore.delete, _id(request, owner), owner):
             raise Refused(RouteRefusals.NOT_FOUND)
         return Response(status_code=204, headers=NO_STORE)
+
+    async def expiry(self, request: Request, owner: str) -> Response:
+        found = await self._find_expiry(_id(request, owner), owner)
+        return responses.json_response(responses.expiry_as_json(found))
+
+    async def set_expiry(self, request: Request, owner: str) -> Response:
+        session_id = _id(request, owner)
+        setting = parameters.expires_after_of(await _body(request))
+        found = await self._find_expiry(session_id, owner)
+        # Of any other id a setting would be a row that a client makes of nothing.
+        if not _is_own(request, session_id, owner):
+            await self._info(session_id, owner)
+        # How long anything is kept at most is the operator's decision.
+        if setting is not None and is_longer(setting, found.inherited):
+            most = setting_as_json(found.inherited)
+            raise parameters.invalid("expires_after", f"'expires_after' is {most} at most.")
+        written = self._store.expiry.set(session_id, setting, owner)
+        await self._store.complete("expire_after", session_id, written)
+        return await self.expiry(request, owner)
+
+    def _find_expiry(self, session_id: str, owner: str) -> Awaitable[SessionExpiry]:
+        finding = self._store.expiry.find(session_id, owner)
+        return self._store.complete("find_expiry", session_id, finding)
 
     async def follow(self, request: Request, owner: str) -> Response:
         """Send the events of the running answer, or the rest of the one that the client has."""
@@ -274,10 +358,17 @@ class _Routes:
         return owner
 
     async def _info(self, session_id: str, owner: str) -> dict[str, Any]:
-        info = await self._store.call(LifecycleStore.info, session_id, owner)
+        told = {"first_words": True} if self._store.takes("info", "first_words") else {}
+        info = await self._store.call(LabelStore.info, session_id, owner, **told)
         if info is None:
             raise Refused(RouteRefusals.NOT_FOUND)
         return responses.session_as_json(info)
+
+
+def _is_own(request: Request, session_id: str, owner: str) -> bool:
+    """Tell whether it is the session that the request itself is of, which may have no turn yet."""
+    session = _session(request)
+    return session is not None and (session.id, session.owner) == (session_id, owner)
 
 
 def _session(request: Request) -> HermesSession | None:

@@ -10,7 +10,11 @@ from importlib import resources
 from typing import Any
 
 ID_FORMAT, CURSOR_FORMAT = "hermes-session-id", "hermes-session-cursor"
+SEARCH_CURSOR_FORMAT = "hermes-search-cursor"
 """The ``format`` of values that clients only copy from a response."""
+
+TAG_FORMAT = "hermes-session-tag"
+"""The ``format`` of a tag: 1 to 64 characters, not all spaces, none a control character."""
 
 _PREFIX = "/sessions"
 

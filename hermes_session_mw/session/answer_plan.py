@@ -7,6 +7,7 @@ from typing import Any
 from hermes_session_mw.messages import Message
 from hermes_session_mw.session.answer import Answer
 from hermes_session_mw.session.answer_content import Assemble
+from hermes_session_mw.stores.expiry import Setting
 
 OnEnd = Callable[[Answer], Awaitable[object]]
 """Is called once the answer has ended."""
@@ -27,6 +28,8 @@ class AnswerPlan:
     begun: Message | None
     discard_on: tuple[type[Exception], ...]
     on_end: OnEnd | None
+    expires_after: Setting | None
+    title: str | None
 
     def check(self) -> None:
         """Raise ``TypeError`` or ``ValueError`` for what cannot be."""

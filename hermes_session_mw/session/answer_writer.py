@@ -7,6 +7,7 @@ answer of a request that is no turn has a `NoWriter`.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import anyio
 
@@ -93,10 +94,18 @@ class AnswerWriter(NoWriter):
     stores = keeps = True
 
     def __init__(
-        self, store: StoreClient, session_id: str, answer_id: str, owner: str, fence: int
+        self,
+        store: StoreClient,
+        session_id: str,
+        answer_id: str,
+        owner: str,
+        fence: int,
+        title: str | None,
     ) -> None:
         super().__init__(store, session_id, answer_id, owner)
         self._fence = fence
+        # A store that gives no titles need not take one.
+        self._title = {} if title is None else {"title": title}
 
     async def write(self, first: int, events: Sequence[str], growth: str | None) -> bool:
         """See `AnswerStore.write_events`."""
@@ -126,6 +135,7 @@ class AnswerWriter(NoWriter):
             self._owner,
             fence=self._fence,
             state=state,
+            **self._title,
         )
 
     def watching_stop(self, wake: Callable[[], None]) -> AbstractContextManager[object]:
@@ -160,6 +170,7 @@ class TurnWriter(NoWriter):
         super().__init__(store, session_id, answer_id, owner)
         self._fence = fence
         self._turn_id, self._replace_from = plan.turn_id, plan.replace_from
+        self._expires_after, self._title = plan.expires_after, plan.title
         self._made_id: str | None = mint_turn_id()
         self._renewal = 0.0
 
@@ -195,14 +206,21 @@ class TurnWriter(NoWriter):
 
     async def _append(self, messages: Sequence[Message], turn_id: str | None) -> int:
         where = self._session_id, messages, self._owner
-        how = None, self._fence, self._replace_from
+        append = partial(
+            self._store.append,
+            expected_length=None,
+            fence=self._fence,
+            replace_from=self._replace_from,
+            expires_after=self._expires_after,
+            title=self._title,
+        )
         try:
-            return await self._store.append(*where, turn_id or self._made_id, *how)
+            return await append(*where, turn_id=turn_id or self._made_id)
         except StoreMisconfigured:
             if turn_id is not None or self._made_id is None:
                 raise
             self._made_id = None  # an old Hermes database stores no ids
-            return await self._store.append(*where, None, *how)
+            return await append(*where, turn_id=None)
 
     async def _release(self, fence: int) -> None:
         try:
@@ -231,6 +249,7 @@ async def begin_writing(
     if not store.keeps_answers:
         fence = await _begin_in_memory(store, tasks, session_id, owner, plan, fence)
         return TurnWriter(store, session_id, answer_id, owner, plan, fence)
+    more = {} if plan.expires_after is None else {"expires_after": plan.expires_after}
     fence = await store.call(
         AnswerStore.begin_answer,
         session_id,
@@ -243,8 +262,9 @@ async def begin_writing(
         digest=plan.request_digest,
         fence=fence,
         begun=begun,
+        **more,
     )
-    return AnswerWriter(store, session_id, answer_id, owner, fence)
+    return AnswerWriter(store, session_id, answer_id, owner, fence, plan.title)
 
 
 async def _begin_in_memory(

@@ -114,14 +114,18 @@ class _AnySleeper:
 
 
 class _AsyncioSleeper:
-    """One timer serves many sleeps, since most are ended by a wake-up long before it."""
+    """One timer serves many sleeps, since most are ended by a wake-up long before it.
 
-    __slots__ = ("_due", "_future", "_timer", "token")
+    When it rings is kept here: Pyodide's loop has timers that do not tell.
+    """
+
+    __slots__ = ("_due", "_future", "_rings_at", "_timer", "token")
 
     def __init__(self, token: asyncio.AbstractEventLoop) -> None:
         self.token = token
         self._future: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = float("inf")
         self._due = float("inf")
 
     def wake(self) -> None:
@@ -134,7 +138,7 @@ class _AsyncioSleeper:
 
     async def sleep_until(self, due: float) -> None:
         self._due = due
-        if self._timer is None or self._timer.when() > due:
+        if self._timer is None or self._rings_at > due:
             self._set_timer()
         self._future = self.token.create_future()
         try:
@@ -151,6 +155,7 @@ class _AsyncioSleeper:
         self.close()
         if self._due != float("inf"):
             self._timer = self.token.call_at(self._due, self._ring)
+            self._rings_at = self._due
 
     def _ring(self) -> None:
         self._timer = None

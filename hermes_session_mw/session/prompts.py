@@ -34,6 +34,7 @@ STORED_ONLY = frozenset(
         # Hermes Agent stores these beside a message, and does not send them either.
         *("timestamp", "message_id", "tool_name", "observed", "effect_disposition"),
         *("api_content", "codex_reasoning_items", "codex_message_items"),
+        *("display_kind", "display_metadata"),
     }
 )
 """Keys of a message that are stored, and not sent to a provider."""

@@ -9,7 +9,15 @@ modules beside it one that goes on without its client.
 """
 
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -26,14 +34,16 @@ from hermes_session_mw.exceptions import (
     ResponseStarted,
     SessionConflict,
     SessionMissing,
+    SessionNotFound,
     StoreCorrupt,
     StoreError,
     StoreMisconfigured,
     StoreUnavailable,
+    TurnConflict,
 )
 from hermes_session_mw.ids import is_header_safe, mint_turn_id
 from hermes_session_mw.logging import fingerprint, logger
-from hermes_session_mw.messages import Message, copy_and_encode, copy_messages
+from hermes_session_mw.messages import Message, copy_and_encode, copy_messages, ends_with_answer
 from hermes_session_mw.session import loaded_history
 from hermes_session_mw.session.answer import (
     Answer,
@@ -58,10 +68,18 @@ from hermes_session_mw.session.request_digest import with_digest
 from hermes_session_mw.session.store_client import StoreClient, run_uncancelled
 from hermes_session_mw.session.tool_calls import find_cut, unanswered_calls
 from hermes_session_mw.session.turn_lock import LEASE, PREPARATION, WAIT, Turn
+from hermes_session_mw.session.turn_parts import (
+    TurnParts,
+    part_id,
+    repeats_first,
+    whole_turn,
+)
 from hermes_session_mw.stores.base import History, Store
+from hermes_session_mw.stores.expiry import Setting, check_expiry
+from hermes_session_mw.stores.label_store import LabelStore
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.models import StoredTurn
-from hermes_session_mw.stores.validation import check_count, check_keys, check_replaced
+from hermes_session_mw.stores.validation import check_count, check_keys, check_replaced, check_title
 
 if TYPE_CHECKING:
     from hermes_session_mw.session.answer_plan import AnswerPlan
@@ -126,6 +144,7 @@ class HermesSession:
         "_id",
         "_key_is_used",
         "_limit",
+        "_parts",
         "_recordings",
         "_store",
         "current_turn",
@@ -198,6 +217,7 @@ class HermesSession:
         self._history: History | None = None
         self._limit = store.limit  # what the history was loaded with
         self._key_is_used = False
+        self._parts: TurnParts | None = None  # few requests have any
         self._recordings: tuple[Recording, ...] = ()
         self._answers: tuple[AnswerRun, ...] = ()  # those that end with the request
 
@@ -399,7 +419,7 @@ class HermesSession:
             TypeError, ValueError: ``replace_from`` is no int, or negative.
         """
         history, _ = self._first(replace_from)
-        return prompt_of([*history, *_check_dicts(new)])
+        return prompt_of([*self._store.sent(history), *_check_dicts(new)])
 
     def window(
         self,
@@ -435,7 +455,7 @@ class HermesSession:
         """
         limits = WindowLimits(max_messages, max_tokens, count or estimate_tokens, self._limit)
         history, skipped = self._first(replace_from)
-        return window_of(history, _check_dicts(new), limits, skipped=skipped)
+        return window_of(self._store.sent(history), _check_dicts(new), limits, skipped=skipped)
 
     def _first(self, count: int | None) -> tuple[list[Message], int]:
         """Return the history's first ``count`` messages, and how many of them are not loaded."""
@@ -476,6 +496,8 @@ class HermesSession:
         expected_length: int | None = None,
         replace_from: int | None = None,
         digest: str | None = None,
+        expires_after: Setting | None = None,
+        title: str | None = None,
     ) -> int:
         """Store ``messages`` at the conversation's end, all or none, and return its new length.
 
@@ -501,6 +523,8 @@ class HermesSession:
             digest: the request's `request_digest`, which ``find_turn`` compares. It is stored with
                 a turn that has an id, as the last message's ``request_digest``; where the store
                 has no such key (`HermesStateStore`), it is left out.
+            expires_after: what ``expire_after`` takes, set in the same step; None leaves it.
+            title: becomes the session's, in the same step, if it has none.
 
         Raises:
             InvalidMessage: a message cannot be stored unchanged.
@@ -508,7 +532,8 @@ class HermesSession:
             SessionConflict: the conversation has another length than ``expected_length``, or is
                 shorter than ``replace_from``.
             TypeError, ValueError: ``replace_from`` is no int, or negative.
-            NotSupported: the store cannot replace.
+            NotSupported: the store cannot replace, sessions do not expire in it, or it sets no
+                title in that step.
             TurnConflict: the turn id is taken by other messages.
             TurnLost: inside ``turn()``: another has taken the turn since.
             SessionDeleted: the conversation was deleted, also where that was after ``load()``.
@@ -517,7 +542,7 @@ class HermesSession:
             StoreError: the store failed; ``StoreTimeout``: it may still have happened.
         """
         self._check_replacement(replace_from)
-        append = partial(self._append, length=expected_length, replace_from=replace_from)
+        append = self._appending(expected_length, replace_from, expires_after, title)
         if digest is not None:
             messages = (*with_digest(messages, self._storable_digest(digest, turn_id)),)
         return await self._append_named(append, turn_id, *messages)
@@ -530,6 +555,8 @@ class HermesSession:
         replace_from: int | None = None,
         begun: Message | None = None,
         digest: str | None = None,
+        expires_after: Setting | None = None,
+        title: str | None = None,
     ) -> Recording:
         """Begin a turn whose answer streams: give it the question, and write the answer to it.
 
@@ -554,7 +581,7 @@ class HermesSession:
         if replace_from is not None and known is not None and not self.degraded:
             check_replaced(replace_from, known.length)
         self.check(*question)
-        append = partial(self._append, length=expected_length, replace_from=replace_from)
+        append = self._appending(expected_length, replace_from, expires_after, title)
         # The whole and the partial turn get different ids, so that each can be retried.
         recording = Recording(
             partial(self._append_named, append, turn_id, made_id=mint_turn_id()),
@@ -584,6 +611,8 @@ class HermesSession:
         begun: Message | None = None,
         discard_on: tuple[type[Exception], ...] = (),
         on_end: Callable[[Answer], Awaitable[object]] | None = None,
+        expires_after: Setting | None = None,
+        title: str | None = None,
     ) -> Answer:
         """Store the question, and begin an answer that goes on if the client leaves.
 
@@ -626,13 +655,17 @@ class HermesSession:
                 What it raises is logged. It is cancelled when the middleware has waited for it at
                 the lifespan's end, or the request's where the answer ends with it. A process that
                 dies does not call it.
+            expires_after: as for ``append``; set with the question.
+            title: as for ``append``; set with the turn, at the answer's end. A process that dies
+                sets none.
 
         Raises:
             SessionBusy: another turn or answer of the session is going on.
             TurnLost: the turn that the request is in has lost its lease.
             TurnConflict: a turn is stored under the turn id already.
-            NotSupported: the store cannot replace.
-            ValueError: ``on_disconnect`` or ``timeout`` cannot be.
+            NotSupported: the store cannot replace, sessions do not expire in it, or it sets no
+                title in that step.
+            ValueError: ``on_disconnect``, ``timeout``, ``expires_after`` or ``title`` cannot be.
             InvalidMessage, InvalidKey, SessionConflict, SessionDeleted, SessionFull, OwnerRequired,
                 StoreError, TypeError: as for ``append``; before a piece is asked for.
         """
@@ -641,6 +674,11 @@ class HermesSession:
         if on_disconnect not in get_args(OnDisconnect):
             raise ValueError(f"on_disconnect: {on_disconnect!r} is neither 'continue' nor 'stop'")
         self._check_replacement(replace_from)
+        self._check_settings(
+            ("begin_answer", "end_answer") if self._store.keeps_answers else ("append", "append"),
+            expires_after,
+            title,
+        )
         takes_key = turn_id is None and self.is_turn and not self._key_is_used
         plan = answer_plan.AnswerPlan(
             pieces=pieces,
@@ -654,6 +692,8 @@ class HermesSession:
             begun=begun,
             discard_on=discard_on,
             on_end=on_end,
+            expires_after=expires_after,
+            title=title,
         )
         plan.check()
         self._key_is_used = self._key_is_used or takes_key
@@ -673,7 +713,7 @@ class HermesSession:
         if not tasks.are_owned:
             tasks.warn_unowned()
         run = await begin(
-            self._store, tasks, self.id, owner, plan, fence=self._fence(), is_turn=self.is_turn
+            self._store, tasks, self.id, owner, plan, fence=self.fence, is_turn=self.is_turn
         )
         if self.is_turn:
             self.current_turn = None  # the answer has its lease
@@ -764,12 +804,130 @@ class HermesSession:
         """What calls the store, for the package's own adapters."""
         return self._store
 
-    @contextmanager
-    def turn_key(self) -> Iterator[str | None]:
-        """Give the ``Idempotency-Key`` to a turn that one of the package's adapters stores inside.
+    @property
+    def fence(self) -> int | None:
+        """The fence of the turn that the request is in; None without one."""
+        return None if self.current_turn is None else self.current_turn.fence
 
-        None where another turn has it, or the request is none. A turn that fails leaves it to the
-        next one.
+    # For the package's own adapters
+
+    @contextmanager
+    def part_key(self) -> Iterator[str | None]:
+        """Give an id to a part of the turn that an adapter stores inside.
+
+        The first one is the ``Idempotency-Key``, unless another turn has it; the later ones follow
+        from it. Without a key, and where the request is no turn, it is None. A part that fails
+        leaves its id to the next one.
+        """
+        key = self.idempotency_key
+        if key is None or not self.is_turn:
+            yield None
+            return
+        parts = self._turn_parts()
+        # Before it is stored, so that of two parts at once only one takes it.
+        number = parts.take(2 if self._key_is_used else 1)
+        self._key_is_used = True
+        try:
+            yield part_id(key, number)
+        except BaseException as exc:
+            if not isinstance(exc, TurnConflict):  # else it is an earlier attempt's
+                parts.taken.discard(number)
+                self._key_is_used = self._key_is_used and number > 1
+            raise
+
+    async def append_part(
+        self,
+        *messages: Message,
+        turn_id: str | None = None,
+        expected_length: int | None = None,
+        replace_from: int | None = None,
+    ) -> int:
+        """Do what ``append`` does, for one of several appends of a run.
+
+        In a request with an ``Idempotency-Key`` each of them has an id. Of an endpoint only the
+        first has, since what it appends after that is another turn, which may be another one when
+        the request is repeated. An adapter's appends are one turn in parts, in the same order.
+        """
+        self._check_replacement(replace_from)
+        append = partial(self._append, length=expected_length, replace_from=replace_from)
+        if turn_id is not None or self.idempotency_key is None or not self.is_turn:
+            return await self._append_named(append, turn_id, *messages)
+        parts = self._turn_parts()
+        parts.left = None
+        while not parts.is_answered:
+            name: str | None = None
+            try:
+                with self.part_key() as name:
+                    return await append(*self.with_part_digest(messages, name), turn_id=name)
+            except TurnConflict:
+                if await self._is_stored(name, messages, parts):
+                    break
+        known = self._known()
+        return (
+            await self._store.load(self._id, self.known_owner(), 0) if known is None else known
+        ).length
+
+    def with_part_digest(self, messages: Sequence[Message], name: str | None) -> Sequence[Message]:
+        """Return the messages with the digest that ``find_turn`` was given, in the first part."""
+        if self._parts is None or name is None or name != self.idempotency_key:
+            return messages
+        return with_digest(messages, self._storable_digest(self._parts.digest, None))
+
+    async def _is_stored(
+        self, name: str | None, messages: Sequence[Message], parts: TurnParts
+    ) -> bool:
+        """Tell whether a part that differs from the stored one is not to be stored.
+
+        Raises ``TurnConflict`` if the key is another request's.
+        """
+        key = self.idempotency_key or ""
+        first = await self._find_stored(key)
+        if first is None:
+            raise TurnConflict
+        if name == key:
+            if not repeats_first(first, messages, parts.digest):
+                raise TurnConflict
+            if not ends_with_answer(messages):
+                return True
+        parts.is_answered = (await whole_turn(first, self._find_stored)).is_answered
+        if name == key and not parts.is_answered:
+            raise TurnConflict
+        return parts.is_answered
+
+    @property
+    def left_by_earlier_attempt(self) -> StoredTurn | None:
+        """What ``find_turn`` found of this request without an answer, until it is gone on with."""
+        return None if self._parts is None else self._parts.left
+
+    async def note_write(self, appended: Sequence[Message] = (), length: int | None = None) -> None:
+        """Know what an adapter has written to the store itself, after which it has the length.
+
+        Without a length, or where others have written too, the history is loaded again.
+        """
+        self.derivation = None
+        known = self._known()
+        if known is None or length == known.length:
+            return
+        if length == known.length + len(appended):
+            self._history = History([*known.messages, *appended], length, exists=True)
+            return
+        with suppress(StoreError):  # what was written is stored
+            self._history = await self._store.load_turns(self._id, self.known_owner(), self._limit)
+
+    def _turn_parts(self) -> TurnParts:
+        if self._parts is None:
+            self._parts = TurnParts()
+        return self._parts
+
+    async def _find_stored(self, turn_id: str) -> StoredTurn | None:
+        owner = self.known_owner()
+        return await self._store.call(LifecycleStore.find_turn, self._id, turn_id, owner)
+
+    @contextmanager
+    def _turn_key(self) -> Iterator[str | None]:
+        """Give the ``Idempotency-Key`` to a turn; None where another turn has it.
+
+        A turn that fails leaves it to the next one.
         """
         if self._key_is_used or self.idempotency_key is None or not self.is_turn:
             yield None
@@ -781,6 +939,36 @@ class HermesSession:
         except BaseException:
             self._key_is_used = False
             raise
+
+    def _appending(
+        self,
+        length: int | None,
+        replace_from: int | None,
+        expires_after: Setting | None,
+        title: str | None,
+    ) -> Append:
+        """Return `_append` with these arguments, which are checked but for ``replace_from``."""
+        self._check_settings(("append", "append"), expires_after, title)
+        return partial(
+            self._append,
+            length=length,
+            replace_from=replace_from,
+            expires_after=expires_after,
+            title=title,
+        )
+
+    def _check_settings(
+        self, operations: tuple[str, str], expires_after: Setting | None, title: str | None
+    ) -> None:
+        """Check what a turn sets of its session, and that the store's operations take it."""
+        sets_expiry, sets_title = operations
+        if expires_after is not None:
+            check_expiry(expires_after)
+            self._store.expiry  # noqa: B018  # raises where sessions do not expire
+            self._store.check_takes(sets_expiry, "expires_after")
+        if title is not None:
+            check_title(title)
+            self._store.check_takes(sets_title, "title")
 
     def _check_replacement(self, replace_from: int | None) -> None:
         if replace_from is not None:
@@ -802,7 +990,7 @@ class HermesSession:
             return await append(*messages, turn_id=turn_id)
         if self._key_is_used or self.idempotency_key is None:
             return await self._append_made(append, made_id, *messages)
-        with self.turn_key() as key:
+        with self._turn_key() as key:
             return await append(*messages, turn_id=key)
 
     async def _append_made(self, append: Append, made_id: str | None, *messages: Message) -> int:
@@ -819,13 +1007,15 @@ class HermesSession:
         turn_id: str | None,
         length: int | None,
         replace_from: int | None = None,
+        expires_after: Setting | None = None,
+        title: str | None = None,
     ) -> int:
-        owner, fence = self.known_owner(), self._fence()
+        owner, fence = self.known_owner(), self.fence
         taken = copy_and_encode(messages)
         if not self.is_turn:
             return await self._append_here(taken, replace_from)
         stored = await self._store.append(
-            self._id, taken, owner, turn_id, length, fence, replace_from
+            self._id, taken, owner, turn_id, length, fence, replace_from, expires_after, title
         )
         self.derivation = None
         known = self._loaded() if self.is_new else self._history
@@ -860,9 +1050,6 @@ class HermesSession:
                 self._history = await self._store.load_turns(self._id, owner, self._limit)
                 return
         self._history = loaded_history.after_replacement(known, messages, replace_from)
-
-    def _fence(self) -> int | None:
-        return None if self.current_turn is None else self.current_turn.fence
 
     # Turns
 
@@ -901,7 +1088,9 @@ class HermesSession:
         """Return the turn that this session has stored under an id, or None.
 
         So an endpoint can answer a repeated request without calling the model again; see
-        ``mark_replayed``.
+        ``mark_replayed``. The turn of an agent framework's run, which is stored in several parts,
+        is returned as a whole; if the run was cut, its ``is_answered`` is False: the agent is to
+        be run again.
 
         Args:
             turn_id: by default the request's ``Idempotency-Key``; without one nothing is found, nor
@@ -911,17 +1100,27 @@ class HermesSession:
                 to answer them. If they end with the beginning of an answer, the returned turn has
                 the rest of the stored one, as it was answered the first time.
             digest: the request's `request_digest`. If the turn was stored with one, they have to
-                be the same, and ``question`` and ``told`` are not compared.
+                be the same, and ``question`` and ``told`` are not compared. An adapter stores it
+                with what it then appends under the request's key.
 
         Raises:
             TurnConflict: the id belongs to another request.
         """
         name = turn_id or (self.idempotency_key if self.is_turn else None)
-        owner = self.known_owner()
+        self.known_owner()
+        is_own = name is not None and name == self.idempotency_key and self.is_turn
+        if is_own and digest is not None:
+            self._turn_parts().digest = digest
         if name is None or (self.is_new and self._history is None):
             return None
-        turn = await self._store.call(LifecycleStore.find_turn, self.id, name, owner)
-        return None if turn is None else repeated_turn(turn, question, told, digest)
+        turn = await self._find_stored(name)
+        if turn is None:
+            return None
+        if is_own and not turn.is_answered:
+            turn = await whole_turn(turn, self._find_stored)
+            if not turn.is_answered:
+                self._turn_parts().left = turn
+        return repeated_turn(turn, question, told, digest)
 
     def mark_replayed(self) -> None:
         """Have the response say ``Idempotency-Replayed: true``: it answers an earlier attempt.
@@ -968,7 +1167,7 @@ class HermesSession:
             ValueError: ``length`` is negative.
             TurnLost: inside ``turn()``: another has taken the turn since.
         """
-        owner, fence = self.known_owner(), self._fence()
+        owner, fence = self.known_owner(), self.fence
         kept = await self._store.call(LifecycleStore.rewind, self.id, length, owner, fence=fence)
         if self._history is not None:
             self._history = loaded_history.after_rewind(self._history, kept)
@@ -1005,7 +1204,7 @@ class HermesSession:
             summary,
             self.known_owner(),
             skipped=min(loaded_history.count_unloaded(known), replaced),
-            fence=self._fence(),
+            fence=self.fence,
         )
         self._history = loaded_history.after_compaction(known, replaced, summary)
         return length
@@ -1039,6 +1238,59 @@ class HermesSession:
         child = HermesSession(self._store, new_id, owner=owner)
         await child.load()
         return child
+
+    async def expire_after(self, expires_after: Setting | None) -> None:
+        """Set how long after its last change the session is removed: a timedelta, or `NEVER`.
+
+        None removes the session's own setting: its owner's counts then, else the store's. Before
+        the first message it makes a temporary chat of the session. Give it to ``append`` to set it
+        with a turn. Who may call it is the application's decision.
+
+        Raises:
+            ValueError: it is not above 0, or more than 36,500 days.
+            SessionDeleted: the conversation was deleted.
+            NotSupported: sessions do not expire in this store.
+        """
+        owner, expiry = self.known_owner(), self._store.expiry
+        setting = expiry.set(self._id, expires_after, owner)
+        await self._store.complete("expire_after", self._id, setting)
+
+    # Labels
+
+    async def label(
+        self,
+        *,
+        title: str | EllipsisType | None = ...,
+        tags: Collection[str] | None = None,
+        add_tags: Collection[str] = (),
+        remove_tags: Collection[str] = (),
+        pinned: bool | None = None,
+        shelved: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Change the session's title, tags, pin, shelf and pairs of metadata, in one step.
+
+        What is not given stays. The arguments are those of `LabelStore.label`.
+
+        Raises:
+            SessionNotFound: nothing is stored in the session yet.
+            InvalidLabel: a tag or a pair cannot be stored, or there are too many.
+            TypeError, ValueError: as for `LabelStore.label`.
+        """
+        found = await self._store.call(
+            LabelStore.label,
+            self._id,
+            self.known_owner(),
+            title=title,
+            tags=tags,
+            add_tags=add_tags,
+            remove_tags=remove_tags,
+            pinned=pinned,
+            shelved=shelved,
+            metadata=metadata,
+        )
+        if not found:
+            raise SessionNotFound
 
     # Going on under another id
 

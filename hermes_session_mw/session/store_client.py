@@ -22,6 +22,7 @@ from hermes_session_mw.session.recording import StoreLimits
 from hermes_session_mw.session.tool_calls import find_load_start, find_turn_start, stands_alone
 from hermes_session_mw.stores.answers import AnswerWatch
 from hermes_session_mw.stores.base import History, Store, may_give_encoded
+from hermes_session_mw.stores.expiry import ExpiryStore, Setting
 from hermes_session_mw.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -137,11 +138,14 @@ class StoreClient:
         expected_length: int | None,
         fence: int | None = None,
         replace_from: int | None = None,
+        expires_after: Setting | None = None,
+        title: str | None = None,
     ) -> int:
         """See `LifecycleStore.append`; it is not cancelled, and ends after the timeout."""
         options = {"owner": owner, "turn_id": turn_id, "expected_length": expected_length}
         # A store of three methods has no fences, and cannot replace.
-        more = {"fence": fence, "replace_from": replace_from}
+        more: dict[str, Any] = {"fence": fence, "replace_from": replace_from}
+        more |= {"expires_after": expires_after, "title": title}
         asked = {name: value for name, value in more.items() if value is not None}
         append = self._store.append
         if isinstance(messages, EncodedMessages) and not may_give_encoded(append):
@@ -166,6 +170,7 @@ class StoreClient:
         self,
         operation: Callable[Concatenate[Any, P], Awaitable[T]],
         session_id: str,
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Awaitable[T]:
@@ -199,6 +204,18 @@ class StoreClient:
             raise NotSupported(self._store, "checkpoints")
         return found
 
+    @property
+    def expiry(self) -> ExpiryStore:
+        """When sessions expire. Raises ``NotSupported`` if they do not in this store."""
+        found: ExpiryStore | None = getattr(self._store, "expiry", None)
+        if found is None:
+            raise NotSupported(self._store, "expiry", " without expires_after")
+        return found
+
+    def complete(self, name: str, session_id: str, operation: Awaitable[T]) -> Awaitable[T]:
+        """Return the outcome of an operation that was begun, as ``call`` does."""
+        return self._to_its_end(name, session_id, operation)
+
     def require(self, operation: str) -> None:
         """Raise ``NotSupported`` unless the store has the operation."""
         if not self.has(operation):
@@ -219,12 +236,30 @@ class StoreClient:
         names = "max_message_bytes", "max_turn_messages"
         return StoreLimits(self.check, *(getattr(self._store, name, sys.maxsize) for name in names))
 
+    def sent(self, messages: list[Message]) -> list[Message]:
+        """Return the messages without the keys that are the store's own (``unsent_keys``)."""
+        unsent: frozenset[str] = getattr(self._store, "unsent_keys", frozenset())
+        if not unsent:
+            return messages
+        return [{key: each[key] for key in each if key not in unsent} for each in messages]
+
     def check_replaces(self) -> None:
         """Raise ``NotSupported`` unless the store's ``append`` takes ``replace_from``."""
-        known = inspect.signature(self._store.append).parameters
+        self.check_takes("append", "replace_from")
+
+    def check_takes(self, operation: str, argument: str) -> None:
+        """Raise ``NotSupported`` unless an operation of the store takes the argument."""
+        self.require(operation)
+        if not self.takes(operation, argument):
+            raise NotSupported(self._store, operation, f" with {argument}")
+
+    def takes(self, operation: str, argument: str) -> bool:
+        """Return whether the store has the operation, and it takes the argument."""
+        if not self.has(operation):
+            return False
+        known = inspect.signature(getattr(self._store, operation)).parameters
         takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values())
-        if "replace_from" not in known and not takes_any:
-            raise NotSupported(self._store, "append", " with replace_from")
+        return argument in known or takes_any
 
     def check(self, messages: Sequence[Message]) -> None:
         """Raise ``InvalidMessage`` if the store would, without a call of its database.

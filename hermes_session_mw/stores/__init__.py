@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from hermes_session_mw.stores.answers import AnswerRecord, AnswerState, AnswerStore, AnswerWatch
 from hermes_session_mw.stores.base import History, Store
+from hermes_session_mw.stores.expiry import NEVER, ExpiryStore, SessionExpiry, Sweep
 from hermes_session_mw.stores.factory import StoreLike, as_store
+from hermes_session_mw.stores.label_store import LabelStore
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 from hermes_session_mw.stores.message_store import (
     ANY,
@@ -18,33 +20,51 @@ from hermes_session_mw.stores.message_store import (
     StoredMessage,
 )
 from hermes_session_mw.stores.models import ArchivedMessage, SessionInfo, SessionPage, StoredTurn
+from hermes_session_mw.stores.owner_store import ErasureReceipt, OwnerStore
 from hermes_session_mw.stores.validation import check_keys
 
 if TYPE_CHECKING:
     from hermes_session_mw.stores.hermes_state import HermesStateStore
     from hermes_session_mw.stores.memory import MemoryStore
+    from hermes_session_mw.stores.search import (
+        SearchHit,
+        SearchOptions,
+        SearchPage,
+        SearchStore,
+    )
     from hermes_session_mw.stores.sqlalchemy import SQLAlchemyStore
 
 __all__ = [
     "ANY",
+    "NEVER",
     "AnswerRecord",
     "AnswerState",
     "AnswerStore",
     "AnswerWatch",
     "ArchivedMessage",
+    "ErasureReceipt",
+    "ExpiryStore",
     "HermesStateStore",
     "History",
     "HistoryRange",
+    "LabelStore",
     "LifecycleStore",
     "MemoryStore",
     "MessageStore",
+    "OwnerStore",
     "SQLAlchemyStore",
+    "SearchHit",
+    "SearchOptions",
+    "SearchPage",
+    "SearchStore",
+    "SessionExpiry",
     "SessionInfo",
     "SessionPage",
     "Store",
     "StoreLike",
     "StoredMessage",
     "StoredTurn",
+    "Sweep",
     "as_store",
     "check_keys",
 ]
@@ -53,6 +73,7 @@ _FOLDERS = {
     "HermesStateStore": "hermes_state",
     "MemoryStore": "memory",
     "SQLAlchemyStore": "sqlalchemy",
+    **dict.fromkeys(("SearchHit", "SearchOptions", "SearchPage", "SearchStore"), "search"),
 }
 
 

@@ -13,6 +13,8 @@ from hermes_session_mw.messages import (
     beginning_of,
     decode_messages,
     encode_messages,
+    is_encrypted,
+    needs_keys,
 )
 from hermes_session_mw.stores.answers import ENDS, AnswerState
 from hermes_session_mw.stores.message_growth import GrowingMessage
@@ -155,6 +157,8 @@ def decode_events(events: Sequence[str]) -> list[object]:
     try:
         decoded: list[object] = json.loads(f"[{','.join(events)}]")
     except (ValueError, TypeError, RecursionError):
+        if any(map(is_encrypted, events)):
+            raise needs_keys() from None
         raise StoreCorrupt("a stored event is not JSON: restore it from a backup") from None
     return decoded
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from hermes_session_mw.messages import Message
+from hermes_session_mw.stores.expiry import Setting
 from hermes_session_mw.stores.lifecycle import LifecycleStore
 
 AnswerState = Literal["running", "completed", "incomplete", "failed", "stopped"]
@@ -102,6 +103,7 @@ class AnswerStore(LifecycleStore, Protocol):
         digest: str | None = None,
         fence: int | None = None,
         begun: Message | None = None,
+        expires_after: Setting | None = None,
     ) -> int:
         """Store the question of an answer, acquire the session's lease, and return its fence.
 
@@ -124,6 +126,7 @@ class AnswerStore(LifecycleStore, Protocol):
                 another one under the same turn id while the answer runs.
             fence: of the lease that the caller holds.
             begun: the message that the answer continues.
+            expires_after: becomes the session's own setting, in the same step; None leaves it.
 
         Raises:
             InvalidMessage: the question, or ``begun``, cannot be stored as it is.
@@ -134,6 +137,7 @@ class AnswerStore(LifecycleStore, Protocol):
             SessionConflict: there are fewer messages than ``replace_from``.
             SessionDeleted: the conversation was deleted.
             SessionFull: it has as many turns as it may have. An answer that has begun is stored.
+            NotSupported: there is an ``expires_after``, and the store has none.
         """
         ...
 
@@ -187,6 +191,7 @@ class AnswerStore(LifecycleStore, Protocol):
         *,
         fence: int,
         state: AnswerState,
+        title: str | None = None,
     ) -> int | None:
         """End the answer: store its last events and its turn, and release the lease, in one step.
 
@@ -204,6 +209,7 @@ class AnswerStore(LifecycleStore, Protocol):
             fence: what ``begin_answer`` returned.
             state: how it ended. Under its ``turn_id`` only a ``completed`` one is stored, so that
                 another can be asked for under the same id.
+            title: becomes the session's with the turn, if it has none.
 
         Raises:
             InvalidMessage: a message, or an event, cannot be stored as it is, or ``first`` would

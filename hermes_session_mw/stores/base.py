@@ -38,7 +38,8 @@ class Store(Protocol):
     ``InvalidMessage`` that ``append`` would raise for these messages, without a database; and the
     attributes ``max_message_bytes``, the bytes of UTF-8 that one message may take as JSON, and
     ``max_turn_messages``, the messages that one append may have. With them, invalid messages are
-    refused before a model is called.
+    refused before a model is called. ``unsent_keys``, a frozenset, names keys of its messages that
+    ``session.prompt`` leaves out.
     """
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:

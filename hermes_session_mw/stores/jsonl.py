@@ -2,24 +2,31 @@
 
 ::
 
-    {"hermes_session": 1, "id": "...", "title": null, "created_at": "2026-01-31T12:00:00+00:00"}
-    {"turn_id": "...", "message": {"role": "user", "content": "..."}}
+    {"hermes_session": 1, "id": "...", "title": null, "created_at": "2026-01-31T12:00:00+00:00",
+     "updated_at": "2026-01-31T12:05:00+00:00"}
+    {"turn_id": "...", "created_at": "2026-01-31T12:00:00+00:00",
+     "message": {"role": "user", "content": "..."}}
 
 A store exports and imports one session. A file of the command has any number of them, one after
 another, and a session's first line may name its ``owner`` there. A session that has metadata has it
-in its first line, as ``metadata``. Archived messages are not exported.
+in its first line, as ``metadata``, and one that has a setting of expiry of its own has that, as
+``expires_after``, in seconds or ``"never"``; one that has labels has its ``tags``, and whether it
+is ``pinned`` and ``shelved``. Exports of 0.1.0 have no ``updated_at`` and no message's
+``created_at``, and its import leaves out what it does not know. Archived messages are not exported.
 """
 
 import itertools
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
 from hermes_session_mw.exceptions import InvalidKey, InvalidMessage
 from hermes_session_mw.messages import Message, encode_messages
+from hermes_session_mw.stores.expiry import Setting, setting_as_json, setting_from_json
+from hermes_session_mw.stores.labels import Labels, labels_in
 from hermes_session_mw.stores.models import SessionInfo
 from hermes_session_mw.stores.validation import check_keys, check_title, encode_metadata
 
@@ -33,20 +40,35 @@ _MARK = "hermes_session"
 """The key that only the first line of a session has."""
 
 
+class ExportedRow(NamedTuple):
+    """A message of an export; ``body`` is a JSON text, ``created_at`` None where it is not told."""
+
+    turn_id: str
+    body: str
+    created_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ExportedSession:
-    """A session from an export; ``rows`` are turn ids and JSON texts, ``metadata`` a JSON text."""
+    """A session from an export; ``metadata`` is a JSON text.
+
+    ``updated_at`` is None where the export does not tell, and may be still to come: the store's own
+    clock tells.
+    """
 
     session_id: str
     title: str | None
     created_at: datetime
-    rows: list[tuple[str, str]]
+    rows: list[ExportedRow]
     metadata: str | None = None
+    updated_at: datetime | None = None
+    expires_after: Setting | None = None
+    labels: Labels = field(default_factory=Labels)
 
     @property
     def turns(self) -> int:
         """The number of turns."""
-        return len({turn_id for turn_id, _ in self.rows})
+        return len({row.turn_id for row in self.rows})
 
 
 class SessionLines(NamedTuple):
@@ -72,20 +94,31 @@ class SessionLines(NamedTuple):
 
 
 def dump(
-    session: SessionInfo, rows: Iterable[tuple[str, str]], metadata: Message | None = None
+    session: SessionInfo,
+    rows: Iterable[ExportedRow],
+    metadata: Message | None = None,
+    expires_after: Setting | None = None,
 ) -> str:
-    """Return the JSON Lines of a session; ``rows`` are turn ids and messages' JSON texts."""
+    """Return the JSON Lines of a session; ``expires_after`` is its own setting."""
     head: dict[str, Any] = {
         _MARK: FORMAT,
         "id": session.id,
         "title": session.title,
         "created_at": session.created_at.isoformat(),
+        "updated_at": session.updated_at.isoformat(),
     }
+    labels = {"tags": session.tags, "pinned": session.pinned, "shelved": session.shelved}
+    head |= {name: value for name, value in labels.items() if value}
     if metadata is not None:
         head["metadata"] = metadata
+    if expires_after is not None:
+        head["expires_after"] = setting_as_json(expires_after)
     lines = [_json(head)]
     # The stored text itself, so that the message is unchanged.
-    lines += [f'{{"turn_id":{_json(turn_id)},"message":{body}}}' for turn_id, body in rows]
+    lines += [
+        f'{{"turn_id":{_json(turn_id)},{_created(created_at)}"message":{body}}}'
+        for turn_id, body, created_at in rows
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -104,16 +137,25 @@ def parse(text: str, max_message_bytes: int) -> ExportedSession:
     version = session.get(_MARK)
     if version != FORMAT or isinstance(version, bool):
         raise InvalidMessage(f"line 1 is not the first line of a session in format {FORMAT}")
-    created_at = _created_at(session)
+    created_at, updated_at = _times(session)
     numbered = [(number, line) for number, line in enumerate(rest, 2) if line.strip()]
     rows = [_row(number, line, max_message_bytes) for number, line in numbered]
     if not rows:
         raise InvalidMessage("there is no message to import")
-    runs = [turn_id for turn_id, _ in itertools.groupby(turn_id for turn_id, _ in rows)]
+    runs = [turn_id for turn_id, _ in itertools.groupby(row.turn_id for row in rows)]
     if len(runs) != len(set(runs)):
         raise InvalidMessage("a turn's messages are not consecutive")
     metadata = _metadata(session.get("metadata"), max_message_bytes)
-    return ExportedSession(session["id"], session.get("title"), created_at, rows, metadata)
+    return ExportedSession(
+        session["id"],
+        session.get("title"),
+        created_at,
+        rows,
+        metadata,
+        updated_at,
+        _expires_after(session.get("expires_after")),
+        _labels(session),
+    )
 
 
 def split(stream: IO[bytes]) -> Iterator[SessionLines]:
@@ -135,22 +177,41 @@ def split(stream: IO[bytes]) -> Iterator[SessionLines]:
 
 
 def normalized_rows(text: str) -> list[str]:
-    """Return a session's message lines; equal messages and turns become equal texts."""
-    rows = [line for line in text.split("\n")[1:] if line.strip()]
-    return [json.dumps(json.loads(row), sort_keys=True) for row in rows]
+    """Return a session's message lines; equal messages and turns become equal texts.
+
+    Times are left out: not every database keeps a time as exactly.
+    """
+    rows = [json.loads(line) for line in text.split("\n")[1:] if line.strip()]
+    return [
+        json.dumps({key: row[key] for key in row if key != "created_at"}, sort_keys=True)
+        for row in rows
+    ]
 
 
-def _created_at(session: dict[str, Any]) -> datetime:
-    """Check a session's first line, and return its time; not every database can store any time."""
+def _times(session: dict[str, Any]) -> tuple[datetime, datetime | None]:
+    """Check a session's first line, and return when it was created, and changed if that is known.
+
+    Not every database can store any time.
+    """
+    changed = session.get("updated_at")
     try:
         created_at = datetime.fromisoformat(session["created_at"])
+        updated_at = None if changed is None else datetime.fromisoformat(changed)
         check_keys(session["id"], "")
         check_title(session.get("title"))
     except (InvalidKey, KeyError, TypeError, ValueError):
         raise InvalidMessage("line 1 does not have a valid id, title and time") from None
-    if created_at.tzinfo is None:
+    if created_at.tzinfo is None or (updated_at is not None and updated_at.tzinfo is None):
         raise InvalidMessage("line 1 has a time without its zone")
-    return min(max(created_at, datetime.fromtimestamp(1, UTC)), datetime.now(UTC))
+    created_at = _storable(created_at)
+    return created_at, None if updated_at is None else max(updated_at, created_at)
+
+
+def _labels(session: dict[str, Any]) -> Labels:
+    try:
+        return labels_in(session)
+    except (TypeError, ValueError):
+        raise InvalidMessage("line 1 has labels that cannot be stored") from None
 
 
 def _metadata(value: Any, max_bytes: int) -> str | None:
@@ -162,14 +223,38 @@ def _metadata(value: Any, max_bytes: int) -> str | None:
         raise InvalidMessage("line 1 has metadata that cannot be stored") from None
 
 
-def _row(number: int, line: str, max_message_bytes: int) -> tuple[str, str]:
+def _created(at: datetime | None) -> str:
+    return "" if at is None else f'"created_at":{_json(at.isoformat())},'
+
+
+def _storable(at: datetime) -> datetime:
+    """Return the nearest time that every database can store, and that is not to come, in UTC."""
+    return min(max(at, datetime.fromtimestamp(1, UTC)), datetime.now(UTC)).astimezone(UTC)
+
+
+def _expires_after(value: Any) -> Setting | None:
+    try:
+        return None if value is None else setting_from_json(value)
+    except ValueError:
+        raise InvalidMessage("line 1 has an expires_after that is not a time") from None
+
+
+def _row(number: int, line: str, max_message_bytes: int) -> ExportedRow:
     row = _object(number, line)
     try:
         check_keys("-", "", row["turn_id"] or "")
     except (InvalidKey, KeyError):
         raise InvalidMessage(f"line {number} has no turn_id that can be stored") from None
     (body,) = encode_messages([row.get("message")], max_message_bytes)  # type: ignore[list-item]  # checked there
-    return row["turn_id"], body
+    try:
+        written = row.get("created_at")
+        created_at = None if written is None else _storable(datetime.fromisoformat(written))
+    except (TypeError, ValueError, OverflowError):
+        # A time without its zone cannot be compared, which is a TypeError.
+        raise InvalidMessage(
+            f"line {number} has a created_at that is no time with a zone"
+        ) from None
+    return ExportedRow(row["turn_id"], body, created_at)
 
 
 def _object(number: int, line: str) -> dict[str, Any]:

@@ -201,6 +201,10 @@ class LifecycleStore(Store, Protocol):
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """Store what ``export`` returned, as a whole; return its id, the exported or another one.
 
+        The session keeps when it was created, and when it was last changed: now, where the lines do
+        not tell, or tell a time that is still to come by the store's own clock. Every message is
+        of now.
+
         Raises:
             InvalidMessage: the lines are not an export.
             SessionConflict: something is, or was, stored under the id.

@@ -1,10 +1,11 @@
 """The limits of what is stored, and the values that stores return. All times are UTC."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from hermes_session_mw.messages import Message
+from hermes_session_mw.messages import Message, ends_with_answer
 
 Reason = Literal["rewind", "replace", "compact"]
 """Why a message was archived."""
@@ -56,6 +57,11 @@ class StoredTurn:
     messages: list[Message]
     start: int | None
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether it ends with an answer: an assistant's message that calls no tool."""
+        return ends_with_answer(self.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class ArchivedMessage:
@@ -86,6 +92,14 @@ class SessionInfo:
         updated_at: when its history last changed.
         parent_id: the session that it was forked from; None if it was not forked.
         owner: whose it is; ``""`` where sessions have no owners.
+        expires_at: when it expires if its history does not change before; None for never, and where
+            the store has no expiry.
+        tags: set by ``label``, in their order.
+        pinned: whether its user wants it at the top of the list.
+        shelved: whether its user has put it away.
+        metadata: the pairs in its metadata, which are texts.
+        first_words: of the user, in one line, where they were asked for and there is no title; None
+            else, and where nothing was said in words.
     """
 
     id: str
@@ -95,6 +109,12 @@ class SessionInfo:
     updated_at: datetime
     parent_id: str | None = None
     owner: str = ""
+    expires_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    pinned: bool = False
+    shelved: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    first_words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

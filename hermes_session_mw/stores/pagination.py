@@ -2,9 +2,11 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from hermes_session_mw.stores.labels import Order
 from hermes_session_mw.stores.models import MAX_INTEGER, SessionInfo, SessionPage
 from hermes_session_mw.stores.validation import check_text
 
@@ -25,6 +27,20 @@ class OwnedPosition(NamedTuple):
     owner: str
     session_id: str
 
+
+class Placed(NamedTuple):
+    """A session, and its place in a list.
+
+    ``is_pinned`` is whether it is among the pinned ones, None where these do not come first.
+    """
+
+    place: Position
+    info: SessionInfo
+    is_pinned: bool | None = None
+
+
+_GROUPS = {True: "pinned", False: "others"}
+_NO_CURSOR = "cursor: it does not come from a page of this list"
 
 FIRST = Position(MAX_INTEGER, "")
 """The position that all sessions come after."""
@@ -55,6 +71,56 @@ def position_of(session: SessionInfo) -> Position:
 def owned_position_of(session: SessionInfo) -> OwnedPosition:
     """Return the position of the session in a list of all owners' sessions."""
     return OwnedPosition(position_of(session).changed, session.owner, session.id)
+
+
+def placed_page_of(found: Sequence[Placed], limit: int) -> SessionPage:
+    """Return the first ``limit`` of a list, and a cursor if there are more."""
+    sessions = [each.info for each in found[:limit]]
+    if len(found) <= limit:
+        return SessionPage(sessions, None)
+    place, _, is_pinned = found[limit - 1]
+    group = () if is_pinned is None else (_GROUPS[is_pinned],)
+    return SessionPage(sessions, encode_cursor(*place, *group))
+
+
+def check_cursor(cursor: str | None, order: Order) -> None:
+    """Raise ``ValueError`` unless a list in this order may have the cursor."""
+    if order == "pinned":
+        decode_pinned_cursor(cursor)
+    else:
+        decode_cursor(cursor)
+
+
+def decode_pinned_cursor(cursor: str | None) -> tuple[Position, bool]:
+    """Return the position before a page of a list with the pinned sessions first.
+
+    And whether it is among these. ``ValueError`` if no such list has the cursor.
+    """
+    if cursor is None:
+        return FIRST, True
+    changed, (session_id, group) = decode_fields(cursor, 256, 6)
+    if group not in _GROUPS.values():
+        raise ValueError(_NO_CURSOR)
+    return Position(changed, session_id), group == _GROUPS[True]
+
+
+def decode_owned_pinned_cursor(cursor: str | None) -> tuple[OwnedPosition, bool]:
+    """Return the same as `decode_pinned_cursor`, of a list of all owners' sessions."""
+    if cursor is None:
+        return FIRST_OF_ALL, True
+    changed, (owner, session_id, group) = decode_fields(cursor, 255, 256, 6)
+    if group not in _GROUPS.values():
+        raise ValueError(_NO_CURSOR)
+    return OwnedPosition(changed, owner, session_id), group == _GROUPS[True]
+
+
+def encode_owned_cursor(session: SessionInfo, *, is_pinned: bool | None = None) -> str:
+    """Return the cursor for what comes after a session in a list of all owners' sessions.
+
+    ``is_pinned`` is as for `Placed`.
+    """
+    group = () if is_pinned is None else (_GROUPS[is_pinned],)
+    return encode_cursor(*owned_position_of(session), *group)
 
 
 def list_order(session: SessionInfo) -> tuple[int, str]:
@@ -102,7 +168,7 @@ def decode_fields(cursor: str, *sizes: int) -> tuple[int, list[str]]:
                 return changed, names
     except (ValueError, TypeError, RecursionError):
         pass
-    raise ValueError("cursor: it does not come from a page of this list")
+    raise ValueError(_NO_CURSOR)
 
 
 def time_of(microseconds: int) -> datetime:

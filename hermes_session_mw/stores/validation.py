@@ -10,7 +10,13 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 from hermes_session_mw.exceptions import InvalidKey, InvalidMessage, SessionConflict, TurnConflict
-from hermes_session_mw.messages import Message, decode_messages, encode_messages
+from hermes_session_mw.messages import (
+    ENCRYPTED,
+    Message,
+    decode_messages,
+    encode_messages,
+    is_encrypted,
+)
 from hermes_session_mw.stores.message_store import ANY, AnyMetadata, ExpectedMetadata
 from hermes_session_mw.stores.models import (
     MAX_DIGEST,
@@ -93,12 +99,15 @@ def check_title(title: str | None) -> None:
     """Raise ``ValueError`` unless every database can store the title; None is no title."""
     if title is not None:
         check_text("title", title, MAX_TITLE, ValueError)
+        if is_encrypted(title):
+            raise ValueError(f"title begins with {ENCRYPTED!r}, as encrypted texts do")
 
 
 def check_text(name: str, value: str, most: int, error: type[ValueError]) -> None:
     """Raise ``error`` unless every database can store ``value``, of up to ``most`` characters."""
     if not isinstance(value, str):
-        raise error(f"{name} is a {type(value).__name__}, not a str")
+        hint = ': give "" for sessions without an owner' if name == "owner" else ""
+        raise error(f"{name} is a {type(value).__name__}, not a str{hint}")
     if len(value) > most:
         raise error(f"{name} has {len(value)} characters; it may have up to {most}")
     if "\0" in value:

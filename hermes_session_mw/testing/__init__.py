@@ -1,8 +1,10 @@
 """The contracts of the protocols for stores, as tests for a store of your own.
 
 Derive a test class from `StoreContract`, from `LifecycleContract` if the store edits, leases and
-lists too, from `AnswerContract` if it keeps running answers, and from `MessageContract` if it is a
-`MessageStore`, and define a fixture ``store`` that yields the store::
+lists too, from `AnswerContract` if it keeps running answers, from `MessageContract` if it is a
+`MessageStore`, from `OwnerContract` if it is an `OwnerStore`, from `LabelContract` if it is a
+`LabelStore`, and from `SearchContract` if it is a `SearchStore`. Define a fixture ``store`` that
+yields the store::
 
     from hermes_session_mw.testing import StoreContract
 
@@ -36,7 +38,10 @@ pytest.register_assert_rewrite(
             "session_list_contract",
             "lifecycle_contract",
             "metadata_contract",
+            "label_contract",
             "message_contract",
+            "owner_contract",
+            "search_contract",
             "answer_contract",
             "answer_writers",
             "fold_contract",
@@ -51,6 +56,11 @@ from hermes_session_mw.testing.answer_contract import (  # noqa: E402  # see abo
     AnswerContract,
     AnswerOperations,
 )
+from hermes_session_mw.testing.label_contract import (  # noqa: E402  # see above
+    LabelArguments,
+    LabelContract,
+    LabelOperations,
+)
 from hermes_session_mw.testing.lifecycle_contract import (  # noqa: E402  # see above
     LifecycleArguments,
     LifecycleContract,
@@ -60,6 +70,16 @@ from hermes_session_mw.testing.message_contract import (  # noqa: E402  # see ab
     MessageArguments,
     MessageContract,
     MessageOperations,
+)
+from hermes_session_mw.testing.owner_contract import (  # noqa: E402  # see above
+    OwnerArguments,
+    OwnerContract,
+    OwnerOperations,
+)
+from hermes_session_mw.testing.search_contract import (  # noqa: E402  # see above
+    SearchArguments,
+    SearchContract,
+    SearchOperations,
 )
 from hermes_session_mw.testing.store_contract import (  # noqa: E402  # see above
     StoreArguments,
@@ -71,12 +91,21 @@ __all__ = [
     "AnswerArguments",
     "AnswerContract",
     "AnswerOperations",
+    "LabelArguments",
+    "LabelContract",
+    "LabelOperations",
     "LifecycleArguments",
     "LifecycleContract",
     "LifecycleOperations",
     "MessageArguments",
     "MessageContract",
     "MessageOperations",
+    "OwnerArguments",
+    "OwnerContract",
+    "OwnerOperations",
+    "SearchArguments",
+    "SearchContract",
+    "SearchOperations",
     "StoreArguments",
     "StoreContract",
     "StoreOperations",

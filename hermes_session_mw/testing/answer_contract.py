@@ -89,6 +89,18 @@ class AnswerOperations(FoldOperations):
         # The lease is free again.
         assert await store.acquire(writer.session_id, LEASE) > writer.fence
 
+    async def test_an_end_gives_a_title(self, store: AnswerStore) -> None:
+        """The session has it with the turn, if it has none; an end without a turn gives none."""
+        writer = await begun(store)
+        assert await writer.end(1, messages=[], state="failed", title="Too early") is None
+        for number, title in enumerate(("First", "Second"), 1):
+            again = await begun(store, writer.session_id)
+            for _ in range(2):
+                assert await again.end(1, title=title) == 2 * number
+            info = await store.info(writer.session_id)
+            assert info is not None
+            assert info.title == "First"
+
     async def test_events_are_read_in_portions(self, store: AnswerStore) -> None:
         """A reader gets the events after a number, up to a limit, wherever a write began."""
         writer, expected = await begun(store), list(range(1, 11))

@@ -100,7 +100,7 @@ class LifecycleArguments:
         with pytest.raises(ValueError, match="cursor"):
             await store.list(new_id(), cursor=cursor)
 
-    @pytest.mark.parametrize("change", range(19))
+    @pytest.mark.parametrize("change", range(24))
     async def test_what_is_no_export_is_refused(self, store: LifecycleStore, change: int) -> None:
         """Lines that are not an export are refused, never quoted, and store nothing."""
         session_id = new_id()
@@ -121,6 +121,8 @@ class LifecycleArguments:
             ({**head, "created_at": "2026-01-31T12:00:00"}, row),
             ({**head, "created_at": "secret"}, row),
             ({**head, "created_at": 5}, row),
+            ({**head, "updated_at": "secret"}, row),
+            ({**head, "updated_at": "2026-01-31T12:00:00"}, row),
             ({**head, "title": "x" * 501}, row),
             ({key: head[key] for key in ("hermes_session", "id")}, row),
             (head, row, "secret"),
@@ -131,7 +133,11 @@ class LifecycleArguments:
             (head, {**row, "message": "secret"}),
             (head, {**row, "turn_id": None}),
             (head, row, {**row, "turn_id": "u"}, row),
+            (head, {**row, "created_at": "secret"}),
+            (head, {**row, "created_at": "2026-01-31T12:00:00"}),
+            (head, {**row, "created_at": 5}),
         ]
+        assert len(bad) == 24
         lines = "\n".join(
             each if isinstance(each, str) else json.dumps(each) for each in bad[change]
         )

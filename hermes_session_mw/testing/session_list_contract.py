@@ -1,6 +1,7 @@
 """What a `LifecycleStore` promises of lists, titles, deletions, exports and keys."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -131,6 +132,52 @@ class SessionListOperations:
         info = await store.info(session_id)
         assert info is not None
         assert 1970 <= info.created_at.year < 9999
+
+    async def test_an_import_keeps_when_a_session_was_changed(self, store: LifecycleStore) -> None:
+        """It is as in the export, and now if that does not tell, or if it is still to come."""
+        owner, lines = new_id(), export_of(numbered(0))
+        head, _, rows = lines.partition("\n")
+        old, later = (
+            json.dumps({**json.loads(head), "updated_at": at}) + "\n" + rows
+            for at in ("2026-02-03T05:05:06.5+01:00", "9999-01-01T00:00:00Z")
+        )
+        first = await stored(store, 1, owner)
+        for name, text in (("old", old), ("untold", lines), ("later", later)):
+            await store.import_(text, owner, name)
+        last = await stored(store, 1, owner)
+        *_, oldest = listed = (await store.list(owner)).sessions
+        times = {each.id: each.updated_at for each in listed}
+        assert oldest.id == "old"
+        assert oldest.updated_at.replace(microsecond=0).isoformat() == "2026-02-03T04:05:06+00:00"
+        assert times[first] <= times["untold"] <= times["later"] <= times[last]
+        # Whoever prunes the same database in a test of his own does not find it.
+        await store.delete("old", owner)
+
+    async def test_an_import_keeps_when_messages_were_stored(self, store: LifecycleStore) -> None:
+        """It is as in the export, now without a time or with one to come, and never before 1970."""
+        owner = new_id()
+        head, *rows = (json.loads(line) for line in export_of(numbered(0, 4)).splitlines())
+        rows[0]["created_at"] = "2026-02-03T05:05:06.5+01:00"
+        rows[2]["created_at"] = "9999-01-01T00:00:00Z"
+        rows[3]["created_at"] = "0001-01-01T00:00:00Z"
+        lines = "\n".join(json.dumps(each) for each in (head, *rows))
+        first = await store.info(await stored(store, 1, owner), owner)
+        await store.import_(lines, owner, "old")
+        last = await store.info(await stored(store, 1, owner), owner)
+        assert first is not None
+        assert last is not None
+        again = (await store.export("old", owner)).splitlines()[1:]
+        assert [json.loads(row)["message"] for row in again] == numbered(0, 4)
+        old, *untold, oldest = (
+            datetime.fromisoformat(json.loads(row)["created_at"]) for row in again
+        )
+        assert old.replace(microsecond=0).isoformat() == "2026-02-03T04:05:06+00:00"
+        assert all(first.created_at <= each <= last.created_at for each in untold)
+        assert oldest.year == 1970
+        await store.import_("\n".join((json.dumps(head), *again)), owner, "older")
+        assert (await store.export("older", owner)).splitlines()[1:] == again
+        for name in ("old", "older"):  # for the prune of another test's
+            await store.delete(name, owner)
 
     async def test_a_key_leads_to_one_session(self, store: LifecycleStore) -> None:
         """A key is bound once, moved, and dropped, without an effect on other keys and owners."""

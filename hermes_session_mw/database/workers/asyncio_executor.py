@@ -6,6 +6,7 @@ not install by itself.
 
 import asyncio
 import math
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -317,6 +318,17 @@ def _terminate(state: _LoopState) -> None:
     for connection in list(state.connections):
         shut_down_socket(connection)
         # By driver; its errors are about the closed loop.
-        for name in ("terminate", "stop"):
-            with suppress(Exception):
-                getattr(connection, name)()
+        with suppress(Exception):
+            connection.terminate()
+        with suppress(Exception):
+            _call_without_loop(connection.stop)
+
+
+def _call_without_loop(function: Callable[[], object]) -> None:
+    """Call aiosqlite's ``stop()`` where no loop runs: it would have a running one told of the end.
+
+    That loop may be closed by then, which is an exception in aiosqlite's thread.
+    """
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()

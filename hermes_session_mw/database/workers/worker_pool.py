@@ -46,6 +46,25 @@ _MAX_DELAY = 0.005
 """Seconds after which a completion that was held back is delivered in any case."""
 
 
+class _Queue:
+    """The tasks of threads that end together: each takes one None, and no other thread does.
+
+    Attributes:
+        waiting: the tasks that no thread has taken.
+        held: those that come before them, which one of the threads has taken and not run.
+    """
+
+    __slots__ = ("held", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: SimpleQueue[Task[Any] | None] = SimpleQueue()
+        self.held: deque[Task[Any] | None] = deque()
+
+    def take(self) -> "Task[Any] | None":
+        """Return the next task without waiting; raise if there is none."""
+        return self.held.popleft() if self.held else self.waiting.get_nowait()
+
+
 class WorkerPool:
     """Up to ``max_threads`` threads that run tasks in their order, for any event loop.
 
@@ -60,8 +79,8 @@ class WorkerPool:
         self.abandoned: set[Task[Any]] = set()
         self._max_threads = max_threads
         self._on_idle = on_idle
-        self._tasks: SimpleQueue[Task[Any] | None] = SimpleQueue()
-        self._held: deque[Task[Any] | None] = deque()
+        self._queue = _Queue()
+        self._own = threading.local()  # the queue of each thread
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._busy: set[int] = set()
@@ -71,7 +90,9 @@ class WorkerPool:
         """Have the next free thread run ``task``; ``RuntimeError`` if no thread can be started."""
         with self._lock:
             if len(self._threads) < min(self._pending + 1, self._max_threads):
-                thread = threading.Thread(target=self._work, name="hermes-session", daemon=True)
+                thread = threading.Thread(
+                    target=self._work, args=(self._queue,), name="hermes-session", daemon=True
+                )
                 try:
                     thread.start()
                 except RuntimeError:
@@ -80,7 +101,7 @@ class WorkerPool:
                 else:
                     self._threads.append(thread)
             self._pending += 1
-            self._tasks.put(task)
+            self._queue.waiting.put(task)
 
     def is_hung(self, seconds: float) -> bool:
         """Tell whether every thread has run an abandoned task for ``seconds``."""
@@ -95,30 +116,34 @@ class WorkerPool:
         Returns those that end at once.
         """
         with self._lock:
-            # One for each thread; a task that comes next still finds one.
+            # The threads of later tasks have another queue. They would end in the place of one that
+            # is busy, whose next task would wait for what it is busy with.
+            queue, self._queue = self._queue, _Queue()
             for _ in self._threads:
-                self._tasks.put(None)
+                queue.waiting.put(None)
             ending, self._threads = self._threads, []
         return [thread for thread in ending if thread.ident not in self._busy]
 
     def take_joining(self) -> "Task[Any] | None":
         """Return the next waiting task, if it may join a transaction; from a task's thread."""
+        queue: _Queue = self._own.queue
         try:
-            task = self._held.popleft() if self._held else self._tasks.get_nowait()
+            task = queue.take()
         except (Empty, IndexError):
             return None
         if task is not None and task.joining_work is not None:
             return task
-        self._held.appendleft(task)
+        queue.held.appendleft(task)
         return None
 
     def put_back(self, tasks: "Sequence[Task[Any]]") -> None:
         """Have tasks that `take_joining` has returned run next."""
-        self._held.extendleft(reversed(tasks))
+        self._own.queue.held.extendleft(reversed(tasks))
 
-    def _work(self) -> None:
+    def _work(self, queue: _Queue) -> None:
         me = threading.get_ident()
-        while (task := self._next()) is not None:
+        self._own.queue = queue
+        while (task := self._next(queue)) is not None:
             self._busy.add(me)
             task.run()
             self._busy.discard(me)
@@ -129,18 +154,18 @@ class WorkerPool:
             del task  # no reference until the next task
             while done:
                 finished = done.pop(0)
-                finished.complete(more=bool(done) or not self._tasks.empty())
+                finished.complete(more=bool(done) or not queue.waiting.empty())
         self._become_idle()
 
-    def _next(self) -> "Task[Any] | None":
-        if self._held:
+    def _next(self, queue: _Queue) -> "Task[Any] | None":
+        if queue.held:
             with suppress(IndexError):  # another thread's by now
-                return self._held.popleft()
+                return queue.held.popleft()
         try:
-            return self._tasks.get(timeout=_IDLE_AFTER)
+            return queue.waiting.get(timeout=_IDLE_AFTER)
         except Empty:
             self._become_idle()
-            return self._tasks.get()
+            return queue.waiting.get()
 
     def _become_idle(self) -> None:
         try:

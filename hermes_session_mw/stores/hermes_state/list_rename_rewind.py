@@ -10,13 +10,16 @@ from sqlalchemy import TextClause, text
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.transactions import snapshot, transaction
 from hermes_session_mw.stores.hermes_state.append import deactivate, row_count_for
+from hermes_session_mw.stores.hermes_state.leases import check_free
 from hermes_session_mw.stores.hermes_state.load import fetch_rows, measure, shown_messages
 from hermes_session_mw.stores.hermes_state.message_codec import decode
+from hermes_session_mw.stores.hermes_state.rules import Rules
 from hermes_session_mw.stores.hermes_state.schema import Columns, columns_of
 from hermes_session_mw.stores.hermes_state.session_chain import (
-    IS_CONTINUATION,
     SessionChain,
     find_chain,
+    is_continuation,
+    marker,
 )
 from hermes_session_mw.stores.hermes_state.state_meta import load_title, load_turn, store_title
 from hermes_session_mw.stores.models import SessionInfo, StoredTurn
@@ -29,18 +32,15 @@ _MICROSECONDS = "CAST(round(min(max({0}, -62135596800), 253402300799) * 1000000)
 _CHANGED = (
     "coalesce((SELECT max(timestamp) FROM messages WHERE session_id = sessions.id), started_at)"
 )
-# Neither a continuation nor a delegated task's session; a branch is a conversation of its own.
-_ROOT = (
-    "coalesce(root.source, '') <> 'tool'"
-    " AND json_extract(coalesce(root.model_config, '{}'), '$._delegate_from') IS NULL"
-    " AND (root.parent_session_id IS NULL OR parent.end_reason = 'branched'"
-    " OR json_extract(coalesce(root.model_config, '{}'), '$._branched_from') IS NOT NULL)"
+# Why a session ended whose routing key a new one has taken over since.
+_RESETS = (
+    "'session_reset', 'session_switch', 'idle', 'daily', 'suspended', 'resume_pending_expired'"
 )
 _select_info = {
     has_title: text(
         f"SELECT {'title' if has_title else 'NULL'},"  # noqa: S608  # fixed names
         f" {_MICROSECONDS.format('started_at')}, {_MICROSECONDS.format(_CHANGED)},"
-        " json_extract(coalesce(model_config, '{}'), '$._branched_from')"
+        f" {marker('sessions', '_branched_from')}"
         " FROM sessions WHERE id = :session_id"
     )
     for has_title in (True, False)
@@ -54,7 +54,7 @@ def info(database: Database, session_id: str, owner: str) -> SessionInfo | None:
     with snapshot(database):
         columns = columns_of(database)
         chain = find_chain(database, columns, session_id, owner)
-        return _info(database, columns, chain) if chain is not None and chain.is_own else None
+        return info_of(database, columns, chain) if chain is not None and chain.is_own else None
 
 
 def list_page(database: Database, owner: str, limit: int, after: Position) -> list[SessionInfo]:
@@ -65,13 +65,17 @@ def list_page(database: Database, owner: str, limit: int, after: Position) -> li
         if owner:
             columns.check_known("owners", "sessions.user_id")
             parameters["owner"] = owner
-        statement = _select_page(owned=bool(owner), may_be_hidden="archived" in columns.sessions)
+        statement = _select_page(
+            columns.rules,
+            owned=bool(owner),
+            unlisted=tuple(name for name in ("archived", "hidden") if name in columns.sessions),
+        )
         rows = database.rows(statement, {**parameters, "most": limit + 1})
         listed = []
         for session_id, changed in rows:
             chain = find_chain(database, columns, session_id, owner)
             if chain is not None and chain.is_own:
-                about = _info(database, columns, chain)
+                about = info_of(database, columns, chain)
                 listed.append(replace(about, updated_at=time_of(changed)))
         return listed
 
@@ -120,19 +124,22 @@ def check_hermes_title(title: str | None) -> None:
         )
 
 
-def rewind(database: Database, session_id: str, length: int, owner: str) -> int:
+def rewind(database: Database, session_id: str, length: int, owner: str, fence: int | None) -> int:
     """See `LifecycleStore.rewind`; the rows stay in the table, as Hermes keeps them."""
     with transaction(database):
         columns = columns_of(database)
+        columns.check_writable()
         columns.check_known("removed messages", "messages.active")
         chain = find_chain(database, columns, session_id, owner)
         if chain is None or not chain.is_own:
             return 0
+        check_free(database, columns, chain.tip, fence, replaces=True)
         rows = fetch_rows(database, columns, chain.tip)
-        length_before = len(shown_messages(rows))
+        length_before = len(shown_messages(rows, columns.rules))
         if length_before <= length:
             return length_before
-        deactivate(database, columns, chain.tip, rows[row_count_for(rows, length) :])
+        removed = rows[row_count_for(rows, length, columns.rules) :]
+        deactivate(database, columns, chain.tip, removed)
         return length
 
 
@@ -155,17 +162,20 @@ def find_turn(database: Database, session_id: str, turn_id: str, owner: str) -> 
         start = None
         still_there = len(rows_between())
         if turn.session == chain.tip and still_there == len(rows):
-            start = len(
-                shown_messages(fetch_rows(database, columns, chain.tip, last=turn.first - 1))
-            )
+            before = fetch_rows(database, columns, chain.tip, last=turn.first - 1)
+            start = len(shown_messages(before, columns.rules))
         messages = [
-            {key: value for key, value in decode(row).items() if key not in added}
-            for row, added in zip(rows, turn.added, strict=True)
+            {key: value for key, value in decode(row, columns.rules).items() if key not in added}
+            | beside
+            for row, added, beside in zip(
+                rows, turn.added, turn.beside or [{}] * len(rows), strict=True
+            )
         ]
         return StoredTurn(turn_id, messages, start)
 
 
-def _info(database: Database, columns: Columns, chain: SessionChain) -> SessionInfo:
+def info_of(database: Database, columns: Columns, chain: SessionChain) -> SessionInfo:
+    """Return the description of a conversation."""
     has_title = "title" in columns.sessions
     rows = [database.rows(_select_info[has_title], {"session_id": each})[0] for each in chain.ids]
     title = rows[-1][0]
@@ -180,19 +190,23 @@ def _info(database: Database, columns: Columns, chain: SessionChain) -> SessionI
 
 
 @cache
-def _select_page(*, owned: bool, may_be_hidden: bool) -> TextClause:
+def _select_page(rules: Rules, *, owned: bool, unlisted: tuple[str, ...]) -> TextClause:
     # A conversation is listed by its first session, as Hermes does.
-    of_owner = " AND root.user_id = :owner" if owned else ""
-    hidden = " AND coalesce(root.archived, 0) = 0" if may_be_hidden else ""
+    wanted = [
+        _is_root(rules),
+        *(f"coalesce(root.{name}, 0) = 0" for name in unlisted),
+    ]
+    if owned:
+        wanted.append("root.user_id = :owner")
     return text(
         "WITH RECURSIVE line (root, id) AS ("  # noqa: S608  # fixed names
         "SELECT root.id, root.id FROM sessions AS root"
-        f" LEFT JOIN sessions AS parent ON parent.id = root.parent_session_id"
-        f" WHERE {_ROOT}{of_owner}{hidden}"
+        " LEFT JOIN sessions AS parent ON parent.id = root.parent_session_id"
+        f" WHERE {' AND '.join(wanted)}"
         " UNION SELECT line.root, child.id FROM line"
         " JOIN sessions AS parent ON parent.id = line.id"
         " JOIN sessions AS child ON child.parent_session_id = parent.id"
-        f" WHERE parent.end_reason = 'compression' AND {IS_CONTINUATION.format('child')}"
+        f" WHERE parent.end_reason = 'compression' AND {is_continuation(rules, 'child', 'parent')}"
         "), listed (id, changed) AS ("
         f"SELECT line.root, max({_MICROSECONDS.format(_CHANGED)}) FROM line"
         " JOIN sessions ON sessions.id = line.id GROUP BY line.root)"
@@ -200,3 +214,31 @@ def _select_page(*, owned: bool, may_be_hidden: bool) -> TextClause:
         " WHERE changed < :changed OR (changed = :changed AND id > :last)"
         " ORDER BY changed DESC, id LIMIT :most"
     )
+
+
+def _is_root(rules: Rules) -> str:
+    """Return SQL that is true for a ``root``: neither a continuation nor a helper's session.
+
+    A branch is a conversation of its own, and so is what began after a reset.
+    """
+    begins = [
+        "root.parent_session_id IS NULL",
+        "(parent.end_reason = 'branched' AND root.started_at >= parent.ended_at)",
+    ]
+    if rules.marks_branches:
+        begins.append(f"{marker('root', '_branched_from')} IS NOT NULL")
+    if rules.lists_resets:
+        was_reset = f"parent.end_reason IN ({_RESETS}) AND root.session_key <> ''"
+        begins += [
+            f"{marker('root', '_reset_from')} IS NOT NULL",
+            f"({was_reset} AND root.session_key = parent.session_key)",
+        ]
+    wanted = ["coalesce(root.source, '') <> 'tool'", f"({' OR '.join(begins)})"]
+    if rules.marks_helpers:
+        wanted.append(f"{marker('root', '_delegate_from')} IS NULL")
+    if rules.lists_resets:  # where a continuation may have its parent's markers
+        continues = (
+            f"parent.end_reason = 'compression' AND {is_continuation(rules, 'root', 'parent')}"
+        )
+        wanted.append(f"NOT coalesce({continues}, 0)")
+    return " AND ".join(wanted)

@@ -1,16 +1,18 @@
 """A message as a row of Hermes' table ``messages``, and back. Pure functions.
 
-``decode`` returns, key for key and in its order, what Hermes Agent 0.19 returns. ``decode``
-returns every message that ``encode`` accepts unchanged.
+``decode`` returns, key for key and in its order, what Hermes Agent returns by the rules of the
+file's version. ``decode`` returns every message that ``encode`` accepts unchanged.
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hermes_session_mw.exceptions import InvalidMessage
+from hermes_session_mw.exceptions import InvalidMessage, StoreCorrupt
 from hermes_session_mw.messages import Message
+from hermes_session_mw.stores.hermes_state.rules import Rules
 from hermes_session_mw.stores.hermes_state.text_cleanup import clean_text
 
 _JSON = "\0json:"  # the prefix of a content that is not a text
@@ -18,9 +20,12 @@ _INCOMPLETE = "incomplete"
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 _MAX_NAMES = 5  # of keys, in an error's text
 _MAX_NAME_LENGTH = 40
+_TOOL_MARKER = re.compile(r"\[[A-Za-z_][A-Za-z0-9_.-]*\]")
 
 
 def _unchanged(value: Any) -> Any:
+    if isinstance(value, bytes):
+        raise StoreCorrupt("a message in Hermes' database has bytes in place of a text or a number")
     return value
 
 
@@ -40,6 +45,17 @@ def _parser(fallback: Any) -> Callable[[Any], Any]:
             return list(fallback) if fallback is not None else None
 
     return parse
+
+
+def _object(value: Any) -> Any:
+    """Return the object of a JSON text, which older versions encoded twice; None for others."""
+    for _ in range(2):
+        value = _parser(None)(value) if isinstance(value, str) else value
+    return value if isinstance(value, dict) else None
+
+
+def _is_object(value: Any) -> bool:
+    return _object(value) is not None
 
 
 def _true(_value: Any) -> bool:
@@ -82,6 +98,8 @@ class _Field:
 
 _FIELDS = (
     _Field("api_content", "api_content"),
+    _Field("display_kind", "display_kind"),
+    _Field("display_metadata", "display_metadata", _object, _json, is_present=_is_object),
     _Field("timestamp", "timestamp", _unchanged, _timestamp),
     _Field("tool_call_id", "tool_call_id"),
     _Field("tool_name", "tool_name"),
@@ -102,27 +120,40 @@ COLUMNS = ("role", "content", *(field.column for field in _FIELDS))
 """The columns of a message."""
 
 
-def decode(row: Mapping[str, Any]) -> Message:
-    """Return the message of a row; columns that it lacks count as empty."""
-    role, content = row["role"], _decoded_content(row["content"])
+def decode(row: Mapping[str, Any], rules: Rules) -> Message:
+    """Return the message of a row; columns that it lacks count as empty.
+
+    Raises:
+        StoreCorrupt: a value is bytes, which no JSON can have.
+    """
+    role, content = _unchanged(row["role"]), _decoded_content(row["content"])
     if role in ("user", "assistant") and isinstance(content, str):
         content = clean_text(content)
+        if rules.blanks_markers and row.get("tool_calls") and _is_tool_marker(role, content):
+            content = ""
     message = {"role": role, "content": content}
     for field in _FIELDS:
         value = row.get(field.column)
         if field.is_present(value) and (role == "assistant" or not field.of_assistant):
             message[field.key] = field.read(value)
+    if not rules.has_times:
+        message.pop("timestamp", None)
     return message
 
 
+def _is_tool_marker(role: str, content: str) -> bool:
+    return role == "assistant" and _TOOL_MARKER.fullmatch(content) is not None
+
+
 def encode(
-    number: int, message: Message, columns: Collection[str], *, exact: bool
+    number: int, message: Message, columns: Collection[str], rules: Rules, *, exact: bool
 ) -> dict[str, Any]:
     """Return the row for ``message``; its ``timestamp`` is None if the message has none.
 
-    ``columns`` are those of the table. A message that would come back changed is refused. Unless
-    ``exact``, it may have values that Hermes leaves out or cleans on reading: empty values, and
-    white space at the ends of a text. An answer that broke off is then marked in Hermes' own way.
+    ``columns`` are those of the table, ``rules`` those of the file. A message that would come back
+    changed is refused. Unless ``exact``, it may have values that Hermes leaves out or cleans on
+    reading: empty values, and white space at the ends of a text. An answer that broke off is then
+    marked in Hermes' own way.
 
     Raises:
         InvalidMessage: it cannot be stored.
@@ -134,7 +165,7 @@ def encode(
             row[field.column] = field.write(message.get(field.key)) if of_role else None
     if not exact and _is_broken_off(message) and "finish_reason" in columns:
         row["finish_reason"] = _INCOMPLETE
-    changed = _changed(message, decode(row))
+    changed = _changed(message, decode(row, rules))
     if not exact:
         changed = [key for key in changed if not _may_change(key, message)]
     if changed:
@@ -156,7 +187,7 @@ def _encoded_content(number: int, message: Message) -> str | None:
 
 def _decoded_content(value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith(_JSON):
-        return value
+        return _unchanged(value)
     try:
         return json.loads(value.removeprefix(_JSON))
     except (ValueError, RecursionError):

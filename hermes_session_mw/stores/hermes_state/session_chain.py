@@ -1,52 +1,86 @@
 """Finds the sessions that a client's id leads to, and their owner.
 
 When a conversation grows too long, Hermes ends its session and continues it in a child. A client
-still has the old id: it leads to the last child, as Hermes itself resolves it.
+still has the old id: it leads to the last child, as Hermes itself resolves it. Which child that is
+differs between versions of Hermes (``rules.py``).
 """
 
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from hermes_session_mw.database.connection import Database
+from hermes_session_mw.stores.hermes_state.rules import Rules
 from hermes_session_mw.stores.hermes_state.schema import Columns
 
-_MAX_STEPS = 100  # the same limit as Hermes'
-
 _CONFIG = "CASE WHEN json_valid({0}.model_config) THEN {0}.model_config ELSE '{{}}' END"
-IS_CONTINUATION = (
-    f"json_extract({_CONFIG}, '$._branched_from') IS NULL"
-    f" AND json_extract({_CONFIG}, '$._delegate_from') IS NULL"
-    " AND coalesce({0}.source, '') <> 'tool'"
-)
-"""SQL that is true for a child that is neither a branch nor a delegated task's session."""
+_MARKERS = ("_branched_from", "_delegate_from")
+_IS_NO_TOOLS = "coalesce({0}.source, '') <> 'tool'"
 
-_USERS = {True: "user_id", False: "NULL"}  # key: whether that column exists
-_select_session = {
-    has_user: text(
+
+def marker(table: str, name: str) -> str:
+    """Return the SQL of a marker in a session's configuration, such as ``_branched_from``."""
+    return f"json_extract({_CONFIG.format(table)}, '$.{name}')"
+
+
+def is_continuation(rules: Rules, child: str, parent: str) -> str:
+    """Return SQL that is true if ``child`` continues ``parent``, which ended by a compression."""
+    if rules.continuation == "later":
+        return f"{child}.started_at >= {parent}.ended_at"
+    if rules.continuation == "unmarked":
+        unmarked = [f"{marker(child, name)} IS NULL" for name in _MARKERS]
+    else:
+        unmarked = [
+            f"coalesce({marker(child, name)}, '') <> {parent}.id"
+            for name in (*_MARKERS, "_reset_from")
+        ]
+    return " AND ".join((*unmarked, _IS_NO_TOOLS.format(child)))
+
+
+@cache
+def _select_session(*, has_user: bool) -> TextClause:
+    user = _user("sessions", has_user=has_user)
+    return text(
         f"SELECT {user}, started_at, end_reason FROM sessions WHERE id = :session_id"  # noqa: S608  # fixed names
     )
-    for has_user, user in _USERS.items()
-}
-# Of several children a continued one comes first, then one that has not ended, then one that has;
-# among equals the one that was written to last.
-_select_child = {
-    has_user: text(
-        f"SELECT id, {user}, end_reason FROM sessions AS child"  # noqa: S608  # fixed names
-        f" WHERE parent_session_id = :session_id AND {IS_CONTINUATION.format('child')}"
-        " ORDER BY CASE WHEN end_reason = 'compression' THEN 0"
-        " WHEN ended_at IS NULL THEN 1 ELSE 2 END,"
-        " coalesce((SELECT max(timestamp) FROM messages WHERE session_id = child.id),"
-        " started_at) DESC, started_at DESC, id DESC LIMIT 1"
+
+
+@cache
+def _select_child(rules: Rules, *, has_user: bool, has_activity: bool) -> TextClause:
+    said = "(SELECT max(timestamp) FROM messages WHERE session_id = child.id)"
+    if has_activity:
+        both = f"SELECT {said} AS at UNION ALL SELECT child.last_activity_at"
+        said = f"(SELECT max(at) FROM ({both}))"  # noqa: S608  # fixed names
+    # Of several children a continued one comes first, then one that has not ended, then one that
+    # has; among equals the one that was written to last. The oldest rule takes the youngest.
+    preferred = (
+        "child.started_at DESC"
+        if rules.continuation == "later"
+        else "CASE WHEN child.end_reason = 'compression' THEN 0"
+        " WHEN child.ended_at IS NULL THEN 1 ELSE 2 END,"
+        f" coalesce({said}, child.started_at) DESC, child.started_at DESC, child.id DESC"
     )
-    for has_user, user in _USERS.items()
-}
-_select_parent = text(
-    "SELECT parent.id, parent.user_id"  # noqa: S608  # fixed names
-    " FROM sessions AS child JOIN sessions AS parent ON parent.id = child.parent_session_id"
-    " WHERE child.id = :session_id AND parent.end_reason = 'compression'"
-    f" AND {IS_CONTINUATION.format('child')}"
-)
+    return text(
+        f"SELECT child.id, {_user('child', has_user=has_user)}, child.end_reason"  # noqa: S608  # fixed names
+        " FROM sessions AS parent JOIN sessions AS child ON child.parent_session_id = parent.id"
+        f" WHERE parent.id = :session_id AND {is_continuation(rules, 'child', 'parent')}"
+        f" ORDER BY {preferred} LIMIT 1"
+    )
+
+
+@cache
+def _select_parent(rules: Rules, *, has_user: bool) -> TextClause:
+    return text(
+        f"SELECT parent.id, {_user('parent', has_user=has_user)}"  # noqa: S608  # fixed names
+        " FROM sessions AS child JOIN sessions AS parent ON parent.id = child.parent_session_id"
+        " WHERE child.id = :session_id AND parent.end_reason = 'compression'"
+        f" AND {is_continuation(rules, 'child', 'parent')}"
+    )
+
+
+def _user(table: str, *, has_user: bool) -> str:
+    return f"{table}.user_id" if has_user else "NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +111,43 @@ def find_chain(
     if owner:
         columns.check_known("owners", "sessions.user_id")
     has_user = "user_id" in columns.sessions
-    rows = database.rows(_select_session[has_user], {"session_id": session_id})
+    rows = database.rows(_select_session(has_user=has_user), {"session_id": session_id})
     if not rows:
         return None
     user, started_at, end_reason = rows[0]
     if user is None and owner:
-        user = _inherited_user(database, session_id)
+        users_before = (each for _, each in ancestors(database, columns, session_id))
+        user = next((each for each in users_before if each is not None), None)
+    select_child = _select_child(
+        columns.rules, has_user=has_user, has_activity="last_activity_at" in columns.sessions
+    )
     ids, users = [session_id], {user}
-    while end_reason == "compression" and len(ids) <= _MAX_STEPS:
-        children = database.rows(_select_child[has_user], {"session_id": ids[-1]})
-        if not children or children[0][0] in ids:
+    while end_reason == "compression" and len(ids) <= columns.rules.chain:
+        children = database.rows(select_child, {"session_id": ids[-1]})
+        if not children or (children[0][0] in ids and columns.rules.continuation != "later"):
             break
         child, child_user, end_reason = children[0]
         ids.append(child)
         # Hermes gives a continuation no user: its owner is that of the conversation.
         users.add(user if child_user is None else child_user)
-    return SessionChain(tuple(ids), started_at, is_own=not owner or users == {owner})
+    return SessionChain(_once_each(ids), started_at, is_own=not owner or users == {owner})
 
 
-def _inherited_user(database: Database, session_id: str) -> str | None:
-    """Return the user of the session that this one continues."""
-    seen = {session_id}
-    while len(seen) <= _MAX_STEPS:
-        rows = database.rows(_select_parent, {"session_id": session_id})
-        if not rows or rows[0][0] in seen:
-            return None
+def ancestors(
+    database: Database, columns: Columns, session_id: str
+) -> list[tuple[str, str | None]]:
+    """Return the sessions that this one continues, the nearest first, each with its user."""
+    select_parent = _select_parent(columns.rules, has_user="user_id" in columns.sessions)
+    found: dict[str, str | None] = {}
+    while len(found) < columns.rules.chain:
+        rows = database.rows(select_parent, {"session_id": session_id})
+        if not rows or rows[0][0] in found:
+            break
         session_id, user = rows[0]
-        if user is not None:
-            return str(user)
-        seen.add(session_id)
-    return None
+        found[session_id] = user
+    return list(found.items())
+
+
+def _once_each(ids: list[str]) -> tuple[str, ...]:
+    """Leave out repeated ids of a circle, through which the oldest versions go on and on."""
+    return (*dict.fromkeys(each for each in ids if each != ids[-1]), ids[-1])

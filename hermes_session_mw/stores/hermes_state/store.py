@@ -12,7 +12,7 @@ from hermes_session_mw.database.errors import errors_of
 from hermes_session_mw.database.retry import RetryingExecutor
 from hermes_session_mw.database.workers.executor import WAIT_SHARE
 from hermes_session_mw.database.workers.thread_executor import ThreadExecutor
-from hermes_session_mw.exceptions import ConfigurationError, NotSupported
+from hermes_session_mw.exceptions import ConfigurationError
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
     MAX_TURN_MESSAGES,
@@ -21,19 +21,26 @@ from hermes_session_mw.messages import (
     encode_messages,
 )
 from hermes_session_mw.stores.base import History
+from hermes_session_mw.stores.hermes_state import fork_export_delete, keys_metadata, leases
 from hermes_session_mw.stores.hermes_state import list_rename_rewind as sql
 from hermes_session_mw.stores.hermes_state.append import AppendRequest, append, check_visible
+from hermes_session_mw.stores.hermes_state.fork_export_delete import ForkRequest
 from hermes_session_mw.stores.hermes_state.load import load
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, encode
+from hermes_session_mw.stores.hermes_state.rules import rules_of
 from hermes_session_mw.stores.hermes_state.state_file import StateFile, path_of
+from hermes_session_mw.stores.hermes_state.state_meta import without_beside
 from hermes_session_mw.stores.models import MAX_TURNS, PAGE, SessionInfo, SessionPage, StoredTurn
 from hermes_session_mw.stores.pagination import decode_cursor, page_of
 from hermes_session_mw.stores.validation import (
     check_count,
     check_int,
+    check_key,
     check_keys,
+    check_lease,
     check_page,
     check_title,
+    encode_metadata,
 )
 
 DEFAULT_TIMEOUT = 5.0
@@ -54,7 +61,11 @@ class HermesStateStore:
         timeout: seconds after which every operation ends, whatever the database does.
         max_message_bytes: bytes of UTF-8 that one message may take as JSON.
         max_turn_messages: messages that one append may have.
+        unsent_keys: keys of messages that ``session.prompt`` leaves out: Hermes has its own copy of
+            each provider's reasoning there, and sends none.
     """
+
+    unsent_keys: frozenset[str] = frozenset({"reasoning"})
 
     def __init__(
         self,
@@ -101,6 +112,7 @@ class HermesStateStore:
             encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
         )
         self._append = partial(AppendRequest, source=source, max_turns=max_turns, exact=exact)
+        self._source = source
         self._exact = exact
         self.max_message_bytes = max_message_bytes
         self.max_turn_messages = max_turn_messages
@@ -144,9 +156,10 @@ class HermesStateStore:
         turn_id: str | None = None,
         expected_length: int | None = None,
         *,
+        fence: int | None = None,
         replace_from: int | None = None,
     ) -> int:
-        """See `Store.append`; the messages go to the last session of the conversation.
+        """See `LifecycleStore.append`; the messages go to the last session of the conversation.
 
         With ``replace_from`` they replace all but its first messages, as for
         `LifecycleStore.append`; Hermes leaves those out of its history, as after a ``rewind``.
@@ -154,7 +167,8 @@ class HermesStateStore:
         Raises:
             InvalidMessage: also if a message would come back changed.
             SessionTaken: the session is another owner's.
-            SessionBusy: Hermes is compressing the conversation.
+            SessionBusy: Hermes is in a turn, or compresses the conversation.
+            TurnLost: the lease with this ``fence`` was acquired again since.
             StoreMisconfigured: the file is missing, is not Hermes', requires a value that this
                 package does not know, or has no column for one that it has to write.
         """
@@ -162,30 +176,62 @@ class HermesStateStore:
         check_int("expected_length", expected_length)
         check_count("replace_from", replace_from)
         taken = decode_messages(self._encode(messages))  # the caller may change its own meanwhile
-        request = self._append(session_id, taken, owner, turn_id, expected_length, replace_from)
+        request = self._append(
+            session_id, taken, owner, turn_id, expected_length, replace_from, fence
+        )
         return await self._write(append, request)
 
     def check(self, messages: Sequence[Message]) -> None:
         """See `SQLAlchemyStore.check`; a message that would come back changed is refused too.
 
-        Only ``append`` knows which columns an older file lacks.
+        Only ``append`` knows which columns an older file lacks, and whether there is a turn id,
+        with which ``metadata`` is stored.
         """
-        taken = decode_messages(self._encode(messages))
+        taken, rules = decode_messages(self._encode(messages)), rules_of(None)
+        if not self._exact:
+            taken = [without_beside(message) for message in taken]
         rows = [
-            encode(number, message, COLUMNS, exact=self._exact)
+            encode(number, message, COLUMNS, rules, exact=self._exact)
             for number, message in enumerate(taken)
         ]
-        check_visible(rows, [])
+        check_visible(rows, [], rules)
 
     async def rewind(
         self, session_id: str, length: int, owner: str = "", *, fence: int | None = None
     ) -> int:
-        """See `LifecycleStore.rewind`; Hermes leaves the rest out of its history as well."""
+        """See `LifecycleStore.rewind`; Hermes leaves the rest out of its history as well.
+
+        Raises:
+            SessionBusy: Hermes is in a turn, or compresses the conversation.
+        """
         check_keys(session_id, owner)
         check_count("length", length)
-        if fence is not None:
-            raise NotSupported(self, "rewind", ": with a fence; Hermes' database has none")
-        return await self._write(sql.rewind, session_id, length, owner)
+        return await self._write(sql.rewind, session_id, length, owner, fence)
+
+    async def acquire(self, session_id: str, seconds: float, owner: str = "") -> int:
+        """See `LifecycleStore.acquire`.
+
+        In a database that is newer than Hermes Agent 0.19's it is Hermes' own lease, so that each
+        waits for the other; in an older one only requests of this package know of it.
+
+        Raises:
+            SessionTaken: the session is another owner's.
+            StoreMisconfigured: the database has no table ``state_meta``.
+        """
+        check_keys(session_id, owner)
+        check_lease(seconds)
+        return await self._write(leases.acquire, session_id, seconds, owner)
+
+    async def extend(self, session_id: str, fence: int, seconds: float, owner: str = "") -> None:
+        """See `LifecycleStore.extend`."""
+        check_keys(session_id, owner)
+        check_lease(seconds)
+        await self._write(leases.extend, session_id, fence, seconds, owner)
+
+    async def release(self, session_id: str, fence: int, owner: str = "") -> None:
+        """See `LifecycleStore.release`."""
+        check_keys(session_id, owner)
+        await self._write(leases.release, session_id, fence, owner)
 
     async def find_turn(self, session_id: str, turn_id: str, owner: str = "") -> StoredTurn | None:
         """See `LifecycleStore.find_turn`; also None if Hermes has rewritten the messages.
@@ -228,6 +274,70 @@ class HermesStateStore:
         if done is None:
             raise ValueError("title: another conversation in Hermes' database has it")
         return done
+
+    async def fork(
+        self, session_id: str, new_id: str, owner: str = "", length: int | None = None
+    ) -> int:
+        """See `LifecycleStore.fork`; the fork is a branch of Hermes', with its user."""
+        check_keys(session_id, owner)
+        check_keys(new_id, owner)
+        check_count("length", length)
+        request = ForkRequest(session_id, new_id, owner, length, self._source)
+        return await self._write(fork_export_delete.fork, request)
+
+    async def delete(self, session_id: str, owner: str = "") -> bool:
+        """See `LifecycleStore.delete`: all sessions of the conversation, as Hermes deletes each.
+
+        Helpers' sessions are deleted with it, and branches stay. Hermes' files are not touched.
+        Hermes itself may use the id again.
+
+        Raises:
+            SessionBusy: Hermes is in a turn, or compresses the conversation.
+        """
+        check_keys(session_id, owner)
+        return await self._write(fork_export_delete.delete, session_id, owner)
+
+    async def export(self, session_id: str, owner: str = "") -> str:
+        """See `LifecycleStore.export`; Hermes stores no turns, so that each question begins one."""
+        check_keys(session_id, owner)
+        return await self._read(fork_export_delete.export, session_id, owner)
+
+    async def bind_key(self, key: str, new_id: str, owner: str = "") -> str:
+        """See `LifecycleStore.bind_key`."""
+        check_key(key, owner)
+        check_keys(new_id, owner)
+        return await self._write(keys_metadata.bind_key, key, new_id, owner)
+
+    async def move_key(self, key: str, session_id: str, owner: str = "") -> None:
+        """See `LifecycleStore.move_key`."""
+        check_key(key, owner)
+        check_keys(session_id, owner)
+        await self._write(keys_metadata.move_key, key, session_id, owner)
+
+    async def find_key(self, key: str, owner: str = "") -> str | None:
+        """See `LifecycleStore.find_key`."""
+        check_key(key, owner)
+        return await self._read(keys_metadata.find_key, key, owner)
+
+    async def drop_key(self, key: str, owner: str = "") -> bool:
+        """See `LifecycleStore.drop_key`."""
+        check_key(key, owner)
+        return await self._write(keys_metadata.drop_key, key, owner)
+
+    async def set_metadata(self, session_id: str, metadata: Message, owner: str = "") -> None:
+        """See `LifecycleStore.set_metadata`.
+
+        Raises:
+            SessionTaken: the session is another owner's.
+        """
+        check_keys(session_id, owner)
+        body = encode_metadata(metadata, self.max_message_bytes)
+        await self._write(keys_metadata.set_metadata, session_id, body, owner)
+
+    async def find_metadata(self, session_id: str, owner: str = "") -> Message | None:
+        """See `LifecycleStore.find_metadata`."""
+        check_keys(session_id, owner)
+        return await self._read(keys_metadata.find_metadata, session_id, owner)
 
     async def aclose(self) -> None:
         """Close the file; a later call opens it again."""

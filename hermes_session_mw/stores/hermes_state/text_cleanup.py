@@ -1,12 +1,13 @@
 """Removes what Hermes leaves out on reading: inserted memory, white space, maintenance prompts.
 
-Pure functions; each does exactly what Hermes Agent 0.19 does.
+Pure functions; each does exactly what Hermes Agent does, by the rules of a file's version.
 """
 
 import re
 from collections.abc import Sequence
 
 from hermes_session_mw.messages import Message
+from hermes_session_mw.stores.hermes_state.rules import Rules
 
 # The beginning and the end of a removed part have separate patterns, each of which needs one pass.
 # A single pattern would search for the end again from every beginning.
@@ -76,18 +77,20 @@ def _without_notes(text: str) -> str:
     return "".join(kept) + text[at:]
 
 
-def without_maintenance(messages: Sequence[Message]) -> list[Message]:
+def without_maintenance(messages: Sequence[Message], rules: Rules) -> list[Message]:
     """Leave out the prompts by which Hermes reviews its memory, and the answer to each."""
+    if rules.hides_reviews == "no":
+        return list(messages)
     kept: list[Message] = []
-    answered = True
+    was_prompt = hides_answer = False
     for message in messages:
         if _is_maintenance(message):
-            answered = False
+            hides_answer = not was_prompt or rules.hides_reviews == "each"
+            was_prompt = True
             continue
-        is_answer = not answered and message["role"] == "assistant"
-        answered = True
-        if not is_answer:
+        if not hides_answer or message["role"] != "assistant":
             kept.append(message)
+        was_prompt = hides_answer = False
     return kept
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from anyio.lowlevel import checkpoint
 
 from hermes_session_mw.exceptions import (
+    NotSupported,
     SessionBusy,
     SessionDeleted,
     SessionFull,
@@ -25,7 +26,9 @@ from hermes_session_mw.stores.answer_folding import (
     folded,
 )
 from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState
-from hermes_session_mw.stores.memory.records import Key, SessionRecord, appended
+from hermes_session_mw.stores.expiry import Setting, rounded
+from hermes_session_mw.stores.first_words import first_words_of
+from hermes_session_mw.stores.memory.records import Key, SessionRecord, appended, titled
 from hermes_session_mw.stores.validation import (
     check_answer,
     check_count,
@@ -33,6 +36,7 @@ from hermes_session_mw.stores.validation import (
     check_keys,
     check_lease,
     check_replaced,
+    check_title,
     length_after_repeat,
 )
 
@@ -63,9 +67,11 @@ class Answer:
 class MemoryAnswers:
     """The part of `MemoryStore` that keeps answers."""
 
+    expires_after: Setting | None
     max_message_bytes: int
     max_turn_messages: int
     _max_turns: int
+    _takes_first_words: bool
     _fence_floor: int
     _sessions: dict[Key, SessionRecord]
     _answers: dict[Key, Answer]
@@ -84,6 +90,7 @@ class MemoryAnswers:
         digest: str | None = None,
         fence: int | None = None,
         begun: Message | None = None,
+        expires_after: Setting | None = None,
     ) -> int:
         """See `AnswerStore.begin_answer`."""
         check_keys(session_id, owner, turn_id)
@@ -94,6 +101,7 @@ class MemoryAnswers:
         bodies = encode_question(question, self.max_message_bytes, self.max_turn_messages)
         answer = Answer(session_id, bodies, turn_id, replace_from, digest, None)
         answer.begun = encode_begun(begun, self.max_message_bytes)
+        own = self._own_expiry(expires_after)
         await checkpoint()
         with self._lock:
             known = self._begun_before(answer_id, answer, owner)
@@ -112,6 +120,7 @@ class MemoryAnswers:
                 answer_id=answer_id,
                 answer_fence=new,
                 updated_at=time.time(),
+                expires_after=record.expires_after if own is None else own,
             )
             return new
 
@@ -154,11 +163,13 @@ class MemoryAnswers:
         *,
         fence: int,
         state: AnswerState,
+        title: str | None = None,
     ) -> int | None:
         """See `AnswerStore.end_answer`."""
         check_keys(session_id, owner)
         check_answer(answer_id, owner)
         check_end(state)
+        check_title(title)
         checked = check_events(first, events, self.max_message_bytes)
         bodies: list[str] = []
         if messages:
@@ -171,7 +182,8 @@ class MemoryAnswers:
             answer, _ = self._held(session_id, answer_id, owner, fence)
             more = checked.after(len(answer.events))
             turn_id = answer.turn_id if state == "completed" else None
-            self._end(answer, owner, bodies, turn_id, state)
+            words = first_words_of(messages) if self._takes_first_words else ""
+            self._end(answer, owner, bodies, turn_id, state, words, title)
             answer.events += more.bodies
             return answer.length
 
@@ -256,6 +268,13 @@ class MemoryAnswers:
             for key in old:
                 del self._answers[key]
             return len(expired) + len(old)
+
+    def _own_expiry(self, expires_after: Setting | None) -> Setting | None:
+        """Return a session's own setting in whole seconds."""
+        own = None if expires_after is None else rounded(expires_after)
+        if own is not None and self.expires_after is None:
+            raise NotSupported(self, "expiry", " without expires_after")
+        return own
 
     def _record(self, session_id: str, owner: str) -> SessionRecord:
         return self._sessions.get((owner, session_id), SessionRecord())
@@ -344,15 +363,21 @@ class MemoryAnswers:
         bodies: list[str],
         turn_id: str | None,
         state: AnswerState,
+        words: str = "",
+        title: str | None = None,
     ) -> None:
-        """Append the answer's turn, and end it; a lease that another has acquired stays."""
+        """Append the answer's turn, and end it; a lease that another has acquired stays.
+
+        ``title`` is for a session that has none, and ``words`` are a new one's.
+        """
         record = self._record(answer.session_id, owner)
         if bodies:
             stored = [] if turn_id is None else record.turn(turn_id)
             if stored:
                 answer.length = length_after_repeat(stored, bodies, record.first, record.end)
             else:
-                record = appended(record, bodies, turn_id, answer.replace_from)
+                grown = appended(record, bodies, turn_id, answer.replace_from)
+                record = titled(grown, record, title, words)
                 answer.length = len(record.rows)
         if len(bodies) > len(answer.question):
             answer.message = bodies[-1]

@@ -8,12 +8,19 @@ from typing import TypeVar
 
 from anyio.lowlevel import checkpoint
 
-from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
+from hermes_session_mw.exceptions import (
+    SessionConflict,
+    SessionDeleted,
+    SessionFull,
+    TurnLost,
+)
 from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.messages import Message, decode_messages, encode_messages
 from hermes_session_mw.stores.base import History, takes_encoded
+from hermes_session_mw.stores.expiry import Setting
+from hermes_session_mw.stores.first_words import first_words_of
 from hermes_session_mw.stores.memory.answers import MemoryAnswers
-from hermes_session_mw.stores.memory.records import Row, SessionRecord, appended
+from hermes_session_mw.stores.memory.records import Row, SessionRecord, appended, titled
 from hermes_session_mw.stores.message_store import (
     ANY,
     ExpectedMetadata,
@@ -29,6 +36,7 @@ from hermes_session_mw.stores.validation import (
     check_message_ids,
     check_metadata,
     check_range,
+    check_title,
     encode_expected,
     encode_metadata,
     encode_replaced,
@@ -41,6 +49,9 @@ T = TypeVar("T")
 
 class MemoryHistories(MemoryAnswers):
     """The part of `MemoryStore` that works on messages."""
+
+    expires_after: Setting | None
+    _takes_first_words: bool
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`."""
@@ -66,19 +77,29 @@ class MemoryHistories(MemoryAnswers):
         message_ids: Sequence[str | None] | None = None,
         metadata: Message | None = None,
         expected_metadata: ExpectedMetadata = ANY,
+        expires_after: Setting | None = None,
+        title: str | None = None,
     ) -> int:
-        """See `Store.append`, `LifecycleStore.append` and `MessageStore.append`."""
+        """See `LifecycleStore.append`, `MessageStore.append` and `LabelStore.append`.
+
+        ``expires_after`` is as for `SQLAlchemyStore.append`.
+        """
         check_keys(session_id, owner, turn_id)
         check_int("expected_length", expected_length)
         check_count("replace_from", replace_from)
         check_message_ids(message_ids, len(messages))
+        check_title(title)
         bodies = self._encode(messages)
+        words = first_words_of(messages) if self._takes_first_words else ""
         described = None if metadata is None else encode_metadata(metadata, self.max_message_bytes)
         expected = encode_expected(expected_metadata, self.max_message_bytes)
+        own = self._own_expiry(expires_after)
         compared = None if any(each is not None for each in message_ids or ()) else bodies
 
         def change(record: SessionRecord) -> tuple[SessionRecord, int]:
             stored = [] if turn_id is None else record.turn(turn_id)
+            if own is not None:
+                record = replace(record, expires_after=own)
             if stored:
                 return record, length_after_repeat(stored, compared, record.first, record.end)
             before = len(record.rows)
@@ -91,7 +112,7 @@ class MemoryHistories(MemoryAnswers):
                 raise SessionFull(self._max_turns)
             if described is not None:
                 grown = replace(grown, metadata=described)
-            return grown, len(grown.rows)
+            return titled(grown, record, title, words), len(grown.rows)
 
         return await self._change(session_id, owner, change, fence)
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from hermes_session_mw.ids import mint_turn_id
+from hermes_session_mw.stores.expiry import Setting
+from hermes_session_mw.stores.labels import Labels
 from hermes_session_mw.stores.models import Reason
 from hermes_session_mw.stores.validation import check_replaced
 
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 """An owner, and the session's id or a client's key."""
 
+NO_LABELS = Labels()
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Row:
     """A message of the history."""
 
@@ -71,6 +75,10 @@ class SessionRecord:
     """The fence of the open answer's lease."""
     checkpoints: CheckpointRecords | None = None
     """None where there are none."""
+    expires_after: Setting | None = None
+    """Its own setting; None without one."""
+    labels: Labels = NO_LABELS
+    """Without pairs, which the metadata has."""
 
     @property
     def is_answering(self) -> bool:
@@ -151,3 +159,11 @@ def _unknown_rows(
         for body, message_id in zip(bodies, message_ids, strict=True)
         if message_id not in known
     ]
+
+
+def titled(
+    grown: SessionRecord, before: SessionRecord, title: str | None, words: str
+) -> SessionRecord:
+    """Return a session with a title, if it has none: the one given, or a new one's first words."""
+    new = title if title is not None or before.turns else words or None
+    return grown if new is None or grown.title is not None else replace(grown, title=new)

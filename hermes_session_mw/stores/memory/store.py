@@ -6,7 +6,7 @@ never sees a part of a turn.
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from anyio.lowlevel import checkpoint
 
 from hermes_session_mw.exceptions import (
+    NotSupported,
     SessionBusy,
     SessionConflict,
     SessionDeleted,
@@ -28,8 +29,10 @@ from hermes_session_mw.messages import (
     MAX_TURN_MESSAGES,
 )
 from hermes_session_mw.stores import jsonl
+from hermes_session_mw.stores.expiry import ExpiryStore, Setting, check_store_expiry
 from hermes_session_mw.stores.memory.answers import Answer
-from hermes_session_mw.stores.memory.histories import MemoryHistories, metadata_of
+from hermes_session_mw.stores.memory.histories import metadata_of
+from hermes_session_mw.stores.memory.labels import MemoryLabels
 from hermes_session_mw.stores.memory.records import Key, Row, SessionRecord
 from hermes_session_mw.stores.models import (
     MAX_TURNS,
@@ -37,13 +40,11 @@ from hermes_session_mw.stores.models import (
     SessionInfo,
     SessionPage,
 )
+from hermes_session_mw.stores.owner_store import ErasureReceipt, check_erased
 from hermes_session_mw.stores.pagination import (
-    decode_cursor,
     decode_owned_cursor,
-    list_order,
     owned_list_order,
     owned_page_of,
-    page_of,
 )
 from hermes_session_mw.stores.validation import (
     check_age,
@@ -58,13 +59,17 @@ from hermes_session_mw.stores.validation import (
 
 if TYPE_CHECKING:
     from hermes_session_mw.stores.checkpoint_store import CheckpointStore
+    from hermes_session_mw.stores.memory.expiry import MemoryExpiry
+    from hermes_session_mw.stores.memory.search import MemorySearch
+    from hermes_session_mw.stores.search import SearchOptions, SearchPage
 
 
-class MemoryStore(MemoryHistories):
-    """An `AnswerStore` and `MessageStore` that keeps conversations in this process, until it ends.
+class MemoryStore(MemoryLabels):
+    """An `AnswerStore`, `MessageStore` and `LabelStore` in this process, until that ends.
 
     Threads may share it. Messages are stored as JSON, as in a database, so that a test gets the
-    same values as from a real store. ``aclose()`` keeps them. The limits are `SQLAlchemyStore`'s.
+    same values as from a real store. ``aclose()`` keeps them. The limits are `SQLAlchemyStore`'s,
+    and so are ``expires_after``, ``title_from_first_words`` and ``search``.
 
     Attributes:
         max_message_bytes: bytes of UTF-8 that one message may take as JSON.
@@ -77,10 +82,17 @@ class MemoryStore(MemoryHistories):
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_turn_messages: int = MAX_TURN_MESSAGES,
         max_turns: int = MAX_TURNS,
+        expires_after: Setting | None = None,
+        title_from_first_words: bool = False,
+        search: "bool | SearchOptions" = False,
     ) -> None:
+        check_store_expiry(expires_after)
+        self.expires_after: Setting | None = expires_after
+        self._owner_expiry: dict[str, Setting] = {}
         self.max_message_bytes = max_message_bytes
         self.max_turn_messages = max_turn_messages
         self._max_turns = max_turns
+        self._takes_first_words = title_from_first_words
         self._sessions: dict[Key, SessionRecord] = {}
         self._keys: dict[Key, str] = {}
         self._bound_at: dict[Key, float] = {}
@@ -88,6 +100,7 @@ class MemoryStore(MemoryHistories):
         self._fence_floor = 0
         self._lock = threading.Lock()
         self._answers: dict[Key, Answer] = {}
+        self._search = None if search is False else _searching(search)
 
     @cached_property
     def checkpoints(self) -> "CheckpointStore":
@@ -104,6 +117,51 @@ class MemoryStore(MemoryHistories):
 
         return MemoryCheckpoints(records, self._change, self._encode, self._max_turns)
 
+    @property
+    def expiry(self) -> "ExpiryStore | None":
+        """When sessions expire, and what removes them; None without ``expires_after``."""
+        return self._expiry
+
+    @cached_property
+    def _expiry(self) -> "MemoryExpiry | None":
+        if self.expires_after is None:
+            return None
+        from hermes_session_mw.stores.memory.expiry import (  # noqa: PLC0415  # few have any
+            MemoryExpiry,
+        )
+
+        def find(session_id: str, owner: str) -> SessionRecord | None:
+            return self._sessions.get((owner, session_id))
+
+        def remove(is_chosen: Callable[[str, SessionRecord], bool]) -> Sequence[SessionRecord]:
+            with self._lock:
+                return self._remove_unused(is_chosen)
+
+        return MemoryExpiry(self.expires_after, self._owner_expiry, find, self._change, remove)
+
+    async def search(
+        self,
+        owner: str,
+        query: str,
+        limit: int = PAGE,
+        cursor: str | None = None,
+        *,
+        session_id: str | None = None,
+        since: datetime | None = None,
+        role: str | None = None,
+    ) -> "SearchPage":
+        """See `SearchStore.search`; it reads all of the owner's messages, without an index."""
+        if self._search is None:
+            raise NotSupported(self, "search", ": give the store search=True")
+
+        def records_of() -> dict[str, SessionRecord]:
+            with self._lock:
+                return {id_: each for (of, id_), each in self._sessions.items() if of == owner}
+
+        return await self._search.search(
+            records_of, owner, query, limit, cursor, session_id, since, role
+        )
+
     async def delete(self, session_id: str, owner: str = "") -> bool:
         """See `SQLAlchemyStore.delete`."""
         check_keys(session_id, owner)
@@ -113,7 +171,12 @@ class MemoryStore(MemoryHistories):
             if not record.is_used and record.answer_id is None:
                 self._drop_answers(owner, session_id)
                 return False
-            gone = SessionRecord(deleted=True, updated_at=time.time(), fence=record.fence)
+            gone = SessionRecord(
+                deleted=True,
+                updated_at=time.time(),
+                fence=record.fence,
+                expires_after=record.expires_after,
+            )
             self._sessions[owner, session_id] = gone
             self._drop_answers(owner, session_id)
             self._repoint_keys(owner, session_id, None)
@@ -124,21 +187,66 @@ class MemoryStore(MemoryHistories):
         check_age(older_than)
         await checkpoint()
         with self._lock:
-            oldest, now = time.time() - older_than.total_seconds(), time.monotonic()
-            expired = [
-                key
-                for key, each in self._sessions.items()
-                if each.updated_at < oldest and each.leased_until <= now
-            ]
-            for owner, session_id in expired:
-                removed = self._sessions.pop((owner, session_id))
-                self._fence_floor = max(self._fence_floor, removed.fence)
-                self._drop_answers(owner, session_id)
-                self._repoint_keys(owner, session_id, None)
+            oldest, expiry = time.time() - older_than.total_seconds(), self._expiry
+
+            def is_stale(owner: str, record: SessionRecord) -> bool:
+                if expiry is not None and expiry.is_expired(owner, record):
+                    return True
+                owners = None if record.deleted else self._owner_expiry.get(owner)
+                has_setting = record.expires_after is not None or owners is not None
+                return record.updated_at < oldest and not has_setting
+
+            removed = self._remove_unused(is_stale)
             for key, leads_to in list(self._keys.items()):
                 if self._bound_at[key] < oldest and (key[0], leads_to) not in self._sessions:
                     del self._keys[key]
-            return len(expired)
+            return len(removed)
+
+    def _remove_unused(
+        self, is_chosen: Callable[[str, SessionRecord], bool]
+    ) -> Sequence[SessionRecord]:
+        """Remove those of the sessions without a lease that are chosen, and return them."""
+        now = time.monotonic()
+        removed = {
+            key: each
+            for key, each in self._sessions.items()
+            if each.leased_until <= now and is_chosen(key[0], each)
+        }
+        for (owner, session_id), record in removed.items():
+            del self._sessions[owner, session_id]
+            self._fence_floor = max(self._fence_floor, record.fence)
+            self._drop_answers(owner, session_id)
+            self._repoint_keys(owner, session_id, None)
+        return [*removed.values()]
+
+    async def export_owner(self, owner: str) -> AsyncIterator[str]:
+        """See `OwnerStore.export_owner`."""
+        check_keys("-", owner)
+        for session_id in sorted(each.id for each in await self._infos("", owner)):
+            try:
+                lines = await self.export(session_id, owner)
+            except SessionNotFound:
+                continue  # deleted meanwhile
+            yield lines
+
+    async def erase_owner(self, owner: str, *, ownerless: bool = False) -> ErasureReceipt:
+        """See `OwnerStore.erase_owner`."""
+        check_erased(owner, ownerless=ownerless)
+        await checkpoint()
+        with self._lock:
+            receipt = ErasureReceipt(
+                keys=sum(of == owner for of, _ in self._keys),
+                answers=sum(of == owner for of, _ in self._answers),
+            )
+            for key in [key for key in self._sessions if key[0] == owner]:
+                removed = self._sessions.pop(key)
+                self._fence_floor = max(self._fence_floor, removed.fence)
+                receipt += _counts_of(removed)
+            self._owner_expiry.pop(owner, None)
+            for kept in (self._keys, self._bound_at, self._answers):
+                for key in [key for key in kept if key[0] == owner]:
+                    del kept[key]
+        return receipt
 
     async def fork(
         self, session_id: str, new_id: str, owner: str = "", length: int | None = None
@@ -154,7 +262,13 @@ class MemoryStore(MemoryHistories):
         rows = [replace(row, turn_id=turn_id) for row in parent.rows[:length]]
         with self._lock:
             fence = self._unused(new_id, owner).fence
-            child = SessionRecord(rows, turns=parent.turns, parent_id=session_id, fence=fence)
+            child = SessionRecord(
+                rows,
+                turns=parent.turns,
+                parent_id=session_id,
+                fence=fence,
+                expires_after=parent.expires_after,
+            )
             self._sessions[owner, new_id] = child
         return len(rows)
 
@@ -215,19 +329,6 @@ class MemoryStore(MemoryHistories):
             if record.fence == fence and not record.deleted:
                 self._sessions[owner, session_id] = replace(record, leased_until=float("-inf"))
 
-    async def list(
-        self, owner: str = "", limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
-    ) -> SessionPage:
-        """See `LifecycleStore.list`, and `MessageStore.list`."""
-        check_keys("-", owner)
-        check_page(limit)
-        check_prefix(prefix)
-        after = decode_cursor(cursor)
-        sessions = [each for each in await self._infos(prefix) if each.owner == owner]
-        start = (-after.changed, after.session_id)
-        found = [each for each in sorted(sessions, key=list_order) if list_order(each) > start]
-        return page_of(found, limit)
-
     async def list_all(
         self, limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
     ) -> SessionPage:
@@ -238,12 +339,6 @@ class MemoryStore(MemoryHistories):
         sessions = sorted(await self._infos(prefix), key=owned_list_order)
         start = (-after.changed, after.owner, after.session_id)
         return owned_page_of([each for each in sessions if owned_list_order(each) > start], limit)
-
-    async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
-        """See `LifecycleStore.info`."""
-        check_keys(session_id, owner)
-        record = await self._get(session_id, owner)
-        return _info(owner, session_id, record) if record.exists else None
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
         """See `LifecycleStore.rename`."""
@@ -263,8 +358,9 @@ class MemoryStore(MemoryHistories):
         record = await self._get(session_id, owner)
         if not record.exists:
             raise SessionNotFound
-        rows = ((row.turn_id, row.body) for row in record.rows)
-        return jsonl.dump(_info(owner, session_id, record), rows, metadata_of(record))
+        rows = (jsonl.ExportedRow(row.turn_id, row.body, row.at) for row in record.rows)
+        info = self._info(owner, session_id, record)
+        return jsonl.dump(info, rows, metadata_of(record), record.expires_after)
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
@@ -273,17 +369,21 @@ class MemoryStore(MemoryHistories):
         check_keys(new_id, owner)
         if session.turns > self._max_turns:
             raise SessionFull(self._max_turns)
+        self._own_expiry(session.expires_after)
         await checkpoint()
         with self._lock:
             fence, now = self._unused(new_id, owner).fence, datetime.now(UTC)
+            changed = now if session.updated_at is None else min(session.updated_at, now)
             self._sessions[owner, new_id] = SessionRecord(
-                [Row(turn_id, body, now) for turn_id, body in session.rows],
+                [Row(row.turn_id, row.body, row.created_at or now) for row in session.rows],
                 turns=session.turns,
                 title=session.title,
                 metadata=session.metadata,
+                labels=session.labels,
                 created_at=session.created_at.timestamp(),
-                updated_at=time.time(),
+                updated_at=changed.timestamp(),
                 fence=fence,
+                expires_after=session.expires_after,
             )
         return new_id
 
@@ -324,15 +424,13 @@ class MemoryStore(MemoryHistories):
     def __repr__(self) -> str:
         return f"<MemoryStore ({len(self._sessions)} sessions)>"
 
-    async def _infos(self, prefix: str) -> Sequence[SessionInfo]:
-        """Return the sessions whose id begins with ``prefix``."""
-        await checkpoint()
-        with self._lock:
-            return [
-                _info(owner, session_id, record)
-                for (owner, session_id), record in self._sessions.items()
-                if record.exists and session_id.startswith(prefix)
-            ]
+    def _info(
+        self, owner: str, session_id: str, record: SessionRecord, *, first_words: bool = False
+    ) -> SessionInfo:
+        info = super()._info(owner, session_id, record, first_words=first_words)
+        if self._expiry is None:
+            return info
+        return replace(info, expires_at=self._expiry.time_of(owner, record))
 
     def _unused(self, session_id: str, owner: str) -> SessionRecord:
         """Return the record of an id that was never used, or raise ``SessionConflict``."""
@@ -356,10 +454,20 @@ class MemoryStore(MemoryHistories):
                     self._bind_key(key, to)
 
 
-def _info(owner: str, session_id: str, record: SessionRecord) -> SessionInfo:
-    created, updated = (
-        datetime.fromtimestamp(at, UTC) for at in (record.created_at, record.updated_at)
+def _counts_of(record: SessionRecord) -> ErasureReceipt:
+    """Return the counts of what a session's record has."""
+    return ErasureReceipt(
+        sessions=int(record.exists),
+        messages=len(record.rows),
+        archived=len(record.archive),
+        message_ids=sum(row.message_id is not None for row in record.rows),
+        checkpoints=0 if record.checkpoints is None else len(record.checkpoints.checkpoints),
+        ids=int(not record.exists),
     )
-    return SessionInfo(
-        session_id, record.title, len(record.rows), created, updated, record.parent_id, owner
-    )
+
+
+def _searching(options: "bool | SearchOptions") -> "MemorySearch":
+    from hermes_session_mw.stores.memory.search import MemorySearch  # noqa: PLC0415  # few search
+    from hermes_session_mw.stores.search import options_of  # noqa: PLC0415
+
+    return MemorySearch(options_of(options))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hermes_session_mw.database.listener import Watch
 from hermes_session_mw.database.workers.executor import Executor
@@ -20,6 +21,7 @@ from hermes_session_mw.stores.answer_folding import (
     encode_question,
 )
 from hermes_session_mw.stores.answers import MAX_EVENTS, AnswerRecord, AnswerState, AnswerWatch
+from hermes_session_mw.stores.expiry import Setting, check_expiry
 from hermes_session_mw.stores.sqlalchemy.folding import AnswerFolding
 from hermes_session_mw.stores.sqlalchemy.statements import answers, read_answers
 from hermes_session_mw.stores.sqlalchemy.statements.answer_notifications import (
@@ -28,13 +30,18 @@ from hermes_session_mw.stores.sqlalchemy.statements.answer_notifications import 
     events_topic,
     stop_topic,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.append import NewTitle
 from hermes_session_mw.stores.validation import (
     check_answer,
     check_count,
     check_digest,
     check_keys,
     check_lease,
+    check_title,
 )
+
+if TYPE_CHECKING:
+    from hermes_session_mw.stores.sqlalchemy.expiry import SQLAlchemyExpiry
 
 
 class _NoWatch:
@@ -75,6 +82,8 @@ class SQLAlchemyAnswers(AnswerFolding):
     _max_turns: int
     _executor: Executor
     _notifies: bool
+    _new_title: Callable[[Sequence[Message], str | None], NewTitle | None]
+    _own_expiry: "Callable[[], SQLAlchemyExpiry]"
 
     async def begin_answer(
         self,
@@ -89,6 +98,7 @@ class SQLAlchemyAnswers(AnswerFolding):
         digest: str | None = None,
         fence: int | None = None,
         begun: Message | None = None,
+        expires_after: Setting | None = None,
     ) -> int:
         """See `AnswerStore.begin_answer`; one short transaction."""
         check_keys(session_id, owner, turn_id)
@@ -98,9 +108,13 @@ class SQLAlchemyAnswers(AnswerFolding):
         check_digest(digest)
         bodies = encode_question(question, self.max_message_bytes, self.max_turn_messages)
         continued = encode_begun(begun, self.max_message_bytes)
+        if expires_after is not None:
+            check_expiry(expires_after)
+            await self._own_expiry().prepare()
         answer = answers.NewAnswer(
-            answer_id, session_id, owner, bodies, turn_id, replace_from, digest, continued
-        )
+            answer_id, session_id, owner, bodies, turn_id, replace_from, digest, continued,
+            expires_after,
+        )  # fmt: skip
         return await self._retrying.write(
             answers.begin, answer, lease, fence, self._max_turns, self.max_message_bytes
         )
@@ -142,11 +156,13 @@ class SQLAlchemyAnswers(AnswerFolding):
         *,
         fence: int,
         state: AnswerState,
+        title: str | None = None,
     ) -> int | None:
         """See `AnswerStore.end_answer`; one short transaction."""
         check_keys(session_id, owner)
         check_answer(answer_id, owner)
         check_end(state)
+        check_title(title)
         bodies: list[str] = []
         if messages:
             bodies = encode_messages(messages, self.max_message_bytes, self.max_turn_messages)
@@ -159,6 +175,7 @@ class SQLAlchemyAnswers(AnswerFolding):
             owner,
             fence=fence,
             state=state,
+            title=self._new_title(messages, title),
         )
 
     async def find_answer(self, answer_id: str, owner: str = "") -> AnswerRecord | None:

@@ -6,9 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
-from hermes_session_mw.database.connection import database_of
+from hermes_session_mw.database.connection import Database, database_of
 from hermes_session_mw.database.connection_settings import check_isolation, check_settings
 from hermes_session_mw.database.drivers import check_engine, check_options
 from hermes_session_mw.database.engine import (
@@ -20,11 +19,10 @@ from hermes_session_mw.database.engine import (
     make_engine,
     sqlite_file,
 )
-from hermes_session_mw.database.errors import classify
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.database.workers.executor import WAIT_SHARE, Executor, invalidate_after
 from hermes_session_mw.database.workers.thread_executor import ThreadExecutor
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import note_answers
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import note_complete
 from hermes_session_mw.stores.sqlalchemy.schema.creation import create_at_first_use
 from hermes_session_mw.stores.sqlalchemy.schema.migrations import is_complete
 
@@ -35,11 +33,20 @@ if TYPE_CHECKING:
 class ExecutorFactory:
     """Makes executors; with ``create_schema`` their first connection creates the tables.
 
-    ``threads`` and ``timeout`` are as for `SQLAlchemyStore`.
+    ``threads`` and ``timeout`` are as for `SQLAlchemyStore`. ``prepare_more`` prepares tables that
+    few have, after the others.
     """
 
-    def __init__(self, *, create_schema: bool, threads: int | None, timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        create_schema: bool,
+        threads: int | None,
+        timeout: float,
+        prepare_more: Callable[[Database], None] | None = None,
+    ) -> None:
         self._create_schema = create_schema
+        self._prepare_more = prepare_more
         self._threads = threads
         self._timeout = timeout
 
@@ -93,25 +100,15 @@ class ExecutorFactory:
         )
 
     def _prepare(self, connection: Connection) -> None:
-        if not self._create_schema:
-            return
         try:
-            if not self._is_complete(connection):
-                with transaction(database_of(connection), may_end=True):
-                    create_at_first_use(connection)
-            note_answers(connection.dialect)
+            if self._create_schema:
+                check_settings(database_of(connection))
+                if not is_complete(connection):
+                    with transaction(database_of(connection), may_end=True):
+                        create_at_first_use(connection)
+                note_complete(connection.dialect)
+            if self._prepare_more is not None:
+                self._prepare_more(database_of(connection))
         except Exception as exc:
             invalidate_after(exc, connection)
-            raise
-
-    @staticmethod
-    def _is_complete(connection: Connection) -> bool:
-        """Tell whether the tables are complete; an unsynced Galera node is unavailable."""
-        try:
-            check_settings(database_of(connection))
-            return is_complete(connection)
-        except DBAPIError as exc:
-            failure = classify(exc, only_read=True)
-            if failure.category == "unavailable":
-                raise failure.as_store_error(in_doubt=False) from exc
             raise

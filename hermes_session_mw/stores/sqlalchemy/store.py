@@ -19,7 +19,7 @@ from hermes_session_mw.database.drivers import check_url
 from hermes_session_mw.database.engine import check_positive, is_async_engine
 from hermes_session_mw.database.errors import errors_of
 from hermes_session_mw.database.retry import RetryingExecutor
-from hermes_session_mw.exceptions import ConfigurationError, SessionFull
+from hermes_session_mw.exceptions import ConfigurationError, NotSupported, SessionFull
 from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.messages import (
     MAX_MESSAGE_BYTES,
@@ -29,6 +29,9 @@ from hermes_session_mw.messages import (
 )
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.base import History, takes_encoded
+from hermes_session_mw.stores.expiry import ExpiryStore, Setting, check_expiry, check_store_expiry
+from hermes_session_mw.stores.first_words import first_words_of
+from hermes_session_mw.stores.labels import pairs_of
 from hermes_session_mw.stores.message_store import (
     ANY,
     ExpectedMetadata,
@@ -44,13 +47,14 @@ from hermes_session_mw.stores.models import (
     StoredTurn,
 )
 from hermes_session_mw.stores.pagination import (
-    decode_cursor,
     decode_owned_cursor,
     owned_page_of,
-    page_of,
 )
 from hermes_session_mw.stores.sqlalchemy.answers import SQLAlchemyAnswers
 from hermes_session_mw.stores.sqlalchemy.executor_factory import ExecutorFactory
+from hermes_session_mw.stores.sqlalchemy.labels import SQLAlchemyLabels
+from hermes_session_mw.stores.sqlalchemy.owners import SQLAlchemyOwners
+from hermes_session_mw.stores.sqlalchemy.schema.table_presence import refuse_search_index
 from hermes_session_mw.stores.sqlalchemy.statements import (
     delete_prune,
     fork_rotate_import,
@@ -61,7 +65,7 @@ from hermes_session_mw.stores.sqlalchemy.statements import (
     session_metadata,
     turns,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.append import append
+from hermes_session_mw.stores.sqlalchemy.statements.append import NewTitle, append
 from hermes_session_mw.stores.sqlalchemy.statements.append_with_ids import (
     TurnDetails,
     append_with_ids,
@@ -99,13 +103,17 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from hermes_session_mw.stores.checkpoint_store import CheckpointStore
+    from hermes_session_mw.stores.encryption import Keyring
+    from hermes_session_mw.stores.search import SearchOptions, SearchPage
+    from hermes_session_mw.stores.sqlalchemy.expiry import SQLAlchemyExpiry
+    from hermes_session_mw.stores.sqlalchemy.search import SQLAlchemySearch
 
 DEFAULT_TIMEOUT = 5.0
 """The default ``timeout``, in seconds."""
 
 
-class SQLAlchemyStore(SQLAlchemyAnswers):
-    """An `AnswerStore` in SQLite, PostgreSQL, MariaDB or MySQL, through SQLAlchemy.
+class SQLAlchemyStore(SQLAlchemyLabels, SQLAlchemyOwners, SQLAlchemyAnswers):
+    """An `AnswerStore` and `LabelStore` in SQLite, PostgreSQL or MariaDB, through SQLAlchemy.
 
     With a URL, the store owns its engine: the first operation creates it and sets SQLite up (WAL,
     ``synchronous=FULL``, foreign keys), ``aclose()`` disposes of it, and a later operation creates
@@ -119,6 +127,9 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         max_turn_messages: messages that one turn may have.
     """
 
+    # Of the operator's store it is not, which drops the index.
+    _refuses_index: bool = True
+
     def __init__(
         self,
         url_or_engine: "str | URL | Engine | AsyncEngine" = "sqlite:///hermes_sessions.db",
@@ -129,7 +140,11 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         max_turns: int = MAX_TURNS,
         threads: int | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        title_from_first_words: bool = False,
         engine_options: Mapping[str, Any] | None = None,
+        encryption: "Keyring | None" = None,
+        expires_after: Setting | None = None,
+        search: "bool | SearchOptions" = False,
     ) -> None:
         """Check the arguments, without a connection.
 
@@ -145,7 +160,15 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
             timeout: seconds for one operation, with its retries after a lock conflict or a lost
                 connection; an owned engine also waits no longer than that to connect, for its pool,
                 and for SQLite's lock.
+            title_from_first_words: whether a session's first turn gives it a title, unless it has
+                one: the user's `first_words`. It costs no round trip.
             engine_options: arguments of ``create_engine`` or ``create_async_engine``, with a URL.
+            encryption: the keys to encrypt content with; without it, content is stored as it is.
+            expires_after: how long after its last change a session is removed, by a sweeper that
+                the middleware's lifespan runs; `NEVER` where only owners and sessions have such a
+                setting, and None, for no expiry, where none has.
+            search: whether messages are indexed, so that ``search()`` finds them; `SearchOptions`
+                for more than their text.
 
         Raises:
             ConfigurationError: the URL is not one, the database or the driver is not supported, the
@@ -159,6 +182,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
             max_turn_messages=max_turn_messages,
             max_turns=max_turns,
         )
+        check_store_expiry(expires_after)
+        self.expires_after: Setting | None = expires_after
         self._encode = partial(
             encode_messages, max_bytes=max_message_bytes, max_messages=max_turn_messages
         )
@@ -166,8 +191,15 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         self.max_turn_messages = max_turn_messages
         self._max_turns = max_turns
         self._creates = create_schema
+        self._encrypts = encryption is not None
+        self._takes_first_words = title_from_first_words
         self.timeout = timeout
-        factory = ExecutorFactory(create_schema=create_schema, threads=threads, timeout=timeout)
+        factory = ExecutorFactory(
+            create_schema=create_schema,
+            threads=threads,
+            timeout=timeout,
+            prepare_more=self._preparation(searches=bool(search)),
+        )
         if isinstance(url_or_engine, str | URL):
             self._url = check_url(url_or_engine)
             dbapi = self._url.get_dialect().import_dbapi()
@@ -181,7 +213,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
             self._executor = factory.for_engine(url_or_engine)
             dbapi = url_or_engine.dialect.loaded_dbapi
         self._notifies = self._url.get_backend_name() == "postgresql"
-        self._retrying = RetryingExecutor(self._executor, errors_of(dbapi), timeout)
+        self._retrying = self._retrying_executor(errors_of(dbapi), encryption)
         is_async = self._url.get_dialect().is_async
         self._load: Callable[..., History | HistoryTexts] = load if is_async else load_parsed
         self._load_range: Callable[..., FoundRange | HistoryRange] = (
@@ -189,6 +221,32 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         )
         self._read = self._retrying.read
         self._write = self._retrying.write
+        if search and encryption is not None:
+            raise ConfigurationError(
+                "search and encryption exclude each other: an index of words would be plain text"
+            )
+        self._search = None if search is False else self._searching(search)
+
+    def _preparation(self, *, searches: bool) -> Callable[[Database], None] | None:
+        """Return what the first use does beside making the tables that every store has."""
+        if searches:
+            from hermes_session_mw.stores.sqlalchemy.schema.search_tables import (  # noqa: PLC0415
+                prepare_search,  # few search
+            )
+
+            return partial(prepare_search, creates=self._creates)
+        return refuse_search_index if self._encrypts and self._refuses_index else None
+
+    def _retrying_executor(
+        self, errors: tuple[type[Exception], ...], encryption: "Keyring | None"
+    ) -> RetryingExecutor:
+        if encryption is None:
+            return RetryingExecutor(self._executor, errors, self.timeout)
+        from hermes_session_mw.stores.sqlalchemy.encryption.executor import (  # noqa: PLC0415
+            EncryptingExecutor,  # few encrypt
+        )
+
+        return EncryptingExecutor(self._executor, errors, self.timeout, encryption)
 
     @cached_property
     def checkpoints(self) -> "CheckpointStore":
@@ -204,6 +262,24 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
             max_message_bytes=self.max_message_bytes,
             max_turns=self._max_turns,
         )
+
+    @property
+    def expiry(self) -> "ExpiryStore | None":
+        """When sessions expire, and what removes them; None without ``expires_after``.
+
+        Its tables are made at its first operation.
+        """
+        return self._expiry
+
+    @cached_property
+    def _expiry(self) -> "SQLAlchemyExpiry | None":
+        if self.expires_after is None:
+            return None
+        from hermes_session_mw.stores.sqlalchemy.expiry import (  # noqa: PLC0415  # few have any
+            SQLAlchemyExpiry,
+        )
+
+        return SQLAlchemyExpiry(self._retrying, self.expires_after, creates=self._creates)
 
     async def load(self, session_id: str, owner: str = "", limit: int | None = None) -> History:
         """See `Store.load`; one round trip, and a second one if nothing is stored."""
@@ -259,25 +335,37 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         message_ids: Sequence[str | None] | None = None,
         metadata: Message | None = None,
         expected_metadata: ExpectedMetadata = ANY,
+        expires_after: Setting | None = None,
+        title: str | None = None,
     ) -> int:
-        """See `Store.append`, and `MessageStore.append`; one short transaction.
+        """See `Store.append`, `MessageStore.append` and `LabelStore.append`; a short transaction.
+
+        ``expires_after`` sets the session's own setting with the turn, as ``expiry.set`` does; by
+        default it stays as it is.
 
         A turn without an id gets one here, so that the append can be retried after a failure that
         leaves it unknown whether the turn was stored.
 
         Raises:
             AppendInDoubt: it is still unknown whether the turn was stored.
+            NotSupported: there is an ``expires_after``, and the store has none.
         """
         check_keys(session_id, owner, turn_id)
         check_int("expected_length", expected_length)
         check_count("replace_from", replace_from)
+        check_title(title)
         bodies = self._encode(messages)
+        new_title = self._new_title(messages, title)
         turn = turn_id or mint_turn_id()
         attempts = itertools.count()
         doubts: list[None] = []
 
         store: Callable[..., int] = append
-        if not (message_ids is None and metadata is None and expected_metadata is ANY):
+        is_plain = message_ids is None and metadata is None and expected_metadata is ANY
+        if expires_after is not None:
+            check_expiry(expires_after)
+            await self._own_expiry().prepare()
+        if not is_plain or expires_after is not None:
             check_message_ids(message_ids, len(messages))
             max_bytes = self.max_message_bytes
             details = TurnDetails(
@@ -285,10 +373,15 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
                 None if metadata is None else encode_metadata(metadata, max_bytes),
                 encode_expected(expected_metadata, max_bytes),
                 replace_from,
+                expires_after,
+                pairs_of(metadata),
+                new_title,
             )
             store = partial(append_with_ids, details=details, doubts=doubts)
         elif replace_from is not None:
-            store = partial(rewind_compact.replace, replace_from=replace_from)
+            store = partial(rewind_compact.replace, replace_from=replace_from, title=new_title)
+        elif new_title is not None:
+            store = partial(append, title=new_title)
 
         def work(database: Database) -> int:
             try:
@@ -308,7 +401,42 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
             return work(database)
 
         doubt = partial(doubts.append, None)
-        return await self._retrying.run(work, writes=True, may_join=True, on_doubt=doubt)
+        length = await self._retrying.run(work, writes=True, may_join=True, on_doubt=doubt)
+        if self._search is not None:
+            await self._search.appended(len(bodies))
+        return length
+
+    async def search(
+        self,
+        owner: str,
+        query: str,
+        limit: int = PAGE,
+        cursor: str | None = None,
+        *,
+        session_id: str | None = None,
+        since: datetime | None = None,
+        role: str | None = None,
+    ) -> "SearchPage":
+        """See `SearchStore.search`; a few round trips, without a lock."""
+        if self._search is None:
+            raise NotSupported(self, "search", ": give the store search=True")
+        return await self._search.search(owner, query, limit, cursor, session_id, since, role)
+
+    async def build_search_index(self, advance: Callable[[int], None] = lambda _count: None) -> int:
+        """Index the messages that were stored before the store had search; return how many.
+
+        Others may read and append meanwhile. ``advance`` is called with the number of messages
+        after each batch. After a failure, call it again: it goes on from there.
+        """
+        if self._search is None:
+            raise NotSupported(self, "build_search_index", ": give the store search=True")
+        return await self._search.build(advance, creates=self._creates)
+
+    def _searching(self, options: "bool | SearchOptions") -> "SQLAlchemySearch":
+        from hermes_session_mw.stores.search import options_of  # noqa: PLC0415  # few search
+        from hermes_session_mw.stores.sqlalchemy.search import SQLAlchemySearch  # noqa: PLC0415
+
+        return SQLAlchemySearch(self._retrying, options_of(options))
 
     def check(self, messages: Sequence[Message]) -> None:
         """Raise the errors of ``append`` for invalid messages, without the database.
@@ -334,6 +462,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         """Remove the sessions that have not changed for ``older_than``; return how many.
 
         The ids of deleted sessions count too. Keys as old without a stored session are dropped.
+        A session that has a setting of its own, or whose owner has one, goes by that alone. With
+        ``expires_after`` whatever has expired is removed too.
 
         The age is measured by the database's clock. Short transactions do the work, so that no
         request waits long for a lock; a session that is appended to meanwhile, or that has a lease,
@@ -346,6 +476,9 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_age(older_than)
         cutoff = await self._read(delete_prune.cutoff_of, older_than)
         removed = await self._prune(cutoff, None, lambda _count: None)
+        if self._expiry is not None:
+            expired = await self._expiry.remove_expired(None, lambda _count: None)
+            removed += expired
         return removed.sessions + removed.ids
 
     async def pop(
@@ -437,7 +570,9 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_keys(new_id, owner)
         check_count("length", length)
         turn_id = mint_turn_id()
-        work = self._folding(partial(fork_rotate_import.fork, turn_id=turn_id))
+        has_expiry = self.expires_after is not None
+        fork = partial(fork_rotate_import.fork, turn_id=turn_id, keeps_expiry=has_expiry)
+        work = self._folding(fork)
         return await self._retrying.write_once(work, session_id, new_id, owner, length)
 
     async def rotate(
@@ -469,17 +604,6 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_keys(session_id, owner)
         await self._retrying.join(leases.release, session_id, owner, fence)
 
-    async def list(
-        self, owner: str = "", limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
-    ) -> SessionPage:
-        """See `MessageStore.list`; without a prefix it reads no more rows than the page has."""
-        check_keys("-", owner)
-        check_prefix(prefix)
-        check_page(limit)
-        after = decode_cursor(cursor)
-        found = await self._read(list_sessions.list_sessions, owner, limit + 1, after, prefix)
-        return page_of(found, limit)
-
     async def list_all(
         self, limit: int = PAGE, cursor: str | None = None, *, prefix: str = ""
     ) -> SessionPage:
@@ -488,13 +612,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_page(limit)
         after = decode_owned_cursor(cursor)
         found = await self._read(list_sessions.list_all, limit + 1, after, prefix)
-        return owned_page_of(found, limit)
-
-    async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
-        """See `LifecycleStore.info`."""
-        check_keys(session_id, owner)
-        work = partial(list_sessions.info, session_id=session_id, owner=owner)
-        return await self._read_folded(work)
+        page = owned_page_of(found, limit)
+        return SessionPage([*await self._described(page.sessions)], page.cursor)
 
     async def rename(self, session_id: str, title: str | None, owner: str = "") -> bool:
         """See `LifecycleStore.rename`."""
@@ -505,7 +624,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
     async def export(self, session_id: str, owner: str = "") -> str:
         """See `LifecycleStore.export`."""
         check_keys(session_id, owner)
-        return await self._write(self._folding(list_sessions.export), session_id, owner)
+        export = partial(list_sessions.export, has_expiry=self.expires_after is not None)
+        return await self._write(self._folding(export), session_id, owner)
 
     async def import_(self, lines: str, owner: str = "", session_id: str | None = None) -> str:
         """See `LifecycleStore.import_`."""
@@ -514,6 +634,8 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         check_keys(new_id, owner)
         if session.turns > self._max_turns:
             raise SessionFull(self._max_turns)
+        if session.expires_after is not None:
+            await self._own_expiry().prepare()
         work = self._folding(fork_rotate_import.import_session)
         await self._retrying.write_once(work, new_id, session, owner)
         return new_id
@@ -531,7 +653,11 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         body = encode_metadata(metadata, self.max_message_bytes)
         wanted = encode_expected(expected, self.max_message_bytes)
         await self._retrying.write_once(
-            session_metadata.set_metadata, session_id, body, owner, wanted
+            partial(session_metadata.set_metadata, pairs=pairs_of(metadata)),
+            session_id,
+            body,
+            owner,
+            wanted,
         )
 
     async def find_metadata(self, session_id: str, owner: str = "") -> Message | None:
@@ -569,6 +695,22 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
         """Return the URL without its password, and the state of the connections."""
         return f"<SQLAlchemyStore {self._url.render_as_string()} ({self._executor!r})>"
 
+    def _new_title(self, messages: Sequence[Message], title: str | None) -> NewTitle | None:
+        """Return the title that an append gives its session."""
+        if title is not None:
+            return NewTitle(title)
+        words = first_words_of(messages) if self._takes_first_words else ""
+        return NewTitle(words, turns=1) if words else None
+
+    async def _described(self, found: Sequence[SessionInfo]) -> Sequence[SessionInfo]:
+        """Return the descriptions with the times when the sessions expire, if they do."""
+        return found if self._expiry is None else await self._expiry.described(found)
+
+    def _own_expiry(self) -> "SQLAlchemyExpiry":
+        if self._expiry is None:
+            raise NotSupported(self, "expiry", " without expires_after")
+        return self._expiry
+
     async def _prune(
         self, cutoff: float, owner: str | None, advance: Callable[[int], None]
     ) -> delete_prune.PruneCounts:
@@ -578,7 +720,7 @@ class SQLAlchemyStore(SQLAlchemyAnswers):
             found = await self._read(delete_prune.find_stale, cutoff, owner, last)
             for portion in portions(found, delete_prune.PORTION):
                 gone = await self._write(delete_prune.remove_stale, cutoff, portion)
-                removed = delete_prune.counted(removed, gone)
+                removed += delete_prune.counts_of(gone)
                 advance(len(portion))
             if len(found) < delete_prune.BATCH:
                 break

@@ -9,9 +9,10 @@ from sqlalchemy import bindparam, case, distinct, func, select
 
 from hermes_session_mw.database.connection import Database, Parameters, text_of
 from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import answer_events, answers
 from hermes_session_mw.stores.sqlalchemy.statements.answers import NEWEST
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, reads
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     of_all_or_one,
     owner_parameter,
@@ -76,6 +77,16 @@ _EVENTS = ranged(
     answers.c.owner,
     answers.c.session_id,
 )
+for _each in _ANSWERS.values():
+    reads(
+        _each,
+        Content(6, "question", (2,), may_lack=True),
+        Content(7, "answer", (2,), may_lack=True),
+        owner=0,
+        session=1,
+    )
+for _each in _EVENTS.values():
+    reads(_each, Content(5, "events", (2, 3), may_lack=True), owner=0, session=1)
 _of_no_answer = (
     select(answer_events.c.owner, func.count(distinct(answer_events.c.answer_id)))
     .where(

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from hermes_session_mw.database.connection import Database, Parameters, Row, text_of
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS
 from hermes_session_mw.database.transactions import snapshot
-from hermes_session_mw.messages import parse_json
+from hermes_session_mw.messages import is_encrypted, needs_keys, parse_json
 from hermes_session_mw.stores.sqlalchemy.admin.answer_queries import problems_of, read_answers
 from hermes_session_mw.stores.sqlalchemy.admin.models import Problem
 from hermes_session_mw.stores.sqlalchemy.schema.migrations import find_missing_indexes
@@ -41,6 +41,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     metadata,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, reads
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, position, ranged
 from hermes_session_mw.stores.sqlalchemy.statements.message_ids import IS_ITS_MESSAGE
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import LENGTH, SessionRow
@@ -81,7 +82,7 @@ _SIZES = {
 }
 _SESSIONS = ranged(_sessions, sessions.c.owner, sessions.c.id)
 _each_row = {
-    kind: select(table.c.owner, table.c.session_id, number, table.c.body).order_by(
+    kind: select(table.c.owner, table.c.session_id, number, table.c.body, table.c.seq).order_by(
         table.c.owner, table.c.session_id, number
     )
     for kind, (table, number) in _numbered.items()
@@ -91,6 +92,8 @@ _ROWS = {
     for kind, rows in _each_row.items()
 }
 _ROWS_OF = {kind: rows.where(*in_session(_numbered[kind][0])) for kind, rows in _each_row.items()}
+for _each in (*(form for forms in _ROWS.values() for form in forms.values()), *_ROWS_OF.values()):
+    reads(_each, Content(3, "message", (4,), may_lack=True), owner=0, session=1)
 # SQLite returns one row for each session, with its bodies as one text between which the same number
 # comes. It is another one in each process, so that no body can have it in its place.
 _MARK = secrets.randbelow(2**40)
@@ -267,7 +270,7 @@ def _read(
     database: Database, kind: str, form: tuple[str, bool], parameters: Parameters
 ) -> dict[Key, _Numbered]:
     """Return what the sessions of a range have in a table; ``form`` is as for `ranged`."""
-    if database.dialect != "sqlite":
+    if database.dialect != "sqlite" or database.encrypts:
         return _by_session(database.rows(_ROWS[kind][form], parameters))
     grouped: dict[Key, _Numbered] = {}
     for owner, session_id, count, first, last, bodies in database.rows(
@@ -290,12 +293,12 @@ def _by_session(rows: Sequence[Row]) -> dict[Key, _Numbered]:
     last_owner = last_id = None
     numbers: list[int] = []
     broken: list[int] = []
-    for owner, session_id, number, body in rows:
+    for owner, session_id, number, body, _ in rows:
         if session_id != last_id or owner != last_owner:
             last_owner, last_id, numbers, broken = owner, session_id, [], []
             grouped[text_of(owner), text_of(session_id)] = _Numbered(numbers, broken)
         numbers.append(number)
-        if not _is_object(body):
+        if body is None or not _is_object(body):
             broken.append(number)
     return grouped
 
@@ -353,6 +356,8 @@ def _are_objects(bodies: str, count: int) -> bool:
 
 
 def _is_object(body: str) -> bool:
+    if is_encrypted(body):
+        raise needs_keys()
     try:
         return isinstance(parse_json(body), dict)
     except (ValueError, RecursionError):

@@ -3,11 +3,15 @@
 No module that answers requests may import them: another owner's session stays secret.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hermes_session_mw.stores.models import SessionInfo
+
+if TYPE_CHECKING:
+    from hermes_session_mw.stores.search import SearchHit
 
 Access = Literal["read", "write", "create"]
 """The access to a store: only ``create`` creates its tables and its file."""
@@ -35,6 +39,22 @@ class OwnedPage:
     """One page of a list of owned sessions; ``cursor`` is as for `SessionPage`."""
 
     sessions: list[OwnedSession]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedHit:
+    """A message that was found, and the owner of its session, "" for none."""
+
+    hit: "SearchHit"
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedHits:
+    """One page of what was found; ``cursor`` is as for `SearchPage`."""
+
+    hits: list[OwnedHit]
     cursor: str | None
 
 
@@ -83,3 +103,21 @@ class Problem:
     what: str
     session_id: str | None = None
     owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCounts:
+    """What a change of keys, or of what they encrypt, has done.
+
+    Attributes:
+        done: how many data keys were wrapped anew, or rows were encrypted or decrypted.
+        problems: the sessions that were left as they are, and why.
+    """
+
+    done: int = 0
+    problems: tuple[Problem, ...] = ()
+
+    def with_more(self, done: int, unreadable: Sequence[tuple[str, str, str]]) -> "KeyCounts":
+        """Return the sum with another portion's: owners, ids and problems."""
+        more = [Problem(what, session_id, owner) for owner, session_id, what in unreadable]
+        return KeyCounts(self.done + done, (*self.problems, *more))

@@ -31,11 +31,11 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import HermesSessionError, StoreMisconfigured
 from hermes_session_mw.stores.checkpoint_store import MAX_CHECKPOINT_KEY, MAX_RUN_ID
 from hermes_session_mw.stores.models import MAX_KEY_LENGTH
-from hermes_session_mw.stores.sqlalchemy.schema.checkpoint_presence import (
+from hermes_session_mw.stores.sqlalchemy.schema.creation import upgrade_lock
+from hermes_session_mw.stores.sqlalchemy.schema.table_presence import (
     CHECKPOINTS,
     checkpoint_tables_exist,
 )
-from hermes_session_mw.stores.sqlalchemy.schema.creation import upgrade_lock
 from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
 
 checkpoint_metadata: MetaData = MetaData()

@@ -3,7 +3,7 @@
 A store does so at its first use, and a migration when it runs; the steps are the same.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     Select,
+    Table,
     func,
     inspect,
     literal_column,
@@ -61,29 +62,35 @@ _PAUSE = text("SELECT pg_sleep(0.2)")
 _END_BUILD = text(f"SELECT pg_advisory_unlock({_BUILDING})")
 
 
-def create(connection: Connection, *, checkpoints: bool = False) -> None:
+def create(
+    connection: Connection,
+    *,
+    checkpoints: bool = False,
+    expiry: bool = False,
+    search: bool = False,
+) -> None:
     """Create what is missing, in the caller's transaction; others may do so at the same time.
 
-    With ``checkpoints``, also the tables of checkpoints.
+    With ``checkpoints``, ``expiry`` and ``search``, also the tables that few have.
 
     Raises:
         StoreMisconfigured: another application has a table of the same name.
         StoreUnavailable: another process has held the lock for a minute.
     """
-    _create(connection, lambda _index: False, checkpoints=checkpoints)
+    _create(connection, lambda _index: False, checkpoints=checkpoints, expiry=expiry, search=search)
 
 
 def create_at_first_use(connection: Connection) -> None:
     """Create what is missing as `create` does, but no index that takes long; log which."""
     left_out: list[Index] = []
 
-    def takes_long(index: Index) -> bool:
-        if index.name not in ONLY_FASTER or not _takes_long(connection, index):
+    def leaves_out(index: Index) -> bool:
+        if index.name not in ONLY_FASTER or not takes_long(connection, index):
             return False
         left_out.append(index)
         return True
 
-    _create(connection, takes_long)
+    _create(connection, leaves_out)
     for index in left_out:
         logger.warning(
             "the index %s is missing, so that a list reads all of its owner's sessions. Building "
@@ -92,7 +99,8 @@ def create_at_first_use(connection: Connection) -> None:
         )
 
 
-def _takes_long(connection: Connection, index: Index) -> bool:
+def takes_long(connection: Connection, index: Index) -> bool:
+    """Tell whether building the index takes longer than a store's first use should."""
     assert index.table is not None  # as of every index of ours
     if index.name in invalid_indexes(inspect(connection), index.table):
         return True  # another process may be building it
@@ -104,7 +112,12 @@ def _takes_long(connection: Connection, index: Index) -> bool:
 
 
 def _create(
-    connection: Connection, leaves_out: Callable[[Index], bool], *, checkpoints: bool = False
+    connection: Connection,
+    leaves_out: Callable[[Index], bool],
+    *,
+    checkpoints: bool = False,
+    expiry: bool = False,
+    search: bool = False,
 ) -> None:
     with upgrade_lock(connection):
         if not is_complete(connection):
@@ -113,6 +126,10 @@ def _create(
             complete(connection, leaves_out)
         if checkpoints:
             _checkpoint_metadata().create_all(connection)
+        if expiry:
+            _create_expiry(connection, leaves_out)
+        if search:
+            _create_search(connection)
 
 
 def _checkpoint_metadata() -> MetaData:
@@ -123,11 +140,48 @@ def _checkpoint_metadata() -> MetaData:
     return checkpoint_metadata
 
 
-def upgrade(connection: Connection, *, checkpoints: bool = False) -> None:
+def _create_expiry(connection: Connection, leaves_out: Callable[[Index], bool]) -> None:
+    from hermes_session_mw.stores.sqlalchemy.schema.expiry_tables import (  # noqa: PLC0415
+        CHANGED_INDEX,  # few have these tables
+        create_tables,
+        is_indexed,
+    )
+
+    create_tables(connection)
+    if not (is_indexed(connection) or leaves_out(CHANGED_INDEX)):
+        CHANGED_INDEX.drop(connection, checkfirst=True)  # an invalid one
+        CHANGED_INDEX.create(connection)
+
+
+def _expiring_sessions() -> list[Table]:
+    from hermes_session_mw.stores.sqlalchemy.schema.expiry_tables import (  # noqa: PLC0415
+        EXPIRING_SESSIONS,
+    )
+
+    return [EXPIRING_SESSIONS]
+
+
+def _create_search(connection: Connection) -> None:
+    from hermes_session_mw.stores.sqlalchemy.schema.search_tables import (  # noqa: PLC0415
+        create_search_tables,  # few search
+    )
+
+    create_search_tables(connection)
+
+
+def upgrade(
+    connection: Connection,
+    *,
+    checkpoints: bool = False,
+    expiry: bool = False,
+    search: bool = False,
+) -> None:
     """Create the tables, or upgrade those of any earlier version.
 
     With ``checkpoints``, also those of `CheckpointStore`, which a store else makes when a
-    checkpoint is first put.
+    checkpoint is first put; with ``expiry``, also those of `ExpiryStore`, and an index of
+    ``hermes_sessions``, which a store with ``expires_after`` else makes at its first sweep; with
+    ``search``, also the tables and triggers of the search index.
 
     For a migration: in an Alembic revision, ``upgrade(op.get_bind())``. It may be called again: it
     leaves tables that are up to date unchanged, finishes a run that was killed halfway, and waits
@@ -151,7 +205,7 @@ def upgrade(connection: Connection, *, checkpoints: bool = False) -> None:
         )
     check_dialect(connection.dialect.name)
     if _has_begun(connection):
-        create(connection, checkpoints=checkpoints)
+        create(connection, checkpoints=checkpoints, expiry=expiry, search=search)
         return
     is_concurrent = connection.dialect.name == "postgresql"
     try:
@@ -160,19 +214,22 @@ def upgrade(connection: Connection, *, checkpoints: bool = False) -> None:
                 connection,
                 lambda index: is_concurrent and index.name in ONLY_FASTER,
                 checkpoints=checkpoints,
+                expiry=expiry,
+                search=search,
             )
     except CommitFailed as exc:
         raise exc.cause from None
-    if is_concurrent and not is_complete(connection):
-        _build_in_turn(connection)
+    more = _expiring_sessions() if expiry else []
+    if is_concurrent and not is_complete(connection, more):
+        _build_in_turn(connection, more)
 
 
-def _build_in_turn(connection: Connection) -> None:
+def _build_in_turn(connection: Connection, more: Sequence[Table]) -> None:
     """Build indexes concurrently when no other process does."""
     while not connection.execute(_TRY_BUILD).scalar():
         connection.execute(_PAUSE)
     try:
-        build_concurrently(connection)
+        build_concurrently(connection, more)
     finally:
         if not connection.invalidated:
             connection.execute(_END_BUILD)

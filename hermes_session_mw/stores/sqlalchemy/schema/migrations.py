@@ -8,7 +8,7 @@ An index that only makes something faster need not be there: a store's first use
 many rows are to be indexed, and PostgreSQL can build it while others write (``CONCURRENTLY``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -35,7 +35,7 @@ from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.exceptions import StoreMisconfigured
 from hermes_session_mw.stores.sqlalchemy.schema.tables import messages, metadata, sessions
 
-ONLY_FASTER = ("ix_hermes_sessions_updated_at",)
+ONLY_FASTER = ("ix_hermes_sessions_updated_at", "ix_hermes_sessions_changed")
 """The indexes that nothing but speed depends on."""
 
 _INVALID = text(
@@ -59,10 +59,10 @@ _VALUES = {
 }
 
 
-def is_complete(connection: Connection) -> bool:
-    """Tell whether all tables are up to date; needs no right to create tables."""
+def is_complete(connection: Connection, more: Sequence[Table] = ()) -> bool:
+    """Tell whether all tables are up to date, and ``more``; needs no right to create tables."""
     inspector = inspect(connection)
-    return all(_is_complete(inspector, table) for table in metadata.sorted_tables)
+    return all(_is_complete(inspector, table) for table in (*metadata.sorted_tables, *more))
 
 
 def _is_complete(inspector: Inspector, table: Table) -> bool:
@@ -118,9 +118,9 @@ def complete(connection: Connection, leaves_out: Callable[[Index], bool]) -> Non
                 index.create(connection)
 
 
-def build_concurrently(connection: Connection) -> None:
+def build_concurrently(connection: Connection, more: Sequence[Table] = ()) -> None:
     """Build what `complete` has left out, while others write; PostgreSQL in AUTOCOMMIT only."""
-    for table in metadata.sorted_tables:
+    for table in (*metadata.sorted_tables, *more):
         inspector = inspect(connection)
         for index in find_missing_indexes(inspector, table):
             connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")

@@ -7,6 +7,8 @@ owner, and all but the keys by session; ``hermes_counters`` has a few numbers fo
 Messages are ordered by ``seq``, which comes from ``next_seq``, and never by a clock.
 ``hermes_message_ids`` has the ids of those messages that were appended with one.
 
+``hermes_labels`` is an index of the sessions that have a label, which a session's row has too.
+
 ``hermes_answers`` and ``hermes_answer_events`` have the answers that run, or ended lately; they can
 be sharded by owner.
 """
@@ -32,6 +34,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from hermes_session_mw.database.dialects import MYSQL, key_type
+from hermes_session_mw.stores.labels import MAX_LABEL
 from hermes_session_mw.stores.models import MAX_DIGEST, MAX_KEY_LENGTH
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now
 
@@ -46,7 +49,7 @@ _words = Text().with_variant(mysql.TEXT(charset="utf8mb4", collation="utf8mb4_bi
 _body = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
 # MySQL's DATETIME is in the connection's time zone; its TIMESTAMP is in UTC.
 _time = DateTime(timezone=True).with_variant(mysql.TIMESTAMP(), *MYSQL)
-_ENGINE_OPTIONS: dict[str, Any] = {
+ENGINE_OPTIONS: dict[str, Any] = {
     "sqlite_with_rowid": False,
     "mysql_engine": "InnoDB",
     "mariadb_engine": "InnoDB",
@@ -81,8 +84,15 @@ sessions: Table = Table(
     Column("metadata", _body, nullable=True),  # a JSON object
     # 1 once a message was appended with an id: where it is 0, hermes_message_ids is not asked.
     _counter("has_message_ids"),
+    # What encrypts the session's content, wrapped by a master key; NULL where nothing is encrypted.
+    Column("data_key", _words, nullable=True),
+    Column("tags", _words, nullable=True),  # a JSON array of texts
+    _counter("pinned"),
+    _counter("shelved"),
+    # 1 where hermes_labels has rows of the session; the last of these columns, for which is asked.
+    _counter("has_labels"),
     PrimaryKeyConstraint("owner", "id"),
-    **_ENGINE_OPTIONS,
+    **ENGINE_OPTIONS,
 )
 
 messages: Table = Table(
@@ -98,7 +108,7 @@ messages: Table = Table(
     ForeignKeyConstraint(
         ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
     ),
-    **_ENGINE_OPTIONS,
+    **ENGINE_OPTIONS,
 )
 
 message_ids: Table = Table(
@@ -112,7 +122,22 @@ message_ids: Table = Table(
     ForeignKeyConstraint(
         ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
     ),
-    **_ENGINE_OPTIONS,
+    **ENGINE_OPTIONS,
+)
+
+labels: Table = Table(
+    "hermes_labels",
+    metadata,
+    Column("owner", _key("owner")),
+    Column("session_id", _key("session_id")),
+    Column("name", key_type(MAX_LABEL)),
+    # As in the session's row, so that an index has a label's sessions in the order of lists.
+    Column("updated_at", _time, nullable=False, server_default=now()),
+    PrimaryKeyConstraint("owner", "session_id", "name"),
+    ForeignKeyConstraint(
+        ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
+    ),
+    **ENGINE_OPTIONS,
 )
 
 archive: Table = Table(
@@ -132,7 +157,7 @@ archive: Table = Table(
     ForeignKeyConstraint(
         ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
     ),
-    **_ENGINE_OPTIONS,
+    **ENGINE_OPTIONS,
 )
 
 keys: Table = Table(
@@ -144,7 +169,7 @@ keys: Table = Table(
     Column("session_id", _key("session_id"), nullable=False),
     Column("updated_at", _time, nullable=False, server_default=now()),
     PrimaryKeyConstraint("owner", "name"),
-    **_ENGINE_OPTIONS,
+    **ENGINE_OPTIONS,
 )
 
 counters: Table = Table(
@@ -153,7 +178,7 @@ counters: Table = Table(
     # Numbers that are kept when sessions' rows are removed: a few rows for the whole store.
     Column("name", String(20), primary_key=True),
     Column("value", BigInteger, nullable=False),
-    **_ENGINE_OPTIONS,
+    **ENGINE_OPTIONS,
 )
 
 answers: Table = Table(
@@ -182,7 +207,7 @@ answers: Table = Table(
     ForeignKeyConstraint(
         ["owner", "session_id"], ["hermes_sessions.owner", "hermes_sessions.id"], ondelete="CASCADE"
     ),
-    **_ENGINE_OPTIONS,
+    **ENGINE_OPTIONS,
 )
 
 answer_events: Table = Table(
@@ -200,7 +225,7 @@ answer_events: Table = Table(
     ForeignKeyConstraint(
         ["owner", "answer_id"], ["hermes_answers.owner", "hermes_answers.id"], ondelete="CASCADE"
     ),
-    **_ENGINE_OPTIONS,
+    **ENGINE_OPTIONS,
 )
 
 # A page of an owner's list is the next entries. MySQL has those of deleted sessions, too.
@@ -212,6 +237,13 @@ Index(
     sessions.c.id,
     sqlite_where=_is_there,
     postgresql_where=_is_there,
+)
+Index(
+    "ix_hermes_labels_name",
+    labels.c.owner,
+    labels.c.name,
+    labels.c.updated_at.desc(),
+    labels.c.session_id,
 )
 Index("ix_hermes_messages_turn_id", messages.c.owner, messages.c.session_id, messages.c.turn_id)
 Index("ix_hermes_message_ids_message_id", message_ids.c.owner, message_ids.c.message_id)

@@ -63,6 +63,12 @@ class is_before(FunctionElement[Any]):  # noqa: N801
     inherit_cache: bool | None = True
 
 
+class is_from(FunctionElement[Any]):  # noqa: N801
+    """Whether a time may be at least that many microseconds after 1970; as `is_at`."""
+
+    inherit_cache: bool | None = True
+
+
 _TEXT = "replace(strftime('%Y-%m-%d %H:%M:%f', {0}), '.000', '')"
 _TEXT_AT = _TEXT.format("{0}, 'unixepoch'")
 
@@ -110,6 +116,11 @@ _IS_BEFORE = {
         MYSQL, f"{{0}} < from_unixtime({_NEXT_SECONDS} + {_SLACK.format(_NEXT_SECONDS)})"
     ),
 }
+_IS_FROM = {
+    "sqlite": "{0} >= " + _TEXT_AT.format("{1} / 1000 / 1000.0"),
+    "postgresql": "{0} >= TIMESTAMP WITH TIME ZONE 'epoch' + {1} * INTERVAL '1 microsecond'",
+    **dict.fromkeys(MYSQL, f"{{0}} >= from_unixtime({_SECONDS} - {_SLACK.format(_SECONDS)})"),
+}
 
 
 @compiles(now)
@@ -142,6 +153,11 @@ def _compile_is_before(element: is_before, compiler: SQLCompiler, **options: Any
     return _compare(_IS_BEFORE, element, compiler, options)
 
 
+@compiles(is_from)
+def _compile_is_from(element: is_from, compiler: SQLCompiler, **options: Any) -> str:
+    return _compare(_IS_FROM, element, compiler, options)
+
+
 def _compare(
     templates: dict[str, str],
     element: FunctionElement[Any],
@@ -149,4 +165,4 @@ def _compare(
     options: dict[str, Any],
 ) -> str:
     column, time = (compiler.process(each, **options) for each in element.clauses)
-    return templates[compiler.dialect.name].format(column, time)
+    return templates[compiler.dialect.name].format(column, f"({time})")

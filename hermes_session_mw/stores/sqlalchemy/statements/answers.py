@@ -40,7 +40,11 @@ from hermes_session_mw.ids import mint_turn_id
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES, Message, encode_messages
 from hermes_session_mw.stores.answer_folding import Events, decode_events, folded, split_lines
 from hermes_session_mw.stores.answers import AnswerState
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
+from hermes_session_mw.stores.expiry import Setting
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import (
+    has_answers,
+    has_label_columns,
+)
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     OF_OWNER,
@@ -56,6 +60,9 @@ from hermes_session_mw.stores.sqlalchemy.statements.answer_notifications import 
     NOTIFY_FOLLOWERS,
     events_topic,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.append import NewTitle, set_title
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, locks, reads, writes
+from hermes_session_mw.stores.sqlalchemy.statements.labels import touch_labels
 from hermes_session_mw.stores.sqlalchemy.statements.leases import (
     LEASE_END,
     in_milliseconds,
@@ -63,7 +70,11 @@ from hermes_session_mw.stores.sqlalchemy.statements.leases import (
 )
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import leasing
 from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import add_turn
-from hermes_session_mw.stores.sqlalchemy.statements.session_row import insert_or_lock_row
+from hermes_session_mw.stores.sqlalchemy.statements.session_extras import set_expiry
+from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
+    NO_LABELS,
+    insert_or_lock_row,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
 from hermes_session_mw.stores.validation import check_replaced
 
@@ -98,6 +109,7 @@ class _Session(NamedTuple):
     turns: int = 0
     deleted_at: object = None
     remaining: int = 0
+    has_labels: int = NO_LABELS
 
     @property
     def is_answering(self) -> bool:
@@ -132,30 +144,36 @@ class NewAnswer:
     replace_from: int | None
     digest: str | None = None
     begun: str | None = None
+    expires_after: Setting | None = None
 
 
 _remaining = sessions.c.leased_until - now_in_milliseconds()
-_lock = (
-    select(
-        sessions.c.fence,
-        sessions.c.answer_fence,
-        sessions.c.next_seq - sessions.c.first_seq,
-        sessions.c.turns,
-        sessions.c.deleted_at,
-        _remaining,
-    )
-    .where(*IS_SESSION)
-    .with_for_update(key_share=True)
-)
+_row = select(
+    sessions.c.fence,
+    sessions.c.answer_fence,
+    sessions.c.next_seq - sessions.c.first_seq,
+    sessions.c.turns,
+    sessions.c.deleted_at,
+    _remaining,
+).where(*IS_SESSION)
+# By whether the tables have labels.
+_LOCK = {
+    has_labels: locks(columns.with_for_update(key_share=True))
+    for has_labels, columns in ((False, _row), (True, _row.add_columns(sessions.c.has_labels)))
+}
 # Read without a lock, for those who poll until they can begin.
 _is_busy = select(_remaining).where(
     *IS_SESSION,
     sessions.c.leased_until > now_in_milliseconds(),
     ~select(answers.c.id).where(*IS_ANSWER).exists(),
 )
-_begun = select(
-    answers.c.session_id == OF_SESSION, answers.c.question, answers.c.fence, answers.c.state
-).where(*IS_ANSWER)
+_begun = reads(
+    select(
+        answers.c.session_id == OF_SESSION, answers.c.question, answers.c.fence, answers.c.state
+    ).where(*IS_ANSWER),
+    Content(1, "question", ("of_answer",)),
+    session=answers.c.session_id,
+)
 _new_fence = next_fence(sessions.c.fence)
 # In this order: MySQL computes each value from those that it has set already.
 _begin = (
@@ -171,12 +189,16 @@ _begin = (
 )
 _fence = select(sessions.c.fence).where(*IS_SESSION)
 _GIVEN = ("turn_id", "question", "replace_from", "digest", "fence", "begun")
-_insert = insert(answers).values(
-    owner=OF_OWNER,
-    id=OF_ANSWER,
-    session_id=OF_SESSION,
-    state="running",
-    **{name: bindparam(name) for name in _GIVEN},
+_insert = writes(
+    insert(answers).values(
+        owner=OF_OWNER,
+        id=OF_ANSWER,
+        session_id=OF_SESSION,
+        state="running",
+        **{name: bindparam(name) for name in _GIVEN},
+    ),
+    Content("question", "question", ("of_answer",)),
+    Content("begun", "begun", ("of_answer",)),
 )
 
 _IS_HELD = (
@@ -191,23 +213,30 @@ _extend = (
     .values(leased_until=LEASE_END, updated_at=sessions.c.updated_at)
 )
 _deleted = select(sessions.c.deleted_at).where(*IS_SESSION)
-_answer = select(
-    answers.c.fence,
-    answers.c.state,
-    answers.c.stop_requested,
-    NEWEST,
-    answers.c.length,
-    answers.c.question,
-    answers.c.turn_id,
-    answers.c.replace_from,
-).where(*IS_ANSWER, _IS_OF_SESSION)
+_answer = reads(
+    select(
+        answers.c.fence,
+        answers.c.state,
+        answers.c.stop_requested,
+        NEWEST,
+        answers.c.length,
+        answers.c.question,
+        answers.c.turn_id,
+        answers.c.replace_from,
+    ).where(*IS_ANSWER, _IS_OF_SESSION),
+    Content(5, "question", ("of_answer",)),
+)
 _EVENT_COLUMNS = ("owner", "answer_id", "first", "last", "body", "growth")
 _event_row = {
     "owner": OF_OWNER,
     "answer_id": OF_ANSWER,
     **{name: bindparam(name, type_=answer_events.c[name].type) for name in _EVENT_COLUMNS[2:]},
 }
-_add_events = insert(answer_events).values(_event_row)
+_add_events = writes(
+    insert(answer_events).values(_event_row),
+    Content("body", "events", ("of_answer", "first")),
+    Content("growth", "growth", ("of_answer", "first")),
+)
 
 _end = (
     update(answers)
@@ -221,6 +250,8 @@ _end = (
     )
 )
 _end_and_notify = _end.returning(NOTIFY_FOLLOWERS)
+for _each in (_end, _end_and_notify):
+    writes(_each, Content("answer", "answer", ("of_answer",)))
 _notify = select(NOTIFY_FOLLOWERS).where(*IS_ANSWER)
 _close = (
     update(sessions)
@@ -235,17 +266,23 @@ _close = (
         (sessions.c.updated_at, sessions.c.updated_at),
     )
 )
-_open = select(answers.c.id, answers.c.question, answers.c.begun, answers.c.replace_from).where(
-    *in_session(answers), answers.c.state == "running"
+_open = reads(
+    select(answers.c.id, answers.c.question, answers.c.begun, answers.c.replace_from).where(
+        *in_session(answers), answers.c.state == "running"
+    ),
+    Content(1, "question", (0,)),
+    Content(2, "begun", (0,)),
 )
-_writes = (
+_writes = reads(
     select(
         answer_events.c.growth,
         # Not read where it is not needed.
         case((answer_events.c.growth.is_(None), answer_events.c.body)),
     )
     .where(*IN_ANSWER)
-    .order_by(answer_events.c.first)
+    .order_by(answer_events.c.first),
+    Content(0, "growth", ("of_answer", answer_events.c.first)),
+    Content(1, "events", ("of_answer", answer_events.c.first)),
 )
 
 _remove_events = delete(answer_events).where(
@@ -316,12 +353,22 @@ def begin(
         if _fold(database, target, max_bytes):
             session = _locked(database, target)
         _check_turn(database, target, session, answer, max_turns)
-        database.run(_begin, {**target, "lease": in_milliseconds(seconds)})
-        ((new,),) = database.rows(_fence, target)
+        new = _take_lease(database, target, session, seconds)
+        if answer.expires_after is not None:
+            set_expiry(database, target, answer.expires_after)
         row = {"turn_id": answer.turn_id, "replace_from": answer.replace_from}
         row |= {"question": question, "digest": answer.digest, "fence": new}
         row |= {"begun": answer.begun}
         database.run(_insert, {**names, **row})
+    return new
+
+
+def _take_lease(database: Database, target: Target, session: _Session, seconds: float) -> int:
+    """Give the session a lease for an answer, and return the fence."""
+    database.run(_begin, {**target, "lease": in_milliseconds(seconds)})
+    if session.has_labels:
+        touch_labels(database, target)
+    ((new,),) = database.rows(_fence, target)
     return int(new)
 
 
@@ -346,7 +393,8 @@ def write(
 def _write(database: Database, target: Target, parameters: dict[str, Any], events: Events) -> bool:
     """Write events with ``parameters``, and return whether a stop was requested."""
     # Only where the statement is known to be committed by itself.
-    if events.bodies and database.dialect == "postgresql" and database.in_transaction() is False:
+    is_alone = database.dialect == "postgresql" and not database.encrypts
+    if events.bodies and is_alone and database.in_transaction() is False:
         with committing():
             done = database.rows(_write_in_one, {**parameters, **_row_of(events)})
             database.check_no_transaction("after the write")
@@ -372,8 +420,12 @@ def end(
     *,
     fence: int,
     state: AnswerState,
+    title: NewTitle | None = None,
 ) -> int | None:
-    """See `AnswerStore.end_answer`; the messages come as JSON texts."""
+    """See `AnswerStore.end_answer`; the messages come as JSON texts.
+
+    ``title`` is for a session that has none, and fewer turns than the title says.
+    """
     target = Target(of_session=session_id, of_owner=owner)
     parameters = {**target, "of_answer": answer_id, "held": fence}
     with transaction(database):
@@ -389,6 +441,8 @@ def end(
         _add(database, parameters, events.after(answer.newest))
         turn_id = _text(answer.turn_id) if state == "completed" else None
         length = _store(database, target, bodies, turn_id, answer.replace_from)
+        if title is not None and bodies and session.turns < title.turns:
+            set_title(database, target, title)
         asked = len(parse_array(answer.question))
         message = bodies[-1] if len(bodies) > asked else None
         _set_ended(database, parameters, state, message, length)
@@ -429,7 +483,7 @@ def move_answers(database: Database, target: Target, new_id: str, new_owner: str
 
 
 def _locked(database: Database, target: Target) -> _Session:
-    rows = database.rows(_lock, target)
+    rows = database.rows(_LOCK[has_label_columns(database)], target)
     return _Session(*rows[0]) if rows else _MISSING
 
 

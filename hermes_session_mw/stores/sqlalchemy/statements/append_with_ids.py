@@ -6,47 +6,73 @@ taken by a second statement.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import Any
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, func, update
 
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionDeleted, SessionFull, TurnLost
+from hermes_session_mw.stores.expiry import Setting
+from hermes_session_mw.stores.labels import Pairs
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import has_label_columns
 from hermes_session_mw.stores.sqlalchemy.schema.tables import IS_SESSION, Target, sessions
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now
 from hermes_session_mw.stores.sqlalchemy.statements.append import (
+    NewTitle,
     add_messages,
     begin_turn,
     check_expected,
     length_of_repeated,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, writes
+from hermes_session_mw.stores.sqlalchemy.statements.labels import touch_labels, write_pairs
 from hermes_session_mw.stores.sqlalchemy.statements.message_ids import add_ids, known_ids
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import may_expire
 from hermes_session_mw.stores.sqlalchemy.statements.rewind_compact import archive_range
+from hermes_session_mw.stores.sqlalchemy.statements.session_extras import set_expiry
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
+    NEW_METADATA,
     check_stored,
     write_metadata,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
+    WITH_PAIRS,
     SessionRow,
     lock_or_insert_row,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.turns import rows_of_turn
 from hermes_session_mw.stores.validation import ExpectedBody, check_replaced
 
-_counters = {
+_counters: dict[str, Any] = {
     "next_seq": bindparam("end"),
     "turns": bindparam("count"),
     "archived": bindparam("put_away"),
     "has_message_ids": bindparam("has_ids"),
     "updated_at": now(),
 }
-# By whether metadata is set too.
+_SET: dict[str, dict[str, Any]] = {
+    "new_metadata": {"metadata": bindparam("new_metadata")},
+    "new_title": {"title": func.coalesce(sessions.c.title, bindparam("new_title"))},
+}
+_CONTENT = {"new_metadata": NEW_METADATA, "new_title": Content("new_title", "title")}
+_FORMS: list[tuple[str, ...]] = [
+    (),
+    ("new_metadata",),
+    ("new_title",),
+    ("new_metadata", "new_title"),
+]
+# By what is set too.
 _WRITE = {
-    False: update(sessions).where(*IS_SESSION).values(_counters),
-    True: update(sessions)
-    .where(*IS_SESSION)
-    .values({**_counters, "metadata": bindparam("new_metadata")}),
+    form: writes(
+        update(sessions)
+        .where(*IS_SESSION)
+        .values(reduce(or_, (_SET[name] for name in form), _counters)),
+        *(_CONTENT[name] for name in form),
+    )
+    for form in _FORMS
 }
 
 
@@ -54,18 +80,29 @@ _WRITE = {
 class TurnDetails:
     """What is stored with a turn's messages: an id or None for each; and the metadata's JSON text.
 
-    ``metadata`` is None where none is set.
+    ``metadata`` is None where none is set, and so is ``expires_after``, the session's setting of
+    expiry. ``pairs`` are those in the metadata. ``title`` is for a session that has none.
     """
 
     message_ids: Sequence[str | None]
     metadata: str | None
     expected_metadata: ExpectedBody
     replace_from: int | None
+    expires_after: Setting | None = None
+    pairs: Pairs = ()
+    title: NewTitle | None = None
 
     @property
     def has_ids(self) -> bool:
         """Whether any message has an id."""
         return any(each is not None for each in self.message_ids)
+
+    def described(self, turns: int) -> dict[str, str]:
+        """Return what is set of a session that has had so many turns, as parameters."""
+        found = {} if self.metadata is None else {"new_metadata": self.metadata}
+        if self.title is not None and turns < self.title.turns:
+            found["new_title"] = self.title.text
+        return found
 
 
 def append_with_ids(
@@ -135,12 +172,16 @@ def append_inside(
         )
         # Which of the messages were new is not known any more.
         compared = None if details.has_ids else bodies
-        return length_of_repeated(stored, compared, session)
-    check_expected(expected_length, session.length)
-    turn = [*zip(bodies, details.message_ids, strict=True)]
-    return _store(
-        database, target, session, turn_id, turn, details, max_turns, in_doubt=bool(doubts)
-    )
+        length = length_of_repeated(stored, compared, session)
+    else:
+        check_expected(expected_length, session.length)
+        turn = [*zip(bodies, details.message_ids, strict=True)]
+        length = _store(
+            database, target, session, turn_id, turn, details, max_turns, in_doubt=bool(doubts)
+        )
+    if details.expires_after is not None:
+        set_expiry(database, target, details.expires_after)
+    return length
 
 
 def _store(
@@ -170,7 +211,7 @@ def _store(
         raise SessionFull(max_turns)
     if length == before == keep:
         if metadata is not None:
-            write_metadata(database, target, metadata)
+            write_metadata(database, target, metadata, details.pairs)
         return length
     counters = {
         "end": cut + len(added),
@@ -178,12 +219,24 @@ def _store(
         "put_away": session.archived,
         "has_ids": int(session.has_ids or any(each is not None for _, each in added)),
     }
-    described = {} if metadata is None else {"new_metadata": metadata}
-    database.run(_WRITE[metadata is not None], {**target, **counters, **described})
+    described = details.described(session.turns)
+    database.run(_WRITE[tuple(described)], {**target, **counters, **described})
+    _write_labels(database, target, session, details)
     if added:
         add_messages(database, target, cut, [(turn_id, body) for body, _ in added])
         add_ids(database, target, cut, [each for _, each in added])
     return length
+
+
+def _write_labels(
+    database: Database, target: Target, session: SessionRow, details: TurnDetails
+) -> None:
+    """Have the labels' rows tell the session's change, and the pairs of its new metadata."""
+    if session.has_labels:
+        touch_labels(database, target)
+    has_pairs = bool(details.pairs) or session.has_labels == WITH_PAIRS
+    if details.metadata is not None and has_pairs and has_label_columns(database):
+        write_pairs(database, target, details.pairs)
 
 
 def _unknown(

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -29,7 +30,7 @@ from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.dialects import MYSQL, upsert
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, TurnLost
-from hermes_session_mw.messages import decode_messages
+from hermes_session_mw.messages import ENCRYPTED, decode_messages, needs_keys
 from hermes_session_mw.stores.checkpoint_store import (
     Checkpoint,
     CheckpointWrite,
@@ -41,6 +42,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.checkpoint_tables import (
     place_of,
     require_tables,
 )
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import has_label_columns
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     OF_OWNER,
@@ -54,6 +56,8 @@ from hermes_session_mw.stores.sqlalchemy.schema.time_functions import (
     now,
     now_in_milliseconds,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, copies, reads, writes
+from hermes_session_mw.stores.sqlalchemy.statements.labels import touch_labels
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import may_expire
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import lock_or_insert_row
 from hermes_session_mw.stores.sqlalchemy.statements.session_sets import Key, KeyedRows
@@ -80,6 +84,12 @@ _PUT = upsert(
     _row(checkpoints, *_STATE),
     {name: _parameter(checkpoints, name) for name in _STATE},
 )
+for _each in _PUT.values():
+    writes(
+        _each,
+        Content("new_body", "checkpoint", ("of_place", "of_id")),
+        Content("new_metadata", "checkpoint metadata", ("of_place", "of_id")),
+    )
 _WRITTEN = ("task_path", "channel", "type", "body")
 _write = _row(checkpoint_writes, "task_id", "number", *_WRITTEN)
 _REPLACE_WRITE = upsert(
@@ -91,6 +101,11 @@ _IGNORE_WRITE: dict[str, Insert] = {
     "sqlite": sqlite.insert(checkpoint_writes).values(_write).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(checkpoint_writes).values(_write).on_conflict_do_nothing(),
 }
+for _each in (*_REPLACE_WRITE.values(), *_IGNORE_WRITE.values()):
+    writes(
+        _each,
+        Content("new_body", "write", ("of_place", "of_id", "new_task_id", "new_number")),
+    )
 
 _UNTOUCHED = 60_000  # milliseconds
 
@@ -100,9 +115,15 @@ _touch = upsert(
     {"owner": OF_OWNER, "id": OF_SESSION, "next_seq": 0, "turns": 0, "updated_at": now()},
     {"updated_at": now()},
 )
-_USE: dict[str, Executable] = {
-    dialect: each if dialect in MYSQL else each.returning(sessions.c.fence, sessions.c.deleted_at)
+# By whether the tables have labels.
+_USED: dict[bool, tuple[Any, ...]] = {
+    False: (sessions.c.fence, sessions.c.deleted_at),
+    True: (sessions.c.fence, sessions.c.deleted_at, sessions.c.has_labels),
+}
+_USE: dict[tuple[str, bool], Executable] = {
+    (dialect, has_labels): each if dialect in MYSQL else each.returning(*columns)
     for dialect, each in _touch.items()
+    for has_labels, columns in _USED.items()
 }
 # On SQLite only once a minute: it writes two pages more than the checkpoint has.
 _use_again = (
@@ -113,7 +134,7 @@ _use_again = (
     )
     .values(updated_at=now())
 )
-_used = select(sessions.c.fence, sessions.c.deleted_at).where(*IS_SESSION)
+_SELECT_USED = {has: select(*columns).where(*IS_SESSION) for has, columns in _USED.items()}
 
 _IS_PLACE = (*in_session(checkpoints), checkpoints.c.place == _PLACE)
 _heads = (
@@ -122,6 +143,9 @@ _heads = (
     .group_by(_COLUMNS.place, _COLUMNS.namespace)
 )
 _count = select(func.count()).select_from(checkpoints).where(*in_session(checkpoints))
+_source = select(
+    func.count(), func.max(case((_COLUMNS.metadata.like(f"{ENCRYPTED}%"), 1), else_=0))
+).where(*in_session(checkpoints))
 _of_runs = select(_COLUMNS.session_id, _COLUMNS.place, _COLUMNS.checkpoint_id).where(
     _COLUMNS.owner == OF_OWNER, _COLUMNS.run_id == bindparam("run_id", type_=_COLUMNS.run_id.type)
 )
@@ -137,13 +161,16 @@ _move = [
 ]
 
 
+COPIED = ("checkpoint writes", "checkpoints")
+
+
 def _copy_of(table: Table) -> Executable:
     columns = {column.name: column for column in table.columns} | {"session_id": _NEW_ID}
     chosen = select(*columns.values()).where(*in_session(table))
     return insert(table).from_select([*columns], chosen)
 
 
-_copy = [_copy_of(table) for table in _TABLES]
+_copy = [copies(_copy_of(table), kind) for table, kind in zip(_TABLES, COPIED, strict=True)]
 
 
 def _found(*, newest: bool) -> Select[Any]:
@@ -166,15 +193,20 @@ def _found(*, newest: bool) -> Select[Any]:
         written.place == _PLACE,
         written.checkpoint_id == found.c.checkpoint_id,
     )
-    return select(
-        *found.c,
-        written.task_id,
-        written.number,
-        written.channel,
-        written.type,
-        written.body,
-        written.task_path,
-    ).select_from(found.outerjoin(checkpoint_writes, is_its))
+    return reads(
+        select(
+            *found.c,
+            written.task_id,
+            written.number,
+            written.channel,
+            written.type,
+            written.body,
+            written.task_path,
+        ).select_from(found.outerjoin(checkpoint_writes, is_its)),
+        Content(4, "checkpoint", ("of_place", 0)),
+        Content(5, "checkpoint metadata", ("of_place", 0)),
+        Content(10, "write", ("of_place", 0, 6, 7)),
+    )
 
 
 _FIND = {newest: _found(newest=newest) for newest in (False, True)}
@@ -235,8 +267,12 @@ def _page(form: tuple[bool, ...], *, is_next: bool) -> Select[Any]:
         .order_by(*(column.desc() for column in order))
         .limit(bindparam("most"))
     )
+    content = (
+        Content(7, "checkpoint", (2, 0)),
+        Content(8, "checkpoint metadata", (2, 0)),
+    )
     if not is_next:
-        return page
+        return reads(page, *content, session=1)
     id_, session_id, place = (
         bindparam(name, type_=column.type)
         for name, column in zip(("after_id", "after_session", "after_place"), order, strict=True)
@@ -248,7 +284,7 @@ def _page(form: tuple[bool, ...], *, is_next: bool) -> Select[Any]:
             or_(order[1] < session_id, and_(order[1] == session_id, order[2] < place)),
         ),
     )
-    return page.where(comes_after)
+    return reads(page.where(comes_after), *content, session=1)
 
 
 @cache
@@ -257,7 +293,7 @@ def _writes_of_page(form: tuple[bool, ...]) -> Select[Any]:
     lowest, highest = (
         bindparam(name, type_=written.checkpoint_id.type) for name in ("lowest", "highest")
     )
-    return select(
+    rows = select(
         written.session_id,
         written.place,
         written.checkpoint_id,
@@ -268,6 +304,7 @@ def _writes_of_page(form: tuple[bool, ...]) -> Select[Any]:
         written.body,
         written.task_path,
     ).where(*_chosen(checkpoint_writes, form), written.checkpoint_id.between(lowest, highest))
+    return reads(rows, Content(7, "write", (1, 2, 3, 4)), session=0)
 
 
 @cache
@@ -352,15 +389,19 @@ def _use_session(database: Database, target: Target, fence: int | None) -> None:
     if database.dialect == "sqlite":
         row = lock_or_insert_row(database, target, looks=False)
         _check_usable(row.fence, fence, is_deleted=row.is_deleted)
-        database.run(_use_again, target)
+        if database.run(_use_again, target) and row.has_labels:
+            touch_labels(database, target)
         return
+    form = has_label_columns(database)
     if database.dialect in MYSQL:
-        database.run(_USE[database.dialect], target)
-        rows = database.rows(_used, target)
+        database.run(_USE[database.dialect, form], target)
+        rows = database.rows(_SELECT_USED[form], target)
     else:
-        rows = database.rows(_USE[database.dialect], target)
-    ((current, deleted_at),) = rows
+        rows = database.rows(_USE[database.dialect, form], target)
+    ((current, deleted_at, *has_labels),) = rows
     _check_usable(current, fence, is_deleted=deleted_at is not None)
+    if any(has_labels):
+        touch_labels(database, target)
 
 
 def _check_usable(current: int, fence: int | None, *, is_deleted: bool) -> None:
@@ -458,9 +499,11 @@ def copy(database: Database, session_id: str, new_id: str, owner: str, *, repeat
     target = Target(of_session=session_id, of_owner=owner)
     new = Target(of_session=new_id, of_owner=owner)
     with transaction(database):
-        count = _count_of(database, target)
+        ((count, is_encrypted),) = database.rows(_source, target)
         if not count:
             return 0
+        if is_encrypted and not database.encrypts:
+            raise needs_keys()
         _use_session(database, new, None)
         there = _count_of(database, new)
         if there:
@@ -469,7 +512,7 @@ def copy(database: Database, session_id: str, new_id: str, owner: str, *, repeat
             raise SessionConflict(0, there)
         for statement in _copy:
             database.run(statement, {**target, "new_id": new_id})
-    return count
+    return int(count)
 
 
 def has_checkpoints(database: Database, target: Target) -> bool:
@@ -480,6 +523,11 @@ def has_checkpoints(database: Database, target: Target) -> bool:
 def remove_all(database: Database, target: Target) -> bool:
     """Remove what a session whose row is locked has; return whether there was any."""
     return [database.run(each, target) for each in _removal((True, False, False, False))][-1] > 0
+
+
+def count_of(database: Database, of_sessions: Sequence[Key]) -> int:
+    """Return how many checkpoints the sessions have."""
+    return _KEYED[-1].count(database, of_sessions)
 
 
 def remove_of(database: Database, of_sessions: Sequence[Key]) -> None:

@@ -5,19 +5,39 @@ machines may differ; all statements compare with the cutoff. So a prune removes 
 counted before. Row locks are held for one portion of the sessions at a time.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from functools import partial
+from operator import add
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 
-from hermes_session_mw.database.connection import Database, text_of
+from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import SUPPORTED_DIALECTS, can_skip_locked
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionDeleted, TurnLost
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
-from hermes_session_mw.stores.sqlalchemy.schema.checkpoint_presence import has_checkpoint_tables
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import (
+    has_answers,
+    has_label_columns,
+)
+from hermes_session_mw.stores.sqlalchemy.schema.table_presence import (
+    expiry_tables_exist,
+    has_checkpoint_tables,
+    has_expiry_tables,
+)
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     IS_STORED,
@@ -27,6 +47,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     archive,
     in_session,
     keys,
+    labels,
     message_ids,
     messages,
     sessions,
@@ -44,14 +65,17 @@ from hermes_session_mw.stores.sqlalchemy.statements.keyset import (
     owner_parameter,
     position,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.labels import forget_labels
 from hermes_session_mw.stores.sqlalchemy.statements.leases import raise_floor
 from hermes_session_mw.stores.sqlalchemy.statements.message_ids import remove_ids
 from hermes_session_mw.stores.sqlalchemy.statements.session_extras import (
+    Extras,
     extras_of,
     remove_checkpoints,
     remove_checkpoints_of,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
+    forget_data_key,
     forget_metadata,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
@@ -74,8 +98,8 @@ class StaleSession(NamedTuple):
     ``length`` counts its messages, archived ones too; ``fence`` is that of its last lease.
     ``is_stored`` is false where it only keeps a deleted session's id, or was made for a lease or
     for metadata. ``has_answers``: whether answers are stored for it, which have all ended or
-    expired. ``has_ids``: whether its messages may have ids. ``has_checkpoints``: whether it may
-    have some, as the tables are there.
+    expired. ``has_ids``: whether its messages may have ids. ``has_checkpoints`` and ``has_expiry``:
+    whether it may have some, as the tables are there. ``has_labels``: whether it may have labels.
     """
 
     owner: str
@@ -86,6 +110,8 @@ class StaleSession(NamedTuple):
     has_answers: bool = False
     has_ids: bool = False
     has_checkpoints: bool = False
+    has_expiry: bool = False
+    has_labels: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +133,10 @@ class PruneCounts:
     keys: int = 0
     answers: int = 0
     folded: int = 0
+
+    def __add__(self, other: "PruneCounts") -> "PruneCounts":
+        """Return the sums."""
+        return PruneCounts(*map(add, astuple(self), astuple(other)))
 
 
 _is_there = sessions.c.deleted_at.is_(None)
@@ -134,44 +164,52 @@ _clear = (
 
 _now = select(microseconds_of(now()))
 _CUTOFF = time_at(bindparam("cutoff"))
-# A session with a lease is in use, even if nothing was written yet.
-_is_stale = (sessions.c.updated_at < _CUTOFF, sessions.c.leased_until <= now_in_milliseconds())
+IS_UNUSED: ColumnElement[bool] = sessions.c.leased_until <= now_in_milliseconds()
+"""Whether a session has no lease: one that has is in use, even if nothing was written yet."""
+_is_stale = (sessions.c.updated_at < _CUTOFF, IS_UNUSED)
 _is_stored = and_(*IS_STORED)
 _kept = LENGTH + sessions.c.archived
 _OWNER, _ID = sessions.c.owner, sessions.c.id
 
-_COUNT = of_all_or_one(
-    select(
-        func.sum(case((_is_stored, 1), else_=0)),
-        func.sum(case((_is_stored, _kept), else_=0)),
-        func.sum(case((_is_stored, 0), else_=1)),
-    ).where(*_is_stale),
-    _OWNER,
+COUNTS: Select[Any] = select(
+    func.sum(case((_is_stored, 1), else_=0)),
+    func.sum(case((_is_stored, _kept), else_=0)),
+    func.sum(case((_is_stored, 0), else_=1)),
 )
+"""The first three of `PruneCounts`."""
+_COUNT = of_all_or_one(COUNTS.where(*_is_stale), _OWNER)
 _any_answer = (
     select(answers.c.id).where(answers.c.owner == _OWNER, answers.c.session_id == _ID).exists()
 )
-_stale = select(_OWNER, _ID, _kept, sessions.c.fence, _is_stored).where(*_is_stale)
+_rows = select(_OWNER, _ID, _kept, sessions.c.fence, _is_stored)
 _extras = (
     case((_any_answer, 1), else_=0),
     sessions.c.has_message_ids,
     has_checkpoint_tables(),
+    has_expiry_tables(),
 )
-# By dialect, and by whether there may be answers, ids and checkpoints.
+STALE: Select[Any] = _rows.add_columns(*_extras)
+"""The columns that `stale_sessions` takes."""
+# By dialect, and by what may be there: nothing else, answers, ids and checkpoints, or labels too.
+_FOUND = (_rows, STALE, STALE.add_columns(sessions.c.has_labels))
 _FIND = {
-    (dialect, may_answer): of_all_or_one(
-        (_stale.add_columns(*_extras) if may_answer else _stale)
-        .where(is_after(dialect, _OWNER, _ID))
-        .order_by(_OWNER, _ID)
-        .limit(BATCH),
+    (dialect, form): of_all_or_one(
+        found.where(*_is_stale, is_after(dialect, _OWNER, _ID)).order_by(_OWNER, _ID).limit(BATCH),
         _OWNER,
     )
     for dialect in SUPPORTED_DIALECTS
-    for may_answer in (False, True)
+    for form, found in enumerate(_FOUND)
 }
 # A row that somebody else has locked is in use: it is left, where the database can tell.
-_lock = select(_OWNER, _ID).where(*_is_stale, sessions.c.fence <= bindparam("floor"))
-_LOCK = {skips: _lock.with_for_update(skip_locked=skips) for skips in (False, True)}
+_lock = select(_OWNER, _ID).where(IS_UNUSED, sessions.c.fence <= bindparam("floor"))
+
+
+def _locking(statement: Select[Any]) -> dict[bool, Select[Any]]:
+    return {skips: statement.with_for_update(skip_locked=skips) for skips in (False, True)}
+
+
+_LOCK = _locking(_lock.where(*_is_stale))
+_LOCK_UNUSED = _locking(_lock)
 _SESSIONS = KeyedRows(sessions, "id")
 _CONTENTS = (
     KeyedRows(messages, "session_id"),
@@ -179,6 +217,8 @@ _CONTENTS = (
     KeyedRows(keys, "session_id", "ix_hermes_keys_session_id"),
 )
 _MESSAGE_IDS = KeyedRows(message_ids, "session_id")
+LABELS = KeyedRows(labels, "session_id")
+"""The labels' rows."""
 _ANSWERS = KeyedRows(answers, "session_id", "ix_hermes_answers_session_id")
 _EVENTS = KeyedRows(answer_events, "answer_id")
 _answer_keys = select(answers.c.owner, answers.c.id)
@@ -203,10 +243,7 @@ def delete_session(database: Database, session_id: str, owner: str) -> bool:
             found = database.run(_mark_without_turn, target) > 0 or found
         if extras.metadata:
             forget_metadata(database, target)
-        if extras.answers:
-            remove_answers(database, target)
-        if extras.message_ids:
-            remove_ids(database, target)
+        _remove_extras(database, target, extras)
         if found:
             _empty(database, target)
             database.run(_remove_keys, target)
@@ -237,12 +274,23 @@ def clear(
         found.append(session.exists or extras.metadata or extras.answers or had_checkpoints)
         if not found[-1]:
             return
-        if extras.answers:
-            remove_answers(database, target)
-        if extras.message_ids:
-            remove_ids(database, target)
+        _remove_extras(database, target, extras)
+        if extras.expiry:
+            _expiry().remove_of(database, [(owner, session_id)])
         _empty(database, target)
         database.run(_clear, target)
+
+
+def _remove_extras(database: Database, target: Target, extras: Extras) -> None:
+    """Remove what a session that is deleted or cleared has beside its history and metadata."""
+    if extras.data_key:
+        forget_data_key(database, target)
+    if extras.answers:
+        remove_answers(database, target)
+    if extras.message_ids:
+        remove_ids(database, target)
+    if extras.labels:
+        forget_labels(database, target)
 
 
 def cutoff_of(database: Database, age: timedelta) -> float:
@@ -256,7 +304,10 @@ def count_stale(database: Database, cutoff: float, owner: str | None) -> PruneCo
     """Count what a prune would remove, of one owner or of all."""
     parameters = {"cutoff": cutoff, **owner_parameter(owner)}
     one = owner is not None
-    (counts,) = database.rows(_COUNT[one], parameters)
+    if expiry_tables_exist(database):
+        counts = _expiry().count_inheriting(database, _COUNT[one], parameters)
+    else:
+        (counts,) = database.rows(_COUNT[one], parameters)
     ((stale_keys,),) = database.rows(_COUNT_KEYS[one], parameters)
     stored, length, ids = (int(each or 0) for each in counts)  # a sum of nothing is NULL
     return PruneCounts(stored, length, ids, int(stale_keys))
@@ -267,11 +318,16 @@ def find_stale(
 ) -> list[StaleSession]:
     """Return the next rows, by owner and id, that were not written to since ``cutoff``."""
     parameters = {"cutoff": cutoff, **position("after", after), **owner_parameter(owner)}
-    statements = _FIND[database.dialect, has_answers(database)]
-    rows = database.rows(statements[owner is not None], parameters)
+    form = 2 if has_label_columns(database) else int(has_answers(database))
+    statements = _FIND[database.dialect, form]
+    return stale_sessions(database.rows(statements[owner is not None], parameters))
+
+
+def stale_sessions(rows: Iterable[Row]) -> list[StaleSession]:
+    """Return the sessions in rows of `STALE`, which may also tell whether they have labels."""
     return [
-        StaleSession(text_of(owner_), text_of(id_), int(length), int(fence), *map(bool, more))
-        for owner_, id_, length, fence, *more in rows
+        StaleSession(text_of(owner), text_of(id_), int(length), int(fence), *map(bool, more))
+        for owner, id_, length, fence, *more in rows
     ]
 
 
@@ -281,34 +337,78 @@ def remove_stale(
     """Remove the rows of ``portion`` that are still stale, and return them.
 
     A few statements do it, however many rows there are. A session is kept if its lease was acquired
-    since it was found, as its fence is above the floor then, or if its row is locked.
+    since it was found, as its fence is above the floor then, or if its row is locked; or if it has
+    a setting of its own, or its owner has one, that says when it expires.
     """
+    lock = partial(_lock_stale, cutoff=cutoff)
+    if portion[0].has_expiry:
+        lock = partial(_expiry().lock_inheriting, lock=lock)
+    return remove(database, portion, lock)
+
+
+Lock = Callable[[Database, list[Key], int], list[Key]]
+"""Locks those of some sessions that are to be removed, and have no greater fence than the number.
+
+It begins a transaction of removals, and returns the sessions.
+"""
+
+
+def remove(database: Database, portion: Sequence[StaleSession], lock: Lock) -> list[StaleSession]:
+    """Remove the rows of ``portion`` that ``lock`` locks, and all that belongs to them."""
     floor = max(each.fence for each in portion)
     raise_floor(database, floor)
     found = {(each.owner, each.session_id): each for each in portion}
     with transaction(database):
-        lock = _LOCK[can_skip_locked(database.connection.dialect)]
-        locked = _SESSIONS.keys(database, lock, list(found), cutoff=cutoff, floor=floor)
+        locked = lock(database, list(found), floor)
         if locked:
-            _remove_answers(database, [key for key in locked if found[key].has_answers])
-            with_ids = [key for key in locked if found[key].has_ids]
-            if with_ids:
-                _MESSAGE_IDS.delete(database, with_ids)
-            with_checkpoints = [key for key in locked if found[key].has_checkpoints]
-            if with_checkpoints:
-                remove_checkpoints_of(database, with_checkpoints)
-            for table in (*_CONTENTS, _SESSIONS):
-                table.delete(database, locked)
+            _remove(database, found, locked)
     return [found[key] for key in locked]
 
 
-def _remove_answers(database: Database, of_sessions: Sequence[Key]) -> None:
-    """Remove the answers of sessions whose rows are locked, and are removed too."""
-    if of_sessions:
-        found = _ANSWERS.keys(database, _answer_keys, of_sessions)
-        for start in range(0, len(found), BATCH):
-            _EVENTS.delete(database, found[start : start + BATCH])
-        _ANSWERS.delete(database, of_sessions)
+def lock_unused(database: Database, wanted: list[Key], floor: int) -> list[Key]:
+    """Lock those of the sessions that have no lease, and had none since they were found."""
+    lock = _LOCK_UNUSED[can_skip_locked(database.connection.dialect)]
+    return _SESSIONS.keys(database, lock, wanted, floor=floor)
+
+
+def _lock_stale(database: Database, wanted: list[Key], floor: int, *, cutoff: float) -> list[Key]:
+    lock = _LOCK[can_skip_locked(database.connection.dialect)]
+    return _SESSIONS.keys(database, lock, wanted, cutoff=cutoff, floor=floor)
+
+
+def _remove(database: Database, found: Mapping[Key, StaleSession], locked: Sequence[Key]) -> None:
+    remove_answers_of(database, [key for key in locked if found[key].has_answers])
+    with_ids = [key for key in locked if found[key].has_ids]
+    if with_ids:
+        _MESSAGE_IDS.delete(database, with_ids)
+    with_checkpoints = [key for key in locked if found[key].has_checkpoints]
+    if with_checkpoints:
+        remove_checkpoints_of(database, with_checkpoints)
+    with_labels = [key for key in locked if found[key].has_labels]
+    if with_labels and has_label_columns(database):
+        LABELS.delete(database, with_labels)
+    with_expiry = [key for key in locked if found[key].has_expiry]
+    if with_expiry:
+        _expiry().remove_of(database, with_expiry)
+    for table in (*_CONTENTS, _SESSIONS):
+        table.delete(database, locked)
+
+
+def _expiry() -> Any:
+    from hermes_session_mw.stores.sqlalchemy.statements import expiry  # noqa: PLC0415  # few have any
+
+    return expiry
+
+
+def remove_answers_of(database: Database, of_sessions: Sequence[Key]) -> int:
+    """Remove the answers of sessions whose rows are locked, to be removed; return how many."""
+    if not of_sessions:
+        return 0
+    found = _ANSWERS.keys(database, _answer_keys, of_sessions)
+    for start in range(0, len(found), BATCH):
+        _EVENTS.delete(database, found[start : start + BATCH])
+    _ANSWERS.delete(database, of_sessions)
+    return len(found)
 
 
 def drop_stale_keys(database: Database, cutoff: float, owner: str | None) -> int:
@@ -318,14 +418,11 @@ def drop_stale_keys(database: Database, cutoff: float, owner: str | None) -> int
         return database.run(_DROP_KEYS[owner is not None], parameters)
 
 
-def counted(removed: PruneCounts, portion: Sequence[StaleSession]) -> PruneCounts:
-    """Return ``removed`` with the rows of ``portion`` added."""
+def counts_of(portion: Sequence[StaleSession]) -> PruneCounts:
+    """Return the counts of rows that were removed."""
     stored = [each for each in portion if each.is_stored]
-    return PruneCounts(
-        removed.sessions + len(stored),
-        removed.messages + sum(each.length for each in stored),
-        removed.ids + len(portion) - len(stored),
-    )
+    messages_ = sum(each.length for each in stored)
+    return PruneCounts(len(stored), messages_, len(portion) - len(stored))
 
 
 def _empty(database: Database, target: Target) -> None:

@@ -3,21 +3,42 @@
 ``repeated`` says whether an earlier attempt may have committed: the reply to its COMMIT was lost.
 """
 
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Insert, Select, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Insert,
+    Select,
+    bindparam,
+    case,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from hermes_session_mw.database.connection import Database, text_of
+from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionNotFound
-from hermes_session_mw.messages import MAX_MESSAGE_BYTES
-from hermes_session_mw.stores.jsonl import ExportedSession
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
+from hermes_session_mw.messages import MAX_MESSAGE_BYTES, decode_messages, needs_keys
+from hermes_session_mw.stores.jsonl import ExportedRow, ExportedSession
+from hermes_session_mw.stores.labels import pairs_of
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import (
+    has_answers,
+    has_label_columns,
+)
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
+    OF_OWNER,
+    OF_SESSION,
     Target,
     archive,
     in_session,
@@ -31,17 +52,31 @@ from hermes_session_mw.stores.sqlalchemy.statements.answers import (
     move_answers,
     remove_answers,
 )
-from hermes_session_mw.stores.sqlalchemy.statements.append import add_messages
+from hermes_session_mw.stores.sqlalchemy.statements.content import (
+    Content,
+    copies,
+    moves,
+    writes,
+)
+from hermes_session_mw.stores.sqlalchemy.statements.labels import move_labels, write_labels
 from hermes_session_mw.stores.sqlalchemy.statements.leases import next_fence
-from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import EXPORTED
+from hermes_session_mw.stores.sqlalchemy.statements.list_sessions import (
+    exported_rows,
+    give_title,
+)
 from hermes_session_mw.stores.sqlalchemy.statements.message_ids import copy_ids, move_ids
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import may_expire
 from hermes_session_mw.stores.sqlalchemy.statements.session_extras import (
+    Extras,
+    copy_expiry,
     extras_of,
     has_checkpoints,
     move_checkpoints,
+    move_expiry,
+    set_expiry,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import (
+    forget_data_key,
     forget_metadata,
     has_metadata,
     write_metadata,
@@ -76,6 +111,14 @@ def _insert_if_absent(
 
 # The fence of a row that was made for a lease, and that the new session replaces.
 _FENCE = bindparam("fence", type_=sessions.c.fence.type)
+
+
+def _time_or_now(name: str) -> ColumnElement[Any]:
+    """Return the time of a parameter; now, if it is not known or still to come."""
+    at = time_at(bindparam(name))
+    return case((at < now(), at), else_=now())
+
+
 _INSERT_IMPORTED = _insert_if_absent(
     {
         "owner": bindparam("new_owner"),
@@ -84,6 +127,7 @@ _INSERT_IMPORTED = _insert_if_absent(
         "turns": bindparam("count"),
         "title": bindparam("title"),
         "created_at": time_at(bindparam("created")),
+        "updated_at": _time_or_now("changed"),
         "fence": _FENCE,
     }
 )
@@ -103,7 +147,7 @@ _INSERT_CHILD = {
         (True, {**_child, "has_message_ids": sessions.c.has_message_ids}),
     )
 }
-_MOVED_COLUMNS = (
+_MOVED_COLUMNS: tuple[str, ...] = (
     "next_seq",
     "first_seq",
     "turns",
@@ -121,7 +165,18 @@ _moved = {
     # Greater than the fence of any lease under the old id or the new one.
     "fence": next_fence(sessions.c.fence, _FENCE),
 }
-_INSERT_MOVED = _insert_if_absent(_moved, select(*_moved.values()).where(*IS_SESSION))
+_LABEL_COLUMNS = ("tags", "pinned", "shelved", "has_labels")
+# By whether the tables have labels.
+_INSERT_MOVED = {
+    has_labels: _insert_if_absent(columns, select(*columns.values()).where(*IS_SESSION))
+    for has_labels, columns in (
+        (False, _moved),
+        (True, {**_moved, **{name: sessions.c[name] for name in _LABEL_COLUMNS}}),
+    )
+}
+for _form in _INSERT_MOVED.values():
+    for _each in _form.values():
+        moves(_each)
 
 _copied = {
     "owner": messages.c.owner,
@@ -131,10 +186,40 @@ _copied = {
     "body": messages.c.body,
     "created_at": messages.c.created_at,
 }
-_copy = insert(messages).from_select(
-    list(_copied),
-    select(*_copied.values()).where(*IN_SESSION, messages.c.seq < bindparam("to_seq")),
+_copy = copies(
+    insert(messages).from_select(
+        list(_copied),
+        select(*_copied.values()).where(*IN_SESSION, messages.c.seq < bindparam("to_seq")),
+    ),
+    "messages",
 )
+
+_SIZES = (100, 10, 1)
+"""How many messages one INSERT may have, where the driver sends each by itself."""
+
+_MOST_CHARACTERS = 64 * 1024
+"""Characters of the messages of such an INSERT, unless there is one message."""
+
+
+def _imported(number: int) -> dict[str, Any]:
+    def place(name: str) -> BindParameter[Any]:
+        return bindparam(f"{name}_{number}", type_=messages.c[name].type)
+
+    return {
+        "owner": OF_OWNER,
+        "session_id": OF_SESSION,
+        **{name: place(name) for name in ("seq", "turn_id", "body")},
+        "created_at": _time_or_now(f"at_{number}"),
+    }
+
+
+_ADD_IMPORTED = {
+    size: writes(
+        insert(messages).values([_imported(number) for number in range(size)]),
+        *(Content(f"body_{number}", "message", (f"seq_{number}",)) for number in range(size)),
+    )
+    for size in _SIZES
+}
 
 _move = [
     update(table).where(*in_session(table)).values(owner=_NEW_OWNER, session_id=_NEW_ID)
@@ -178,14 +263,19 @@ def fork(
     length: int | None,
     *,
     turn_id: str,
+    keeps_expiry: bool = False,
     repeated: bool,
 ) -> int:
-    """See `LifecycleStore.fork`; all of the copied messages get ``turn_id``."""
+    """See `LifecycleStore.fork`; all of the copied messages get ``turn_id``.
+
+    ``keeps_expiry``: whether the session may have a setting of expiry, which the copy gets too.
+    """
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
         parent = lock_row(database, target, looks=may_expire(database, target))
         if not parent.exists:
             raise SessionNotFound
+        _check_keys(database, parent)
         count = parent.length if length is None else min(length, parent.length)
         parameters = {**target, "new_id": new_id, "length": count}
         there = _insert_session(database, _INSERT_CHILD[parent.has_ids], parameters, owner)
@@ -197,6 +287,8 @@ def fork(
         database.run(_copy, {**target, **span, "new_id": new_id, "turn_id": turn_id})
         if parent.has_ids:
             copy_ids(database, target, new_id, **span)
+        if keeps_expiry:
+            copy_expiry(database, target, new_id)
     return count
 
 
@@ -230,11 +322,19 @@ def rotate(
             if row.is_deleted or (is_used and not repeated):
                 raise SessionConflict(0, row.length)
             return is_used
-        taken = _insert_session(database, _INSERT_MOVED, {**target, "new_id": new_id}, new_owner)
+        _check_keys(database, there)
+        insert_row = _INSERT_MOVED[has_label_columns(database)]
+        taken = _insert_session(database, insert_row, {**target, "new_id": new_id}, new_owner)
         if taken is not None:
             raise SessionConflict(0, taken.length)
         _move_contents(database, target, new_id, new_owner)
     return True
+
+
+def _check_keys(database: Database, row: SessionRow) -> None:
+    """Raise unless the store can encrypt anew what goes to another session."""
+    if row.has_data_key and not database.encrypts:
+        raise needs_keys()
 
 
 def _move_contents(database: Database, target: Target, new_id: str, new_owner: str) -> None:
@@ -248,9 +348,20 @@ def _move_contents(database: Database, target: Target, new_id: str, new_owner: s
         move_answers(database, target, new_id, new_owner)
     if extras.checkpoints:
         move_checkpoints(database, target, new_id, new_owner)
+    if extras.expiry:
+        move_expiry(database, target, new_id, new_owner)
+    if extras.labels:
+        move_labels(database, target, new_id, new_owner)
+    _forget_moved(database, target, extras)
+
+
+def _forget_moved(database: Database, target: Target, extras: Extras) -> None:
+    """Leave the row of a deleted session."""
     database.run(MARK_DELETED, target)
     if extras.metadata:
         forget_metadata(database, target)
+    if extras.data_key:
+        forget_data_key(database, target)
 
 
 def import_session(
@@ -258,22 +369,81 @@ def import_session(
 ) -> None:
     """See `LifecycleStore.import_`."""
     target = Target(of_session=session_id, of_owner=owner)
-    created = session.created_at.timestamp()
+    created, changed = (
+        None if at is None else _seconds(database, at)
+        for at in (session.created_at, session.updated_at)
+    )
     parameters = {
         "new_id": session_id,
         "length": len(session.rows),
         "count": session.turns,
         "title": session.title,
-        # MySQL would round it, perhaps to a time that is still to come.
-        "created": int(created) if database.dialect in MYSQL else created,
+        "created": created,
+        "changed": changed,
     }
+    if database.encrypts:
+        parameters["title"] = None  # encrypted once the row can have a data key
     with transaction(database):
         there = _insert_session(database, _INSERT_IMPORTED, parameters, owner)
         if there is None:
-            add_messages(database, target, 0, session.rows)
+            _add_imported(database, target, session.rows)
+            if database.encrypts and session.title is not None:
+                give_title(database, target, session.title)
+            new = session.labels
             if session.metadata is not None:
-                write_metadata(database, target, session.metadata)
+                write_metadata(database, target, session.metadata, ())
+                if has_label_columns(database):
+                    new = replace(new, pairs=pairs_of(decode_messages([session.metadata])[0]))
+            write_labels(database, target, new)
+            if session.expires_after is not None:
+                set_expiry(database, target, session.expires_after)
             return
-        stored = [(text_of(turn_id), body) for turn_id, body in database.rows(EXPORTED, target)]
-        if not (repeated and stored == session.rows):
+        stored = exported_rows(database, target)
+        if not (repeated and _texts(stored) == _texts(session.rows)):
             raise SessionConflict(0, there.length)
+
+
+def _texts(rows: Sequence[ExportedRow]) -> list[tuple[str, str]]:
+    # Without the times, which the database may keep less exactly.
+    return [(row.turn_id, row.body) for row in rows]
+
+
+def _add_imported(database: Database, target: Target, rows: Sequence[ExportedRow]) -> None:
+    """Insert the messages of a new session, from number 0, with their times."""
+    values = [
+        {
+            "seq": seq,
+            "turn_id": row.turn_id,
+            "body": row.body,
+            "at": None if row.created_at is None else _seconds(database, row.created_at),
+        }
+        for seq, row in enumerate(rows)
+    ]
+    if database.dialect not in MYSQL:
+        database.run(_ADD_IMPORTED[1], *({**target, **_places([each])} for each in values))
+        return
+    # Its drivers would send one statement after another, as there is a function in it.
+    start = 0
+    while start < len(values):
+        size = _size_of(values[start : start + _SIZES[0]])
+        database.run(_ADD_IMPORTED[size], {**target, **_places(values[start : start + size])})
+        start += size
+
+
+def _size_of(values: Sequence[Mapping[str, Any]]) -> int:
+    """Return for how many of the values one statement of a moderate length is."""
+    characters = list(itertools.accumulate(len(each["body"]) for each in values))
+    return next(
+        size
+        for size in _SIZES
+        if size == 1 or (size <= len(values) and characters[size - 1] <= _MOST_CHARACTERS)
+    )
+
+
+def _places(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{name}_{n}": each[name] for n, each in enumerate(values) for name in each}
+
+
+def _seconds(database: Database, at: datetime) -> float:
+    """Return the seconds from 1970; MySQL would round them, perhaps to a time still to come."""
+    return int(at.timestamp()) if database.dialect in MYSQL else at.timestamp()

@@ -7,7 +7,8 @@ from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionNotFound
 from hermes_session_mw.stores import jsonl
 from hermes_session_mw.stores.models import SessionInfo
-from hermes_session_mw.stores.pagination import OwnedPosition, Position, list_order
+from hermes_session_mw.stores.pagination import OwnedPosition, Position, list_order, time_of
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import has_label_columns
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -16,12 +17,15 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, reads, writes
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import HAS_PREFIX, prefix_range
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     HAS_EXPIRED,
     LookingSelect,
     may_expire,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.session_extras import find_expiry
 from hermes_session_mw.stores.sqlalchemy.statements.session_metadata import find_metadata
 from hermes_session_mw.stores.sqlalchemy.statements.session_pages import (
     OwnerPages,
@@ -29,16 +33,27 @@ from hermes_session_mw.stores.sqlalchemy.statements.session_pages import (
     of_every_owner,
 )
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import (
+    INFO_CONTENT,
     SESSION_INFO,
     lock_row,
     session_infos,
 )
 
-_info = LookingSelect(SESSION_INFO.where(*IS_SESSION))
-# By whether the ids have a prefix.
-_LISTED = {False: SESSION_INFO, True: SESSION_INFO.where(*HAS_PREFIX)}
-_PAGES = {has_prefix: OwnerPages(columns) for has_prefix, columns in _LISTED.items()}
-_OF_EVERY_OWNER = {has_prefix: of_every_owner(columns) for has_prefix, columns in _LISTED.items()}
+_INFO = {
+    has: LookingSelect(columns.where(*IS_SESSION), content=INFO_CONTENT[has])
+    for has, columns in SESSION_INFO.items()
+}
+# By whether the tables have labels, and whether the ids have a prefix.
+_LISTED = {
+    (has_labels, has_prefix): columns.where(*HAS_PREFIX) if has_prefix else columns
+    for has_labels, columns in SESSION_INFO.items()
+    for has_prefix in (False, True)
+}
+_PAGES = {form: OwnerPages(columns, *INFO_CONTENT[form[0]]) for form, columns in _LISTED.items()}
+_OF_EVERY_OWNER = {
+    form: reads(of_every_owner(columns), *INFO_CONTENT[form[0]], owner=6, session=0)
+    for form, columns in _LISTED.items()
+}
 
 _rename = (
     update(sessions)
@@ -48,11 +63,18 @@ _rename = (
 )
 # By whether they look for an expired answer: what a fold would store is stored.
 _RENAME = {
-    False: _rename.where(*IS_STORED),
-    True: _rename.where(or_(and_(*IS_STORED), HAS_EXPIRED)),
+    looks: writes(each, Content("new_title", "title"))
+    for looks, each in (
+        (False, _rename.where(*IS_STORED)),
+        (True, _rename.where(or_(and_(*IS_STORED), HAS_EXPIRED))),
+    )
 }
-EXPORTED = select(messages.c.turn_id, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
-"""The history's messages with their turn ids, as an export has them."""
+_EXPORTED = reads(
+    select(messages.c.turn_id, messages.c.body, microseconds_of(messages.c.created_at))
+    .where(*IN_SESSION)
+    .order_by(messages.c.seq),
+    Content(1, "message", (messages.c.seq,)),
+)
 
 
 def list_sessions(
@@ -60,7 +82,8 @@ def list_sessions(
 ) -> list[SessionInfo]:
     """Return up to ``limit`` sessions that come after a position in the owner's list."""
     more = prefix_range(prefix) if prefix else {}
-    found = session_infos(_PAGES[bool(prefix)].rows(database, owner, limit, after, **more))
+    pages = _PAGES[has_label_columns(database), bool(prefix)]
+    found = session_infos(pages.rows(database, owner, limit, after, **more))
     return sorted(found, key=list_order)[:limit]
 
 
@@ -69,7 +92,8 @@ def list_all(
 ) -> list[SessionInfo]:
     """Return up to ``limit`` sessions that come after a position in the list of all owners."""
     parameters = {**after_owned(after, limit), **(prefix_range(prefix) if prefix else {})}
-    return session_infos(database.rows(_OF_EVERY_OWNER[bool(prefix)], parameters))
+    statement = _OF_EVERY_OWNER[has_label_columns(database), bool(prefix)]
+    return session_infos(database.rows(statement, parameters))
 
 
 def info(
@@ -77,8 +101,13 @@ def info(
 ) -> SessionInfo | None:
     """See `LifecycleStore.info`."""
     target = Target(of_session=session_id, of_owner=owner)
-    rows = _info.rows(database, target, folds=folds)
+    rows = _INFO[has_label_columns(database)].rows(database, target, folds=folds)
     return next(iter(session_infos(rows)), None)
+
+
+def give_title(database: Database, target: Target, title: str) -> None:
+    """Set the title of a session whose row is locked."""
+    database.run(_RENAME[False], {**target, "new_title": title})
 
 
 def rename(database: Database, session_id: str, title: str | None, owner: str) -> bool:
@@ -90,15 +119,24 @@ def rename(database: Database, session_id: str, title: str | None, owner: str) -
         )
 
 
-def export(database: Database, session_id: str, owner: str) -> str:
-    """See `LifecycleStore.export`."""
+def exported_rows(database: Database, target: Target) -> list[jsonl.ExportedRow]:
+    """Return the history's messages with their turn ids and times, as an export has them."""
+    return [
+        jsonl.ExportedRow(text_of(turn_id), body, time_of(at))
+        for turn_id, body, at in database.rows(_EXPORTED, target)
+    ]
+
+
+def export(database: Database, session_id: str, owner: str, *, has_expiry: bool = False) -> str:
+    """See `LifecycleStore.export`; ``has_expiry``: whether it may have a setting of expiry."""
     target = Target(of_session=session_id, of_owner=owner)
     with transaction(database):
         # Locked, so that the two statements agree.
         exists = lock_row(database, target, looks=may_expire(database, target)).exists
         session = info(database, session_id, owner, folds=False) if exists else None
-        rows = database.rows(EXPORTED, target)
+        rows = exported_rows(database, target)
         metadata = find_metadata(database, session_id, owner)
+        own = find_expiry(database, target) if has_expiry else None
     if session is None:
         raise SessionNotFound
-    return jsonl.dump(session, [(text_of(turn_id), body) for turn_id, body in rows], metadata)
+    return jsonl.dump(session, rows, metadata, own)

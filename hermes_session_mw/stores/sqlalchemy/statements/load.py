@@ -19,6 +19,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, Join, joins, reads
 from hermes_session_mw.stores.sqlalchemy.statements.history_texts import (
     PORTION,
     SEPARATOR,
@@ -71,7 +72,13 @@ def _join(rows: Select[Any], *more: Any, numbered: bool) -> Select[Any]:
     part = rows.subquery()
     # The last number, where it is needed: it costs with every row.
     last = (func.max(part.c.seq),) if numbered else ()
-    return select(func.count(), _joined(part.c.body, part.c.seq), *last, *more).select_from(part)
+
+    def make(join: Join, *others: Any) -> Select[Any]:
+        joined = join(part.c.body, part.c.seq)
+        numbers = (func.min(part.c.seq), *others) if others else ()
+        return select(func.count(), joined, *last, *more, *numbers).select_from(part)
+
+    return joins(make, _joined)
 
 
 class _Statements:
@@ -80,8 +87,9 @@ class _Statements:
     def __init__(self, *look: Any) -> None:
         # In place of the number, which nobody needs: a third column would cost with every row.
         first = look or (messages.c.seq,)
-        self.in_order = select(*first, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
-        self.from_the_end = _newest.add_columns(_first, *look)
+        in_order = select(*first, messages.c.body).where(*IN_SESSION).order_by(messages.c.seq)
+        self.in_order = reads(in_order, Content(1, "message", (messages.c.seq,)))
+        self.from_the_end = reads(_newest.add_columns(_first, *look), Content(1, "message", (0,)))
         self.all_joined = _join(_in_order, *look, numbered=False)
         newest = select(_part).order_by(_part.c.seq)
         self.newest_joined = _join(newest, _first, *look, numbered=True)

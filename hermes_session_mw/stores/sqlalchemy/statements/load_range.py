@@ -19,7 +19,7 @@ from hermes_session_mw.stores.base import History
 from hermes_session_mw.stores.message_store import HistoryRange, StoredMessage
 from hermes_session_mw.stores.models import MAX_INTEGER
 from hermes_session_mw.stores.pagination import time_of
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IN_SESSION,
     IS_SESSION,
@@ -30,6 +30,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content
 from hermes_session_mw.stores.sqlalchemy.statements.history_texts import (
     PORTION,
     SEPARATOR,
@@ -87,7 +88,14 @@ def _statement(*, from_the_end: bool, since: bool, with_ids: bool) -> LookingSel
         _CREATED_AT.label("moment"),
     ).where(*IN_SESSION)
     make = _since if since else _of_numbers
-    return LookingSelect(union(_head, select(make(columns, from_the_end=from_the_end).subquery())))
+    rows = union(_head, select(make(columns, from_the_end=from_the_end).subquery()))
+    return LookingSelect(
+        rows,
+        content=(
+            Content(3, "metadata", when=(0, 1)),
+            Content(3, "message", (1,), when=(0, 0)),
+        ),
+    )
 
 
 def _of_numbers(columns: Select[Any], *, from_the_end: bool) -> Select[Any]:

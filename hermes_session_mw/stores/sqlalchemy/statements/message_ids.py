@@ -38,6 +38,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, reads
 from hermes_session_mw.stores.sqlalchemy.statements.session_sets import SIZES
 
 _IDS = in_session(message_ids)
@@ -69,7 +70,7 @@ _copy = insert(message_ids).from_select(
     list(_copied),
     select(*_copied.values()).where(*_IDS, message_ids.c.seq < bindparam("to_seq")),
 )
-_find = (
+_find = reads(
     select(
         message_ids.c.session_id,
         messages.c.seq - sessions.c.first_seq,
@@ -91,7 +92,9 @@ _find = (
         sessions.c.deleted_at.is_(None),
     )
     .order_by(message_ids.c.session_id)
-    .limit(1)
+    .limit(1),
+    Content(3, "message", (messages.c.seq,)),
+    session=0,
 )
 
 

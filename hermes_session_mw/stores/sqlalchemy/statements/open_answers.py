@@ -14,7 +14,7 @@ time.
 
 import time
 import weakref
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ from sqlalchemy import (
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.exceptions import HermesSessionError
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     Target,
@@ -41,6 +41,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import now_in_milliseconds
+from hermes_session_mw.stores.sqlalchemy.statements.content import READ, Content, reads
 
 NONE_DUE, DUE, EXPIRED = range(3)
 """The values of `LOOK`: no answer's lease ends soon; one does, of any session; the session's has.
@@ -232,10 +233,13 @@ def begin_look(database: Database, target: Target) -> Look | None:
 class LookingSelect:
     """A statement that reads rows of one session, sent with a look where one is needed.
 
-    Its rows have no NULL in their first column; ``order`` are names of their columns.
+    Its rows have no NULL in their first column; ``order`` are names of their columns. ``content``
+    is numbered by columns of theirs.
     """
 
-    def __init__(self, rows: Select[Any] | CompoundSelect[Any], *order: str) -> None:
+    def __init__(
+        self, rows: Select[Any] | CompoundSelect[Any], *order: str, content: Sequence[Content] = ()
+    ) -> None:
         self._plain = rows.order_by(*order)
         part = rows.subquery()
         self._looking = (
@@ -243,6 +247,9 @@ class LookingSelect:
             .select_from(ONE_ROW.outerjoin(part, true()))
             .order_by(*(part.c[name] for name in order))
         )
+        if content:
+            reads(self._plain, *content, order=order)
+            READ[self._looking] = READ[self._plain].shifted(1)
 
     def rows(self, database: Database, target: Target, *, folds: bool, **more: Any) -> list[Row]:
         """Return the rows; without a look unless the caller ``folds``.

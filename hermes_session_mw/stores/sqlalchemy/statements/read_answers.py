@@ -7,7 +7,7 @@ from sqlalchemy import Select, and_, bindparam, case, delete, func, literal_colu
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.transactions import committing, transaction
-from hermes_session_mw.messages import decode_messages
+from hermes_session_mw.messages import decode_messages, is_encrypted, needs_keys
 from hermes_session_mw.stores.answer_folding import split_lines
 from hermes_session_mw.stores.answers import AnswerRecord, AnswerState
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
@@ -31,6 +31,7 @@ from hermes_session_mw.stores.sqlalchemy.statements.answers import (
     OF_ANSWER,
     parse_array,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, reads
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     IS_EXPIRED,
     AnswerExpired,
@@ -67,12 +68,15 @@ _record = select(
     answers.c.stop_requested,
     answers.c.digest,
 ).select_from(_with_session)
-_find = _record.where(*IS_ANSWER)
-_open = _record.where(*in_session(answers), _is_running)
-_of_turn = (
+_RECORDED = (Content(5, "question", (1,)), Content(8, "answer", (1,)))
+_find = reads(_record.where(*IS_ANSWER), *_RECORDED, session=2)
+_open = reads(_record.where(*in_session(answers), _is_running), *_RECORDED, session=2)
+_of_turn = reads(
     _record.where(*in_session(answers), answers.c.turn_id == bindparam("turn"))
     .order_by(answers.c.ended_at.is_(None).desc(), answers.c.ended_at.desc())
-    .limit(1)
+    .limit(1),
+    *_RECORDED,
+    session=2,
 )
 
 _AFTER = bindparam("after", type_=answer_events.c.first.type)
@@ -90,7 +94,7 @@ _start = func.coalesce(
     .scalar_subquery(),
     0,
 )
-_read = (
+_read = reads(
     select(
         _is_lapsed,
         answers.c.session_id,
@@ -111,7 +115,9 @@ _read = (
     )
     .where(*IS_ANSWER)
     .order_by(answer_events.c.first)
-    .limit(bindparam("limit"))
+    .limit(bindparam("limit")),
+    Content(4, "events", ("of_answer", 3)),
+    session=1,
 )
 _stop = update(answers).where(*IS_ANSWER, _is_running).values(stop_requested=literal_column("1"))
 _stop_and_notify = _stop.returning(NOTIFY)
@@ -183,6 +189,8 @@ def read(
         raise AnswerExpired(text_of(session_id), owner)
     if first is None:
         return state, []
+    if any(map(is_encrypted, [lines for *_, lines in rows])):
+        raise needs_keys()
     events = split_lines(lines for *_, lines in rows)
     skipped = max(after + 1 - first, 0)
     return state, events[skipped : skipped + limit]

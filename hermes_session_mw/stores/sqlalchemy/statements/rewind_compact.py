@@ -16,7 +16,7 @@ from sqlalchemy import Insert, bindparam, delete, insert, select, update
 from hermes_session_mw.database.connection import Database, text_of
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.exceptions import SessionConflict, SessionDeleted, SessionFull, TurnLost
-from hermes_session_mw.messages import Message, decode_messages
+from hermes_session_mw.messages import Message, decode_messages, is_encrypted, needs_keys
 from hermes_session_mw.stores.models import ArchivedMessage, Reason
 from hermes_session_mw.stores.pagination import time_of
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
@@ -30,11 +30,14 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of, now
 from hermes_session_mw.stores.sqlalchemy.statements.append import (
+    NewTitle,
     add_messages,
     begin_turn,
     check_expected,
     length_of_repeated,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, reads
+from hermes_session_mw.stores.sqlalchemy.statements.labels import touch_labels
 from hermes_session_mw.stores.sqlalchemy.statements.message_ids import free_ids
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     LookingSelect,
@@ -49,7 +52,10 @@ _IN_RANGE = (
     messages.c.seq >= bindparam("from_seq"),
     messages.c.seq < bindparam("to_seq"),
 )
-_bodies = select(messages.c.body).where(*_IN_RANGE).order_by(messages.c.seq)
+_bodies = reads(
+    select(messages.c.body).where(*_IN_RANGE).order_by(messages.c.seq),
+    Content(0, "message", (messages.c.seq,)),
+)
 _archived_columns = {
     "owner": messages.c.owner,
     "session_id": messages.c.session_id,
@@ -71,10 +77,11 @@ _ARCHIVE = {
     False: _insert_archived(_archived_columns),
     True: _insert_archived({**_archived_columns, "operation": _OPERATION}),
 }
-_archived_by = (
+_archived_by = reads(
     select(archive.c.body)
     .where(*IN_ARCHIVE, archive.c.operation == _OPERATION)
-    .order_by(archive.c.number)
+    .order_by(archive.c.number),
+    Content(0, "message", (archive.c.seq,)),
 )
 _remove = delete(messages).where(*_IN_RANGE)
 _renumber = (
@@ -94,8 +101,10 @@ _archived = LookingSelect(
         archive.c.turn_id,
         archive.c.reason,
         microseconds_of(archive.c.archived_at),
+        archive.c.seq,
     ).where(*IN_ARCHIVE),
     "number",
+    content=(Content(1, "message", (5,)),),
 )
 
 
@@ -150,6 +159,8 @@ def pop(
         if not bodies and length < session.length:
             span = {"from_seq": session.first + length, "to_seq": session.end}
             bodies = [body for (body,) in database.rows(_bodies, {**target, **span})]
+            if any(map(is_encrypted, bodies)):
+                raise needs_keys()  # before anything is popped that cannot be returned
             _cut(database, target, session, length, operation)
     return decode_messages(bodies)
 
@@ -166,6 +177,7 @@ def replace(
     may_be_stored: bool,
     max_turns: int,
     fence: int | None,
+    title: NewTitle | None = None,
 ) -> int:
     """See `LifecycleStore.append` with ``replace_from``; the messages come as JSON texts."""
     target = Target(of_session=session_id, of_owner=owner)
@@ -181,6 +193,7 @@ def replace(
             may_be_stored=may_be_stored,
             max_turns=max_turns,
             fence=fence,
+            title=title,
         )
 
 
@@ -196,6 +209,7 @@ def add_turn(
     max_turns: int | None,
     fence: int | None = None,
     looks: bool = False,
+    title: NewTitle | None = None,
 ) -> int:
     """Append a turn in the caller's transaction, as `replace` does; return the length after it.
 
@@ -211,6 +225,7 @@ def add_turn(
         fence=fence,
         looks=looks,
         edits=replace_from is not None,
+        title=title,
     )
     if stored:
         return length_of_repeated(stored, bodies, session)
@@ -280,7 +295,7 @@ def archived(
     found = decode_messages([row[1] for row in rows])
     return [
         ArchivedMessage(message, text_of(turn_id), reason, time_of(at))
-        for message, (_, _, turn_id, reason, at) in zip(found, rows, strict=True)
+        for message, (_, _, turn_id, reason, at, _) in zip(found, rows, strict=True)
     ]
 
 
@@ -348,3 +363,5 @@ def _write_numbers(database: Database, target: Target, session: SessionRow) -> N
     """Write the counters back."""
     parameters = {"first": session.first, "end": session.end, "count": session.archived}
     database.run(_renumber, {**target, **parameters})
+    if session.has_labels:
+        touch_labels(database, target)

@@ -24,42 +24,55 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import is_at, is_before
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, reads
 from hermes_session_mw.stores.sqlalchemy.statements.keyset import is_after, position
 from hermes_session_mw.stores.sqlalchemy.statements.session_row import UPDATED_AT, updated_before
 
-_CHANGED = bindparam("changed", type_=BigInteger())
+CHANGED = bindparam("changed", type_=BigInteger())
+"""The time of a position, in microseconds."""
+
 _LATEST = 253402300799_000000
 """The last microsecond of the year 9999, which every database can compare with."""
 
 
 class OwnerPages:
-    """The pages of one owner's list; ``columns`` selects what is read of each session."""
+    """The pages of one owner's list; ``columns`` selects what is read of each session.
 
-    def __init__(self, columns: Select[Any]) -> None:
+    Its first column is the id, and ``content`` are those that have content.
+    """
+
+    def __init__(self, columns: Select[Any], *content: Content) -> None:
         listed = (
             columns.where(sessions.c.owner == OF_OWNER)
             .order_by(sessions.c.updated_at.desc(), sessions.c.id)
             .limit(bindparam("limit"))
         )
         same = listed.where(
-            is_at(sessions.c.updated_at, _CHANGED),
-            UPDATED_AT == _CHANGED,
+            is_at(sessions.c.updated_at, CHANGED),
+            UPDATED_AT == CHANGED,
             sessions.c.id > OF_SESSION,
         )
-        earlier = listed.where(is_before(sessions.c.updated_at, _CHANGED), UPDATED_AT < _CHANGED)
+        earlier = listed.where(is_before(sessions.c.updated_at, CHANGED), UPDATED_AT < CHANGED)
         self.first: Select[Any] = listed
         both = (select(each.subquery()) for each in (same, earlier))
         self.later: CompoundSelect[Any] = union_all(*both)
+        for each in (self.first, self.later):
+            reads(each, *content, session=0)
 
     def rows(
         self, database: Database, owner: str, limit: int, after: Position, **more: str
     ) -> list[Row]:
         """Return the rows after a position, in any order; the first ``limit`` are among them."""
-        target = Target(of_session=after.session_id, of_owner=owner)
         if after == FIRST:
             return list(database.rows(self.first, {"of_owner": owner, "limit": limit, **more}))
-        later = {**target, "changed": min(max(after.changed, 0), _LATEST), "limit": limit, **more}
+        later = {**later_parameters(owner, after), "limit": limit, **more}
         return list(database.rows(self.later, later))
+
+
+def later_parameters(owner: str, after: Position) -> dict[str, Any]:
+    """Return the parameters of a page after a position."""
+    target = Target(of_session=after.session_id, of_owner=owner)
+    return {**target, "changed": min(max(after.changed, 0), _LATEST)}
 
 
 def of_every_owner(columns: Select[Any]) -> Select[Any]:

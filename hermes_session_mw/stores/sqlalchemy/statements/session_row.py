@@ -3,14 +3,30 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from hermes_session_mw.database.connection import Database, Row, text_of
 from hermes_session_mw.database.dialects import MYSQL, upsert
 from hermes_session_mw.exceptions import StoreCorrupt
+from hermes_session_mw.messages import decode_messages, is_encrypted, needs_keys, parse_json
+from hermes_session_mw.stores.labels import pairs_of
 from hermes_session_mw.stores.models import SessionInfo
 from hermes_session_mw.stores.pagination import time_of
-from hermes_session_mw.stores.sqlalchemy.schema.answer_tables import has_answers
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import (
+    has_answers,
+    has_label_columns,
+)
 from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     IS_SESSION,
     IS_STORED,
@@ -20,6 +36,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     sessions,
 )
 from hermes_session_mw.stores.sqlalchemy.schema.time_functions import microseconds_of, now
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, locks
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import (
     EXPIRED_FENCE,
     AnswerExpired,
@@ -31,7 +48,10 @@ LENGTH = sessions.c.next_seq - sessions.c.first_seq
 UPDATED_AT = microseconds_of(sessions.c.updated_at)
 _LAST_UPDATE = bindparam("changed", type_=sessions.c.next_seq.type)
 
-SESSION_INFO = select(
+NO_LABELS, SOME_LABELS, WITH_PAIRS = range(3)
+"""The values of ``has_labels``: ``hermes_labels`` has no rows of it, some, or some of its pairs."""
+
+_info = select(
     sessions.c.id,
     sessions.c.title,
     LENGTH,
@@ -40,7 +60,27 @@ SESSION_INFO = select(
     sessions.c.parent_id,
     sessions.c.owner,
 ).where(*IS_STORED)
-"""The columns that `session_info` takes, of every session that has a turn."""
+SESSION_INFO: dict[bool, Select[Any]] = {
+    False: _info,
+    True: _info.add_columns(
+        sessions.c.tags,
+        sessions.c.pinned,
+        sessions.c.shelved,
+        # Not read where it is a framework's state alone.
+        case((sessions.c.has_labels == WITH_PAIRS, sessions.c.metadata)).label("pairs"),
+    ),
+}
+"""The columns that `session_info` takes, of every session that has a turn.
+
+By whether the tables have labels (`has_label_columns`).
+"""
+
+_title = Content(1, "title", may_lack=True, may_lack_key=True)
+INFO_CONTENT: dict[bool, tuple[Content, ...]] = {
+    False: (_title,),
+    True: (_title, Content(10, "metadata", may_lack=True, may_lack_key=True)),
+}
+"""The content in a row of `SESSION_INFO`: a list goes on without what cannot be decrypted."""
 
 WRONG_TYPE = (TypeError, ValueError, OverflowError)
 """Python's errors for a value of another type than its column's."""
@@ -49,8 +89,9 @@ WRONG_TYPE = (TypeError, ValueError, OverflowError)
 class SessionRow(NamedTuple):
     """The counters of a session; its messages have the numbers from ``first`` to before ``end``.
 
-    ``has_ids`` says whether messages may have ids. ``has_open_answer`` is known only if the row was
-    read with a look.
+    ``has_ids`` says whether messages may have ids, ``has_labels`` whether the session has a label,
+    and ``has_data_key`` whether content may be encrypted. ``has_open_answer`` is known only if the
+    row was read with a look.
     """
 
     first: int = 0
@@ -62,6 +103,8 @@ class SessionRow(NamedTuple):
     parent_id: str | None = None
     has_ids: bool = False
     has_open_answer: bool = False
+    has_labels: int = NO_LABELS
+    has_data_key: bool = False
 
     @property
     def length(self) -> int:
@@ -88,12 +131,22 @@ _row = select(
     sessions.c.deleted_at,
     sessions.c.parent_id,
 ).where(*IS_SESSION)
-_with_ids = _row.add_columns(sessions.c.has_message_ids)
+_with_ids = _row.add_columns(
+    sessions.c.has_message_ids, case((sessions.c.data_key.is_not(None), 1), else_=0)
+)
 _looking = _with_ids.add_columns(sessions.c.answer_fence, EXPIRED_FENCE)
 # PostgreSQL's weaker lock lets foreign keys be checked.
-_OLD, _PLAIN, _LOOKING = (
-    each.with_for_update(key_share=True) for each in (_row, _with_ids, _looking)
+_OLD, _PLAIN, _LOOKING, _LABELLED, _ALL = (
+    locks(each.with_for_update(key_share=True))
+    for each in (
+        _row,
+        _with_ids,
+        _looking,
+        _with_ids.add_columns(null(), null(), sessions.c.has_labels),
+        _looking.add_columns(sessions.c.has_labels),
+    )
 )
+_UNKNOWN = (0, 0, None, None, NO_LABELS)
 
 MARK_DELETED = (
     update(sessions)
@@ -132,18 +185,33 @@ def lock_row(database: Database, target: Target, *, looks: bool) -> SessionRow:
     Raises:
         AnswerExpired: the session's answer is to be folded first.
     """
-    plain = _PLAIN if has_answers(database) else _OLD
-    rows = database.rows(_LOOKING if looks else plain, target)
+    if has_label_columns(database):
+        statement = _ALL if looks else _LABELLED
+    else:
+        plain = _PLAIN if has_answers(database) else _OLD
+        statement = _LOOKING if looks else plain
+    rows = database.rows(statement, target)
     if not rows:
         return SessionRow()
     ((first, end, turns, archived, fence, deleted_at, parent_id, *more),) = rows
-    has_ids, answer_fence, expired_fence = (*more, 0, None, None)[:3]
+    told: list[Any] = [*more, *_UNKNOWN[len(more) :]]
+    has_ids, has_key, answer_fence, expired_fence, has_labels = told
     if expired_fence is not None and deleted_at is None:
         raise AnswerExpired(target["of_session"], target["of_owner"])
     parent = None if parent_id is None else text_of(parent_id)
     is_deleted, has_open_answer = deleted_at is not None, answer_fence is not None
     return SessionRow(
-        first, end, turns, archived, fence, is_deleted, parent, bool(has_ids), has_open_answer
+        first,
+        end,
+        turns,
+        archived,
+        fence,
+        is_deleted,
+        parent,
+        bool(has_ids),
+        has_open_answer,
+        has_labels,
+        bool(has_key),
     )
 
 
@@ -173,16 +241,36 @@ def session_infos(rows: Sequence[Row]) -> list[SessionInfo]:
 
 def session_info(row: Sequence[Any]) -> SessionInfo:
     """Return one row's description, or raise one of `WRONG_TYPE`."""
-    session_id, title, length, created, updated, parent, owner = row
+    session_id, title, length, created, updated, parent, owner, *more = row
+    tags, pinned, shelved, metadata = more or (None, 0, 0, None)
     return SessionInfo(
         text_of(session_id),
-        None if title is None else text_of(title),
+        None if title is None else _plain(text_of(title)),
         length,
         time_of(created),
         time_of(updated),
         None if parent is None else text_of(parent),
         text_of(owner),
+        tags=tags_of(tags),
+        pinned=bool(pinned),
+        shelved=bool(shelved),
+        metadata=_pairs(metadata),
     )
+
+
+def _plain(title: str) -> str:
+    if is_encrypted(title):
+        raise needs_keys()
+    return title
+
+
+def _pairs(metadata: Any) -> dict[str, str]:
+    return {} if metadata is None else dict(pairs_of(decode_messages([text_of(metadata)])[0]))
+
+
+def tags_of(stored: Any) -> tuple[str, ...]:
+    """Return the tags in a row's column."""
+    return () if stored is None else tuple(parse_json(text_of(stored)))
 
 
 def wrong_type() -> StoreCorrupt:

@@ -31,6 +31,7 @@ from sqlalchemy.dialects import postgresql
 from hermes_session_mw.database.connection import Database, Parameters, text_of
 from hermes_session_mw.database.dialects import MYSQL
 from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, reads
 
 Key = tuple[str, str]
 """An owner, and the id of something that belongs to it."""
@@ -67,13 +68,17 @@ class KeyedRows:
     """The rows of a table that belong to some keys, found by an index.
 
     ``name`` is the column that has the second part of a key, and ``index`` the index's name on
-    MySQL.
+    MySQL. ``content`` is what rows have that are selected, whose first columns are the key.
     """
 
-    def __init__(self, table: Table, name: str, index: str = _PRIMARY) -> None:
+    def __init__(
+        self, table: Table, name: str, index: str = _PRIMARY, content: Sequence[Content] = ()
+    ) -> None:
+        self._content = content
         self._table = table
         self._owner, self._name = table.c.owner, table.c[name]
         self._index = index
+        self._count = select(func.count()).select_from(table)
         self._select = cache(self._make_select)
         self._delete = cache(self._make_delete)
 
@@ -86,6 +91,10 @@ class KeyedRows:
             return
         for size, parameters in _portions(database, keys):
             database.run(self._delete(database.dialect, size), parameters)
+
+    def count(self, database: Database, keys: Sequence[Key]) -> int:
+        """Return how many rows belong to the keys."""
+        return sum(int(count) for (count,) in self.rows(database, self._count, keys))
 
     def rows(
         self, database: Database, statement: Select[Any], keys: Sequence[Key], **more: Any
@@ -105,7 +114,10 @@ class KeyedRows:
     def _make_select(self, statement: Select[Any], dialect: str, size: int) -> Select[Any]:
         for each in MYSQL:
             statement = statement.with_hint(self._table, f"FORCE INDEX ({self._index})", each)
-        return statement.where(_among(dialect, self._owner, self._name, size))
+        restricted = statement.where(_among(dialect, self._owner, self._name, size))
+        if self._content:
+            reads(restricted, *self._content, owner=0, session=1)
+        return restricted
 
     def _make_delete(self, dialect: str, size: int) -> Executable:
         if dialect not in MYSQL:

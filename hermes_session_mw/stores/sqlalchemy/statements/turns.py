@@ -16,6 +16,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.tables import (
     messages,
     sessions,
 )
+from hermes_session_mw.stores.sqlalchemy.statements.content import Content, reads
 from hermes_session_mw.stores.sqlalchemy.statements.open_answers import LookingSelect
 
 _first = func.coalesce(select(sessions.c.first_seq).where(*IS_SESSION).scalar_subquery(), 0)
@@ -27,8 +28,9 @@ _archived = select(archive.c.seq, archive.c.body, literal_column("NULL")).where(
 )
 _turn = union_all(_in_history, _archived)
 # A turn got all its numbers at once, so they order its messages in both tables.
-_ordered = _turn.order_by("seq")
-_looking = LookingSelect(_turn, "seq")
+_BODY = Content(1, "message", (0,))
+_ordered = reads(_turn.order_by("seq"), _BODY, order=("seq",))
+_looking = LookingSelect(_turn, "seq", content=(_BODY,))
 
 
 def rows_of_turn(database: Database, turn_id: str, target: Target) -> Sequence[Row]:
