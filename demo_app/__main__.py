@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 import sys
 from contextlib import suppress
 from typing import get_args
@@ -12,6 +13,7 @@ from demo_app.app import MAX_BODY_BYTES, create_app
 from demo_app.logs import log_config
 from demo_app.model import EchoModel, Model
 from demo_app.upstream import TIMEOUT, UpstreamModel
+from demo_app.upstream_check import problem_of
 from demo_app.web import parse_origins
 from hermes_session_mw import ConfigurationError
 from hermes_session_mw.messages import MAX_MESSAGE_BYTES
@@ -52,14 +54,17 @@ docs/demo.md has all of it as lines to paste. Another port: make demo PORT=8001
 def _model(options: argparse.Namespace) -> Model:
     if not options.upstream:
         return EchoModel(options.pace)
-    key = os.environ.get("HERMES_UPSTREAM_KEY")
     return UpstreamModel(
         options.upstream,
-        key=key,
+        key=_upstream_key(),
         model=options.upstream_model or None,
         timeout=options.upstream_timeout,
         session_header=options.upstream_session_header or None,
     )
+
+
+def _upstream_key() -> str:
+    return os.environ.get("HERMES_UPSTREAM_KEY", "").strip()
 
 
 def main() -> None:
@@ -154,6 +159,13 @@ def main() -> None:
         "(default: none, or HERMES_CORS_ORIGINS)",
     )
     parser.add_argument(
+        "--search",
+        action="store_true",
+        default=bool(os.environ.get("HERMES_SEARCH")),
+        help="find messages by their words, at /v1/sessions/search and on the page; it needs API "
+        "keys (default: only if HERMES_SEARCH is set)",
+    )
+    parser.add_argument(
         "--session-keys",
         action="store_true",
         default=bool(os.environ.get("HERMES_SESSION_KEYS")),
@@ -180,21 +192,35 @@ def main() -> None:
             max_body_bytes=options.max_body_bytes,
             session_keys=options.session_keys,
             derive_ids=options.derive_ids,
+            search=options.search,
         )
     except ConfigurationError as exc:
         parser.error(str(exc))
     config = uvicorn.Config(app, host=options.host, port=options.port, log_config=log_config())
     url = f"http://{options.host}:{options.port}"
     try:
-        listener = config.bind_socket()
+        listener = listen(config)
     except SystemExit:  # uvicorn has logged the reason
         other = f"for another port: make demo PORT={options.port + 1}"
         print(f"The demo cannot serve at {url}; {other}", file=sys.stderr)  # noqa: T201
         raise
     answers = options.upstream or "the built-in model, which needs no network"
     print(BANNER.format(url=url, store=options.store, model=answers), flush=True)  # noqa: T201
+    if options.upstream and (problem := problem_of(options.upstream, _upstream_key())):
+        print(f"The upstream: {problem}", file=sys.stderr, flush=True)  # noqa: T201
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(config: uvicorn.Config) -> socket.socket:
+    """Return the bound socket, whose connections send each piece at once.
+
+    uvicorn's has no protocol, and asyncio leaves such ones their delay: each response on a
+    connection that is kept would be 40 ms late (``findings/uvicorn-workers-delayed.sh``).
+    """
+    listener = config.bind_socket()
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 if __name__ == "__main__":  # pragma: no branch  # nobody imports it

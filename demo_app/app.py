@@ -52,6 +52,7 @@ def create_app(
     on_disconnect: OnDisconnect = "continue",
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     max_body_bytes: int = MAX_BODY_BYTES,
+    search: bool = False,
 ) -> ASGIApp:
     """Return the demo as an ASGI application.
 
@@ -75,13 +76,14 @@ def create_app(
         max_message_bytes: bytes of UTF-8 that a message may take as JSON, in a store that is given
             as a string; a photo of 5 MB takes 7 million. Another store has its own limit.
         max_body_bytes: bytes that a request's body may have, which often has the whole history.
+        search: whether a store that is given as a URL finds messages by their words.
 
     Raises:
         ConfigurationError: the store is a string that is not a URL, HERMES_API_KEYS has no key, or
             session keys or derived ids are asked for without API keys, or session keys of a store
             that has none; or a number cannot work.
     """
-    kept = _store(store, max_message_bytes) if isinstance(store, str) else store
+    kept = _store(store, max_message_bytes, search) if isinstance(store, str) else store
     known = parse_keys(os.environ.get("HERMES_API_KEYS")) if keys is None else keys
     if not (head_after >= 0 and max_body_bytes >= 1):
         raise ConfigurationError("--head-after is at least 0, and --max-body-bytes at least 1")
@@ -98,7 +100,7 @@ def create_app(
         Route("/v1/models", models),
         Route("/v1/models/{model_id:path}", one_model),
         Route("/v1/capabilities", tell_capabilities),
-        Route(HEALTH, healthz),
+        *(Route(path, healthz) for path in HEALTH),
     ]
     routes += [*session_routes(kept, prefix=SESSIONS), *page_routes()]
     guards = [Middleware(OnlyKnownOrigins, allowed=origins)]
@@ -142,10 +144,12 @@ def needs_history(scope: Scope) -> bool:
     return scope["path"] in (CHAT, RESPONSES)
 
 
-def _store(name: str, most: int) -> Store:
-    if name.startswith("hermes:"):
-        return HermesStateStore(name.removeprefix("hermes:"), max_message_bytes=most)
-    return SQLAlchemyStore(name, max_message_bytes=most)
+def _store(name: str, most: int, search: bool) -> Store:  # noqa: FBT001  # named where it is public
+    if not name.startswith("hermes:"):
+        return SQLAlchemyStore(name, max_message_bytes=most, search=search)
+    if search:
+        raise ConfigurationError("--search needs a store with a URL: Hermes' database has its own")
+    return HermesStateStore(name.removeprefix("hermes:"), max_message_bytes=most)
 
 
 async def rotate(request: Request) -> Response:

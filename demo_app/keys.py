@@ -15,7 +15,9 @@ from hermes_session_mw import (
     mint_session_id,
 )
 
-HEALTH = "/healthz"
+HEALTH = ("/healthz", "/health", "/v1/health")
+"""Where the process says that it serves: the last two are Hermes Agent's, for clients of both."""
+
 _PROBE = "health"  # the owner of health checks without a key; no digest is so short
 
 
@@ -42,7 +44,7 @@ class KeyOwners:
 
     def __call__(self, connection: HTTPConnection) -> str | None:
         """Return the owner, or None if the key is missing or unknown."""
-        if connection.scope["path"] == HEALTH:  # not .url, which is built from the Host header
+        if connection.scope["path"] in HEALTH:  # not .url, which is built from the Host header
             return _PROBE
         given = _digest(_bearer_token(connection))
         # All are compared, in constant time, so that the time reveals nothing.

@@ -27,11 +27,17 @@ def response_routes() -> list[BaseRoute]:
     one = f"{RESPONSES}/{{response_id}}"
     return [
         Route(RESPONSES, create_response, methods=["POST"]),
-        Route(one, get_response, methods=["GET"]),
-        Route(one, delete_response, methods=["DELETE"]),
+        # One route, so that a 405 names both methods.
+        Route(one, get_or_delete_response, methods=["GET", "DELETE"]),
         Route(f"{one}/cancel", cancel_response, methods=["POST"]),
         Route(f"{one}/input_items", list_input_items, methods=["GET"]),
     ]
+
+
+async def get_or_delete_response(request: Request) -> Response:
+    """Delete the response, or return it."""
+    handler = delete_response if request.method == "DELETE" else get_response
+    return await handler(request)
 
 
 async def get_response(request: Request) -> Response:

@@ -20,14 +20,13 @@ from hermes_session_mw import (
     InvalidMessage,
     NotSupported,
     StoreUnavailable,
+    first_words,
 )
 from hermes_session_mw.messages import Message
-from hermes_session_mw.openai_api.assembly import text_of
 from hermes_session_mw.openai_api.invalid_request import InvalidRequest
 from hermes_session_mw.openai_api.item_ids import is_response_id
 from hermes_session_mw.openai_api.naming import ConversationTitle
 from hermes_session_mw.openai_api.reply import Delta, Reply
-from hermes_session_mw.openai_api.titles import one_line
 from hermes_session_mw.openai_api.transcript import answers_calls
 from hermes_session_mw.session.answer import OnDisconnect
 from hermes_session_mw.session.new_messages import NewMessages
@@ -143,7 +142,7 @@ async def shorten(session: HermesSession, new: NewMessages, longest: int) -> New
     if not longest or is_short or tells_history(session) or new.replace_from is not None:
         return new
     count = session.length - KEEP
-    first = one_line(text_of(session.history[0].get("content")), 200)
+    first = first_words(session.history[0], 200)
     text = f"Summary of {count} earlier messages; the first was: {first}"
     with suppress(NotSupported):  # Hermes compresses its conversations itself
         await session.compact(keep=KEEP, summary=[{"role": "user", "content": text}])

@@ -1,6 +1,7 @@
 """A model behind an OpenAI-compatible server."""
 
 import json
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from http import HTTPStatus
@@ -25,6 +26,10 @@ from hermes_session_mw.openai_api.usage import estimated_usage
 
 TIMEOUT = 120.0
 """Seconds for connecting, and for each wait for the next piece."""
+
+logger = logging.getLogger(__name__)
+
+_BROKE_OFF = "The model's answer broke off. Try again."
 
 _LARGEST = 4_194_304
 """Bytes of a body that was not streamed, or of one event."""
@@ -118,7 +123,7 @@ class UpstreamModel:
                     beside=chunk.beside,
                 )
         if not (has_begun and has_ended):
-            raise upstream_failed("the upstream's answer broke off")
+            raise self._told(upstream_failed(_BROKE_OFF))
         if not has_usage:
             yield Delta(usage=estimated_usage(body["messages"], "".join(texts)))
 
@@ -128,7 +133,7 @@ class UpstreamModel:
             body = parsed(await _read(response))
         models = body.get("data") if isinstance(body, dict) else None
         if not isinstance(models, list):
-            raise upstream_failed("the upstream did not send a list of models")
+            raise upstream_failed("The model's server does not list its models.")
         return [each for each in models if isinstance(each, dict)]
 
     async def aclose(self) -> None:
@@ -140,7 +145,7 @@ class UpstreamModel:
             names = [each.get("id") for each in await self.listed()]
             self._model = next((name for name in names if isinstance(name, str)), None)
         if self._model is None:
-            raise upstream_failed("the upstream lists no model: name one in the request")
+            raise upstream_failed("The model's server lists no model: name one in the request.")
         return self._model
 
     async def _ask(self, stack: AsyncExitStack, body: Message) -> httpx2.Response:
@@ -188,17 +193,23 @@ class UpstreamModel:
                     raise failure
                 yield response
         except ModelFailed as exc:
-            raise self._without_key(exc) from None
+            raise self._told(exc) from None
         except httpx2.TimeoutException:
-            raise timed_out() from None
+            raise self._told(timed_out()) from None
         except httpx2.ConnectError:
-            problem = "the upstream cannot be reached"
-            raise upstream_failed(problem, code="upstream_unreachable") from None
+            problem = "The model's server cannot be reached. Try again once it runs."
+            failure = upstream_failed(problem, code="upstream_unreachable")
+            raise self._told(failure) from None
         except httpx2.HTTPError:
-            raise upstream_failed("the upstream's answer broke off") from None
+            raise self._told(upstream_failed(_BROKE_OFF)) from None
 
-    def _without_key(self, failure: ModelFailed) -> ModelFailed:
-        """Return the failure without the upstream's key, which some servers quote."""
+    def _told(self, failure: ModelFailed) -> ModelFailed:
+        """Return the failure without the upstream's key, which some servers quote.
+
+        The log has the upstream's address, unless the request itself is refused.
+        """
+        if not isinstance(failure, ModelRefused):
+            logger.warning("upstream %s: %s", self._client.base_url, failure)
         if not self._key:
             return failure
         error = {
@@ -221,7 +232,7 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[Event, None]:
         for event in reader.end():
             yield event
     except EventTooLarge:
-        raise upstream_failed("the upstream sent too much") from None
+        raise upstream_failed("The model's server sent too much.") from None
 
 
 def _chunk(event: Event) -> Chunk | None:
@@ -229,7 +240,7 @@ def _chunk(event: Event) -> Chunk | None:
     try:
         chunk = read_chunk(event.data, event.name)
     except InvalidChunk:
-        raise upstream_failed("the upstream did not send a chat completion") from None
+        raise upstream_failed("What the model's server sent is no answer of a chat.") from None
     if chunk is not None and chunk.error:
         raise failure_in_stream(chunk.error)
     return chunk
@@ -259,10 +270,10 @@ async def _inflated(response: httpx2.Response, most: int) -> AsyncGenerator[byte
                 for portion in inflater.feed(chunk):
                     received += len(portion)
                     if received > most:
-                        raise upstream_failed("the upstream sent too much")
+                        raise upstream_failed("The model's server sent too much.")
                     yield portion
     except ValueError:
-        raise upstream_failed("the upstream's answer cannot be decompressed") from None
+        raise upstream_failed("The model's answer cannot be decompressed.") from None
 
 
 def _encoded(body: Message | None) -> bytes | None:

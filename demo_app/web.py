@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
@@ -48,7 +49,7 @@ class _Files(StaticFiles):
 
 def page_routes() -> list[BaseRoute]:
     """Return the routes of the page's files, and of the page itself at ``/``."""
-    files = _Files(directory=FOLDER, html=True)
+    files = GZipMiddleware(_Files(directory=FOLDER, html=True))
     return [Route(path, files) for path in sorted(PATHS)]
 
 

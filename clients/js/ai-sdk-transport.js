@@ -16,7 +16,7 @@ import {
   waitOf,
 } from './hermes-client.js';
 
-/** @typedef {{ type: string, messageId?: string } & Record<string, any>} UIMessageChunk */
+/** @typedef {any} UIMessageChunk the AI SDK's own, which this does not import */
 
 /**
  * @typedef {object} TransportOptions

@@ -366,7 +366,9 @@ export class Answer {
       return this.#client.request(path, { ...init, headers, signal });
     }
     if (this.#id === null) throw this.#lost('unknown');
-    const headers = this.cursor === null ? {} : { 'Last-Event-ID': before(this.cursor) };
+    const headers = new Headers(
+      this.cursor === null ? {} : { 'Last-Event-ID': bytesOf(before(this.cursor)) },
+    );
     return this.#client.send(this.#client.answerPath(this.#id), { headers, signal });
   }
 
@@ -403,7 +405,10 @@ export class Answer {
       throw this.#lost('unreadable');
     }
     if (name === 'begin') this.begin = payload;
-    if (name === 'end') this.state = String(payload.state);
+    if (name === 'end') {
+      if (typeof payload?.state !== 'string') throw this.#lost('unreadable');
+      this.state = payload.state;
+    }
     return name === 'begin' || name === 'end' ? null : this.#unnamed(payload, id);
   }
 
@@ -412,7 +417,8 @@ export class Answer {
     const fields = payload !== null && typeof payload === 'object' ? payload : {};
     this.#byId ||= id !== '';
     this.#isOpenAI ||= 'choices' in fields;
-    const cursor = id || fields.event_id || null;
+    const given = id || fields.event_id;
+    const cursor = given && typeof given === 'string' ? given : null;
     if ('error' in fields && (this.#isOpenAI || cursor === null)) {
       this.#endBy(fields.error, cursor !== null);
       return null;
@@ -423,7 +429,7 @@ export class Answer {
   /** An error event ends a stream of OpenAI's; in our own it is the server that fails to tell. */
   #endBy(/** @type {any} */ error, /** @type {boolean} */ isTold) {
     if (!this.#byId && !this.#isFollowing) {
-      this.state = STATES[/** @type {keyof STATES} */ (error?.code)] ?? 'failed';
+      this.state = STATES[/** @type {keyof typeof STATES} */ (error?.code)] ?? 'failed';
     } else if (!isTold) {
       throw new CutOff();
     }
@@ -607,10 +613,15 @@ function before(cursor) {
   return answer === undefined ? cursor : `${answer}:${Math.max(Number(place) - 1, 0)}`;
 }
 
+/** Return a text as a header has it: a character for each byte of UTF-8. @param {string} text */
+function bytesOf(text) {
+  return Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join('');
+}
+
 /** Return whether a chunk without a cursor only keeps the connection alive. @param {any} chunk */
 function isIdle({ choices }) {
   const says = (/** @type {any} */ each) =>
-    Object.keys(each.delta ?? {}).length > 0 || (each.finish_reason ?? null) !== null;
+    Object.keys(each?.delta ?? {}).length > 0 || (each?.finish_reason ?? null) !== null;
   return Array.isArray(choices) && choices.length > 0 && !choices.some(says);
 }
 

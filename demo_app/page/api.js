@@ -2,6 +2,7 @@
 
 import { readAnswer } from "./answer.js";
 import { ApiError, ConnectionLost, isUnsupported, secondsOf } from "./errors.js";
+import { wordsOfSilence, wordsOfStatus } from "./words.js";
 
 const SESSION = "X-Hermes-Session-Id";
 const PATIENCE = 15_000; // milliseconds for what does not stream
@@ -22,7 +23,9 @@ export function randomKey() {
 
 export class Api {
   models = []; // the names that the server has told
+  hasLabels = true; // sessions can be pinned and archived, as far as is known
   #follows = true; // the server has running answers that can be joined
+  #tellsTimes = true; // ... and when messages were stored
 
   /** Takes the API's address (a URL that ends with "/"), an API key or "", and a model or "". */
   constructor({ base, key, model }) {
@@ -44,10 +47,31 @@ export class Api {
     return response.headers.get(SESSION);
   }
 
-  /** Returns a page of the key's sessions: {data, has_more, next_cursor}. */
-  list(cursor = null) {
+  /**
+   * Returns a page of the key's sessions: {data, has_more, next_cursor}.
+   *
+   * Where the server has labels these are the archived ones, or the others, and the pinned ones come
+   * first; an older server, and some stores, list all.
+   */
+  async list(cursor = null, archived = false) {
     const query = new URLSearchParams({ limit: 30, ...(cursor && { cursor }) });
-    return this.#json(`v1/sessions?${query}`);
+    if (this.hasLabels) {
+      query.set("shelved", archived);
+      query.set("order", "pinned");
+    }
+    try {
+      const page = await this.#json(`v1/sessions?${query}`);
+      return { ...page, data: page.data.map((one) => ({ ...one, archived: Boolean(one.shelved) })) };
+    } catch (error) {
+      if (!this.hasLabels || !["invalid_query", "not_supported"].includes(error.code)) throw error;
+      this.hasLabels = false;
+      return this.list(cursor);
+    }
+  }
+
+  /** Returns messages of the key's sessions that have these words: {data: [{session_id, title, snippet}]}. */
+  search(q) {
+    return this.#json(`v1/sessions/search?${new URLSearchParams({ q, limit: 50 })}`);
   }
 
   /** Returns a session: {id, title, length, updated_at, parent_id}. */
@@ -55,14 +79,27 @@ export class Api {
     return this.#json(`v1/sessions/${encodeURIComponent(id)}`);
   }
 
-  /** Returns the newest messages before a place: {data, positions, length, has_more, next_before}. */
-  messages(id, before = null, limit = 100) {
+  /** Returns the newest messages before a place: {data, positions, created_at, length, has_more, next_before}. */
+  async messages(id, before = null, limit = 100) {
     const query = new URLSearchParams({ limit, ...(before !== null && { before }) });
-    return this.#json(`v1/sessions/${encodeURIComponent(id)}/messages?${query}`);
+    if (this.#tellsTimes) query.set("include", "created_at");
+    try {
+      return await this.#json(`v1/sessions/${encodeURIComponent(id)}/messages?${query}`);
+    } catch (error) {
+      // An older server does not know the parameter, and some stores tell no times.
+      if (!this.#tellsTimes || !["invalid_query", "not_supported"].includes(error.code)) throw error;
+      this.#tellsTimes = false;
+      return this.messages(id, before, limit);
+    }
   }
 
   rename(id, title) {
     return this.#json(`v1/sessions/${encodeURIComponent(id)}`, "PATCH", { title });
+  }
+
+  /** Pins or archives a session, or no more. */
+  mark(id, { pinned, archived }) {
+    return this.#json(`v1/sessions/${encodeURIComponent(id)}`, "PATCH", { pinned, shelved: archived });
   }
 
   fork(id) {
@@ -159,15 +196,10 @@ export class Api {
     try {
       response = await fetch(this.base + path, options);
     } catch {
-      throw new ConnectionLost(this.#unreachable());
+      throw new ConnectionLost(wordsOfSilence(this.base));
     }
     if (!response.ok) throw await errorOf(response, this.base);
     return response;
-  }
-
-  #unreachable() {
-    if (new URL(this.base).origin === location.origin) return "The server cannot be reached.";
-    return `The server at ${this.base} cannot be reached, or does not allow pages of ${location.origin}.`;
   }
 }
 
@@ -180,7 +212,7 @@ function asSent(message) {
 async function errorOf(response, base) {
   const told = await response.json().catch(() => null);
   const error = told?.error;
-  const message = error?.message ?? `There is no such API at ${base} (it answered ${response.status}).`;
+  const message = error?.message ?? wordsOfStatus(response.status, base);
   const after = secondsOf(response.headers.get("Retry-After"));
   return new ApiError(message, response.status, error?.code ?? null, after);
 }

@@ -1,15 +1,15 @@
-// The box that messages are written in. Its draft is kept for each conversation, by its id.
+// The box that messages are written in. What is not sent is kept for each conversation.
 
 import { byId } from "./dom.js";
 
 /**
  * Calls `on.send(text, place)`, with a place where an earlier question is edited, `on.stop()`, and
- * `on.mark(place)` with the place of what is being edited, or null.
+ * `on.mark(place)` with the place of what is being edited, or null; and `on.editLast()`.
  */
 export class Composer {
   #field = byId("text");
   #place = null;
-  #drafts = new Map();
+  #drafts = null;
   #of = null;
   #on;
 
@@ -20,7 +20,7 @@ export class Composer {
       this.#send();
     });
     byId("stop").addEventListener("click", () => on.stop());
-    byId("cancel-edit").addEventListener("click", () => this.#endEdit());
+    byId("cancel-edit").addEventListener("click", () => this.endEdit());
     byId("skip").addEventListener("click", (event) => {
       event.preventDefault(); // the address is the conversation's
       this.#field.focus();
@@ -30,10 +30,31 @@ export class Composer {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
         this.#send();
+      } else if (event.key === "ArrowUp" && !this.#field.value && !hasModifier(event)) {
+        event.preventDefault();
+        on.editLast();
       }
     });
-    this.#field.addEventListener("input", () => this.#changed());
+    this.#field.addEventListener("input", () => {
+      this.#changed();
+      if (this.#place === null) this.#drafts.note(nameOf(this.#of), this.#field.value);
+    });
     this.#changed();
+  }
+
+  get isEditing() {
+    return this.#place !== null;
+  }
+
+  /** Keeps what is written in `drafts`. */
+  keepIn(drafts) {
+    this.#drafts?.flush();
+    this.#drafts = drafts;
+  }
+
+  /** Forgets what was written to a conversation that is gone. */
+  forget(id) {
+    this.#drafts.set(id, "");
   }
 
   /** Has the box focused; where that would bring up a keyboard on the screen, the messages. */
@@ -46,19 +67,19 @@ export class Composer {
   turnTo(conversation) {
     const before = this.#of;
     this.#of = conversation;
-    if (!before || before.id === conversation.id) return; // the same one, with other settings
-    if (this.#place === null) this.#keep(before, this.#field.value);
+    if (before && before.id === conversation.id) return; // the same one, with other settings
+    if (before && this.#place === null) this.#keep(before, this.#field.value);
     this.#editAt(null);
-    this.#set(this.#take());
+    this.#set(this.#drafts.get(nameOf(conversation)));
   }
 
   /** Puts a question back that was not answered, before what was written since in its conversation. */
   restore(conversation, text) {
     const isInBox = conversation.id === this.#of.id && this.#place === null;
-    const since = (isInBox ? this.#field.value : (this.#drafts.get(nameOf(conversation)) ?? "")).trim();
+    const since = (isInBox ? this.#field.value : this.#drafts.get(nameOf(conversation))).trim();
     const all = since && since !== text ? `${text}\n\n${since}` : text;
     if (isInBox) this.#set(all);
-    else this.#keep(conversation, all);
+    this.#keep(conversation, all);
   }
 
   /** Has an earlier question edited. */
@@ -69,7 +90,7 @@ export class Composer {
     this.#field.focus();
   }
 
-  /** Says whether an answer is under way, which can be stopped, and which nothing can be asked beside. */
+  /** Says whether an answer is under way, which can be stopped, and which nothing is asked beside. */
   setBusy(busy) {
     const hadFocus = document.activeElement === byId(busy ? "send" : "stop");
     byId("send").hidden = busy;
@@ -83,7 +104,8 @@ export class Composer {
     if (!text || !byId("stop").hidden) return;
     const place = this.#place;
     this.#editAt(null);
-    this.#set(place === null ? "" : this.#take());
+    if (place === null) this.#keep(this.#of, "");
+    this.#set(this.#drafts.get(nameOf(this.#of)));
     this.#on.send(text, place);
   }
 
@@ -93,22 +115,15 @@ export class Composer {
     this.#on.mark(place);
   }
 
-  #endEdit() {
+  /** Ends editing, and shows what was written before. */
+  endEdit() {
     this.#editAt(null);
-    this.#set(this.#take());
+    this.#set(this.#drafts.get(nameOf(this.#of)));
     this.focus();
   }
 
   #keep(conversation, text) {
     this.#drafts.set(nameOf(conversation), text);
-  }
-
-  /** Returns the draft that was kept for the open conversation. */
-  #take() {
-    const name = nameOf(this.#of);
-    const text = this.#drafts.get(name) ?? "";
-    this.#drafts.delete(name);
-    return text;
   }
 
   #set(text) {
@@ -127,4 +142,8 @@ export class Composer {
 
 function nameOf({ id }) {
   return id ?? ""; // what has no id yet is the new chat
+}
+
+function hasModifier({ shiftKey, ctrlKey, metaKey, altKey }) {
+  return shiftKey || ctrlKey || metaKey || altKey;
 }

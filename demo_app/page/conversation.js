@@ -1,8 +1,11 @@
 // A conversation as this page knows it: the stored messages, and the turn under way.
 
-import { ApiError } from "./errors.js";
+import { ApiError, ConnectionLost } from "./errors.js";
 import { Exchange } from "./exchange.js";
 import { Turn } from "./turn.js";
+
+const PAGE = 100; // messages that are read at once
+const MOST = 500; // ... where all are wanted; the server gives no more
 
 /**
  * Fires "change" when something is to be shown anew, "piece" when the answer has grown, "begin" when
@@ -14,8 +17,10 @@ import { Turn } from "./turn.js";
 export class Conversation extends EventTarget {
   id;
   title = null;
+  parent = null; // the id of the conversation that it was forked from
   messages = []; // the newest ones, oldest first
   places = []; // where each of them is in the conversation, which may have others that nobody is shown
+  times = []; // when each of them was stored, as far as the server tells it
   start = 0; // the place from which on messages were read
   length = 0; // how many there are
   loading = false;
@@ -26,9 +31,11 @@ export class Conversation extends EventTarget {
   #exchange;
   #updated = null;
   #reading = null; // what load() is waiting for
+  #readingOlder = null; // what loadOlder() is waiting for
   #looking = null; // what refresh() is waiting for
   #looksAgain = false; // something has happened since that began
   #turns = 0; // how many there were here
+  #lastRun = null; // what run() is waiting for
   #unsure = []; // turns whose answers broke off: they may not be stored
   #isLeft = false;
 
@@ -62,7 +69,7 @@ export class Conversation extends EventTarget {
     this.error = null;
     this.#fire("change");
     try {
-      await this.#catchUp(() => this.#stored());
+      await this.#catchUp(() => this.#stored(), { anew: true });
     } catch (error) {
       this.error = error;
     } finally {
@@ -92,7 +99,7 @@ export class Conversation extends EventTarget {
   }
 
   /** Takes what `read` returns, and follows the running answer, if there is one. */
-  async #catchUp(read) {
+  async #catchUp(read, { anew = false } = {}) {
     const turns = this.#turns;
     let answer = await this.#running();
     try {
@@ -110,7 +117,7 @@ export class Conversation extends EventTarget {
         answer?.close();
         return;
       }
-      if (stored) this.#take(stored);
+      if (stored) this.#take(anew ? stored : this.#withEarlier(stored));
       if (stored && !stored.info && !answer) this.#fire("missing");
       if (answer) this.#follow(answer);
       else this.#fire("change");
@@ -130,16 +137,34 @@ export class Conversation extends EventTarget {
     return isSame ? null : this.#stored(info);
   }
 
-  async loadOlder() {
-    const page = await this.#api.messages(this.id, this.start);
+  /** Reads the messages before the ones that are here; whether there are more is told by `start`. */
+  loadOlder(limit = PAGE) {
+    this.#readingOlder ??= this.#readOlder(limit).finally(() => { this.#readingOlder = null; });
+    return this.#readingOlder;
+  }
+
+  async #readOlder(limit) {
+    const { start } = this;
+    const page = await this.#api.messages(this.id, start, limit);
+    if (this.start !== start) return; // all of it has been read anew meanwhile
     this.messages = [...page.data, ...this.messages];
     this.places = [...page.positions, ...this.places];
+    this.times = [...timesOf(page), ...this.times];
     this.start = page.next_before ?? 0;
     this.#fire("change");
   }
 
-  /** Asks something new. */
+  /** Reads the messages from a place on. */
+  async loadFrom(place) {
+    while (this.start > place && !this.#isLeft) await this.loadOlder(MOST);
+  }
+
+  /** Asks something new, which takes the place of a question that has failed. */
   async ask(text) {
+    if (this.turn?.phase === "failed") {
+      this.giveUp();
+      await this.#lastRun;
+    }
     if (this.turn) this.#tell("unanswered", text);
     else await this.#run(new Turn([{ role: "user", content: text }]));
   }
@@ -218,7 +243,7 @@ export class Conversation extends EventTarget {
   async loadAll() {
     await this.load();
     if (this.error) throw this.error;
-    while (this.start > 0 && !this.turn) await this.loadOlder();
+    while (this.start > 0 && !this.turn) await this.loadOlder(MOST);
   }
 
   async #askAt(at, question) {
@@ -233,6 +258,11 @@ export class Conversation extends EventTarget {
 
   async #run(turn) {
     if (this.turn) return;
+    this.#lastRun = this.#runToEnd(turn);
+    await this.#lastRun;
+  }
+
+  async #runToEnd(turn) {
     this.turn = turn;
     this.#turns += 1;
     turn.place = turn.from ?? this.length;
@@ -246,10 +276,21 @@ export class Conversation extends EventTarget {
     if (isNew && state !== "completed" && !isTakenBack) this.#unsure.push(turn);
     await this.#end(turn, state);
     if (isNew && isTakenBack) this.#unsure.push(turn);
-    if (isTakenBack || this.#isLeft) this.#giveBack();
+    // Who gives up a question that the server refused or failed at is told by it whether it is stored.
+    const isToldLater = state === "left" && turn.error && !(turn.error instanceof ConnectionLost);
+    if (this.#isLeft || (isTakenBack && !(isToldLater && await this.#isRead()))) this.#giveBack();
     if (state === "failed") this.#tell("failed", turn.error ?? new Error("The answer broke off before its end."));
     if (!this.#isLeft) await this.#settle(turn, state);
     this.#tell("stored", turn.isOwn);
+  }
+
+  /** Reads the conversation anew after a turn, and gives back what it does not have; false where it cannot be read. */
+  async #isRead() {
+    const stored = await this.#stored().catch(() => null);
+    if (!stored || this.turn || this.#isLeft) return false;
+    this.#take(this.#withEarlier(stored));
+    this.#fire("change");
+    return true;
   }
 
   /** Puts what has become of a turn in its place. */
@@ -258,7 +299,7 @@ export class Conversation extends EventTarget {
     const stored = isHere ? null : await this.#stored().catch(() => null);
     if (!stored) this.#keep(turn, state);
     this.turn = null;
-    if (stored) this.#take(stored);
+    if (stored) this.#take(this.#withEarlier(stored));
     this.#fire("change");
     const last = this.messages.at(-1);
     const isTold = ["completed", "ended", "stopped", "incomplete"].includes(state);
@@ -274,6 +315,7 @@ export class Conversation extends EventTarget {
     const kept = this.shown;
     this.messages = [...kept, ...added];
     this.places = [...this.places.slice(0, kept.length), ...added.map((_, at) => from + at)];
+    this.times = [...this.times.slice(0, kept.length), ...added.map(() => new Date().toISOString())];
     this.length = from + added.length;
   }
 
@@ -284,7 +326,7 @@ export class Conversation extends EventTarget {
     const turns = this.#turns;
     const stored = await this.#changed(true).catch(() => null);
     if (turns !== this.#turns) return;
-    if (stored) this.#take(stored);
+    if (stored) this.#take(this.#withEarlier(stored));
     this.#fire("change");
   }
 
@@ -330,10 +372,10 @@ export class Conversation extends EventTarget {
   /** Reads {info, messages, places, start, length}. An id that nobody has used is an empty conversation. */
   async #stored(known) {
     const info = known === undefined ? await this.#info() : known;
-    const limit = Math.min(Math.max(this.messages.length, 100), 500);
+    const limit = Math.min(Math.max(this.messages.length, PAGE), MOST);
     const page = info ? await this.#api.messages(this.id, null, limit) : { data: [], positions: [], length: 0 };
     const { data: messages, positions: places, length } = page;
-    return { info, messages, places, start: page.next_before ?? 0, length };
+    return { info, messages, places, times: timesOf(page), start: page.next_before ?? 0, length };
   }
 
   async #info() {
@@ -345,12 +387,32 @@ export class Conversation extends EventTarget {
     }
   }
 
-  #take({ info, messages, places, start, length }) {
+  /**
+   * Adds the earlier messages that are here to the newest ones that were read, for who looks at them.
+   *
+   * A turn that is replaced takes all that came after it along: where the first message that was read
+   * is still the one that was here, so are those before it. What is told to the server is read anew.
+   */
+  #withEarlier(stored) {
+    const at = this.places.indexOf(stored.places[0]);
+    if (!stored.start || at < 1 || JSON.stringify(this.messages[at]) !== JSON.stringify(stored.messages[0])) return stored;
+    return {
+      ...stored,
+      messages: [...this.messages.slice(0, at), ...stored.messages],
+      places: [...this.places.slice(0, at), ...stored.places],
+      times: [...this.times.slice(0, at), ...stored.times],
+      start: this.start,
+    };
+  }
+
+  #take({ info, messages, places, times, start, length }) {
     this.isGone = !info && (this.isGone || this.#updated !== null);
     this.title = info?.title ?? null;
+    this.parent = info?.parent_id ?? null;
     this.#updated = info?.updated_at ?? null;
     this.messages = messages;
     this.places = places;
+    this.times = times;
     this.start = start;
     this.length = length;
     this.#giveBack((turn) => isAmong(turn, messages, places));
@@ -369,4 +431,9 @@ function isAmong({ question: [{ content }], place }, messages, places) {
   return messages.some((message, at) => (
     places[at] >= place && message.role === "user" && message.content === content
   ));
+}
+
+/** Returns the times of a page's messages; null for each where the server tells none. */
+function timesOf({ data, created_at: times }) {
+  return times ?? data.map(() => null);
 }

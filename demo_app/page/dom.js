@@ -30,6 +30,13 @@ export function icon(name) {
   return svg;
 }
 
+/** Loads a style sheet that the page does without at first. */
+export function loadStyle(name) {
+  return new Promise((onload, onerror) => {
+    document.head.append(make("link", { rel: "stylesheet", href: name, onload, onerror }));
+  });
+}
+
 /** Has screen readers say a text, without moving anything. */
 export function announce(text) {
   byId("announcer").textContent = text;

@@ -1,4 +1,4 @@
-// What can go wrong, and when it is worth another attempt.
+// What can go wrong, and when it is worth another attempt. words.js says it to people.
 
 /** The server could not be reached, or the connection ended before the answer did. */
 export class ConnectionLost extends Error {}
@@ -45,14 +45,3 @@ export const isUnsupported = (error) =>
 
 /** Tells whether there is no API key, or a wrong one. */
 export const needsKey = (error) => error instanceof ApiError && error.status === 401;
-
-/** Returns an error in words, for whoever reads the page. */
-export function inWords(error) {
-  if (isBusy(error)) {
-    return "This conversation is still busy with another question.";
-  }
-  if (needsKey(error)) {
-    return "This server needs an API key, or does not know this one.";
-  }
-  return error.message || "Something went wrong.";
-}

@@ -1,52 +1,134 @@
 // The open conversation's messages. What has not changed keeps its elements, and so its focus.
 
-import { byId, copy, fill, icon, make } from "./dom.js";
+import { byId } from "./dom.js";
 import { ConnectionLost } from "./errors.js";
-import { render } from "./text.js";
+import { drawAll, onDrawn } from "./markdown-view.js";
+import { MessageView } from "./message-view.js";
+import { Place } from "./place.js";
 
-const NAMES = { __proto__: null, user: "You", assistant: "Assistant", tool: "Tool", system: "System" };
+const STEP = 100; // messages by which more are shown
+const MOST = 400; // ... that are shown at all: what is far from the reader has no elements
 
-/** Shows a conversation's messages; `on` has regenerate() and edit(place, text). */
+/**
+ * Shows a conversation's messages: those around the reader, up to a number that does not grow with it.
+ *
+ * `on` has regenerate(), edit(place, text) and older(), which loads earlier ones.
+ */
 export class MessagesView {
   #list = byId("messages");
-  #talk = byId("talk");
-  #shown = []; // {sign, element, place} for each item
+  #shown = new Map(); // a MessageView for each item's key, in their order
+  #first = null; // the key of the first that is shown; null for the last STEP
+  #last = null; // ... of the last one; null for all to the end
+  #isWhole = false;
   #conversation = null;
+  #turn = null; // the last one that was shown
   #frame = 0;
-  #follows = true; // the reader is at the end, and stays there
   #edited = null; // the place of the question that is being edited
-  #height = 0; // of the window that the messages are seen through, when it was last looked at
+  #marked = null; // ... and for which it has been marked
+  #hit = null; // the place of what was looked for
+  #place;
   #on;
 
   constructor(on) {
     this.#on = on;
-    this.#talk.addEventListener("scroll", () => this.#scrolled());
-    byId("newest").addEventListener("click", () => this.toEnd());
-    new ResizeObserver(() => this.#follow()).observe(this.#talk);
+    this.#place = new Place({
+      earlier: () => this.#extend(-STEP), later: () => this.#extend(STEP), end: () => this.#reach(null),
+    });
+    onDrawn(() => this.#place.update());
   }
 
-  /** Shows all of it. */
+  /** Shows it as it is now. */
   show(conversation) {
-    if (this.#conversation !== conversation) {
+    const { turn } = conversation;
+    const isOther = this.#conversation !== conversation;
+    const isAsked = turn?.isOwn && turn !== this.#turn && !isOther;
+    if (isOther) {
       this.#conversation = conversation;
-      this.#shown = [];
-      this.#list.replaceChildren();
-      this.#follows = true;
+      for (const view of this.#shown.values()) view.leave();
+      this.#shown = new Map();
+      this.#first = this.#hit = null;
+      this.#place.begin();
     }
-    const wanted = itemsOf(conversation);
-    if (!wanted.length) this.#talk.scrollTop = 0;
-    wanted.forEach((item, at) => this.#put(item, at));
-    for (const { element } of this.#shown.splice(wanted.length)) element.remove();
+    if (isOther || isAsked) this.#last = null;
+    if (isAsked) this.#hit = null;
+    this.#place.keep(() => this.#draw());
+    if (isAsked) this.#place.ask(this.#shown.get(turn.place).element);
+    this.#turn = turn;
+  }
+
+  #draw() {
+    const { start, turn } = this.#conversation;
+    const all = keysOf(this.#conversation);
+    const [from, to] = this.#rangeOf(all);
+    byId("older").hidden = !from && (!start || Boolean(turn));
+    byId("later").hidden = to === all.length;
+    this.#put(itemsOf(this.#conversation, from, to));
     this.#showMark();
-    this.#follow();
+  }
+
+  /** Returns which of the messages are to be shown, by their keys, and remembers that. */
+  #rangeOf(all) {
+    if (this.#isWhole) return [0, all.length];
+    let from = this.#first === null ? all.length - STEP : indexOf(all, this.#first);
+    let to = this.#last === null ? all.length : indexOf(all, this.#last) + 1;
+    if (from >= to) [from, to] = [all.length - STEP, all.length]; // what was there has been replaced
+    if (to - from > MOST) [from, to] = this.#last === null ? [to - MOST, to] : [from, from + MOST];
+    this.#first = all[from = Math.max(from, 0)] ?? null;
+    this.#last = to < all.length ? all[to - 1] : null;
+    return [from, to];
+  }
+
+  /** Shows more at one end, and less at the other; false where there is no more. */
+  async #extend(step) {
+    const conversation = this.#conversation;
+    const isUp = step < 0;
+    if (!isUp && this.#last === null) return false;
+    if (isUp && !indexOf(keysOf(conversation), this.#first) && !(await this.#on.older())) return false;
+    if (conversation !== this.#conversation) return false;
+    const all = keysOf(conversation);
+    const from = indexOf(all, this.#first);
+    const to = this.#last === null ? all.length : indexOf(all, this.#last) + 1;
+    const [first, last] = isUp ? [from + step, Math.min(to, from + step + MOST)] : [Math.max(from, to + step - MOST), to + step];
+    this.#first = all[Math.max(first, 0)] ?? null;
+    this.#last = all[last - 1] ?? null;
+    this.#place.keep(() => this.#draw());
+    return true;
+  }
+
+  /** Shows the messages around a place, or the last ones. */
+  #reach(place) {
+    const all = keysOf(this.#conversation);
+    const at = place === null ? all.length : indexOf(all, place);
+    this.#first = all[Math.max(Math.min(at - STEP / 2, all.length - STEP), 0)] ?? null;
+    this.#last = all[at + STEP / 2] ?? null;
+    this.#draw();
+    return this.#shown.get(all[at]);
+  }
+
+  /** Goes to the message at a place, which is marked, and has the focus. */
+  goTo(place) {
+    this.#place.leave();
+    this.#hit = place;
+    const view = this.#reach(place);
+    if (!view) return;
+    this.#place.goTo(view.element);
+    view.focus();
+  }
+
+  /** Shows all that is loaded, for the printer, or what is around the reader again. */
+  showWhole(isWhole) {
+    this.#isWhole = isWhole;
+    this.#place.keep(() => this.#draw());
+    if (isWhole) drawAll();
   }
 
   /** Marks the question that is being edited, and what its new answer will replace; null for none. */
   mark(place) {
     this.#edited = place;
+    if (place !== null && ![...this.#shown.values()].some((view) => view.place === place)) this.#reach(place);
     this.#showMark();
     if (place === null) return;
-    this.#follows = false;
+    this.#place.leave();
     this.#list.querySelector(".edited")?.scrollIntoView({ block: "nearest" });
   }
 
@@ -54,117 +136,106 @@ export class MessagesView {
   grow() {
     cancelAnimationFrame(this.#frame);
     this.#frame = requestAnimationFrame(() => {
-      const body = this.#list.querySelector("[aria-busy=true] .body");
-      const text = this.#conversation.turn?.text;
-      if (body && text) {
-        body.replaceChildren();
-        fill(body, render(text));
-      }
-      this.#follow();
+      if (this.#last !== null) return; // it is far away
+      const answer = this.#conversation.turn && answerOf(this.#conversation.turn);
+      if (answer && this.#shown.get(answer.key)?.update(answer)) this.#place.update();
+      else this.show(this.#conversation);
     });
-  }
-
-  /** Goes to the newest message. */
-  toEnd() {
-    this.#follows = true;
-    this.#follow();
   }
 
   #showMark() {
     const edited = this.#edited;
-    for (const { element, place } of this.#shown) {
+    if (edited === null && this.#marked === null) return;
+    this.#marked = edited;
+    for (const { element, place } of this.#shown.values()) {
       element.classList.toggle("edited", edited !== null && place === edited);
       element.classList.toggle("replaced", edited !== null && place > edited);
     }
   }
 
-  #put(item, at) {
-    const sign = JSON.stringify(item);
-    const shown = this.#shown[at];
-    if (shown?.sign === sign) return;
-    const element = this.#make(item);
-    if (shown) shown.element.replaceWith(element);
-    else this.#list.append(element);
-    this.#shown[at] = { sign, element, place: item.place };
-  }
-
-  #make(item) {
-    const name = NAMES[item.role] ?? item.role;
-    const body = make("div", { className: "body" });
-    if (item.text) fill(body, render(item.text));
-    else if (item.busy) body.append(typing());
-    const article = make("article", { "aria-label": name }, make("h2", { className: "who", textContent: name }), body);
-    if (item.busy) article.setAttribute("aria-busy", "true");
-    if (item.mark) article.append(this.#mark(item));
-    if (!item.busy) article.append(this.#tools(item));
-    return make("li", { className: `message ${item.role}` }, article);
-  }
-
-  /** Says that an answer is missing, or its end, and offers another attempt where there can be one. */
-  #mark({ mark, canRegenerate }) {
-    const line = make("p", { className: "mark", textContent: mark });
-    if (!canRegenerate) return line;
-    const button = make("button", { type: "button", className: "small", textContent: "Try again" });
-    button.addEventListener("click", () => this.#on.regenerate());
-    return make("div", { className: "marked" }, line, button);
-  }
-
-  #tools(item) {
-    const tools = make("div", { className: "tools" });
-    const add = (label, name, act) => {
-      const button = make("button", { type: "button", className: "icon small", "aria-label": label, title: label });
-      button.append(icon(name));
-      button.addEventListener("click", () => act(button));
-      tools.append(button);
-    };
-    if (item.text) add("Copy the text", "copy", (button) => copyText(button, item.text));
-    if (item.canEdit) add("Edit the question", "edit", () => this.#on.edit(item.place, item.text));
-    if (item.canRegenerate && !item.mark) add("Regenerate the answer", "again", () => this.#on.regenerate());
-    return tools;
-  }
-
-  #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#talk;
-    // Where a notice has taken some of the room, it was not the reader who left the end.
-    if (clientHeight === this.#height) this.#follows = scrollHeight - scrollTop - clientHeight < 48;
-    if (!this.#shown.length) this.#follows = true;
-    byId("newest").hidden = this.#follows;
-  }
-
-  #follow() {
-    // What stands there without messages is read from its beginning.
-    if (this.#follows && this.#shown.length) this.#talk.scrollTop = this.#talk.scrollHeight;
-    this.#height = this.#talk.clientHeight;
-    this.#scrolled();
+  /** Shows these items, by the elements that are there already where those can show them. */
+  #put(items) {
+    const before = this.#shown;
+    this.#shown = new Map();
+    // From the last one on, since not all may be drawn in this task.
+    const views = items.toReversed().map((item) => {
+      const known = before.get(item.key);
+      const stays = known?.update(item);
+      if (stays) before.delete(item.key);
+      const view = stays ? known : new MessageView(item, this.#on);
+      view.element.classList.toggle("hit", item.key === this.#hit);
+      return view;
+    }).reverse();
+    items.forEach(({ key }, at) => this.#shown.set(key, views[at]));
+    for (const view of before.values()) {
+      if (view.element.contains(document.activeElement)) byId("talk").focus({ preventScroll: true });
+      view.leave();
+    }
+    let next = this.#list.firstChild;
+    for (const { element } of this.#shown.values()) {
+      if (element === next) next = next.nextSibling;
+      else this.#list.insertBefore(element, next);
+    }
   }
 }
 
-function itemsOf({ shown, places, turn }) {
+/** Returns the keys of all items, in their order: their places, also those that they will have once they are stored. */
+function keysOf({ shown, places, turn }) {
+  const keys = places.slice(0, shown.length);
+  if (!turn) return keys;
+  const { place, question } = turn;
+  const answer = answerOf(turn);
+  return [...keys, ...question.map((_, at) => place + at), ...(answer.isBusy || answer.text ? [answer.key] : [])];
+}
+
+/** Returns the index of the first of the keys that is not before this one. */
+function indexOf(keys, key) {
+  let [from, to] = [0, keys.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (keys[middle] < key) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
+/** Returns what is to be shown from one index to another. */
+function itemsOf({ shown, places, times, turn }, from, to) {
   const messages = turn ? [...shown, ...turn.question] : shown;
   const last = messages.findLastIndex((message) => message.role === "user");
-  const items = messages.map((message, at) => ({
-    role: message.role,
-    place: at < shown.length ? places[at] : Infinity, // what is asked now comes after all that is stored
-    text: textOf(message),
-    mark: markOf(message, !turn && at === messages.length - 1),
-    canEdit: !turn && message.role === "user" && typeof message.content === "string",
-    canRegenerate: !turn && last >= 0 && at === messages.length - 1,
-  }));
-  const answer = turn && answerOf(turn);
-  if (answer?.busy || answer?.text) items.push(answer);
-  return items;
+  const items = messages.slice(from, to).map((message, index) => {
+    const at = from + index;
+    return {
+      key: at < shown.length ? places[at] : turn.place + at - shown.length,
+      role: message.role,
+      place: at < shown.length ? places[at] : Infinity, // what is asked now comes after all that is stored
+      text: textOf(message),
+      time: at < shown.length ? times[at] : null,
+      mark: markOf(message, at === messages.length - 1, turn),
+      canEdit: !turn && message.role === "user" && typeof message.content === "string",
+      canRegenerate: !turn && last >= 0 && at === messages.length - 1,
+      isBusy: false,
+      isOpen: false,
+    };
+  });
+  const answer = turn && to > messages.length ? answerOf(turn) : null;
+  return answer ? [...items, answer] : items;
 }
 
-function markOf({ role, status }, isLast) {
+function markOf({ role, status }, isLast, turn) {
   if (status === "incomplete") return "This answer stopped before its end.";
-  return isLast && role === "user" ? "This question has no answer yet." : "";
+  const isOpen = !turn || (!turn.text && ["failed", "waiting"].includes(turn.phase));
+  return isLast && role === "user" && isOpen ? "This question has no answer yet." : "";
 }
 
-function answerOf({ text, phase, error }) {
-  const busy = phase === "asking" || phase === "answering";
+function answerOf({ text, phase, error, place, question }) {
+  const isBusy = phase === "asking" || phase === "answering";
   const broken = error instanceof ConnectionLost ? "The connection was lost here." : "It broke off here.";
   const mark = phase === "stopping" ? "Stopping…" : broken;
-  return { role: "assistant", busy, text, mark: !busy && text ? mark : "" };
+  return {
+    key: place + question.length, role: "assistant", place: Infinity, text, mark: !isBusy && text ? mark : "",
+    canEdit: false, canRegenerate: false, isBusy, isOpen: true,
+  };
 }
 
 /**
@@ -172,7 +243,14 @@ function answerOf({ text, phase, error }) {
  *
  * Clients may have stored anything there, and the rest of the conversation is shown all the same.
  */
-export function textOf({ content, tool_calls: calls }) {
+export function textOf(message) {
+  if (!texts.has(message)) texts.set(message, textIn(message));
+  return texts.get(message);
+}
+
+const texts = new WeakMap(); // of messages, which do not change
+
+function textIn({ content, tool_calls: calls }) {
   const parts = Array.isArray(content) ? content.map((part) => part?.text ?? kindOf(part)) : [content];
   const called = Array.isArray(calls) ? calls.map(nameOf) : [];
   return [...parts, ...called].filter((part) => typeof part === "string" && part).join("\n\n");
@@ -185,16 +263,4 @@ function kindOf(part) {
 function nameOf(call) {
   const name = call?.function?.name;
   return `[calls ${typeof name === "string" && name ? name : "a tool"}]`;
-}
-
-function typing() {
-  const dots = make("span", { className: "typing" }, make("i"), make("i"), make("i"));
-  dots.append(make("span", { className: "sr", textContent: "The answer is on its way" }));
-  return dots;
-}
-
-async function copyText(button, text) {
-  const done = await copy(text);
-  button.replaceChildren(icon(done ? "check" : "copy"));
-  setTimeout(() => button.replaceChildren(icon("copy")), 1500);
 }

@@ -1,7 +1,8 @@
 // What stands above the message box when something is wrong, and what can be done about it.
 
 import { byId } from "./dom.js";
-import { ConnectionLost, inWords, isBusy, needsKey } from "./errors.js";
+import { ConnectionLost, isBusy, needsKey } from "./errors.js";
+import { inWords } from "./words.js";
 
 /** The label of the way out where a key is missing. */
 export const SETTINGS = "Open the settings";

@@ -5,17 +5,24 @@ const KEPT = 200; // conversations; the ones that were not opened for longest ar
 
 /** Returns {base, key, model, remember}: the API's address, its key, and the model to ask. */
 export function readSettings() {
-  const { base = "", key = "", model = "", remember = false } = read("localStorage", SETTINGS) ?? {};
+  const kept = read("localStorage", SETTINGS);
   const ofTab = read("sessionStorage", SETTINGS);
+  const [base, model] = [textOf(kept?.base), textOf(kept?.model)];
+  const remember = kept?.remember === true;
   // Another tab may have given another address since, which this tab's key is not for.
-  const held = remember ? key : ((ofTab?.base === base && ofTab.key) || "");
-  return { base, key: held, model, remember };
+  const held = textOf(remember || ofTab?.base === base ? (remember ? kept : ofTab).key : "");
+  return { base, key: isKey(held) ? held : "", model, remember };
 }
 
 /** Keeps them: the key for this tab alone, unless it is to be remembered. */
 export function writeSettings({ base, key, model, remember }) {
   write("localStorage", SETTINGS, { base, model, remember, key: remember ? key : "" });
   write("sessionStorage", SETTINGS, { base, key: remember ? "" : key });
+}
+
+/** Tells whether a text can be sent as an API key, or is none. */
+export function isKey(text) {
+  return /^[\x21-\x7e]*$/.test(text);
 }
 
 /** Returns the API's address as a URL that ends with "/"; null where the text is no such address. */
@@ -40,12 +47,12 @@ export class OwnList {
 
   get all() {
     const kept = read("localStorage", this.#name);
-    return Array.isArray(kept) ? kept.filter((one) => typeof one?.id === "string") : [];
+    return Array.isArray(kept) ? kept.filter((one) => one?.id && typeof one.id === "string").map(asItem) : [];
   }
 
   /** Puts a conversation at the top, or changes it where it stands. */
-  put({ id, title, updated_at }) {
-    const one = { id, title, updated_at };
+  put({ id, title, updated_at, parent_id, pinned, archived }) {
+    const one = { id, title, updated_at, parent_id, pinned, archived };
     const kept = this.all.filter((other) => other.id !== id);
     kept.push(one);
     kept.sort((a, b) => String(b.updated_at).localeCompare(String(a.updated_at)));
@@ -57,7 +64,18 @@ export class OwnList {
   }
 }
 
-function read(storage, name) {
+/** Returns a conversation as it is kept, whatever another version has kept of it. */
+function asItem({ id, title, updated_at, parent_id, pinned, archived }) {
+  const texts = { title: textOf(title), updated_at: textOf(updated_at), parent_id: textOf(parent_id) || null };
+  return { id, ...texts, pinned: pinned === true, archived: archived === true };
+}
+
+function textOf(value) {
+  return typeof value === "string" ? value : "";
+}
+
+/** Returns what is kept under a name; null for nothing, and where storage is forbidden. */
+export function read(storage, name) {
   try {
     return JSON.parse(globalThis[storage].getItem(name)); // which raises where storage is forbidden
   } catch {
@@ -65,7 +83,7 @@ function read(storage, name) {
   }
 }
 
-function write(storage, name, value) {
+export function write(storage, name, value) {
   try {
     globalThis[storage].setItem(name, JSON.stringify(value));
   } catch {
