@@ -13,7 +13,7 @@ from benchmarks import results as recorded
 from benchmarks.measuring import FULL, SHORT, Dose
 from benchmarks.report import LAYOUTS, render
 from benchmarks.results import Results
-from benchmarks.targets import targets
+from benchmarks.targets import GROUP_OF, targets
 
 GROUPS = tuple(layout.group for layout in LAYOUTS)
 _DOCS = Path(__file__).parents[1] / "docs" / "benchmarks"
@@ -27,8 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         results = measure(options.only, SHORT if options.short else FULL)
     write(results, options.output)
+    groups = {*GROUPS} if options.report_from else {*options.only}
     for target in targets(results.cells):
-        tell(f"{target.verdict:12}  {target.area}, {target.says}: {target.measured}")
+        if GROUP_OF[target.area] in groups:
+            tell(f"{target.verdict:12}  {target.area}, {target.says}: {target.measured}")
     return 1 if results.failures else 0
 
 
@@ -80,11 +82,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=GROUPS, default=GROUPS, metavar="GROUP", help=", ".join(GROUPS)
     )
-    parser.add_argument("--output", type=Path, default=_DOCS, help="a directory (%(default)s)")
+    parser.add_argument(
+        "--output", type=Path, help=f"a directory ({_DOCS}); needed with --short and --only"
+    )
     parser.add_argument(
         "--report-from", type=Path, metavar="FILE", help="measure nothing, take this results.json"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.output is None and (options.short or {*options.only} != {*GROUPS}):
+        parser.error("--short and --only measure too little for docs/benchmarks/: give --output")
+    options.output = options.output or _DOCS
+    return options
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from benchmarks.ports import free_port
 from hermes_session_mw import HermesSessionMiddleware
 
 PATIENCE = 30.0
@@ -177,7 +178,7 @@ def serve(subject: str, store: str, *, kind: str = FAST, workers: int = 1) -> It
         ready = Path(directory, "ready")
         ready.mkdir()
         log = Path(directory, "log")
-        port = _free_port()
+        port = free_port()
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603  # nothing in it comes from outside
                 _command(port, kind, workers),
@@ -208,12 +209,6 @@ def _command(port: int, kind: str, workers: int) -> list[str]:
         "--no-access-log",
         *arguments,
     ]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _await_ready(

@@ -1,10 +1,10 @@
 """Footprint: what importing the package takes, and asking the command for help."""
 
-import os
+import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
+from pathlib import Path
 from random import sample
 from statistics import median
 
@@ -17,6 +17,7 @@ _ARGUMENTS = {
     IMPORT: ("-c", "from hermes_session_mw import HermesSessionMiddleware, MemoryStore"),
     HELP: ("-m", "hermes_session_mw.cli", "--help"),
 }
+_SPAWNING = Path(__file__).with_name("spawning.py")
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,13 @@ def measure(dose: Dose) -> list[Cell]:
 
 
 def _run(name: str) -> _Run:
-    began = time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603  # nothing in it comes from outside
-        [sys.executable, *_ARGUMENTS[name]], stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{name}: the process ended with {process.returncode}")
-    return _Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
+    command = [sys.executable, *_ARGUMENTS[name]]
+    spawning = [sys.executable, "-I", str(_SPAWNING), *command]
+    told = subprocess.run(spawning, stdout=subprocess.PIPE, check=True).stdout  # noqa: S603  # ours
+    took = json.loads(told)
+    if took["returncode"]:
+        raise RuntimeError(f"{name}: the process ended with {took['returncode']}")
+    return _Run(took["wall"], took["cpu"], took["bytes"] / 1e6)
 
 
 def _sample(name: str, runs: list[_Run]) -> Sample:

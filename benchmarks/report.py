@@ -56,6 +56,14 @@ LAYOUTS = (
         ("messages",),
     ),
     Layout(
+        "frameworks",
+        "Frameworks",
+        "A whole turn through a framework's protocol: by our adapter, and by the framework's own "
+        "store, in the same environment. With LangGraph it is a run of a graph of one node.",
+        ("framework",),
+        ("messages",),
+    ),
+    Layout(
         "floors",
         "Floors",
         "What nothing at all costs: a hop to a worker thread and back, and a round trip to the "
@@ -80,6 +88,15 @@ LAYOUTS = (
         (),
         ("what",),
         reference=NOTHING,
+    ),
+    Layout(
+        "search",
+        "Search",
+        "On SQLite. An append of a turn of 30 words and 150, with search and without, the indexing "
+        "that every 500 messages do among them. A query's first 50 hits, among the messages of one "
+        "owner.",
+        ("operation",),
+        ("messages",),
     ),
     Layout(
         "growth",

@@ -164,7 +164,7 @@ async def _cell(bench: _Bench, operation: str, length: int, at_once: int) -> Cel
         if turn > longest and process.name != OURS:
             LEFT_OUT[f"{process.name} on {where}"] = f"a round would take {turn:.1f} s"
             continue
-        ready.append(_subject(process, failures))
+        ready.append(process.as_subject(failures))
         processes.append(process)
         turns += turn
     if operation in LOADS:
@@ -190,18 +190,6 @@ def _leave_out(process: Process, where: str, error: RuntimeError) -> None:
 def _rounds(dose: Dose, turns: float) -> int:
     affordable = int(_CELL_SECONDS / turns) - _CALIBRATING
     return min(dose.rounds, max(_LEAST_ROUNDS, affordable))
-
-
-def _subject(process: Process, failures: dict[str, int]) -> Subject:
-    """Return what takes turns in ``process``; its failures are counted."""
-
-    async def turn(count: int, at_once: int) -> tuple[float, float]:
-        wall, cpu, failed = await process.ask("turn", count, at_once)
-        if failed:
-            failures[process.name] = failures.get(process.name, 0) + failed
-        return wall, cpu
-
-    return Subject(process.name, turn)
 
 
 def _parse(operation: str, length: int) -> Operation:

@@ -5,6 +5,7 @@ from math import isnan
 from statistics import median
 
 from benchmarks.footprint import HELP, IMPORT
+from benchmarks.frameworks import FRAMEWORKS, Framework
 from benchmarks.judging import (
     MET,
     MISSED,
@@ -54,6 +55,19 @@ BESIDE = (
 )
 """What a database's cells have to keep beside those who are closest, or were."""
 
+GROUP_OF = {
+    "Header path": "requests",
+    "Sockets": "sockets",
+    "Growth": "growth",
+    "Frameworks": "frameworks",
+    "Footprint": "footprint",
+    "5,000 streams": "streams",
+    "Search": "search",
+    SQLITE: "stores",
+    POSTGRESQL: "stores",
+}
+"""The group whose cells decide the targets of an area."""
+
 STALL = 0.015  # seconds, of 32 loads of 5,000 messages from PostgreSQL
 
 
@@ -61,6 +75,11 @@ def targets(cells: Sequence[Cell]) -> list[Target]:
     """Return a row for every target."""
     return [
         *(_beside(cells, *row) for row in BESIDE),
+        *(
+            _turn(cells, framework, messages)
+            for framework in FRAMEWORKS
+            for messages in framework.limits
+        ),
         _stall_at_most(cells, STALL),
         _echo(cells),
         _list_page(cells),
@@ -74,6 +93,7 @@ def targets(cells: Sequence[Cell]) -> list[Target]:
         _flat(cells, "messages in the session", "load last 20", 100, 100_000),
         _flat(cells, "sessions", "load", 1, 1_000_000),
         *_streams(cells),
+        *_search(cells),
     ]
 
 
@@ -103,6 +123,15 @@ def _beside(
     return judge(
         database, says, Bound.at_most(limit), findings, absent(compared, "messages", expected)
     )
+
+
+def _turn(cells: Sequence[Cell], framework: Framework, messages: int) -> Target:
+    findings = [
+        Finding(cell.ratio(OURS, to=framework.own), describe(cell))
+        for cell in pick(cells, "frameworks", framework=framework.name, messages=messages)
+    ]
+    says = f"turn, {messages} messages: our adapter, beside {framework.own}"
+    return judge("Frameworks", says, Bound.at_most(framework.limits[messages]), findings)
 
 
 def _stall_at_most(cells: Sequence[Cell], limit: float) -> Target:
@@ -302,6 +331,21 @@ def _streams(cells: Sequence[Cell]) -> list[Target]:
     return [
         judge(area, "database connections that are held", Bound.at_most(0), connections),
         judge(area, "kB that ours adds to each stream", Bound.below(10), memory),
+    ]
+
+
+def _search(cells: Sequence[Cell]) -> list[Target]:
+    appends = [
+        Finding(cell.ratio(OURS, to="without search", of="cpu"), describe(cell))
+        for cell in pick(cells, "search", operation=APPEND)
+    ]
+    queries = [
+        Finding(Spread.of([cell.sample(OURS).figures["p99 ms"]]), describe(cell))
+        for cell in pick(cells, "search", operation="query")
+    ]
+    return [
+        judge("Search", "append: CPU, beside without search", Bound.at_most(1.15), appends),
+        judge("Search", "query: p99, ms", Bound.below(50), queries),
     ]
 
 

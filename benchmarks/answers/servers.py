@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 from sqlalchemy import URL, create_engine, make_url, text
 
 from benchmarks.answers.served import DATABASE
+from benchmarks.ports import free_port
 
 PATIENCE = 60.0
 _ROOT = Path(__file__).parents[2]
@@ -63,9 +63,8 @@ def serve(url: str, count: int, app: str = "served") -> Iterator[list[Server]]:
 
 @contextmanager
 def _serve(url: str, app: str) -> Iterator[Server]:
-    with TemporaryDirectory() as directory, socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        probe.close()
+    with TemporaryDirectory() as directory:
+        port = free_port()
         command = [sys.executable, "-m", "uvicorn", "--factory", f"{__package__}.{app}:create_app"]
         command += [f"--port={port}", "--log-level=warning", "--no-access-log", "--backlog=4096"]
         command += ["--timeout-graceful-shutdown=1"]

@@ -18,8 +18,8 @@ from google.genai import types
 
 from benchmarks.peers.peer import Message, async_url
 
-_APP = "bench"
-_USER = "user"
+APP = "bench"
+USER = "user"
 _AUTHORS = {"user": "user", "assistant": "model"}
 
 
@@ -41,7 +41,7 @@ class GoogleADK:
     async def fill(self, session_id: str, messages: Sequence[Message]) -> None:
         """Add the rows of all events at once, which the service has no way to do."""
         session = await self._service.create_session(
-            app_name=_APP, user_id=_USER, session_id=session_id
+            app_name=APP, user_id=USER, session_id=session_id
         )
         began = time.time() - len(messages)
         events = [
@@ -79,7 +79,7 @@ class GoogleADK:
     async def _get(self, session_id: str, newest: int | None = None) -> Any:
         config = None if newest is None else GetSessionConfig(num_recent_events=newest)
         return await self._service.get_session(
-            app_name=_APP, user_id=_USER, session_id=session_id, config=config
+            app_name=APP, user_id=USER, session_id=session_id, config=config
         )
 
 

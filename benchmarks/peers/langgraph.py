@@ -39,12 +39,12 @@ class LangGraph:
 
     async def fill(self, session_id: str, messages: Sequence[Message]) -> None:
         """Put one checkpoint."""
-        self._states[session_id] = (_config(session_id), [])
+        self._states[session_id] = (config_of(session_id), [])
         await self.append(session_id, list(messages))
 
     async def load(self, session_id: str) -> Sequence[Any]:
         """Get the last checkpoint's channel."""
-        found = await self._saver.aget_tuple(_config(session_id))
+        found = await self._saver.aget_tuple(config_of(session_id))
         if found is None:
             return ()
         messages: Sequence[Any] = found.checkpoint["channel_values"][_CHANNEL]
@@ -73,5 +73,6 @@ class LangGraph:
         await self._connection.close()
 
 
-def _config(session_id: str) -> Any:
+def config_of(session_id: str) -> Any:
+    """Return the config of a thread, whose newest checkpoint is meant."""
     return {"configurable": {"thread_id": session_id, "checkpoint_ns": ""}}

@@ -31,7 +31,7 @@ class OpenAISQLite:
 
     async def fill(self, session_id: str, messages: Sequence[Message]) -> None:
         """Add all items at once."""
-        await self._session(session_id).add_items(list(messages))
+        await self._session(session_id).add_items(self.convert(messages))
 
     async def load(self, session_id: str) -> Sequence[Any]:
         """Get the items."""
@@ -49,7 +49,7 @@ class OpenAISQLite:
 
     async def first_sight(self, session_id: str) -> Sequence[Any]:
         """Make a session object, and get its items."""
-        items: Sequence[Any] = await SQLiteSession(session_id, self._path).get_items()
+        items: Sequence[Any] = await self._new(session_id).get_items()
         return items
 
     async def aclose(self) -> None:
@@ -60,5 +60,8 @@ class OpenAISQLite:
 
     def _session(self, session_id: str) -> Any:
         if session_id not in self._sessions:
-            self._sessions[session_id] = SQLiteSession(session_id, self._path)
+            self._sessions[session_id] = self._new(session_id)
         return self._sessions[session_id]
+
+    def _new(self, session_id: str) -> Any:
+        return SQLiteSession(session_id, self._path)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measuring import Subject
 from benchmarks.peers.everyone import ROOT, Entry
 
 _PATIENCE = 10  # seconds that a process may take to end
@@ -38,6 +39,17 @@ class Process:
         if "error" in answer:
             raise RuntimeError(f"{self.name}: {method}: {answer['error']}")
         return answer["result"]
+
+    def as_subject(self, failures: dict[str, int]) -> Subject:
+        """Return what takes turns in the process; its failures are counted, by its name."""
+
+        async def turn(count: int, at_once: int) -> tuple[float, float]:
+            wall, cpu, failed = await self.ask("turn", count, at_once)
+            if failed:
+                failures[self.name] = failures.get(self.name, 0) + failed
+            return wall, cpu
+
+        return Subject(self.name, turn)
 
 
 @asynccontextmanager
