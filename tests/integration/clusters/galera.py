@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from tests.integration.clusters.galera_node import DATABASE, Node, provider
-from tests.integration.clusters.processes import distinct_ports, server_folder, server_user
+from tests.integration.clusters.processes import server_folder, server_user
 from tests.support import mariadb
+from tests.support.server import free_port
 
 _PROGRAMS = ("mariadb-install-db", "rsync", "my_print_defaults", "ps")
 
@@ -31,7 +31,7 @@ class Cluster:
     """Three nodes, each of which has everything."""
 
     def __init__(self, folder: Path, user: str | None) -> None:
-        ports = distinct_ports(12)
+        ports = [free_port() for _ in range(12)]
         members = ",".join(f"127.0.0.1:{port}" for port in ports[1::4])
         self.nodes = [
             Node(number, folder, ports[4 * number : 4 * number + 4], members) for number in range(3)
@@ -46,16 +46,9 @@ class Cluster:
 
     def start(self) -> None:
         """Start all nodes; the first is the one that the others copy."""
-        fresh = self._folder / "fresh"
-        subprocess.run(
-            [
-                "mariadb-install-db", "--no-defaults", f"--datadir={fresh}",
-                "--auth-root-authentication-method=normal", "--skip-test-db",
-            ],
-            check=True, user=self._user, stdout=subprocess.DEVNULL, cwd="/",
-        )  # fmt: skip
+        mariadb.prepare(self._folder, self._user)
         for node in self.nodes:
-            node.prepare(self._user, fresh)
+            node.prepare(self._user, self._folder / "data")
         first, *others = self.nodes
         first.start(new_cluster=True)
         first.wait_until_synced(1)

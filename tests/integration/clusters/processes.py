@@ -2,30 +2,13 @@
 
 import os
 import pwd
-import random
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import Popen
-
-# A server that was killed must find its ports free again. The system gives those from 32768 to
-# connections; and whoever knocks at one of them while nobody listens may even reach itself.
-_PORTS = range(20000, 32000)
-
-
-def distinct_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, and that no connection will be given."""
-    found: set[int] = set()
-    while len(found) < count:
-        port = random.choice(_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.add(port)
-    return list(found)
 
 
 def server_user(name: str) -> str | None:

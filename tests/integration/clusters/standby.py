@@ -9,13 +9,13 @@ import psycopg
 from sqlalchemy import URL, make_url
 
 from tests.integration.clusters.processes import (
-    distinct_ports,
     kill_tree,
     server_folder,
     server_user,
     wait_until,
 )
 from tests.support import postgres
+from tests.support.server import free_port
 
 _NAME = "standby"  # as the standby calls itself, and as the primary asks for it
 WAITING_COMMITS = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -106,7 +106,7 @@ class Pair:
     """A primary, and its synchronous standby."""
 
     def __init__(self, folder: Path, user: str | None) -> None:
-        ports = distinct_ports(2)
+        ports = [free_port() for _ in range(2)]
         self.primary = Server(folder / "primary", ports[0], user)
         self.standby = Server(folder / "standby", ports[1], user)
         self._user = user

@@ -44,6 +44,10 @@ def test_four_workers_write_one_conversation(
             return told["pid"], told["length"]
 
         with ThreadPoolExecutor(8) as pool:
+            ready: set[int] = set()
+            while len(ready) < 4:  # else one may serve all before the others have begun
+                told = pool.map(httpx2.get, [f"http://127.0.0.1:{port}/ready"] * 8)
+                ready |= {answer.json()["pid"] for answer in told}
             answers = list(pool.map(one, range(200)))
     assert len({pid for pid, _ in answers}) > 1
     assert sorted(length for _, length in answers) == list(range(2, 401, 2))

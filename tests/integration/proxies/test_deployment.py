@@ -23,7 +23,7 @@ from hermes_session_mw import SESSION_HEADER, SQLAlchemyStore, is_session_id
 from hermes_session_mw.testing.helpers import numbered
 from tests.support import postgres
 from tests.support.nginx import nginx
-from tests.support.server import ROOT, free_port, serving
+from tests.support.server import HUNG, ROOT, free_port, serving
 
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
 # Where it is told of a gate, it waits before it begins, and once more before the end.
@@ -311,7 +311,7 @@ def test_a_stopped_server_keeps_what_has_come(tmp_path: Path) -> None:
             site.process.send_signal(signal.SIGTERM)
             with pytest.raises(httpx2.TransportError):
                 "".join(pieces)
-        site.process.wait(timeout=30)
+        site.process.wait(timeout=HUNG)
         asked, said = site.stored("stopped")
         assert (asked["role"], said["status"]) == ("user", "incomplete")
 

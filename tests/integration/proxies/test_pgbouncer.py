@@ -16,6 +16,7 @@ from hermes_session_mw import (
     HermesSessionError,
     SQLAlchemyStore,
     Store,
+    StoreMisconfigured,
     StoreTimeout,
     StoreUnavailable,
 )
@@ -185,6 +186,28 @@ async def test_nothing_is_lost_while_the_pooler_is_disturbed(
             if task.session_id == session_id:
                 task.check(stored)
     await direct.aclose()
+
+
+@EITHER
+async def test_a_pooler_in_statement_mode_is_misconfigured(postgres_url: URL, driver: str) -> None:
+    """It refuses transactions for good: the error names the mode to set, and no attempt follows."""
+    needs(missing())
+    with own_pooler(postgres_url, "statement") as pooler:
+        store = SQLAlchemyStore(pooler.url.set(drivername=driver), timeout=60)
+        with pytest.raises(StoreMisconfigured, match="pool_mode to transaction"):
+            await store.append(new_id(), numbered(0, 2), turn_id="turn")
+        await store.aclose()
+
+
+async def test_psycopg2_names_the_mode_that_closes_its_connections(postgres_url: URL) -> None:
+    """It hides the pooler's words: the store is unavailable, and the mode one thing to look at."""
+    needs(missing())
+    needs_driver("postgresql+psycopg2")
+    with own_pooler(postgres_url, "statement") as pooler:
+        store = SQLAlchemyStore(pooler.url.set(drivername="postgresql+psycopg2"), timeout=20)
+        with pytest.raises(StoreUnavailable, match="pool_mode of a PgBouncer"):
+            await store.append(new_id(), numbered(0, 2), turn_id="turn")
+        await store.aclose()
 
 
 @EITHER

@@ -93,6 +93,47 @@ async def silent(request: Request) -> Response:
     return EventStream(events(), keepalive=math.inf)
 
 
+async def gated_pieces() -> AsyncIterator[str]:
+    """Yield one piece, and the other when a file lets it go."""
+    yield "one "
+    while not (FOLDER / "go").exists():  # noqa: ASYNC110  # nobody tells
+        await anyio.sleep(0.01)
+    yield "two"
+
+
+async def gated(request: Request) -> Response:
+    """Stream a recorded answer of two pieces."""
+    recording = get_session(request).record({"role": "user", "content": "Count."})
+
+    async def pieces() -> AsyncIterator[str]:
+        async with recording as answer:
+            async for piece in gated_pieces():
+                answer.write(piece)
+                yield piece
+
+    return StreamingResponse(pieces())
+
+
+async def gated_answer(request: Request) -> Response:
+    """Stream an answer that is logged, of the same two pieces."""
+    question = {"role": "user", "content": "Count."}
+    return (await get_session(request).answer(gated_pieces(), question)).response()
+
+
+async def pid(request: Request) -> Response:
+    """Append the process's number, and tell what was there before."""
+    session = get_session(request)
+    before = [message["pid"] for message in await session.load()]
+    await session.append({"pid": os.getpid()})
+    return JSONResponse(before)
+
+
+async def pushing(request: Request) -> Response:
+    """Push the page that counts the session's turns."""
+    await request.send_push_promise("/")
+    return PlainTextResponse("pushed")
+
+
 async def next_event(_: Request) -> Response:
     """Let one event go."""
     turns.release()
@@ -114,6 +155,11 @@ async def chat(websocket: WebSocket) -> None:
 async def denied(websocket: WebSocket) -> None:
     """Deny with a response."""
     await websocket.send_denial_response(PlainTextResponse("no", 403))
+
+
+async def closed(websocket: WebSocket) -> None:
+    """Close before the handshake."""
+    await websocket.close()
 
 
 def answer_of(answer: Recording) -> AsyncIterator[str]:
@@ -180,6 +226,10 @@ app = install(
             Route("/upload", upload, methods=["POST"]),
             Route("/silent", silent),
             Route("/stream", stream),
+            Route("/gated", gated),
+            Route("/gated-answer", gated_answer),
+            Route("/pid", pid),
+            Route("/pushing", pushing),
             Route("/next", next_event, methods=["POST"]),
             Route("/left", how_many_left),
             Route("/recorded-inside", recorded_inside),
@@ -189,6 +239,7 @@ app = install(
             WebSocketRoute("/ws", chat),
             WebSocketRoute("/mistaken", Mistaken()),
             WebSocketRoute("/denied", denied),
+            WebSocketRoute("/closed", closed),
         ],
         **limit,
     ),

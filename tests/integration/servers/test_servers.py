@@ -1,5 +1,6 @@
 """Every response over real sockets: uvicorn on both parsers, hypercorn on both loops, granian."""
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +17,8 @@ import websockets.exceptions
 from websockets.sync.client import connect
 
 from hermes_session_mw import is_session_id
-from tests.support.server import free_port, serving
+from tests.support.http2 import http2_client
+from tests.support.server import HUNG, free_port, serving
 
 HEADER = "X-Hermes-Session-Id"
 APP = "tests.integration.servers.app:app"
@@ -183,7 +185,7 @@ def test_a_client_that_leaves_ends_its_stream(server: Running) -> None:
     before = int(server.get("/left").text)
     with httpx2.stream("GET", f"{server.url}/stream", headers={HEADER: "gone"}) as response:
         assert next(response.iter_lines()) == "data: gone 0"
-    for _ in range(100):
+    for _ in range(1000):
         if int(server.get("/left").text) > before:
             break
         time.sleep(0.05)
@@ -221,8 +223,12 @@ def test_a_websocket_handshake_is_stamped(server: Running) -> None:
 
 
 def test_a_websocket_is_denied(server: Running) -> None:
-    """A denial by the application and a refusal by the middleware are both stamped."""
-    for path, session_id, status in (("/denied", "denied", 403), ("/ws", "a b", 400)):
+    """What the application denies or closes, and what the middleware refuses, is stamped."""
+    for path, session_id, status in (
+        ("/denied", "denied", 403),
+        ("/closed", "closed", 403),
+        ("/ws", "a b", 400),
+    ):
         with (
             pytest.raises(websockets.exceptions.InvalidStatus) as caught,
             connect(f"ws://127.0.0.1:{server.port}{path}", additional_headers={HEADER: session_id}),
@@ -231,7 +237,8 @@ def test_a_websocket_is_denied(server: Running) -> None:
         response = caught.value.response
         assert response.status_code == status
         (value,) = response.headers.get_all(HEADER)
-        assert value == "denied" if path == "/denied" else is_session_id(value)
+        assert (value == session_id) == (status == 403)
+        assert is_session_id(value)
 
 
 def test_a_response_that_the_server_refuses_is_a_stamped_500(server: Running) -> None:
@@ -262,6 +269,20 @@ def test_a_handshake_that_is_answered_as_a_request_is_a_stamped_500(server: Runn
         assert response.headers.get_all(HEADER) == ["mistaken"]
 
 
+def test_a_pushed_page_is_in_the_session_of_its_request(server: Running) -> None:
+    """What a server pushes is a turn of the conversation whose request it came with."""
+    if not server.name.startswith("hypercorn"):
+        return  # it pushes nothing
+    with http2_client(server.port) as client:
+        first = client.request("/pushing", [(HEADER.lower(), "pushing")])
+        assert client.wait(first).all(HEADER) == ["pushing"]
+        (pushed,) = client.streams.keys() - {first}
+        page = client.wait(pushed)
+        assert (page.status, page.all(HEADER)) == (200, ["pushing"])
+        assert json.loads(page.body) == {"id": "pushing", "before": 0}
+    assert server.get("/", "pushing").json()["before"] == 1
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_shutdown_with_an_open_stream_closes_the_store(name: str, tmp_path: Path) -> None:
     """Told to stop while a stream is open, the server ends, and the database is closed whole."""
@@ -272,7 +293,7 @@ def test_a_shutdown_with_an_open_stream_closes_the_store(name: str, tmp_path: Pa
         assert stamp(response) == "open"
         assert next(response.iter_lines()) == "data: open 0"
         server.process.send_signal(signal.SIGINT)
-        server.process.wait(timeout=30)
+        server.process.wait(timeout=HUNG)
     running.close()
     assert (tmp_path / "closed").exists()
     with closing(sqlite3.connect(tmp_path / "sessions.db")) as raw:

@@ -1,0 +1,1 @@
+"""Other people's applications behind the middleware, driven by their own clients."""

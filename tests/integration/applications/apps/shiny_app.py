@@ -1,0 +1,13 @@
+"""A page of Shiny."""
+
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from hermes_session_mw import HermesSessionMiddleware, MemoryStore
+from tests.integration.assets import serve
+
+
+def make(_: Path, store: MemoryStore) -> ASGIApp:
+    """Return the application."""
+    return HermesSessionMiddleware(serve.shiny(), store)

@@ -1,0 +1,1 @@
+"""What becomes of a store with something between it and its database."""

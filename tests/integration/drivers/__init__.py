@@ -1,0 +1,1 @@
+"""What becomes of a store by each driver."""

@@ -1,0 +1,1 @@
+"""Proxies before the middleware, each by the configuration that docs/proxies.md has for it."""
