@@ -292,6 +292,13 @@ def test_another_owner_finds_nothing(store: MemoryStore, model: Paced) -> None:
             assert ended(client, begun["id"])["status"] == "completed"
 
 
+def test_a_response_says_its_methods(client: TestClient) -> None:
+    """Another method than those of a response is a 405 that names them all."""
+    refused = client.put("/v1/responses/resp_1")
+    assert refused.status_code == 405
+    assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE"}
+
+
 def test_a_running_response_is_deleted(
     client: TestClient, model: Paced, store: MemoryStore
 ) -> None:

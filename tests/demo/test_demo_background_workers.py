@@ -14,7 +14,7 @@ import pytest
 from openai.types.responses import Response
 
 from tests.support.cutting_proxy import CuttingProxy, cutting
-from tests.support.server import free_port, serving
+from tests.support.server import HUNG, free_port, serving
 from tests.support.stepped_model import SteppedModel, stepped_model
 
 
@@ -194,7 +194,7 @@ def test_a_response_whose_worker_is_killed_has_failed(tmp_path: Path) -> None:
         site.model.say("one ", "two ")
         until(site, begun.id, "one two ")
         site.process.send_signal(signal.SIGKILL)
-        site.process.wait(timeout=30)
+        site.process.wait(timeout=HUNG)
         with pytest.raises(openai.APIError, match="broke off"):
             list(site.second.responses.retrieve(begun.id, stream=True))
         response = ended(site, begun.id)

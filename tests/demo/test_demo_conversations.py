@@ -103,6 +103,29 @@ def test_metadata_is_replaced(client: TestClient) -> None:
     assert error_of(client.post(f"{PATH}/s", json={"metadata": {"a": 1}}))[:2] == (400, "metadata")
 
 
+class Racing(MemoryStore):
+    """A store in which an application counts whenever the metadata was read, three times."""
+
+    async def find_metadata(self, session_id: str, owner: str = "") -> dict[str, Any] | None:
+        found = await super().find_metadata(session_id, owner)
+        number = (found or {}).get("state", {}).get("n", 0)
+        if number < 3:
+            state = {"state": {"n": number + 1}}
+            await self.set_metadata(session_id, {**(found or {}), **state}, owner)
+        return found
+
+
+def test_metadata_of_the_application_is_not_the_clients() -> None:
+    """What is no text, as an agent framework's state, is neither shown nor replaced."""
+    store = Racing()
+    with TestClient(create_app(store, keys=())) as client:
+        ask(client, user("a"), session_id="s")
+        updated = client.post(f"{PATH}/s", json={"metadata": {"a": "b", "state": "mine"}}).json()
+        assert updated["metadata"] == {"a": "b"}
+        assert client.get(f"{PATH}/s").json() == updated
+    assert anyio.run(store.find_metadata, "s") == {"a": "b", "state": {"n": 3}}
+
+
 def test_what_the_chat_began_is_a_conversation(client: TestClient) -> None:
     """Its messages are items, and its id is the session's."""
     ask(client, user("My name is Ada."), session_id="s")
@@ -357,7 +380,7 @@ def test_a_failing_store_is_a_503() -> None:
     """Where nobody knows whether there is such a conversation, it is not said to be unknown."""
 
     class Infoless(MemoryStore):
-        async def info(self, session_id: str, owner: str = "") -> Any:
+        async def info(self, session_id: str, owner: str = "", *, first_words: bool = False) -> Any:
             raise StoreUnavailable("gone")
 
     client = TestClient(create_app(Infoless(), keys=()))

@@ -73,10 +73,11 @@ def test_without_a_key_nothing_is_served(
     assert repr(store) == "<MemoryStore (0 sessions)>"
 
 
-def test_the_health_needs_no_key(client: TestClient) -> None:
-    """A probe has no key, and is told the health all the same."""
+@pytest.mark.parametrize("path", ["/healthz", "/health", "/v1/health"])
+def test_the_health_needs_no_key(client: TestClient, path: str) -> None:
+    """A probe has no key, and is told the health all the same, also where Hermes Agent's asks."""
     for fields in ({}, {HEADER: "s"}, {"Authorization": "Bearer eve-key"}):
-        response = client.get("/healthz", headers=fields)
+        response = client.get(path, headers=fields)
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 

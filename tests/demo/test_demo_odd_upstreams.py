@@ -176,13 +176,13 @@ def test_an_endless_answer_is_ended(store: MemoryStore, stream: bool) -> None:
 
 def compressed(text: str, repeated: int, *fields: str) -> Callable[[Exchange], None]:
     """Send a text many times, compressed."""
-    packer = zlib.compressobj(wbits=31)
-    packed = b"".join([*(packer.compress(text.encode()) for _ in range(repeated)), packer.flush()])
 
     def send(exchange: Exchange) -> None:
+        packer = zlib.compressobj(wbits=31)
+        parts = [packer.compress(text.encode()) for _ in range(repeated)]
         exchange.head(200, *fields)
         with suppress(OSError):
-            exchange.send(packed)
+            exchange.send(b"".join([*parts, packer.flush()]))
 
     return send
 
@@ -192,8 +192,8 @@ LONG = " " * 1_000_000
 WHOLE = "".join(f"data: {json.dumps(each)}\n\n" for each in (chunk({"content": "Hi."}), END))
 PACKED = {
     "an answer": (compressed(WHOLE, 1, GZIP), "Hi."),
-    "one long event": (compressed(f"data: {LONG}", 300, GZIP), "the upstream sent too much"),
-    "comments": (compressed(f": {LONG}\n", 300, GZIP), "the upstream sent too much"),
+    "one long event": (compressed(f"data: {LONG}", 300, GZIP), "The model's server sent too much."),
+    "comments": (compressed(f": {LONG}\n", 300, GZIP), "The model's server sent too much."),
     "another encoding": (compressed("", 1, "Content-Encoding: br"), "cannot be decompressed"),
     "what is none": (
         lambda exchange: exchange.answer(200, b"Hi.", GZIP), "cannot be decompressed"),
@@ -220,7 +220,7 @@ def test_an_answer_of_nothing_ends_too(
     with serving(without_end(x="y" * 100)) as server, client_of(store, server.url) as client:
         answer = ask(client, user("Hi"), session_id="s", stream=stream)
         told = (chunks_of(answer)[-1] if stream else answer.json())["error"]
-        assert told["message"] == "the upstream sent too much"
+        assert told["message"] == "The model's server sent too much."
 
 
 CALL = {"id": "c", "function": {"name": "f", "arguments": "x" * 600_000}}

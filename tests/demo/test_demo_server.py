@@ -10,8 +10,10 @@ from pathlib import Path
 import anyio
 import httpx2
 import pytest
+import uvicorn
 from sqlalchemy import URL
 
+from demo_app.__main__ import listen
 from hermes_session_mw import SQLAlchemyStore
 from hermes_session_mw.messages import Message
 from tests.demo.test_demo import without_response
@@ -99,6 +101,14 @@ def test_a_port_that_is_taken_is_told() -> None:
     assert done.returncode != 0
     assert "Address already in use" in done.stderr
     assert "serves at" not in done.stdout
+
+
+def test_no_response_is_delayed() -> None:
+    """What the demo accepts sends each piece at once, and not when the one before has arrived."""
+    with listen(uvicorn.Config("none", port=0)) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_demo_says_where_and_what_to_try(tmp_path: Path) -> None:

@@ -54,12 +54,42 @@ async def test_the_demo_goes_on_with_hermes_own_conversations(tmp_path: Path) ->
     for number in range(4):  # more than is compacted elsewhere
         ask(client, f"message {number}", headers=mine)
     assert (await store.load(COMPRESSED)).length == before + 2 + 2 + 8
-    for path_of in ("/v1/session/rotate", "/v1/responses"):
-        response = client.post(path_of, json={"input": "x"}, headers=mine)
-        assert client.get(f"{path_of}/x", headers=mine).status_code in (404, 501)
-        assert response.status_code == 501
-        assert response.json()["error"]["code"] == "not_supported"
+    response = client.post("/v1/session/rotate", headers=mine)
+    assert response.status_code == 501
+    assert response.json()["error"]["code"] == "not_supported"
     await store.aclose()
+
+
+def test_responses_go_on_in_hermes_own_conversations(tmp_path: Path) -> None:
+    """A response is found again with its metadata, continued, forked from, and deleted."""
+    with TestClient(create_app(f"hermes:{copy_to(tmp_path)}")) as client:
+        client.headers[ID] = COMPRESSED
+
+        def respond(text: str, **options: Any) -> Any:
+            response = client.post("/v1/responses", json={"input": text, **options})
+            assert response.status_code == 200, response.text
+            return response.json()
+
+        first = respond("One?", metadata={"topic": "trip"})
+        second = respond("Two?", previous_response_id=first["id"])
+        assert first["conversation"] == second["conversation"] == {"id": COMPRESSED}
+        branch = respond("Another two?", previous_response_id=first["id"])
+        assert branch["conversation"]["id"] != COMPRESSED
+        for each in (first, second, branch):
+            path = f"/v1/responses/{each['id']}"
+            assert client.get(path, headers={ID: each["conversation"]["id"]}).json() == each
+        items = client.get(f"/v1/responses/{second['id']}/input_items").json()["data"]
+        assert [item["content"][0]["text"] for item in items] == ["Two?"]
+        assert client.delete(f"/v1/responses/{first['id']}").status_code == 200
+        assert client.get(f"/v1/responses/{first['id']}").status_code == 404
+        del client.headers[ID]
+        made = client.post("/v1/conversations", json={"metadata": {"topic": "trip"}}).json()
+        respond("Three?", conversation=made["id"])
+        path = f"/v1/conversations/{made['id']}"
+        items = client.get(f"{path}/items?order=asc").json()["data"]
+        assert [item["role"] for item in items] == ["user", "assistant"]
+        assert client.get(path).json()["metadata"] == {"topic": "trip"}
+        assert client.delete(path).json()["deleted"]
 
 
 def test_a_model_calls_tools_in_hermes_own_conversations(tmp_path: Path) -> None:

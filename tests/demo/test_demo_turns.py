@@ -314,8 +314,7 @@ def test_a_conversation_is_not_summarised_unasked(client: TestClient, store: Mem
         ("seventh " * 100, ("seventh " * 7).strip() + "…"),
         ("w" * 100, "w" * 59 + "…"),
         ("w" * 60, "w" * 60),
-        ("Say `x`:\n```python\nx\n```", "Say x : python x"),
-        ([{"type": "image_url", "image_url": {"url": "x"}}], None),
+        ("Say `x`:\n```python\nx\n```", "Say x : x"),
     ],
 )
 def test_the_first_message_names_the_conversation(
@@ -326,6 +325,14 @@ def test_the_first_message_names_the_conversation(
     assert info(store).title == title
     say(client, "Another message.")
     assert info(store).title == title
+
+
+def test_a_picture_alone_names_no_conversation(client: TestClient, store: MemoryStore) -> None:
+    """Where the first message has no words, the next one that has some gives the title."""
+    say(client, user([{"type": "image_url", "image_url": {"url": "x"}}]))
+    assert info(store).title is None
+    say(client, "Another message.")
+    assert info(store).title == "Another message."
 
 
 def test_a_conversation_whose_first_answer_broke_off_is_named_by_the_next_turn(

@@ -333,6 +333,10 @@ def error(message: str, **fields: Any) -> dict[str, Any]:
     return {"error": {"message": message, "type": "t", "param": "p", "code": "c", **fields}}
 
 
+def told(status: int) -> str:
+    return f"The model's server refuses this ({status})."
+
+
 OTHER = {"type": "server_error", "param": None, "code": "upstream_error"}
 REFUSED = {"type": "invalid_request_error", "param": None, "code": None}
 PASSED_ON: dict[str, tuple[Any, int, dict[str, Any]]] = {
@@ -340,8 +344,8 @@ PASSED_ON: dict[str, tuple[Any, int, dict[str, Any]]] = {
     "no such model": (refuse(404, {"error": {"message": "no"}}), 404, REFUSED | {"message": "no"}),
     "an error of text": (refuse(404, {"error": "no"}), 404, REFUSED | {"message": "no"}),
     "a detail": (refuse(422, {"detail": "no"}), 422, REFUSED | {"message": "no"}),
-    "a list": (refuse(413, ["no"]), 413, REFUSED | {"message": "the upstream answered 413"}),
-    "no JSON": (refuse(400, b"<no>"), 400, REFUSED | {"message": "the upstream answered 400"}),
+    "a list": (refuse(413, ["no"]), 413, REFUSED | {"message": told(413)}),
+    "no JSON": (refuse(400, b"<no>"), 400, REFUSED | {"message": told(400)}),
     "its key in it": (refuse(400, error(f"{SECRET}!")), 400, error("***!")["error"]),
 }  # fmt: skip
 
@@ -408,6 +412,9 @@ HUGE = "x" * 4_194_305
 FAILED: dict[str, tuple[Callable[[Exchange], None], int, str | None]] = {
     "its key is wrong": (refuse(401, error(f"Incorrect key: {SECRET}")), 502, "upstream_error"),
     "it must not": (refuse(403, error("no")), 502, "upstream_error"),
+    "no such path": (refuse(404, b"404 page not found"), 502, "upstream_error"),
+    "a framework's 404": (refuse(404, {"detail": "Not Found"}), 502, "upstream_error"),
+    "no such method": (refuse(405, {"detail": "Method Not Allowed"}), 502, "upstream_error"),
     "it must pay": (refuse(402, error("no")), 502, "upstream_error"),
     "too many": (refuse(429, error("slow"), "Retry-After: 7"), 429, "c"),
     "it is down": (refuse(500, error("inner")), 502, "upstream_error"),

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.support.nginx import nginx
-from tests.support.server import free_port, serving
+from tests.support.server import HUNG, free_port, serving
 
 CHAT = "/v1/chat/completions"
 WORKERS = 4
@@ -100,7 +100,7 @@ def test_an_answer_survives_its_tab_and_a_conversation_its_worker(site: Site) ->
         assert response.status_code == 200
         assert any('" w6"' in line for line in response.iter_lines())
     worker.send_signal(signal.SIGKILL)
-    worker.wait(timeout=30)
+    worker.wait(timeout=HUNG)
     asked, answer = until_there(client, 2)
     assert asked["content"] == question(200)["messages"][0]["content"]
     assert answer["status"] == "incomplete"

@@ -1,5 +1,6 @@
 """The chat page in a real Chromium, as the demo serves it."""
 
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -76,8 +77,23 @@ def test_an_answer_streams_in(slow: str, visit: Visits) -> None:
     assert len(messages(page)) == 2
 
 
+def test_the_list_tells_what_is_being_answered(slow: str, visit: Visits) -> None:
+    """A conversation whose answer streams while another one is open is marked until its end."""
+    page = visit().open(slow)
+    ask(page, f"Begin. {LONG}")
+    wait_for_a_piece(page, "word3")
+    page.get_by_role("button", name="New chat").click()
+    row = page.get_by_role("navigation").get_by_role("link", name="Begin.")
+    expect(row).to_have_accessible_name(re.compile("being answered"))
+    ask(page, "Another.")
+    wait_for_answer(page, "first message")
+    expect(row).not_to_have_accessible_name(re.compile("being answered"))
+    row.click()
+    wait_for_answer(page, "word89 | This is your first message")
+
+
 def test_the_id_is_shown_and_copied(quick: str, visit: Visits) -> None:
-    """The session's id stands on the page and in its address, and a button copies it."""
+    """The session's id stands behind a button and in the address, and another one copies it."""
     somebody = visit()
     somebody.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=quick)
     page = somebody.open(quick)
@@ -86,8 +102,10 @@ def test_the_id_is_shown_and_copied(quick: str, visit: Visits) -> None:
     wait_for_answer(page, "first message")
     session_id = session_of(page)
     assert len(session_id) == 32
-    copier = page.get_by_role("button", name=f"Copy the session id {session_id}")
-    copier.click()
+    expect(page.get_by_text(session_id)).to_be_hidden()
+    page.get_by_role("button", name="Session id").click()
+    expect(page.get_by_text(session_id)).to_be_visible()
+    page.get_by_role("button", name="Copy the session id").click()
     expect(page.get_by_role("status")).to_have_text("The session id was copied.")
     assert page.evaluate("navigator.clipboard.readText()") == session_id
     assert [each["content"] for each in stored(quick, session_id)] == messages(page)
@@ -100,8 +118,10 @@ def test_the_id_is_copied_over_plain_http_too(quick: str, visit: Visits) -> None
     page = somebody.open(quick)
     ask(page, "Hello.")
     wait_for_answer(page, "first message")
+    page.get_by_role("button", name="Session id").click()
     page.get_by_role("button", name="Copy the session id").click()
     expect(page.get_by_role("status")).to_have_text("The session id was copied.")
+    page.keyboard.press("Escape")
     box = page.get_by_role("textbox", name="Message")
     box.press("Control+V")
     expect(box).to_have_value(session_of(page))
@@ -225,6 +245,8 @@ def test_a_dropped_connection_says_so_and_recovers(
     page = somebody.open(proxy.url)
     page.set_viewport_size({"width": 700, "height": 420})
     ask(page, f"Are you there? {LONG}")
+    wait_for_a_piece(page, "word40")
+    page.get_by_role("button", name="Newest").click()
     wait_for_a_piece(page, "word70")
     proxy.cut()
     alert = page.get_by_role("alert")
@@ -443,8 +465,12 @@ def test_a_long_conversation_opens_at_its_end(quick: str, visit: Visits) -> None
     assert kept["length"] == 120
     page.reload()
     wait_for_answer(page, "You said: Message 59.")
-    page.get_by_role("button", name="Load earlier messages").click()
+    page.get_by_role("button", name="Load earlier messages").focus()
+    page.keyboard.press("Enter")
     expect(page.locator("#messages > li")).to_have_count(120)
+    expect(page.get_by_role("region", name="Messages")).to_be_focused()
+    page.keyboard.press("Home")
+    expect(page.locator("#messages > li").first).to_be_in_viewport()
     assert messages(page)[0] == "Message 0."
 
 
@@ -489,10 +515,12 @@ def test_an_id_without_a_conversation_can_begin_one(quick: str, visit: Visits) -
     ask(page, "Hello.")
     wait_for_answer(page, "first message")
     assert session_of(page) == "an-id-of-my-own"
+    page.goto(f"{quick}/#@5")  # a place in nothing
+    expect(page.get_by_role("heading", level=1)).to_have_text("New chat")
     page.goto(f"{quick}/#no id <b>")
+    expect(page.get_by_role("alert")).to_have_text("That link has no valid id.")
     expect(page.get_by_role("heading", level=1)).to_have_text("New chat")
     assert session_of(page) == ""
-    expect(page.get_by_role("alert")).to_have_text("That link has no valid id.")
     page.get_by_role("button", name="Dismiss").click()
     expect(page.get_by_role("alert")).to_be_hidden()
 

@@ -419,6 +419,30 @@ def test_a_model_that_fails_is_told_in_all_tabs(
     assert len(stored(url, session_of(first))) == 4
 
 
+def test_a_question_that_failed_makes_way_for_the_next(
+    url: str, model: SteppedModel, visit: Visits
+) -> None:
+    """A question of which nothing has come says so, is not written again, and keeps no other up."""
+    page = visit().open(url)
+    answer_at_once(page, model, "Hello.", "Good day.")
+    box, alert = page.get_by_role("textbox", name="Message"), page.get_by_role("alert")
+    for question in ("Count.", "Count again."):
+        ask(page, question)
+        model.fail()
+        expect(alert).to_contain_text("broke off")
+        expect(page.locator("#messages > li:last-child")).to_contain_text("has no answer yet")
+        expect(page.get_by_role("button", name="Stop the answer")).to_be_hidden()
+        if question == "Count.":
+            page.get_by_role("button", name="Give up").click()
+            expect(page.get_by_role("button", name="Try again")).to_have_count(1)
+            expect(alert).to_be_hidden()
+    answer_at_once(page, model, "And now?", "Now.")
+    expect(box).to_have_value("")
+    texts = ["Hello.", "Good day.", "Count.", "Count again.", "And now?", "Now."]
+    assert messages(page) == texts
+    assert [each["content"] for each in stored(url, session_of(page))] == texts
+
+
 def test_a_deleted_conversation_ends_its_answer(
     url: str, model: SteppedModel, visit: Visits
 ) -> None:

@@ -129,7 +129,8 @@ def test_a_key_is_asked_for(keyed: str, visit: Visits) -> None:
     expect(alert).to_be_hidden()
     ask(page, "Hello.")
     wait_for_answer(page, "first message")
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Options of this conversation").click()
+    page.get_by_role("menuitem", name="Delete").click()
     text = page.locator("#delete-text")
     expect(text).to_have_text("“Hello.” will be gone for good.", use_inner_text=True)
 

@@ -1,10 +1,9 @@
-"""The page's parts that need no server: server-sent events, answers, errors, texts.
+"""The page's parts that need no server: server-sent events, answers, errors.
 
 They run where they are used: in the browser, which imports the module.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -311,75 +310,6 @@ def test_what_passes_is_tried_again_later_and_later(page: Page) -> None:
     assert page.evaluate(DELAYS, never) == [None] * 5
 
 
-TEXTS = {
-    "paragraphs": ("a\nb\n\n\nc", "<p>a\nb</p><p>c</p>"),
-    "code": ("```py\na\n\n<b>\n```\nb", '<pre Code, py><code>a\n\n&lt;b&gt;</code></pre><p>b</p>'),
-    "unended code": ("a\n~~~\nb", "<p>a</p><pre Code><code>b</code></pre>"),
-    "longer fence": ("````\n```\n````", "<pre Code><code>```</code></pre>"),
-    "inline code": ("a `b*` ``c`d`` `", "<p>a <code>b*</code> ``c`d`` `</p>"),
-    "strong": ("**a** b** **c", "<p><strong>a</strong> b** **c</p>"),
-    "list": ("a\n- b\n* c", "<p>a</p><ul><li>b</li><li>c</li></ul>"),
-    "dashes": ("-a\n--\n-", "<p>-a\n--\n-</p>"),
-    "markup": ("<img src=x> &lt;", "<p>&lt;img src=x&gt; &amp;lt;</p>"),
-    "links": ("[a](javascript:b)", "<p>[a](javascript:b)</p>"),
-    "line ends": ("a\r\nb\rc", "<p>a\nb\nc</p>"),
-    "nothing": ("", ""),
-    "white space": (" \n\t\n", ""),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", TEXTS)
-def test_texts_become_paragraphs_lists_and_code(page: Page, name: str) -> None:
-    """A text is laid out by a few marks, and is text all the same."""
-    text, markup = TEXTS[name]
-    shown = page.evaluate(
-        """async (text) => {
-            const { render } = await import("/text.js");
-            return render(text).map((node) => node.outerHTML).join("");
-        }""",
-        text,
-    )
-    assert (
-        re.sub(r'<pre tabindex="0" role="group" aria-label="(.*?)">', r"<pre \1>", shown) == markup
-    )
-
-
-def test_a_hostile_text_takes_no_time(page: Page) -> None:
-    """No text makes the layout run for long: each is done before a script is stopped."""
-    for text in (
-        "```\n" * 200_000,
-        "`" * 50_000,
-        "**a" * 20_000,
-        "- " * 50_000,
-        "~~~\n" * 20_000,
-        "*" * 50_000,
-    ):
-        taken = page.evaluate(
-            """async (text) => {
-                const { render } = await import("/text.js");
-                const start = performance.now();
-                render(text);
-                return performance.now() - start;
-            }""",
-            text,
-        )
-        assert taken < 10_000, text[:4]
-
-
-@pytest.mark.parametrize("text", ["a\n\n" * 150_000, "- a\n" * 150_000, "`a` " * 150_000])
-def test_a_text_may_have_any_number_of_parts(page: Page, text: str) -> None:
-    """What a text becomes is put into the page, however much it is."""
-    shown = page.evaluate(
-        """async (text) => {
-            const { render } = await import("/text.js");
-            const { make } = await import("/dom.js");
-            return make("div", {}, render(text)).textContent;
-        }""",
-        text,
-    )
-    assert shown.count("a") == 150_000
-
-
 MESSAGES: dict[str, tuple[Any, str]] = {
     "text": ({"content": "a"}, "a"),
     "parts": ({"content": [{"type": "text", "text": "a"}, {"type": "image"}]}, "a\n\n[image]"),
@@ -456,3 +386,160 @@ def test_no_module_makes_markup_out_of_text(path: Path) -> None:
         "DOMParser",
     ):
         assert way not in text
+
+
+DAYS = {
+    "a moment ago": ("2026-03-31T12:00:00", "2026-03-31T11:59:59", "Today"),
+    "since midnight": ("2026-03-31T23:59:59", "2026-03-31T00:00:00", "Today"),
+    "before midnight": ("2026-03-31T00:00:00", "2026-03-30T23:59:59.999", "Yesterday"),
+    "the day before": ("2026-03-31T00:00:00", "2026-03-29T23:59:59", "Previous 7 days"),
+    "a week ago": ("2026-03-31T12:00:00", "2026-03-24T00:00:00", "Previous 7 days"),
+    "more than a week": ("2026-03-31T12:00:00", "2026-03-23T23:59:59", "Previous 30 days"),
+    "thirty days": ("2026-03-31T12:00:00", "2026-03-01T00:00:00", "Previous 30 days"),
+    "this year": ("2026-03-31T12:00:00", "2026-02-28T12:00:00", "February"),
+    "the year before": ("2026-03-31T12:00:00", "2025-12-31T12:00:00", "2025"),
+    "new year": ("2026-01-01T00:00:00", "2025-12-31T23:59:59", "Yesterday"),
+    # Clocks went forward on the 29th of March, whose day had 23 hours, and back on 25 October.
+    "over a short day": ("2026-03-30T00:30:00", "2026-03-29T00:15:00", "Yesterday"),
+    "a short week": ("2026-04-04T00:30:00", "2026-03-28T23:30:00", "Previous 7 days"),
+    "before a short week": ("2026-04-04T00:30:00", "2026-03-27T23:59:00", "Previous 30 days"),
+    "over a long day": ("2026-10-26T00:30:00", "2026-10-25T00:15:00", "Yesterday"),
+    "a long day's end": ("2026-10-25T23:59:00", "2026-10-25T00:01:00", "Today"),
+    "before a long day": ("2026-10-26T23:59:00", "2026-10-24T23:59:00", "Previous 7 days"),
+    "still to come": ("2026-03-31T12:00:00", "2026-04-02T12:00:00", "Today"),
+    "no time": ("2026-03-31T12:00:00", None, "Today"),
+    "none at all": ("2026-03-31T12:00:00", "soon", "Today"),
+}
+
+
+@pytest.fixture(scope="module")
+def berlin(browser: Browser, url: str) -> Iterator[Page]:
+    """A page where clocks are put forward and back."""
+    context = browser.new_context(timezone_id="Europe/Berlin")
+    page = context.new_page()
+    page.goto(url)
+    yield page
+    context.close()
+
+
+def test_days_are_those_of_the_local_calendar(berlin: Page) -> None:
+    """Each conversation stands below its day's heading, at midnight and as clocks change too."""
+    told = berlin.evaluate(
+        """async (cases) => {
+            const { labelOf } = await import("/days.js");
+            return cases.map(([now, at]) => labelOf(at, new Date(now), "en"));
+        }""",
+        [[now, at] for now, at, _ in DAYS.values()],
+    )
+    assert dict(zip(DAYS, told, strict=True)) == {
+        name: label for name, (_, _, label) in DAYS.items()
+    }
+
+
+def test_groups_keep_the_order_and_put_pinned_first(berlin: Page) -> None:
+    """What is pinned comes first, whatever its day, and no group is told twice."""
+    groups = berlin.evaluate(
+        """async () => {
+            const { groupsOf } = await import("/days.js");
+            const item = (id, updated_at, pinned) => ({ id, updated_at, pinned });
+            const items = [
+                item("a", "2026-03-31T10:00:00"), item("b", "2026-03-30T10:00:00", true),
+                item("c", "2026-03-30T09:00:00"), item("d", "2026-03-31T08:00:00", false),
+            ];
+            const groups = groupsOf(items, new Date("2026-03-31T12:00:00"), "en");
+            return groups.map(({ label, items }) => [label, items.map(({ id }) => id).join("")]);
+        }"""
+    )
+    assert groups == [["Pinned", "b"], ["Today", "ad"], ["Yesterday", "c"]]
+
+
+def test_an_export_has_a_name_that_every_system_takes(page: Page) -> None:
+    """A title becomes a file's name without what no file's name may have."""
+    names = page.evaluate(
+        """async (titles) => {
+            const { save } = await import("/export.js");
+            const names = [];
+            HTMLAnchorElement.prototype.click = function () { names.push(this.download); };
+            for (const title of titles) save(title, "");
+            delete HTMLAnchorElement.prototype.click;
+            return names;
+        }""",
+        ["a/b\\c: d?", "..", "\u202egnp.exe\n", "日" * 200, "~ Größe"],
+    )
+    expected = ["a b c d.md", "conversation.md", "gnp.exe.md", f"{'日' * 80}.md", "~ Größe.md"]
+    assert names == expected
+
+
+WORDS = {
+    "too long": (
+        (400, "context_length_exceeded", "This model's maximum ..."),
+        "too long for the model",
+    ),
+    "too large": ((413, None, ""), "Shorten it"),
+    "a proxy's limit": ((413, "message_too_large", "see --max-message-bytes"), "Shorten it"),
+    "no such model": (
+        (404, "model_not_found", "The model `x` does not exist"),
+        "Choose another one",
+    ),
+    "a store that is away": ((503, "session_store_unavailable", "..."), "What was stored is safe"),
+    "a failure": ((500, None, "Internal Server Error"), "finds the reason in its log"),
+    "a server's own words": ((400, "another", "'n' is not 1"), "'n' is not 1"),
+    "no words": ((418, None, ""), "finds the reason in its log"),
+    "a key": ((401, None, "no"), "does not know this one"),
+}
+
+
+def test_errors_say_what_to_do(page: Page) -> None:
+    """What went wrong is told in words for people, with what they can do about it."""
+    told = page.evaluate(
+        """async (cases) => {
+            const { ApiError, ConnectionLost } = await import("/errors.js");
+            const { inWords, wordsOfStatus, wordsOfSilence } = await import("/words.js");
+            const words = cases.map(([status, code, message]) => (
+                inWords(new ApiError(message, status, code))));
+            const base = `${location.origin}/`;
+            return [
+                ...words, inWords(new ConnectionLost("It was lost.")), inWords(new Error("")),
+                wordsOfStatus(404, base), wordsOfStatus(502, base), wordsOfStatus(501, base),
+                wordsOfSilence(base), wordsOfSilence("http://127.0.0.1:9/"),
+            ];
+        }""",
+        [list(error) for error, _ in WORDS.values()],
+    )
+    expected = [words for _, words in WORDS.values()]
+    expected += [
+        "It was lost.",
+        "Something went wrong. Try again.",
+        "Check the address",
+        "a moment",
+    ]
+    expected += ["The server failed", "It may have been stopped", "does not allow pages of"]
+    assert len(told) == len(expected)
+    for text, part in zip(told, expected, strict=True):
+        assert part in text
+
+
+def test_times_are_as_short_as_they_are_clear(berlin: Page) -> None:
+    """Today's have the clock alone, this week's the day as well, and older ones the date."""
+    told = berlin.evaluate(
+        """async () => {
+            const { shortOf, timeOf } = await import("/times.js");
+            const now = new Date("2026-03-31T12:00:00");
+            const times = ["2026-03-31T00:05:00", "2026-03-30T23:55:00", "2026-03-20T09:00:00",
+                "2025-12-24T18:00:00", "2026-04-01T08:00:00"];
+            const made = timeOf("2026-03-31T09:00:00Z", now);
+            return [
+                ...times.map((time) => shortOf(new Date(time), now, "en-GB")),
+                made.dateTime, made.textContent.includes("11"), made.title.includes("2026"),
+                timeOf(null), timeOf("soon"),
+            ];
+        }"""
+    )
+    assert told[:5] == [
+        "00:05",
+        "Mon, 23:55",
+        "20 Mar, 09:00",
+        "24 Dec 2025, 18:00",
+        "1 Apr, 08:00",
+    ]
+    assert told[5:] == ["2026-03-31T09:00:00Z", True, True, None, None]

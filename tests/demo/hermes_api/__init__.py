@@ -1,0 +1,1 @@
+"""Hermes Agent's own API server beside the demo."""
