@@ -1,12 +1,16 @@
 """Fixtures that more than one file needs."""
 
+import functools
 import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import hypothesis
 import pytest
+from httpx2._config import DEFAULT_TIMEOUT_CONFIG
+from httpx2._transports import default as transports
 from sqlalchemy import URL
 
 from hermes_session_mw import HermesStateStore, SQLAlchemyStore
@@ -26,6 +30,13 @@ hypothesis.settings.load_profile("without_a_deadline")
 # may take five seconds for a table. Tests that are about the time give their own.
 for store_class in (HermesStateStore, SQLAlchemyStore):
     vars(store_class)["__init__"].__kwdefaults__["timeout"] = 30.0
+
+# A function such as ``httpx2.get`` makes a client, which would read all certificates each time.
+vars(transports)["create_ssl_context"] = functools.cache(httpx2.create_ssl_context)
+
+# And would wait five seconds for an answer, which a busy machine's workers may need.
+for limit in ("connect", "read", "write", "pool"):
+    setattr(DEFAULT_TIMEOUT_CONFIG, limit, 60.0)
 
 
 @pytest.fixture(autouse=True)

@@ -102,6 +102,7 @@ def test_any_text_is_an_id(text: str) -> None:
     """An escaped text is one that a store takes as an id, and is unescaped to the same text."""
     escaped = escape_id(text)
     assert unescape_id(escaped) == text
+    assert "\n" not in escaped
     if 0 < len(escaped) <= 256:
         check_keys(escaped, "")
     assert escape_id("app/user:7 \\ud800 \u00e9") == "app/user:7 \\ud800 \u00e9"

@@ -47,6 +47,12 @@ async def test_a_store_has_the_conversation_under_an_id_and_an_owner(
     assert (await Target(store, "a", "bob").read(MessageStore.load_range)).length == 0
 
 
+async def test_an_id_with_a_lines_end_is_refused() -> None:
+    """Such are the ids of what the adapters keep beside conversations."""
+    with pytest.raises(InvalidKey):
+        Target(MemoryStore(), "google_adk\nuser:shop")
+
+
 async def test_a_session_brings_its_owner_its_key_and_its_lease(store: SQLAlchemyStore) -> None:
     """The first turn has the request's key as its id, and writes are refused without the lease."""
     session = HermesSession(store, "a", owner="alice", idempotency_key="k")
@@ -97,6 +103,12 @@ def test_ids_are_checked_at_once(args: tuple[Any, ...], refused: type[Exception]
     """An id that is missing, or cannot be stored, or is there twice, is refused."""
     with pytest.raises(refused):
         Target(*args)
+
+
+def test_no_owner_is_an_empty_text() -> None:
+    """None for an owner is refused, and the error says what to give."""
+    with pytest.raises(InvalidKey, match='give "" for sessions without an owner'):
+        Target(MemoryStore(), "a", None)  # type: ignore[arg-type]
 
 
 async def test_what_a_store_lacks_is_named() -> None:

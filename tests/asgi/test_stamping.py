@@ -1,7 +1,8 @@
 """Every response carries the session's id once, plain or streamed."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from copy import deepcopy
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -104,7 +105,6 @@ async def test_one_shot_headers_are_stamped() -> None:
         "http.response.trailers",
         "http.response.pathsend",
         "http.response.zerocopysend",
-        "http.response.push",
         "http.response.early_hint",
         "http.response.debug",
         "http.response.of_the_future",
@@ -116,6 +116,38 @@ async def test_other_messages_pass_untouched(kind: str) -> None:
     app = sending(message, {"type": "http.response.start", "status": 200})
     sent = await request(HermesSessionMiddleware(app, MemoryStore()))
     assert sent[0] is message
+
+
+PUSH = {"type": "http.response.push", "path": "/next", "headers": [(HEADER, b"x"), (b"a", b"1")]}
+PUSHES = sending(PUSH, {"type": "http.response.start", "status": 200})
+
+
+async def test_a_push_is_in_the_session_of_its_request() -> None:
+    """The request that a push stands for names its parent's session, and is otherwise unchanged."""
+    before = deepcopy(PUSH)
+    app = HermesSessionMiddleware(PUSHES, MemoryStore())
+    for sent_id in ("known", None):
+        pushed, start = await request(app, sent_id)
+        assert pushed == {**before, "headers": [(b"a", b"1"), (HEADER, stamp([start]).encode())]}
+    assert before == PUSH
+
+
+@pytest.mark.parametrize("unknown_ids", ["mint", "reject"])
+async def test_a_push_does_not_name_a_session_that_would_be_unknown(
+    unknown_ids: Literal["mint", "reject"],
+) -> None:
+    """Where only stored ids are accepted, a push names a known session, and no new one."""
+    store = MemoryStore()
+    await store.append("known", [{"n": 0}])
+    app = HermesSessionMiddleware(PUSHES, store, unknown_ids=unknown_ids)
+    assert (await request(app))[0] is PUSH
+    assert (HEADER, b"known") in (await request(app, "known"))[0]["headers"]
+
+
+async def test_a_push_whose_owner_nobody_can_tell_passes_untouched() -> None:
+    """With owners a push has what the application gave it, for it has no credentials otherwise."""
+    app = HermesSessionMiddleware(PUSHES, MemoryStore(), owner=lambda _: "ada")
+    assert (await request(app, "known"))[0] is PUSH
 
 
 async def test_a_closed_connection_is_the_applications_to_see() -> None:

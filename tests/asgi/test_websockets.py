@@ -23,6 +23,7 @@ from tests.asgi.test_middleware import HELLO, FailingStore, filled
 from tests.support.asgi import HEADER, types
 
 ACCEPT: Message = {"type": "websocket.accept", "subprotocol": None}
+CLOSE: Message = {"type": "websocket.close", "code": 1000}
 DENIAL = "websocket.http.response"
 
 
@@ -161,6 +162,32 @@ async def test_a_refusal_is_a_close_where_the_server_cannot(
     assert app.calls == 0
 
 
+async def _close(_scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send(CLOSE)
+
+
+async def test_a_close_before_the_accept_is_the_servers_403_with_the_id() -> None:
+    """A server answers 403 to such a close, without the id: so it is sent as a response."""
+    log = await connect(HermesSessionMiddleware(_close, MemoryStore()), websocket_scope(b"known"))
+    assert types(log) == [f"{DENIAL}.start", f"{DENIAL}.body"]
+    assert (log[0]["status"], log[1]["body"]) == (403, b"")
+    assert [value for name, value in log[0]["headers"] if name == HEADER] == [b"known"]
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        pytest.param(websocket_scope(b"known", denial=False), id="a server without responses"),
+        pytest.param(websocket_scope(b"known", spec_version=None), id="a test client"),
+    ],
+)
+async def test_a_close_before_the_accept_is_left_to_others(scope: Scope) -> None:
+    """A server that can send no response gets the close, and so does a client of tests."""
+    log = await connect(HermesSessionMiddleware(_close, MemoryStore()), scope)
+    assert log == [CLOSE]
+
+
 async def test_a_crash_before_the_accept_is_a_stamped_500_where_it_can_be() -> None:
     """With the extension a raising application is answered 500, else it is left to the server."""
 
@@ -185,8 +212,13 @@ async def test_a_crash_before_the_accept_is_a_stamped_500_where_it_can_be() -> N
     assert (log[0]["status"], dict(log[0]["headers"])[HEADER]) == (500, b"known")
 
 
-@pytest.mark.parametrize("first", [ACCEPT, {"type": "websocket.close", "code": 1000}])
-async def test_after_the_handshake_a_crash_is_only_the_exception(first: Message) -> None:
+@pytest.mark.parametrize(
+    ("first", "sent"),
+    [(ACCEPT, [ACCEPT["type"]]), (CLOSE, [f"{DENIAL}.start", f"{DENIAL}.body"])],
+)
+async def test_after_the_handshake_a_crash_is_only_the_exception(
+    first: Message, sent: list[str]
+) -> None:
     """An accepted or closed socket gets no response any more."""
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -203,7 +235,7 @@ async def test_after_the_handshake_a_crash_is_only_the_exception(first: Message)
 
     with pytest.raises(LookupError):
         await HermesSessionMiddleware(app, MemoryStore())(websocket_scope(), receive, send)
-    assert types(log) == [first["type"]]
+    assert types(log) == sent
 
 
 async def chat(websocket: WebSocket) -> None:

@@ -6,8 +6,10 @@ import sqlite3
 import subprocess
 import sys
 import tomllib
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import anyio
 import pytest
 from sqlalchemy import URL, create_engine, text
 
-from hermes_session_mw import SQLAlchemyStore
+from hermes_session_mw import SQLAlchemyStore, migrations
 from hermes_session_mw.cli import hermes_source, main, terminal
 from hermes_session_mw.cli.app import cli
 from hermes_session_mw.stores import jsonl
@@ -71,7 +73,9 @@ def test_every_database_has_all_of_it(anywhere: URL, tmp_path: Path) -> None:
     source = f"sqlite:///{tmp_path}/source.db"
     fill(source, ("ada", "rain"), ("bob", "rain"))
     # MariaDB has no fractions.
-    sql(source, "UPDATE hermes_sessions SET created_at = '2026-01-31 12:00:00'")
+    whole = "created_at = '2026-01-31 12:00:00', updated_at = datetime('now')"
+    sql(source, f"UPDATE hermes_sessions SET {whole}")
+    sql(source, "UPDATE hermes_messages SET created_at = '2026-01-31 12:00:00'")
     file = tmp_path / "all.jsonl"
     assert run(source, "export", "--all", "-o", str(file)).exit_code == 0
     imported = told(anywhere, "import", str(file))
@@ -142,12 +146,18 @@ def test_list_for_programs(store: str) -> None:
         "id": "rain",
         "owner": "ada",
         "title": "Schnee ❄ " + "x" * 300,
+        "first_words": None,
         "messages": 2,
         "turns": 1,
         "archived": 0,
         "created_at": session["created_at"],
         "updated_at": session["updated_at"],
         "parent_id": None,
+        "expires_at": None,
+        "tags": [],
+        "pinned": False,
+        "shelved": False,
+        "metadata": {},
     }
 
 
@@ -324,6 +334,20 @@ def test_export_and_import_move_sessions(store: str, tmp_path: Path) -> None:
     assert len(run(store, "export", "--all", "--owner", "bob").stdout.splitlines()) == 6
 
 
+def test_an_import_keeps_times(store: str, tmp_path: Path) -> None:
+    """What is restored is listed as it was, and is pruned by when it was changed."""
+    year = "'2025-01-01 00:00:00'"
+    sql(store, f"UPDATE hermes_sessions SET created_at={year}, updated_at={year} WHERE id='snow'")
+    new = f"sqlite:///{tmp_path}/new.db"
+    every = run(store, "export", "--all").stdout
+    assert told(new, "import", "-", stdin=every)["imported"] == 4
+    assert told(new, "list") == told(store, "list")
+    assert run(new, "export", "--all").stdout == every
+    counts = told(new, "prune", "--older-than", "30d", "--dry-run")
+    assert counts == told(store, "prune", "--older-than", "30d", "--dry-run")
+    assert counts["sessions"] > 0
+
+
 def test_export_needs_to_know_what(store: str, tmp_path: Path) -> None:
     """Either ids or --all; an id that is unknown leaves the file of before as it was."""
     file = tmp_path / "out.jsonl"
@@ -496,6 +520,185 @@ def test_prune_counts_before_it_removes(store: str) -> None:
     assert [each["id"] for each in told(store, "list")["sessions"]] == ["rain"]
 
 
+def test_sessions_expire_by_their_settings(store: str) -> None:
+    """The command sets them for sessions and owners, shows them, and prunes what has expired."""
+    made = run(store, "expire", "wind:1", "--after", "1h")
+    assert (made.exit_code, "expiry=True" in made.stderr) == (3, True)
+    engine = create_engine(store)
+    with engine.begin() as connection:
+        migrations.upgrade(connection, expiry=True)
+    engine.dispose()
+    assert run(store, "expire", "wind:1", "--after", "1h").stdout == "set for 1 session\n"
+    assert told(store, "expire", "--owner", "ada", "--after", "never") == {
+        "ids": [],
+        "owner": "ada",
+        "expires_after": "never",
+    }
+    (session,) = told(store, "list", "--owner", "")["sessions"]
+    hour = datetime.fromisoformat(session["expires_at"]) - datetime.fromisoformat(
+        session["updated_at"]
+    )
+    assert (session["id"], hour) == ("wind:1", timedelta(hours=1))
+    assert "expires      20" in run(store, "show", "wind:1").stdout
+    assert run(store, "prune").stdout == "0 sessions with 0 messages pruned\n"
+    sql(store, "UPDATE hermes_sessions SET updated_at = '2001-01-01 00:00:00'")
+    assert told(store, "prune", "--dry-run")["sessions"] == 1
+    # Both of Bob's have no setting.
+    assert told(store, "prune", "--older-than", "1h", "--dry-run")["sessions"] == 3
+    assert told(store, "prune", "--owner", "ada", "--dry-run")["sessions"] == 0
+    assert run(store, "prune", "--yes").stdout.startswith("1 session with ")
+    assert told(store, "prune", "--older-than", "1h", "--yes")["sessions"] == 2
+    run(store, "expire", "--owner", "ada", "--after", "inherit")
+    assert told(store, "prune", "--older-than", "1h", "--yes")["sessions"] == 1
+
+
+@pytest.mark.parametrize("after", ["1", "soon", "0d", "-1d", "36501d", "999999999w", "2026-01-31"])
+def test_a_setting_is_an_age_or_never(store: str, after: str) -> None:
+    """Anything else is a wrong command line, and so is neither an id nor an owner."""
+    assert run(store, "expire", "snow", "--after", after).exit_code == 2
+    assert run(store, "expire", "--after", "1d").exit_code == 2
+
+
+def test_sessions_are_labelled_and_listed_by_it(store: str) -> None:
+    """The command sets labels and lists by them, over all owners as over one."""
+    assert run(store, "label", "snow", "wind:1", "--tag", "Work", "--pin").stdout == (
+        "2 sessions labelled\n"
+    )
+    (labelled,) = told(store, "label", "snow", "--tag", "x", "--untag", "WORK", "--set", "k=a=b",
+        "--set", "j=1", "--shelve", "--title", "Snow")["sessions"]  # fmt: skip
+    assert (labelled["title"], labelled["tags"], labelled["pinned"]) == ("Snow", ["x"], True)
+    assert (labelled["shelved"], labelled["metadata"]) == (True, {"k": "a=b", "j": "1"})
+    (after,) = told(store, "label", "snow", "--unset", "j", "--unset", "none")["sessions"]
+    assert after == {**labelled, "metadata": {"k": "a=b"}}
+
+    def ids(*options: str) -> list[tuple[str, str]]:
+        sessions = told(store, "list", *options)["sessions"]
+        return [(each["owner"], each["id"]) for each in sessions]
+
+    assert ids("--tag", "work") == [("", "wind:1")] == ids("--pinned", "--not-shelved")
+    assert ids("--metadata", "k=a=b") == [("bob", "snow")] == ids("--owner", "bob", "--shelved")
+    assert ids("--tag", "x", "--tag", "work") == ids("--owner", "ada", "--pinned") == []
+    rain = [("bob", "rain"), ("ada", "rain")]
+    assert ids("--not-pinned") == rain
+    assert ids("--order", "pinned") == [("", "wind:1"), ("bob", "snow"), *rain]
+    pages: list[tuple[str, str]] = []
+    page = told(store, "list", "--order", "pinned", "--limit", "1")
+    while True:
+        pages += [(each["owner"], each["id"]) for each in page["sessions"]]
+        if page["cursor"] is None:
+            break
+        options = ("--order", "pinned", "--limit", "1", "--cursor", page["cursor"])
+        page = told(store, "list", *options)
+    assert pages == [("", "wind:1"), ("bob", "snow"), *rain]
+    shown = run(store, "show", "snow").stdout
+    assert "tags         x\n" in shown
+    assert 'metadata     {"k": "a=b"}\n' in shown
+    run(store, "label", "snow", "--no-title", "--unpin", "--unshelve")
+    (bare,) = (told(store, "show", "snow")["session"],)
+    assert (bare["title"], bare["pinned"], bare["first_words"]) == (None, False, "Rain?")
+
+
+def test_first_words_stand_where_there_is_no_title(store: str) -> None:
+    """A list has them in the title's place, and what is shown under a name of their own."""
+    assert run(store, "list", "--owner", "").stdout.split()[9:11] == ["wind:1", "Rain?"]
+    assert "first words  Rain?\n" in run(store, "show", "wind:1").stdout
+    run(store, "label", "wind:1", "--title", "Wind")
+    assert run(store, "list", "--owner", "").stdout.split()[9:11] == ["wind:1", "Wind"]
+    assert "first words" not in run(store, "show", "wind:1").stdout
+
+
+NO_LABELS = [
+    [], ["--tag", ""], ["--tag", "x" * 65], ["--set", "k"], ["--set", f"k={'x' * 513}"],
+    ["--title", "x", "--no-title"], ["--title", "x" * 501],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", NO_LABELS, ids=range(len(NO_LABELS)))
+def test_what_is_no_label_is_a_wrong_command_line(store: str, options: list[str]) -> None:
+    """It is told on one line with the code 2, before anything is changed."""
+    assert run(store, "label", "snow", *options).exit_code == 2
+    assert run(store, "list", "--tag", "").exit_code == 2
+    assert run(store, "label", "none", "--pin").exit_code == 1
+
+
+def test_a_pair_is_set_beside_what_the_application_has(store: str) -> None:
+    """Values that are no texts stay, and their keys are refused."""
+    state = {"state": [1], "k": "v"}
+    edit(store, lambda opened: opened.set_metadata("snow", state, "bob"))
+    assert run(store, "label", "snow", "--unset", "k", "--set", "j=w").exit_code == 0
+    for options in (["--set", "state=x"], ["--unset", "state"]):
+        refused = run(store, "label", "snow", *options)
+        assert (refused.exit_code, refused.stderr) == (
+            1,
+            "Error: metadata: the application has a value of its own under a key\n",
+        )
+    many = [f"--set=k{number}=v" for number in range(16)]
+    assert run(store, "label", "snow", *many).exit_code == 1
+    found = edit(store, lambda opened: opened.find_metadata("snow", "bob"))
+    assert found == {"state": [1], "j": "w"}
+
+
+def test_an_owner_is_erased(store: str) -> None:
+    """All of one owner goes, once the question is answered; what has no owner is asked for so."""
+    asked = run(store, "erase", "--owner", "ada")
+    assert (asked.exit_code, "give --yes" in asked.stderr) == (2, True)
+    for wrong in ([], ["--owner", ""], ["--owner", "ada", "--ownerless"]):
+        assert run(store, "erase", *wrong, "--yes").exit_code == 2
+    owned = len(told(store, "list", "--owner", "ada")["sessions"])
+    others = [each for each in told(store, "list")["sessions"] if each["owner"] != "ada"]
+    receipt = told(store, "erase", "--owner", "ada", "--yes")
+    assert (receipt["sessions"], receipt["messages"], receipt["ids"]) == (owned, 2 * owned, 0)
+    assert told(store, "list")["sessions"] == others
+    said = run(store, "erase", "--owner", "ada", "--no-vacuum", "--yes")
+    assert said.stdout == "0 sessions with 0 messages erased\n"
+    left = [each for each in others if each["owner"]]
+    assert told(store, "erase", "--ownerless", "--yes")["sessions"] == len(others) - len(left)
+    assert told(store, "list")["sessions"] == left
+
+
+def test_a_store_is_encrypted_and_its_key_turned(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys come from a file or the environment; without them what is encrypted is not shown."""
+    one, two = (f"k{number}:{b64encode(bytes([number]) * 32).decode()}" for number in (1, 2))
+    keys, both = tmp_path / "keys", tmp_path / "both"
+    keys.write_text(one)
+    both.write_text(f"{two}\n{one}\n")
+    for file in (keys, both):
+        file.chmod(0o600)
+    for command in ("encrypt", "rewrap", "decrypt"):
+        refused = run(store, command, "--yes")
+        assert (refused.exit_code, "--keys-file" in refused.stderr) == (2, True)
+    assert run(store, "export", "--all", "-o", str(tmp_path / "before.jsonl")).exit_code == 0
+    asked = run(store, "encrypt", "--keys-file", str(keys))
+    assert (asked.exit_code, "Encrypt 8 rows? There is no terminal" in asked.stderr) == (2, True)
+    done = {"encrypted": 8, "problems": []}
+    assert told(store, "encrypt", "--yes", "--keys-file", str(keys)) == done
+    assert run(store, "encrypt", "--keys-file", str(keys)).stdout == "0 rows encrypted\n"
+    assert told(store, "list")["sessions"]  # no session has a title
+    refused = run(store, "show", "snow")
+    assert (refused.exit_code, "encryption=" in refused.stderr) == (3, True)
+    assert run(store, "check").exit_code == 3
+    assert told(store, "check", "--keys-file", str(keys))["problems"] == []
+    for command, what in (("rewrap", "Rewrap 4 data keys?"), ("decrypt", "Store 8 rows plain?")):
+        asked = run(store, command, "--keys-file", str(both))
+        assert (asked.exit_code, what in asked.stderr) == (2, True)
+    assert run(store, "rewrap", "-y", "--keys-file", str(both)).stdout == "4 data keys rewrapped\n"
+    refused = run(store, "--keys-file", str(keys), "show", "snow")
+    assert (refused.exit_code, "'k2' is not in the keyring" in refused.stderr) == (3, True)
+    assert run(store, "show", "snow", "--keys-file", str(tmp_path / "none")).exit_code == 2
+
+    monkeypatch.setenv("HERMES_ENCRYPTION_KEYS", two)
+    assert "Yes, rain." in run(store, "show", "snow").stdout
+    assert run(store, "export", "--all", "-o", str(tmp_path / "after.jsonl")).exit_code == 0
+    exports = [(tmp_path / f"{name}.jsonl").read_text() for name in ("before", "after")]
+    assert exports[0] == exports[1]
+    sql(store, "UPDATE hermes_sessions SET data_key = 'k2.AAAA' WHERE id = 'snow'")
+    broken = run(store, "decrypt", "--yes")
+    assert (broken.exit_code, broken.stdout) == (1, "6 rows decrypted\n")
+    assert broken.stderr.startswith("session snow of bob: ")
+
+
 AGES = [
     *("", "0d", "-1d", "1.5h", "30", "d", "30 d", "30D", "1y", "\u0663d", "9999999999d"),
     *("999999999w", "20260131", "2026-1-31", "2026-02-30", "2026-W05-6", "2026-01-31T12:00"),
@@ -589,6 +792,7 @@ COMMANDS = [
     ["stats"],
     ["check"],
     ["delete", "x", "--yes"],
+    ["label", "x", "--pin"],
     ["prune", "--older-than", "1d", "--yes"],
 ]
 
@@ -659,7 +863,7 @@ def test_a_session_that_is_busy_with_another_id(store: str) -> None:
 def test_hermes_own_database_can_be_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hermes' state.db is listed, shown, counted and checked, and not changed by it."""
+    """Hermes' state.db is listed, shown, counted, checked and exported, and not changed by it."""
     path = copy_to(tmp_path)
     before = path.read_bytes()
     monkeypatch.setattr(hermes_source, "MAX_PAGE", 2)  # so that there are more pages than one
@@ -678,43 +882,85 @@ def test_hermes_own_database_can_be_looked_at(
     assert told(store, "check") == {"sessions": totals["sessions"], "problems": []}
     assert run(store, "show", "nothing").exit_code == 1
     assert told(store, "list", "--owner", "nobody") == {"sessions": [], "cursor": None}
+    exported = tmp_path / "exported.jsonl"
+    assert run(store, "export", "--all", "--output", str(exported)).exit_code == 0
+    assert run(store, "export", COMPRESSED).stdout in exported.read_text()
+    other = f"sqlite:///{tmp_path}/other.db"
+    assert run(other, "import", str(exported)).exit_code == 0
+    assert run(store, "export", "nothing").exit_code == 1
+    ids = {each["id"] for each in told(other, "list")["sessions"]}
+    assert ids == {each["id"] for each in (*page["sessions"], *rest)}
     assert path.read_bytes() == before
 
 
+ONLY_READ = ": Hermes Agent's database is only read here"
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("command", "told"),
     [
-        ["export", "--all"],
-        ["import", "-"],
-        ["prune", "--older-than", "1d", "--yes"],
-        ["delete", "x", "--yes"],
-        ["show", COMPRESSED, "--archived"],
-        ["list", "--owner", ""],
+        (["import", "-"], f"import{ONLY_READ}"),
+        (["prune", "--older-than", "1d", "--yes"], f"prune{ONLY_READ}"),
+        (["delete", "x", "--yes"], f"delete{ONLY_READ}"),
+        (["erase", "--owner", "u7", "--yes"], f"erase{ONLY_READ}"),
+        (["search", "rain"], "search: Hermes Agent's database is not searched here"),
+        (["search-index"], "search-index: Hermes Agent's database is not searched here"),
+        (["label", "x", "--pin"], f"label{ONLY_READ}"),
+        (["list", "--tag", "x"], "HermesStateStore does not support list() by labels"),
+        (["show", COMPRESSED, "--archived"], "HermesStateStore does not support archived()"),
+        (["list", "--owner", ""], "HermesStateStore does not support list() of what has no owner"),
     ],
-    ids=lambda command: command[0],
+    ids=[
+        "import",
+        "prune",
+        "delete",
+        "erase",
+        "search",
+        "search-index",
+        "label",
+        "list-tag",
+        "show",
+        "list",
+    ],
 )
-def test_what_hermes_database_cannot_is_told(tmp_path: Path, command: list[str]) -> None:
-    """What only this package's own tables have is one line and the code 4."""
+def test_what_hermes_database_cannot_is_told(tmp_path: Path, command: list[str], told: str) -> None:
+    """What the command does only in this package's own tables is one line and the code 4."""
     result = run(f"hermes:{copy_to(tmp_path)}", *command)
     assert (result.exit_code, result.stdout) == (4, "")
-    assert result.stderr.startswith("Error: HermesStateStore does not support ")
+    assert result.stderr == f"Error: {told}\n"
 
 
 def test_damage_in_hermes_database_is_told(tmp_path: Path) -> None:
-    """A message that cannot be read is a problem; a file that is missing or not Hermes' is 3."""
+    """A message or an id that cannot be read is a problem; a file that is not Hermes' is 3."""
     path = copy_to(tmp_path)
     with closing(sqlite3.connect(path)) as connection, connection:
         damaged = "UPDATE messages SET tool_call_id = CAST(x'ff' AS TEXT) WHERE session_id = ?"
         connection.execute(damaged, (WEATHER,))
+        long = "INSERT INTO sessions (id, source, started_at) VALUES (?, 'cli', 1)"
+        connection.execute(long, ("x" * 257,))
     result = run(f"hermes:{path}", "check")
     assert result.exit_code == 1
-    assert result.stdout.startswith(f"session {WEATHER}: ")
-    assert result.stdout.endswith("problems: 1\n")
+    assert f"session {WEATHER}: " in result.stdout
+    assert "session_id has 257 characters" in result.stdout
+    assert result.stdout.endswith("problems: 2\n")
+    result = run(f"hermes:{path}", "export", "--all")
+    assert result.exit_code == 1
+    assert result.stdout.count('"hermes_session"') == 2
+    assert f"session {WEATHER}: " in result.stderr
+    assert result.stderr.endswith("sessions that could not be read: 2\n")
     path.write_bytes(b"no database " * 1000)
     result = run(f"hermes:{path}", "check", "--json")
     assert (result.exit_code, len(json.loads(result.stdout)["problems"])) == (1, 1)
     assert run(f"hermes:{tmp_path}/none.db", "check").exit_code == 3
     assert run(f"hermes:{tmp_path}/none.db", "list").exit_code == 3
+
+
+async def test_a_command_inside_of_an_event_loop_says_what_to_do(tmp_path: Path) -> None:
+    """In a notebook, or in Pyodide, it is one line and an exit code, not a traceback."""
+    (tmp_path / "empty.db").touch()
+    done = run(f"sqlite:///{tmp_path}/empty.db", "stats")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "await the store's methods" in done.stderr
 
 
 def test_click_is_optional() -> None:
@@ -739,6 +985,77 @@ def test_click_is_optional() -> None:
         assert (done.returncode, said in done.stderr) == (returned, True), done.stderr
 
 
+def test_search_finds_what_search_index_has_indexed(store: str) -> None:
+    """The index is made on demand; hits are a table for people, and JSON for programs."""
+    missing = run(store, "search", "rain")
+    assert (missing.exit_code, "search-index" in missing.stderr) == (3, True)
+    assert told(store, "search-index") == {"indexed": 8}
+    assert run(store, "search-index").stdout == "messages indexed: 0\n"
+    headers, first, second = run(store, "search", "rain", "--owner", "ada").stdout.splitlines()
+    assert headers.split()[:4] == ["SESSION", "OWNER", "MESSAGE", "ROLE"]
+    assert {first.split("  ")[-1], second.split("  ")[-1]} == {"[Rain]?", "Yes, [rain]."}
+    page = told(store, "search", "yes", "ain", "--owner", "bob", "--limit", "1", "--since", "1h")
+    (hit,) = page["hits"]
+    assert (hit["index"], hit["role"], hit["marks"]) == (1, "assistant", [[0, 3], [6, 9]])
+    rest = run(store, "search", "yes", "ain", "--owner", "bob", "--cursor", page["cursor"])
+    assert len(rest.stdout.splitlines()) == 2
+    only = told(store, "search", "rain", "--session", "wind:1", "--role", "user")["hits"]
+    assert [(each["session_id"], each["owner"], each["index"]) for each in only] == [
+        ("wind:1", "", 0)
+    ]
+    assert told(store, "search", "rain", "--session", "none")["hits"] == []
+    several = run(store, "search", "rain", "--session", "rain")
+    assert (several.exit_code, "choose one with --owner" in several.stderr) == (2, True)
+    nothing = run(store, "search", "rain", "--owner", "eve")
+    assert (nothing.exit_code, nothing.stderr) == (0, "nothing was found\n")
+    assert run(store, "search", "rain", "--cursor", "made-up").exit_code == 2
+    assert run(store, "search", "a" * 300).exit_code == 2
+    # Another process's new messages are found too, and what is printed cannot control a terminal.
+    edit(
+        store, lambda opened: opened.append("new", [{"role": "user", "content": f"hue {HOSTILE}"}])
+    )
+    assert "\x1b" not in run(store, "search", "hue").stdout
+    assert len(told(store, "search", "hue")["hits"]) == 1
+    assert run(store, "search-index", "--drop").stdout == "the search index is dropped\n"
+    assert run(store, "search", "hue").exit_code == 3
+
+
+def test_search_finds_the_messages_of_all_owners(store: str) -> None:
+    """Without an owner, as every subcommand: one owner after another, on pages that follow."""
+    assert run(store, "search-index").exit_code == 0
+    expected = [("", "wind:1")] * 2 + [("ada", "rain")] * 2 + [("bob", "rain"), ("bob", "snow")] * 2
+
+    def found(*options: str) -> list[tuple[str, str]]:
+        hits = told(store, "search", "rain", *options)["hits"]
+        return [(each["owner"], each["session_id"]) for each in hits]
+
+    assert sorted(found("--all-owners")) == sorted(expected) == sorted(found())
+    assert set(found("--owner", "")) == {("", "wind:1")}
+    for size in (1, 2, 3, 8):
+        pages: list[tuple[str, str]] = []
+        cursor: list[str] = []
+        while True:
+            page = told(store, "search", "rain", "--limit", str(size), *cursor)
+            pages += [(each["owner"], each["session_id"]) for each in page["hits"]]
+            if page["cursor"] is None:
+                break
+            cursor = ["--cursor", page["cursor"]]
+        assert sorted(pages) == sorted(expected)
+        assert [owner for owner, _ in pages] == sorted(owner for owner, _ in expected)
+    assert run(store, "search", "rain", "--owner", "a", "--all-owners").exit_code == 2
+    everybodys = told(store, "search", "rain", "--limit", "1")["cursor"]
+    assert run(store, "search", "rain", "--owner", "ada", "--cursor", everybodys).exit_code == 2
+    assert run(store, "search", "rain", "--cursor", "bnVsbA==").exit_code == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--tag", "a"], ["--pinned"], ["--order", "pinned"]])
+def test_a_list_says_that_there_are_no_tables(tmp_path: Path, options: list[str]) -> None:
+    """A database without tables is none without sessions, whichever list is asked for."""
+    (tmp_path / "empty.db").touch()
+    result = run(f"sqlite:///{tmp_path}/empty.db", "list", *options)
+    assert (result.exit_code, "tables are missing" in result.stderr) == (3, True)
+
+
 def test_the_script_is_the_command() -> None:
     """What an installation puts on the PATH is ``hermes-sessions``, and it is this command."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -754,11 +1071,19 @@ def test_the_help_says_the_exit_codes() -> None:
     assert set(cli.commands) == {
         "check",
         "completion",
+        "decrypt",
         "delete",
+        "encrypt",
+        "erase",
+        "expire",
         "export",
         "import",
+        "label",
         "list",
         "prune",
+        "rewrap",
+        "search",
+        "search-index",
         "show",
         "stats",
     }

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as program
+from benchmarks.frameworks import FRAMEWORKS
 from benchmarks.judging import MET, MISSED, NOT_MEASURED, Target
 from benchmarks.measuring import SHORT, Cell, Dose, Sample, Spread
 from benchmarks.peers.everyone import POSTGRESQL, SQLITE, peers
@@ -59,6 +60,14 @@ def stores() -> Iterator[Cell]:
         yield Cell("stores", {**conditions, "at_once": at_once}, samples)
 
 
+def frameworks() -> Iterator[Cell]:
+    for framework in FRAMEWORKS:
+        for messages, limit in framework.limits.items():
+            samples = [sample("ours", limit), sample(framework.own, 1.0)]
+            conditions = {"framework": framework.name, "messages": messages}
+            yield Cell("frameworks", conditions, samples)
+
+
 def growth() -> Iterator[Cell]:
     curves: list[tuple[str, str, tuple[int, ...]]] = [
         ("messages in the session", "load last 20", (10, 100, 1_000, 100_000)),
@@ -77,7 +86,7 @@ def growth() -> Iterator[Cell]:
 def made_up() -> list[Cell]:
     """Return every cell of a run that meets every target."""
     hops = [sample("bare hop", 1.0), sample("asyncio.to_thread", 1.5), sample("bare round trip", 2)]
-    cells = [*requests(), *stores(), *growth()]
+    cells = [*requests(), *stores(), *frameworks(), *growth()]
     cells += [Cell("floors", {"database": database}, hops) for database in DATABASES]
     rate = {"requests per second": 1000.0, "p50 ms": 1.0, "p99 ms": 2.0}
     servers = [("uvicorn", 1), ("uvicorn", 2), ("uvicorn", 4), ("uvicorn[standard]", 1)]
@@ -88,6 +97,12 @@ def made_up() -> list[Cell]:
     ours = Sample("ours", figures={"kB per stream": 29.0, "database connections": 0.0})
     bare = Sample("bare app", figures={"kB per stream": 20.0, "database connections": 0.0})
     cells.append(Cell("streams", {"streams": 5_000}, [bare, ours]))
+    pair = [sample("ours", 1.1, 1.1), sample("without search", 1.0, 1.0)]
+    found = sample("ours", 0.01, **{"p99 ms": 12.0})
+    cells += [
+        Cell("search", {"operation": "append", "messages": 2}, pair),
+        Cell("search", {"operation": "query", "messages": 100_000}, [found]),
+    ]
     names = ("Python alone", "import, without a SQL store", "hermes-sessions --help")
     begun = [sample(name, 0.1, MB=30.0) for name in names]
     return [*cells, Cell("footprint", {"what": "a process"}, begun)]
@@ -205,6 +220,18 @@ def test_the_header_path_is_judged_by_what_it_adds(ours: float, verdict: str) ->
     cell.sample("ours").wall[:] = [ours] * 3
     target = row(cells, "Header path", "100 chunks: adds to the bare app, beside what asgi")
     assert (target.verdict, "trio, echo" in target.where) == (verdict, True)
+
+
+def test_each_framework_has_a_bound_of_its_own() -> None:
+    """A turn through an adapter may take its bound, and no more, beside the framework's store."""
+    cells = made_up()
+    cell = find(cells, "frameworks", framework="openai-agents", messages=200)
+    cell.sample("ours").wall[:] = [0.81] * 3
+    assert (
+        row(cells, "Frameworks", "200 messages: our adapter, beside openai-agents").verdict
+        == MISSED
+    )
+    assert row(cells, "Frameworks", "20 messages: our adapter, beside openai-agents").verdict == MET
 
 
 def test_an_overhead_that_noise_hides_is_not_measured() -> None:
@@ -359,6 +386,28 @@ def test_a_run_with_a_failure_ends_with_1(tmp_path: Path, monkeypatch: pytest.Mo
     for failures, code in (({}, 0), ({"sockets": "OSError"}, 1)):
         results([], **failures).write(tmp_path / "results.json")
         assert program.main(["--report-from", str(tmp_path / "results.json")]) == code
+
+
+@pytest.mark.parametrize("options", [["--short"], ["--only", "floors"]])
+def test_a_part_does_not_take_the_place_of_the_whole(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A short run, or one of some groups, is refused unless it says where it writes."""
+    monkeypatch.setattr(program, "measure", lambda *_: pytest.fail("it was begun"))
+    with pytest.raises(SystemExit):
+        program.main(options)
+    assert "give --output" in capsys.readouterr().err
+
+
+def test_a_part_tells_its_own_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of some groups tells the targets of these alone, also where nothing was measured."""
+    monkeypatch.setattr(program, "write", lambda *_: None)
+    monkeypatch.setattr(program, "measure", lambda *_: results([]))
+    program.main(["--only", "sockets", "footprint", "--output", str(tmp_path)])
+    told = capsys.readouterr().err.splitlines()
+    assert {line.split("  ")[1].split(",")[0].strip() for line in told} == {"Sockets", "Footprint"}
 
 
 @pytest.mark.parametrize(

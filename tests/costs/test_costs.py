@@ -225,7 +225,7 @@ async def test_one_wake_up_is_for_all_that_is_done(anyio_backend_name: str) -> N
     assert len(woken) == (0 if anyio_backend_name == "asyncio" else 1)
     completions.put(waits[-1], more=False)
     assert len(woken) == 1
-    assert [await wait.wait(10) for wait in waits] == [True] * 5
+    assert [await wait.wait(60) for wait in waits] == [True] * 5
 
 
 async def test_a_completion_that_was_held_back_comes_all_the_same() -> None:
@@ -477,6 +477,29 @@ async def test_a_thread_outlives_what_it_cannot_give_back() -> None:
     assert await do(workers) == "done"
     for thread in workers.stop():
         thread.join()
+
+
+async def test_threads_that_end_leave_the_next_tasks_to_others() -> None:
+    """After stop() a task does not wait for one that runs, and each of the threads ends."""
+    workers, busy, may_end = WorkerPool(2, lambda: None), threading.Event(), threading.Event()
+
+    def work(_: Task[str]) -> str:
+        busy.set()
+        return "in the end" if may_end.wait(60) else "never"
+
+    before = set(threading.enumerate())
+    task: Task[str] = Task(work, CompletionQueue(), 60, workers.abandoned)
+    workers.put(task)
+    await anyio.to_thread.run_sync(busy.wait)
+    assert workers.stop() == []  # none that ends at once
+    assert await do(workers) == "done"
+    assert workers.stop()
+    may_end.set()
+    assert await task.result() == "in the end"
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "hermes-session":
+            await anyio.to_thread.run_sync(thread.join, 60)
+            assert not thread.is_alive()
 
 
 async def test_a_system_without_threads_to_give(monkeypatch: pytest.MonkeyPatch) -> None:

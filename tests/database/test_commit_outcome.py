@@ -119,7 +119,7 @@ async def test_a_transaction_that_is_never_one_is_an_error(
     """Where the server never begins or commits, no append is acknowledged, and none is stored."""
     session_id = new_id()
     with rewriting(url, asked, done) as (proxy, through):
-        store = make(through, borrowed=borrowed, timeout=3)
+        store = make(through, borrowed=borrowed, timeout=1)
         assert await make(url).append(session_id, numbered(0, 2), expected_length=0) == 2
         proxy.lose = 1_000
         with pytest.raises((AppendInDoubt, StoreUnavailable)) as caught:

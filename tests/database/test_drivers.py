@@ -3,17 +3,18 @@
 import re
 import sqlite3
 import types
+from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.mysql import mysqldb
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.pool import NullPool
 
-from hermes_session_mw import ConfigurationError, SQLAlchemyStore
+from hermes_session_mw import ConfigurationError, SQLAlchemyStore, StoreMisconfigured
 from tests.contract import test_store_contract
 from tests.support.requirements import needs_driver
 
@@ -68,6 +69,16 @@ def test_a_url_that_names_no_driver_that_will_do_is_told_one(url: str, told: str
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("driver", "told"),
+    [("pysqlcipher", r"encryption=Keyring\(\.\.\.\)"), ("turso", "another engine")],
+)
+def test_a_refusal_tells_what_else_gives_what_the_driver_is_for(driver: str, told: str) -> None:
+    """Who wants a file encrypted, or another engine, reads more than the names of drivers."""
+    with pytest.raises(ConfigurationError, match=f"aiosqlite://; .*{told}"):
+        SQLAlchemyStore(f"sqlite+{driver}:///x.db")
+
+
 class _Missing(psycopg.PGDialect_psycopg):
     """PostgreSQL's default driver, where it is not installed."""
 
@@ -108,6 +119,31 @@ def test_another_sqlite_than_pythons_is_refused(sqlite_url: str) -> None:
     with pytest.raises(ConfigurationError, match="module pysqlite3 is not"):
         SQLAlchemyStore(engine)
     assert isinstance(engine.dialect, pysqlite.SQLiteDialect_pysqlite)
+
+
+class _Foreign:
+    """A connection of another library, which does what sqlite3's does."""
+
+    def __init__(self, path: str) -> None:
+        self._own = sqlite3.connect(path, check_same_thread=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+
+@pytest.mark.parametrize("lent", [False, True])
+async def test_connections_of_another_sqlite_are_refused(sqlite_url: str, lent: bool) -> None:
+    """``creator`` may bring any library past the driver's name; nothing is written through it."""
+    path = str(make_url(sqlite_url).database)
+    options: dict[str, Any] = {"creator": lambda: _Foreign(path)}
+    engine = create_engine(sqlite_url, **options)
+    store = SQLAlchemyStore(engine) if lent else SQLAlchemyStore(sqlite_url, engine_options=options)
+    with pytest.raises(StoreMisconfigured, match=r"test_drivers.*Python's own sqlite3"):
+        await store.append("id", [{"role": "user", "content": "Hello."}])
+    await store.aclose()
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
 
 
 def test_every_driver_that_is_taken_is_held_to_the_contract() -> None:

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from hermes_session_mw import SQLAlchemyStore, StoreTimeout, StoreUnavailable
+from hermes_session_mw import SQLAlchemyStore, StoreUnavailable
 from hermes_session_mw.database.sqlite_file import (
     LockFile,
     LockWaiter,
@@ -27,6 +28,7 @@ from hermes_session_mw.testing.helpers import numbered
 from tests.support.no_threads import refuse_threads
 from tests.support.open_files import open_files
 from tests.support.server import ROOT
+from tests.support.waits import store_waiting
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ async def test_a_queue_that_stands_still_keeps_no_writer_out(
         return wait(waiter, seconds)
 
     monkeypatch.setattr(LockWaiter, "wait", note)
-    store = SQLAlchemyStore(sqlite_url, timeout=3)
+    store = store_waiting(monkeypatch, 2.7, sqlite_url)
     await store.append("id", numbered(0))
     with locking(path):
         async with anyio.create_task_group() as tasks:
@@ -106,9 +108,11 @@ async def test_a_queue_that_stands_still_keeps_no_writer_out(
     await store.aclose()
 
 
-async def test_a_writer_that_is_late_does_not_wait_again(path: str, sqlite_url: str) -> None:
+async def test_a_writer_that_is_late_does_not_wait_again(
+    path: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the queue stands still and another writes, that is told in time, and heals."""
-    store = SQLAlchemyStore(sqlite_url, timeout=3)
+    store = store_waiting(monkeypatch, 1.8, sqlite_url)
     await store.append("id", numbered(0))
     with locking(path), writing(path):
         for _ in range(2):
@@ -120,7 +124,7 @@ async def test_a_writer_that_is_late_does_not_wait_again(path: str, sqlite_url: 
     # A connection that was late once waits as before.
     executor = store._executor
     with executor._engine.connect() as connection:  # type: ignore[attr-defined]  # the threads'
-        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 2700
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 1800
     await store.aclose()
 
 
@@ -148,11 +152,12 @@ anyio.run(main)
 
 
 async def test_a_writer_that_is_stopped_costs_one_thread(
-    tmp_path: Path, path: str, sqlite_url: str
+    path: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many appends wait for a stopped process, they share a thread and a file, and heal."""
     Path(path).unlink()
-    patient, store = (SQLAlchemyStore(sqlite_url, timeout=time) for time in (60, 0.25))
+    patient = SQLAlchemyStore(sqlite_url, timeout=60)
+    store = store_waiting(monkeypatch, 0.25, sqlite_url)
     await patient.append("id", numbered(0))
     with subprocess.Popen(  # noqa: ASYNC220  # for a moment
         [sys.executable, "-c", STOPPED, sqlite_url],
@@ -169,7 +174,7 @@ async def test_a_writer_that_is_stopped_costs_one_thread(
             threads, files = set[int](), set[int]()
             before = set(threading.enumerate())  # those of the test before may still be ending
             for number in range(16):
-                with pytest.raises((StoreUnavailable, StoreTimeout)):
+                with pytest.raises(StoreUnavailable):
                     await store.append("id", numbered(number), turn_id=f"t{number}")
                 threads.add(len(set(threading.enumerate()) - before))
                 files.add(open_files(path))
@@ -384,3 +389,30 @@ def test_a_forked_child_stands_in_line_itself(path: str) -> None:
     assert os.waitpid(child, 0)[1] == 0
     held.end()
     assert not is_late(queue.ticket())
+
+
+@pytest.mark.parametrize(("closed_in", "is_first"), [("try_lock", True), ("wait", False)])
+def test_a_queue_that_is_closed_gets_back_the_lock_it_gave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_in: str, is_first: bool
+) -> None:
+    """A store that is closed as a writer gets its ticket leaves it the ticket, and its end."""
+    path = str(tmp_path / "db")
+    before, queue = LockFile(path), WriteQueue(path, 60)
+    kind = LockFile if is_first else LockWaiter
+    original = getattr(kind, closed_in)
+
+    def close_after(*arguments: Any) -> Any:
+        if not is_first:
+            before.unlock()
+        had = original(*arguments)
+        queue.close()
+        return had
+
+    if not is_first:
+        before.lock()
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, closed_in, close_after)
+        ticket = queue.ticket()
+    ticket.end()
+    assert before.try_lock()
+    before.unlock()

@@ -37,6 +37,8 @@ from tests.support import mariadb, postgres
 from tests.support.asgi import Recorder, request
 from tests.support.no_threads import refuse_threads
 from tests.support.requirements import needs, needs_driver
+from tests.support.server import free_port
+from tests.support.waits import give_up_after, store_waiting
 
 HELLO = {"role": "user", "content": "hello"}
 SECRET = "sec" + "ret"  # so that no line of this file in a traceback holds it
@@ -76,10 +78,7 @@ async def dispose(engine: Any) -> None:
 @pytest.fixture
 def closed_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_port()
 
 
 @pytest.fixture
@@ -136,10 +135,11 @@ async def test_a_message_that_is_no_text_is_corrupt_and_not_quoted(
     await store.aclose()
 
 
-async def test_a_locked_file_is_unavailable_and_readable(sqlite_url: str, tmp_path: Path) -> None:
+async def test_a_locked_file_is_unavailable_and_readable(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A writer that waits in vain for the lock is told so; readers never wait; then all is well."""
-    # A tenth of it is what a busy machine may take between the lock's time-out and the store's.
-    store = SQLAlchemyStore(sqlite_url, timeout=10)
+    store = store_waiting(monkeypatch, 1, sqlite_url)
     await store.append("id", [HELLO])
     raw = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
     raw.execute("BEGIN IMMEDIATE")
@@ -391,10 +391,12 @@ async def test_a_system_without_threads_to_give_is_unavailable(
     assert "no engine yet" in repr(store)
 
 
-async def test_a_lock_that_is_not_had_is_unavailable(postgres_url: URL) -> None:
+async def test_a_lock_that_is_not_had_is_unavailable(
+    postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A row that another transaction holds too long is an error, and nothing is written."""
     url = postgres_url.update_query_dict({"options": "-c lock_timeout=50"})
-    store = SQLAlchemyStore(url, timeout=2)
+    store = SQLAlchemyStore(url)
     session_id = new_id()
     await store.append(session_id, [HELLO])
     holder = create_engine(postgres_url)
@@ -403,6 +405,7 @@ async def test_a_lock_that_is_not_had_is_unavailable(postgres_url: URL) -> None:
             sqlalchemy.text("SELECT 1 FROM hermes_sessions WHERE id = :id FOR UPDATE"),
             {"id": session_id},
         )
+        give_up_after(monkeypatch, store, 2)
         with pytest.raises(StoreUnavailable, match="55P03"):
             await store.append(session_id, [HELLO])
     holder.dispose()
@@ -615,6 +618,8 @@ async def test_a_message_of_many_megabytes_comes_back(driver: str, postgres_url:
         ({"sqlstate": "0A000"}, StoreError),
         ({"pgcode": "55P03"}, StoreUnavailable),
         ({"pgcode": "28P01"}, StoreMisconfigured),
+        ({"sqlstate": "26000"}, StoreMisconfigured),
+        ({"sqlite_errorname": "SQLITE_NOTADB"}, StoreCorrupt),
         ({"sqlite_errorname": "SQLITE_TOOBIG"}, StoreMisconfigured),
         ({"sqlstate": "28P01"}, StoreMisconfigured),
         ({"sqlstate": "42501"}, StoreMisconfigured),
@@ -633,6 +638,29 @@ def test_codes_have_their_class(attributes: dict[str, str], expected: type[Store
     error = classify(DBAPIError("SELECT", None, cause)).as_store_error(in_doubt=False)
     assert type(error) is expected
     assert ("quoted value" in str(error)) == (expected not in (StoreError, StoreCorrupt))
+
+
+@pytest.mark.parametrize("state", ["26000", "42P05"])
+def test_a_pooler_that_mixes_up_statements_names_the_option(state: str) -> None:
+    """A named statement that is missing, or another's, is cured by preparing none."""
+    cause = Exception("prepared statement")
+    vars(cause)["sqlstate"] = state
+    failure = classify(DBAPIError("SELECT", None, cause))
+    assert failure.category == "misconfigured"
+    assert "prepare_threshold=None" in failure.advice
+    assert "statement_cache_size=0" in failure.advice
+
+
+@asyncio_alone
+async def test_an_encrypted_file_is_not_told_to_be_restored_alone(tmp_path: Path) -> None:
+    """What looks like noise may be encrypted: the error says so, and the file is untouched."""
+    noise = bytes(range(256)) * 64
+    (tmp_path / "other.db").write_bytes(noise)
+    store = SQLAlchemyStore(f"sqlite:///{tmp_path}/other.db")
+    with pytest.raises(StoreCorrupt, match=r"SQLITE_NOTADB.*encrypted as a whole \(SQLCipher\)"):
+        await store.append("id", [HELLO])
+    await store.aclose()
+    assert (tmp_path / "other.db").read_bytes() == noise
 
 
 @pytest.mark.parametrize(
@@ -698,11 +726,50 @@ def test_what_a_driver_lets_through_is_a_stores_error(
     assert failure.may_quote == (expected is not StoreUnavailable)
 
 
-def test_who_only_reads_waits_for_no_lock() -> None:
-    """A lock's time-out is a conflict for a writer; a reader's Galera node is not up to date."""
-    waited = DBAPIError("SELECT", None, Exception(1205, "Lock wait timeout exceeded"))
-    assert classify(waited).category == "conflict"
-    assert classify(waited, only_read=True).category == "unavailable"
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT 1", "read_only"),
+        ("SELECT a,\nb FROM c", "read_only"),
+        ("START TRANSACTION", "read_only"),
+        (None, "read_only"),  # SQLAlchemy's own, while it connects
+        ("SELECT a\nFROM c FOR UPDATE", "conflict"),
+        ("SELECT a FROM c LOCK IN SHARE MODE", "conflict"),
+        ("UPDATE c SET a = 1", "conflict"),
+        ("COMMIT AND NO CHAIN", "conflict"),
+    ],
+)
+def test_who_takes_no_lock_waits_for_none(statement: str | None, expected: str) -> None:
+    """A lock's time-out is a conflict; without a lock, a Galera node that is behind is left."""
+    cause = Exception(1205, "Lock wait timeout exceeded")
+    failure = classify(DBAPIError(statement, None, cause))
+    assert failure.category == expected
+    assert ("quorum" in failure.advice) == (expected == "read_only")
+
+
+def test_a_connection_that_is_closed_at_begin_names_pool_mode() -> None:
+    """psycopg2 does not tell why PgBouncer closed it: statement mode is one of the reasons."""
+
+    class OperationalError(Exception):
+        pass
+
+    cause = OperationalError("server closed the connection unexpectedly")
+    for statement, is_named in ((None, True), ("BEGIN ISOLATION", True), ("SELECT 1", False)):
+        failure = classify(DBAPIError(statement, None, cause, connection_invalidated=True))
+        assert failure.category == "lost"
+        assert ("pool_mode" in failure.advice) is is_named
+
+
+def test_a_connection_that_pgpool_has_lost_is_lost() -> None:
+    """What was sent may have been committed: an internal error by its SQLSTATE would deny it."""
+
+    class InternalError_(Exception):  # noqa: N801  # psycopg's name
+        sqlstate = "XX000"
+
+    cause = InternalError_("unable to read data from DB node 0\nDETAIL:  EOF encountered")
+    failure = classify(DBAPIError("COMMIT", None, cause))
+    assert (failure.category, failure.outcome_unknown) == ("lost", True)
+    assert classify(DBAPIError("COMMIT", None, InternalError_("x"))).category == "other"
 
 
 def test_a_write_set_that_is_too_large_is_named() -> None:

@@ -1,18 +1,33 @@
 """What docs/client-helpers.md shows in JavaScript, and the modules in clients/js, in Node."""
 
 import secrets
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.demo.clients.matrix import node
 from tests.docs.chats import AI_SDK, ai_sdk_options, said
-from tests.docs.pages import KEYS, Backend, Client, Driver, backend, driving
+from tests.docs.pages import KEYS, Backend, Client, Driver, backend, driving, laid_out
 from tests.support.cutting_proxy import CuttingProxy, cutting
 from tests.support.server import ROOT, demo
 from tests.support.stepped_model import SteppedModel, stepped_model
 
 PAGE = "client-helpers.md"
+
+TYPED = """
+import type { ChatTransport, UIMessage } from 'ai';
+import { HermesChatTransport } from './clients/ai-sdk-transport.js';
+
+export const transport: ChatTransport<UIMessage> = new HermesChatTransport();
+"""
+TYPE_CHECKER = (
+    "--noEmit --allowJs --checkJs --strict --skipLibCheck --target es2022 --module nodenext "
+    "--lib es2022,dom,dom.iterable"
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +120,7 @@ def conversation_of(client: Client, model: SteppedModel, question: str, answer: 
 def test_an_answer_is_followed_and_stopped(
     conversation: Callable[[], Client], model: SteppedModel, proxy: CuttingProxy
 ) -> None:
-    """A page that is loaded meanwhile has all of it, over a cut, and both learn of the stop."""
+    """A page that is loaded meanwhile has all of it, over a cut; a later one has nothing."""
     first = conversation()
     first.do("say", "Hi")
     model.say("one ")
@@ -121,8 +136,10 @@ def test_an_answer_is_followed_and_stopped(
         told = each.settled()
         assert (told["messages"], told["end"]) == ([["assistant", "one two"]], "stopped")
     assert value(conversation(), "stop") is False
-    second.do("follow")
-    assert "AnswerLost: the answer has ended" in second.settled()["end"]
+    later = conversation()
+    later.do("follow")
+    told = later.settled()
+    assert (told["messages"], told["end"]) == ([["assistant", ""]], None)
     second.do("request", "http://other.test/")
     assert "another origin" in second.settled()["end"]
 
@@ -166,3 +183,54 @@ def test_use_chat_sees_one_stream(driver: Driver, served: Backend) -> None:
     second.do("resume")
     assert second.settled()["end"] == "ready"
     assert len(model.asked) == 2
+
+
+def test_the_types_of_the_modules_are_right_and_fit_the_ai_sdk(tmp_path: Path) -> None:
+    """TypeScript finds no fault in the modules, and takes the transport for one of the AI SDK."""
+    laid_out(PAGE, AI_SDK.environment, tmp_path)
+    shutil.copytree(ROOT / "clients" / "js", tmp_path / "clients")
+    (tmp_path / "typed.ts").write_text(TYPED)
+    command = [node(), "node_modules/typescript/bin/tsc", *TYPE_CHECKER.split(), "typed.ts"]
+    checked = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert (checked.stdout, checked.returncode) == ("", 0)
+
+
+ODD_EVENTS = """
+import { HermesClient } from './clients/hermes-client.js';
+const bodies = [
+  'event: end\\ndata: null\\n\\n',
+  'data: {"event_id": [1]}\\n\\ndata: {"choices": [null]}\\n\\n',
+  'id: \\u00e9\\u4e00:2\\ndata: "x"\\n\\n',
+];
+for (const body of bodies) {
+  const sent = [];
+  const fetch = async (url, { headers }) => {
+    sent.push(headers.get('Last-Event-ID'));
+    const told = { 'Content-Type': 'text/event-stream', 'X-Hermes-Session-Id': 's' };
+    return sent.length === 1
+      ? new Response(body, { headers: told })
+      : new Response(null, { status: 204 });
+  };
+  const client = new HermesClient({ url: 'http://a.test/', fetch, delay: 0 });
+  const pieces = [];
+  try {
+    for await (const { payload } of client.ask('chat', {})) pieces.push(payload);
+  } catch (error) {
+    console.log(error.reason, JSON.stringify(pieces), JSON.stringify(sent.slice(1)));
+  }
+}
+"""
+
+
+def test_events_of_another_shape_are_told_as_such(tmp_path: Path) -> None:
+    """An end without a state is unreadable, and a place beyond ASCII is sent as UTF-8."""
+    shutil.copytree(ROOT / "clients" / "js", tmp_path / "clients")
+    (tmp_path / "odd.mjs").write_text(ODD_EVENTS)
+    command = [node(), "odd.mjs"]
+    ran = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+    place = "é一:1".encode().decode("latin-1")
+    assert ran.stdout.splitlines() == [
+        "unreadable [] []",
+        'over [{"event_id":[1]}] [null]',
+        f'over ["x"] ["{place}"]',
+    ]

@@ -29,7 +29,7 @@ def test_the_lines_print_what_the_page_says(tmp_path: Path) -> None:
         assert promised(code), code
         missing = [text for text in promised(code) if text not in done.stdout]
         assert missing == [], done.stdout + done.stderr
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 13
     assert not os.path.exists(folder / "missing.db")  # noqa: PTH110
 
 

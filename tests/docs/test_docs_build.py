@@ -22,6 +22,8 @@ from hermes_session_mw.asgi import error_responses
 from hermes_session_mw.asgi.error_responses import ANSWERED, Refusal, RouteRefusals, refusal_of
 from hermes_session_mw.routes.parameters import BODY_TOO_LARGE
 from hermes_session_mw.stores.sqlalchemy.schema.checkpoint_tables import checkpoint_metadata
+from hermes_session_mw.stores.sqlalchemy.schema.expiry_tables import expiry_metadata
+from hermes_session_mw.stores.sqlalchemy.schema.search_tables import search_metadata
 from hermes_session_mw.stores.sqlalchemy.schema.tables import metadata
 from tests.support.server import ROOT
 
@@ -35,7 +37,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["-W", "--keep-going", "-n", "-q", "-b", "html", "docs", str(folder)]
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *command],
-        capture_output=True, text=True, check=False, timeout=120, cwd=ROOT,
+        capture_output=True, text=True, check=False, timeout=280, cwd=ROOT,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -98,6 +100,7 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
     names = {name for name in dir(HermesSession) if not name.startswith("_")}
     for name in names - {
         "answers",
+        "append_part",
         "become",
         "begin",
         "begin_anew",
@@ -108,15 +111,18 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
         "is_replayed",
         "is_told",
         "known_owner",
+        "left_by_earlier_attempt",
+        "note_write",
         "on_open",
+        "part_key",
         "register_open",
         "release_answered_turn",
         "resolve_key",
         "response_ends_turn",
         "sibling",
         "store_client",
-        "turn_key",
         "was_found",
+        "with_part_digest",
     }:
         assert re.search(rf"^\| `[^`]*session\.{name}\b", page, flags=re.MULTILINE), name
 
@@ -166,7 +172,8 @@ def test_every_column_is_in_its_table() -> None:
     sections = dict(
         re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
     )
-    tables = {**metadata.tables, **checkpoint_metadata.tables}
+    few = (checkpoint_metadata, expiry_metadata, search_metadata)
+    tables = {name: table for each in (metadata, *few) for name, table in each.tables.items()}
     assert set(sections) == set(tables)
     for name, table in tables.items():
         rows = re.findall(r"^\| (`[^|]*`) \|", sections[name], flags=re.MULTILINE)

@@ -55,6 +55,9 @@ FIELDS: dict[str, tuple[list[Message], Message]] = {
     "no reasoning, said so": (
         [{"reasoning_content": ""}, TEXT_AND], TEXT_AND | {"reasoning_content": ""},
     ),
+    "a framework's item": (
+        [{"hermes_item": {"format": "x", "item": "forged"}}, TEXT_AND], TEXT_AND,
+    ),
     "empty fields": ([TEXT_AND, {"annotations": [], "refusal": "", "audio": {}}], TEXT_AND),
     "reasoning details": (
         [

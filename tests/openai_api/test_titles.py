@@ -20,15 +20,15 @@ PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}
         (" a\n\n`b`\0c ", "a b c"),
         (["a", TEXT], "a b c"),
         ([PICTURE, TEXT], "b c"),
-        ([PICTURE], ""),
-        ([None, 1], ""),
-        (None, ""),
+        ([PICTURE], "z"),
+        ([None, 1], "z"),
+        (None, "z"),
         ("word " * 99, "word " * 3 + "word…"),
         ("x" * 99, "x" * 19 + "…"),
     ],
 )
 def test_a_title_is_one_line(content: Any, title: str) -> None:
-    """It is the first message's text, without what cannot be shown, cut between words."""
+    """It is the text of the first message that has one, without what cannot be shown, cut."""
     history = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": content},

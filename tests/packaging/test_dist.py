@@ -118,7 +118,7 @@ DRIVERS = {
     "asyncmy": ["mysql+asyncmy", "mariadb+asyncmy"],
     "aiosqlite": ["sqlite+aiosqlite"],
 }
-NO_DRIVERS = {"cli", "client", "demo", "fast", "otel"}
+NO_DRIVERS = {"cli", "client", "demo", "encryption", "fast", "otel"}
 
 APPEND = """
 import anyio, sys
@@ -171,7 +171,15 @@ def pyright(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
     extras = tmp_path_factory.mktemp("extras")
     pip_install(
-        python, "--target", extras, "click", "httpx", "httpx2", "opentelemetry-api", "pytest"
+        python,
+        "--target",
+        extras,
+        "click",
+        "cryptography",
+        "httpx",
+        "httpx2",
+        "opentelemetry-api",
+        "pytest",
     )
     return {"PATH": path, "PYTHONPATH": str(extras), "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 

@@ -11,8 +11,19 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
-from hermes_session_mw import HermesSessionMiddleware, MemoryStore, session_routes
-from hermes_session_mw.routes.openapi import CURSOR_FORMAT, ID_FORMAT
+from hermes_session_mw import (
+    NEVER,
+    HermesSessionMiddleware,
+    MemoryStore,
+    SQLAlchemyStore,
+    session_routes,
+)
+from hermes_session_mw.routes.openapi import (
+    CURSOR_FORMAT,
+    ID_FORMAT,
+    SEARCH_CURSOR_FORMAT,
+    TAG_FORMAT,
+)
 from hermes_session_mw.testing.helpers import numbered
 
 IDS = [f"chat-{number}" for number in range(5)]
@@ -36,7 +47,7 @@ class Renewed:
         self.sow()
 
     def sow(self) -> None:
-        self.now = MemoryStore()
+        self.now = MemoryStore(expires_after=NEVER)
 
         async def fill() -> None:
             for session_id in IDS:
@@ -44,10 +55,29 @@ class Renewed:
 
         asyncio.run(fill())
 
+    async def list(self, owner: str, limit: int, cursor: str | None, **wanted: Any) -> Any:
+        # A cursor is for its own order, likewise.
+        if cursor in cursors_told and wanted.get("order") == "pinned":
+            cursor = None
+        return await self.now.list(owner, limit, cursor, **wanted)
+
+    async def search(self, *given: Any, **named: Any) -> Any:
+        # A cursor is for its own words, which a description cannot say.
+        if named["cursor"] in search_cursors_told and named["query"] != "found":
+            named["cursor"] = None
+        return await SEARCHED.search(*given, **named)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.now, name)
 
 
+async def _with_hits() -> SQLAlchemyStore:
+    store = SQLAlchemyStore("sqlite://", search=True)
+    await store.append("chat-1", [{"role": "user", "content": "found"}] * 3, "ada")
+    return store
+
+
+SEARCHED = asyncio.run(_with_hits())
 STORE = Renewed()
 # As an application has it: the one hook is the middleware's, and its refusals count as well.
 APP = HermesSessionMiddleware(
@@ -69,8 +99,18 @@ def cursors() -> list[str]:
     return [page.cursor]
 
 
+async def _search_cursors() -> list[str]:
+    page = await SEARCHED.search("ada", "found", 1)
+    assert page.cursor is not None
+    return [page.cursor]
+
+
+cursors_told = cursors()
+search_cursors_told = asyncio.run(_search_cursors())
 schemathesis.openapi.format(ID_FORMAT, st.sampled_from([*IDS, "unknown"]))
-schemathesis.openapi.format(CURSOR_FORMAT, st.sampled_from(cursors()))
+schemathesis.openapi.format(CURSOR_FORMAT, st.sampled_from(cursors_told))
+schemathesis.openapi.format(TAG_FORMAT, st.sampled_from(["work", "Q3 plan", "Z\u00fcrich"]))
+schemathesis.openapi.format(SEARCH_CURSOR_FORMAT, st.sampled_from(search_cursors_told))
 schema = schemathesis.openapi.from_dict(description())
 schema.app = APP
 

@@ -10,9 +10,16 @@ import hermes_session_mw
 from hermes_session_mw import MemoryStore, SessionInfo, session_routes
 from hermes_session_mw.asgi.error_responses import BY_ERROR, Refusal, RouteRefusals
 from hermes_session_mw.ids import MAX_ID_LENGTH
-from hermes_session_mw.routes.openapi import CURSOR_FORMAT, ID_FORMAT, describe
+from hermes_session_mw.routes.openapi import (
+    CURSOR_FORMAT,
+    ID_FORMAT,
+    SEARCH_CURSOR_FORMAT,
+    describe,
+)
 from hermes_session_mw.routes.parameters import BODY_TOO_LARGE, MAX_INDEX
+from hermes_session_mw.routes.search import HITS
 from hermes_session_mw.stores.models import MAX_PAGE, MAX_TITLE, PAGE
+from hermes_session_mw.stores.search import MAX_HITS, MAX_QUERY
 
 FILE = Path(hermes_session_mw.__file__).parent / "routes" / "openapi.json"
 DESCRIPTION: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
@@ -89,8 +96,11 @@ def test_every_reference_leads_somewhere() -> None:
 def test_the_limits_are_those_of_the_package() -> None:
     """The numbers of the description are the constants that the routes check against."""
     limits = schemas(DESCRIPTION, "limit")
-    assert len(limits) == 2
-    for limit in limits:
+    assert len(limits) == 3
+    (of_hits,) = (each for each in limits if each["maximum"] == MAX_HITS)
+    assert (of_hits["minimum"], of_hits["default"]) == (1, HITS)
+    assert [each["maxLength"] for each in schemas(DESCRIPTION, "q")] == [MAX_QUERY]
+    for limit in [each for each in limits if each is not of_hits]:
         assert (limit["minimum"], limit["maximum"], limit["default"]) == (1, MAX_PAGE, PAGE)
     for place in [
         *schemas(DESCRIPTION["paths"], "before"),
@@ -100,7 +110,8 @@ def test_the_limits_are_those_of_the_package() -> None:
     assert {title["maxLength"] for title in schemas(DESCRIPTION, "title")} == {MAX_TITLE}
     ids = schemas(DESCRIPTION, "id")
     assert {(each["maxLength"], each["format"]) for each in ids} == {(MAX_ID_LENGTH, ID_FORMAT)}
-    assert [each["format"] for each in schemas(DESCRIPTION, "cursor")] == [CURSOR_FORMAT]
+    formats = [each["format"] for each in schemas(DESCRIPTION, "cursor")]
+    assert formats == [CURSOR_FORMAT, SEARCH_CURSOR_FORMAT]
 
 
 def test_a_session_has_the_fields_of_its_schema() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from hermes_session_mw import (
+    SESSION_HEADER,
     ConfigurationError,
     HermesSessionMiddleware,
     History,
@@ -141,6 +142,12 @@ def test_a_list_has_the_owners_sessions(client: TestClient, store: Store) -> Non
         "title": None,
         "length": 3,
         "parent_id": None,
+        "expires_at": None,
+        "tags": [],
+        "pinned": False,
+        "shelved": False,
+        "metadata": {},
+        "first_words": None,
     }
     for time in times:
         assert time.endswith("Z")
@@ -246,6 +253,57 @@ def test_a_session_without_messages_is_one(
     assert client.get("/sessions").json()["data"][0]["length"] == 0
 
 
+TIMES = {"include": "created_at"}
+
+
+@pytest.mark.parametrize("query", [{}, {"limit": 2}, {"before": 3}, {"limit": 2, "before": 1}])
+def test_a_page_tells_times_where_they_are_asked_for(
+    client: TestClient, store: Store, query: dict[str, int]
+) -> None:
+    """With their times the messages of a page are the same ones, each with when it was stored."""
+    sow(client, store, "a", 2)
+    assert client.portal is not None
+    client.portal.call(store.append, "a", [{"hermes_item": {"format": "x", "item": {}}}], "ada")
+    sow(client, store, "a", 2)
+    session = client.get("/sessions/a").json()
+    plain = client.get("/sessions/a/messages", params=query).json()
+    told = client.get("/sessions/a/messages", params={**query, **TIMES}).json()
+    times = told.pop("created_at")
+    assert told == plain
+    assert len(times) == len(told["data"])
+    # A message's row is written after its session's: the last one may be a moment after its change.
+    all_times = [session["created_at"], *times]
+    moments = [datetime.fromisoformat(time) for time in all_times]
+    assert moments == sorted(moments)
+
+
+def test_a_page_with_times_is_of_the_owners_session(
+    client: TestClient, store: MemoryStore | SQLAlchemyStore
+) -> None:
+    """A place beyond the end is the end; an empty session is one; another's is unknown."""
+    sow(client, store, "a", 3)
+    page = client.get("/sessions/a/messages", params={"limit": 2, "before": 7, **TIMES}).json()
+    assert (page["data"], page["next_before"]) == (numbered(1, 2), 1)
+    assert client.portal is not None
+    client.portal.call(store.rewind, "a", 0, "ada")
+    page = client.get("/sessions/a/messages", params={"before": 0, **TIMES}).json()
+    assert (page["data"], page["created_at"], page["length"]) == ([], [], 0)
+    refused = client.get("/sessions/a/messages", params=TIMES, headers=BOB)
+    assert error(refused) == NOT_FOUND
+
+
+def test_times_are_asked_for_by_their_name(quick: TestClient) -> None:
+    """Nothing else can be included."""
+    refused = quick.get("/sessions/a/messages", params={"include": "updated_at"})
+    assert error(refused) == (400, "invalid_include", "include")
+
+
+def test_a_store_without_ranges_has_no_times() -> None:
+    """Where the store cannot read a range, a page with times is a 501."""
+    refused = bare(OnlyThree()).get("/sessions/a/messages", params=TIMES)
+    assert error(refused) == (501, "not_supported", None)
+
+
 def test_pages_have_a_usual_size(client: TestClient, store: Store) -> None:
     """Without a limit a page has as many as the store's own."""
     sow(client, store, "a", PAGE + 1)
@@ -259,6 +317,42 @@ def test_messages_are_as_stored(client: TestClient, store: Store) -> None:
     client.portal.call(store.append, "a", [message], "ada")
     data = client.get("/sessions/a/messages").json()["data"]
     assert json.dumps(data) == json.dumps([message])
+
+
+def test_a_session_is_labelled_and_listed_by_it(client: TestClient, store: Store) -> None:
+    """A change sets what it has, a list has what is asked for, and both refuse what is no label."""
+    sow(client, store, "a")
+    sow(client, store, "b")
+    change = {"add_tags": ["Work"], "pinned": True, "metadata": {"k": "v"}, "title": "T"}
+    labelled = client.patch("/sessions/a", json=change).json()
+    assert (labelled["title"], labelled["tags"], labelled["pinned"]) == ("T", ["Work"], True)
+    assert labelled["metadata"] == {"k": "v"}
+    assert client.patch("/sessions/b", json={"shelved": True}).json()["shelved"]
+
+    def ids(query: str) -> list[str]:
+        return [one["id"] for one in client.get(f"/sessions?{query}").json()["data"]]
+
+    assert ids("tag=work&tag=WORK") == ids("pinned=true") == ids("shelved=false") == ["a"]
+    assert ids("tag=none") == ids("metadata[k]=w") == ids("metadata[k]=v&metadata[j]=v") == []
+    assert ids("metadata[k]=v") == ids("metadata%5Bk%5D=v&tag=Work") == ["a"]
+    assert ids("order=pinned") == ["a", "b"]
+    for query in (
+        "pinned=1", "shelved=", "order=title", "tag=", "pinned=true&pinned=true",
+        "metadata[a][b]=v", "metadata[a]=v&metadata[a]=v", "metadata=v", "metadata[a",
+        f"metadata[a]={'x' * 513}",
+    ):  # fmt: skip
+        assert client.get(f"/sessions?{query}").status_code == 400, query
+    cursor = client.get("/sessions?limit=1").json()["next_cursor"]
+    of_another = client.get("/sessions", params={"cursor": cursor, "order": "pinned"})
+    assert error(of_another) == (400, "invalid_cursor", "cursor")
+    bodies: list[Any] = [
+        {"tags": "x"}, {"tags": [""]}, {"pinned": None}, {"pinned": 1}, {"metadata": {"a": 1}},
+        {"tags": [f"t{number}" for number in range(33)]}, {"tags": [1]}, {"metadata": None},
+    ]  # fmt: skip
+    for body in bodies:
+        assert error(client.patch("/sessions/a", json=body)) == (400, "invalid_body", None), body
+    assert client.patch("/sessions/c", json={"pinned": True}).status_code == 404
+    assert client.get("/sessions/a").json() == labelled
 
 
 @pytest.mark.parametrize("title", ["Ünïcode \U0001f600", "", "x" * MAX_TITLE, None])
@@ -382,7 +476,7 @@ def test_a_cursor_is_one_that_a_page_gave(client: TestClient, value: str) -> Non
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("", "limit"), ("", "cursor"), ("/a/messages", "limit"), ("/a/messages", "before")],
+    [("", "limit"), ("", "cursor"), ("/a/messages", "before"), ("/a/messages", "include")],
 )
 def test_a_parameter_is_sent_once(quick: TestClient, path: str, name: str) -> None:
     """Where a parameter is sent twice nobody knows which is meant."""
@@ -475,10 +569,11 @@ ALL = [
     ("GET", "/a/answer"),
     ("POST", "/a/answer/stop"),
 ]
+EXPIRY = [("GET", "/a/expiry"), ("PUT", "/a/expiry")]
 RENAME = {"title": "x"}
 
 
-@pytest.mark.parametrize(("method", "path"), ALL)
+@pytest.mark.parametrize(("method", "path"), [*ALL, *EXPIRY])
 @pytest.mark.parametrize("user", [None, "", "a" * 256])
 def test_nobody_sees_nothing(
     client: TestClient, store: Store, method: str, path: str, user: str | None
@@ -685,7 +780,9 @@ def test_a_session_that_goes_in_between_is_unknown() -> None:
     """A session that another request deletes after the change is a 404."""
 
     class Gone(MemoryStore):
-        async def info(self, session_id: str, owner: str = "") -> SessionInfo | None:
+        async def info(
+            self, session_id: str, owner: str = "", *, first_words: bool = False
+        ) -> SessionInfo | None:
             return None
 
     store = Gone()
@@ -700,12 +797,7 @@ def test_times_are_told_in_utc() -> None:
 
     class Zoned(MemoryStore):
         async def list(
-            self,
-            owner: str = "",
-            limit: int = PAGE,
-            cursor: str | None = None,
-            *,
-            prefix: str = "",
+            self, owner: str = "", limit: int = PAGE, cursor: str | None = None, **_options: Any
         ) -> SessionPage:
             time = datetime.fromisoformat("2026-01-31T13:00:00.5+01:00")
             return SessionPage([SessionInfo("a", None, 1, time, time)], None)
@@ -721,6 +813,7 @@ def test_times_are_told_in_utc() -> None:
         ("/a", {"GET", "HEAD", "PATCH", "DELETE"}),
         ("/a/messages", {"GET", "HEAD"}),
         ("/a/fork", {"POST"}),
+        ("/a/answer/stop", {"POST"}),
     ],
 )
 def test_a_path_says_its_methods(client: TestClient, path: str, methods: set[str]) -> None:
@@ -772,7 +865,7 @@ def test_the_description_has_all_routes() -> None:
         for method in operations
         if method != "parameters"
     }
-    assert found == set(ALL)
+    assert found == {*ALL, *EXPIRY, ("GET", "/search")}
 
 
 def test_the_description_has_the_limits() -> None:
@@ -824,3 +917,61 @@ def test_mistakes_are_told_at_once(options: dict[str, Any], named: str) -> None:
     options = {"store": MemoryStore(), **options}
     with pytest.raises(ConfigurationError, match=named):
         session_routes(options.pop("store"), **options)
+
+
+def test_a_session_is_made_a_temporary_one() -> None:
+    """Its owner sets it before the first message and later, no longer than the operator allows."""
+    store = MemoryStore(expires_after=timedelta(days=30))
+    routes = session_routes(store)
+    app = HermesSessionMiddleware(Starlette(routes=routes), store, owner=whoever_says_so)
+    with TestClient(app, headers=ADA) as client:
+        path = "/sessions/a/expiry"
+        assert client.get(path).json() == {
+            "object": "session.expiry",
+            "expires_after": None,
+            "inherited": 2_592_000,
+            "expires_at": None,
+        }
+        # Nobody makes anything of an id that is neither stored nor the request's own.
+        for headers in ({}, {SESSION_HEADER: "b"}):
+            for setting in (3600, None):
+                refused = client.put(path, json={"expires_after": setting}, headers=headers)
+                assert error(refused) == NOT_FOUND
+        assert store._sessions == {}
+        own = {SESSION_HEADER: "a"}
+        set_ = client.put(path, json={"expires_after": 3600.0}, headers=own)
+        assert (set_.status_code, set_.json()["expires_after"]) == (200, 3600)
+        assert set_.headers["cache-control"] == "no-store"
+        sow(client, store, "a")
+        session = client.get("/sessions/a").json()
+        hour = datetime.fromisoformat(session["expires_at"]) - datetime.fromisoformat(
+            session["updated_at"]
+        )
+        assert hour == timedelta(hours=1)
+        for longer in (2_592_001, "never"):
+            refused = client.put(path, json={"expires_after": longer})
+            assert error(refused) == (400, "invalid_expires_after", "expires_after")
+            assert "2592000 at most" in refused.json()["error"]["message"]
+        assert client.get(path).json()["expires_after"] == 3600
+        wrongs: list[Any] = [0, -1, 1.5, True, "soon", [], 10**10]
+        for wrong in wrongs:
+            refused = client.put(path, json={"expires_after": wrong})
+            assert error(refused) == (400, "invalid_expires_after", "expires_after")
+        bodies: list[Any] = [{}, {"expires_at": 1}, [], {"expires_after": 1, "title": "x"}]
+        for body in bodies:
+            assert client.put(path, json=body).status_code == 400
+        assert client.put(path, json={"expires_after": None}).json()["expires_after"] is None
+        # Another owner's has no setting here, and none there.
+        assert client.put(path, json={"expires_after": 60}, headers=BOB).status_code == 404
+        assert client.get(path).json()["expires_after"] is None
+        assert client.delete("/sessions/a").status_code == 204
+        for headers in ({}, own):
+            deleted = client.put(path, json={"expires_after": 60}, headers=headers)
+            assert error(deleted) == NOT_FOUND
+
+
+def test_a_store_without_expiry_has_none(quick: TestClient) -> None:
+    """Nobody is told that a chat is temporary where nothing will remove it."""
+    assert error(quick.get("/sessions/a/expiry"))[0] == 501
+    assert error(quick.put("/sessions/a/expiry", json={"expires_after": 60}))[0] == 501
+    assert quick.get("/sessions/a").json()["expires_at"] is None

@@ -680,7 +680,7 @@ async def test_a_store_goes_away_in_the_middle(
     """The client goes on getting pieces; the end says whether the turn is stored."""
     model, store = Model(), Failing()
     async with (
-        serving(answered(model), store, store_timeout=0.5) as app,
+        serving(answered(model), store, store_timeout=30 if comes_back else 0.5) as app,
         anyio.create_task_group() as tasks,
     ):
         client = Client(app)

@@ -36,6 +36,7 @@ from hermes_session_mw.session.recording import INCOMPLETE
 from hermes_session_mw.session.store_client import StoreClient
 from hermes_session_mw.session.tool_calls import starts_turn
 from hermes_session_mw.stores.hermes_state.message_codec import COLUMNS, decode
+from hermes_session_mw.stores.hermes_state.rules import rules_of
 from tests.support.asgi import http_scope
 from tests.support.conversations import call, conversations, message_of, result, turn
 from tests.support.strict_server import KEYS, refusal_of, strict
@@ -113,7 +114,7 @@ def test_a_strict_server_has_no_use_for_what_is_stored_only() -> None:
 def test_a_row_of_hermes_is_what_a_strict_server_takes() -> None:
     """Of Hermes' own columns only those go to a model that providers have."""
     row = dict.fromkeys(COLUMNS, "[1]") | {"role": "assistant", "tool_calls": None}
-    (message,) = prompt_of([decode(row)])
+    (message,) = prompt_of([decode(row, rules_of(None))])
     assert set(message) - KEYS["assistant"] == {"reasoning_content", "reasoning_details",
                                                 "tool_call_id"}  # fmt: skip
 
@@ -287,7 +288,7 @@ def test_every_window_is_valid(
 @pytest.mark.parametrize(
     ("turns", "limits"),
     [
-        pytest.param(10_000, WindowLimits(max_messages=240), id="messages"),
+        pytest.param(3_000, WindowLimits(max_messages=240), id="messages"),
         pytest.param(1_500, WindowLimits(max_tokens=16_000), id="tokens"),
         pytest.param(1_500, WindowLimits(max_messages=300, max_tokens=18_000), id="both"),
         pytest.param(1_500, WindowLimits(loaded=300), id="what is loaded"),

@@ -175,8 +175,11 @@ async def test_a_cancelled_request_leaves_an_incomplete_answer() -> None:
     """Where the server cancels the application, its last act is to store what came."""
     store = MemoryStore()
     wrapped = HermesSessionMiddleware(streaming(two_and_no_more), store)
-    with anyio.move_on_after(0.05):
-        await request(wrapped, scope=http_scope(ID, asgi={"version": "3.0", "spec_version": "2.4"}))
+    scope = http_scope(ID, asgi={"version": "3.0", "spec_version": "2.4"})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(request, wrapped, scope=scope))
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
     assert (await store.load("id")).messages == [USER, BROKEN]
 
 

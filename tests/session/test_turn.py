@@ -491,3 +491,16 @@ def test_a_busy_sessions_error_survives_pickling() -> None:
     """Errors cross processes, as a pool of workers hands them on, with what they tell."""
     again = pickle.loads(pickle.dumps(SessionBusy(2.5)))
     assert (type(again), again.retry_after) == (SessionBusy, 2.5)
+
+
+async def test_a_busy_sessions_error_is_refused_where_it_is_made_wrong() -> None:
+    """A text in the place of the seconds is the endpoint's own error, which is a stamped 500."""
+
+    async def busy(_request: Request) -> Response:
+        raise SessionBusy("busy")  # type: ignore[arg-type]
+
+    app = Starlette(routes=[Route("/", busy)])
+    client = TestClient(HermesSessionMiddleware(app, MemoryStore()), raise_server_exceptions=False)
+    answer = client.get("/")
+    assert answer.status_code == 500
+    assert is_session_id(answer.headers["x-hermes-session-id"])

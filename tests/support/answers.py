@@ -132,7 +132,7 @@ class Client:
 
     async def sees(self, text: str) -> None:
         """Wait until the body has the text."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while text not in self.text:
                 self._news = anyio.Event()
                 assert not self.done.is_set(), self.text

@@ -1,8 +1,9 @@
-"""A real Chromium, and pages in it that may not err."""
+"""A real Chromium and a real Firefox, and pages in them that may not err."""
 
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,22 +24,52 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
 ]  # fmt: skip
+PREFERENCES: dict[str, str | float | bool] = {
+    "ui.prefersReducedMotion": 1,
+    "layout.css.prefers-color-scheme.content-override": 1,  # light
+}
+"""What Chromium's pages are told for each visitor, and Firefox' for all of them."""
 ARTIFACTS = Path(os.environ.get("HERMES_TEST_ARTIFACTS") or ROOT / "test-artifacts")
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 UNFINISHED = "This answer stopped before its end."
 """What the page says below an answer that was stopped, or broke off."""
-PATIENCE = 20_000
+PATIENCE = 60_000
 """Milliseconds within which whatever is waited for comes, on a slow machine too."""
+
+
+def program() -> str | None:
+    """Return where the machine's own Chromium is."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start the machine's own Chromium, and end it."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    found = program()
     needs(None if found else "no Chromium: install chromium")
     expect.set_options(timeout=PATIENCE)
     with playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def firefox(folder: Path) -> Iterator[Browser]:
+    """Start the machine's own Firefox, and end it; a program of the test's own goes to ``folder``.
+
+    Playwright asks for a build of its own, and drives others by WebDriver BiDi (``bidi_relay.py``).
+    """
+    found = next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
+    needs(None if found else "no Firefox: install firefox-esr")
+    expect.set_options(timeout=PATIENCE)
+    program, relay = folder / "firefox", Path(__file__).with_name("bidi_relay.py")
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{relay}" "{found}" "$@"\n')
+    program.chmod(0o700)
+    with playwright() as driver:
+        browser = driver.firefox.launch(
+            executable_path=program, channel="moz-firefox", firefox_user_prefs=PREFERENCES
+        )
         yield browser
         browser.close()
 
@@ -169,8 +200,16 @@ def ask(page: Page, text: str) -> None:
 
 
 def messages(page: Page) -> list[str]:
-    """Return the texts of the messages that the page shows."""
-    return page.locator("#messages .body").all_inner_texts()
+    """Return the texts of the messages that the page shows, those out of sight included."""
+    # What is not laid out has no inner text.
+    return page.locator("#messages > li").evaluate_all(  # type: ignore[no-any-return]
+        """(all) => all.map((li) => {
+            li.style.contentVisibility = "visible";
+            const text = li.querySelector(".body").innerText;
+            li.style.contentVisibility = "";
+            return text;
+        })"""
+    )
 
 
 def wait_for_answer(page: Page, text: str) -> None:

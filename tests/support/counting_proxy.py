@@ -54,6 +54,9 @@ class CountingProxy:
                     answered.clear()
                     self.round_trips += 1
                 sink.sendall(data)
+            # One that is only closed goes on for the other thread, which waits in it; and asyncpg
+            # waits for the end of its connection.
+            sink.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -18,7 +18,8 @@ class OwnServer:
 
     ``command`` starts it in the foreground, ``answers`` tells whether it lets us in at ``url``,
     ``user`` is whom it runs as, and ``stopped_by`` the signal that ends it at once yet lets it
-    tidy up what outlives a process. Its output goes to ``log``.
+    tidy up what outlives a process. Its output goes to ``log``. ``patience`` is the seconds that it
+    may take to answer.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class OwnServer:
         stopped_by: signal.Signals,
         log: Path,
         environment: Mapping[str, str],
+        patience: float = 60,
     ) -> None:
         self.url = url
         self._command = command
@@ -39,6 +41,7 @@ class OwnServer:
         self._stopped_by = stopped_by
         self._log = log
         self._environment = {**os.environ, **environment}
+        self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -53,7 +56,7 @@ class OwnServer:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us, who then stop it
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + self._patience
         while not self._answers(self.url):
             assert self._process.poll() is None, f"the server ended:\n{self._tail()}"
             assert time.monotonic() < deadline, f"the server does not answer:\n{self._tail()}"
@@ -94,7 +97,7 @@ class OwnServer:
             os.kill(pid, signal.SIGKILL)
         process.wait()
         # PostgreSQL does not start while one that is dying still holds the shared memory.
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + self._patience
         while any(map(_runs, children)):
             assert time.monotonic() < deadline, f"of {children} some do not end"
             time.sleep(0.005)

@@ -59,7 +59,7 @@ _WORK = [_append, _append, _append, _append_in_turn, _replace, _rewind, _compact
 
 async def _main(*arguments: str) -> None:
     url, session_id, log = arguments
-    store = SQLAlchemyStore(url, timeout=20)
+    store = SQLAlchemyStore(url, timeout=60)
     me = secrets.token_hex(4)
     with Path(log).open("a", encoding="utf-8") as acknowledged:  # noqa: ASYNC230  # nobody waits
         for number in itertools.count():

@@ -2,7 +2,7 @@
 
 The tests below `LONG` start and kill servers, or repeat for minutes. ``make test-long`` runs all of
 them; ``make test`` leaves out those that are not in `DOSE`, by the marker ``long``. A dose has each
-server, each program of the torture and each kind of failure once, on one database and one driver.
+server and each kind of failure once, on one database and one driver.
 So it is with `EVERY_CASE`: the contracts over every driver and event loop, of which `CASES` are in
 every run.
 """
@@ -15,6 +15,14 @@ LONG = (
     "tests/integration/processes/",
     "tests/integration/clusters/",
     "tests/demo/test_demo_workers.py",
+    "tests/integration/applications/",
+    "tests/integration/assets/",
+    "tests/integration/between/",
+    "tests/integration/drivers/",
+    "tests/integration/http2/",
+    "tests/integration/proxies/front/",
+    "tests/integration/runtimes/",
+    "tests/integration/servers/test_servers_page.py",
     "tests/integration/proxies/test_pgbouncer.py",
     "tests/long/",
     "tests/packaging/test_dist.py",
@@ -90,7 +98,7 @@ DOSE = (
     # What is published, installed for itself.
     "tests/packaging/test_dist.py::test_the_",
     "tests/packaging/test_dist.py::test_an_index_would_take_both_files",
-    "tests/packaging/test_dist.py::test_every_",
+    "tests/packaging/test_dist.py::test_every_python_that_is_named_is_allowed",
     "tests/packaging/test_dist.py::test_type_checkers_tell_users_what_is_promised",
     # The demo, four workers behind nginx, and one of them killed.
     "tests/demo/test_demo_workers.py::test_an_answer_survives_its_tab_and_a_conversation_its_worker[sqlite",
@@ -130,7 +138,29 @@ DOSE = (
         "tests/integration/proxies/test_pgbouncer.py::test_statements_that_have_names_lose_nothing"
         "[asked-for-postgresql+asyncpg-"
     ),
-    # Each program of the torture once; what checks them, and the fuzz, whole.
+    # Two proxies by the configurations that the page has for them, and what their caches keep.
+    *(
+        f"tests/integration/proxies/front/test_front.py::test_what_a_proxy_does[{case}]"
+        for case in ("right-nginx", "right-HAProxy", "caching-nginx", "caching-HAProxy")
+    ),
+    "tests/integration/proxies/front/test_front.py::test_the_page_has_a_cell_for_each_case",
+    # Servers that are in no other test: daphne, and Mangum.
+    "tests/integration/servers/test_servers_page.py::test_what_a_server_does[daphne]",
+    "tests/integration/servers/test_servers_page.py::test_one_option_has_mangum_keep_the_engine",
+    "tests/integration/servers/test_servers_page.py::test_the_page_has_a_cell_for_each_case",
+    # An application that needs no environment of its own.
+    "tests/integration/applications/test_applications.py::test_what_an_application_does[mcp]",
+    "tests/integration/applications/test_applications.py::test_the_page_has_a_row_for_each_application",
+    "tests/integration/assets/test_assets.py::test_the_page_has_a_row_for_each_framework",
+    "tests/integration/drivers/test_drivers_page.py::test_the_page_has_a_row_for_each_driver",
+    "tests/integration/runtimes/test_runtimes.py::test_a_few_tests_pass_without_assertions_on_uvloop",
+    "tests/integration/runtimes/test_runtimes.py::test_the_page_has_what_was_run",
+    "tests/integration/between/test_poolers_page.py::test_the_page_has_a_row_for_each_pooler",
+    # HTTP/2 before one of them.
+    "tests/integration/http2/test_http2.py::test_what_http_2_does[nginx]",
+    "tests/integration/http2/test_http2.py::test_the_page_has_a_cell_for_each_case",
+    # The programs of the torture, but for those that other tests here stand for: servers and a
+    # pooler that are killed. What checks them, and the fuzz, whole.
     "tests/long/fuzz/",
     # Answers cut off over SQLite, and what judges them.
     "tests/long/cuts/test_clients.py",
@@ -142,13 +172,10 @@ DOSE = (
         f"tests/long/torture/test_torture.py::test_what_was_acknowledged_stays[{program}]"
         for program in (
             "kills-sqlite",
-            "servers-postgresql",
             "lost-mysql+pymysql",
-            "pooler-postgresql+asyncpg",
             "model-sqlite",
             "prune-mysql+pymysql",
             "replace-postgresql",
-            "clock-sqlite",
         )
     ),
 )
@@ -159,6 +186,7 @@ EVERY_CASE = (
     "tests/contract/test_message_contract.py",
     "tests/contract/test_store_contract.py",
     "tests/database/test_hung_database.py",
+    "tests/stores/sqlalchemy/encryption/test_contract.py",
 )
 """What is held over every store, driver and event loop: the contracts, and databases that hang."""
 
@@ -178,6 +206,7 @@ FIRST = (
     "tests/stores/sqlalchemy/test_interleavings.py",
     "tests/packaging/test_dist.py",
     "tests/demo/clients/test_clients_page.py",
+    "tests/demo/hermes_api/",
     "tests/database/workers/test_event_loops.py",
     "tests/integration/processes/",
     "tests/long/",

@@ -64,7 +64,7 @@ def connect(url: URL) -> "pymysql.Connection[pymysql.cursors.Cursor]":
         password=str(url.password or ""),
         database=url.database,
         autocommit=True,
-        connect_timeout=5,
+        connect_timeout=30,
     )
 
 
@@ -88,6 +88,25 @@ def from_binaries() -> Iterator[URL]:
         yield own.url
 
 
+def prepare(folder: Path, user: str | None) -> list[str]:
+    """Make a new server's data in ``folder``, and return the options that tell of it.
+
+    A server that starts deletes the temporary tables that it finds in its folder for them, also
+    those of another one, which runs; so each has a folder of its own. It has a database, ``test``.
+    """
+    options = [f"--datadir={folder}/data", f"--tmpdir={folder}"]
+    subprocess.run(
+        [
+            "mariadb-install-db",
+            "--no-defaults",
+            *options,
+            "--auth-root-authentication-method=normal",
+        ],
+        check=True, user=user, stdout=subprocess.DEVNULL, cwd="/",
+    )  # fmt: skip
+    return options
+
+
 @contextmanager
 def own_server(**environment: str) -> Iterator[OwnServer]:
     """Start a server from the machine's binaries, and stop it after, whatever became of it."""
@@ -99,17 +118,10 @@ def own_server(**environment: str) -> Iterator[OwnServer]:
         if user:
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         url = LOCAL.set(port=free_port())
-        data = f"--datadir={folder}/data"
-        prepare = [
-            "mariadb-install-db",
-            "--no-defaults",
-            data,
-            "--auth-root-authentication-method=normal",
-        ]
-        subprocess.run(prepare, check=True, user=user, stdout=subprocess.DEVNULL, cwd="/")
+        data = prepare(Path(folder), user)
         options = [f"--port={url.port}", "--bind-address=127.0.0.1", f"--socket={folder}/socket"]
         own = OwnServer(
-            [program, "--no-defaults", data, *options],
+            [program, "--no-defaults", *data, *options],
             url,
             answers,
             user=user,

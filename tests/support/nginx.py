@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 
 from tests.support.requirements import needs
+from tests.support.server import HUNG
 
 
 def program() -> str:
@@ -56,7 +57,7 @@ def nginx(configuration: str, folder: Path, url: str, *, main: str = "") -> Iter
             yield
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=HUNG)
 
 
 def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", folder: Path) -> None:

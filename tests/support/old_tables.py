@@ -6,6 +6,11 @@ from sqlalchemy import Connection, inspect
 
 from tests.support.server import ROOT
 
+OLD_PACKAGE = (
+    ROOT / "tests" / "stores" / "sqlalchemy" / "migrations" / "0.1.0"
+) / "hermes_session_mw-0.1.0-py3-none-any.whl"
+"""The code of 0.1.0, built from its last commit: Python imports it from there."""
+
 VERSIONS = ["draft-1", "draft-2", "draft-3", "0.1.0", "0.2.0"]
 """Oldest first."""
 
@@ -15,6 +20,7 @@ TABLES = [
     "hermes_archive",
     "hermes_counters",
     "hermes_keys",
+    "hermes_labels",
     "hermes_message_ids",
     "hermes_messages",
     "hermes_sessions",

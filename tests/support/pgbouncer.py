@@ -30,7 +30,7 @@ class PgBouncer(OwnServer):
         console = self.url.set(drivername="postgresql", database="pgbouncer")
         # By the simple protocol, the only one that it speaks itself.
         with psycopg.connect(
-            console.render_as_string(hide_password=False), autocommit=True, connect_timeout=5
+            console.render_as_string(hide_password=False), autocommit=True, connect_timeout=30
         ) as connection:
             answer = connection.pgconn.exec_(command.encode())
         assert answer.status == ExecStatus.COMMAND_OK, answer.error_message
@@ -47,9 +47,18 @@ def missing() -> str | None:
 
 
 @contextmanager
-def own_pooler(target: URL, mode: Literal["transaction", "session"]) -> Iterator[PgBouncer]:
-    """Start a pooler in front of the database ``target``, and stop it after."""
-    program = binary()
+def own_pooler(
+    target: URL,
+    mode: Literal["transaction", "session", "statement"],
+    *,
+    program: str | None = None,
+    settings: str = "",
+) -> Iterator[PgBouncer]:
+    """Start a pooler in front of the database ``target``, and stop it after.
+
+    ``program`` is another than the machine's; ``settings`` are more lines of its configuration.
+    """
+    program = program or binary()
     assert program is not None
     user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
     with tempfile.TemporaryDirectory(prefix="hermes-pgbouncer-") as folder:
@@ -57,7 +66,7 @@ def own_pooler(target: URL, mode: Literal["transaction", "session"]) -> Iterator
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         port = free_port()
         configuration = Path(folder) / "pgbouncer.ini"
-        configuration.write_text(_configuration(target, mode, port))
+        configuration.write_text(_configuration(target, mode, port) + settings)
         own = PgBouncer(
             [program, configuration],
             target.set(host="127.0.0.1", port=port, password=None),

@@ -69,7 +69,7 @@ LOCAL = URL.create(
 def connect(url: URL) -> psycopg.Connection:
     """Return a raw connection, which commits each statement."""
     plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(plain, autocommit=True, connect_timeout=5)
+    return psycopg.connect(plain, autocommit=True, connect_timeout=30)
 
 
 def _answers(url: URL) -> bool:

@@ -41,7 +41,7 @@ class SteppedModel:
     def wait_until_left(self) -> None:
         """Wait until the demo closes the connection of the answer under way."""
         self._steps.put(_LEFT)
-        assert self._left.wait(30)
+        assert self._left.wait(60)
         self._left = threading.Event()
 
     def forget(self) -> None:

@@ -1,5 +1,7 @@
 """The ways to a real database server each lead to one, whatever machine the tests run on."""
 
+from pathlib import Path
+
 import psycopg
 import pytest
 from sqlalchemy import URL
@@ -37,6 +39,19 @@ def test_a_named_server_comes_first(postgres_server: URL, monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(mariadb.binary() is None, reason="MariaDB's binaries are not here")
 def test_a_mariadb_starts_from_the_machines_binaries() -> None:
-    """Where no MariaDB answers, one of our own runs while it is needed."""
+    """Where no MariaDB answers, one of our own runs while it is needed, and has a database."""
     with mariadb.from_binaries() as url, mariadb.database(url) as own:
         assert mariadb.answers(own)
+        assert mariadb.answers(url.set(database="test"))  # which the torture's writers use
+
+
+@pytest.mark.skipif(mariadb.binary() is None, reason="MariaDB's binaries are not here")
+def test_a_mariadb_that_starts_deletes_no_table_of_another() -> None:
+    """A server of our own has a folder of its own for temporary tables, which it empties first."""
+    with mariadb.own_server() as own, mariadb.connect(own.url) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@datadir, @@tmpdir")
+            row = cursor.fetchone()
+        assert row is not None
+        data, temporary = (Path(folder) for folder in row)
+        assert data.parent == temporary

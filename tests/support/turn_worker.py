@@ -35,7 +35,7 @@ async def _hold(store: SQLAlchemyStore, session_id: str, lease: float) -> None:
 
 async def _main(*arguments: str) -> None:
     url, session_id, *words = arguments
-    store = SQLAlchemyStore(url, timeout=20)
+    store = SQLAlchemyStore(url, timeout=60)
     if words[0] == "hold":
         await _hold(store, session_id, float(words[1]))
     else:

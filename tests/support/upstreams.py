@@ -105,21 +105,21 @@ class Upstream:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(timeout=30)
+            thread.join(timeout=90)
             assert not thread.is_alive()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
-                connection.settimeout(30)
+                connection.settimeout(60)
                 self._threads.append(threading.Thread(target=self._serve, args=[connection]))
                 self._threads[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(EOFError):
             exchange = Exchange(connection)
-            if exchange.path == "/v1/models":
+            if exchange.path.endswith("/models"):
                 with suppress(ConnectionError):  # who asked may have left
                     self.models(exchange)
                 return

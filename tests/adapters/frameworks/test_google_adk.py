@@ -16,7 +16,6 @@ from google.adk.models import BaseLlm, LlmRequest, LlmResponse
 from google.adk.runners import Runner
 from google.adk.sessions import BaseSessionService, InMemorySessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
-from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.genai import types
 
 from hermes_session_mw import HermesSession, MemoryStore, SQLAlchemyStore, TurnLost
@@ -283,20 +282,20 @@ async def test_of_two_that_read_the_same_one_is_stale(store: AnyStore) -> None:
         await services[0].append_event(first, said("of the deleted one"))
 
 
-async def test_their_database_takes_both(tmp_path: Path) -> None:
-    """ADK's SQLite service compares clocks: it takes both, and loses one's count."""
-    service = SqliteSessionService(str(tmp_path / "theirs.db"))
-    await service.create_session(**ONE, state={"count": 0})
-    first, second = [await got(service) for _ in range(2)]
-    behind = second.last_update_time - 5
-    await service.append_event(first, changing({"count": 1}, timestamp=behind))
-    await service.append_event(second, changing({"count": 1}, timestamp=behind + 10))
-    again = await got(service)
-    assert (again.state["count"], len(again.events)) == (1, 2)
-    await service.append_event(again, said("earlier", timestamp=behind - 100))
-    assert texts(await got(service))[0] == "earlier"
-    with pytest.raises(Exception, match="malformed JSON"):
-        await service.append_event(await got(service), changing({"n": math.nan}))
+async def test_no_session_is_where_shared_state_is(store: AnyStore) -> None:
+    """Whatever a session is named, its state is its own, and to delete it leaves shared state."""
+    service = StoredSessionService(store, "shop")
+    for user in ("", "alice"):
+        state = {"app:open": True, "user:plan": "free"}
+        await service.create_session(app_name="shop", user_id=user, session_id="s", state=state)
+        for name in ("google_adk\napp:shop", "google_adk\nuser:shop"):
+            odd = {"app_name": "shop", "user_id": user, "session_id": name}
+            assert await service.get_session(**odd) is None
+            await service.create_session(**odd, state={"n": 1})
+            await service.delete_session(**odd)
+        again = await service.get_session(app_name="shop", user_id=user, session_id="s")
+        assert again is not None
+        assert again.state == state
 
 
 async def test_two_count_at_once(store: AnyStore) -> None:

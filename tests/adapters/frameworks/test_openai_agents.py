@@ -17,7 +17,6 @@ from agents import (
     Runner,
     Session,
     SessionSettings,
-    SQLiteSession,
     Usage,
     function_tool,
 )
@@ -385,42 +384,6 @@ async def test_a_request_brings_owner_key_and_lease(store: Store) -> None:
         await StoredSession(HermesSession(store, "a", owner=None)).get_items()
 
 
-async def test_two_runs_at_once_are_not_mixed(tmp_path: Path) -> None:
-    """In a request's turn one run follows the other; with the SDK's store they are mixed."""
-
-    async def run(session: Session, text: str, model: ScriptedModel) -> None:
-        await Runner.run(Agent(name="a", model=model), text, session=session)
-
-    both = asyncio.Barrier(2)
-    theirs = SQLiteSession("a", tmp_path / "theirs.db")
-    async with asyncio.TaskGroup() as tasks:
-        for text in ("Q1", "Q2"):
-            model = ScriptedModel(answer(f"A to {text}"), wait=both.wait)
-            tasks.create_task(run(theirs, text, model))
-    roles = [item["role"] for item in await theirs.get_items()]
-    assert roles == ["user", "user", "assistant", "assistant"]
-    theirs.close()
-
-    store = SQLAlchemyStore(f"sqlite:///{tmp_path}/ours.db")
-
-    async def handle(text: str) -> None:
-        request = HermesSession(store, "a")
-        async with request.turn():
-            model = ScriptedModel(answer(f"A to {text}"), wait=lambda: asyncio.sleep(0.01))
-            await run(StoredSession(request), text, model)
-
-    async with asyncio.TaskGroup() as tasks:
-        for text in ("Q1", "Q2"):
-            tasks.create_task(handle(text))
-    messages = (await store.load("a")).messages
-    assert [each["role"] for each in messages] == ["user", "assistant"] * 2
-    assert [messages[1]["content"], messages[3]["content"]] == [
-        f"A to {messages[0]['content']}",
-        f"A to {messages[2]['content']}",
-    ]
-    await store.aclose()
-
-
 SUMMARY = {"type": "compaction", "id": "cmp", "encrypted_content": "gAAA"}
 
 
@@ -464,25 +427,6 @@ async def test_a_compaction_gives_way_to_what_is_new(store: Store) -> None:
     await Runner.run(Agent(name="a", model=model), "Sure?", session=waiting)
     assert len(await session.get_items()) == 3
     assert (await session.get_items())[-1] == user("newer")
-
-
-async def test_a_forced_compaction_keeps_what_it_has_not_seen(tmp_path: Path) -> None:
-    """What another wrote meanwhile is in the archive; in the SDK's store it is gone."""
-    theirs = SQLiteSession("a", tmp_path / "theirs.db")
-    await theirs.add_items([user("q"), said("a")])
-    waiting = compacting(theirs, lambda: theirs.add_items([user("other's")]))
-    await waiting.run_compaction({"force": True})
-    assert await theirs.get_items() == [SUMMARY]
-    theirs.close()
-
-    store = SQLAlchemyStore(f"sqlite:///{tmp_path}/ours.db")
-    session = StoredSession(store, "a")
-    await session.add_items([user("q"), said("a")])
-    waiting = compacting(session, lambda: session.add_items([user("other's")]))
-    await waiting.run_compaction({"force": True})
-    assert await session.get_items() == [SUMMARY]
-    assert [each.message for each in await store.archived("a")][-1] == user("other's")
-    await store.aclose()
 
 
 async def test_a_derived_class_is_compacted_through_its_own_methods(store: Store) -> None:

@@ -114,7 +114,7 @@ def drive(app: ASGIApp, case: Case, backend: str) -> Outcome:
             answered.set()
 
     async def run() -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             try:
                 await app(scope_of(case), receive, send)
             except Exception as exc:  # noqa: BLE001  # what an application raises is the outcome

@@ -1,26 +1,25 @@
-"""Prints a line for each framework whose own tests can be run; fails if one fails unexpectedly."""
+"""Writes what the frameworks' own tests say of our adapters to docs/framework-stores.md.
 
-import argparse
-import importlib
+Prints a line for each framework whose own tests can be run; fails if one fails unexpectedly.
+"""
+
 import sys
 import tempfile
 from pathlib import Path
 
-NAMES = ["openai_agents"]
+from tests.adapters.framework_page import PAGE, with_own_tests
+from tests.long.frameworks import openai_agents
 
 
 def main() -> None:
-    """Run the suites that are named, or all."""
-    parser = argparse.ArgumentParser(prog="python -m tests.long.frameworks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
-    as_known = True
-    for name in parser.parse_args().names or NAMES:
-        module = importlib.import_module(f"tests.long.frameworks.{name}")
-        with tempfile.TemporaryDirectory() as folder:
-            outcome = module.run(Path(folder))
+    """Run the suite with the framework's own class, and with ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        theirs, ours = openai_agents.run(Path(folder))
+    for outcome in (theirs, ours):
         print(outcome.line(), flush=True)
-        as_known = as_known and outcome.is_as_known()
-    sys.exit(0 if as_known else 1)
+    counts = {"theirs": theirs.counts(), "sqlite": ours.counts()}
+    PAGE.write_text(with_own_tests(PAGE.read_text(), counts, ours.by_reason()))
+    sys.exit(0 if ours.is_as_known() and not theirs.failed else 1)
 
 
 main()

@@ -1,4 +1,4 @@
-"""openai-agents' own tests of its SQLite session, with `StoredSession` in its place."""
+"""openai-agents' own tests of its SQLite session, also with `StoredSession` in its place."""
 
 from pathlib import Path
 
@@ -49,7 +49,8 @@ REASONS = {
 }
 
 
-def run(folder: Path) -> Outcome:
-    """Run the suite in an empty folder."""
+def run(folder: Path) -> tuple[Outcome, Outcome]:
+    """Run the suite in an empty folder, with the SDK's own class and with ours."""
     source = unpacked("openai-agents", folder)
-    return run_suite("openai-agents", source, PATHS, "openai_agents_plugin", REASONS)
+    theirs = run_suite("openai-agents", source, PATHS)
+    return theirs, run_suite("openai-agents", source, PATHS, "openai_agents_plugin", REASONS)

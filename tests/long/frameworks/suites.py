@@ -1,19 +1,17 @@
 """Gets a framework's own tests, which its sdist has, and runs them in the adapters' environment."""
 
 import os
-import re
 import subprocess
 import sys
 import tarfile
-import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.adapters.framework_page import PYTHON, Counts, pinned
+from tests.support.junit import read_report
 from tests.support.server import ROOT
 
-PYTHON = ROOT / ".frameworks" / "bin" / "python"
-REQUIREMENTS = ROOT / "tests" / "adapters" / "frameworks" / "requirements.txt"
 PLUGINS = Path(__file__).parent / "plugins"
 
 
@@ -36,24 +34,26 @@ class Outcome:
     failed: Mapping[str, str]
 
     def line(self) -> str:
-        """Return the outcome as a line of a table."""
-        by_reason: dict[str, list[str]] = {}
-        for name, why in self.failed.items():
-            by_reason.setdefault(why or "UNKNOWN", []).append(name)
-        failed = "; ".join(f"{why}: {', '.join(names)}" for why, names in by_reason.items())
+        """Return the outcome as a line."""
+        failed = "; ".join(f"{why}: {', '.join(names)}" for why, names in self.by_reason().items())
         cells = (self.suite, self.version, f"{self.passed} passed, {self.skipped} skipped")
         return " | ".join((*cells, f"{len(self.failed)} failed", failed))
+
+    def counts(self) -> Counts:
+        """Return how many tests had each outcome."""
+        numbers = {"passed": self.passed, "failed": len(self.failed), "skipped": self.skipped}
+        return Counts(numbers)
+
+    def by_reason(self) -> dict[str, list[str]]:
+        """Return the names of the tests that failed, by the reason why."""
+        found: dict[str, list[str]] = {}
+        for name, why in self.failed.items():
+            found.setdefault(why or "UNKNOWN", []).append(name)
+        return found
 
     def is_as_known(self) -> bool:
         """Return whether tests passed, and each that failed has a reason."""
         return self.passed > 0 and all(self.failed.values())
-
-
-def pinned(name: str) -> str:
-    """Return the version of a framework that the adapters are tested with."""
-    found = re.search(rf"(?m)^{re.escape(name)}==(\S+)$", REQUIREMENTS.read_text())
-    assert found is not None, name
-    return found[1]
 
 
 def unpacked(name: str, folder: Path) -> Path:
@@ -68,14 +68,20 @@ def unpacked(name: str, folder: Path) -> Path:
 
 
 def run_suite(
-    name: str, source: Path, paths: Sequence[str], plugin: str, reasons: Mapping[str, Sequence[str]]
+    name: str,
+    source: Path,
+    paths: Sequence[str],
+    plugin: str | None = None,
+    reasons: Mapping[str, Sequence[str]] | None = None,
 ) -> Outcome:
-    """Run the tests at the paths with a plugin of ours, which puts our class in theirs' place.
+    """Run the tests at the paths, with a plugin of ours that puts our class in theirs' place.
 
     ``reasons`` says why tests may fail: each reason with the beginnings of their names.
     """
     report = source / "report.xml"
-    options = ["-q", "-p", "no:cacheprovider", "-p", plugin, f"--junitxml={report}"]
+    options = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    if plugin is not None:
+        options += ["-p", plugin]
     subprocess.run(
         [PYTHON, "-m", "pytest", *options, *paths],
         cwd=source,
@@ -83,15 +89,13 @@ def run_suite(
         stdout=subprocess.DEVNULL,
         check=False,
     )
-    passed, skipped, failed = 0, 0, {}
-    for case in ET.parse(report).iter("testcase"):
-        if case.find("failure") is not None or case.find("error") is not None:
-            test = case.get("name", "")
-            known = (why for why, names in reasons.items() if test.startswith(tuple(names)))
-            file = case.get("classname", "").split(".")[-1]
-            failed[f"{file}::{test}"] = next(known, "")
-        elif case.find("skipped") is not None:
-            skipped += 1
-        else:
-            passed += 1
-    return Outcome(name, pinned(name), passed, skipped, failed)
+    cases = read_report(report)
+    outcomes = [case.outcome for case in cases]
+    failed = {}
+    for case in cases:
+        if case.outcome == "failed":
+            test = case.name.rpartition("::")[2]
+            known = (why for why, names in (reasons or {}).items() if test.startswith(tuple(names)))
+            failed[f"{case.file}::{case.name}"] = next(known, "")
+    numbers = outcomes.count("passed"), outcomes.count("skipped")
+    return Outcome(name, pinned(name), *numbers, failed)

@@ -14,8 +14,8 @@ ROUNDS = {
     "lost": 5,
     "pooler": 5,
     "model": 100,
-    "prune": 20,
-    "replace": 10,
+    "prune": 8,
+    "replace": 5,
     "clock": 2,
 }
 

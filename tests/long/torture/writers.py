@@ -91,7 +91,7 @@ class Writers:
 
     def wait_for_turns(self, turns: int, *, of_each: bool = True) -> None:
         """Wait until each of them, or else one of them, has had so many more turns acknowledged."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         before = {name: self._output(name).stat().st_size for name in self.running}
         waiting = set(before)
         while waiting if of_each else waiting == set(before):

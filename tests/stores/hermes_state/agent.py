@@ -23,6 +23,13 @@ WEATHER = "api-3f2a9c0d1b4e5f67"
 COMPRESSED, TIP = "20260921_101500_ab12cd", "20260921_113000_ef34ab"
 REWOUND = "api_1790000200_deadbeef"
 
+TURN: list[dict[str, Any]] = [
+    {"role": "user", "content": "x"},
+    {"role": "assistant", "content": "y"},
+]
+UPKEEP = "Review the conversation above and consider saving to memory"
+"""How a prompt begins by which Hermes reviews its memory."""
+
 
 def golden(session_id: str) -> Any:
     """Return what Hermes read of this very session."""
@@ -36,7 +43,7 @@ def copy_to(folder: Path) -> Path:
 
 def ask(path: Path, sql: str, *values: Any) -> list[Any]:
     """Run one statement on the file, beside everybody else."""
-    with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
+    with closing(sqlite3.connect(path, timeout=60)) as connection, connection:
         return connection.execute(sql, values).fetchall()
 
 
@@ -76,13 +83,13 @@ class Agent:
 
 
 @contextmanager
-def hermes(path: Path) -> Iterator[Agent]:
-    """Run Hermes over the file ``path``, which it makes if there is none."""
-    if not (CODE / "hermes_state.py").exists():
+def hermes(path: Path, code: Path = CODE) -> Iterator[Agent]:
+    """Run Hermes over the file ``path``, which it makes if there is none; ``code`` is its code."""
+    if not (code / "hermes_state.py").exists():
         needs("no Hermes Agent in .hermes-agent: run 'make .hermes-agent/.installed'")
     environment = {
         **os.environ,
-        "PYTHONPATH": str(CODE),
+        "PYTHONPATH": str(code),
         "HERMES_HOME": str(path.parent / "hermes-home"),
     }
     command = [sys.executable, "-P", str(HERE / "process.py"), str(path)]

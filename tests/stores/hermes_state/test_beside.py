@@ -195,6 +195,6 @@ connection.close()
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             assert (await state.load(WEATHER)).length == 8
             assert await state.append(WEATHER, TURN) == 12

@@ -11,10 +11,19 @@ from typing import Any
 
 import pytest
 
-from hermes_session_mw import HermesStateStore, History, InvalidMessage, SessionTaken
+from hermes_session_mw import (
+    HermesStateStore,
+    History,
+    InvalidMessage,
+    MemoryStore,
+    SessionConflict,
+    SessionTaken,
+    StoreCorrupt,
+)
 from hermes_session_mw.testing import StoreContract, example_messages
 from hermes_session_mw.testing.helpers import UNKNOWN, new_id, numbered
-from tests.stores.hermes_state.agent import copy_to
+from hermes_session_mw.testing.metadata_contract import MetadataOperations
+from tests.stores.hermes_state.agent import ask, copy_to
 
 
 class Wrapped(HermesStateStore):
@@ -33,14 +42,14 @@ class Wrapped(HermesStateStore):
         turn_id: str | None = None,
         expected_length: int | None = None,
         *,
+        fence: int | None = None,
         replace_from: int | None = None,
     ) -> int:
         wrapped: list[Any] = [
             {"role": "user", "content": m} if type(m) is not str else m for m in messages
         ]
-        return await super().append(
-            session_id, wrapped, owner, turn_id, expected_length, replace_from=replace_from
-        )
+        options = {"fence": fence, "replace_from": replace_from}
+        return await super().append(session_id, wrapped, owner, turn_id, expected_length, **options)
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +121,52 @@ class TestContract(StoreContract):
         for owner in ("ada", ""):  # no owner: who has the id has the session
             history = await store.load(session_id, owner=owner)
             assert history.messages == [{"of": "ada"}]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+class TestMetadata(MetadataOperations):
+    """The contract of metadata, but for what the store does not have."""
+
+    async def test_metadata_is_rotated_with_its_session(self) -> None:  # type: ignore[override]
+        """The store does not rotate."""
+
+    async def test_metadata_is_pruned_with_its_session(self) -> None:  # type: ignore[override]
+        """The store does not prune."""
+
+    async def test_an_id_with_metadata_is_in_use(self, store: Any) -> None:  # type: ignore[override]
+        """No fork takes the id, and with it the metadata."""
+        session_id, other = new_id(), new_id()
+        await store.append(other, numbered(0))
+        await store.set_metadata(session_id, {"a": "b"})
+        with pytest.raises(SessionConflict):
+            await store.fork(other, session_id)
+        assert await store.find_metadata(session_id) == {"a": "b"}
+
+    async def test_metadata_is_exported_and_not_forked(self, store: Any) -> None:
+        """An export has it; a fork is a conversation of its own."""
+        session_id, fork = new_id(), new_id()
+        await store.append(session_id, numbered(0))
+        await store.set_metadata(session_id, {"a": "b"})
+        await store.fork(session_id, fork)
+        assert await store.find_metadata(fork) is None
+        lines = await store.export(session_id)
+        elsewhere = MemoryStore()
+        assert await elsewhere.import_(lines) == session_id
+        assert await elsewhere.find_metadata(session_id) == {"a": "b"}
+
+    async def test_metadata_is_one_owners(self, store: Any, path: Path) -> None:
+        """Another owner sets none, and one that Hermes begins under the id later has none."""
+        session_id = new_id()
+        await store.set_metadata(session_id, {"a": "b"}, "ada")
+        with pytest.raises(SessionTaken):
+            await store.set_metadata(session_id, {"a": "b"}, "bob")
+        assert await store.find_metadata(session_id, "bob") is None
+        await store.append(session_id, numbered(0), "ada")
+        with pytest.raises(SessionTaken):
+            await store.set_metadata(session_id, {"a": "b"}, "bob")
+        await store.set_metadata(session_id, {"c": 1}, "ada")
+        ask(path, "UPDATE sessions SET started_at = 5 WHERE id = ?", session_id)
+        assert await store.find_metadata(session_id, "ada") is None
+        ask(path, "UPDATE state_meta SET value = '{' WHERE key LIKE 'hermes_session_mw:metadata:%'")
+        with pytest.raises(StoreCorrupt, match="metadata"):
+            await store.find_metadata(session_id, "ada")

@@ -1,34 +1,29 @@
 """Lists, titles and turns that are taken back, in Hermes' own tables."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hermes_session_mw import (
     HermesStateStore,
-    NotSupported,
     SessionConflict,
     SessionFull,
     StoredTurn,
     StoreMisconfigured,
+    TurnLost,
 )
 from tests.stores.hermes_state.agent import (
     COMPRESSED,
     REWOUND,
     TIP,
+    TURN,
+    UPKEEP,
     WEATHER,
     ask,
     golden,
     hermes,
     without_times,
 )
-
-TURN: list[dict[str, Any]] = [
-    {"role": "user", "content": "x"},
-    {"role": "assistant", "content": "y"},
-]
-UPKEEP = "Review the conversation above and consider saving to memory"
 
 
 async def test_a_list_has_what_hermes_lists(state: HermesStateStore, state_db: Path) -> None:
@@ -53,6 +48,19 @@ async def test_a_list_has_what_hermes_lists(state: HermesStateStore, state_db: P
         assert await state.info(each.id) == each
     assert [each.id for each in (await state.list(owner="u7")).sessions] == [COMPRESSED]
     assert await state.info("nope") is None
+
+
+@pytest.mark.parametrize("config", ["", "{cut", b"\xff", None])
+async def test_a_configuration_that_cannot_be_read_names_no_parent(
+    state: HermesStateStore, state_db: Path, config: str | bytes | None
+) -> None:
+    """One session's broken configuration keeps neither it nor the others from being listed."""
+    ask(state_db, "UPDATE sessions SET model_config = ? WHERE id = ?", config, WEATHER)
+    assert {each.id for each in (await state.list()).sessions} == {COMPRESSED, REWOUND, WEATHER}
+    info = await state.info(WEATHER)
+    assert info is not None
+    assert info.parent_id is None
+    assert await state.fork(WEATHER, "fork", length=1) == 1
 
 
 async def test_a_list_outlives_any_time_that_a_message_claims(state: HermesStateStore) -> None:
@@ -251,11 +259,11 @@ async def test_a_rewind_counts_what_hermes_shows(state: HermesStateStore, state_
 
 
 async def test_a_rewind_of_nothing_of_ones_own_does_nothing(state: HermesStateStore) -> None:
-    """Unknown sessions and another's have no length; there is no fence, and none below zero."""
+    """Unknown sessions and another's have no length; an unknown fence is late, a length not < 0."""
     assert await state.rewind("nope", 0) == 0
     assert await state.rewind(WEATHER, 0, owner="u7") == 0
     assert (await state.load(WEATHER)).length == 8
-    with pytest.raises(NotSupported, match="fence"):
+    with pytest.raises(TurnLost):
         await state.rewind(WEATHER, 0, fence=1)
     with pytest.raises(ValueError, match="negative"):
         await state.rewind(WEATHER, -1)

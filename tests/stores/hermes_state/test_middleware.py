@@ -12,7 +12,7 @@ from hermes_session_mw import (
     HermesSession,
     HermesSessionMiddleware,
     HermesStateStore,
-    NotSupported,
+    SessionBusy,
     TurnConflict,
     get_session,
 )
@@ -75,7 +75,7 @@ async def test_an_answer_that_breaks_off_is_kept(state_db: Path) -> None:
 async def test_a_session_finds_its_turn_and_takes_it_back(
     state: HermesStateStore, state_db: Path
 ) -> None:
-    """A repeated request finds its answer, a rewind is Hermes' own, and a turn's lease is none."""
+    """A repeated request finds its answer, a rewind is Hermes' own, and one has the turn."""
     found: list[Any] = []
 
     async def again(scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,9 +83,10 @@ async def test_a_session_finds_its_turn_and_takes_it_back(
         turn = await session.find_turn("web 1", question=[ASKED])
         assert turn is not None
         found.extend(turn.messages)
-        assert await session.rewind(4) == len(session.history) == 4
-        with pytest.raises(NotSupported, match="acquire"):
-            await session.turn().acquire()
+        async with session.turn():
+            assert await session.rewind(4) == len(session.history) == 4
+            with pytest.raises(SessionBusy):
+                await HermesSession(state, TIP).turn(wait=0).acquire()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 

@@ -172,6 +172,16 @@ async def test_a_version_table_may_be_missing(state: HermesStateStore, state_db:
     assert (await state.load(WEATHER)).length == 8
 
 
+async def test_a_version_that_is_no_number_is_refused(
+    state: HermesStateStore, state_db: Path
+) -> None:
+    """Which rules hold cannot be known then, and nothing is read or written."""
+    ask(state_db, "UPDATE schema_version SET version = 'new'")
+    for operation in (state.load(WEATHER), state.append("new", TURN)):
+        with pytest.raises(StoreMisconfigured, match="version is not a number"):
+            await operation
+
+
 async def test_what_is_no_database_is_corrupt(tmp_path: Path) -> None:
     """A file of something else is told apart, and left as it is."""
     path = tmp_path / "state.db"
@@ -192,6 +202,18 @@ async def test_a_damaged_table_is_corrupt(state: HermesStateStore, state_db: Pat
     with pytest.raises(StoreCorrupt):
         await state.load(WEATHER)
     assert not (await state.load("nope")).exists
+
+
+@pytest.mark.parametrize("column", ["role", "content", "reasoning", "timestamp"])
+async def test_bytes_in_place_of_a_text_are_corrupt(
+    state: HermesStateStore, state_db: Path, column: str
+) -> None:
+    """A message is JSON: bytes, which Hermes never writes, are damage, and not a message."""
+    ask(state_db, f"UPDATE messages SET {column} = x'00ff' WHERE id = 2")
+    for operation in (state.load(WEATHER), state.load(WEATHER, limit=7), state.export(WEATHER)):
+        with pytest.raises(StoreCorrupt, match="bytes in place of"):
+            await operation
+    assert (await state.load(WEATHER, limit=1)).length == 8
 
 
 async def test_a_missing_file_is_not_made(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The operator's store: all owners' sessions, and nothing made or changed by looking at them."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import URL, create_engine, make_url, text
 
 from hermes_session_mw import (
     ConfigurationError,
@@ -23,6 +24,9 @@ from hermes_session_mw.stores import pagination
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
 from hermes_session_mw.stores.sqlalchemy.admin.models import OwnedSession, Problem, Totals
 from hermes_session_mw.stores.sqlalchemy.schema import tables
+from hermes_session_mw.stores.sqlalchemy.schema.checkpoint_tables import checkpoint_metadata
+from hermes_session_mw.stores.sqlalchemy.schema.expiry_tables import expiry_metadata
+from hermes_session_mw.stores.sqlalchemy.schema.search_tables import search_metadata
 from hermes_session_mw.stores.sqlalchemy.statements import delete_prune
 from hermes_session_mw.stores.sqlalchemy.statements.delete_prune import PruneCounts
 from hermes_session_mw.testing.helpers import numbered
@@ -154,6 +158,23 @@ async def test_all_owners_sessions_are_told(url: URL) -> None:
     await store.aclose()
 
 
+async def test_sizes_are_also_of_the_tables_that_few_have(url: URL) -> None:
+    """Checkpoints, settings of expiry and a search index have their sizes, where they are."""
+    optional = (checkpoint_metadata, expiry_metadata, search_metadata)
+    store = AdminStore(url)
+    for each in optional:
+        run(url, each.create_all)
+    try:
+        sizes = (await store.totals()).bytes
+    finally:
+        for each in optional:
+            run(url, each.drop_all)
+    names = {name for each in (tables.metadata, *optional) for name in each.tables}
+    assert set(sizes) == ({"database"} if url.drivername.startswith("sqlite") else names)
+    assert names & set((await store.totals()).bytes) <= set(tables.metadata.tables)
+    await store.aclose()
+
+
 async def test_what_was_counted_is_pruned(url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody changed since is removed, of one owner or of all, and nothing that is in use."""
     monkeypatch.setattr(delete_prune, "BATCH", 1)  # each is asked for anew
@@ -257,6 +278,25 @@ async def test_a_replaced_turn_leaves_nothing_to_be_told(url: URL) -> None:
     assert ((await look.load("edited")).length, len(await look.archived("edited"))) == (4, 11)
     await store.aclose()
     await look.aclose()
+
+
+async def test_a_look_at_a_whole_file_may_take_longer_than_an_operation(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that reads a large file at once has a day for that, and its other steps a minute."""
+    await filled(make_url(sqlite_url))
+    store = AdminStore(sqlite_url, timeout=60)
+    given = Counter[int]()
+    run_one = store._executor.run
+
+    async def noted(work: Any, *, seconds: float, **options: Any) -> Any:
+        given[60 if seconds <= 60 else 86400] += 1
+        return await run_one(work, seconds=seconds, **options)
+
+    monkeypatch.setattr(store._executor, "run", noted)
+    assert list(await store.check_integrity(lambda _: None)) == []
+    assert (given[86400], given[60] > 3) == (1, True)
+    await store.aclose()
 
 
 @ENGINES

@@ -24,6 +24,7 @@ from hermes_session_mw import (
 from hermes_session_mw.database.engine import _arguments
 from tests.support import postgres
 from tests.support.asgi import Recorder, request, stamp
+from tests.support.waits import store_waiting
 
 HELLO = {"role": "user", "content": "hello"}
 
@@ -140,9 +141,11 @@ async def test_an_asyncio_driver_under_trio_is_a_clear_error(
         await store.load("id")
 
 
-async def test_a_waiting_first_request_gives_up_in_time(sqlite_url: str) -> None:
+async def test_a_waiting_first_request_gives_up_in_time(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While one thread hangs in making the engine, the others do not pile up behind it."""
-    store = SQLAlchemyStore(sqlite_url, timeout=1)
+    store = store_waiting(monkeypatch, 1, sqlite_url)
     runner: Any = store._executor
     with runner._lock, pytest.raises(StoreUnavailable, match="still being connected"):
         await store.load("id")

@@ -1,14 +1,15 @@
 """The tables: what earlier versions lack is added, and what is missing is told."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import URL, Engine, create_engine, text
 
 from hermes_session_mw import SQLAlchemyStore, StoreMisconfigured
 from hermes_session_mw.stores.sqlalchemy.schema import migrations, tables
 from hermes_session_mw.testing.helpers import new_id, numbered
-from tests.contract.test_store_contract import url_of
+from tests.support.own_databases import own_database
 
 # What the tables had before conversations could be edited, branched and taken in turns.
 ADDED_LATER = [
@@ -21,8 +22,14 @@ ADDED_LATER = [
     "answer_fence",
     "metadata",
     "has_message_ids",
+    "data_key",
+    "tags",
+    "pinned",
+    "shelved",
+    "has_labels",
 ]
 LATER_TABLES = [
+    tables.labels,
     tables.message_ids,
     tables.archive,
     tables.keys,
@@ -31,6 +38,13 @@ LATER_TABLES = [
     tables.answers,
 ]
 DATABASES = ["sqlite", "postgresql+psycopg", "mysql+pymysql"]
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
+    """A database that no other test has stored anything in, or goes on using."""
+    with own_database(request, request.param, tmp_path) as made:
+        yield made
 
 
 def age(engine: Engine, *, tables: bool = True) -> None:
@@ -42,18 +56,14 @@ def age(engine: Engine, *, tables: bool = True) -> None:
             connection.execute(text(f"ALTER TABLE hermes_sessions DROP COLUMN {column}"))
 
 
-@pytest.mark.parametrize("database", DATABASES)
 @pytest.mark.parametrize("tables", [True, False], ids=["tables and columns", "columns"])
-async def test_earlier_tables_get_what_came_later(
-    database: str, tmp_path: Path, request: pytest.FixtureRequest, *, tables: bool
-) -> None:
+async def test_earlier_tables_get_what_came_later(database: URL, *, tables: bool) -> None:
     """Columns and tables that came later are added where they are missing, and nothing is lost."""
-    url = url_of(database, tmp_path, request)
     session_id = new_id()
-    store = SQLAlchemyStore(url)
+    store = SQLAlchemyStore(database)
     await store.append(session_id, numbered(0, 4), turn_id="t")
     await store.aclose()
-    engine = create_engine(url)
+    engine = create_engine(database)
     age(engine, tables=tables)
     with engine.connect() as connection:
         assert not migrations.is_complete(connection)

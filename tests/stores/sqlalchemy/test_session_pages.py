@@ -19,6 +19,7 @@ from hermes_session_mw.stores.pagination import (
 )
 from hermes_session_mw.stores.sqlalchemy.admin import queries
 from hermes_session_mw.stores.sqlalchemy.admin.admin_store import AdminStore
+from hermes_session_mw.stores.sqlalchemy.schema.column_presence import note_complete
 from hermes_session_mw.stores.sqlalchemy.statements import list_sessions
 from hermes_session_mw.testing.helpers import new_id
 from tests.contract.test_store_contract import url_of
@@ -58,6 +59,7 @@ def tables(store: SQLAlchemyStore) -> Iterator[Engine]:
     """The same database, beside the store."""
     url = store._url
     engine = create_engine(url.set(drivername=SYNC.get(url.get_driver_name(), url.drivername)))
+    note_complete(engine.dialect)
     yield engine
     with engine.begin() as connection:  # old ones, which a prune of a later test would count
         connection.execute(text("DELETE FROM hermes_sessions"))

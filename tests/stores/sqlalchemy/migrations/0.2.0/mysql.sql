@@ -31,6 +31,11 @@ CREATE TABLE hermes_sessions (
     answer_fence BIGINT,
     metadata LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
     has_message_ids BIGINT NOT NULL DEFAULT '0',
+    data_key TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    tags TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    pinned BIGINT NOT NULL DEFAULT '0',
+    shelved BIGINT NOT NULL DEFAULT '0',
+    has_labels BIGINT NOT NULL DEFAULT '0',
     PRIMARY KEY (owner, id)
 )ENGINE=InnoDB;
 CREATE INDEX ix_hermes_sessions_updated_at ON hermes_sessions (owner, updated_at DESC, id);
@@ -111,3 +116,13 @@ CREATE TABLE hermes_answer_events (
     PRIMARY KEY (owner, answer_id, first),
     FOREIGN KEY(owner, answer_id) REFERENCES hermes_answers (owner, id) ON DELETE CASCADE
 )ENGINE=InnoDB;
+
+CREATE TABLE hermes_labels (
+    owner VARBINARY(1020) NOT NULL, 
+    session_id VARBINARY(1024) NOT NULL, 
+    name VARBINARY(160) NOT NULL, 
+    updated_at TIMESTAMP NOT NULL DEFAULT (now()), 
+    PRIMARY KEY (owner, session_id, name), 
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+)ENGINE=InnoDB;
+CREATE INDEX ix_hermes_labels_name ON hermes_labels (owner, name, updated_at DESC, session_id);

@@ -31,6 +31,11 @@ CREATE TABLE hermes_sessions (
     answer_fence BIGINT,
     metadata TEXT,
     has_message_ids BIGINT DEFAULT '0' NOT NULL,
+    data_key TEXT,
+    tags TEXT,
+    pinned BIGINT DEFAULT '0' NOT NULL,
+    shelved BIGINT DEFAULT '0' NOT NULL,
+    has_labels BIGINT DEFAULT '0' NOT NULL,
     PRIMARY KEY (owner, id)
 );
 CREATE INDEX ix_hermes_sessions_updated_at ON hermes_sessions (owner, updated_at DESC, id) WHERE deleted_at IS NULL;
@@ -111,3 +116,13 @@ CREATE TABLE hermes_answer_events (
     PRIMARY KEY (owner, answer_id, first),
     FOREIGN KEY(owner, answer_id) REFERENCES hermes_answers (owner, id) ON DELETE CASCADE
 );
+
+CREATE TABLE hermes_labels (
+    owner VARCHAR(255) COLLATE "C" NOT NULL, 
+    session_id VARCHAR(256) COLLATE "C" NOT NULL, 
+    name VARCHAR(40) COLLATE "C" NOT NULL, 
+    updated_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
+    PRIMARY KEY (owner, session_id, name), 
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+);
+CREATE INDEX ix_hermes_labels_name ON hermes_labels (owner, name, updated_at DESC, session_id);

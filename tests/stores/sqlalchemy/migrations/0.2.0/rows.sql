@@ -10,6 +10,8 @@ UPDATE hermes_sessions SET metadata = '{"topic":"numbers"}', updated_at = update
 
 UPDATE hermes_sessions SET has_message_ids = 1, updated_at = updated_at WHERE id = 'edited';
 
+UPDATE hermes_sessions SET data_key = 'k1.AAAA', updated_at = updated_at WHERE id = 'edited';
+
 INSERT INTO hermes_messages (owner, session_id, seq, turn_id, body, created_at) VALUES
     ('', 'thread', 0, 'first', '{"n":0}', '2026-11-20 10:00:00'),
     ('', 'thread', 1, 'first', '{"n":1}', '2026-11-20 10:00:00'),
@@ -46,3 +48,9 @@ INSERT INTO hermes_answers (owner, id, session_id, turn_id, question, replace_fr
 
 INSERT INTO hermes_answer_events (owner, answer_id, first, last, body, growth) VALUES
     ('', 'answer', 1, 1, '"Because."', '[["=",["n"],3]]');
+
+UPDATE hermes_sessions SET tags = '["numbers"]', pinned = 1, has_labels = 2, updated_at = updated_at
+    WHERE owner = '' AND id = 'edited';
+
+INSERT INTO hermes_labels (owner, session_id, name, updated_at) SELECT owner, id, 'pinned', updated_at
+    FROM hermes_sessions WHERE owner = '' AND id = 'edited';

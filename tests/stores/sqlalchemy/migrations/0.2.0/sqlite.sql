@@ -33,6 +33,11 @@ CREATE TABLE hermes_sessions (
     answer_fence BIGINT,
     metadata TEXT,
     has_message_ids BIGINT DEFAULT '0' NOT NULL,
+    data_key TEXT,
+    tags TEXT,
+    pinned BIGINT DEFAULT '0' NOT NULL,
+    shelved BIGINT DEFAULT '0' NOT NULL,
+    has_labels BIGINT DEFAULT '0' NOT NULL,
     PRIMARY KEY (owner, id)
 )
  WITHOUT ROWID;
@@ -119,3 +124,14 @@ CREATE TABLE hermes_answer_events (
     FOREIGN KEY(owner, answer_id) REFERENCES hermes_answers (owner, id) ON DELETE CASCADE
 )
  WITHOUT ROWID;
+
+CREATE TABLE hermes_labels (
+    owner VARCHAR(255) NOT NULL, 
+    session_id VARCHAR(256) NOT NULL, 
+    name VARCHAR(40) NOT NULL, 
+    updated_at DATETIME DEFAULT (replace(strftime('%Y-%m-%d %H:%M:%f', 'now'), '.000', '')) NOT NULL, 
+    PRIMARY KEY (owner, session_id, name), 
+    FOREIGN KEY(owner, session_id) REFERENCES hermes_sessions (owner, id) ON DELETE CASCADE
+)
+ WITHOUT ROWID;
+CREATE INDEX ix_hermes_labels_name ON hermes_labels (owner, name, updated_at DESC, session_id);

@@ -1,0 +1,1 @@
+"""What the frameworks' own stores do, and ours: a module for each framework."""

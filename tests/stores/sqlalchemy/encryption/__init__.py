@@ -1,0 +1,1 @@
+"""Encryption at rest: what is stored, what comes back, and what is refused."""
