@@ -34,8 +34,9 @@ nitpick_ignore_regex = [
         r"(collections\.abc|contextlib|datetime|httpx|httpx2|logging|opentelemetry|os|sqlalchemy|starlette|types)\..*",
     ),
     ("py:class", "AsyncEngine|Engine|URL"),  # SQLAlchemy's, as StoreLike names them
-    ("py:class", r"'.*'|AnyMetadata\.ANY"),  # a value of a Literal
+    ("py:class", r"'.*'|AnyMetadata\.ANY|(.*\.)?Never\.NEVER"),  # a value of a Literal
     ("py:class", r"hermes_session_mw\.otel\._Operation"),  # an Operation
+    ("py:class", r"tuple\[str"),  # where a default is a factory's, a signature is split at commas
 ]
 
 # The colours of nginx's configuration, whose lexer does not know all of its expressions.
