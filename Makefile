@@ -11,6 +11,16 @@
 #              DOSE=short runs those that say most, and TESTS=... names others
 # make dist    builds the wheel and the sdist in dist/, and checks them; two builds are the same
 # make conformance   writes docs/conformance.md anew
+# make proxies   runs seven proxies before the middleware, and writes the tables of docs/proxies.md anew
+# make servers   serves an application by seven servers, in .servers, and writes the tables of docs/servers.md anew
+# make http2   speaks HTTP/2 and HTTP/3 to servers and proxies, and writes the tables of docs/http2.md anew
+# make assets   serves seven frameworks' files, in .assets, a gigabyte, and writes the table of docs/caches.md anew
+# make applications   serves other people's applications, by their own clients, in .applications, and writes
+#              the table of applications in docs/conformance.md anew
+# make drivers   uses a store by each driver, those that it refuses in .drivers, and writes a table of docs/databases.md anew
+# make runtimes   runs tests by other Pythons, options, event loops and Pyodide, in .runtimes, and writes the
+#              tables of docs/installation.md anew; RUNTIME_NAMES=python3.14 names the Pythons, of those that
+#              are found on PATH or by pyenv
 # make torture   kills writers, servers and poolers, loses replies, sets clocks back; checks what is left
 # make cuts   cuts clients, proxies, workers and databases off 10,000 times while answers run (CUTS);
 #              checks that each answer is whole, and there once
@@ -24,7 +34,11 @@
 # make .npm-clients/.installed   gets the openai npm SDK, which some of the tests drive the demo with
 # make installed-clients   gets the clients that the tests drive the demo with, each by itself
 # make clients   writes the tables of docs/clients.md anew
-# make frameworks   runs the agent frameworks' own tests with our adapters, those that their sdists have
+# make frameworks   writes the tables of docs/framework-stores.md anew, also from the frameworks' own tests
+# make hermes-versions   gets every version of Hermes Agent, runs each beside the store over its
+#              database, also 10,000 turns of both at once, and writes the table in docs/hermes.md anew
+# make hermes-api   sends the same requests to Hermes Agent's API server and the demo, and writes the
+#              table in docs/hermes-api.md anew
 # make open-webui   gets Open WebUI, two gigabytes, and drives it in a browser
 # make .frameworks/.installed   gets the agent frameworks that have adapters
 # make .litellm/.installed   gets LiteLLM, whose proxy is an upstream in the tests
@@ -39,11 +53,21 @@ BENCH_ENVIRONMENTS = benchmarks/peers/environments
 LOWEST_VENV ?= .lowest-venv
 WHEEL_VENV ?= .wheel-venv
 HERMES = .hermes-agent
+HERMES_VERSIONS = .hermes-versions
 NPM_CLIENTS = .npm-clients
 LITELLM = .litellm
 FRAMEWORKS = .frameworks
 OPEN_WEBUI = .open-webui
 CLIENTS = .clients
+SERVERS = .servers
+ASSETS = .assets
+DRIVERS = .drivers
+RUNTIMES = .runtimes
+RUNTIME_NAMES ?= python3.12 python3.13 python3.14
+APPLICATIONS = .applications
+APPLICATION_ENVIRONMENTS = $(patsubst tests/integration/applications/environments/%.txt,$(APPLICATIONS)/%/.installed,\
+  $(wildcard tests/integration/applications/environments/*.txt))
+POOLERS = .poolers
 CLIENT_NAMES = $(basename $(notdir $(wildcard tests/demo/clients/environments/*)))
 BENCH ?=
 WORKERS ?= 4
@@ -76,13 +100,16 @@ LONG = tests/contract tests/database/test_hung_database.py tests/database/worker
   tests/integration/processes tests/integration/proxies tests/long tests/packaging/test_dist.py \
   tests/demo/test_demo_workers.py tests/demo/test_demo_background_workers.py tests/demo/test_page_workers.py \
   tests/demo/clients tests/stores/sqlalchemy/test_answer_interleavings.py \
-  tests/stores/sqlalchemy/test_interleavings.py tests/costs/test_answer_benchmarks.py
+  tests/stores/sqlalchemy/test_interleavings.py tests/costs/test_answer_benchmarks.py \
+  tests/integration/servers/test_servers_page.py tests/integration/assets tests/integration/drivers \
+  tests/integration/runtimes tests/integration/http2 tests/integration/applications tests/integration/between \
+  tests/stores/sqlalchemy/encryption/test_contract.py
 SUITE = $(or $(TESTS),$(if $(filter short,$(DOSE)),$(SHORT),tests))
 
 # The time that is written into what is built: the last commit's, so that two builds are the same.
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),1764115200)
 
-.PHONY: demo environments test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance frameworks clients installed-clients open-webui fuzz torture cuts bench \
+.PHONY: demo environments test coverage test-long test-lowest test-wheel dist check-tag lint docs conformance proxies servers http2 assets drivers poolers runtimes applications frameworks hermes-versions hermes-api clients installed-clients open-webui fuzz torture cuts bench \
   installed-peers galera findings format clean check-python
 
 demo: $(VENV)/.demo-installed
@@ -91,17 +118,19 @@ demo: $(VENV)/.demo-installed
 	  --cors-origins '$(CORS_ORIGINS)'
 
 test: lint $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed $(FRAMEWORKS)/.installed \
-  installed-clients
+  $(SERVERS)/.installed installed-clients
 	$(VENV)/bin/python $(PYTEST) $(BUT_LONG) $(COVERAGE) $(TESTS)
 
 coverage:
 	$(MAKE) test COVERAGE='--cov --cov-report=term-missing'
 
 # Each module's servers and clusters run on the same machine: two at a time.
-test-long: $(VENV)/.test-installed $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed \
-  installed-clients
+test-long: $(VENV)/.test-installed $(DRIVERS)/.installed $(POOLERS)/.installed $(RUNTIMES)/pyodide/.installed \
+  $(SERVERS)/.installed $(ASSETS)/.installed \
+  $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed $(FRAMEWORKS)/.installed \
+  $(APPLICATION_ENVIRONMENTS) installed-clients
 	$(VENV)/bin/python -m pytest --numprocesses $(if $(filter 0,$(WORKERS)),0,2) --dist loadscope $(LONG) \
-	  --ignore tests/long/open_webui
+	  --ignore tests/long/open_webui --ignore tests/integration/proxies/front
 
 # Runs with Python 3.11 and 3.12 alone.
 open-webui: $(VENV)/.test-installed $(OPEN_WEBUI)/.installed
@@ -150,7 +179,7 @@ format: $(VENV)/.test-installed
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENVS) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(NPM_CLIENTS) $(LITELLM) $(FRAMEWORKS) $(CLIENTS) $(OPEN_WEBUI) build \
+	rm -rf $(VENV) $(BENCH_VENVS) $(LOWEST_VENV) $(WHEEL_VENV) $(HERMES) $(HERMES_VERSIONS) $(NPM_CLIENTS) $(LITELLM) $(FRAMEWORKS) $(CLIENTS) $(SERVERS) $(ASSETS) $(DRIVERS) $(POOLERS) $(RUNTIMES) $(APPLICATIONS) $(OPEN_WEBUI) build \
 	  dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/bin/python
@@ -194,7 +223,7 @@ $(HERMES)/.installed: tests/stores/hermes_state/requirements.txt $(VENV)/bin/pyt
 	@touch $@
 
 # Without npm the tests that need it are skipped (in CI they fail). Without a lock file, which would
-# record where each package came from: the one package needs no other.
+# record where each package came from: the packages need no others.
 $(NPM_CLIENTS)/.installed: tests/demo/clients/package.json
 	rm -rf $(NPM_CLIENTS)
 	mkdir $(NPM_CLIENTS)
@@ -221,12 +250,58 @@ $(FRAMEWORKS)/.installed: tests/adapters/frameworks/requirements.txt | $(VENV)/b
 	  --quiet --no-compile --no-deps --requirement $<
 	@touch $@
 
+# Apart, for the tests need none but the three servers that are in their own environment.
+$(SERVERS)/.installed: tests/integration/servers/requirements.txt
+# Apart, for they ask for much.
+$(ASSETS)/.installed: tests/integration/assets/requirements.txt
+$(SERVERS)/.installed $(ASSETS)/.installed: | $(VENV)/bin/python
+	rm -rf $(@D)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(VENV)/bin/python -m pip --disable-pip-version-check --python $(@D)/bin/python install \
+	  --quiet --no-compile --no-deps --requirement $<
+	@touch $@
+
+# Apart, for their pins do not all go together.
+$(APPLICATIONS)/%/.installed: tests/integration/applications/environments/%.txt | $(VENV)/bin/python
+	rm -rf $(@D)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(VENV)/bin/python -m pip --disable-pip-version-check --python $(@D)/bin/python install \
+	  --quiet --no-compile --no-deps --requirement $<
+	@touch $@
+
+# Apart, for no store takes them: a folder of modules, beside the tests' own environment.
+$(DRIVERS)/.installed: tests/integration/drivers/requirements.txt | $(VENV)/bin/python
+	rm -rf $(@D)
+	$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --no-deps \
+	  --target $(@D) --requirement $<
+	@touch $@
+
+# An interpreter that the machine does not have is left out.
+$(RUNTIMES)/python%/.installed: tests/integration/runtimes/requirements.txt | $(VENV)/bin/python
+	rm -rf $(@D)
+	@interpreter=$$(python$* -c 'import sys; print(sys.executable)' 2>/dev/null || \
+	  echo "$$(pyenv prefix $* 2>/dev/null)/bin/python"); \
+	if [ -x "$$interpreter" ]; then \
+	  "$$interpreter" -m venv --without-pip $(@D) && \
+	  $(VENV)/bin/python -m pip --disable-pip-version-check --python $(@D)/bin/python install \
+	    --quiet --no-compile --requirement $< && \
+	  touch $@; \
+	else echo "Python $* was not found: it is not among the runtimes" >&2; fi
+
+$(RUNTIMES)/pyodide/.installed: tests/integration/runtimes/package.json
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cp $< $(@D)/package.json
+	@if command -v npm >/dev/null; then \
+	  cd $(@D) && $(NPM_INSTALL) && touch .installed; \
+	else echo "npm was not found: Pyodide is not among the runtimes" >&2; fi
+
 # All of them at once: each waits for its downloads.
 installed-clients: $(VENV)/bin/python
 	@$(MAKE) --silent --jobs 4 $(CLIENT_NAMES:%=$(CLIENTS)/%/.installed)
 
 environments: $(HERMES)/.installed $(NPM_CLIENTS)/.installed $(LITELLM)/.installed $(FRAMEWORKS)/.installed \
-  installed-clients
+  $(SERVERS)/.installed installed-clients
 
 # Apart, for their pins go together as little as their users' do. Without pip, which is ten megabytes each.
 $(CLIENTS)/%/.installed: tests/demo/clients/environments/%.txt | $(VENV)/bin/python
@@ -234,6 +309,13 @@ $(CLIENTS)/%/.installed: tests/demo/clients/environments/%.txt | $(VENV)/bin/pyt
 	$(PYTHON) -m venv --without-pip $(@D)
 	$(VENV)/bin/python -m pip --disable-pip-version-check --python $(@D)/bin/python install \
 	  --quiet --no-compile --requirement $<
+	@touch $@
+
+# What cannot be had is told, and its tests are skipped.
+$(POOLERS)/.installed: tests/integration/between/install.sh
+	rm -rf $(@D)
+	mkdir $(@D)
+	bash $< $(@D)
 	@touch $@
 
 $(OPEN_WEBUI)/.installed: tests/long/open_webui/requirements.txt | $(VENV)/bin/python
@@ -269,11 +351,45 @@ check-python:
 conformance: $(VENV)/.test-installed
 	HERMES_WRITE_CONFORMANCE=1 $(VENV)/bin/python -m pytest tests/asgi/conformance
 
+# Each as a process of the tests' own. On Debian: apt install nginx-light haproxy apache2 caddy varnish squid lighttpd
+proxies: $(VENV)/.test-installed
+	CI=true HERMES_WRITE_PROXIES=1 $(VENV)/bin/python -m pytest tests/integration/proxies/front
+
+servers: $(VENV)/.test-installed $(SERVERS)/.installed
+	CI=true HERMES_WRITE_SERVERS=1 $(VENV)/bin/python -m pytest tests/integration/servers/test_servers_page.py
+
+http2: $(VENV)/.test-installed $(SERVERS)/.installed
+	CI=true HERMES_WRITE_HTTP2=1 $(VENV)/bin/python -m pytest tests/integration/http2
+
+assets: $(VENV)/.test-installed $(ASSETS)/.installed
+	CI=true HERMES_WRITE_ASSETS=1 $(VENV)/bin/python -m pytest tests/integration/assets
+
+applications: $(VENV)/.test-installed $(ASSETS)/.installed $(FRAMEWORKS)/.installed $(APPLICATION_ENVIRONMENTS)
+	CI=true HERMES_WRITE_APPLICATIONS=1 $(VENV)/bin/python -m pytest tests/integration/applications
+
+drivers: $(VENV)/.test-installed $(DRIVERS)/.installed
+	CI=true HERMES_WRITE_DRIVERS=1 $(VENV)/bin/python -m pytest tests/integration/drivers
+
+runtimes: $(VENV)/.test-installed $(RUNTIME_NAMES:%=$(RUNTIMES)/%/.installed) $(RUNTIMES)/pyodide/.installed
+	HERMES_WRITE_RUNTIMES=1 $(VENV)/bin/python -m pytest tests/integration/runtimes
+
+# On Debian: apt install pgbouncer pgpool2
+poolers: $(VENV)/.test-installed $(POOLERS)/.installed
+	CI=true HERMES_WRITE_POOLERS=1 $(VENV)/bin/python -m pytest tests/integration/between
+
 clients: $(VENV)/.test-installed $(LITELLM)/.installed installed-clients
 	HERMES_WRITE_CLIENTS=1 $(VENV)/bin/python -m pytest tests/demo/clients/test_matrix.py
 
+hermes-versions: $(VENV)/.test-installed
+	$(VENV)/bin/python -m tests.long.hermes_versions --write
+
+# Hermes' gateway runs with what is in $(FRAMEWORKS), aiohttp among it.
+hermes-api: $(VENV)/.test-installed $(HERMES)/.installed $(FRAMEWORKS)/.installed
+	HERMES_WRITE_HERMES_API=1 $(VENV)/bin/python -m pytest tests/demo/hermes_api
+
 frameworks: $(VENV)/.test-installed $(FRAMEWORKS)/.installed
 	$(VENV)/bin/python -m tests.long.frameworks
+	HERMES_WRITE_FRAMEWORKS=1 $(VENV)/bin/python -m pytest tests/adapters/test_frameworks.py
 
 fuzz: $(VENV)/.test-installed
 	$(VENV)/bin/python -m tests.long.fuzz
