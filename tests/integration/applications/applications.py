@@ -155,6 +155,18 @@ APPLICATIONS = [
         ready="/page",
     ),
     Application(
+        "starlette-admin", "admin_app", "starlette-admin", ".applications/small", "`install`",
+        pages=(
+            Ask("/admin/"), Ask("/admin/note/list"), Ask("/admin/nothing"),
+            Ask("/admin/note/create", "POST"), Ask("/admin/conversation/error"),
+        ),
+        stream=Ask("/admin/conversation/stream"), denied=Ask("/admin/nothing"),
+        file="/admin/static/js/form.js",
+        client="httpx2", is_told="`headers=`",
+        reached="`request.state` in hooks and views",
+        ready="/admin/",
+    ),
+    Application(
         "python-socketio", "socketio_app", "python-socketio", ".applications/small", "wrapped",
         pages=(Ask("/nothing"),),
         accepted=Ask("/socket.io/?EIO=4&transport=websocket"),
