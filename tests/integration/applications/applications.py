@@ -90,6 +90,16 @@ class Application:
         return found
 
 
+def page(name: str, module: str, package: str, *, reached: str, **more: Any) -> Application:
+    """Return the row of a page of docs/frameworks/pages.md, whose browser has a cookie."""
+    pages = (Ask("/"), Ask("/nothing"), Ask("/", "DELETE"))
+    return Application(
+        name, module, package, ".assets", "wrapped, with a cookie", pages,
+        client="Chromium", driver="browser_client", reached=reached, is_driven_here=True,
+        has_lifespan=False, **more,
+    )  # fmt: skip
+
+
 def web(name: str, module: str, package: str, *asks: Ask, reached: str, **more: Any) -> Application:
     """Return the row of a chat of docs/frameworks/others.md."""
     pages = (Ask("/page"), Ask("/nothing"), *asks, Ask("/busy"), Ask("/error"))
@@ -128,7 +138,7 @@ APPLICATIONS = [
         "NiceGUI", "nicegui_app", "nicegui", ".assets", "`install`",
         pages=(Ask("/"), Ask("/nothing"), Ask("/error")),
         accepted=Ask("/_nicegui_ws/socket.io/?EIO=4&transport=websocket"),
-        client="Chromium", is_driven_here=True,
+        client="Chromium", driver="browser_client", is_driven_here=True,
         reached="the page's `Request`, also as its buttons are pressed",
     ),
     Application(
@@ -219,22 +229,18 @@ APPLICATIONS = [
         denied=Ask("/nothing"), file="/static/page.js",
         reached='`environ["asgi.scope"]["state"]`', has_lifespan=False,
     ),
-    Application(
-        "Shiny", "shiny_app", "shiny", ".assets", "wrapped",
-        pages=(Ask("/"), Ask("/nothing"), Ask("/", "DELETE")),
+    page(
+        "Shiny", "shiny_app", "shiny",
         accepted=Ask("/websocket/"), denied=Ask("/nothing"), file="/lib/shiny-1.8.0/shiny.js",
-        reached="`session.http_conn.state`", has_lifespan=False,
+        reached="`session.http_conn.state`",
     ),
-    Application(
-        "Panel", "panel_app", "panel", ".assets", "wrapped",
-        pages=(Ask("/"), Ask("/nothing"), Ask("/", "DELETE")),
-        denied=Ask("/ws"), file="/static/js/bokeh.min.js",
-        reached="`pn.state.headers`, its id", has_lifespan=False,
+    page(
+        "Panel", "panel_app", "panel",
+        denied=Ask("/ws"), file="/static/js/bokeh.min.js", reached="`pn.state.headers`, its id",
     ),
-    Application(
-        "marimo", "marimo_app", "marimo", ".assets", "wrapped",
-        pages=(Ask("/"), Ask("/nothing"), Ask("/", "DELETE")),
+    page(
+        "marimo", "marimo_app", "marimo",
         accepted=Ask("/ws?session_id=s_abc123"), denied=Ask("/nothing"), file="/favicon.ico",
-        reached="`mo.app_meta().request.headers`, its id", has_lifespan=False,
+        reached="`mo.app_meta().request.headers`, its id",
     ),
 ]  # fmt: skip

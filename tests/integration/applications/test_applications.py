@@ -6,7 +6,6 @@ meant, write it anew with ``make applications``.
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,7 +200,8 @@ def client(server: Server) -> tuple[str, str, str]:
 
 def lifespans(server: Server) -> str:
     """Stop it; tell which lifespans ran."""
-    server.process.send_signal(signal.SIGINT)
+    # Not by SIGINT, after which Python waits for marimo's kernels, and they wait for marimo.
+    server.process.terminate()
     server.process.wait(timeout=60)
     ran = {name for name in ("began", "ended", "closed") if (server.folder / name).exists()}
     assert "closed" in ran
