@@ -2,7 +2,8 @@
 # A process that serves marimo.create_asgi_app() with uvicorn does not end at Ctrl-C once somebody has opened a notebook: the
 # server says that it has finished, and the process stays. Starlette runs no lifespan of what is mounted, so that marimo's
 # own, which stops the kernels, does not run. A kernel waits for requests in a thread of asyncio's executor, and Python
-# waits for such threads as it ends. At SIGTERM uvicorn ends the process by the signal, so that nothing is waited for.
+# waits for such threads as it ends, until a second Ctrl-C. At SIGTERM uvicorn ends the process by the signal, so that
+# nothing is waited for.
 # Seen on 2026-11-29 with marimo 0.25.2, Starlette 1.10.0 and uvicorn 0.54.0, by Python 3.11.
 set -euo pipefail
 folder=$(mktemp -d)
@@ -69,6 +70,10 @@ for sent, opens, ends in (
             ended = False
         print(sent.name, "a notebook was opened:", opens, "ended:", ended, flush=True)
         assert ended is ends
+        if not ended:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=20)
+            print("ended by a second one", flush=True)
     finally:
         process.kill()
         process.wait()
