@@ -199,6 +199,23 @@ async def test_hung_threads_are_counted(sqlite_url: str, tmp_path: Path) -> None
     await store.aclose()
 
 
+@watched
+async def test_a_closed_stores_hung_threads_count_no_more(sqlite_url: str, tmp_path: Path) -> None:
+    """A store that is used after its close has new threads, whatever the others hang in."""
+    options = {"connect_args": {"timeout": 600}}
+    store = SQLAlchemyStore(sqlite_url, timeout=TIMEOUT, threads=1, engine_options=options)
+    await heals(store, "id")
+    raw = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
+    raw.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreTimeout):
+        await store.append("id", [HELLO])
+    await store.aclose()
+    assert await store.load("id")
+    raw.execute("ROLLBACK")
+    raw.close()
+    await store.aclose()
+
+
 EXITING = """
 import sys, anyio
 from hermes_session_mw import SQLAlchemyStore, StoreUnavailable

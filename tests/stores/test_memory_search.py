@@ -100,3 +100,20 @@ async def test_other_tasks_go_on_while_messages_are_read() -> None:
         tasks.start_soon(look_on)
         await store.search("", "needle", 10)
     assert len(set(read)) > 25
+
+
+async def test_what_is_deleted_while_messages_are_read_is_not_found() -> None:
+    """A page has what is stored when it is made."""
+    store = MemoryStore(search=True)
+    for session_id in ("kept", "deleted"):
+        await store.append(session_id, [user(f"needle {number}") for number in range(20)])
+
+    async def delete() -> None:
+        while not texts_of(store):
+            await anyio.lowlevel.checkpoint()
+        await store.delete("deleted")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(delete)
+        page = await store.search("", "needle", 100)
+    assert {hit.session_id for hit in page.hits} == {"kept"}

@@ -72,7 +72,8 @@ class WorkerPool:
     its end, it calls ``on_idle`` once, which gives back the connection kept for its next task.
 
     Attributes:
-        abandoned: the running tasks that no caller waits for.
+        abandoned: the running tasks that no caller waits for; those of the threads that were
+            started since ``stop()``.
     """
 
     def __init__(self, max_threads: int, on_idle: Callable[[], None]) -> None:
@@ -119,6 +120,7 @@ class WorkerPool:
             # The threads of later tasks have another queue. They would end in the place of one that
             # is busy, whose next task would wait for what it is busy with.
             queue, self._queue = self._queue, _Queue()
+            self.abandoned = set()
             for _ in self._threads:
                 queue.waiting.put(None)
             ending, self._threads = self._threads, []

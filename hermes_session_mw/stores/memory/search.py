@@ -85,12 +85,17 @@ class MemorySearch:
         await checkpoint()
         if not query:
             return SearchPage([], None)
-        records = records_of()
-        if session_id is not None:
-            records = {id_: each for id_, each in records.items() if id_ == session_id}
+
+        def searched() -> Records:
+            records = records_of()
+            if session_id is None:
+                return records
+            return {id_: each for id_, each in records.items() if id_ == session_id}
+
         until = _moment(datetime.now(UTC)) if place is None else place.until
         least = 0 if since is None else int(since.timestamp() * 1_000_000)
-        await self._read(records)
+        await self._read(searched())
+        records = searched()  # again: some may have been deleted meanwhile
         windows = _Windows(records, query, role, (least, until), self._options, self._text_of)
         hits, end = read_page(windows, query, place or first_place(until), limit)
         return SearchPage(hits, None if end is None else encode_place(end, text))
