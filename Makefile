@@ -83,7 +83,10 @@ CORS_ORIGINS ?= $(HERMES_CORS_ORIGINS)
 
 QUIETLY = -m pip --disable-pip-version-check install --quiet
 # More than the cores of a small machine: tests wait, for servers and browsers, more than they compute.
-PYTEST = -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
+PYTEST = -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder $(RERUNS)
+# One of thousands that start servers, browsers and clusters may fail by the machine that they share:
+# CI tries it once more, and pytest's closing line counts it.
+RERUNS = $(if $(CI),--reruns 1)
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
 PIP = $(VENV)/bin/python $(QUIETLY) --constraint constraints.txt
 EXTRAS = asyncpg,cli,client,demo,fast,mysql,otel,postgresql

@@ -17,6 +17,7 @@ def _frameworks() -> None:
     needs(None if PYTHON.exists() else "no frameworks: make .frameworks/.installed")
 
 
+@pytest.mark.timeout(1200)  # the tests of seven frameworks
 def test_the_adapters_do_what_their_frameworks_want() -> None:
     """Their tests pass beside the real frameworks, and there are some for each."""
     done = run()

@@ -14,7 +14,7 @@ from hermes_session_mw.testing.helpers import new_id, numbered
 from tests.support.counting_proxy import counting
 from tests.support.own_databases import own_database
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.anyio]
+pytestmark = pytest.mark.anyio
 TURN = numbered(0, 2)
 
 

@@ -210,7 +210,7 @@ async def test_a_closed_stores_hung_threads_count_no_more(sqlite_url: str, tmp_p
     with pytest.raises(StoreTimeout):
         await store.append("id", [HELLO])
     await store.aclose()
-    assert await store.load("id")
+    assert (await store.load("id")).length
     raw.execute("ROLLBACK")
     raw.close()
     await store.aclose()

@@ -35,7 +35,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> str:
         "--define:process.env.NODE_ENV='production'", "--log-level=warning",
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -24,7 +24,7 @@ def test_the_lines_print_what_the_page_says(tmp_path: Path) -> None:
     for code in BLOCKS:
         done = subprocess.run(
             ["sh", "-c", code],
-            capture_output=True, text=True, check=True, timeout=60, cwd=folder, env=variables,
+            capture_output=True, text=True, check=True, timeout=280, cwd=folder, env=variables,
         )  # fmt: skip
         assert promised(code), code
         missing = [text for text in promised(code) if text not in done.stdout]

@@ -39,7 +39,7 @@ def run_client(folder: Path, url: str) -> str:
     (folder / "client.py").write_text(FILES["client.py"].replace("http://127.0.0.1:8000", url))
     done = subprocess.run(
         [sys.executable, "client.py"],
-        capture_output=True, text=True, check=False, timeout=60, cwd=folder,
+        capture_output=True, text=True, check=False, timeout=280, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -42,7 +42,7 @@ def test_the_lines_print_what_the_page_says(tmp_path: Path) -> None:
                 continue
             done = subprocess.run(
                 ["sh", "-c", code.replace(DEMO_URL, url)],
-                capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path,
+                capture_output=True, text=True, check=True, timeout=280, cwd=tmp_path,
             )  # fmt: skip
             assert promised(code), code
             missing = [text for text in promised(code) if text not in done.stdout]

@@ -47,7 +47,7 @@ def test_a_pages_examples_run_alone(page: Path, tmp_path: Path) -> None:
         needs(f"{page.stem} is not installed")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ast.unparse(_code_of(page))],
-        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+        capture_output=True, text=True, check=False, timeout=280, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

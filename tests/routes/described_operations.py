@@ -28,7 +28,7 @@ from hermes_session_mw.testing.helpers import numbered
 
 IDS = [f"chat-{number}" for number in range(5)]
 BOUNDED = settings(
-    max_examples=30,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     database=None,

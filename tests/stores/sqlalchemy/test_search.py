@@ -53,7 +53,7 @@ every_database_and_asyncpg = pytest.mark.parametrize(
     ],
 )
 in_sqlite = pytest.mark.parametrize(("driver", "anyio_backend"), [("sqlite", "trio")])
-pytestmark = [pytest.mark.timeout(120), pytest.mark.anyio]
+pytestmark = pytest.mark.anyio
 
 
 def user(content: str) -> dict[str, Any]:
