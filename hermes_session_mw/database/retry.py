@@ -97,7 +97,7 @@ class RetryingExecutor:
                 one.
         """
         deadline = time.monotonic() + self._timeout
-        before = ""
+        failure: Failure | None = None
         in_doubt = False
         attempts = read_only = 0
         while True:
@@ -107,14 +107,13 @@ class RetryingExecutor:
                     work, writes=writes, seconds=deadline - began, may_join=may_join
                 )
             except OperationTimeout:
-                raise self._timed_out(before) from None
+                raise self._timed_out(failure) from None
             except HermesSessionError:
                 raise
             except Exception as exc:  # noqa: BLE001  # a driver lets anything through
                 committing = isinstance(exc, CommitFailed)
                 cause = exc.cause if isinstance(exc, CommitFailed) else exc
             failure = self._classify(cause)
-            before = f"; before that: {failure.summary}"
             if committing and failure.outcome_unknown:
                 in_doubt = True
                 if on_doubt is not None:
@@ -139,8 +138,12 @@ class RetryingExecutor:
             return classify(cause)
         return classify_other(cause)
 
-    def _timed_out(self, before: str) -> StoreTimeout:
+    def _timed_out(self, failure: Failure | None) -> StoreTimeout:
+        """Return the error of the attempt that took too long; ``failure`` is the one before it."""
+        before, advice = "", "see whether the database is up"
+        if failure is not None:
+            before, advice = f"; before that: {failure.summary}", failure.advice
         return StoreTimeout(
-            f"the session store did not answer in time (timeout is {self._timeout} s{before}): see "
-            "whether the database is up, and repeat an append with the same turn_id"
+            f"the session store did not answer in time (timeout is {self._timeout} s{before}): "
+            f"{advice}; repeat an append with the same turn_id"
         )

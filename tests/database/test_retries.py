@@ -3,17 +3,26 @@
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Never
 
 import anyio
 import pytest
+from psycopg import OperationalError
 from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from hermes_session_mw import AppendInDoubt, SQLAlchemyStore, StoreUnavailable, TurnConflict
+from hermes_session_mw import (
+    AppendInDoubt,
+    SQLAlchemyStore,
+    StoreTimeout,
+    StoreUnavailable,
+    TurnConflict,
+)
 from hermes_session_mw.database.connection import Database
 from hermes_session_mw.database.errors import Category, classify
+from hermes_session_mw.database.interruption import OperationTimeout
+from hermes_session_mw.database.retry import RetryingExecutor
 from hermes_session_mw.database.transactions import transaction
 from hermes_session_mw.testing.helpers import new_id
 from tests.support import mariadb
@@ -77,6 +86,28 @@ async def test_a_commit_that_stays_in_doubt_says_so(
     with pytest.raises(TurnConflict):
         await store.append(session_id, [HELLO, HELLO], turn_id="t")
     await store.aclose()
+
+
+class SlowAfterAFailure:
+    """Fails once as a closed connection does, and then takes too long."""
+
+    def __init__(self) -> None:
+        self._attempts = 0
+
+    async def run(self, *_: object, **__: object) -> Never:
+        """Fail."""
+        self._attempts += 1
+        if self._attempts == 1:
+            raise OperationalError("server closed the connection unexpectedly")
+        raise OperationTimeout
+
+
+async def test_a_timeout_has_the_advice_of_the_failure_before_it() -> None:
+    """Where attempts failed before one took too long, the error says what to do about these."""
+    executor: Any = SlowAfterAFailure()
+    retrying = RetryingExecutor(executor, (OperationalError,), timeout=60)
+    with pytest.raises(StoreTimeout, match=r"before that: Operat.*pool_mode.*same turn_id"):
+        await retrying.read(lambda _: None)
 
 
 def failing(url: URL, work: Callable[[Connection, Connection], None]) -> str:
