@@ -315,10 +315,14 @@ $(CLIENTS)/%/.installed: tests/demo/clients/environments/%.txt | $(VENV)/bin/pyt
 	@touch $@
 
 # What cannot be had is told, and its tests are skipped.
-$(POOLERS)/.installed: tests/integration/between/install.sh
+$(POOLERS)/.installed: tests/integration/between/install.sh tests/integration/between/pglite.json
 	rm -rf $(@D)
-	mkdir $(@D)
+	mkdir -p $(@D)/pglite
 	bash $< $(@D)
+	cp tests/integration/between/pglite.json $(@D)/pglite/package.json
+	@if command -v npm >/dev/null; then \
+	  cd $(@D)/pglite && $(NPM_INSTALL) --legacy-peer-deps; \
+	else echo "npm was not found: PGlite will not run" >&2; fi
 	@touch $@
 
 $(OPEN_WEBUI)/.installed: tests/long/open_webui/requirements.txt | $(VENV)/bin/python

@@ -2,9 +2,10 @@
 
 ``python -m tests.integration.between.probe JSON``: a list of cases, each with its ``url``; with
 ``direct``, the database's own URL, without which the steps that need one are left out; with the
-``arguments`` of the driver's connect, and the store's ``threads``. Each case is a line of JSON:
-``failed`` is the first step that failed and how, or null; ``followers`` is whether another
-process's answer is heard of by notifications ("woken"), or read by polling ("poll").
+``arguments`` of the driver's connect, the store's ``threads``, and the steps that it is
+``without``. Each case is a line of JSON: ``failed`` is the first step that failed and how, or null;
+``followers`` is whether another process's answer is heard of by notifications ("woken"), or read by
+polling ("poll").
 
 With ``--other`` it is the other process, which is told what to do by lines of JSON.
 """
@@ -44,6 +45,10 @@ def store_of(case: Case, timeout: float = 20) -> SQLAlchemyStore:
     return SQLAlchemyStore(case["url"], engine_options=given, timeout=timeout, threads=threads)
 
 
+class Elsewhere(Exception):
+    """The other process failed."""
+
+
 class Other:
     """The other process, which does what it is told and prints a line."""
 
@@ -80,10 +85,10 @@ class Between(Steps):
             "two processes": self.processes,
             "a wait that ends": self.timeout,
         }
+        left_out = set(self._case.get("without", ()))
         if not self._case.get("direct"):
-            steps.pop("a closed connection")
-            steps.pop("a wait that ends")
-        return steps
+            left_out |= {"a closed connection", "a wait that ends"}
+        return {name: step for name, step in steps.items() if name not in left_out}
 
     async def turn(self) -> None:
         """A lease keeps the turn for one, who can write."""
@@ -98,7 +103,7 @@ class Between(Steps):
         self._other.tell("follow", self._case, writer.id)
         for number, piece in enumerate("abc", 1):
             await writer.write(number, piece)
-            check(await self._other.line(), piece)
+            await self._hears(piece)
         self.followers = await self._other.line()
         await writer.end(4)
 
@@ -106,9 +111,15 @@ class Between(Steps):
         """Two processes take turns, and none is lost or mixed."""
         self._other.tell("write", self._case, "both")
         await write(self.store, "both")
-        check(await self._other.line(), "done")
+        await self._hears("done")
         stored = (await self.store.load("both")).messages
         check([message["n"] for message in stored], list(range(2 * TURNS)))
+
+    async def _hears(self, expected: str) -> None:
+        """Read a line of the other process, which is its error if it failed."""
+        line = await self._other.line()
+        if line != expected:
+            raise Elsewhere(line)
 
     async def timeout(self) -> None:
         """``timeout`` ends a wait for a lock, and the store goes on."""
@@ -168,7 +179,8 @@ async def follow(store: SQLAlchemyStore, answer_id: str) -> None:
             print(json.loads(page[1][count]), flush=True)
 
         async def is_known() -> bool:
-            return await watch.renew() or listener._failures > 0
+            never = not store._notifies or listener._failures > 0
+            return never or await watch.renew()
 
         await until(is_known)
         print("woken" if await watch.renew() else "poll", flush=True)

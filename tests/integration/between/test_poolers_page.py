@@ -1,7 +1,7 @@
-"""What becomes of a store with a pooler between it and PostgreSQL, by each driver.
+"""What becomes of a store with something between it and its database, by each driver.
 
-The table of docs/deployment.md is what these runs gave. After a change that is meant, write it anew
-with ``make poolers``.
+The tables of docs/deployment.md are what these runs gave. After a change that is meant, write them
+anew with ``make poolers``.
 """
 
 import json
@@ -22,9 +22,9 @@ import pytest
 from sqlalchemy import URL
 
 from hermes_session_mw import SQLAlchemyStore
-from tests.integration.between import programs
-from tests.integration.clusters import standby
-from tests.support import pgbouncer, postgres
+from tests.integration.between import killed, programs
+from tests.integration.clusters import galera, standby
+from tests.support import mariadb, pgbouncer, postgres
 from tests.support.requirements import needs, needs_driver
 from tests.support.server import ROOT
 
@@ -34,6 +34,7 @@ WRITES = bool(os.environ.get("HERMES_WRITE_POOLERS"))
 AT_ONCE = int(os.environ.get("HERMES_POOLERS_AT_ONCE", "2"))
 
 DRIVERS = ("psycopg", "psycopg_async", "asyncpg", "psycopg2")
+ON_MARIADB = ("pymysql", "asyncmy")
 NAMES = {
     "psycopg": {"prepare_threshold": 1},
     "psycopg_async": {"prepare_threshold": 1},
@@ -47,11 +48,23 @@ Cells = dict[str, list[str]]
 
 
 class Row(NamedTuple):
-    """A row: what the page calls it, what it needs, and what starts it and yields its cases."""
+    """A row of the page.
+
+    Attributes:
+        name: what the page calls it.
+        missing: returns what has to be installed first, if anything.
+        cases: starts it, before PostgreSQL's server, and yields its cases.
+        killed: returns the cells, where something is killed, in the place of ``cases``.
+        drivers: the table's columns.
+        by_chance: whether the step that fails depends on which connection is had, or on the clock.
+    """
 
     name: str
     missing: Callable[[], str | None]
-    cases: Callable[[URL], Any]
+    cases: Callable[[URL], Any] | None = None
+    killed: Callable[[], list[str]] | None = None
+    drivers: tuple[str, ...] = DRIVERS
+    by_chance: bool = False
 
     def __str__(self) -> str:
         return re.sub(r"\W+", "-", self.name).strip("-")
@@ -61,7 +74,7 @@ def case(driver: str, url: URL, direct: URL | None = None, **more: Any) -> Case:
     """Return a case of the probe."""
     if direct is not None:
         more["direct"] = direct.render_as_string(hide_password=False)
-    url = url.set(drivername=f"postgresql+{driver}")
+    url = url.set(drivername=f"{url.get_backend_name()}+{driver}")
     return {"url": url.render_as_string(hide_password=False), **more}
 
 
@@ -120,6 +133,35 @@ def by_balancing_pgpool(_server: URL) -> Iterator[list[Case]]:
             ]
 
 
+@contextmanager
+def by_pglite(_server: URL, *, connections: int = 1, **more: Any) -> Iterator[list[Case]]:
+    """Yield the cases with a PGlite each, whose socket takes so many connections."""
+    with ExitStack() as stack:
+        cases = []
+        for driver in DRIVERS:
+            own = stack.enter_context(programs.own_pglite(f"--max-connections={connections}"))
+            direct = own.url if connections > 1 else None
+            cases.append(case(driver, own.url, direct, **more))
+        yield cases
+
+
+@contextmanager
+def by_haproxy(_server: URL, *, balances: bool) -> Iterator[list[Case]]:
+    """Yield the cases behind a HAProxy before three nodes, each with a database of its own."""
+    # The lock of a row is its node's, and another node's append does not wait for it.
+    without = ["a wait that ends"] if balances else []
+    with (
+        galera.cluster() as cluster,
+        programs.own_haproxy(cluster.urls, balances=balances) as url,
+    ):
+        cases = []
+        for driver in ON_MARIADB:
+            mariadb.execute(url, f"CREATE DATABASE hermes_{driver}")
+            own, direct = (each.set(database=f"hermes_{driver}") for each in (url, cluster.urls[0]))
+            cases.append(case(driver, own, direct, without=without))
+        yield cases
+
+
 async def _make_tables(url: URL) -> None:
     store = SQLAlchemyStore(url)
     await store.load("none")
@@ -142,7 +184,9 @@ def _rows() -> Iterator[Row]:
             start = partial(
                 by_pgbouncer, mode="transaction", newer=newer, names=True, settings=settings
             )
-            yield Row(f"{program}, `transaction`{told}, {named}", missing, start)
+            yield Row(
+                f"{program}, `transaction`{told}, {named}", missing, start, by_chance=count != 200
+            )
     stays = "backend_flag0 = 'DISALLOW_TO_FAILOVER'\n"
     yield Row("pgpool-II", programs.missing_pgpool, by_pgpool)
     yield Row(
@@ -154,14 +198,38 @@ def _rows() -> Iterator[Row]:
         "pgpool-II, `load_balance_mode=on`, a late standby",
         programs.missing_pgpool,
         by_balancing_pgpool,
+        by_chance=True,
     )
+    yield from _pglite_rows()
+    for balances, name in ((False, "`backup`"), (True, "`balance leastconn`")):
+        missing = programs.missing_haproxy
+        start = partial(by_haproxy, balances=balances)
+        yield Row(f"HAProxy, {name}", missing, start, drivers=ON_MARIADB)
+        kill = partial(killed.nodes_killed, balances, ON_MARIADB)
+        yield Row(f"HAProxy, {name}, a node killed", missing, killed=kill, drivers=ON_MARIADB)
+
+
+def _pglite_rows() -> Iterator[Row]:
+    missing = programs.missing_pglite
+    elsewhere = ["an answer elsewhere", "two processes"]
+    yield Row("PGlite", missing, by_pglite)
+    one = partial(by_pglite, threads=1, without=elsewhere)
+    yield Row("PGlite, `threads=1`, one process", missing, one)
+    yield Row("PGlite, `threads=1`, two processes", missing, partial(by_pglite, threads=1))
+    many = partial(by_pglite, connections=20, without=["a closed connection"])
+    yield Row("PGlite, `--max-connections=20`", missing, many)
+    kill = partial(killed.pglite_killed, DRIVERS)
+    yield Row("PGlite, `threads=1`, killed and started again", missing, killed=kill)
 
 
 ROWS = list(_rows())
 
 
 def found(row: Row, server: URL) -> tuple[list[str], str]:
-    """Run a row's cases; return its cells, and how answers elsewhere are followed."""
+    """Run a row; return its cells, and how answers elsewhere are followed."""
+    if row.killed is not None:
+        return row.killed(), ""
+    assert row.cases is not None
     with row.cases(server) as cases:
         done = subprocess.run(
             [sys.executable, "-m", "tests.integration.between.probe", json.dumps(cases)],
@@ -174,7 +242,8 @@ def found(row: Row, server: URL) -> tuple[list[str], str]:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == len(cases), done.stderr[-4000:]
     followers = {line["followers"] for line in lines} - {""}
-    return [seen(line["failed"]) for line in lines], "/".join(sorted(followers))
+    cells = [seen(line["failed"], by_chance=row.by_chance) for line in lines]
+    return cells, "/".join(sorted(followers))
 
 
 CURES = {
@@ -184,16 +253,21 @@ CURES = {
 }
 
 
-def seen(failed: str | None) -> str:
+def seen(failed: str | None, *, by_chance: bool) -> str:
     """Tell the step that failed, by which error, and what that names to change."""
     if failed is None:
         return "works"
     step, error, text = failed.split(": ", 2)
-    if error == "ValueError":
-        stale = text.startswith("[] is not")
-        return f"{step}: {'not read back' if stale else 'refused elsewhere'}"
     named = next((f", names {cure}" for words, cure in CURES.items() if words in text), "")
-    return f"{step}: {error}{named}"
+    if error == "ValueError":
+        # What is compared is a history, or the list's ids.
+        error = "not read back" if text.startswith(("[] is not", "set() is not")) else text
+    if error == "Elsewhere":
+        error = text.split(": ")[0]
+    if error == "StoreTimeout" and named:
+        # It is one, of which the last attempt was slower than those before.
+        error = "StoreUnavailable"
+    return f"{error}{named}" if by_chance else f"{step}: {error}{named}"
 
 
 @pytest.fixture(scope="module")
@@ -235,16 +309,18 @@ def test_the_page_has_a_row_for_each_pooler(cells: Cells) -> None:
     if WRITES:
         all_cells = read_page() | cells  # of a run by -k, the others' as they are
         before, rest = PAGE.read_text().split(BEGIN)
-        table = [
-            f"\n{_versions()}\n",
-            f"| | {' | '.join(f'`+{driver}`' for driver in DRIVERS)} | followers |",
-            f"|{'---|' * (len(DRIVERS) + 2)}",
-            *(f"| {row.name} | {' | '.join(all_cells[row.name])} |" for row in ROWS),
-            "\n",
-        ]
+        table = [f"\n{_versions()}"]
+        for drivers in (DRIVERS, ON_MARIADB):
+            rows = [row for row in ROWS if row.drivers == drivers]
+            table += [
+                f"\n| | {' | '.join(f'`+{driver}`' for driver in drivers)} | followers |",
+                f"|{'---|' * (len(drivers) + 2)}",
+                *(f"| {row.name} | {' | '.join(all_cells[row.name])} |" for row in rows),
+            ]
+        table.append("\n")
         PAGE.write_text(f"{before}{BEGIN}{chr(10).join(table)}{END}{rest.split(END)[1]}")
-    assert list(read_page()) == [row.name for row in ROWS]
-    assert {len(row) for row in read_page().values()} == {len(DRIVERS) + 1}
+    shown = {name: len(row) for name, row in read_page().items()}
+    assert shown == {row.name: len(row.drivers) + 1 for row in ROWS}
 
 
 def _versions() -> str:
@@ -255,13 +331,18 @@ def _versions() -> str:
         f"{name} {metadata.version(package)}"
         for name, package in (
             ("SQLAlchemy", "sqlalchemy"), ("psycopg", "psycopg"),
-            ("asyncpg", "asyncpg"), ("psycopg2", "psycopg2-binary"),
+            ("asyncpg", "asyncpg"), ("psycopg2", "psycopg2-binary"), ("PyMySQL", "pymysql"),
+            ("asyncmy", "asyncmy"),
         )
     )  # fmt: skip
+    pglite = programs.pglite_versions()
     return (
         f"Seen on {day}, with PgBouncer {programs.version(machines)} and "
         f"{programs.version(programs.NEWER_PGBOUNCER)} (newer), pgpool-II "
-        f"{programs.version(programs.pgpool() or '')}; {of_python}."
+        f"{programs.version(programs.pgpool() or '')}, PGlite {pglite['pglite']} (pglite-socket "
+        f"{pglite['pglite-socket']}), HAProxy {programs.version(programs.haproxy() or '')}, "
+        f"MariaDB {programs.version(mariadb.binary() or '')} with Galera "
+        f"{programs.galera_version()}; {of_python}."
     )
 
 
@@ -269,7 +350,7 @@ def read_page() -> Cells:
     """Return the rows of the page's table."""
     shown: Cells = {}
     for line in PAGE.read_text().split(BEGIN)[1].split(END)[0].splitlines():
-        if line.startswith(("| P", "| pg")):
+        if line.startswith(("| P", "| pg", "| HA")):
             name, *rest = [cell.strip() for cell in line.split("|")[1:-1]]
             shown[name] = rest
     return shown

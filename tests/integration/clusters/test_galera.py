@@ -20,7 +20,7 @@ from hermes_session_mw.testing.helpers import new_id
 from tests.integration.clusters import galera
 from tests.integration.clusters.galera_node import Node
 from tests.integration.clusters.processes import wait_until
-from tests.integration.clusters.writers import Acknowledged, check, turn_of, writing
+from tests.integration.clusters.writers import all_agree, turn_of, writing
 from tests.support import mariadb
 from tests.support.asgi import Recorder, request
 from tests.support.cutting_proxy import cutting
@@ -77,7 +77,7 @@ async def test_a_killed_node_costs_nothing_acknowledged(
         await run_sync(victim.wait_until_synced)
         await writers.more(100)
     assert victim.last_transfer() == transfer
-    await _all_agree(session_id, stores, writers.acknowledged)
+    await all_agree(session_id, stores, writers.acknowledged)
 
 
 @asynccontextmanager
@@ -156,7 +156,7 @@ async def test_without_a_quorum_nothing_is_written(
     assert (await request(app, session_id))[0]["status"] == 200
     for turn, other in enumerate(stores, 1):
         acknowledged["0", turn] = await other.append(session_id, turn_of("0", turn))
-    await _all_agree(session_id, stores, acknowledged)
+    await all_agree(session_id, stores, acknowledged)
 
 
 # Whether a COMMIT is under way then is a matter of chance, which six writers make likely.
@@ -221,14 +221,6 @@ def ask(node: Node, statement: str) -> tuple[int, ...]:
         cursor.execute(statement)
         ((value,),) = cursor.fetchall()
     return (int(value),)
-
-
-async def _all_agree(
-    session_id: str, stores: list[SQLAlchemyStore], acknowledged: Acknowledged
-) -> None:
-    first, *others = [await store.load(session_id) for store in stores]
-    check(first, acknowledged)
-    assert all(other == first for other in others)
 
 
 def _wait_for_the_loss(node: Node) -> None:

@@ -23,6 +23,15 @@ def check(history: History, acknowledged: Acknowledged, writers: int = 6) -> Non
     checker.check(history, reports)
 
 
+async def all_agree(
+    session_id: str, stores: Sequence[SQLAlchemyStore], acknowledged: Acknowledged
+) -> None:
+    """Hold what each store has of a session against what was acknowledged, and the others."""
+    first, *others = [await store.load(session_id) for store in stores]
+    check(first, acknowledged)
+    assert all(other == first for other in others)
+
+
 def turn_of(writer: str, turn: int) -> list[dict[str, Any]]:
     """Return a turn of three messages, as ``tests.long.torture.checker`` knows them."""
     return [{"writer": writer, "turn": turn, "part": part} for part in range(3)]

@@ -151,7 +151,7 @@ def told(exc: BaseException) -> str:
     """Tell an error by its class and its first line, of a group the first's."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
-    return f"{type(exc).__name__}: {str(exc).splitlines()[0] if str(exc) else ''}"[:300]
+    return f"{type(exc).__name__}: {str(exc).splitlines()[0] if str(exc) else ''}"[:500]
 
 
 def main() -> None:
