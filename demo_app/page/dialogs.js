@@ -20,10 +20,9 @@ const SHEET = [
   ["Show this sheet", [["?"], [MAIN, "/"]]],
 ];
 
-/** Asks for the API's address, its key and one of its models: {base, key, model, remember}. */
-export async function askSettings({ base, key, model, remember }, models) {
+/** Asks for the API's address, its key and a model, of which model-picker.js offers names: {base, key, model, remember}. */
+export async function askSettings({ base, key, model, remember }) {
   dialogOf("settings");
-  byId("models").replaceChildren(...models.map((value) => make("option", { value })));
   const [baseField, keyField] = [byId("base"), byId("key")];
   baseField.value = base;
   keyField.value = key;
@@ -139,7 +138,7 @@ function modelFields() {
   const [label, field] = fieldOf("model", "Model", {});
   label.className = "apart";
   field.setAttribute("list", "models");
-  return [label, field, make("datalist", { id: "models" })];
+  return [label, field];
 }
 
 function namesOf(ways) {

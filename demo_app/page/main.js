@@ -242,7 +242,8 @@ async function act(doing) {
 }
 
 async function openSettings() {
-  const chosen = await use("./dialogs.js", ({ askSettings }) => askSettings(settings, api.models));
+  showModels(api.models, settings.model); // which the server may have told with a conversation's id
+  const chosen = await use("./dialogs.js", ({ askSettings }) => askSettings(settings));
   if (!chosen) return;
   const isOther = (name) => chosen[name] !== settings[name];
   if (!Object.keys(chosen).some(isOther)) return;

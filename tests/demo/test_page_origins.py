@@ -174,11 +174,16 @@ def test_models_that_are_told_late_are_offered(keyed: str, visit: Visits) -> Non
         held.append(route)
 
     page.route("**/v1/models", hold)
-    page.goto(keyed)
+    with page.expect_request("**/v1/models"):
+        page.goto(keyed)
     page.get_by_role("button", name="Settings", exact=True).click()
-    expect(page.locator("#models option")).to_have_count(0)
+    model = page.get_by_role("dialog").get_by_label("Model")
+    expect(model).to_be_visible()  # and so the dialog is there before the models are
+    offered = "field => Array.from(field.list.options, (one) => one.value)"
+    assert model.evaluate(offered) == []
     held[0].fulfill(json={"object": "list", "data": [{"id": "late"}]})
     expect(page.locator("#models option")).to_have_count(1)
+    assert model.evaluate(offered) == ["late"]
 
 
 def test_two_keys_see_their_own(keyed: str, elsewhere: str, visit: Visits) -> None:
