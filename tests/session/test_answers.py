@@ -55,8 +55,10 @@ def answered(model: Model, **options: Any) -> Any:
 async def elsewhere(stores: Stores) -> AsyncIterator[HermesSession]:
     """The session in another process, which shares the database alone."""
     store = stores()
-    yield HermesSession(StoreClient(store), "id")
-    await store.aclose()
+    try:
+        yield HermesSession(StoreClient(store), "id")
+    finally:
+        await store.aclose()
 
 
 async def ends(stores: Stores, answer_id: str) -> Answer:
@@ -383,7 +385,9 @@ async def test_an_answer_continues_what_was_begun(
         model.end()
     name = "other" if ending == "killed" else "id"
     more = BROKEN if ending == "killed" else {}
-    stored = await stores().load(name)
+    store = stores()
+    stored = await store.load(name)
+    await store.aclose()
     assert stored.messages == [USER, assistant("Once more", reasoning="Hm.", **more)]
 
 
@@ -797,6 +801,7 @@ async def test_a_client_of_a_killed_process_may_know_more_than_is_stored(stores:
     with anyio.fail_after(30):
         assert [event async for event in answer.events(after=3)] == []
     assert answer.state == "incomplete"
+    await store.aclose()
 
 
 async def test_a_cursor_is_not_refused_by_a_store_that_does_not_answer(

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, event
 from hermes_session_mw.database.connection import Database, database_of, passes_checks
 from hermes_session_mw.database.connection_settings import check_settings
 from hermes_session_mw.database.listener import Listener
+from hermes_session_mw.database.workers.engine_slot import EngineSlot
 from hermes_session_mw.database.workers.executor import WAIT_SHARE, T, Work, invalidate_after
 from hermes_session_mw.database.workers.shared_transaction import run_shared
 from hermes_session_mw.database.workers.thread_listener import ThreadListener
@@ -55,7 +56,7 @@ class ThreadExecutor:
         self._max_readers = threads
         self._max_writers = writers
         self._timeout = timeout
-        self._engine: Engine | None = None
+        self._slot = EngineSlot(owned=owned)
         self._listeners: dict[str, ThreadListener] = {}
         self._inherited: list[object] = []
         self._lock = threading.Lock()
@@ -67,12 +68,11 @@ class ThreadExecutor:
 
     def _make_workers(self) -> None:
         # Writers have separate threads if they wait for each other and readers do not.
-        on_idle = partial(_give_back, self._local)
+        on_idle = partial(_become_idle, self._slot, self._local)
         self._readers = self._writers = WorkerPool(self._max_readers, on_idle)
         if self._max_writers is not None:
             self._writers = WorkerPool(self._max_writers, on_idle)
-        # The threads do not refer to this executor, so that they end if it is collected unclosed.
-        self._stop_workers = weakref.finalize(self, _stop_workers, self._readers, self._writers)
+        self._stop_workers = weakref.finalize(self, _drop, self._slot, self._readers, self._writers)
 
     def run(
         self, work: Work[T], *, writes: bool, seconds: float, may_join: bool = False
@@ -90,7 +90,7 @@ class ThreadExecutor:
             self._completions.set(completions)
         # Where writers have a thread of their own, it commits those that wait together.
         joining = work if may_join and writes and self._writers is not self._readers else None
-        in_thread = partial(self._run, work, writes=writes)
+        in_thread = partial(self._run, work, self._slot.closings, writes=writes)
         task: Task[T] = Task(in_thread, completions, seconds, workers.abandoned, joining)
         try:
             workers.put(task)
@@ -103,7 +103,7 @@ class ThreadExecutor:
         """See `Executor.listener`."""
         listener = self._listeners.get(channel)
         if listener is None:  # of two that are made at once one is kept
-            made = ThreadListener(channel, weakref.WeakMethod(self._ready_engine))
+            made = ThreadListener(channel, weakref.WeakMethod(self._ready_engine), self._slot)
             listener = self._listeners.setdefault(channel, made)
         return listener
 
@@ -113,7 +113,7 @@ class ThreadExecutor:
             listener.close()
         for task in self._abandoned():
             task.abort()
-        engine, self._engine = self._engine, None
+        engine = self._slot.take()
         ending = _stop_workers(self._readers, self._writers)
         if engine is not None and self._owned:
             with anyio.move_on_after(self._timeout, shield=True):
@@ -127,12 +127,22 @@ class ThreadExecutor:
         hung = f"hung threads: {count}, " if count else ""
         return hung + ("no engine yet" if self._engine is None else self._engine.pool.status())
 
+    @property
+    def _engine(self) -> Engine | None:
+        return self._slot.engine
+
     def _abandoned(self) -> set[Task[Any]]:
         return self._readers.abandoned | self._writers.abandoned
 
-    def _run(self, work: Work[T], task: Task[T], *, writes: bool) -> T:
+    def _run(self, work: Work[T], closings: int, task: Task[T], *, writes: bool) -> T:
         self._local.task = task
-        engine = self._engine or self._ready_engine()
+        try:
+            engine = self._slot.engine or self._ready_engine(closings)
+            return self._run_on(engine, work, task, writes=writes)
+        finally:
+            self._local.task = None  # which refers to this executor
+
+    def _run_on(self, engine: Engine, work: Work[T], task: Task[T], *, writes: bool) -> T:
         database = self._kept_database(engine, writes=writes)
         is_new = database is None
         if database is None:
@@ -151,13 +161,11 @@ class ThreadExecutor:
             invalidate_after(exc, connection)
             raise
         else:
-            keep = database.is_direct and engine is self._engine
+            keep = database.is_direct and engine is self._slot.engine
             return value
         finally:
             if not keep:
-                if self._owned and engine is not self._engine:
-                    connection.invalidate()  # the store was closed, and its pool with it
-                _give_back(self._local)
+                _give_back(self._slot, self._local)
 
     def _kept_database(self, engine: Engine, *, writes: bool) -> Database | None:
         """Return the connection that this thread has kept, if it may be used again."""
@@ -166,19 +174,21 @@ class ThreadExecutor:
             return None
         if kept.connection.engine is engine and passes_checks(kept.connection, writes=writes):
             return kept
-        _give_back(self._local)
+        _give_back(self._slot, self._local)
         return None
 
-    def _ready_engine(self) -> Engine:
+    def _ready_engine(self, closings: int) -> Engine:
         if not self._lock.acquire(timeout=self._timeout * WAIT_SHARE):
             raise StoreUnavailable(
                 "the database is still being connected to for another request: try again; "
                 "if it lasts, see whether the database is up"
             )
         try:
-            if self._engine is None:
-                self._engine = self._new_engine()
-            return self._engine
+            engine = self._slot.engine
+            if engine is None:
+                engine = self._new_engine()
+                self._slot.put(engine, closings)
+            return engine
         finally:
             self._lock.release()
 
@@ -186,7 +196,7 @@ class ThreadExecutor:
         engine = self._make()
         if self._owned:
             # Before SQLAlchemy's own listener, which already waits for the server.
-            event.listen(engine, "connect", self._connected, insert=True)
+            event.listen(engine, "connect", partial(_connected, self._local), insert=True)
         try:
             with engine.connect() as connection:
                 self._prepare(connection)
@@ -196,19 +206,14 @@ class ThreadExecutor:
             raise
         return engine
 
-    def _connected(self, driver_connection: Any, _record: object) -> None:
-        task: Task[Any] | None = getattr(self._local, "task", None)
-        if task is not None:  # otherwise it is not one of our threads
-            task.use(driver_connection)
-
     def forget_in_child(self) -> None:  # pragma: no cover  # runs in another process
         """Start again in a forked child, with a new engine and new threads."""
         # The parent's connections are kept and never touched: closing one here would end it, or
         # release its locks, for the parent too.
-        if self._engine is not None and self._owned:
-            self._inherited.append(self._engine)
-            self._engine = None
-        self._inherited.append(self._listeners)
+        self._inherited += [self._slot, self._listeners]
+        slot, self._slot = self._slot, EngineSlot(owned=self._owned)
+        if not self._owned:
+            self._slot.engine = slot.engine
         self._listeners = {}
         # A fork does not copy threads, and one of them may have held the lock.
         self._lock = threading.Lock()
@@ -216,16 +221,37 @@ class ThreadExecutor:
         self._make_workers()
 
 
-def _give_back(local: Any) -> None:
+# The threads and the engine do not refer to the executor, which is collected if it is dropped.
+
+
+def _connected(local: Any, driver_connection: Any, _record: object) -> None:
+    task: Task[Any] | None = getattr(local, "task", None)
+    if task is not None:  # otherwise it is not one of our threads
+        task.use(driver_connection)
+
+
+def _give_back(slot: EngineSlot, local: Any) -> None:
     """Give the connection that the running thread keeps back to its pool."""
     kept: Database | None = getattr(local, "database", None)
     if kept is not None:
         local.database = None
-        kept.connection.close()
+        slot.give_back(kept.connection)
+
+
+def _become_idle(slot: EngineSlot, local: Any) -> None:
+    try:
+        _give_back(slot, local)
+    finally:
+        slot.dispose_of_dropped()
 
 
 def _stop_workers(*pools: WorkerPool) -> list[threading.Thread]:
     return [thread for pool in set(pools) for thread in pool.stop()]
+
+
+def _drop(slot: EngineSlot, *pools: WorkerPool) -> None:
+    slot.drop()
+    _stop_workers(*pools)
 
 
 def _dispose(engine: Engine, ending: list[threading.Thread]) -> None:
@@ -234,7 +260,7 @@ def _dispose(engine: Engine, ending: list[threading.Thread]) -> None:
     engine.dispose()
 
 
-# A weak reference: a store that is dropped unclosed is collected, and its threads end.
+# Weak references: a store that is dropped unclosed is collected, and its threads end.
 _executors: "weakref.WeakSet[ThreadExecutor]" = weakref.WeakSet()
 
 

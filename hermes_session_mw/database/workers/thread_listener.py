@@ -21,17 +21,19 @@ from hermes_session_mw.database.listener import (
     CannotListen,
     Listener,
 )
+from hermes_session_mw.database.workers.engine_slot import EngineSlot
 
-FindEngine = Callable[[], Callable[[], Engine] | None]
-"""A weak reference to the method that returns the engine, or makes it."""
+FindEngine = Callable[[], Callable[[int], Engine] | None]
+"""A weak reference to the method that returns the engine, or makes it: see `EngineSlot`."""
 
 
 class ThreadListener(Listener):
     """Hears notifications in a thread, which calls ``find_engine``."""
 
-    def __init__(self, channel: str, find_engine: FindEngine) -> None:
+    def __init__(self, channel: str, find_engine: FindEngine, slot: EngineSlot) -> None:
         super().__init__(channel)
         self._find_engine = find_engine
+        self._slot = slot
         self._starting = threading.Lock()
         self._running: _Listening | None = None
 
@@ -41,7 +43,7 @@ class ThreadListener(Listener):
             if self._running is not None:
                 self._running.abort_if_hung()
                 return
-            listening = _Listening(self, self._find_engine)
+            listening = _Listening(self, self._find_engine, self._slot.closings)
             thread = threading.Thread(
                 target=listening.run, name="hermes-session-listener", daemon=True
             )
@@ -79,7 +81,8 @@ class ThreadListener(Listener):
 class _Listening:
     """What one thread does: it connects, listens while it is needed, and closes the connection."""
 
-    def __init__(self, listener: ThreadListener, find_engine: FindEngine) -> None:
+    def __init__(self, listener: ThreadListener, find_engine: FindEngine, closings: int) -> None:
+        self._closings = closings
         self._listener = listener
         self._find_engine = find_engine
         self._lock = threading.Lock()
@@ -93,7 +96,7 @@ class _Listening:
         try:
             make_engine = self._find_engine()
             if make_engine is not None:  # the store is not forgotten
-                self._listen(make_engine())
+                self._listen(make_engine(self._closings))
         except BaseException as exc:  # noqa: BLE001  # a driver raises what it likes
             reason = exc
         finally:

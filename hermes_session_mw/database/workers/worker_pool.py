@@ -155,8 +155,7 @@ class WorkerPool:
                 self._pending -= len(done)
             del task  # no reference until the next task
             while done:
-                finished = done.pop(0)
-                finished.complete(more=bool(done) or not queue.waiting.empty())
+                done.pop(0).complete(more=bool(done) or not queue.waiting.empty())
         self._become_idle()
 
     def _next(self, queue: _Queue) -> "Task[Any] | None":
