@@ -51,6 +51,13 @@ def threads() -> set[threading.Thread]:
     return {each for each in threading.enumerate() if each.name.startswith("hermes-session")}
 
 
+def end(ending: set[threading.Thread]) -> None:
+    """Wait for threads that end."""
+    for each in ending:
+        each.join(120)
+        assert not each.is_alive()
+
+
 @pytest.mark.parametrize("caller", ["waits", "has gone"])
 @pytest.mark.parametrize("engine", ["first", "made again"])
 async def test_a_store_that_is_closed_while_it_connects_leaves_nothing(
@@ -78,7 +85,7 @@ async def test_a_store_that_is_closed_while_it_connects_leaves_nothing(
             await store.aclose()
         Watched.may_open.set()
     assert len(loaded) == (caller == "waits")
-    assert comes_to(lambda: len(threads() - before), 0)
+    end(threads() - before)
     assert Watched.still_open == []
     assert await store.append("id", [MESSAGE]) == (2 if engine == "made again" else 1)
     assert Watched.still_open
@@ -99,7 +106,7 @@ async def test_an_operation_that_waited_for_its_thread_leaves_nothing(
         assert await anyio.to_thread.run_sync(Watched.is_asked.wait, 60)
         await store.aclose()
         Watched.may_open.set()
-    assert comes_to(lambda: len(threads() - before), 0)
+    end(threads() - before)
     assert Watched.still_open == []
     assert (await store.load("id")).length == 5
     await store.aclose()
