@@ -20,6 +20,8 @@ from tests.support.requirements import needs
 from tests.support.server import ROOT
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SHELL = "chromium-headless-shell"
+"""The same Chromium without windows: a visit costs a quarter of the processor time."""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
@@ -45,7 +47,7 @@ def program() -> str | None:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start the machine's own Chromium, and end it."""
-    found = program()
+    found = shutil.which(SHELL) or program()
     needs(None if found else "no Chromium: install chromium")
     expect.set_options(timeout=PATIENCE)
     with playwright() as driver:
