@@ -60,8 +60,8 @@ class HistoryNotLoaded(HermesSessionError, RuntimeError):
 
     def __init__(
         self,
-        problem: str = "the history is not loaded: call 'await session.load()' first, "
-        "or leave the middleware's autoload on",
+        problem: str = "the history is not loaded: call 'await session.load()' first, as after "
+        "a switch, or leave the middleware's autoload on",
     ) -> None:
         super().__init__(problem)
 

@@ -43,9 +43,9 @@ def is_session_id(value: str) -> bool:
     return SESSION_ID.fullmatch(value) is not None
 
 
-def is_header_safe(value: str) -> bool:
-    """Return whether ``value`` is 1 to 256 visible ASCII characters.
+def is_header_safe(value: object) -> bool:
+    """Return whether ``value`` is a text of 1 to 256 visible ASCII characters.
 
     No other id is ever stamped, also with a custom ``valid_id`` or ``new_id``.
     """
-    return _HEADER_SAFE.fullmatch(value) is not None
+    return isinstance(value, str) and _HEADER_SAFE.fullmatch(value) is not None

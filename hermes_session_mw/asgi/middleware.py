@@ -300,6 +300,7 @@ class SessionResolver:
             limit=options.history_limit,
             degrade=options.on_store_error == "empty",
             new_id=self._new_id,
+            valid_id=options.valid_id,
             telemetry=options.telemetry,
             answers=self.answers,
         )

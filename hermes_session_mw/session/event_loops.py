@@ -154,7 +154,9 @@ class _AsyncioSleeper:
     def _set_timer(self) -> None:
         self.close()
         if self._due != float("inf"):
-            self._timer = self.token.call_at(self._due, self._ring)
+            # Not by call_at: Pyodide's loop refuses a time that is over by now.
+            delay = max(self._due - self.token.time(), 0.0)
+            self._timer = self.token.call_later(delay, self._ring)
             self._rings_at = self._due
 
     def _ring(self) -> None:

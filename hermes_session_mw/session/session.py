@@ -1339,11 +1339,15 @@ class HermesSession:
 
         Raises:
             ResponseStarted: the client was told the old id already.
-            InvalidKey: no header can carry the id.
+            InvalidKey: the middleware's ``valid_id`` refuses the id, or no header can carry it: ask
+                ``is_session_id`` of what a client has sent, before.
         """
         self._check_untold()
-        if not is_header_safe(session_id):
-            raise InvalidKey("session_id is not 1 to 256 visible ASCII characters")
+        if not (is_header_safe(session_id) and self._store.valid_id(session_id)):
+            raise InvalidKey(
+                "session_id: no request could name it by the header; ask is_session_id() of what a "
+                "client has sent"
+            )
         await self._go_on_in(session_id, is_new=False)
 
     async def derive(self, told: Sequence[Message], *, turn_id: str | None = None) -> None:

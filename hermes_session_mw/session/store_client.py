@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import anyio
 
 from hermes_session_mw.exceptions import NotSupported, StoreError, StoreTimeout
-from hermes_session_mw.ids import mint_session_id
+from hermes_session_mw.ids import is_header_safe, mint_session_id
 from hermes_session_mw.logging import logger
 from hermes_session_mw.messages import EncodedMessages, Message, copy_messages, has_chat_form
 from hermes_session_mw.session.answer_tasks import AnswerTasks
@@ -47,6 +47,7 @@ class StoreClient:
         limit: the number of newest messages that a session loads; None for all.
         degrade: whether a session goes on with an empty history where the store fails.
         new_id: makes the ids of forked, rotated and renewed sessions.
+        valid_id: which ids a request may name, of those that a header can carry.
         telemetry: receives every operation.
         answers: the answers that run in this process.
 
@@ -63,6 +64,7 @@ class StoreClient:
         "limit",
         "new_id",
         "retry_timeout",
+        "valid_id",
     )
 
     def __init__(
@@ -73,6 +75,7 @@ class StoreClient:
         limit: int | None = None,
         degrade: bool = False,
         new_id: Callable[[], str] = mint_session_id,
+        valid_id: Callable[[str], bool] = is_header_safe,
         telemetry: Telemetry | None = None,
         answers: AnswerTasks | None = None,
     ) -> None:
@@ -80,6 +83,7 @@ class StoreClient:
         self.answers: AnswerTasks = answers or AnswerTasks()
         self._telemetry = telemetry
         self.new_id: Callable[[], str] = new_id
+        self.valid_id: Callable[[str], bool] = valid_id
         own = getattr(store, "timeout", None)
         # A store that keeps the time itself needs no second timeout, which would double the cost.
         keeps_time = own is not None and timeout is not None and own <= timeout

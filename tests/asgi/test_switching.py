@@ -1,5 +1,7 @@
 """A request that goes on in another session than the one that its header names."""
 
+from typing import Any
+
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,6 +16,7 @@ from hermes_session_mw import (
     MemoryStore,
     ResponseStarted,
     get_session,
+    is_session_id,
 )
 
 HELLO = {"role": "user", "content": "hello"}
@@ -39,13 +42,39 @@ async def test_a_switch_goes_on_in_the_other_session() -> None:
 async def test_a_switch_is_refused_where_the_id_cannot_be_told() -> None:
     """No id that a header cannot carry is taken, and none once the response has begun."""
     session = HermesSession(MemoryStore(), "id")
-    for bad in ("", "a b", "x" * 257, "a\nb"):
+    unsafe: list[Any] = ["", "a b", "x" * 257, "a\nb", None, 5]
+    for bad in unsafe:
         with pytest.raises(InvalidKey):
             await session.switch(bad)
     session.is_told = True
     with pytest.raises(ResponseStarted):
         await session.switch("other")
     assert session.id == "id"
+
+
+def test_a_switch_takes_the_ids_that_the_next_request_may_send() -> None:
+    """What the middleware would refuse in the header, by the default or `valid_id`, is refused."""
+
+    async def endpoint(request: Request) -> Response:
+        with pytest.raises(InvalidKey, match="is_session_id"):
+            await get_session(request).switch("user@host/1")
+        await get_session(request).switch("other")
+        return Response()
+
+    async def shouting(request: Request) -> Response:
+        with pytest.raises(InvalidKey):
+            await get_session(request).switch("other")
+        await get_session(request).switch("USER@HOST/1")
+        return Response()
+
+    for handler, valid_id in ((endpoint, is_session_id), (shouting, str.isupper)):
+        app = Starlette(routes=[Route("/", handler)])
+        wrapped = HermesSessionMiddleware(app, MemoryStore(), valid_id=valid_id)
+        with TestClient(wrapped, headers={"X-Hermes-Session-Id": "ID"}) as client:
+            switched = client.get("/")
+            assert switched.status_code == 200
+            back = switched.headers["X-Hermes-Session-Id"]
+            assert client.get("/", headers={"X-Hermes-Session-Id": back}).status_code == 200
 
 
 def test_the_id_of_the_other_session_is_stamped() -> None:
