@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import anyio
+from starlette.datastructures import URL, Headers
 from starlette.types import Receive, Scope, Send
 
 from hermes_session_mw import HermesSessionMiddleware, MemoryStore
@@ -67,7 +68,12 @@ async def body_of(receive: Receive) -> bytes:
 
 async def seen(scope: Scope, receive: Receive, send: Send) -> None:
     """Tell which session it is, and how the request came."""
-    told = {"id": scope["state"]["hermes_session"].id, "version": scope["http_version"]}
+    told = {
+        "id": scope["state"]["hermes_session"].id,
+        "version": scope["http_version"],
+        "url": str(URL(scope=scope)),
+        "forwarded": ", ".join(Headers(scope=scope).getlist("x-forwarded-for")),
+    }
     await answer(send, json.dumps(told).encode(), (b"content-type", b"application/json"))
 
 

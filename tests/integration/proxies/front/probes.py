@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlsplit
 
+import httpx2
 import websockets.exceptions
 from websockets.sync.client import connect
 
@@ -282,6 +284,16 @@ def cached_static(ports: Ports) -> str:
 def down(ports: Ports) -> str:
     """Tell what is answered where the application is down; ``ports`` has one of nobody's."""
     return ask(ports.plain, "/seen", "mine").told()
+
+
+def seen_url(ports: Ports, scheme: str, *, claimed: str) -> tuple[str, str | None, str]:
+    """Return the scheme, the name and the client's address that the application sees."""
+    port = ports.tls if scheme == "https" else ports.plain
+    headers = {"X-Forwarded-Proto": claimed} if claimed else {}
+    url = f"{scheme}://localhost:{port}/seen"
+    told = httpx2.get(url, headers=headers, verify=trusting(), timeout=30).json()
+    seen = urlsplit(told["url"])
+    return seen.scheme, seen.hostname, told["forwarded"]
 
 
 def http_2(ports: Ports, *, tls: bool) -> str:

@@ -177,6 +177,9 @@ PROGRAMS = [
             ("proxy_set_header Connection $connection_upgrade;", ""),
             ("proxy_set_header Upgrade    $http_upgrade;", ""),
             ("proxy_buffering    off;", ""),
+            ("proxy_set_header Host              $host;", ""),
+            ("proxy_set_header X-Forwarded-For   $remote_addr;", ""),
+            ("proxy_set_header X-Forwarded-Proto $scheme;", ""),
         ],
         ours=[
             ("listen 80;", "listen 127.0.0.1:PLAIN_PORT;"),
@@ -186,13 +189,22 @@ PROGRAMS = [
     ),
     Program(
         "HAProxy", "haproxy", lambda file, _, __: ["-f", str(file)], "haproxy", ["-v"],
-        replaced=[("option http-no-delay", ""), ("option abortonclose", "")],
+        replaced=[
+            ("option http-no-delay", ""),
+            ("option abortonclose", ""),
+            ("http-request set-header X-Forwarded-For %[src]", ""),
+            ("http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]", ""),
+        ],
         ours=[("bind :80", "bind 127.0.0.1:PLAIN_PORT"), ("bind :443", "bind 127.0.0.1:TLS_PORT")],
         frame=_haproxy,
     ),
     Program(
         "Apache", "apache2", lambda file, _, __: ["-X", "-f", str(file)], "apache2", ["-v"],
-        replaced=[(" upgrade=websocket", "")],
+        replaced=[
+            (" upgrade=websocket", ""),
+            ("ProxyPreserveHost On", ""),
+            ("RequestHeader set X-Forwarded-Proto expr=%{REQUEST_SCHEME}", ""),
+        ],
         ours=[
             ("Listen 80", "Listen 127.0.0.1:PLAIN_PORT"),
             ("Listen 443", "Listen 127.0.0.1:TLS_PORT"),

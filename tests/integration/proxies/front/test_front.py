@@ -124,6 +124,19 @@ def test_what_a_proxy_does(program: Program, kind: Kind, app_port: int, cells: C
         assert {name: told.get((program.name, kind, name)) for name in seen} == seen
 
 
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_the_application_sees_its_own_url(program: Program, app_port: int) -> None:
+    """By the page's configuration it sees the scheme, name and address of its client."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with running(program, Path(folder) / "proxy", app_port) as ports:
+            seen = [probes.seen_url(ports, "http", claimed="https" if program.tls else "")]
+            seen += [probes.seen_url(ports, "https", claimed="http")] if program.tls else []
+    name = "chat.example" if program.name == "Squid" else "localhost"
+    schemes = ["http", "https"] if program.tls else ["http"]
+    assert seen == [(scheme, name, "127.0.0.1") for scheme in schemes]
+
+
 def test_a_caddy_that_is_told_to_flush_hears_of_no_client_that_leaves(app_port: int) -> None:
     """With ``flush_interval -1`` a leaving client is noticed when something is written."""
     (caddy,) = (program for program in PROGRAMS if program.name == "Caddy")
