@@ -5,18 +5,35 @@ Some drivers bind parameters at the server, others write them into the statement
 sets are those that the driver assumes. So each connection is probed once, with values that do no
 harm if they are misread. An engine of our own sets them; a connection of the caller's engine, which
 may need others, is refused if its settings are unsuitable.
+
+A pooler in between may refuse transactions (PgBouncer's ``pool_mode = statement``), of which many
+operations have none. So an engine's first connection that leads to one begins a transaction: what
+cannot work at all fails at the first use, and not at the first edit.
 """
 
 import sqlite3
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Engine, Executable, Text, bindparam, event, func, literal_column, select
+from sqlalchemy import (
+    Dialect,
+    Engine,
+    Executable,
+    Text,
+    bindparam,
+    event,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from hermes_session_mw.database.connection import Database, is_own
 from hermes_session_mw.database.dialects import MYSQL, BytesKey
+from hermes_session_mw.database.drivers import SERVER_PROCESS
 from hermes_session_mw.database.errors import classify
+from hermes_session_mw.database.transactions import snapshot
 from hermes_session_mw.exceptions import ConfigurationError, StoreMisconfigured
 from hermes_session_mw.logging import logger
 
@@ -38,7 +55,7 @@ _PARAMETERS = {"text": _PROBE, "key": _PROBE}
 
 _PROBES: dict[str, Executable] = {
     "sqlite": select(_TEXT),
-    "postgresql": select(_TEXT, func.octet_length(_TEXT)),
+    "postgresql": select(_TEXT, func.octet_length(_TEXT), func.pg_backend_pid()),
     **dict.fromkeys(
         MYSQL,
         select(
@@ -55,6 +72,9 @@ _STRICT = {"STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"}
 _OTHER_SQL = {"ORACLE", "EMPTY_STRING_IS_NULL"}
 _CHECKED = "hermes_settings"
 _NO_BACKSLASH_ESCAPES = 512  # a status flag in each answer of MySQL's
+
+# By dialect: each engine has its own.
+_with_transactions: weakref.WeakSet[Dialect] = weakref.WeakSet()
 
 _MANGLED = (
     "values do not come back as they go in: the driver and the server differ about the "
@@ -81,11 +101,12 @@ def check_isolation(options: Mapping[str, Any]) -> None:
 def check_settings(database: Database) -> None:
     """Probe a connection at its first use, and after a change that its driver reports.
 
-    A probe is one round trip, or two on MySQL.
+    A probe is one round trip, or two on MySQL; behind a pooler of PostgreSQL's two more, once for
+    each engine.
 
     Raises:
         StoreMisconfigured: texts would be changed or cut off.
-        SQLAlchemyError: the probe failed.
+        SQLAlchemyError: the probe failed, or a pooler refuses transactions.
     """
     info = database.connection.info
     state = None if is_own(database.connection) else _driver_state(database)
@@ -120,10 +141,25 @@ def _problems(database: Database) -> Iterator[str]:
     if database.dialect in MYSQL:
         yield from _problems_on_mysql(database, row)
     elif database.dialect == "postgresql":
-        if row != (_PROBE, len(_PROBE.encode())):
+        if row[:2] != (_PROBE, len(_PROBE.encode())):
             yield f"{_MANGLED}; set client_encoding to UTF8, and use a database whose encoding is"
+        else:
+            _check_pooler(database, server_process=row[2])
     else:
         yield from _problems_on_sqlite(database, row)
+
+
+def _check_pooler(database: Database, *, server_process: int) -> None:
+    """Begin a transaction, the first time that a pooler has made up the process it told of."""
+    dialect = database.connection.dialect
+    told = SERVER_PROCESS.get(dialect.driver)
+    if told is None or dialect in _with_transactions:
+        return
+    if told(database.driver_connection) != server_process:
+        with snapshot(database):
+            pass
+        database.check_no_transaction("after ROLLBACK")
+    _with_transactions.add(dialect)
 
 
 def _problems_on_mysql(database: Database, row: tuple[Any, ...]) -> Iterator[str]:

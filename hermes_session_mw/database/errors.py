@@ -213,7 +213,7 @@ _MISSING = re.compile(r"no such (table|column)|table \w+ has no column")
 _REFUSED = re.compile(
     r"authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no such (database|user)"
     r"|(database|role) \".*\" (does not exist|is not permitted)|permission denied for database"
-    r"|no password supplied|does not support SSL"
+    r"|no password supplied|does not support SSL|unsupported startup parameter"
 )
 # MariaDB has one number (1105) for errors that have none of their own.
 _OVER_WRITE_SET = "Maximum writeset size exceeded"
@@ -221,10 +221,19 @@ _TURN_TOO_LARGE = _Code(
     "misconfigured",
     f"the turn is larger than the server's wsrep_max_ws_size: raise that, {_SMALLER}",
 )
-# PgBouncer's, under a SQLSTATE that stands for every violation of the protocol.
+_PROTOCOL_VIOLATION = "08P01"
+# PgBouncer's, under this SQLSTATE, which stands for every violation of the protocol.
 _NO_TRANSACTIONS = "not allowed in statement pooling mode"
 _STATEMENT_POOLING = _Code(
     "misconfigured", "set PgBouncer's pool_mode to transaction: in statement mode there are none"
+)
+# PgBouncer's as well, while it refuses a login: under the same SQLSTATE, or without one by libpq.
+_NOT_PASSED_ON = "unsupported startup parameter"
+_STARTUP_PARAMETER = _Code(
+    "misconfigured",
+    "PgBouncer passes on few of a connection's parameters: take the others out of the URL and of "
+    "connect_args (psycopg's options, asyncpg's server_settings), and set them by ALTER ROLE ... "
+    "SET; those that its ignore_startup_parameters names are accepted, and have no effect",
 )
 # pgpool-II's, of the server's connection, under the SQLSTATE of every internal error (XX000).
 _LOST_BY_PGPOOL = re.compile(r"unable to (read|write|flush) data (from|to) (DB node|frontend)")
@@ -339,7 +348,7 @@ def _find_code(exc: Exception, cause: BaseException) -> tuple[_Code, str]:
     if number is not None:
         return _by_number(number, exc, cause), str(number)
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg2's
-    known = _by_text(cause)
+    known = _by_text(cause, state)
     if known is not None:
         return known, state or ""
     if state:
@@ -354,12 +363,14 @@ def _find_code(exc: Exception, cause: BaseException) -> tuple[_Code, str]:
     return _without_code(exc, cause), ""
 
 
-def _by_text(cause: BaseException) -> _Code | None:
+def _by_text(cause: BaseException, state: str | None) -> _Code | None:
     """Return what an error of PostgreSQL's or a pooler's says whose SQLSTATE does not."""
     if _is_plan_stale(cause):
         return _Code("stale")
     if _NO_TRANSACTIONS in str(cause):
         return _STATEMENT_POOLING
+    if state in (None, _PROTOCOL_VIOLATION) and _NOT_PASSED_ON in str(cause):
+        return _STARTUP_PARAMETER
     return _LOST if _LOST_BY_PGPOOL.match(str(cause)) else None
 
 

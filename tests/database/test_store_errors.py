@@ -651,6 +651,33 @@ def test_a_pooler_that_mixes_up_statements_names_the_option(state: str) -> None:
     assert "statement_cache_size=0" in failure.advice
 
 
+@pytest.mark.parametrize(
+    ("text", "state", "category"),
+    [
+        (
+            "connection failed: FATAL:  unsupported startup parameter: options",
+            None,
+            "misconfigured",
+        ),
+        ("unsupported startup parameter: jit", "08P01", "misconfigured"),
+        ("unsupported startup parameter in options: jit", "08P01", "misconfigured"),  # 1.20 and up
+        ("query_wait_timeout", "08P01", "lost"),
+        ("unsupported startup parameter", "22001", "other"),  # a value that is quoted
+    ],
+)
+def test_a_startup_parameter_that_is_refused_is_no_lost_connection(
+    text: str, state: str | None, category: str
+) -> None:
+    """PgBouncer refuses it by the code of a lost connection, or by none: its text decides."""
+
+    class OperationalError(Exception):
+        sqlstate = state
+
+    failure = classify(DBAPIError(None, None, OperationalError(text)))
+    assert failure.category == category
+    assert ("ignore_startup_parameters" in failure.advice) is (category == "misconfigured")
+
+
 @asyncio_alone
 async def test_an_encrypted_file_is_not_told_to_be_restored_alone(tmp_path: Path) -> None:
     """What looks like noise may be encrypted: the error says so, and the file is untouched."""

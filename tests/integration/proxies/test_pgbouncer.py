@@ -9,8 +9,9 @@ from typing import Any, Literal
 import anyio
 import anyio.to_thread
 import pytest
-from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy import URL, Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from hermes_session_mw import (
     HermesSessionError,
@@ -37,6 +38,8 @@ ASKED_FOR = {
     "postgresql+psycopg_async": {"prepare_threshold": 2},
     "postgresql+asyncpg": {"statement_cache_size": 100},
 }
+
+OPTIONS = {"options": "-c statement_timeout=54321"}
 
 UNNAMED = {
     "postgresql+psycopg": {"prepare_threshold": None},
@@ -197,6 +200,91 @@ async def test_a_pooler_in_statement_mode_is_misconfigured(postgres_url: URL, dr
         with pytest.raises(StoreMisconfigured, match="pool_mode to transaction"):
             await store.append(new_id(), numbered(0, 2), turn_id="turn")
         await store.aclose()
+
+
+@EITHER
+@pytest.mark.parametrize("borrowed", [False, True], ids=["own", "borrowed"])
+async def test_statement_mode_is_told_by_the_first_operation(
+    postgres_url: URL, driver: str, borrowed: bool
+) -> None:
+    """Where the tables are made already, operations without a transaction are refused as well."""
+    needs(missing())
+    direct = SQLAlchemyStore(postgres_url.set(drivername=driver))
+    await direct.load("none")
+    await direct.aclose()
+    with own_pooler(postgres_url, "statement") as pooler:
+        url = pooler.url.set(drivername=driver)
+        create: Any = create_async_engine if url.get_dialect().is_async else create_engine
+        options = {"connect_args": UNNAMED[driver], "isolation_level": "AUTOCOMMIT"}
+        engine = create(url, **options) if borrowed else None
+        for created in (True, False):
+            for _ in range(2):  # nor does it work the second time
+                store = SQLAlchemyStore(engine or url, timeout=60, create_schema=created)
+                with pytest.raises(StoreMisconfigured, match="pool_mode to transaction"):
+                    await store.append(new_id(), numbered(0, 2))
+                with pytest.raises(StoreMisconfigured, match="pool_mode to transaction"):
+                    await store.load("none")
+                await store.aclose()
+        if engine is not None:
+            await dispose(engine)
+
+
+@EITHER
+@pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooled"])
+async def test_a_transaction_is_tried_once_and_behind_a_pooler_alone(
+    postgres_url: URL, transaction_pooler: PgBouncer, driver: str, pooled: bool
+) -> None:
+    """It costs an engine two round trips, of whatever number of connections; none elsewhere."""
+    url = (transaction_pooler.url if pooled else postgres_url).set(drivername=driver)
+    create: Any = create_async_engine if url.get_dialect().is_async else create_engine
+    engine = create(url, connect_args=UNNAMED[driver], poolclass=NullPool)
+    store = SQLAlchemyStore(engine)
+    await store.load("none")  # makes the tables
+    sent: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    connected: list[object] = []
+    for count in (1, 2):
+        engine = create(url, connect_args=UNNAMED[driver], poolclass=NullPool)
+        sync_engine = getattr(engine, "sync_engine", engine)
+        event.listen(sync_engine, "before_cursor_execute", note)
+        event.listen(sync_engine, "connect", lambda connection, _: connected.append(connection))
+        store = SQLAlchemyStore(engine, create_schema=False)
+        for _ in range(3):
+            await store.load("none")
+        tried = [each for each in sent if each.startswith(("BEGIN", "ROLLBACK"))]
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        assert tried == [begin, "ROLLBACK"] * count * pooled
+        assert len(connected) >= 3 * count
+        await dispose(engine)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(
+    ("driver", "query", "connect_args"),
+    [
+        ("psycopg", OPTIONS, {}),
+        ("psycopg", {}, OPTIONS),
+        ("psycopg_async", OPTIONS, {}),
+        ("psycopg2", OPTIONS, {}),
+        ("asyncpg", {}, {"server_settings": {"statement_timeout": "54321"}}),
+    ],
+)
+async def test_a_parameter_that_a_pooler_refuses_is_misconfigured(
+    transaction_pooler: PgBouncer, driver: str, query: dict[str, str], connect_args: dict[str, Any]
+) -> None:
+    """No later attempt would go better: the error names what takes its place, and no value."""
+    needs_driver(f"postgresql+{driver}")
+    url = transaction_pooler.url.set(drivername=f"postgresql+{driver}", query=query)
+    store = SQLAlchemyStore(url, timeout=60, engine_options={"connect_args": connect_args})
+    name = "statement_timeout" if driver == "asyncpg" else "options"
+    told = rf"parameter: {name}\): .*ALTER ROLE \.\.\. SET; .*ignore_startup_parameters"
+    with pytest.raises(StoreMisconfigured, match=told) as caught:
+        await store.append(new_id(), numbered(0, 2))
+    assert "54321" not in str(caught.value)
+    await store.aclose()
 
 
 async def test_psycopg2_names_the_mode_that_closes_its_connections(postgres_url: URL) -> None:
