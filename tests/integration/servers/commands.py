@@ -76,7 +76,7 @@ COMMANDS = [
         gunicorn("uvicorn_worker.UvicornWorker"), GUNICORN_GRACE,
     ),
     Command(
-        "gunicorn, `Worker` below", "uvicorn-worker",
+        "gunicorn, `Worker` above", "uvicorn-worker",
         gunicorn("worker.Worker"), ["--graceful-timeout", "40"],
     ),
     Command("gunicorn, asgi", "gunicorn", gunicorn("asgi"), GUNICORN_GRACE),
