@@ -36,6 +36,10 @@ REPEATS = 5
 BY_THE_CLOCK = frozenset(
     {
         ("database/sqlite_file.py", "_stat"),
+        ("database/workers/engine_slot.py", "dispose_of_dropped"),
+        ("database/workers/engine_slot.py", "give_back"),
+        ("database/workers/engine_slot.py", "is_late"),
+        ("database/workers/thread_executor.py", "_become_idle"),
         ("database/workers/asyncio_wakeup.py", "_call"),
         ("database/workers/worker_pool.py", "_become_idle"),
         ("database/workers/worker_pool.py", "_deliver"),

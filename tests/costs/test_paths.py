@@ -10,7 +10,7 @@ BOUNDS = {
     "load by a known id": (88, 15, 36),
     "load without a header": (12, 4, 6),
     "append": (205, 19, 82),
-    "prune by the command": (890, 33, 425),
+    "prune by the command": (930, 33, 440),
 }
 
 

@@ -256,11 +256,11 @@ async def test_who_is_not_let_in_has_to_change_something(
 @asyncio_alone
 async def test_missing_tables_are_a_misconfiguration(driver: str, postgres_server: URL) -> None:
     """Without tables, and without leave to make them, the error says what is missing."""
-    url = postgres_server.set(drivername=driver)
-    store = SQLAlchemyStore(url, create_schema=False)
-    with pytest.raises(StoreMisconfigured, match=r'42P01: .*"hermes_messages" does not exist'):
-        await store.load("id")
-    await store.aclose()
+    with postgres.database(postgres_server) as url:
+        store = SQLAlchemyStore(url.set(drivername=driver), create_schema=False)
+        with pytest.raises(StoreMisconfigured, match=r'42P01: .*"hermes_messages" does not exist'):
+            await store.load("id")
+        await store.aclose()
 
 
 @asyncio_alone
