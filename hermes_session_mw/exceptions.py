@@ -175,7 +175,7 @@ class SessionBusy(HermesSessionError):
     """
 
     def __init__(self, retry_after: float) -> None:
-        self.retry_after = float(retry_after)  # here, and not where it is answered
+        self.retry_after: float = float(retry_after)  # here, and not where it is answered
         super().__init__("another turn of this conversation is going on: try again in a moment")
 
     def __reduce__(self) -> tuple[type["SessionBusy"], tuple[float]]:

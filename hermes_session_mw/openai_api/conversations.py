@@ -221,7 +221,7 @@ class _Routes:
         is_new = name is None
         session_id = new_conversation_id() if is_new else conversation_session_id(str(name), owner)
         if own.is_new and own.key is None:
-            await own.switch(session_id)
+            await own.go_on_in(session_id)
         return HermesSession(self._store, session_id, owner=owner, is_new=is_new)
 
     async def _placed(self, session: HermesSession) -> list[PlacedItem]:

@@ -1350,6 +1350,11 @@ class HermesSession:
             )
         await self._go_on_in(session_id, is_new=False)
 
+    async def go_on_in(self, session_id: str) -> None:
+        """Switch, for the routes, to an id of the package's own: `valid_id` is for the header's."""
+        self._check_untold()
+        await self._go_on_in(session_id, is_new=False)
+
     async def derive(self, told: Sequence[Message], *, turn_id: str | None = None) -> None:
         """Find the session of a client that sends the whole conversation, and neither id nor key.
 

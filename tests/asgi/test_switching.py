@@ -1,5 +1,6 @@
 """A request that goes on in another session than the one that its header names."""
 
+import uuid
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from hermes_session_mw import (
     get_session,
     is_session_id,
 )
+from hermes_session_mw.openai_api import conversation_routes
 
 HELLO = {"role": "user", "content": "hello"}
 
@@ -75,6 +77,21 @@ def test_a_switch_takes_the_ids_that_the_next_request_may_send() -> None:
             assert switched.status_code == 200
             back = switched.headers["X-Hermes-Session-Id"]
             assert client.get("/", headers={"X-Hermes-Session-Id": back}).status_code == 200
+
+
+def test_a_valid_id_of_ones_own_is_for_the_headers_ids() -> None:
+    """Conversations by the routes have ids of the package's own, whatever the header may have."""
+
+    def new_id() -> str:
+        return f"S{uuid.uuid4().hex.upper()}"
+
+    app = Starlette(routes=conversation_routes(store := MemoryStore()))
+    wrapped = HermesSessionMiddleware(app, store, valid_id=str.isupper, new_id=new_id)
+    with TestClient(wrapped) as client:
+        made = client.post("/v1/conversations", json={})
+        assert made.status_code == 200, made.text
+        found = client.get(f"/v1/conversations/{made.json()['id']}")
+        assert found.json()["id"] == made.json()["id"]
 
 
 def test_the_id_of_the_other_session_is_stamped() -> None:

@@ -107,6 +107,7 @@ def test_every_member_of_a_session_is_in_its_table() -> None:
         "current_turn",
         "derivation",
         "end",
+        "go_on_in",
         "is_recording",
         "is_replayed",
         "is_told",

@@ -19,7 +19,7 @@ class EngineSlot:
 
     def __init__(self, *, owned: bool) -> None:
         self.engine: Engine | None = None
-        self.closings = 0
+        self.closings: int = 0
         self._owned = owned
         self._dropped: Engine | None = None
         self._lock = threading.Lock()
