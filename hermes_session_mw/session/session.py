@@ -1351,7 +1351,7 @@ class HermesSession:
         await self._go_on_in(session_id, is_new=False)
 
     async def go_on_in(self, session_id: str) -> None:
-        """Switch, for the routes, to an id of the package's own: `valid_id` is for the header's."""
+        """Switch, for the routes, to an id of the package's own, whatever a header may have."""
         self._check_untold()
         await self._go_on_in(session_id, is_new=False)
 
