@@ -86,7 +86,7 @@ QUIETLY = -m pip --disable-pip-version-check install --quiet
 PYTEST = -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder $(RERUNS)
 # One of thousands that start servers, browsers and clusters may fail by the machine that they share:
 # CI tries it once more, and pytest's closing line counts it.
-RERUNS = $(if $(CI),--reruns 1)
+RERUNS = $(if $(CI),--reruns 1 -raR)
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
 PIP = $(VENV)/bin/python $(QUIETLY) --constraint constraints.txt
 EXTRAS = asyncpg,cli,client,demo,fast,mysql,otel,postgresql
