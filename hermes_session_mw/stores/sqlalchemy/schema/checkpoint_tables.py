@@ -36,7 +36,7 @@ from hermes_session_mw.stores.sqlalchemy.schema.table_presence import (
     CHECKPOINTS,
     checkpoint_tables_exist,
 )
-from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
+from hermes_session_mw.stores.sqlalchemy.schema.tables import INNODB, sessions
 
 checkpoint_metadata: MetaData = MetaData()
 
@@ -45,7 +45,6 @@ _DIGEST = 16  # bytes
 _text = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
 _bytes = LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)
 _key = key_type(MAX_CHECKPOINT_KEY)
-_ENGINE_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
 
 
 def _place() -> list[Column[Any]]:
@@ -77,7 +76,7 @@ checkpoint_writes: Table = Table(
     Column("body", _bytes, nullable=False),
     PrimaryKeyConstraint("owner", "session_id", "place", "checkpoint_id", "task_id", "number"),
     _of_session(),
-    **_ENGINE_OPTIONS,
+    **INNODB,
 )
 
 checkpoints: Table = Table(
@@ -92,7 +91,7 @@ checkpoints: Table = Table(
     Column("metadata", _text, nullable=False),  # a JSON object
     PrimaryKeyConstraint("owner", "session_id", "place", "checkpoint_id"),
     _of_session(),
-    **_ENGINE_OPTIONS,
+    **INNODB,
 )
 _has_run = checkpoints.c.run_id.is_not(None)
 Index(

@@ -40,14 +40,13 @@ from hermes_session_mw.exceptions import StoreMisconfigured
 from hermes_session_mw.stores.models import MAX_KEY_LENGTH
 from hermes_session_mw.stores.sqlalchemy.schema.column_presence import has_answers
 from hermes_session_mw.stores.sqlalchemy.schema.creation import upgrade_lock
-from hermes_session_mw.stores.sqlalchemy.schema.tables import sessions
+from hermes_session_mw.stores.sqlalchemy.schema.tables import INNODB, sessions
 
 search_metadata: MetaData = MetaData()
 
 MAX_ROLE = 100
 """Characters of a role that are told apart."""
 
-_ENGINE: dict[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
 _long = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
 
 
@@ -67,7 +66,7 @@ queue: Table = Table(
     Column("is_old", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("owner", "session_id", "seq"),
     sqlite_with_rowid=False,
-    **_ENGINE,
+    **INNODB,
 )
 
 entries: Table = Table(
@@ -83,7 +82,7 @@ entries: Table = Table(
     Column("words", _long, nullable=False),
     # What the database's own index has: on SQLite the keys alone.
     Column("indexed", _long.with_variant(postgresql.TSVECTOR(), "postgresql"), nullable=False),
-    **_ENGINE,
+    **INNODB,
 )
 
 

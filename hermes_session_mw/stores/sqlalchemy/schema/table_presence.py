@@ -6,7 +6,7 @@ have no such table, and import nothing of them.
 
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, select
+from sqlalchemy import BigInteger, Select, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -72,16 +72,19 @@ _ask_expiry = select(has_expiry_tables())
 _ask_words = select(has_search_words())
 
 
+def _is_there(database: Database, ask: Select[Any]) -> bool:
+    ((count,),) = database.rows(ask, {})
+    return bool(count)
+
+
 def checkpoint_tables_exist(database: Database) -> bool:
     """Tell whether the tables of checkpoints are there."""
-    ((count,),) = database.rows(_ask_checkpoints, {})
-    return bool(count)
+    return _is_there(database, _ask_checkpoints)
 
 
 def refuse_search_index(database: Database) -> None:
     """Raise ``StoreMisconfigured`` if there is a search index, for a store that encrypts."""
-    ((count,),) = database.rows(_ask_words, {})
-    if count:
+    if _is_there(database, _ask_words):
         raise StoreMisconfigured(
             "search and encryption exclude each other: the database has a search index, which is "
             "plain text; stop the stores with search=True, run hermes-sessions search-index "
@@ -91,5 +94,4 @@ def refuse_search_index(database: Database) -> None:
 
 def expiry_tables_exist(database: Database) -> bool:
     """Tell whether the tables of expiry are there."""
-    ((count,),) = database.rows(_ask_expiry, {})
-    return bool(count)
+    return _is_there(database, _ask_expiry)

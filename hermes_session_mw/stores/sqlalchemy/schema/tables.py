@@ -49,11 +49,8 @@ _words = Text().with_variant(mysql.TEXT(charset="utf8mb4", collation="utf8mb4_bi
 _body = Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
 # MySQL's DATETIME is in the connection's time zone; its TIMESTAMP is in UTC.
 _time = DateTime(timezone=True).with_variant(mysql.TIMESTAMP(), *MYSQL)
-ENGINE_OPTIONS: dict[str, Any] = {
-    "sqlite_with_rowid": False,
-    "mysql_engine": "InnoDB",
-    "mariadb_engine": "InnoDB",
-}
+INNODB: dict[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
+ENGINE_OPTIONS: dict[str, Any] = {"sqlite_with_rowid": False, **INNODB}
 
 
 def _counter(name: str) -> Column[int]:
